@@ -1,0 +1,6 @@
+"""Content-addressed storage of files and directories on any fsspec URI. Knows nothing of runs, models or datasets."""
+
+from tunix_rt.artifacts.digests import StoredArtifact, StoredFile, directory_digest
+from tunix_rt.artifacts.store import ArtifactStore
+
+__all__ = ["ArtifactStore", "StoredArtifact", "StoredFile", "directory_digest"]

@@ -1,0 +1,85 @@
+"""What identifies stored content: digests of bytes, files and directories. Knows no storage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.errors import InvalidArtifact
+
+PREFIX = "sha256:"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file inside an artifact: POSIX path relative to its root, ``sha256:<hex>`` of its bytes, and its size."""
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """A file or directory as the store holds it. ``files`` of a single file names that file alone."""
+
+    uri: str
+    digest: str
+    size_bytes: int
+    files: tuple[StoredFile, ...]
+
+
+def bytes_digest(data: bytes) -> str:
+    """``sha256:<hex>`` of ``data``."""
+    return PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path) -> StoredFile:
+    """The entry of one local file, read in chunks; its ``path`` is the bare file name."""
+    sha = hashlib.sha256()
+    size = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sha.update(chunk)
+            size += len(chunk)
+    return StoredFile(path.name, PREFIX + sha.hexdigest(), size)
+
+
+def listing_digest(files: Iterable[StoredFile]) -> str:
+    """Digest of a directory: sha256 over the lines ``<sha256 hex>  <relative path>\\n``, sorted by path.
+
+    This is what ``sha256sum`` prints for the files, so that a person can check it with a shell.
+    """
+    lines = (f"{f.digest.removeprefix(PREFIX)}  {f.path}\n" for f in sorted(files, key=lambda f: f.path))
+    return bytes_digest("".join(lines).encode())
+
+
+def directory_digest(path: Path) -> tuple[str, tuple[StoredFile, ...]]:
+    """Digest and entries (sorted by path) of every regular file under ``path``; links to files are followed.
+
+    Raises `InvalidArtifact` when the directory does not exist or holds no file.
+    """
+    if not path.is_dir():
+        raise InvalidArtifact(f"{path} is not a directory")
+    entries: list[StoredFile] = []
+    for found in sorted(path.rglob("*")):
+        if found.is_file():
+            entry = file_digest(found)
+            entries.append(StoredFile(found.relative_to(path).as_posix(), entry.digest, entry.size_bytes))
+        elif not found.is_dir():
+            raise InvalidArtifact(f"{found} is neither a file nor a directory")
+    if not entries:
+        raise InvalidArtifact(f"{path} holds no file")
+    files = tuple(sorted(entries, key=lambda f: f.path))
+    return listing_digest(files), files
+
+
+def hex_of(digest: str) -> str:
+    """The 64 hex digits of ``sha256:<hex>``; raises `InvalidArtifact` on any other text."""
+    hexdigits = digest.removeprefix(PREFIX)
+    if not digest.startswith(PREFIX) or len(hexdigits) != 64 or set(hexdigits) - set("0123456789abcdef"):
+        raise InvalidArtifact(f"{digest!r} is not a digest (sha256: and 64 hex digits)")
+    return hexdigits

@@ -1,0 +1,86 @@
+"""Blobs on a local file system: atomic by rename, durable by fsync. Knows paths and bytes, not artifacts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tunix_rt.artifacts.digests import StoredFile, directory_digest
+from tunix_rt.errors import InvalidArtifact
+
+
+def path_of(uri: str) -> Path:
+    """The path that a ``file://`` URI names (percent escapes decoded)."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise InvalidArtifact(f"{uri!r} is not a file:// URI of this machine")
+    return Path(unquote(parts.path))
+
+
+class LocalBlobs:
+    """Blobs under one local directory, addressed by relative keys (``sha256/ab/<hex>``)."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def uri(self, key: str) -> str:
+        return (self._root / key).absolute().as_uri()
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Store ``data`` under ``key``; a file that stands there already with these bytes is left as it is."""
+        target = self._root / key
+        if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
+            return
+        staging = self._staging()
+        with staging.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.replace(target)
+        _sync_directory(target.parent)
+
+    def write_directory(self, key: str, source: Path, files: tuple[StoredFile, ...], digest: str) -> None:
+        """Copy ``files`` of ``source`` to ``key``. Readers see all of it or nothing; a damaged copy is replaced."""
+        target = self._root / key
+        if _holds(target, digest):
+            return
+        staging = self._staging()
+        for entry in files:
+            copy = staging / entry.path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with (source / entry.path).open("rb") as reader, copy.open("wb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+                writer.flush()
+                os.fsync(writer.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.move(target, self._staging())
+        try:
+            staging.rename(target)
+        except OSError:
+            # Another process has put the same content there in the meantime.
+            if not _holds(target, digest):
+                raise
+            shutil.rmtree(staging)
+        _sync_directory(target.parent)
+
+    def _staging(self) -> Path:
+        place = self._root / "tmp"
+        place.mkdir(parents=True, exist_ok=True)
+        return place / uuid.uuid4().hex
+
+
+def _holds(directory: Path, digest: str) -> bool:
+    return directory.is_dir() and any(directory.iterdir()) and directory_digest(directory)[0] == digest
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

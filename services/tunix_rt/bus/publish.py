@@ -1,0 +1,47 @@
+"""Publishing: once per event id, and only done when JetStream has said so."""
+
+from __future__ import annotations
+
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.errors import NoStreamResponseError
+
+from tunix_rt.bus.events import CloudEvent, headers_of
+from tunix_rt.bus.topology import ensure_topology
+from tunix_rt.errors import Transient
+from tunix_rt.observability import metrics
+from tunix_rt.observability.propagation import span
+
+
+class Publisher:
+    """Publishes events through JetStream and waits for the acknowledgement. ``timeout_seconds`` is per attempt."""
+
+    def __init__(self, js: JetStreamContext, *, timeout_seconds: float = 5.0) -> None:
+        self._js = js
+        self._timeout = timeout_seconds
+
+    async def publish(self, event: CloudEvent) -> None:
+        """Store ``event`` in its stream. Repeating it within ten minutes stores nothing more.
+
+        Streams that JetStream has lost are made anew. Raises `Transient` when JetStream did not confirm: the event may
+        or may not be stored, and publishing it again is safe.
+        """
+        with span(f"publish {event.type}", kind="producer", traceparent=event.traceparent):
+            try:
+                await self._publish(event)
+            except NoStreamResponseError:
+                await self._restore_then_publish(event)
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                reason = f"{type(error).__name__} {error}"
+                raise Transient(f"{event.subject}: JetStream did not confirm {event.id}: {reason}") from error
+        metrics.PUBLISHED.labels(event.subject.split(".")[1]).inc()
+
+    async def _restore_then_publish(self, event: CloudEvent) -> None:
+        try:
+            await ensure_topology(self._js, consumers=())
+            await self._publish(event)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise Transient(f"{event.subject}: no stream takes {event.id}: {type(error).__name__} {error}") from error
+
+    async def _publish(self, event: CloudEvent) -> None:
+        await self._js.publish(event.subject, event.data, timeout=self._timeout, headers=headers_of(event))

@@ -1,0 +1,30 @@
+"""Prometheus metrics that every service has: RPCs and deliveries. A service's own metrics live with the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+RPCS = Counter("tunix_rt_rpcs", "RPCs answered, by status code.", ["method", "code"])
+RPC_SECONDS = Histogram("tunix_rt_rpc_seconds", "Time to answer an RPC.", ["method"], buckets=_SECONDS)
+RPCS_IN_FLIGHT = Gauge("tunix_rt_rpcs_in_flight", "RPCs being answered.")
+DELIVERIES = Counter("tunix_rt_deliveries", "Messages handled, by outcome.", ["consumer", "outcome"])
+DELIVERY_SECONDS = Histogram("tunix_rt_delivery_seconds", "Time to handle a message.", ["consumer"], buckets=_SECONDS)
+PUBLISHED = Counter("tunix_rt_published", "Messages acknowledged by JetStream.", ["kind"])
+
+
+def start_metrics(port: int, address: str = "0.0.0.0") -> Callable[[], None]:
+    """Serve ``/metrics`` on ``port`` (0: do not) from a daemon thread; returns what stops it."""
+    if port == 0:
+        return lambda: None
+    server, thread = start_http_server(port, addr=address)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

@@ -1,0 +1,51 @@
+"""W3C trace context as text: what crosses process borders in gRPC metadata and NATS headers.
+
+Works without OpenTelemetry (the client's light install): then nothing is injected and spans are empty blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Literal
+
+TRACEPARENT = "traceparent"
+_AVAILABLE = find_spec("opentelemetry") is not None
+SpanKind = Literal["client", "server", "producer", "consumer", "internal"]
+
+
+def inject() -> str:
+    """The ``traceparent`` of the current span; empty when there is none."""
+    if not _AVAILABLE:
+        return ""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get(TRACEPARENT, "")
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    kind: SpanKind = "internal",
+    traceparent: str = "",
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> Iterator[None]:
+    """A span around the block; child of ``traceparent`` when given (malformed text is ignored), else of the current.
+
+    An exception that leaves the block marks the span as failed.
+    """
+    if not _AVAILABLE:
+        yield
+        return
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    context = TraceContextTextMapPropagator().extract({TRACEPARENT: traceparent}) if traceparent else None
+    with trace.get_tracer("tunix_rt").start_as_current_span(
+        name, context=context, kind=trace.SpanKind[kind.upper()], attributes=dict(attributes or {})
+    ):
+        yield

@@ -1,0 +1,193 @@
+"""Server interceptors as guards: an async context around every RPC, whatever its cardinality.
+
+Order, from the outside: telemetry, error mapping, load limit, authentication. (So errors of
+authentication are mapped too.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
+from tunix_rt.observability import metrics
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.observability.propagation import TRACEPARENT, span
+from tunix_rt.rpc.auth import Authorizer, Principal, required_role, set_current_principal
+from tunix_rt.rpc.errors import to_status
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
+_log = get_logger(__name__)
+
+
+class GuardInterceptor(grpc.aio.ServerInterceptor):
+    """Runs ``guard(full method name, context)`` around the handler of every RPC."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:  # unknown method: gRPC answers UNIMPLEMENTED
+            return handler
+        guarded: grpc.RpcMethodHandler[Any, Any] = _guarded(handler, handler_call_details.method, self._guard)
+        return guarded
+
+
+def _guarded(handler: Any, method: str, guard: Guard) -> Any:
+    async def unary_response(behaviour: Any, request: Any, context: Context) -> Any:
+        async with guard(method, context):
+            response = behaviour(request, context)
+            return await response if inspect.isawaitable(response) else response
+
+    async def stream_response(behaviour: Any, request: Any, context: Context) -> AsyncIterator[Any]:
+        async with guard(method, context):
+            responses = behaviour(request, context)
+            if inspect.isawaitable(responses):
+                await responses  # it writes to the context itself
+                return
+            try:
+                async for response in responses:
+                    yield response
+            finally:
+                await responses.aclose()
+
+    kinds = {
+        (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler, unary_response),
+        (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler, unary_response),
+        (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler, stream_response),
+        (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler, stream_response),
+    }
+    name, build, around = kinds[(handler.request_streaming, handler.response_streaming)]
+    behaviour = getattr(handler, name)
+    if around is stream_response:
+
+        async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
+            async for response in stream_response(behaviour, request, context):
+                yield response
+
+        return build(streaming, handler.request_deserializer, handler.response_serializer)
+
+    async def unary(request: Any, context: Context) -> Any:
+        return await unary_response(behaviour, request, context)
+
+    return build(unary, handler.request_deserializer, handler.response_serializer)
+
+
+def telemetry_guard() -> Guard:
+    """Span (child of the caller's), metrics and one log record per RPC."""
+
+    @asynccontextmanager
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
+        name = method.lstrip("/")
+        started = time.monotonic()
+        metrics.RPCS_IN_FLIGHT.inc()
+        code = "CANCELLED"
+        try:
+            with span(name, kind="server", traceparent=_metadata(context, TRACEPARENT) or ""):
+                try:
+                    yield
+                    code = _code_name(context)
+                except grpc.aio.AbortError:
+                    code = _code_name(context)
+                    raise
+                finally:
+                    seconds = time.monotonic() - started
+                    quiet = name.startswith(("grpc.health.", "grpc.reflection."))
+                    (_log.debug if quiet else _log.info)("rpc", method=name, code=code, seconds=round(seconds, 4))
+        finally:
+            metrics.RPCS_IN_FLIGHT.dec()
+            metrics.RPCS.labels(name, code).inc()
+            metrics.RPC_SECONDS.labels(name).observe(time.monotonic() - started)
+
+    return guard
+
+
+def error_guard() -> Guard:
+    """Turns the error tree into statuses. Anything else is INTERNAL: its text stays in the log."""
+
+    @asynccontextmanager
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except TunixError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+        except NotImplementedError:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
+        except Exception:
+            _log.exception("rpc failed", method=method)
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error; the service's log has the details")
+
+    return guard
+
+
+def load_guard(limit: int) -> Guard:
+    """Refuses RPCs over ``limit`` in flight with RESOURCE_EXHAUSTED. Health checks always pass: busy is not dead."""
+    in_flight = 0
+
+    @asynccontextmanager
+    async def guard(method: str, _context: Context) -> AsyncIterator[None]:
+        nonlocal in_flight
+        if required_role(method) is None:
+            yield
+            return
+        if in_flight >= limit:
+            raise Exhausted(f"{limit} calls are in flight already; try again soon")
+        in_flight += 1
+        try:
+            yield
+        finally:
+            in_flight -= 1
+
+    return guard
+
+
+def auth_guard(authorizer: Authorizer) -> Guard:
+    """Authenticates the bearer token and checks the method's role."""
+
+    @asynccontextmanager
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
+        role = required_role(method)
+        if role is not None:
+            answer = authorizer.authenticate(_bearer(_metadata(context, "authorization")))
+            principal = answer if isinstance(answer, Principal) else await answer
+            if not principal.allows(role):
+                raise PermissionDenied(f"{method} needs the role {role!r}; {principal.name!r} does not have it")
+            set_current_principal(principal)
+        yield
+
+    return guard
+
+
+def _bearer(header: str | None) -> str | None:
+    scheme, _, token = (header or "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _metadata(context: Context, key: str) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == key:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return None
+
+
+def _code_name(context: Context) -> str:
+    code = context.code()  # an int, a StatusCode, or nothing when all went well
+    if not code:
+        return "OK"
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return next((known.name for known in grpc.StatusCode if known.value[0] == code), str(code))

@@ -1,0 +1,115 @@
+"""Starts, announces and ends a gRPC server: health, reflection, interceptors, TLS, signals. Knows no resource."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from tunix_rt.errors import FailedPrecondition
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.rpc.auth import Authorizer
+from tunix_rt.rpc.interceptors import GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
+from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings, TlsSettings
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # two services on one port is a mistake, not load balancing
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+_log = get_logger(__name__)
+
+
+async def serve_grpc(
+    register: Callable[[grpc.aio.Server], Sequence[str]],
+    settings: ServerSettings,
+    *,
+    authorizer: Authorizer | None,
+    ready: asyncio.Event | None,
+    stop: asyncio.Event,
+    on_bound: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until ``stop`` is set (SIGTERM and SIGINT set it), then refuse new calls and let running ones finish.
+
+    ``register`` adds the servicers and returns their full service names. Health says SERVING once ``ready`` is set
+    (None: at once), for the server ("") and for each service. ``authorizer`` None serves everybody. ``on_bound`` gets
+    the port that was bound.
+    Raises `FailedPrecondition` when the address is taken.
+    """
+    guards = [telemetry_guard(), error_guard(), load_guard(settings.max_concurrent_rpcs)]
+    if authorizer is not None:
+        guards.append(auth_guard(authorizer))
+    server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_OPTIONS)
+    services = ("", *register(server))
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection(
+        [*services[1:], health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
+    )
+    port = _bind(server, settings.listen, settings.tls)
+    for name in services:
+        await health.set(name, _NOT_SERVING)
+    await server.start()
+    _log.info("listening", address=settings.listen, port=port)
+    if on_bound is not None:
+        on_bound(port)
+    with stop_on_signals(stop):
+        announce = asyncio.create_task(_announce(health, services, ready))
+        try:
+            await stop.wait()
+        finally:
+            announce.cancel()
+            await asyncio.gather(announce, return_exceptions=True)
+            await health.enter_graceful_shutdown()
+            await server.stop(settings.grace_seconds)
+            _log.info("stopped")
+
+
+@contextmanager
+def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Inside the block SIGTERM and SIGINT set ``stop`` and do nothing else. Main thread only; blocks may nest."""
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+async def _announce(health: HealthServicer, services: Sequence[str], ready: asyncio.Event | None) -> None:
+    if ready is not None:
+        await ready.wait()
+    for name in services:
+        await health.set(name, _SERVING)
+
+
+def _bind(server: grpc.aio.Server, listen: str, tls: TlsSettings) -> int:
+    try:
+        if tls.cert_file is None:
+            return server.add_insecure_port(listen)
+        if tls.key_file is None:
+            raise FailedPrecondition("TUNIX_RT_TLS_CERT_FILE is set without TUNIX_RT_TLS_KEY_FILE")
+        credentials = grpc.ssl_server_credentials(
+            [(tls.key_file.read_bytes(), tls.cert_file.read_bytes())],
+            root_certificates=tls.ca_file.read_bytes() if tls.ca_file else None,
+            require_client_auth=tls.ca_file is not None,
+        )
+        return server.add_secure_port(listen, credentials)
+    except (RuntimeError, OSError) as error:
+        raise FailedPrecondition(f"cannot serve on {listen}: {error}") from error

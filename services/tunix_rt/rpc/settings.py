@@ -1,0 +1,81 @@
+"""Settings that services share, read from TUNIX_RT_* variables. A service's ``settings.py`` extends these."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class TlsSettings(BaseSettings):
+    """TLS of a server and of the channels it opens. With ``ca_file`` on a server, clients need a certificate (mTLS)."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNIX_RT_TLS_", frozen=True, extra="ignore")
+
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    ca_file: Path | None = None
+    # Name that the server's certificate must carry when it differs from the address.
+    server_name: str | None = None
+
+    @property
+    def enabled(self) -> bool:
+        return self.cert_file is not None or self.ca_file is not None
+
+
+class ServerSettings(BaseSettings):
+    """What any process with a gRPC server reads."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: user_data_path("tunix-rt"))
+    # host:port of the gRPC server; port 0 picks a free one.
+    listen: str = "127.0.0.1:0"
+    # Bearer token: what this process presents, and (workers) what it accepts.
+    token: SecretStr | None = None
+    auth: Literal["on", "off"] = "on"
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    # 0 is off.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    # Spans are exported only when set.
+    otlp_endpoint: str | None = None
+    artifacts_uri: str = ""
+    max_concurrent_rpcs: int = Field(default=1000, ge=1)
+    # How long running RPCs may go on after SIGTERM.
+    grace_seconds: float = Field(default=5.0, ge=0)
+
+    @property
+    def token_text(self) -> str | None:
+        return self.token.get_secret_value() if self.token else None
+
+    @property
+    def artifact_root(self) -> str:
+        """The artifact store's root URI; by default a directory under home."""
+        return self.artifacts_uri or (self.home / "artifacts").absolute().as_uri()
+
+
+class NatsSettings(BaseSettings):
+    """Where JetStream is."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
+
+    # Comma-separated for a cluster.
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_user: str | None = None
+    nats_password: SecretStr | None = None
+
+
+class WorkerSettings(ServerSettings, NatsSettings):
+    """What every worker service reads on top: its peers."""
+
+    registry_address: str = "127.0.0.1:7700"
+    inferencer_address: str = "127.0.0.1:7702"
+    worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
