@@ -1,0 +1,5 @@
+"""What a score means: answers, traces, scorecards, comparisons, gates.
+
+Pure: no I/O, no clock, no randomness without a seed. The one exception is `math_equality`, which runs `math-verify`
+in a subprocess that it can kill, and which is imported only when an item of type ``math`` is scored.
+"""

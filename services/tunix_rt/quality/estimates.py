@@ -1,0 +1,82 @@
+"""The mean of values in [0, 1] and its interval: the method follows from what the values are.
+
+Owns the choice: Wilson for binary values, Student t for graded ones, cluster-robust t when items come in clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum, sqrt
+
+from tunix_rt.quality.distributions import t_quantile, wilson_interval
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``stddev`` has ddof 1 and is None under 2 values; the interval is None where it cannot be known."""
+
+    n: int
+    mean: float | None
+    stddev: float | None
+    low: float | None
+    high: float | None
+    method: str
+
+
+def estimate_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
+    """Mean, standard deviation and 95 % interval of ``values``; ``clusters[i]`` is empty for an item that stands alone.
+
+    Does not depend on the order of the items, to the last bit: every sum is exactly rounded.
+    """
+    n = len(values)
+    if n == 0:
+        return Estimate(0, None, None, None, None, "")
+    mean = fsum(values) / n
+    stddev = sqrt(fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else None
+    binary = all(v in (0.0, 1.0) for v in values)
+    if any(clusters):
+        low, high, method = _clustered(values, clusters, mean, binary)
+    elif binary:
+        (low, high), method = wilson_interval(fsum(values), n, CONFIDENCE), "wilson"
+    elif stddev is not None:
+        low, high = _around(mean, stddev / sqrt(n), n - 1)
+        method = "student_t"
+    else:
+        low, high, method = None, None, "student_t"
+    return Estimate(n, mean, stddev, low, high, method)
+
+
+def clustered_variance(values: Sequence[float], clusters: Sequence[str], mean: float) -> tuple[float, int]:
+    """Cluster-robust variance of the mean, and the number of clusters.
+
+    G/(G−1) · Σ_g (Σ_{i∈g} (x_i − x̄))² / n² (Liang & Zeger 1986, doi 10.1093/biomet/73.1.13, with the usual
+    small-sample factor). An item without a cluster is one of its own. 0.0 for a single cluster.
+    """
+    sums: dict[tuple[str, int], list[float]] = {}
+    for position, (value, cluster) in enumerate(zip(values, clusters, strict=True)):
+        sums.setdefault((cluster, -1) if cluster else ("", position), []).append(value - mean)
+    groups = len(sums)
+    if groups < 2:
+        return 0.0, groups
+    return groups / (groups - 1) * fsum(fsum(group) ** 2 for group in sums.values()) / len(values) ** 2, groups
+
+
+def _clustered(
+    values: Sequence[float], clusters: Sequence[str], mean: float, binary: bool
+) -> tuple[float | None, float | None, str]:
+    variance, groups = clustered_variance(values, clusters, mean)
+    if binary and mean in (0.0, 1.0):
+        # No variance to estimate: as much is known as one proportion over so many clusters can tell.
+        low, high = wilson_interval(mean * groups, groups, CONFIDENCE)
+        return low, high, "wilson"
+    if groups < 2:
+        return None, None, "cluster_robust_t"
+    return *_around(mean, sqrt(variance), groups - 1), "cluster_robust_t"
+
+
+def _around(mean: float, error: float, df: int) -> tuple[float, float]:
+    half = t_quantile(0.5 + CONFIDENCE / 2, df) * error
+    return max(0.0, mean - half), min(1.0, mean + half)

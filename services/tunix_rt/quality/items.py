@@ -1,0 +1,317 @@
+"""Evalset items: what one line of evalset JSONL may hold, and the identity of a whole evalset.
+
+Owns parsing, limits, defaults and the canonical form whose digest is the evalset's version. Knows nothing of scoring
+beyond whether a reference is usable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from tunix_rt.errors import Violations
+from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.quality.equality import ANSWER_TYPES, Rule, parse_tolerance, reference_problem
+
+SECTIONS = ("core", "trace_sensitive", "edge_case")
+DIFFICULTIES = ("easy", "medium", "hard")
+MAX_TEXT_CHARS = 50_000
+MAX_ID_CHARS = 128
+MAX_LABEL_CHARS = 64
+MAX_ALIASES = 100
+MAX_ITEMS = 100_000
+
+_FIELDS = frozenset(
+    [
+        "id",
+        "prompt",
+        "expected_answer",
+        "section",
+        "category",
+        "difficulty",
+        "answer_type",
+        "abs_tol",
+        "rel_tol",
+        "unit",
+        "aliases",
+        "cluster_id",
+        "meta",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EvalItem:
+    """One question with its reference; ``abs_tol`` and ``rel_tol`` are decimal text, so that no binary rounding
+    creeps in."""
+
+    id: str
+    prompt: str
+    expected_answer: str
+    section: str = "core"
+    category: str = "general"
+    difficulty: str = "medium"
+    answer_type: str = "text"
+    abs_tol: str = "0"
+    rel_tol: str = "0"
+    unit: str = ""
+    aliases: tuple[str, ...] = ()
+    cluster_id: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+    index: int = 0
+
+    @property
+    def rule(self) -> Rule:
+        """How answers to this item are compared; ``meta.locale`` says how numbers are written."""
+        return Rule(
+            answer_type=self.answer_type,
+            abs_tol=parse_tolerance(self.abs_tol) or Fraction(0),
+            rel_tol=parse_tolerance(self.rel_tol) or Fraction(0),
+            unit=self.unit,
+            locale=str(self.meta.get("locale", "")),
+        )
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The expected answer and its aliases: any of them is right."""
+        return (self.expected_answer, *self.aliases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The item's JSON object: labels always, optional fields when set. ``index`` is the line's place, so not part
+        of it."""
+        document: dict[str, Any] = {
+            "id": self.id,
+            "prompt": self.prompt,
+            "expected_answer": self.expected_answer,
+            "section": self.section,
+            "category": self.category,
+            "difficulty": self.difficulty,
+            "answer_type": self.answer_type,
+        }
+        optional: dict[str, Any] = {
+            "abs_tol": "" if self.abs_tol == "0" else self.abs_tol,
+            "rel_tol": "" if self.rel_tol == "0" else self.rel_tol,
+            "unit": self.unit,
+            "aliases": list(self.aliases),
+            "cluster_id": self.cluster_id,
+            "meta": self.meta,
+        }
+        return document | {name: value for name, value in optional.items() if value}
+
+
+@dataclass(frozen=True)
+class EvalSetStatistics:
+    """How many items there are, in all and by each label."""
+
+    item_count: int
+    sections: dict[str, int]
+    categories: dict[str, int]
+    difficulties: dict[str, int]
+    answer_types: dict[str, int]
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """A parsed evalset; ``digest`` is that of its canonical JSONL and is its version."""
+
+    items: tuple[EvalItem, ...]
+    digest: str
+    statistics: EvalSetStatistics
+
+
+def parse_evalset(text: str | bytes) -> EvalSet:
+    """The evalset of JSONL ``text``; blank lines are passed over.
+
+    Raises `InvalidInput` that names every violation of every line (``line 3.expected_answer``), duplicate ids included.
+    """
+    violations = Violations()
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            violations.add("jsonl", f"is not UTF-8 (byte {error.start})")
+            violations.raise_if_any()
+            raise
+    items: list[EvalItem] = []
+    lines_by_id: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        at = violations.under(f"line {number}")
+        item = _parse_line(line, len(items), at)
+        if item is None:
+            continue
+        first = lines_by_id.setdefault(item.id, number)
+        at.check(first == number, "id", f"{item.id!r} is used already in line {first}")
+        items.append(item)
+    if not items and not violations.found:
+        violations.add("jsonl", "holds no item; one JSON object per line is expected")
+    violations.check(len(items) <= MAX_ITEMS, "jsonl", f"holds {len(items)} items; at most {MAX_ITEMS} are allowed")
+    violations.raise_if_any()
+    return evalset_of(items)
+
+
+def evalset_of(items: Sequence[EvalItem]) -> EvalSet:
+    """The evalset of valid items in their order."""
+
+    def counts(values: Iterable[str]) -> dict[str, int]:
+        return dict(sorted(Counter(values).items()))
+
+    statistics = EvalSetStatistics(
+        item_count=len(items),
+        sections=counts(item.section for item in items),
+        categories=counts(item.category for item in items),
+        difficulties=counts(item.difficulty for item in items),
+        answer_types=counts(item.answer_type for item in items),
+    )
+    return EvalSet(tuple(items), sha256_digest(canonical_jsonl(items)), statistics)
+
+
+def canonical_jsonl(items: Iterable[EvalItem]) -> bytes:
+    """UTF-8 JSONL of the items in their order, one canonical object per line, each line ended by a newline."""
+    return "".join(canonical_json(item.to_dict()) + "\n" for item in items).encode()
+
+
+def item_from_dict(document: Any, violations: Violations, *, index: int = 0) -> EvalItem | None:
+    """The item of a decoded JSON value, or None after its violations have been added."""
+    if not isinstance(document, dict):
+        violations.add("item", "must be a JSON object")
+        return None
+    before = len(violations.found)
+    for name in sorted(document.keys() - _FIELDS):
+        violations.add(name, f"unknown field; known are {', '.join(sorted(_FIELDS))}")
+    reader = _Reader(document, violations)
+    item = EvalItem(
+        id=reader.text("id", MAX_ID_CHARS),
+        prompt=reader.text("prompt", MAX_TEXT_CHARS),
+        expected_answer=reader.text("expected_answer", MAX_TEXT_CHARS),
+        section=reader.one_of("section", SECTIONS, "core"),
+        category=reader.text("category", MAX_LABEL_CHARS, "general"),
+        difficulty=reader.one_of("difficulty", DIFFICULTIES, "medium"),
+        answer_type=reader.one_of("answer_type", ANSWER_TYPES, "text"),
+        abs_tol=reader.tolerance("abs_tol"),
+        rel_tol=reader.tolerance("rel_tol"),
+        unit=reader.text("unit", MAX_LABEL_CHARS, ""),
+        aliases=reader.texts("aliases"),
+        cluster_id=reader.text("cluster_id", MAX_ID_CHARS, ""),
+        meta=reader.object("meta"),
+        index=index,
+    )
+    if len(violations.found) > before:
+        return None
+    _check_consistency(item, violations)
+    return item if len(violations.found) == before else None
+
+
+def _check_consistency(item: EvalItem, violations: Violations) -> None:
+    for name in ("abs_tol", "rel_tol", "unit"):
+        given = getattr(item, name) not in ("", "0")
+        violations.check(
+            not given or item.answer_type in ("numeric", "math"),
+            name,
+            f"has no meaning for answer_type {item.answer_type}",
+        )
+    problem = reference_problem(item.rule, item.expected_answer)
+    violations.check(problem is None, "expected_answer", problem or "")
+    for position, alias in enumerate(item.aliases):
+        problem = reference_problem(item.rule, alias)
+        violations.check(problem is None, f"aliases[{position}]", problem or "")
+
+
+def _parse_line(line: str, index: int, violations: Violations) -> EvalItem | None:
+    try:
+        document = json.loads(
+            line, parse_float=_WrittenFloat, parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
+        json.dumps(document, ensure_ascii=False).encode("utf-8")  # a lone surrogate has no UTF-8 form
+    except (ValueError, RecursionError) as error:
+        violations.add("json", f"is not valid JSON ({error})")
+        return None
+    return item_from_dict(document, violations, index=index)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a field occurs twice")
+    return document
+
+
+class _WrittenFloat(float):
+    """A float that remembers how it was written, so that 0.1 as a tolerance is exactly one tenth."""
+
+    written: str
+
+    def __new__(cls, written: str) -> _WrittenFloat:
+        value = super().__new__(cls, written)
+        if value in (float("inf"), float("-inf")):
+            raise ValueError(f"{written} is out of range")
+        value.written = written
+        return value
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads typed fields of one JSON object and collects what is wrong with them."""
+
+    document: dict[str, Any]
+    violations: Violations
+
+    def text(self, name: str, limit: int, default: str | None = None) -> str:
+        value = self.document.get(name)
+        if value is None:
+            self.violations.check(default is not None, name, "is required")
+            return default or ""
+        if not isinstance(value, str):
+            self.violations.add(name, f"must be a string, not {type(value).__name__}")
+            return ""
+        self.violations.check(bool(value.strip()) or default == "", name, "must not be empty")
+        self.violations.check(len(value) <= limit, name, f"has {len(value)} characters; at most {limit} are allowed")
+        return value
+
+    def one_of(self, name: str, options: Sequence[str], default: str) -> str:
+        value = self.document.get(name, default)
+        if not isinstance(value, str) or value not in options:
+            self.violations.add(name, f"must be one of {', '.join(options)}")
+            return default
+        return value
+
+    def tolerance(self, name: str) -> str:
+        value = self.document.get(name, "0")
+        written = value.written if isinstance(value, _WrittenFloat) else str(value)
+        exact = (
+            parse_tolerance(written) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+        )
+        if exact is None:
+            self.violations.add(name, "must be a decimal number of at least 0")
+            return "0"
+        plain = format(Decimal(written).normalize(), "f")
+        return plain if exact else "0"
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.document.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            self.violations.add(name, "must be a list of strings")
+            return ()
+        self.violations.check(len(value) <= MAX_ALIASES, name, f"at most {MAX_ALIASES} are allowed")
+        for position, text in enumerate(value):
+            at = f"{name}[{position}]"
+            self.violations.check(bool(text.strip()), at, "must not be empty")
+            self.violations.check(len(text) <= MAX_TEXT_CHARS, at, f"at most {MAX_TEXT_CHARS} characters are allowed")
+        return tuple(value)
+
+    def object(self, name: str) -> dict[str, Any]:
+        value = self.document.get(name, {})
+        if not isinstance(value, dict):
+            self.violations.add(name, "must be an object")
+            return {}
+        return value

@@ -1,0 +1,201 @@
+"""The number that an answer states, if it states exactly one.
+
+Owns how a number is told from the words around it: units, percent, currency, remarks in brackets, equations, hedges.
+Exact: every value is a `Fraction`.
+
+Two passes. The strict one reads the whole answer as a number with an optional unit. The loose one removes remarks,
+splits at "=", and takes the value if all numbers found agree; an answer that hedges ("41 or 42", "not 42", "more than
+42") states none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tunix_rt.quality.numbers import SCALE_WORDS, parse_number
+from tunix_rt.quality.surface import fold, strip_markup
+from tunix_rt.quality.units import canonical_unit, is_known_unit, units_agree
+
+_MAX_CHARS = 2_000
+_CURRENCY = r"(?:US\$|[$€£¥])"
+_LEAD = re.compile(
+    r"^(?:(?:so|thus|therefore|hence|then),?\s+)?(?:(?:the|my|our)\s+)?(?:final\s+|correct\s+)?"
+    r"(?:answer|result|solution|value|total)?\s*(?:is|are|equals|=|:)\s*(?:about|approximately|exactly|just)?\s*",
+    re.IGNORECASE,
+)
+_HEDGE = re.compile(
+    r"\b(?:or|not|either|neither|nor|between|unless|except|maybe|perhaps|unknown|undefined|impossible|cannot|at (?:least|most)|up to"
+    r"|(?:more|less|greater|fewer|larger|smaller|higher|lower|bigger) than)\b|n't\b|[<>≤≥≠±?]|\.\.\."
+    r"|\b(?:over|under|above|below|nearly|almost|exceeding)\s+[$€£¥]?[+-]?\d",
+    re.IGNORECASE,
+)
+# What only a formula has: a number in it is not what the formula is worth.
+_FORMULA = re.compile(r"\\[a-z]|[√∛π∞∑∫∏^]|\b(?:pi|sqrt|log|ln|exp|sin|cos|tan|infinity)\b", re.IGNORECASE)
+_GLUED = re.compile(r"(?:st|nd|rd|th|x)\w*|(?![mgshld]\b|[NJWVACFK]\b)[^\W\d_]\b")
+_REMARK = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
+_NUMBER = (
+    r"(?:\d+\s\d+\s?/\s?\d+|\d+\s?/\s?\d+|\d{1,3}(?:[,'_]\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:e[+-]?\d+|\s?[x×*]\s?10\s?\^\s?\{?[+-]?\d+\}?|\^[+-]?\d+)?"
+)
+_COMMA_NUMBER = r"(?:\d{1,3}(?:[.'_]\d{3})+(?!\d)(?:,\d+)?|\d+(?:,\d+)?)(?:e[+-]?\d+)?"
+
+
+def _token(number: str) -> re.Pattern[str]:
+    scales = "|".join(SCALE_WORDS)
+    return re.compile(
+        rf"(?<![\w.,/^+-])(?P<sign>[+-]\s?)?(?:(?P<currency>{_CURRENCY}\s?)(?P<sign2>-)?)?(?P<number>{number})(?:\s(?P<scale>{scales})s?\b)?",
+        re.IGNORECASE,
+    )
+
+
+_TOKENS = {False: _token(_NUMBER), True: _token(_COMMA_NUMBER)}
+_PERCENT = re.compile(r"\s?(?:%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
+_PART_OR_NUMBER = re.compile(r"(?:.*th|.*ths|thirds?|hal(?:f|ves)|quarters?|dozens?|pairs?|or|and|to)", re.IGNORECASE)
+_OPERATOR = re.compile(
+    r"^\s*(?:[+\-*/×÷·^:!x]|\\times|\\div|,\s?\d|(?:to|times|plus|minus|and)\s+[$€£]?\d)", re.IGNORECASE
+)
+_WORDS_AFTER = re.compile(
+    r"^\s?([^\W\d_°%]+(?:\s(?:per|an?)\s[^\W\d_]+)?(?:/[^\W\d_]+)?(?:\^[23])?|°\s?[CF]?|sq\.?\s\w+|square\s\w+|cubic\s\w+)",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A value as written; ``unit`` is canonical, and empty when none of the known ones follows the number."""
+
+    value: Fraction
+    unit: str
+
+
+def read_number(answer: str, *, unit: str = "", decimal_comma: bool = False) -> Fraction | None:
+    """The one number that ``answer`` states, or None when it states none or several.
+
+    ``unit`` is what the item counts in: then that unit may follow or be missing, another known unit is a different
+    answer, and "%" or a currency sign stands for itself. Without it a percentage is a hundredth, and other units are
+    passed over.
+    """
+    text = strip_markup(answer[:_MAX_CHARS])
+    text = fold(text)
+    if len(answer) > _MAX_CHARS or not text:
+        return None
+    text = strip_markup(text).strip()
+    if text.endswith("..."):
+        return None
+    text = text.rstrip(".!;,").strip()
+    wanted = canonical_unit(unit) if unit else ""
+    strict = _strict(text, wanted, decimal_comma)
+    if strict is not None:
+        return strict
+    return _loose(text, wanted, decimal_comma)
+
+
+def _strict(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
+    bare = _without_currency(text, unit)
+    if bare is None:
+        return None
+    value = parse_number(bare, decimal_comma=decimal_comma)
+    if value is not None:
+        return value
+    percent = _PERCENT.search(bare)
+    if percent and percent.end() == len(bare):
+        value = parse_number(bare[: percent.start()], decimal_comma=decimal_comma)
+        return None if value is None else _in_percent(value, unit)
+    head, _, tail = bare.rpartition(" ")
+    if head and (units_agree(unit, canonical_unit(tail)) if unit else is_known_unit(tail) or _is_counted(head, tail)):
+        return parse_number(head, decimal_comma=decimal_comma)
+    return None
+
+
+def _is_counted(head: str, noun: str) -> bool:
+    """Whether "five apples" counts nouns, and not parts ("two thirds") or more number words."""
+    return head[-1:].isalpha() and noun.isalpha() and not _PART_OR_NUMBER.fullmatch(noun)
+
+
+def _without_currency(text: str, unit: str) -> str | None:
+    """``text`` without a currency sign in front; None when it is not the item's currency."""
+    match = re.match(rf"(?P<sign>[+-]?)\s?(?P<currency>{_CURRENCY})\s?", text, re.IGNORECASE)
+    if match is None:
+        return text
+    if unit and canonical_unit(match["currency"]) != unit:
+        return None
+    return match["sign"] + text[match.end() :]
+
+
+def _in_percent(value: Fraction, unit: str) -> Fraction | None:
+    if unit == "%":
+        return value
+    return None if unit else value / 100
+
+
+def _loose(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
+    text = _LEAD.sub("", _without_remarks(text))
+    if not text or _HEDGE.search(text):
+        return None
+    segments = re.split(r"=|≈", text)
+    values: set[Fraction] = set()
+    for position, segment in enumerate(segments):
+        last = position == len(segments) - 1
+        if not last and re.search(r"[;]|,\s|\band\b", segment):
+            return None
+        found = _single(segment, unit, decimal_comma)
+        if found is not None:
+            values.add(found)
+    return values.pop() if len(values) == 1 else None
+
+
+def _without_remarks(text: str) -> str:
+    """``text`` without bracketed remarks; one that hedges is kept, so that it is seen."""
+    for _ in range(5):
+        shorter = _REMARK.sub(lambda m: m[0] if _HEDGE.search(m[1] or m[2] or "") else " ", text)
+        if shorter == text:
+            break
+        text = shorter if shorter.strip() else re.sub(r"[()\[\]]", " ", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _single(segment: str, unit: str, decimal_comma: bool) -> Fraction | None:
+    """The value of a segment all of whose numbers agree."""
+    segment = segment.strip().rstrip(".!;,").strip()
+    strict = _strict(segment, unit, decimal_comma)
+    if strict is not None:
+        return strict
+    tokens = list(_TOKENS[decimal_comma].finditer(segment))
+    if re.search(r"\d", _TOKENS[decimal_comma].sub(" ", segment)) or _FORMULA.search(
+        _TOKENS[decimal_comma].sub(" ", segment)
+    ):
+        # Digits that are part of a name or a formula.
+        return None
+    values = set()
+    for match in tokens:
+        value = _token_value(match, segment, unit, decimal_comma)
+        if value is None:
+            return None
+        values.add(value)
+    return values.pop() if len(values) == 1 else None
+
+
+def _token_value(match: re.Match[str], segment: str, unit: str, decimal_comma: bool) -> Fraction | None:
+    value = parse_number(match["number"], decimal_comma=decimal_comma)
+    # A sign that stands apart after words may be a dash or a subtraction.
+    if value is None or ((match["sign"] or "").endswith(" ") and segment[: match.start()].strip()):
+        return None
+    if (match["sign"] or "").startswith("-") != (match["sign2"] == "-"):
+        value = -value
+    if match["scale"]:
+        value *= SCALE_WORDS[match["scale"].casefold()]
+    if match["currency"] and unit and canonical_unit(match["currency"].strip()) != unit:
+        return None
+    after = segment[match.end() :]
+    percent = _PERCENT.match(after)
+    if percent:
+        return _in_percent(value, unit)
+    # A digit or letter glued on ("3rd", "0x1F", "1,23") or an operator means that this is not a plain number.
+    if re.match(r"[\d.,_]\d|\d|['’]\d", after) or _OPERATOR.match(after) or _GLUED.match(after):
+        return None
+    words = _WORDS_AFTER.match(after)
+    if words and unit and is_known_unit(words[1]) and not units_agree(unit, canonical_unit(words[1])):
+        return None
+    return value

@@ -1,0 +1,166 @@
+"""Statistics of paired differences: intervals, tests and sample sizes.
+
+Owns the formulas, each with its source. Works on counts and numbers; knows nothing of items or policies.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from math import ceil, fsum, sqrt
+
+from tunix_rt.quality.distributions import binomial_tail_half, normal_quantile
+
+PERMUTATIONS = 10_000
+RESAMPLES = 10_000
+_EXACT_BELOW = 14
+POWER = 0.80
+
+
+def tango_interval(regressions: int, fixes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval for the difference of two paired proportions, (fixes − regressions)/n.
+
+    Inverts the score test whose variance is estimated under the hypothesis (Tango 1998, doi
+    10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B). One-sided bounds at α: ``confidence`` = 1 − 2α.
+    n > 0.
+    """
+    z = normal_quantile(0.5 + confidence / 2)
+    observed = (fixes - regressions) / n
+
+    def bound(direction: int) -> float:
+        inside, outside = observed, float(direction)
+        for _ in range(200):
+            middle = 0.5 * (inside + outside)
+            if middle in (inside, outside):
+                break
+            if abs(_tango_score(regressions, fixes, n, middle)) < z:
+                inside = middle
+            else:
+                outside = middle
+        return 0.5 * (inside + outside)
+
+    low = -1.0 if observed == -1.0 else bound(-1)
+    high = 1.0 if observed == 1.0 else bound(1)
+    return low, high
+
+
+def _tango_score(regressions: int, fixes: int, n: int, difference: float) -> float:
+    """The score statistic of "the true difference is ``difference``" (Tango 1998, eq. 8)."""
+    a = 2 * n
+    b = -fixes - regressions + (2 * n - fixes + regressions) * difference
+    c = -regressions * difference * (1 - difference)
+    q = (sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+    variance = n * (2 * q + difference * (1 - difference))
+    gap = fixes - regressions - n * difference
+    if variance <= 0:
+        return 0.0 if gap == 0 else float("inf") if gap > 0 else float("-inf")
+    return gap / sqrt(variance)
+
+
+def mcnemar_mid_p(regressions: int, fixes: int) -> float:
+    """One-sided mid-p value that B is worse than A on paired binary items.
+
+    ``regressions`` and ``fixes`` count the discordant items. Returns 1.0 when there are none. The exact test is too
+    conservative at n≈100 (Fagerland et al. 2013, doi 10.1186/1471-2288-13-91).
+    """
+    n = regressions + fixes
+    if n == 0:
+        return 1.0
+    return 0.5 * (binomial_tail_half(regressions, n) + binomial_tail_half(regressions + 1, n))
+
+
+def mcnemar_mid_p_two_sided(regressions: int, fixes: int) -> float:
+    """Two-sided mid-p value that A and B differ; 1.0 when there is no discordant item."""
+    if regressions == fixes:
+        return 1.0
+    return min(1.0, 2 * mcnemar_mid_p(max(regressions, fixes), min(regressions, fixes)))
+
+
+def sign_flip_p(differences: Sequence[float], seed: int) -> tuple[float, float]:
+    """(two-sided, one-sided that the mean is below 0) p-values of the sign-flip permutation test.
+
+    ``differences`` are B − A, summed per cluster when there are clusters. Exact when at most 14 of them are not 0,
+    else by 10,000 seeded flips counted as (hits + 1)/(flips + 1) (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585).
+    """
+    nonzero = sorted(d for d in differences if d != 0)
+    if not nonzero:
+        return 1.0, 1.0
+    observed = fsum(nonzero)
+    # Sums that differ only by rounding are ties, and ties count against the finding.
+    slack = 1e-12 * fsum(map(abs, nonzero))
+    exact = len(nonzero) <= _EXACT_BELOW
+    total = 2 ** len(nonzero) if exact else PERMUTATIONS
+    source = random.Random(seed)
+    both = worse = 0
+    for number in range(total):
+        signs = number if exact else source.getrandbits(len(nonzero))
+        flipped = 0.0
+        for difference in nonzero:
+            flipped += difference if signs & 1 else -difference
+            signs >>= 1
+        both += abs(flipped) >= abs(observed) - slack
+        worse += flipped <= observed + slack
+    if exact:
+        return both / total, worse / total
+    return (both + 1) / (total + 1), (worse + 1) / (total + 1)
+
+
+def cluster_bootstrap_means(sums: Sequence[float], sizes: Sequence[int], seed: int) -> list[float]:
+    """10,000 seeded bootstrap replicates of the mean difference, sorted; whole clusters are drawn.
+
+    ``sums`` and ``sizes`` are each cluster's total difference and number of items (Davison & Hinkley 1997, §3.8).
+    """
+    order = sorted(zip(sums, sizes, strict=True))
+    source = random.Random(seed)
+    replicates = []
+    for _ in range(RESAMPLES):
+        drawn = source.choices(order, k=len(order))
+        replicates.append(sum(total for total, _ in drawn) / sum(size for _, size in drawn))
+    return sorted(replicates)
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The q-quantile of sorted values, linear between order statistics."""
+    at = q * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given (Holm 1979)."""
+    m = len(p_values)
+    adjusted = [0.0] * m
+    running = 0.0
+    for rank, position in enumerate(sorted(range(m), key=lambda i: p_values[i])):
+        running = max(running, min(1.0, (m - rank) * p_values[position]))
+        adjusted[position] = running
+    return adjusted
+
+
+def items_to_detect(difference: float, second_moment: float, alpha: float = 0.05, *, sides: int = 2) -> int:
+    """Items needed to see ``difference`` with 80 % power at level ``alpha``; 0 when it is 0.
+
+    ``second_moment`` is the mean squared difference per item (for binary items the share of discordant ones),
+    inflated by the design effect when items are clustered (Miettinen 1968, Connor 1987: the paired-proportions
+    formula; its graded form is the paired t).
+    """
+    if difference == 0:
+        return 0
+    spread = sqrt(max(0.0, second_moment - difference * difference))
+    needed = normal_quantile(1 - alpha / sides) * sqrt(second_moment) + normal_quantile(POWER) * spread
+    return ceil((needed / difference) ** 2)
+
+
+def items_to_exclude(difference: float, second_moment: float, margin: float, alpha: float) -> int:
+    """Items needed to show with 80 % power that a true ``difference`` above −``margin`` is not below it; 0 when it is
+    not above."""
+    room = difference + margin
+    if room <= 0:
+        return 0
+    variance = max(0.0, second_moment - difference * difference)
+    z, power = normal_quantile(1 - alpha), normal_quantile(POWER)
+    # Even without a single difference so many items are needed for the bound of the score interval: z²/(n + z²) <
+    # margin.
+    silent = z * z * (1 - margin) / margin if margin > 0 else 0.0
+    return ceil(max((z + power) ** 2 * variance / room**2, silent))

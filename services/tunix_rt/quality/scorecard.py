@@ -1,0 +1,189 @@
+"""The scorecard of an evaluation: what is known of a model's score, and how well.
+
+Owns the counts, the slices and the verdict. Pure and independent of the order of its rows, to the last bit.
+
+Several rows of one item id are samples of it: the item's value is the mean of its scored samples (so the interval
+treats items, not samples, as independent), it is SCORED if any of them is, and coverage counts samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import fsum, isfinite
+
+from tunix_rt.quality.estimates import estimate_mean
+from tunix_rt.quality.outcomes import Outcome
+
+MIN_COVERAGE = 0.98
+DEFAULT_THRESHOLD = 0.5
+
+
+class Verdict(StrEnum):
+    """Whether the score reaches the threshold."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNCERTAIN = "uncertain"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One stored item result; ``value`` is its answer_correctness in [0, 1], None unless SCORED."""
+
+    item_id: str
+    outcome: Outcome
+    value: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    section: str = "core"
+    category: str = ""
+    difficulty: str = ""
+    cluster_id: str = ""
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """The score of the items that share a label; ``dimension`` is section, category or difficulty."""
+
+    dimension: str
+    value: str
+    n_items: int
+    n_scored: int
+    primary_score: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Fields as in evaluations.proto; None where the proto says absent."""
+
+    n_items: int
+    n_scored: int
+    n_skipped: int
+    n_errored: int
+    coverage: float
+    primary_score: float | None
+    stddev: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_method: str
+    worst_case: float | None
+    best_case: float | None
+    slices: tuple[SliceScore, ...]
+    metric_means: dict[str, float]
+    verdict: Verdict
+    threshold: float
+
+
+@dataclass(frozen=True)
+class _Item:
+    """The samples of one item put together."""
+
+    id: str
+    outcome: Outcome
+    value: float | None
+    samples: int
+    scored_samples: int
+    row: Scored
+
+
+_DIMENSIONS: dict[str, Callable[[Scored], str]] = {
+    "section": lambda row: row.section,
+    "category": lambda row: row.category,
+    "difficulty": lambda row: row.difficulty,
+}
+
+
+def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> Scorecard:
+    """The scorecard of ``rows``; ``threshold`` in [0, 1] is what the verdict is held against.
+
+    Raises ValueError for a SCORED row whose value is not in [0, 1], or an unscored row that has one.
+    """
+    items = _items(rows)
+    scored = [item for item in items if item.value is not None]
+    values = [item.value for item in scored if item.value is not None]
+    estimate = estimate_mean(values, [item.row.cluster_id for item in scored])
+    samples = sum(item.samples for item in items)
+    coverage = sum(item.scored_samples for item in items) / samples if samples else 0.0
+    total, missing = fsum(values), len(items) - len(values)
+    return Scorecard(
+        n_items=len(items),
+        n_scored=len(scored),
+        n_skipped=sum(item.outcome is Outcome.SKIPPED for item in items),
+        n_errored=sum(item.outcome is Outcome.ERRORED for item in items),
+        coverage=coverage,
+        primary_score=estimate.mean,
+        stddev=estimate.stddev,
+        ci_low=estimate.low,
+        ci_high=estimate.high,
+        ci_method=estimate.method,
+        worst_case=total / len(items) if items else None,
+        best_case=fsum([*values, float(missing)]) / len(items) if items else None,
+        slices=_slices(items),
+        metric_means=_metric_means(rows),
+        verdict=verdict(coverage, estimate.low, estimate.high, threshold),
+        threshold=threshold,
+    )
+
+
+def verdict(coverage: float, ci_low: float | None, ci_high: float | None, threshold: float) -> Verdict:
+    """`pass` if the interval lies at or above the threshold, `fail` if below it, `invalid` if too little was scored."""
+    if coverage < MIN_COVERAGE:
+        return Verdict.INVALID
+    if ci_low is None or ci_high is None:
+        return Verdict.UNCERTAIN
+    if ci_low >= threshold:
+        return Verdict.PASS
+    return Verdict.FAIL if ci_high < threshold else Verdict.UNCERTAIN
+
+
+def _items(rows: Sequence[Scored]) -> list[_Item]:
+    by_id: dict[str, list[Scored]] = {}
+    for row in rows:
+        _check(row)
+        by_id.setdefault(row.item_id, []).append(row)
+    return [_item(item_id, by_id[item_id]) for item_id in sorted(by_id)]
+
+
+def _check(row: Scored) -> None:
+    if (row.value is not None) != (row.outcome is Outcome.SCORED):
+        raise ValueError(f"item {row.item_id}: outcome {row.outcome} and value {row.value} do not go together")
+    if row.value is not None and not (isfinite(row.value) and 0 <= row.value <= 1):
+        raise ValueError(f"item {row.item_id}: value {row.value} is not in [0, 1]")
+
+
+def _item(item_id: str, samples: list[Scored]) -> _Item:
+    values = [row.value for row in samples if row.value is not None]
+    if values:
+        outcome = Outcome.SCORED
+    else:
+        errored = any(row.outcome is Outcome.ERRORED for row in samples)
+        outcome = Outcome.ERRORED if errored else Outcome.SKIPPED
+    labelled = min(samples, key=lambda row: (row.section, row.category, row.difficulty, row.cluster_id))
+    return _Item(item_id, outcome, fsum(values) / len(values) if values else None, len(samples), len(values), labelled)
+
+
+def _slices(items: Sequence[_Item]) -> tuple[SliceScore, ...]:
+    slices = []
+    for dimension, label_of in _DIMENSIONS.items():
+        for label in sorted({label_of(item.row) for item in items} - {""}):
+            members = [item for item in items if label_of(item.row) == label]
+            scored = [item for item in members if item.value is not None]
+            values = [item.value for item in scored if item.value is not None]
+            found = estimate_mean(values, [item.row.cluster_id for item in scored])
+            slices.append(SliceScore(dimension, label, len(members), len(scored), found.mean, found.low, found.high))
+    return tuple(slices)
+
+
+def _metric_means(rows: Sequence[Scored]) -> dict[str, float]:
+    """Mean of each metric over the SCORED rows that have it; values that are not finite are left out."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.outcome is Outcome.SCORED:
+            for name, value in row.metrics.items():
+                if isfinite(value):
+                    values.setdefault(name, []).append(value)
+    return {name: fsum(values[name]) / len(values[name]) for name in sorted(values)}

@@ -1,0 +1,110 @@
+"""Surface forms: making answers comparable before anything is understood of them.
+
+Owns character-level folding (scripts' digits, minus signs, vulgar fractions, superscripts, invisible characters) and
+the stripping of markup around an answer. Knows nothing of answer types.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from tunix_rt.quality.extract import last_boxed
+
+_MINUS = dict.fromkeys(map(ord, "\u2212\ufe63\uff0d\u207b\u208b"), "-")
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015"), "-")
+_QUOTES = {ord(c): "'" for c in "\u2018\u2019\u201b\u2032\u02bc"} | {
+    ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"
+}
+_ARABIC = {0x066B: ".", 0x066C: ",", 0x066A: "%"}
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff]"
+)
+_SPACES = re.compile(r"\s+")
+_SUPERSCRIPTS = {ord(c): str(i) for i, c in enumerate("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")}
+_SUPERSCRIPT_RUN = re.compile("([\u207a\u207b]?)([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)")
+_SUBSCRIPT_RUN = re.compile("[\u2080-\u2089]+")
+_FENCED = re.compile(r"\A(?:```|~~~)[\w-]*\n(.*?)\n?(?:```|~~~)\Z", re.DOTALL)
+_WRAPPERS = (
+    ("**", "**"),
+    ("__", "__"),
+    ("`", "`"),
+    ("$$", "$$"),
+    ("$", "$"),
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("*", "*"),
+    ('"', '"'),
+    ("'", "'"),
+)
+_TEXT_MACRO = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit)\s*\{([^{}]*)\}")
+
+
+def fold(text: str) -> str:
+    """``text`` in NFKC with the traps of NFKC avoided, other scripts' digits as 0-9, one kind of minus, quote and
+    space.
+
+    NFKC alone would turn "10²" into "102" and "1½" into "11⁄2"; here they become "10^2" and "1 1/2". Invisible
+    characters go.
+    """
+    text = _SUPERSCRIPT_RUN.sub(_power, _INVISIBLE.sub("", text))
+    text = _SUBSCRIPT_RUN.sub(lambda m: "_" + unicodedata.normalize("NFKC", m[0]), text)
+    text = "".join(map(_fold_character, text))
+    text = unicodedata.normalize("NFKC", text).replace("\u2044", "/")
+    text = "".join(_ascii_digit(c) for c in text)
+    text = text.translate(_MINUS | _DASHES | _QUOTES | _ARABIC)
+    return _SPACES.sub(" ", text).strip()
+
+
+def _power(match: re.Match[str]) -> str:
+    sign = "-" if match[1] == "\u207b" else ""
+    return f"^{sign}{match[2].translate(_SUPERSCRIPTS)}"
+
+
+@lru_cache(maxsize=4096)
+def _fold_character(character: str) -> str:
+    """``character``, or " n/d" for a vulgar fraction."""
+    decomposition = unicodedata.decomposition(character)
+    if not decomposition.startswith("<fraction>"):
+        return character
+    return " " + "".join(chr(int(code, 16)) for code in decomposition.split()[1:]).replace("\u2044", "/")
+
+
+@lru_cache(maxsize=4096)
+def _ascii_digit(character: str) -> str:
+    if character.isascii():
+        return character
+    value = unicodedata.decimal(character, None)
+    return character if value is None else str(value)
+
+
+def strip_markup(text: str) -> str:
+    """``text`` without what only surrounds an answer: code fences, boxes, emphasis, math delimiters, quotes,
+    ``\\text{}``."""
+    text = text.strip()
+    while True:
+        before = text
+        fenced = _FENCED.match(text)
+        if fenced:
+            text = fenced[1].strip()
+        boxed = last_boxed(text)
+        if boxed is not None and re.fullmatch(r"[\s$.]*\\boxed\{.*\}[\s$.]*", text, re.DOTALL):
+            text = boxed
+        for left, right in _WRAPPERS:
+            inner = text[len(left) : len(text) - len(right)]
+            if (
+                len(text) > len(left) + len(right)
+                and text.startswith(left)
+                and text.endswith(right)
+                and left not in inner
+            ):
+                text = inner.strip()
+        text = _TEXT_MACRO.sub(r"\1", text)
+        if text == before:
+            return text
+
+
+def collapse(text: str) -> str:
+    """``text`` with every run of white space as one space, none at the ends."""
+    return _SPACES.sub(" ", text).strip()

@@ -1,0 +1,19 @@
+"""Counting tokens without a tokenizer: the `regex-v1` unit of trace budgets and of the `trace_tokens` metric.
+
+Owns the one definition of that unit. Knows no model's vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+
+TOKENIZER_NAME = "regex-v1"
+
+# A word (letters and combining marks of any script, apostrophes inside), a single digit, or any other visible
+# character.
+_TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d|[^\s\w]|_")
+
+
+def count_tokens(text: str) -> int:
+    """Number of `regex-v1` tokens in ``text``: words, single digits and punctuation marks; white space is free."""
+    return sum(1 for _ in _TOKEN.finditer(text))
