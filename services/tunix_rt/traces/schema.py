@@ -1,0 +1,156 @@
+"""The reasoning trace: what one line of trace JSONL may hold.
+
+Owns parsing, limits and the canonical form. Knows nothing of how a trace is rendered or trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunix_rt.errors import Violations
+
+TRACE_VERSION = "1.0"
+MAX_PROMPT_CHARS = 50_000
+MAX_ANSWER_CHARS = 50_000
+MAX_STEPS = 1_000
+MAX_STEP_CHARS = 20_000
+MAX_LABEL_CHARS = 64
+
+_FIELDS = {"trace_version", "prompt", "final_answer", "steps", "meta"}
+_STEP_FIELDS = {"i", "type", "content"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its number (unique in the trace), its kind (``compute``, ``compare``, …) and its text."""
+
+    i: int
+    type: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A question, the steps that lead to its answer, and the answer."""
+
+    prompt: str
+    final_answer: str
+    steps: tuple[Step, ...]
+    trace_version: str = TRACE_VERSION
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of this trace; ``meta`` is left out when empty."""
+        document: dict[str, Any] = {
+            "trace_version": self.trace_version,
+            "prompt": self.prompt,
+            "final_answer": self.final_answer,
+            "steps": [{"i": s.i, "type": s.type, "content": s.content} for s in self.steps],
+        }
+        if self.meta:
+            document["meta"] = self.meta
+        return document
+
+
+def canonical_line(trace: Trace) -> str:
+    """Canonical JSON of one trace, without a newline: sorted keys, no white space, UTF-8 as it is."""
+    return json.dumps(trace.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def parse_traces(lines: Iterable[str]) -> list[Trace]:
+    """The traces of JSONL ``lines``; blank lines are passed over.
+
+    Raises `InvalidInput` that names every violation of every line (``line 3.steps[1].content``).
+    """
+    violations = Violations()
+    traces = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        trace = _parse_line(line, violations.under(f"line {number}"))
+        if trace is not None:
+            traces.append(trace)
+    if not traces and not violations.found:
+        violations.add("jsonl", "holds no trace; one JSON object per line is expected")
+    violations.raise_if_any()
+    return traces
+
+
+def parse_trace(document: Any, violations: Violations) -> Trace | None:
+    """The trace of a decoded JSON value, or None after its violations have been added."""
+    before = len(violations.found)
+    if not isinstance(document, dict):
+        violations.add("trace", f"must be a JSON object, not {_json_type(document)}")
+        return None
+    for name in sorted(document.keys() - _FIELDS):
+        violations.add(name, f"unknown field; known are {', '.join(sorted(_FIELDS))}")
+    version = _text(document, "trace_version", MAX_LABEL_CHARS, violations)
+    prompt = _text(document, "prompt", MAX_PROMPT_CHARS, violations)
+    answer = _text(document, "final_answer", MAX_ANSWER_CHARS, violations)
+    steps = _steps(document.get("steps"), violations)
+    meta = document.get("meta")
+    violations.check(meta is None or isinstance(meta, dict), "meta", "must be an object")
+    if len(violations.found) > before:
+        return None
+    return Trace(prompt=prompt, final_answer=answer, steps=tuple(steps), trace_version=version, meta=meta or {})
+
+
+def _parse_line(line: str, violations: Violations) -> Trace | None:
+    try:
+        document = json.loads(line, parse_constant=_refuse_constant)
+        # A lone surrogate ("\ud800") decodes as JSON but has no UTF-8 form, so it could never be stored.
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        violations.add("json", f"is not valid JSON ({error})")
+        return None
+    return parse_trace(document, violations)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _text(document: dict[str, Any], name: str, limit: int, violations: Violations) -> str:
+    value = document.get(name)
+    if not isinstance(value, str):
+        violations.add(name, "is required" if value is None else f"must be a string, not {_json_type(value)}")
+        return ""
+    violations.check(bool(value.strip()), name, "must not be empty")
+    violations.check(len(value) <= limit, name, f"has {len(value)} characters; at most {limit} are allowed")
+    return value
+
+
+def _steps(value: Any, violations: Violations) -> list[Step]:
+    if not isinstance(value, list):
+        violations.add("steps", "is required" if value is None else f"must be a list, not {_json_type(value)}")
+        return []
+    violations.check(1 <= len(value) <= MAX_STEPS, "steps", f"holds {len(value)} steps; 1 to {MAX_STEPS} are allowed")
+    steps: list[Step] = []
+    seen: set[int] = set()
+    for position, item in enumerate(value):
+        at = violations.under(f"steps[{position}]")
+        if not isinstance(item, dict):
+            violations.add(f"steps[{position}]", f"must be an object, not {_json_type(item)}")
+            continue
+        for name in sorted(item.keys() - _STEP_FIELDS):
+            at.add(name, f"unknown field; known are {', '.join(sorted(_STEP_FIELDS))}")
+        number = item.get("i")
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+            at.add("i", "must be an integer of at least 0")
+            number = -1
+        elif number in seen:
+            at.add("i", f"step number {number} is used twice")
+        seen.add(number)
+        kind = _text(item, "type", MAX_LABEL_CHARS, at)
+        steps.append(Step(i=number, type=kind, content=_text(item, "content", MAX_STEP_CHARS, at)))
+    return steps
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
