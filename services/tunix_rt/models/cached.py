@@ -1,0 +1,103 @@
+"""Incremental decoding: unrolled layers over a key/value cache.
+
+Owns the weights' decoding layout and the cache. Knows nothing of slots, requests or sampling. Layers are unrolled because XLA on CPU
+decodes twice as fast that way as with a scan. Callers treat `KVCache` as opaque, except through the functions here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tunix_rt.models.cached_attention import attend_cached
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder, project_to_vocabulary
+from tunix_rt.models.layers import Block, RMSNorm
+from tunix_rt.models.rope import rotation
+
+
+class Weights(NamedTuple):
+    """A decoder's parameters as `forward_cached` wants them: one `Block` per layer. A pytree."""
+
+    embedding: jax.Array  # [V, H]
+    blocks: tuple[Block, ...]
+    norm: RMSNorm
+    table: jax.Array  # [V, H]; the embedding itself where tied
+
+
+class KVCache(NamedTuple):
+    """Keys (rotated) and values of every layer, each [S, KV, C, D]: slots, key heads, capacity, head size. A pytree."""
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+
+    @property
+    def capacity(self) -> int:
+        """Positions that one slot can hold."""
+        return int(self.keys[0].shape[2])
+
+
+def decode_weights(decoder: Decoder, dtype: str = "float32") -> Weights:
+    """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32."""
+
+    def cast(path: tuple[object, ...], leaf: jax.Array) -> jax.Array:
+        is_norm = any(getattr(entry, "name", getattr(entry, "key", None)) == "scale" for entry in path)
+        return leaf if is_norm else leaf.astype(jnp.dtype(dtype))
+
+    blocks = tuple(
+        jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)  # noqa: B023
+        for layer in range(decoder.config.num_hidden_layers)
+    )
+    embedding = decoder.embedding[...].astype(jnp.dtype(dtype))
+    table = embedding if decoder.head is None else decoder.head[...].astype(jnp.dtype(dtype))
+    return Weights(embedding, blocks, decoder.norm, table)
+
+
+def init_cache(config: ModelConfig, slots: int, capacity: int, dtype: str = "float32") -> KVCache:
+    """An empty cache for ``slots`` sequences of at most ``capacity`` positions."""
+    shape = (slots, config.num_key_value_heads, capacity, config.head_dim)
+    layers = range(config.num_hidden_layers)
+    return KVCache(
+        tuple(jnp.zeros(shape, jnp.dtype(dtype)) for _ in layers),
+        tuple(jnp.zeros(shape, jnp.dtype(dtype)) for _ in layers),
+    )
+
+
+def forward_cached(
+    weights: Weights, config: ModelConfig, tokens: jax.Array, positions: jax.Array, cache: KVCache
+) -> tuple[jax.Array, KVCache]:
+    """Activations [S, T, H] of new tokens, and the cache with their keys and values written at their positions.
+
+    ``tokens`` and ``positions`` are [S, T] i32. A position < 0 is padding: it writes nothing and its result means nothing. A token attends to
+    the cached positions ≤ its own, so a slot is reused by starting again at position 0 without clearing it.
+    """
+    slot = jnp.arange(tokens.shape[0])[:, None]
+    # Out of range on purpose for padding: negative indices would wrap, those past the end are dropped.
+    target = jnp.where(positions < 0, cache.capacity, positions)
+    turn = rotation(config, jnp.maximum(positions, 0))
+    keys: list[jax.Array] = []
+    values: list[jax.Array] = []
+
+    x = weights.embedding[tokens]  # [S, T, H]
+    for block, old_keys, old_values in zip(weights.blocks, cache.keys, cache.values, strict=True):
+
+        def attend(
+            query: jax.Array,
+            key: jax.Array,
+            value: jax.Array,
+            old_keys: jax.Array = old_keys,
+            old_values: jax.Array = old_values,
+        ) -> jax.Array:
+            keys.append(old_keys.at[slot, :, target].set(key.astype(old_keys.dtype), mode="drop"))
+            values.append(old_values.at[slot, :, target].set(value.astype(old_values.dtype), mode="drop"))
+            return attend_cached(query, keys[-1], values[-1], positions)
+
+        x = block(x, turn, attend)
+    return weights.norm(x), KVCache(tuple(keys), tuple(values))
+
+
+def logits_of(weights: Weights, config: ModelConfig, hidden: jax.Array) -> jax.Array:
+    """Logits [..., V] float32 of activations [..., H]."""
+    return project_to_vocabulary(hidden, weights.table)

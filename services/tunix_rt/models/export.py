@@ -1,0 +1,37 @@
+"""Writes a model as a Hugging Face directory that Transformers loads unchanged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.parameters import parameters_of
+from tunix_rt.models.safetensors_files import write_tensors
+from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.weight_map import to_hf_tensors
+
+
+def export_hugging_face(decoder: Decoder, config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
+    """Write config, float32 weights, tokenizer and generation config into ``out_dir`` (made if need be).
+
+    The same model gives the same bytes, so that its digest names its content.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_tensors(to_hf_tensors(config, parameters_of(decoder)), out_dir / "model.safetensors")
+    _write_json(out_dir / "config.json", config.to_hf())
+    eos = list(tokenizer.eos_token_ids)
+    generation = {
+        "bos_token_id": config.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": eos if len(eos) > 1 else eos[0],
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    _write_json(out_dir / "generation_config.json", {key: value for key, value in generation.items() if value is not None})
+    tokenizer.save(out_dir)
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")

