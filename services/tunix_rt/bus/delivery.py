@@ -38,8 +38,13 @@ class Delivery:
         return body
 
     def text(self, field: str) -> str:
-        """A non-empty string of the body; raises `InvalidInput` when it is missing."""
-        value = self.json().get(field)
+        """A non-empty string of the body; raises `InvalidInput` when it is missing.
+
+        ``field`` is the name in events.proto; as the proto3 JSON mapping has it, ``run_id`` is also found as ``runId``.
+        """
+        body = self.json()
+        head, *rest = field.split("_")
+        value = body.get(field, body.get(head + "".join(part.capitalize() for part in rest)))
         if not isinstance(value, str) or not value:
             raise InvalidInput([FieldViolation(f"data.{field}", "a non-empty string is required")])
         return value

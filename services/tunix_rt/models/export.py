@@ -29,7 +29,9 @@ def export_hugging_face(decoder: Decoder, config: ModelConfig, tokenizer: Tokeni
         "eos_token_id": eos if len(eos) > 1 else eos[0],
         "pad_token_id": tokenizer.pad_token_id,
     }
-    _write_json(out_dir / "generation_config.json", {key: value for key, value in generation.items() if value is not None})
+    _write_json(
+        out_dir / "generation_config.json", {key: value for key, value in generation.items() if value is not None}
+    )
     tokenizer.save(out_dir)
 
 

@@ -51,7 +51,9 @@ class GGUFFile:
         """One tensor as float32, [out, in] for matrices. Raises `InvalidArtifact` for a quantisation that is not supported."""
         tensor = self._tensors[name]
         if tensor.tensor_type.name not in _TYPES:
-            raise InvalidArtifact(f"{self.path}: tensor {name} has type {tensor.tensor_type.name}; supported: {', '.join(_TYPES)}")
+            raise InvalidArtifact(
+                f"{self.path}: tensor {name} has type {tensor.tensor_type.name}; supported: {', '.join(_TYPES)}"
+            )
         values: Array = np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         return values.reshape(tuple(int(n) for n in reversed(tensor.shape)))
 
@@ -65,13 +67,23 @@ class GGUFFile:
         for key in sorted(own.keys() - _KNOWN):
             bad.add(f"llama.{key}", "is not a known key of a llama model")
         for key in ("block_count", "embedding_length", "feed_forward_length", "attention.head_count"):
-            bad.check(type(own.get(key)) is int and own[key] > 0, f"llama.{key}", f"must be a positive integer, is {own.get(key)!r}")
+            bad.check(
+                type(own.get(key)) is int and own[key] > 0,
+                f"llama.{key}",
+                f"must be a positive integer, is {own.get(key)!r}",
+            )
         kind = own.get("rope.scaling.type", "none")
-        bad.check(kind in ("none", "linear"), "llama.rope.scaling.type", f"{kind!r} is not supported; supported: none, linear")
+        bad.check(
+            kind in ("none", "linear"), "llama.rope.scaling.type", f"{kind!r} is not supported; supported: none, linear"
+        )
         bad.raise_if_any()
         head_dim = own.get("attention.key_length", own["embedding_length"] // own["attention.head_count"])
         for key in ("attention.value_length", "rope.dimension_count"):
-            bad.check(own.get(key, head_dim) == head_dim, f"llama.{key}", f"must equal the head size {head_dim}, is {own.get(key)!r}")
+            bad.check(
+                own.get(key, head_dim) == head_dim,
+                f"llama.{key}",
+                f"must equal the head size {head_dim}, is {own.get(key)!r}",
+            )
         bad.raise_if_any()
         eos = meta.get("tokenizer.ggml.eos_token_id")
         return ModelConfig(
@@ -85,7 +97,9 @@ class GGUFFile:
             max_position_embeddings=own.get("context_length", 2048),
             rms_norm_eps=_shortest(own.get("attention.layer_norm_rms_epsilon", 1e-5)),
             rope_theta=_shortest(own.get("rope.freq_base", 10000.0)),
-            rope_scaling=RopeScaling("linear", _shortest(own["rope.scaling.factor"])) if kind == "linear" else RopeScaling(),
+            rope_scaling=RopeScaling("linear", _shortest(own["rope.scaling.factor"]))
+            if kind == "linear"
+            else RopeScaling(),
             tie_word_embeddings="output.weight" not in self._tensors,
             bos_token_id=meta.get("tokenizer.ggml.bos_token_id"),
             eos_token_ids=() if eos is None else (eos,),
@@ -96,7 +110,9 @@ class GGUFFile:
         """The tokenizer that the metadata describes. Raises `InvalidInput` naming a key of an unsupported kind."""
         bad, meta = Violations(), self.metadata
         model, split = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre")
-        bad.check(model == "gpt2", "tokenizer.ggml.model", f"{model!r} is not supported; supported: gpt2 (byte-level BPE)")
+        bad.check(
+            model == "gpt2", "tokenizer.ggml.model", f"{model!r} is not supported; supported: gpt2 (byte-level BPE)"
+        )
         bad.check(split == "smollm", "tokenizer.ggml.pre", f"{split!r} is not supported; supported: smollm")
         for key in ("add_bos_token", "add_eos_token", "add_space_prefix"):
             bad.check(not meta.get(f"tokenizer.ggml.{key}"), f"tokenizer.ggml.{key}", "true is not supported")
@@ -108,12 +124,19 @@ class GGUFFile:
         fast = FastTokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
         # "smollm": every digit alone, then GPT-2's byte-level splitting.
         fast.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
         )
         fast.decoder = decoders.ByteLevel()
         kinds = meta["tokenizer.ggml.token_type"]
-        fast.add_special_tokens(added_tokens([t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL], special=True))
-        fast.add_tokens(added_tokens([t for t, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED], special=False))
+        fast.add_special_tokens(
+            added_tokens([t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL], special=True)
+        )
+        fast.add_tokens(
+            added_tokens([t for t, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED], special=False)
+        )
 
         def token(role: str) -> str | None:
             index = meta.get(f"tokenizer.ggml.{role}_token_id")
@@ -121,7 +144,9 @@ class GGUFFile:
 
         eos = tokens[meta["tokenizer.ggml.eos_token_id"]]
         special = SpecialTokens(eos, token("padding") or eos, token("bos"), token("unknown"))
-        return Tokenizer(fast, special, meta.get("tokenizer.chat_template"), model_max_length=meta.get("llama.context_length"))
+        return Tokenizer(
+            fast, special, meta.get("tokenizer.chat_template"), model_max_length=meta.get("llama.context_length")
+        )
 
 
 def _shortest(value: float) -> float:

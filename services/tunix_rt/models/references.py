@@ -89,13 +89,20 @@ def _file_in_package(package: str) -> Path:
         raise NotFound(f"pkg://{package}: the package is not installed; run: {_PACKAGES[package]}")
     files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
     if len(files) != 1:
-        raise NotFound(f"pkg://{package}: expected one .gguf file in the package, found {len(files)}; run: {_PACKAGES[package]}")
+        raise NotFound(
+            f"pkg://{package}: expected one .gguf file in the package, found {len(files)}; run: {_PACKAGES[package]}"
+        )
     return files[0]
 
 
 def _hub_snapshot(rest: str, cache_dir: Path) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     repository, _, revision = rest.partition("@")
     try:

@@ -126,7 +126,9 @@ class Tokenizer:
         roles = {role: _token_text(config.get(f"{role}_token")) for role in ("eos", "pad", "bos", "unk")}
         eos = roles["eos"] or (fast.id_to_token(eos_ids[0]) if eos_ids else None)
         if eos is None:
-            raise InvalidArtifact(f"{directory / 'tokenizer_config.json'} names no eos_token, and the model has no eos_token_id")
+            raise InvalidArtifact(
+                f"{directory / 'tokenizer_config.json'} names no eos_token, and the model has no eos_token_id"
+            )
         special = SpecialTokens(eos, roles["pad"] or eos, roles["bos"], roles["unk"])
         template_file = directory / "chat_template.jinja"
         template = template_file.read_text(encoding="utf-8") if template_file.is_file() else config.get("chat_template")

@@ -30,7 +30,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise ValueError(f"vocab_size must be at least {MINIMUM_VOCABULARY}, is {vocab_size}")
     fast = FastTokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     )
     fast.decoder = decoders.ByteLevel()
     # Tags are cut out first, so that no merge is spent on their pieces.

@@ -36,10 +36,27 @@ class Row:
 _LLAMA = (
     Row("embedding", "model.embed_tokens.weight", "token_embd.weight"),
     Row("blocks.input_norm.scale", "model.layers.{layer}.input_layernorm.weight", "blk.{layer}.attn_norm.weight"),
-    Row("blocks.attention.q.kernel", "model.layers.{layer}.self_attn.q_proj.weight", "blk.{layer}.attn_q.weight", True, "query"),
-    Row("blocks.attention.k.kernel", "model.layers.{layer}.self_attn.k_proj.weight", "blk.{layer}.attn_k.weight", True, "key"),
+    Row(
+        "blocks.attention.q.kernel",
+        "model.layers.{layer}.self_attn.q_proj.weight",
+        "blk.{layer}.attn_q.weight",
+        True,
+        "query",
+    ),
+    Row(
+        "blocks.attention.k.kernel",
+        "model.layers.{layer}.self_attn.k_proj.weight",
+        "blk.{layer}.attn_k.weight",
+        True,
+        "key",
+    ),
     Row("blocks.attention.v.kernel", "model.layers.{layer}.self_attn.v_proj.weight", "blk.{layer}.attn_v.weight", True),
-    Row("blocks.attention.o.kernel", "model.layers.{layer}.self_attn.o_proj.weight", "blk.{layer}.attn_output.weight", True),
+    Row(
+        "blocks.attention.o.kernel",
+        "model.layers.{layer}.self_attn.o_proj.weight",
+        "blk.{layer}.attn_output.weight",
+        True,
+    ),
     Row(
         "blocks.post_attention_norm.scale",
         "model.layers.{layer}.post_attention_layernorm.weight",

@@ -124,7 +124,7 @@ def _statements(line: str, number: int) -> list[_Statement]:
                 holds = left <= right
             elif match["sign"] in (">=", "≥"):
                 holds = left >= right
-            single = re.fullmatch(rf"-?{_OPERAND}", match["right"])
+            single = re.fullmatch(rf"-?{_OPERAND}(?:\s?/\s?\d+)?", match["right"])
             result = right if match["sign"] == "=" and single and not only_numbers else None
             found.append(_Statement(match[0], number, operands, bool(holds), result))
         at = match.start("right")

@@ -48,7 +48,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "linear_scaling": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
     "llama3_scaling": {"rope_scaling": LLAMA3, "rope_theta": 500000.0, "head_dim": 16, "num_key_value_heads": 2},
     "llama3_scaling_tied_one_layer": {"rope_scaling": LLAMA3, "tie_word_embeddings": True, "num_hidden_layers": 1},
-    "odd_sizes": {"vocab_size": 283, "hidden_size": 45, "num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 14},
+    "odd_sizes": {
+        "vocab_size": 283,
+        "hidden_size": 45,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 5,
+        "head_dim": 14,
+    },
 }
 
 

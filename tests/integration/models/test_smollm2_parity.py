@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import ModuleType
 
@@ -78,10 +77,13 @@ def test_logits_equal_those_of_transformers_on_our_export(
     with torch.no_grad():
         expected = peer(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
     trained = jax.jit(lambda decoder, t, p: decoder(t, p))(smollm2.decoder, tokens, positions)
-    np.testing.assert_allclose(trained, expected, atol=1e-4)
+    # Logits here reach 28, and float32 sums over 576 and 1536 terms differ with their order: against the same model in float64
+    # Transformers is 6e-5 off and ours 1e-4 (single logits, of millions), hence the relative part.
+    np.testing.assert_allclose(trained, expected, atol=1e-4, rtol=1e-5)
+    assert np.abs(trained - expected).mean() < 2e-5
     weights, cache = decode_weights(smollm2.decoder), init_cache(smollm2.config, slots=1, capacity=64)
     hidden, _ = jax.jit(forward_cached, static_argnums=1)(weights, smollm2.config, tokens, positions, cache)
-    np.testing.assert_allclose(logits_of(weights, smollm2.config, hidden), expected, atol=1e-4)
+    np.testing.assert_allclose(logits_of(weights, smollm2.config, hidden), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_the_pretrained_model_knows_a_fact(smollm2: LoadedModel) -> None:
@@ -94,7 +96,7 @@ def test_the_pretrained_model_knows_a_fact(smollm2: LoadedModel) -> None:
 
 def test_export_loads_back_bit_equal(smollm2: LoadedModel, smollm2_export: Path) -> None:
     again = load(resolve(f"file://{smollm2_export}", cache_dir=smollm2_export))
-    assert again.config == dataclasses.replace(smollm2.config)
+    assert again.config == smollm2.config
     before, after = parameters_of(smollm2.decoder), parameters_of(again.decoder)
     assert before.keys() == after.keys()
     for name, value in before.items():

@@ -66,7 +66,7 @@ def test_a_missing_directory_is_refused(store: ArtifactStore) -> None:
 
 def test_the_directory_digest_is_what_sha256sum_says(model: Path) -> None:
     listing = subprocess.run(
-        "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum | sha256sum",
+        "find . -type f -printf '%P\\n' | xargs sha256sum | LC_ALL=C sort | sha256sum",
         shell=True,
         cwd=model,
         check=True,

@@ -1,0 +1,147 @@
+"""`tunix-rt datasets`: build, import, look at, export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+
+app = typer.Typer(name="datasets", help="Immutable, content-addressed collections of reasoning traces.")
+
+Decontaminate = Annotated[
+    list[str] | None, typer.Option("--decontaminate", help="Evalset (id or key) to keep out; repeatable.")
+]
+Budget = Annotated[int | None, typer.Option("--max-trace-tokens", help="Longer traces are dropped and counted.")]
+
+
+@app.command(epilog="Example: tunix-rt datasets build arith-v1 --size 2000 --decontaminate arith_v1")
+def build(
+    ctx: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="See `tunix-rt datasets recipes`.")],
+    key: Annotated[str, typer.Option(help="Default: the recipe's name.")] = "",
+    size: Annotated[int | None, typer.Option(help="Number of traces.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    max_trace_tokens: Budget = None,
+    decontaminate: Decontaminate = None,
+    tag: Tags = None,
+    as_json: Json = False,
+) -> None:
+    """Build a dataset from a recipe; the same recipe, size and seed give the same digest."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        evalsets = [api.evalsets.get(name).id for name in decontaminate or []]
+        dataset = api.datasets.build(
+            recipe,
+            key=key,
+            size=size,
+            seed=seed,
+            max_trace_tokens=max_trace_tokens,
+            decontaminate=evalsets,
+            tags=parse_tags(tag),
+        )
+    output.print_json(dataset) if as_json else output.show(*catalogue.dataset(dataset))
+
+
+@app.command("import", epilog="Example: tunix-rt datasets import traces.jsonl --key my-traces")
+def import_file(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Trace JSONL, one object a line.")],
+    key: Annotated[str, typer.Option(help="Default: the file's stem.")] = "",
+    max_trace_tokens: Budget = None,
+    decontaminate: Decontaminate = None,
+    tag: Tags = None,
+    as_json: Json = False,
+) -> None:
+    """Import traces from a file; one bad line refuses the whole file and every bad line is named."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        evalsets = [api.evalsets.get(name).id for name in decontaminate or []]
+        dataset = api.datasets.import_file(
+            file,
+            key=key or file.stem.lower(),
+            max_trace_tokens=max_trace_tokens,
+            decontaminate=evalsets,
+            tags=parse_tags(tag),
+        )
+    output.print_json(dataset) if as_json else output.show(*catalogue.dataset(dataset))
+
+
+@app.command("list", epilog="Example: tunix-rt datasets list --filter 'trace_count > 100'")
+def list_datasets(
+    ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
+) -> None:
+    """List datasets, newest first."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.datasets.list(filter=filter, order_by=order_by, limit=limit)
+        output.print_json_lines(found) if as_json else output.show(catalogue.datasets(found))
+
+
+@app.command(epilog="Example: tunix-rt datasets show arith-v1")
+def show(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="Id, or key: then its newest version.")],
+    as_json: Json = False,
+) -> None:
+    """Show a dataset's manifest: counts, token lengths, what was dropped, overlap with evalsets."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.datasets.resolve(dataset)
+    output.print_json(found) if as_json else output.show(*catalogue.dataset(found))
+
+
+@app.command(epilog="Example: tunix-rt datasets export arith-v1 --format chat --output arith.jsonl")
+def export(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="Id or key.")],
+    format: Annotated[str, typer.Option(help="trace | tunix_sft | chat")] = "trace",
+    destination: Annotated[Path | None, typer.Option("--output", "-o", help="Default: standard output.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a dataset as JSONL. The output is JSON either way; `--json` is accepted for uniformity."""
+    with client(ctx) as api:
+        chunks = api.datasets.export(api.datasets.resolve(dataset).id, format=format)
+        if destination is None:
+            for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return
+        # An export that breaks off must not look like a whole one.
+        unfinished = destination.with_name(destination.name + ".part")
+        with unfinished.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+        unfinished.replace(destination)
+
+
+@app.command(epilog="Example: tunix-rt datasets recipes")
+def recipes(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the recipes that ship with the registry."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.datasets.recipes().recipes
+    output.print_json_lines(found) if as_json else output.show(catalogue.recipes(found))
+
+
+@app.command(epilog="Example: tunix-rt datasets delete ds-01jd…")
+def delete(ctx: typer.Context, dataset: Annotated[str, typer.Argument(help="Id.")], as_json: Json = False) -> None:
+    """Delete a dataset version; refused while a run refers to it."""
+    from tunix_rt.cli import output
+
+    with client(ctx) as api:
+        api.datasets.delete(dataset, etag=api.datasets.get(dataset).etag)
+    output.print_json({"deleted": dataset}) if as_json else output.show(f"deleted {dataset}")

@@ -1,0 +1,94 @@
+"""`tunix-rt gate`: may a candidate replace a baseline?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunix_rt.cli.context import Filter, Json, Limit, client
+
+app = typer.Typer(name="gate", help="Decisions whether a candidate may replace a baseline.")
+
+# What a build script sees. Trouble that is no verdict must not look like one, so it gets a code of its own.
+EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}
+ERROR_CODE = 4
+
+
+@app.command(epilog="Example: tunix-rt gate check run-01jd… --baseline main && deploy")
+def check(
+    ctx: typer.Context,
+    candidate: Annotated[str, typer.Argument(help="Evaluation, or a run that has just one.")],
+    baseline: Annotated[str, typer.Option(help="Name of a locked baseline.")] = "",
+    against: Annotated[str, typer.Option(help="Evaluation or run to hold it against, instead of a baseline.")] = "",
+    evalset: Annotated[str, typer.Option(help="Which evaluation of a run is meant.")] = "",
+    policy: Annotated[str, typer.Option(help="Id or name; default: the built-in policy.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Decide and store the decision. Exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 INVALID; 4 without a decision."""
+    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli.views import scores
+    from tunix_rt.client.arguments import enum_name
+    from tunix_rt.v1 import models_pb2
+
+    ctx.obj.error_code = ERROR_CODE
+    with client(ctx) as api:
+        decision = api.gate.decide(
+            lookups.evaluation_id(api, candidate, evalset),
+            baseline=baseline,
+            baseline_evaluation_id=lookups.evaluation_id(api, against, evalset) if against else "",
+            policy=policy,
+        )
+    output.print_json(decision) if as_json else output.show(*scores.gate_decision(decision))
+    raise typer.Exit(EXIT_CODES.get(enum_name(models_pb2.GateVerdict.DESCRIPTOR, decision.verdict), ERROR_CODE))
+
+
+@app.command(epilog="Example: tunix-rt gate policies")
+def policies(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
+    """List gate policies."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.gate.policies(limit=limit)
+        output.print_json_lines(found) if as_json else output.show(catalogue.policies(found))
+
+
+@app.command("create-policy", epilog="Example: tunix-rt gate create-policy strict --margin 0.02 --baseline main")
+def create_policy(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The same name again makes the next version.")],
+    margin: Annotated[float | None, typer.Option(help="A PASS shows that it is not worse by this much. [0, 1)")] = None,
+    alpha: Annotated[float | None, typer.Option(help="One-sided. (0, 0.5)")] = None,
+    min_coverage: Annotated[float | None, typer.Option(help="Less is INVALID.")] = None,
+    min_effect: Annotated[float | None, typer.Option(help="Smallest drop that can FAIL.")] = None,
+    baseline: Annotated[str, typer.Option(help="Baseline meant when none is named.")] = "",
+    description: Annotated[str, typer.Option()] = "",
+    as_json: Json = False,
+) -> None:
+    """Create a gate policy; a policy never changes."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        created = api.gate.create_policy(
+            name,
+            margin=margin,
+            alpha=alpha,
+            min_coverage=min_coverage,
+            min_effect=min_effect,
+            baseline=baseline,
+            description=description,
+        )
+    output.print_json(created) if as_json else output.show(catalogue.policies([created]))
+
+
+@app.command(epilog="Example: tunix-rt gate decisions --filter 'verdict = FAIL'")
+def decisions(ctx: typer.Context, filter: Filter = "", limit: Limit = 50, as_json: Json = False) -> None:
+    """List stored decisions."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.gate.decisions(filter=filter, limit=limit)
+        output.print_json_lines(found) if as_json else output.show(catalogue.decisions(found))

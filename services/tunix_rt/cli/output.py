@@ -1,0 +1,90 @@
+"""Prints results: canonical JSON for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console, RenderableType
+
+# Not a terminal: nobody scrolls sideways, but programs grep; so nothing is cut.
+PIPE_WIDTH = 240
+
+
+def as_document(message: Message) -> dict[str, Any]:
+    """A message as JSON values, with the field names of the contracts."""
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def canonical(document: object) -> str:
+    """Canonical JSON text: sorted keys, no spaces."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def print_json(value: Message | Mapping[str, Any]) -> None:
+    """One JSON object on one line, at once (a reader may be following)."""
+    document = value if isinstance(value, Mapping) else as_document(value)
+    sys.stdout.write(canonical(document) + "\n")
+    sys.stdout.flush()
+
+
+def print_json_lines(messages: Iterable[Message]) -> None:
+    """One JSON object per line."""
+    for message in messages:
+        print_json(message)
+
+
+@cache
+def console() -> Console:
+    """The terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def show(*renderables: RenderableType) -> None:
+    """Print for people."""
+    for renderable in renderables:
+        console().print(renderable)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", numbers: Sequence[str] = ()
+) -> RenderableType:
+    """A table; cells are text with rich markup or renderables. ``numbers`` names the columns aligned to the right."""
+    from rich import box
+    from rich.console import ConsoleRenderable
+    from rich.table import Table
+
+    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        identifier = column == "id" or column.endswith(" id")
+        grid.add_column(column, justify="right" if column in numbers else "left", no_wrap=identifier, overflow="fold")
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, ConsoleRenderable) else str(cell) for cell in row))
+    if not grid.row_count:
+        return "[dim]nothing yet[/dim]"
+    return grid
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> RenderableType:
+    """Names and values below each other; empty values are left out."""
+    from rich.console import ConsoleRenderable
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in ("", None):
+            grid.add_row(name, value if isinstance(value, ConsoleRenderable) else str(value))
+    return grid

@@ -1,0 +1,115 @@
+"""Live progress of jobs: a bar where there is a terminal, lines where there is none, JSON lines where asked for.
+
+Knows jobs by their common fields; what is shown beside the bar is handed in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from tunix_rt.cli import formats, output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from tunix_rt.v1 import common_pb2
+
+# The metrics worth a place beside the bar: what the trainer calls them → how they are shown.
+HEADLINE_METRICS = {"loss": "loss", "tokens_per_second": "tok/s"}
+
+
+class Job(Protocol):
+    """A run, evaluation or sweep."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def state(self) -> common_pb2.JobState.ValueType: ...
+    @property
+    def reason(self) -> common_pb2.Reason.ValueType: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def progress(self) -> common_pb2.Progress: ...
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """``"loss 1.83  tok/s 12,345"`` from a run's last metrics."""
+    shown = {label: metrics[key] for key, label in HEADLINE_METRICS.items() if key in metrics}
+    return "  ".join(f"{label} {formats.number(value)}" for label, value in shown.items())
+
+
+class JobDisplay:
+    """Shows one job at a time, as it is now. Use as a context manager; call `update` with every state."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._lines: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        if not self._as_json and sys.stdout.isatty():
+            self._bar = _bar()
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, job: Any, label: str, beside: str = "") -> None:
+        """Show ``job`` (a message with the fields of `Job`) under ``label``, with ``beside`` after its bar."""
+        if self._as_json:
+            output.print_json(job)
+        elif self._bar is not None:
+            self._update_bar(job, label, beside)
+        else:
+            self._print_line(job, label, beside)
+
+    def _update_bar(self, job: Job, label: str, beside: str) -> None:
+        assert self._bar is not None
+        if job.id not in self._tasks:
+            self._tasks[job.id] = self._bar.add_task(label, total=None, state="", stage="", beside="")
+        self._bar.update(
+            self._tasks[job.id],
+            description=label,
+            completed=job.progress.done,
+            total=job.progress.total or None,
+            state=formats.state_of(job.state, job.reason),
+            stage=formats.escaped(job.progress.stage, 24),
+            beside=beside,
+        )
+
+    def _print_line(self, job: Job, label: str, beside: str) -> None:
+        """A line for every state and every tenth of the way."""
+        progress = job.progress
+        tenth = progress.done * 10 // progress.total if progress.total else 0
+        key = f"{job.state}/{progress.stage}/{tenth}"
+        if self._lines.get(job.id) != key:
+            self._lines[job.id] = key
+            way = f"{progress.done}/{progress.total} {progress.unit}" if progress.total else ""
+            state = formats.state_of(job.state, job.reason)
+            parts = (label, state, formats.escaped(progress.stage), way, beside, formats.escaped(job.message))
+            output.show("  ".join(part for part in parts if part))
+
+
+def _bar() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[state]}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("[dim]{task.fields[stage]}[/dim]"),
+        TextColumn("{task.fields[beside]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=output.console(),
+    )

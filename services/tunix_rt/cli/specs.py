@@ -1,0 +1,104 @@
+"""Reads specs and values that users write: JSON, TOML or YAML files, NAME=VALUE, search-space domains."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Violations
+
+# Argument names of each domain, in the order in which they are written.
+DOMAINS = {
+    "uniform": ("low", "high"),
+    "quniform": ("low", "high", "q"),
+    "loguniform": ("low", "high"),
+    "randint": ("low", "high"),
+    "normal": ("mean", "stddev"),
+}
+_CALL = re.compile(r"(?P<name>[a-z]+)\((?P<arguments>.*)\)")
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """The object in a ``.json``, ``.toml``, ``.yaml`` or ``.yml`` file; raises `InvalidInput` naming file and place."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        document = _parse(path, text)
+    except ValueError as error:
+        raise InvalidInput([FieldViolation(str(path), str(error))]) from error
+    if not isinstance(document, dict):
+        raise InvalidInput([FieldViolation(str(path), f"must hold an object, not {type(document).__name__}")])
+    return document
+
+
+def _parse(path: Path, text: str) -> object:
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        return tomllib.loads(text)
+    if suffix not in (".yaml", ".yml"):
+        return json.loads(text)
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(f"{path} is YAML; install pyyaml to read it, or write it as JSON or TOML") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not YAML: {error}") from error
+
+
+def parse_value(text: str) -> Any:
+    """A value as JSON where it is JSON (``3``, ``1e-3``, ``true``, ``["a"]``), else as the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def parse_settings(pairs: list[str] | None, option: str) -> dict[str, Any]:
+    """``["a=1", "lora.rank=8"]`` → ``{"a": 1, "lora": {"rank": 8}}``."""
+    violations = Violations()
+    settings: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, separator, value = pair.partition("=")
+        if violations.check(bool(separator and name), option, f"{pair!r} is not NAME=VALUE"):
+            *parents, leaf = name.strip().split(".")
+            target = settings
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[leaf] = parse_value(value)
+    violations.raise_if_any()
+    return settings
+
+
+def parse_parameters(pairs: list[str] | None, option: str = "--param") -> dict[str, Any]:
+    """Search-space options → domains.
+
+    ``learning_rate=loguniform(1e-4,1e-2)``, ``per_device_batch_size=8,16,32`` (a choice), ``weight_decay=grid(0,0.1)``.
+    """
+    violations = Violations()
+    parameters: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, separator, text = pair.partition("=")
+        if violations.check(bool(separator and name), option, f"{pair!r} is not NAME=DOMAIN"):
+            parameters[name.strip()] = _parse_domain(text.strip(), violations, f"{option} {name}")
+    violations.raise_if_any()
+    return parameters
+
+
+def _parse_domain(text: str, violations: Violations, path: str) -> Any:
+    call = _CALL.fullmatch(text)
+    if call is None:
+        return [parse_value(part.strip()) for part in text.split(",")]
+    name = call["name"]
+    values = [parse_value(part.strip()) for part in call["arguments"].split(",") if part.strip()]
+    if name in ("choice", "grid"):
+        return {name: values}
+    names = DOMAINS.get(name)
+    if names is None:
+        violations.add(path, f"{name!r} is none of {', '.join(('choice', 'grid', *DOMAINS))}")
+        return values
+    violations.check(len(values) == len(names), path, f"{name} takes ({', '.join(names)})")
+    return {name: dict(zip(names, values, strict=False))}

@@ -1,0 +1,230 @@
+"""Datasets, evalsets, models, aliases, baselines and policies in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tunix_rt.cli import formats, output
+from tunix_rt.client.arguments import enum_name
+from tunix_rt.v1 import datasets_pb2, evalsets_pb2, models_pb2
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def datasets(items: Iterable[datasets_pb2.Dataset]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            item.key,
+            item.manifest.trace_count,
+            item.manifest.token_lengths.total,
+            item.artifact.digest[7:19],
+            formats.local_time(item.create_time),
+            formats.tags(item.tags),
+        )
+        for item in items
+    ]
+    columns = ["id", "key", "traces", "tokens", "digest", "created", "tags"]
+    return output.table(columns, rows, numbers=["traces", "tokens"])
+
+
+def dataset(item: datasets_pb2.Dataset) -> list[RenderableType]:
+    manifest = item.manifest
+    lengths = manifest.token_lengths
+    dropped = (
+        f"{manifest.dropped_over_budget} over budget, {manifest.dropped_contaminated} contaminated, "
+        f"{manifest.dropped_duplicates} duplicates"
+    )
+    rows: list[tuple[str, object]] = [
+        ("dataset", f"{item.id}  {item.key}"),
+        ("digest", item.artifact.digest),
+        ("uri", formats.escaped(item.artifact.uri)),
+        ("size", formats.size_text(item.artifact.size_bytes)),
+        ("traces", manifest.trace_count),
+        ("dropped", dropped),
+        (
+            "tokens",
+            f"{lengths.total} ({lengths.tokenizer}): {lengths.min}…{lengths.max} a trace, mean {lengths.mean:.1f}, "
+            f"p50 {lengths.p50:g}, p95 {lengths.p95:g}",
+        ),
+        ("categories", formats.counts(manifest.categories)),
+        ("selection", f"{formats.escaped(manifest.selection_strategy)}, seed {manifest.seed}"),
+        ("build id", manifest.build_id),
+        ("parents", formats.joined(manifest.parent_dataset_ids)),
+        ("created", formats.local_time(item.create_time)),
+        ("tags", formats.tags(item.tags)),
+    ]
+    parts = [output.fields(rows)]
+    if manifest.contamination:
+        overlaps = [(c.evalset_id, c.exact_prompts, c.ngram_items, c.ngram_size) for c in manifest.contamination]
+        parts.append(output.table(["evalset id", "exact prompts", "items sharing an n-gram", "n"], overlaps))
+    return parts
+
+
+def recipes(items: Iterable[datasets_pb2.Recipe]) -> RenderableType:
+    rows = [(item.name, item.default_size, item.default_seed, formats.escaped(item.description)) for item in items]
+    return output.table(["recipe", "size", "seed", "what it is"], rows, numbers=["size", "seed"])
+
+
+def evalsets(items: Iterable[evalsets_pb2.EvalSet]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            item.key,
+            item.item_count,
+            formats.counts(item.sections),
+            item.digest[7:19],
+            formats.local_time(item.create_time),
+            formats.escaped(item.description, 60),
+        )
+        for item in items
+    ]
+    return output.table(["id", "key", "items", "sections", "digest", "created", "description"], rows, numbers=["items"])
+
+
+def evalset(item: evalsets_pb2.EvalSet) -> RenderableType:
+    rows: list[tuple[str, object]] = [
+        ("evalset", f"{item.id}  {item.key}"),
+        ("description", formats.escaped(item.description)),
+        ("digest", item.digest),
+        ("items", item.item_count),
+        ("sections", formats.counts(item.sections)),
+        ("categories", formats.counts(item.categories)),
+        ("difficulties", formats.counts(item.difficulties)),
+        ("answer types", formats.counts(item.answer_types)),
+        ("created", formats.local_time(item.create_time)),
+        ("tags", formats.tags(item.tags)),
+    ]
+    return output.fields(rows)
+
+
+def evalset_items(items: Iterable[evalsets_pb2.EvalSetItem]) -> RenderableType:
+    rows = [
+        (
+            formats.escaped(item.id),
+            enum_name(evalsets_pb2.Section.DESCRIPTOR, item.section).lower(),
+            formats.escaped(item.category),
+            enum_name(evalsets_pb2.Difficulty.DESCRIPTOR, item.difficulty).lower(),
+            enum_name(evalsets_pb2.AnswerType.DESCRIPTOR, item.answer_type).lower(),
+            formats.escaped(item.expected_answer, 30),
+            formats.escaped(item.prompt, 90),
+        )
+        for item in items
+    ]
+    return output.table(["item", "section", "category", "difficulty", "type", "expected", "prompt"], rows)
+
+
+def models(items: Iterable[models_pb2.ModelVersion]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            f"{formats.escaped(item.name)}/{item.version}",
+            enum_name(models_pb2.ModelFormat.DESCRIPTOR, item.format).lower(),
+            formats.size_text(item.artifact.size_bytes),
+            item.lineage.run_id,
+            item.artifact.digest[7:19],
+            formats.local_time(item.create_time),
+        )
+        for item in items
+    ]
+    return output.table(["id", "version", "format", "size", "run id", "digest", "created"], rows, numbers=["size"])
+
+
+def model(item: models_pb2.ModelVersion) -> RenderableType:
+    lineage = item.lineage
+    files = ", ".join(f"{formats.escaped(f.path)} ({formats.size_text(f.size_bytes)})" for f in item.artifact.files)
+    rows: list[tuple[str, object]] = [
+        ("model", f"{item.id}  {formats.escaped(item.name)}/{item.version}"),
+        ("format", enum_name(models_pb2.ModelFormat.DESCRIPTOR, item.format).lower()),
+        ("reference", formats.escaped(item.reference)),
+        ("digest", item.artifact.digest),
+        ("files", files),
+        ("run", f"{lineage.run_id} attempt {lineage.attempt}, step {lineage.step}" if lineage.run_id else ""),
+        ("dataset", lineage.dataset_id),
+        ("base model", formats.escaped(lineage.base_model)),
+        ("code", formats.escaped(lineage.code_revision)),
+        ("created", formats.local_time(item.create_time)),
+        ("tags", formats.tags(item.tags)),
+    ]
+    return output.fields(rows)
+
+
+def aliases(items: Iterable[models_pb2.Alias]) -> RenderableType:
+    rows = [
+        (
+            f"{formats.escaped(item.model_name)}@{formats.escaped(item.alias)}",
+            item.model_id,
+            item.gate_policy_id or "[dim]none[/dim]",
+            formats.local_time(item.update_time),
+        )
+        for item in items
+    ]
+    return output.table(["alias", "model id", "guarded by", "moved"], rows)
+
+
+def promotions(items: Iterable[models_pb2.Promotion]) -> RenderableType:
+    rows = [
+        (
+            formats.local_time(item.create_time),
+            formats.escaped(item.alias),
+            item.from_model_id or "–",
+            item.to_model_id,
+            item.gate_decision_id or (f"waived: {formats.escaped(item.waiver_reason)}" if item.waiver_reason else ""),
+            formats.escaped(item.actor),
+        )
+        for item in items
+    ]
+    return output.table(["time", "alias", "from", "to", "because", "by"], rows)
+
+
+def baselines(items: Iterable[models_pb2.Baseline]) -> RenderableType:
+    rows = [
+        (
+            formats.escaped(item.name),
+            item.revision,
+            item.evaluation_id,
+            item.run_id,
+            formats.escaped(item.locked_by),
+            formats.local_time(item.create_time),
+            formats.escaped(item.note, 60),
+        )
+        for item in items
+    ]
+    columns = ["baseline", "revision", "evaluation id", "run id", "locked by", "locked", "note"]
+    return output.table(columns, rows, numbers=["revision"])
+
+
+def policies(items: Iterable[models_pb2.GatePolicy]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            f"{formats.escaped(item.name)}/{item.version}",
+            f"{item.margin:g}",
+            f"{item.alpha:g}",
+            f"{item.min_coverage:.0%}",
+            f"{item.min_effect:g}",
+            formats.escaped(item.baseline),
+            formats.escaped(item.description, 60),
+        )
+        for item in items
+    ]
+    columns = ["id", "policy", "margin", "alpha", "min coverage", "min effect", "baseline", "description"]
+    return output.table(columns, rows, numbers=columns[2:6])
+
+
+def decisions(items: Iterable[models_pb2.GateDecision]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            formats.styled(enum_name(models_pb2.GateVerdict.DESCRIPTOR, item.verdict)),
+            formats.signed(item.statistics.delta) if item.statistics.n_paired else "–",
+            item.candidate_evaluation_id,
+            item.baseline_evaluation_id,
+            formats.local_time(item.create_time),
+            formats.escaped(item.explanation, 70),
+        )
+        for item in items
+    ]
+    return output.table(["id", "verdict", "Δ", "candidate id", "baseline id", "decided", "why"], rows)

@@ -1,0 +1,221 @@
+"""Runs, evaluations, sweeps and trials in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from tunix_rt.cli import formats, output
+from tunix_rt.cli.progress import headline
+from tunix_rt.cli.views.scores import card_score, scorecard, verdict
+from tunix_rt.client.arguments import enum_name
+from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2, sweeps_pb2
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def _way(progress: common_pb2.Progress) -> str:
+    return f"{progress.done}/{progress.total} {progress.unit}" if progress.total else ""
+
+
+def runs(items: Iterable[runs_pb2.Run]) -> RenderableType:
+    rows = [
+        (
+            run.id,
+            formats.escaped(run.display_name),
+            formats.state_of(run.state, run.reason),
+            _way(run.progress),
+            headline(run.last_metrics),
+            formats.escaped(run.spec.base_model),
+            formats.local_time(run.create_time),
+            formats.duration(run.start_time, run.end_time),
+        )
+        for run in items
+    ]
+    return output.table(["id", "name", "state", "progress", "metrics", "base model", "created", "took"], rows)
+
+
+def run(item: runs_pb2.Run) -> list[RenderableType]:
+    """One run with its hyperparameters."""
+    evalsets = (f"{part.evalset} (threshold {part.threshold:g})" for part in item.spec.evaluate_on)
+    rows: list[tuple[str, object]] = [
+        ("run", f"{item.id}  {formats.escaped(item.display_name)}"),
+        ("state", formats.state_of(item.state, item.reason)),
+        ("message", formats.escaped(item.message)),
+        ("progress", f"{_way(item.progress)}  {formats.escaped(item.progress.stage)}".strip()),
+        ("metrics", headline(item.last_metrics)),
+        ("base model", formats.escaped(item.spec.base_model)),
+        ("dataset", item.spec.dataset_id),
+        ("evaluate on", formats.joined(evalsets)),
+        ("pool", item.spec.pool),
+        ("attempts", f"{item.attempts} of {item.spec.max_attempts}"),
+        ("model", item.model_id),
+        ("evaluations", formats.joined(item.evaluation_ids)),
+        ("sweep", f"{item.sweep_id} {item.trial_id}".strip()),
+        ("created", f"{formats.local_time(item.create_time)} by {formats.escaped(item.created_by)}"),
+        ("took", formats.duration(item.start_time, item.end_time)),
+        ("tags", formats.tags(item.tags)),
+    ]
+    settings = output.as_document(item.spec.hyperparameters)
+    hyperparameters = [(name, _value(value)) for name, value in sorted(settings.items())]
+    return [output.fields(rows), "[bold]hyperparameters[/bold]", output.fields(hyperparameters)]
+
+
+def _value(value: object) -> str:
+    return formats.number(value) if isinstance(value, float) else formats.escaped(str(value))
+
+
+def attempts(answer: runs_pb2.ListAttemptsResponse) -> list[RenderableType]:
+    rows = [
+        (
+            attempt.number,
+            attempt.outcome,
+            enum_name(common_pb2.Reason.DESCRIPTOR, attempt.reason) if attempt.reason else "",
+            formats.escaped(attempt.worker_id),
+            attempt.resumed_step,
+            formats.local_time(attempt.start_time),
+            formats.duration(attempt.start_time, attempt.end_time),
+            formats.escaped(attempt.message, 80),
+        )
+        for attempt in answer.attempts
+    ]
+    columns = ["#", "outcome", "reason", "worker", "from step", "started", "took", "message"]
+    kept = [
+        (checkpoint.step, formats.size_text(checkpoint.size_bytes), formats.local_time(checkpoint.create_time))
+        for checkpoint in answer.checkpoints
+    ]
+    return [
+        output.table(columns, rows, title="attempts", numbers=["#", "from step"]),
+        output.table(["step", "size", "written"], kept, title="checkpoints", numbers=["step", "size"]),
+    ]
+
+
+def history(transitions: Iterable[common_pb2.Transition]) -> RenderableType:
+    rows = [
+        (
+            formats.local_time(row.create_time),
+            enum_name(common_pb2.JobState.DESCRIPTOR, getattr(row, "from")) if getattr(row, "from") else "",
+            formats.state_of(row.to, row.reason),
+            row.attempt or "",
+            formats.escaped(row.actor),
+            formats.escaped(row.message),
+        )
+        for row in transitions
+    ]
+    return output.table(["time", "from", "to", "attempt", "by", "message"], rows)
+
+
+def metrics(points: Iterable[common_pb2.MetricPoint]) -> RenderableType:
+    """One line per key: first, last, smallest, largest and the course between."""
+    rows = []
+    for key, group in groupby(points, key=lambda point: point.key):
+        series = list(group)
+        values = [point.value for point in series]
+        rows.append(
+            (
+                formats.escaped(key),
+                len(series),
+                formats.number(values[0]),
+                formats.number(values[-1]),
+                formats.number(min(values)),
+                formats.number(max(values)),
+                formats.sparkline(values),
+            )
+        )
+    columns = ["metric", "points", "first", "last", "min", "max", "course"]
+    return output.table(columns, rows, numbers=columns[1:6])
+
+
+def log_line(line: common_pb2.LogLine) -> str:
+    level = enum_name(common_pb2.LogLevel.DESCRIPTOR, line.level)
+    style = {"WARNING": "yellow", "ERROR": "red", "DEBUG": "dim"}.get(level, "")
+    text = formats.escaped(line.message)
+    return f"[dim]{formats.local_time(line.time)}[/dim] " + (f"[{style}]{text}[/{style}]" if style else text)
+
+
+def evaluations(items: Iterable[evaluations_pb2.Evaluation]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            formats.escaped(item.evalset_key),
+            formats.state_of(item.state, item.reason),
+            card_score(item.scorecard) if item.HasField("scorecard") else _way(item.progress),
+            verdict(item.scorecard.verdict),
+            item.model_id,
+            item.run_id,
+            formats.local_time(item.create_time),
+        )
+        for item in items
+    ]
+    return output.table(["id", "evalset", "state", "score [95 %]", "verdict", "model id", "run id", "created"], rows)
+
+
+def evaluation(item: evaluations_pb2.Evaluation) -> list[RenderableType]:
+    rows: list[tuple[str, object]] = [
+        ("evaluation", item.id),
+        ("evalset", f"{formats.escaped(item.evalset_key)}  {item.evalset_id}"),
+        ("model", item.model_id),
+        ("run", item.run_id),
+        ("state", formats.state_of(item.state, item.reason)),
+        ("message", formats.escaped(item.message)),
+        ("progress", _way(item.progress)),
+        ("took", formats.duration(item.start_time, item.end_time)),
+        ("tags", formats.tags(item.tags)),
+    ]
+    parts = [output.fields(rows)]
+    if item.HasField("scorecard"):
+        parts += scorecard(item.scorecard)
+    return parts
+
+
+def sweeps(items: Iterable[sweeps_pb2.Sweep]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            formats.escaped(item.display_name),
+            formats.state_of(item.state, item.reason),
+            f"{item.n_succeeded} of {item.n_trials}" + (f", {item.n_failed} failed" if item.n_failed else ""),
+            item.best_trial_id,
+            formats.local_time(item.create_time),
+        )
+        for item in items
+    ]
+    return output.table(["id", "name", "state", "trials succeeded", "best trial id", "created"], rows)
+
+
+def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[RenderableType]:
+    objective = item.spec.objective
+    mode = enum_name(sweeps_pb2.ObjectiveMode.DESCRIPTOR, objective.mode).lower()
+    rows: list[tuple[str, object]] = [
+        ("sweep", f"{item.id}  {formats.escaped(item.display_name)}"),
+        ("state", formats.state_of(item.state, item.reason)),
+        ("message", formats.escaped(item.message)),
+        ("objective", f"{mode} {formats.escaped(objective.metric)}"),
+        ("algorithm", enum_name(sweeps_pb2.SearchAlgorithm.DESCRIPTOR, item.spec.algorithm).lower()),
+        ("trials", f"{item.n_trials}: {item.n_succeeded} succeeded, {item.n_failed} failed"),
+        ("best trial", item.best_trial_id),
+        ("took", formats.duration(item.start_time, item.end_time)),
+    ]
+    return [output.fields(rows), trials(found, item.best_trial_id)]
+
+
+def trials(found: Iterable[sweeps_pb2.Trial], best: str = "") -> RenderableType:
+    rows = []
+    for trial in found:
+        has_objective, has_interval = trial.HasField("objective"), trial.HasField("ci_low")
+        low, high = (trial.ci_low, trial.ci_high) if has_interval else (None, None)
+        given = output.as_document(trial.parameters)
+        settings = "  ".join(f"{formats.escaped(name)}={_value(value)}" for name, value in sorted(given.items()))
+        rows.append(
+            (
+                f"{trial.number}{' ★' if best and trial.id == best else ''}",
+                formats.state_of(trial.state, trial.reason),
+                formats.score(trial.objective if has_objective else None, low, high),
+                settings,
+                trial.run_id,
+                formats.escaped(trial.message, 60),
+            )
+        )
+    return output.table(["#", "state", "objective [95 %]", "parameters", "run id", "message"], rows)

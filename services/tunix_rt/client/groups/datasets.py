@@ -1,0 +1,144 @@
+"""Methods on dataset versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tunix_rt.client.arguments import enum_value
+from tunix_rt.client.binding import Group, Mode, many, one
+from tunix_rt.client.operations import (
+    Call,
+    Flow,
+    Method,
+    Pages,
+    Steps,
+    Stream,
+    Upload,
+    new_request_id,
+    paged,
+    streamed,
+    unary,
+)
+from tunix_rt.errors import NotFound, Violations
+from tunix_rt.v1 import datasets_pb2 as pb
+from tunix_rt.v1.datasets_pb2_grpc import DatasetServiceStub as Stub
+
+CHUNK_BYTES = 256 * 1024
+
+
+class Datasets(Group[Mode]):
+    """``client.datasets``"""
+
+    @one
+    @staticmethod
+    def build(
+        recipe: str,
+        *,
+        key: str = "",
+        size: int | None = None,
+        seed: int | None = None,
+        max_trace_tokens: int | None = None,
+        decontaminate: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> Call[pb.Dataset]:
+        """Build a dataset from a shipped recipe; ``decontaminate`` names evalset ids whose prompts are kept out."""
+        request = pb.BuildDatasetRequest(
+            request_id=new_request_id(request_id),
+            recipe=recipe,
+            key=key,
+            size=size,
+            seed=seed,
+            max_trace_tokens=max_trace_tokens,
+            decontaminate_evalset_ids=decontaminate,
+            tags=tags,
+        )
+        return unary(Stub, lambda stub: stub.BuildDataset, request, deadline_seconds=300.0)
+
+    @one
+    @staticmethod
+    def import_file(
+        path: Path | str,
+        *,
+        key: str,
+        max_trace_tokens: int | None = None,
+        decontaminate: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> Upload[pb.Dataset]:
+        """Import trace JSONL from a file; one bad line refuses the whole file (`InvalidInput` names every one)."""
+        spec = pb.ImportDatasetSpec(
+            request_id=new_request_id(request_id),
+            key=key,
+            max_trace_tokens=max_trace_tokens,
+            decontaminate_evalset_ids=decontaminate,
+            tags=tags,
+        )
+        source = Path(path)
+
+        def requests() -> Iterator[pb.ImportDatasetRequest]:
+            yield pb.ImportDatasetRequest(spec=spec)
+            with source.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield pb.ImportDatasetRequest(chunk=chunk)
+
+        # gRPC would report a file that cannot be read as an error of its own thread; so it is opened here first.
+        source.open("rb").close()
+        return Upload(Method(Stub, lambda stub: stub.ImportDataset), requests)
+
+    @one
+    @staticmethod
+    def get(id: str) -> Call[pb.Dataset]:
+        """One dataset version by id."""
+        return unary(Stub, lambda stub: stub.GetDataset, pb.GetDatasetRequest(id=id))
+
+    @one
+    @staticmethod
+    def resolve(id_or_key: str) -> Flow[pb.Dataset]:
+        """One dataset version by id, or the newest one of a key; raises `NotFound`."""
+
+        def steps() -> Steps[pb.Dataset]:
+            if id_or_key.startswith("ds-"):
+                found: pb.Dataset = yield Datasets.get(id_or_key)
+                return found
+            quoted = id_or_key.replace("\\", "\\\\").replace('"', '\\"')
+            request = pb.ListDatasetsRequest(page_size=1, filter=f'key = "{quoted}"')
+            page: pb.ListDatasetsResponse = yield unary(Stub, lambda stub: stub.ListDatasets, request)
+            if not page.datasets:
+                raise NotFound(f"no dataset has the key {id_or_key!r}")
+            return page.datasets[0]
+
+        return Flow(steps)
+
+    @many
+    @staticmethod
+    def list(
+        *, filter: str = "", order_by: str = "", page_size: int = 0, limit: int | None = None
+    ) -> Pages[pb.Dataset]:
+        """Datasets, newest first; fields of ``filter``: id, key, digest, trace_count, create_time, tags.NAME."""
+        request = pb.ListDatasetsRequest(page_size=page_size, filter=filter, order_by=order_by)
+        return paged(Stub, lambda stub: stub.ListDatasets, request, lambda page: page.datasets, limit=limit)
+
+    @many
+    @staticmethod
+    def export(id: str, *, format: str = "trace") -> Stream[bytes]:
+        """The traces as chunks of whole JSONL lines; ``format`` is trace, tunix_sft or chat."""
+        violations = Violations()
+        number = enum_value(pb.ExportFormat.DESCRIPTOR, format, violations, "format")
+        violations.raise_if_any()
+        request = pb.ExportDatasetRequest(id=id, format=pb.ExportFormat.ValueType(number))
+        return streamed(Stub, lambda stub: stub.ExportDataset, request, lambda part: part.chunk)
+
+    @one
+    @staticmethod
+    def recipes() -> Call[pb.ListRecipesResponse]:
+        """The recipes that ship with the registry."""
+        return unary(Stub, lambda stub: stub.ListRecipes, pb.ListRecipesRequest())
+
+    @one
+    @staticmethod
+    def delete(id: str, *, etag: str = "", request_id: str | None = None) -> Call[pb.DeleteDatasetResponse]:
+        """Delete a dataset version; `FailedPrecondition` while a run refers to it."""
+        request = pb.DeleteDatasetRequest(request_id=new_request_id(request_id), id=id, etag=etag)
+        return unary(Stub, lambda stub: stub.DeleteDataset, request)

@@ -1,0 +1,136 @@
+"""What an evaluation is made of, and what the engine asks of registry and inferencer. Knows no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from tunix_rt.quality.items import EvalItem
+
+Outcome = Literal["SCORED", "SKIPPED", "ERRORED"]
+EndState = Literal["SUCCEEDED", "FAILED", "CANCELLED"]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The fencing token of one attempt."""
+
+    job_id: str
+    attempt_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A claimed evaluation. ``recorded`` holds the (item id, sample index) pairs that earlier attempts stored."""
+
+    id: str
+    lease: Lease
+    items: Sequence[EvalItem]
+    recorded: frozenset[tuple[str, int]]
+    samples_per_item: int
+    model_reference: str
+    # Empty: whatever the reference holds.
+    model_digest: str
+    seed: int
+    # Opaque to the engine; the inferencer's adapter gave it and takes it back.
+    generation: Any
+
+    def missing(self) -> list[tuple[EvalItem, int]]:
+        """Pairs to be generated, by sample, then in the order of the evalset."""
+        return [
+            (item, sample)
+            for sample in range(self.samples_per_item)
+            for item in self.items
+            if (item.id, sample) not in self.recorded
+        ]
+
+    @property
+    def total(self) -> int:
+        return len(self.items) * self.samples_per_item
+
+
+@dataclass(frozen=True)
+class NotGranted:
+    """Somebody else holds the lease: ask again after so many seconds; 0: there is nothing left to do."""
+
+    retry_after_seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Recorded pairs of all attempts."""
+
+    done: int
+    total: int
+    stage: str
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that the inferencer is ready to serve."""
+
+    handle: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Generated:
+    """``finish_reason``: "stop" or "length"."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is stored of one (item, sample)."""
+
+    item_id: str
+    sample_index: int
+    outcome: Outcome
+    prediction: str = ""
+    extracted_answer: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the attempt ended. ``reason`` is the name of a Reason without its prefix."""
+
+    state: EndState
+    reason: str = ""
+    message: str = ""
+    model_digest: str = ""
+    retryable: bool = False
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The registry asked for cancellation."""
+
+    reason: str
+
+
+class Registry(Protocol):
+    """The registry, as the evaluator sees it. Raises `Aborted` for a lost lease and `Transient` when out of reach."""
+
+    async def claim(self, evaluation_id: str) -> Evaluation | NotGranted: ...
+    async def heartbeat(self, lease: Lease, progress: Progress) -> Cancelled | None: ...
+    async def record(self, lease: Lease, results: Sequence[Result]) -> None: ...
+    async def complete(self, lease: Lease, ending: Ending) -> None: ...
+    async def release(self, lease: Lease, message: str) -> None: ...
+
+
+class Inferencer(Protocol):
+    """The inferencer, as the evaluator sees it. ``generate`` raises `NotFound` for a forgotten handle."""
+
+    async def load(self, reference: str, digest: str) -> LoadedModel: ...
+    async def generate(self, handle: str, prompt: str, generation: Any, seed: int) -> Generated: ...

@@ -1,0 +1,42 @@
+"""``python -m tunix_rt.inferencer``: parse settings, wire, serve."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tunix_rt.inferencer.app import serve
+from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
+from tunix_rt.inferencer.engine.jax_engine import EngineShape
+from tunix_rt.inferencer.metrics import PrometheusObserver
+from tunix_rt.inferencer.model_loader import JaxModelLoader
+from tunix_rt.inferencer.settings import InferencerSettings
+from tunix_rt.observability.logs import configure_logging, protect
+from tunix_rt.observability.metrics import start_metrics
+from tunix_rt.observability.tracing import configure_tracing
+
+
+def main() -> None:
+    settings = InferencerSettings()
+    configure_logging("inferencer", settings.log_level)
+    protect(settings.token_text)
+    configure_tracing("inferencer", settings.otlp_endpoint)
+    observer = PrometheusObserver()
+    observer.watch_compilations()
+    cache = settings.home / "cache"
+    if settings.inferencer_compilation_cache:
+        enable_compilation_cache(cache / "xla")
+    shape = EngineShape(
+        slots=settings.inferencer_slots,
+        capacity=settings.inferencer_context,
+        chunk=settings.inferencer_chunk,
+        steps=settings.inferencer_steps,
+    )
+    stop_metrics = start_metrics(settings.metrics_port)
+    try:
+        asyncio.run(serve(settings, JaxModelLoader(shape, cache_dir=cache), observer=observer))
+    finally:
+        stop_metrics()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Composition root of the inferencer: loader, driver, pool and servicer are wired here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+
+from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.model_pool import Loader, ModelPool
+from tunix_rt.inferencer.observer import IGNORE, Observer
+from tunix_rt.inferencer.servicer import InferenceServicer
+from tunix_rt.inferencer.settings import InferencerSettings
+from tunix_rt.rpc.auth import static_authorizer
+from tunix_rt.rpc.server import serve_grpc
+from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
+
+
+@asynccontextmanager
+async def serving_pool(
+    loader: Loader, settings: InferencerSettings, observer: Observer = IGNORE
+) -> AsyncIterator[tuple[ModelPool, Driver]]:
+    """A pool with its driver running; both are ended in order."""
+    driver = Driver()
+    driver.start()
+    pool = ModelPool(
+        loader,
+        driver,
+        max_models=settings.inferencer_max_models,
+        memory_budget=settings.memory_budget,
+        queue_limit=settings.inferencer_queue_limit,
+        observer=observer,
+    )
+    try:
+        yield pool, driver
+    finally:
+        await pool.close()
+        await asyncio.to_thread(driver.stop)
+
+
+async def serve(
+    settings: InferencerSettings,
+    loader: Loader,
+    *,
+    observer: Observer = IGNORE,
+    stop: asyncio.Event | None = None,
+    on_bound: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until ``stop`` or a signal. Raises `FailedPrecondition` when auth is on without a token."""
+    authorizer = static_authorizer(settings.token_text, settings.auth)
+    async with serving_pool(loader, settings, observer) as (pool, driver):
+
+        def register(server: grpc.aio.Server) -> Sequence[str]:
+            inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(pool, driver), server)
+            return [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]
+
+        await serve_grpc(
+            register,
+            settings,
+            authorizer=authorizer,
+            ready=None,
+            stop=stop or asyncio.Event(),
+            on_bound=on_bound,
+        )

@@ -1,0 +1,78 @@
+"""The one thread that drives the engines. Models take turns, one round each; a failing engine takes its own model.
+
+Knows schedulers and threads; knows no asyncio and no gRPC.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tunix_rt.errors import Transient
+from tunix_rt.inferencer.scheduler import Scheduler
+from tunix_rt.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+class Driver:
+    """Runs `Scheduler.tick` of every attached scheduler that has work, until `stop`."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._attached: dict[str, tuple[Scheduler, Callable[[], object]]] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine-driver", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round in hand. Requests that are left fail as UNAVAILABLE. Blocks."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        for scheduler, _ in self._attached.values():
+            scheduler.fail(Transient("the inferencer is shutting down"))
+
+    def attach(self, name: str, scheduler: Scheduler, on_failure: Callable[[], object]) -> None:
+        """Drive ``scheduler`` from now on. ``on_failure`` is called on the driver's thread if its engine fails."""
+        with self._condition:
+            self._attached[name] = (scheduler, on_failure)
+            self._condition.notify()
+
+    def detach(self, name: str) -> None:
+        """Stop driving a scheduler; whoever still waits for it is told to load the model again."""
+        with self._condition:
+            found = self._attached.pop(name, None)
+        if found is not None:
+            found[0].refuse(Transient("the model was unloaded; load it again"))
+
+    def wake(self) -> None:
+        """Say that a scheduler has got work."""
+        with self._condition:
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._stopping or bool(self._with_work()))
+                if self._stopping:
+                    return
+                ready = self._with_work()
+            for name, scheduler, on_failure in ready:
+                try:
+                    scheduler.tick()
+                except Exception as error:
+                    # Whatever broke (memory, XLA, a donated cache that is gone): the engine's state is unknown now.
+                    _log.exception("engine failed", model=name)
+                    scheduler.fail(Transient(f"the engine failed ({type(error).__name__}); load the model again"))
+                    with self._condition:
+                        self._attached.pop(name, None)
+                    on_failure()
+            del ready
+
+    def _with_work(self) -> list[tuple[str, Scheduler, Callable[[], object]]]:
+        return [(name, s, failed) for name, (s, failed) in self._attached.items() if s.has_work]

@@ -1,0 +1,87 @@
+"""An engine without a model, whose answers can be computed by hand: for tests of the scheduler and of the service.
+
+The token at position ``p`` is ``(sum(prompt) + p) mod vocabulary``, plus the seed when the request samples.
+It obeys the same interface and the same refusals as the real engine, so that the contract tests run on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
+from tunix_rt.inferencer.generation import ChosenToken, Sampling
+
+
+def arithmetic_token(prompt: tuple[int, ...], sampling: Sampling, position: int, vocabulary: int) -> int:
+    """The one rule of this engine."""
+    return (sum(prompt) + position + (0 if sampling.greedy else sampling.seed)) % vocabulary
+
+
+@dataclass
+class _Slot:
+    spec: SlotSpec
+    prefilled: int = 0
+    produced: list[int] = field(default_factory=list)
+    ready: bool = False
+    stopped: bool = False
+
+
+class ArithmeticEngine:
+    """`Engine` by arithmetic. ``before_decode`` is called at each dispatch: tests hold or break the engine there."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        capacity: int = 64,
+        vocabulary: int = 97,
+        chunk: int = 8,
+        steps: int = 4,
+        before_decode: Callable[[], None] | None = None,
+    ) -> None:
+        self.slots = slots
+        self.capacity = capacity
+        self.max_stop_ids = 32
+        self._vocabulary = vocabulary
+        self._chunk = chunk
+        self._steps = steps
+        self._before_decode = before_decode
+        self._open: dict[int, _Slot] = {}
+
+    def open(self, slot: int, spec: SlotSpec) -> None:
+        if slot in self._open or not 0 <= slot < self.slots:
+            raise ValueError(f"slot {slot} is not free")
+        if not spec.prompt or spec.max_tokens < 1 or len(spec.prompt) + spec.max_tokens > self.capacity:
+            raise ValueError("prompt and max_tokens do not fit the slot")
+        self._open[slot] = _Slot(spec)
+
+    def prefill(self, slot: int) -> bool:
+        row = self._open[slot]
+        row.prefilled = min(row.prefilled + self._chunk, len(row.spec.prompt))
+        row.ready = row.prefilled == len(row.spec.prompt)
+        return row.ready
+
+    def decode(self, *, leave_early: bool) -> tuple[SlotTokens, ...]:
+        if self._before_decode is not None:
+            self._before_decode()
+        chosen: dict[int, list[ChosenToken]] = {}
+        for _ in range(self._steps):
+            rows = {slot: row for slot, row in self._open.items() if row.ready and not row.stopped}
+            for slot, row in rows.items():
+                chosen.setdefault(slot, []).append(self._step(row))
+            if not rows or (leave_early and any(row.stopped for row in rows.values())):
+                break
+        return tuple(SlotTokens(slot, tuple(tokens)) for slot, tokens in chosen.items())
+
+    def close(self, slot: int) -> None:
+        self._open.pop(slot, None)
+
+    def _step(self, row: _Slot) -> ChosenToken:
+        spec = row.spec
+        position = len(spec.prompt) + len(row.produced)
+        token = arithmetic_token(spec.prompt, spec.sampling, position, self._vocabulary)
+        row.produced.append(token)
+        row.stopped = token in spec.stop_ids or len(row.produced) == spec.max_tokens
+        top = tuple((token + i, -float(i)) for i in range(max(spec.top_logprobs, 0)))
+        return ChosenToken(token, 0.0, top)

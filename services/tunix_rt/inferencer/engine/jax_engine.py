@@ -1,0 +1,168 @@
+"""The real engine: one model's weights, its key/value cache and the host's view of the slots.
+
+Owns device memory. Knows tokens and slots; requests, texts and threads are the scheduler's and the driver's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tunix_rt.inferencer.engine import programs
+from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
+from tunix_rt.inferencer.generation import MAX_STOP_TOKEN_IDS, ChosenToken, Sampling
+from tunix_rt.inferencer.sampling import empty_rows, write_row
+from tunix_rt.models.cached import Weights, init_cache
+from tunix_rt.models.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class EngineShape:
+    """The numbers that fix every compiled shape: prefill is ``chunk`` wide, a decode dispatch has ``steps`` steps."""
+
+    slots: int
+    capacity: int
+    chunk: int
+    steps: int
+
+
+class JaxEngine:
+    """`Engine` over a decoder. All methods must be called by one thread at a time."""
+
+    # The request's own stop ids and as many end-of-sequence ids of the model.
+    max_stop_ids = 2 * MAX_STOP_TOKEN_IDS
+
+    def __init__(self, weights: Weights, config: ModelConfig, shape: EngineShape) -> None:
+        self.slots = shape.slots
+        self.capacity = shape.capacity
+        self._shape = shape
+        self._config = config
+        self._weights = weights
+        self._cache = init_cache(config, shape.slots, shape.capacity)
+        self._seen = jnp.zeros((shape.slots, config.vocab_size), jnp.bool_)
+        self._specs: dict[int, SlotSpec] = {}
+        self._prefilled: dict[int, int] = {}  # prompt tokens in the cache, for slots that are not ready yet
+        self._rows = programs.DecodeRows(
+            token=np.zeros(shape.slots, np.int32),
+            position=np.zeros(shape.slots, np.int32),
+            active=np.zeros(shape.slots, np.bool_),
+            remaining=np.zeros(shape.slots, np.int32),
+            stop_ids=np.full((shape.slots, self.max_stop_ids), -1, np.int32),
+            wants_top=np.zeros(shape.slots, np.bool_),
+            sampling=empty_rows(shape.slots),
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of weights, cache and slot state on the device."""
+        return tree_bytes((self._weights, self._cache, self._seen))
+
+    def warm_up(self) -> None:
+        """Compile everything that serving will ever run, by running it."""
+        prompt = tuple(i % self._config.vocab_size for i in range(min(self.capacity - 1, self._shape.chunk + 1)))
+        sampling = Sampling(temperature=1.0, top_k=1, top_p=0.5, min_p=0.1, repetition_penalty=2.0)
+        self.open(0, SlotSpec(prompt, sampling, 1, frozenset(), 0))
+        while not self.prefill(0):
+            pass
+        self.decode(leave_early=False)
+        self.close(0)
+
+    def open(self, slot: int, spec: SlotSpec) -> None:
+        if slot in self._specs or not 0 <= slot < self.slots:
+            raise ValueError(f"slot {slot} is not free")
+        if not spec.prompt or spec.max_tokens < 1 or len(spec.prompt) + spec.max_tokens > self.capacity:
+            raise ValueError("prompt and max_tokens do not fit the slot")
+        rows = self._rows
+        rows.token[slot] = spec.prompt[-1]
+        rows.position[slot] = len(spec.prompt) - 1
+        rows.remaining[slot] = spec.max_tokens
+        rows.stop_ids[slot] = -1
+        rows.stop_ids[slot, : len(spec.stop_ids)] = sorted(spec.stop_ids)
+        rows.wants_top[slot] = spec.top_logprobs > 0
+        write_row(rows.sampling, slot, spec.sampling)
+        if spec.sampling.repetition_penalty != 1.0:
+            mentioned = np.zeros(self._config.vocab_size, np.bool_)
+            mentioned[list(spec.prompt)] = True
+            self._seen = programs.set_seen(self._seen, np.int32(slot), mentioned)
+        self._specs[slot] = spec
+        self._prefilled[slot] = 0
+
+    def prefill(self, slot: int) -> bool:
+        """One chunk. The last prompt token is left to the first decode step, so that one program makes every logit."""
+        if slot not in self._prefilled:
+            return True
+        done, width = self._prefilled[slot], self._shape.chunk
+        prompt = self._specs[slot].prompt[:-1]
+        if done < len(prompt):
+            part = prompt[done : done + width]
+            tokens = np.zeros(width, np.int32)
+            positions = np.full(width, -1, np.int32)
+            tokens[: len(part)] = part
+            positions[: len(part)] = np.arange(done, done + len(part))
+            self._cache = programs.prefill_chunk(
+                self._weights, self._cache, tokens, positions, np.int32(slot), config=self._config
+            )
+            self._prefilled[slot] = done = done + len(part)
+        if done < len(prompt):
+            return False
+        del self._prefilled[slot]
+        self._rows.active[slot] = True
+        return True
+
+    def decode(self, *, leave_early: bool) -> list[SlotTokens]:
+        # Copied: on a CPU the program may read host arrays in place, and they change below.
+        rows = jax.tree.map(np.copy, self._rows)
+        self._cache, self._seen, output = programs.decode_steps(
+            self._weights,
+            self._cache,
+            self._seen,
+            rows,
+            np.bool_(leave_early),
+            config=self._config,
+            steps=self._shape.steps,
+        )
+        tokens, logprobs = np.asarray(output.tokens), np.asarray(output.logprobs)
+        wanted = bool(np.any(self._rows.wants_top & self._rows.active))
+        top = (np.asarray(output.top_ids), np.asarray(output.top_logprobs)) if wanted else None
+        return [self._collect(int(slot), tokens, logprobs, top) for slot in np.flatnonzero(rows.active)]
+
+    def close(self, slot: int) -> None:
+        self._specs.pop(slot, None)
+        self._prefilled.pop(slot, None)
+        self._rows.active[slot] = False
+        self._rows.wants_top[slot] = False
+        write_row(self._rows.sampling, slot, Sampling())
+
+    def _collect(
+        self, slot: int, tokens: np.ndarray, logprobs: np.ndarray, top: tuple[np.ndarray, np.ndarray] | None
+    ) -> SlotTokens:
+        """Read one slot's tokens and bring its row to where the device is."""
+        spec, rows = self._specs[slot], self._rows
+        count = int(np.count_nonzero(tokens[slot] >= 0))
+        chosen = [
+            ChosenToken(int(tokens[slot, i]), float(logprobs[slot, i]), _runners_up(top, slot, i, spec.top_logprobs))
+            for i in range(count)
+        ]
+        if chosen:
+            rows.token[slot] = chosen[-1].token_id
+            rows.position[slot] += count
+            rows.remaining[slot] -= count
+            rows.active[slot] = rows.remaining[slot] > 0 and chosen[-1].token_id not in spec.stop_ids
+        return SlotTokens(slot, tuple(chosen))
+
+
+def _runners_up(
+    top: tuple[np.ndarray, np.ndarray] | None, slot: int, step: int, count: int
+) -> tuple[tuple[int, float], ...]:
+    if top is None or count <= 0:
+        return ()
+    ids, values = top
+    return tuple((int(ids[slot, step, n]), float(values[slot, step, n])) for n in range(min(count, ids.shape[-1])))
+
+
+def tree_bytes(tree: object) -> int:
+    """Bytes of all arrays of a pytree."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))

@@ -1,0 +1,164 @@
+"""The three compiled programs of the JAX engine. Pure functions of arrays; they know no requests.
+
+Every shape is fixed by (config, slots, capacity, chunk, steps), and weights are arguments, never closures: two models
+of one shape share their programs inside a process, and nothing is compiled after warm-up. The cache and ``seen`` are
+donated, so that a dispatch updates them in place.
+
+Within one compiled program a row's result does not depend on its neighbours or on its row number, and the number of
+steps per dispatch changes nothing. This is what makes a request's tokens independent of the load.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tunix_rt.inferencer.generation import MAX_TOP_LOGPROBS
+from tunix_rt.inferencer.sampling import SamplingRows, choose_tokens
+from tunix_rt.models.cached import KVCache, Weights, forward_cached, logits_of
+from tunix_rt.models.config import ModelConfig
+
+
+class DecodeRows(NamedTuple):
+    """State of S slots at the start of a dispatch."""
+
+    token: np.ndarray  # [S] i32: the last known token, not processed yet
+    position: np.ndarray  # [S] i32: its position
+    active: np.ndarray  # [S] bool
+    remaining: np.ndarray  # [S] i32: tokens that may still be chosen
+    stop_ids: np.ndarray  # [S, E] i32, padded with -1
+    wants_top: np.ndarray  # [S] bool
+    sampling: SamplingRows
+
+
+class DecodeOutput(NamedTuple):
+    """What K steps chose: a row's unused steps hold token -1."""
+
+    tokens: jax.Array  # [S, K] i32
+    logprobs: jax.Array  # [S, K] f32, of the raw distribution
+    top_ids: jax.Array  # [S, K, N] i32; meaningless where the row did not want them
+    top_logprobs: jax.Array  # [S, K, N] f32
+
+
+@partial(jax.jit, static_argnames=("config",), donate_argnames=("cache",))
+def prefill_chunk(
+    weights: Weights, cache: KVCache, tokens: jax.Array, positions: jax.Array, slot: jax.Array, *, config: ModelConfig
+) -> KVCache:
+    """The cache with one chunk of one slot's prompt: ``tokens``, ``positions`` [W] i32 (-1 is padding), ``slot`` i32.
+
+    Chunks begin at multiples of W, so that a chunk's keys and values depend on the tokens up to its end and nothing
+    else.
+    """
+    row = jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, slot, 1, axis=0), cache)
+    _, row = forward_cached(weights, config, tokens[None], positions[None], row)
+    updated: KVCache = jax.tree.map(
+        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, slot, axis=0), cache, row
+    )
+    return updated
+
+
+@partial(jax.jit, donate_argnames=("seen",))
+def set_seen(seen: jax.Array, slot: jax.Array, row: jax.Array) -> jax.Array:
+    """``seen`` [S, V] bool with one row [V] replaced."""
+    return jax.lax.dynamic_update_slice_in_dim(seen, row[None], slot, axis=0)
+
+
+class _Loop(NamedTuple):
+    step: jax.Array
+    cache: KVCache
+    seen: jax.Array
+    token: jax.Array
+    position: jax.Array
+    active: jax.Array
+    remaining: jax.Array
+    output: DecodeOutput
+
+
+@partial(jax.jit, static_argnames=("config", "steps"), donate_argnames=("cache", "seen"))
+def decode_steps(
+    weights: Weights,
+    cache: KVCache,
+    seen: jax.Array,
+    rows: DecodeRows,
+    leave_early: jax.Array,
+    *,
+    config: ModelConfig,
+    steps: int,
+) -> tuple[KVCache, jax.Array, DecodeOutput]:
+    """Up to ``steps`` tokens per active row; ends when none is active (``leave_early``: or one has stopped)."""
+    slots = rows.token.shape[0]
+    started = jnp.asarray(rows.active)
+    stop_ids = jnp.asarray(rows.stop_ids)
+    wants_top = jnp.asarray(rows.wants_top)
+
+    def goes_on(loop: _Loop) -> jax.Array:
+        someone_stopped = jnp.any(started & ~loop.active)
+        return (loop.step < steps) & jnp.any(loop.active) & ~(leave_early & someone_stopped)
+
+    def advance(loop: _Loop) -> _Loop:
+        positions = jnp.where(loop.active, loop.position, -1)
+        hidden, cache = forward_cached(weights, config, loop.token[:, None], positions[:, None], loop.cache)
+        logits = logits_of(weights, config, hidden[:, 0])  # [S, V]
+        chosen = choose_tokens(logits, loop.seen, rows.sampling, loop.position + 1)
+        output = _record(loop, logits, chosen, wants_top)
+        stopped = jnp.any(chosen[:, None] == stop_ids, axis=-1) | (loop.remaining <= 1)
+        active = loop.active
+        return _Loop(
+            step=loop.step + 1,
+            cache=cache,
+            seen=loop.seen.at[jnp.arange(slots), chosen].max(active),
+            token=jnp.where(active, chosen, loop.token),
+            position=jnp.where(active, loop.position + 1, loop.position),
+            active=active & ~stopped,
+            remaining=jnp.where(active, loop.remaining - 1, loop.remaining),
+            output=output,
+        )
+
+    first = _Loop(
+        step=jnp.int32(0),
+        cache=cache,
+        seen=seen,
+        token=jnp.asarray(rows.token),
+        position=jnp.asarray(rows.position),
+        active=started,
+        remaining=jnp.asarray(rows.remaining),
+        output=_empty_output(slots, steps, min(MAX_TOP_LOGPROBS, seen.shape[1])),
+    )
+    last = jax.lax.while_loop(goes_on, advance, first)
+    return last.cache, last.seen, last.output
+
+
+def _empty_output(slots: int, steps: int, top: int) -> DecodeOutput:
+    return DecodeOutput(
+        jnp.full((slots, steps), -1, jnp.int32),
+        jnp.zeros((slots, steps), jnp.float32),
+        jnp.zeros((slots, steps, top), jnp.int32),
+        jnp.zeros((slots, steps, top), jnp.float32),
+    )
+
+
+def _record(loop: _Loop, logits: jax.Array, chosen: jax.Array, wants_top: jax.Array) -> DecodeOutput:
+    output, slots = loop.output, chosen.shape[0]
+    top = output.top_ids.shape[-1]
+    normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    logprob = jnp.take_along_axis(logits, chosen[:, None], axis=-1) - normaliser  # [S, 1]
+
+    def runners_up() -> tuple[jax.Array, jax.Array]:
+        values, ids = jax.lax.top_k(logits, top)
+        return ids.astype(jnp.int32), values - normaliser
+
+    def none() -> tuple[jax.Array, jax.Array]:
+        return jnp.zeros((slots, top), jnp.int32), jnp.zeros((slots, top), jnp.float32)
+
+    top_ids, top_logprobs = jax.lax.cond(jnp.any(wants_top & loop.active), runners_up, none)
+    at = loop.step
+    return DecodeOutput(
+        output.tokens.at[:, at].set(jnp.where(loop.active, chosen, -1)),
+        output.logprobs.at[:, at].set(logprob[:, 0]),
+        output.top_ids.at[:, at].set(top_ids),
+        output.top_logprobs.at[:, at].set(top_logprobs),
+    )

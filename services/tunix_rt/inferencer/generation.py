@@ -1,0 +1,94 @@
+"""The vocabulary of text generation: what is asked for and what comes back. Knows no gRPC, no JAX and no tokenizer."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+MAX_NEW_TOKENS = 8192
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 200
+MAX_STOP_TOKEN_IDS = 16
+MAX_TOP_LOGPROBS = 20
+# A temperature below this divides by (almost) zero in float32, and is greedy for every practical purpose.
+GREEDY_BELOW = 1e-6
+
+
+class FinishReason(enum.Enum):
+    """Why a generation ended."""
+
+    STOP = "stop"  # end-of-sequence token, stop token or stop string
+    LENGTH = "length"  # max_new_tokens, or the context is full
+    CANCELLED = "cancelled"  # the caller went away, or the service drains
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one token is chosen from the logits. The defaults are greedy decoding.
+
+    ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``repetition_penalty`` 1 switch the respective filter off. ``seed`` is a
+    signed 64-bit number; it is folded with the position of each token, so that a choice depends on nothing else.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One validated request: ``prompt`` are token ids, at least one and fewer than the engine's capacity.
+
+    ``top_logprobs`` asks for so many runners-up per token; -1 asks for no log-probabilities at all.
+    ``caller`` is whom the scheduler is fair to.
+    """
+
+    prompt: tuple[int, ...]
+    sampling: Sampling = Sampling()
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    top_logprobs: int = -1
+    caller: str = ""
+
+
+@dataclass(frozen=True)
+class ChosenToken:
+    """A generated token with natural log-probabilities of the model's raw distribution."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds since the request was accepted. ``first_token`` is None when there was none."""
+
+    queue: float
+    first_token: float | None
+    total: float
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a dispatch added to a generation. Texts concatenate to the answer; ``finish`` is set in the last delta."""
+
+    text: str
+    tokens: tuple[ChosenToken, ...]
+    finish: FinishReason | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The engine failed under this request."""
+
+    error: Exception

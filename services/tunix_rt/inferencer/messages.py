@@ -1,0 +1,211 @@
+"""The edge between protobuf and the domain: checks requests and writes answers. Nothing behind it sees protobuf."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from tunix_rt.errors import Violations
+from tunix_rt.inferencer import generation as domain
+from tunix_rt.inferencer.codec import Codec
+from tunix_rt.inferencer.generation import ChosenToken, Delta, FinishReason, Generation, Sampling
+from tunix_rt.inferencer.model_pool import LoadedModel
+from tunix_rt.v1 import common_pb2, inference_pb2
+
+ROLES = ("system", "user", "assistant")
+_FINISH = {
+    FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: inference_pb2.FINISH_REASON_LENGTH,
+    FinishReason.CANCELLED: inference_pb2.FINISH_REASON_CANCELLED,
+}
+
+
+def check_request(request: inference_pb2.GenerateRequest) -> Violations:
+    """Every violation that can be seen without the model."""
+    bad = Violations()
+    bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
+    _check_config(request.config, bad.under("config"))
+    _check_input(request, bad)
+    top = request.top_logprobs
+    if bad.check(0 <= top <= domain.MAX_TOP_LOGPROBS, "top_logprobs", f"must be 0..{domain.MAX_TOP_LOGPROBS}"):
+        bad.check(not top or request.return_logprobs, "top_logprobs", "needs return_logprobs")
+    return bad
+
+
+def read_request(
+    request: inference_pb2.GenerateRequest, model: LoadedModel, *, caller: str, bad: Violations
+) -> Generation:
+    """The domain's request. Adds to ``bad`` what only the model can tell; raises `InvalidInput` if there is anything.
+
+    Tokenises, so that it may take some milliseconds for a long prompt.
+    """
+    servable, config = model.servable, request.config
+    kind = request.WhichOneof("input")
+    ids_ok = all(0 <= token < servable.vocabulary for token in config.stop_token_ids)
+    bad.check(ids_ok, "config.stop_token_ids", f"must be token ids of this model, 0..{servable.vocabulary - 1}")
+    if kind == "tokens":
+        ids_ok = all(0 <= token < servable.vocabulary for token in request.tokens.token_ids)
+        bad.check(ids_ok, "tokens.token_ids", f"must be token ids of this model, 0..{servable.vocabulary - 1}")
+    bad.raise_if_any()
+    prompt = _tokens(request, servable.codec)
+    limit = servable.engine.capacity - 1
+    field = "tokens.token_ids" if kind == "tokens" else str(kind)
+    bad.check(len(prompt) > 0, field, "has no tokens")
+    bad.check(len(prompt) <= limit, field, f"has {len(prompt)} tokens; this model takes at most {limit}")
+    bad.raise_if_any()
+    return Generation(
+        prompt=tuple(prompt),
+        sampling=_sampling(config),
+        max_new_tokens=config.max_new_tokens if config.HasField("max_new_tokens") else 256,
+        stop=tuple(config.stop),
+        stop_token_ids=servable.eos_ids | frozenset(config.stop_token_ids),
+        top_logprobs=request.top_logprobs if request.return_logprobs else -1,
+        caller=caller,
+    )
+
+
+def write_stream(
+    delta: Delta, generation: Generation, tokens_so_far: int, model: LoadedModel
+) -> inference_pb2.GenerateStreamResponse:
+    """One message of a stream; ``tokens_so_far`` counts this delta's."""
+    last = delta.finish is not None
+    return inference_pb2.GenerateStreamResponse(
+        text=delta.text,
+        token_ids=[token.token_id for token in delta.tokens],
+        logprobs=_logprobs(delta.tokens, generation, model.servable.codec),
+        finish_reason=_FINISH[delta.finish] if delta.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
+        usage=_usage(delta, generation, tokens_so_far) if last else None,
+        model_digest=model.digest if last else "",
+    )
+
+
+def write_response(deltas: list[Delta], generation: Generation, model: LoadedModel) -> inference_pb2.GenerateResponse:
+    """The unary answer: all deltas together."""
+    tokens = [token for delta in deltas for token in delta.tokens]
+    last = deltas[-1]
+    return inference_pb2.GenerateResponse(
+        text="".join(delta.text for delta in deltas),
+        token_ids=[token.token_id for token in tokens],
+        finish_reason=_FINISH[last.finish] if last.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
+        logprobs=_logprobs(tokens, generation, model.servable.codec),
+        usage=_usage(last, generation, len(tokens)),
+        model_digest=model.digest,
+    )
+
+
+def write_model(model: LoadedModel) -> inference_pb2.LoadedModel:
+    servable = model.servable
+    return inference_pb2.LoadedModel(
+        handle=model.handle,
+        reference=model.reference,
+        digest=model.digest,
+        family=servable.family,
+        parameter_count=servable.parameter_count,
+        context_length=servable.engine.capacity,
+        memory_bytes=servable.memory_bytes,
+        load_seconds=model.load_seconds,
+        slots=servable.engine.slots,
+    )
+
+
+def _check_config(config: common_pb2.GenerationConfig, bad: Violations) -> None:
+    if config.HasField("max_new_tokens"):
+        ok = 1 <= config.max_new_tokens <= domain.MAX_NEW_TOKENS
+        bad.check(ok, "max_new_tokens", f"must be 1..{domain.MAX_NEW_TOKENS}")
+    if config.HasField("temperature"):
+        ok = math.isfinite(config.temperature) and config.temperature >= 0
+        bad.check(ok, "temperature", "must be a finite number, at least 0 (0 is greedy)")
+    bad.check(config.top_k >= 0, "top_k", "must be at least 0 (0 is off)")
+    if config.HasField("top_p"):
+        bad.check(0 < config.top_p <= 1, "top_p", "must be in (0, 1]")
+    if config.HasField("min_p"):
+        bad.check(0 <= config.min_p < 1, "min_p", "must be in [0, 1)")
+    if config.HasField("repetition_penalty"):
+        bad.check(0 < config.repetition_penalty <= 10, "repetition_penalty", "must be in (0, 10]")
+    bad.check(len(config.stop) <= domain.MAX_STOP_STRINGS, "stop", f"at most {domain.MAX_STOP_STRINGS} stop strings")
+    for i, stop in enumerate(config.stop):
+        ok = 1 <= len(stop) <= domain.MAX_STOP_CHARACTERS
+        bad.check(ok, f"stop[{i}]", f"must have 1..{domain.MAX_STOP_CHARACTERS} characters")
+    few = len(config.stop_token_ids) <= domain.MAX_STOP_TOKEN_IDS
+    bad.check(few, "stop_token_ids", f"at most {domain.MAX_STOP_TOKEN_IDS} stop tokens")
+    bad.check(config.dtype in ("", "float32"), "dtype", f"{config.dtype!r} is not served here; use 'float32'")
+    bad.check(not config.weight_format, "weight_format", f"{config.weight_format!r} is not served here; leave it empty")
+
+
+def _check_input(request: inference_pb2.GenerateRequest, bad: Violations) -> None:
+    kind = request.WhichOneof("input")
+    if not bad.check(kind is not None, "input", "set one of chat, text and tokens"):
+        return
+    if kind == "text":
+        bad.check(bool(request.text), "text", "must not be empty")
+    elif kind == "tokens":
+        bad.check(len(request.tokens.token_ids) > 0, "tokens.token_ids", "must not be empty")
+    else:
+        _check_chat(request, bad)
+    if kind != "chat":
+        bad.check(not request.config.system_prompt, "config.system_prompt", "goes with chat input only")
+
+
+def _check_chat(request: inference_pb2.GenerateRequest, bad: Violations) -> None:
+    messages = request.chat.messages
+    if not bad.check(len(messages) > 0, "chat.messages", "must not be empty"):
+        return
+    for i, message in enumerate(messages):
+        bad.check(message.role in ROLES, f"chat.messages[{i}].role", f"must be one of {', '.join(ROLES)}")
+        bad.check(bool(message.content), f"chat.messages[{i}].content", "must not be empty")
+        bad.check(i == 0 or message.role != "system", f"chat.messages[{i}].role", "the system message comes first")
+    last = len(messages) - 1
+    bad.check(messages[last].role == "user", f"chat.messages[{last}].role", "the last message must be the user's")
+    twice = messages[0].role == "system" and bool(request.config.system_prompt)
+    bad.check(not twice, "config.system_prompt", "the chat begins with a system message already")
+
+
+def _tokens(request: inference_pb2.GenerateRequest, codec: Codec) -> list[int]:
+    kind = request.WhichOneof("input")
+    if kind == "tokens":
+        return list(request.tokens.token_ids)
+    if kind == "text":
+        return codec.encode(request.text)
+    messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
+    if request.config.system_prompt:
+        messages.insert(0, {"role": "system", "content": request.config.system_prompt})
+    return codec.encode(codec.render_chat(messages))
+
+
+def _sampling(config: common_pb2.GenerationConfig) -> Sampling:
+    return Sampling(
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p if config.HasField("top_p") else 1.0,
+        min_p=config.min_p,
+        repetition_penalty=config.repetition_penalty if config.HasField("repetition_penalty") else 1.0,
+        seed=config.seed,
+    )
+
+
+def _logprobs(tokens: Iterable[ChosenToken], generation: Generation, codec: Codec) -> list[inference_pb2.TokenLogprob]:
+    if generation.top_logprobs < 0:
+        return []
+    return [
+        inference_pb2.TokenLogprob(
+            token_id=token.token_id,
+            token=codec.token_text(token.token_id),
+            logprob=token.logprob,
+            top=[
+                inference_pb2.TopLogprob(token_id=other, token=codec.token_text(other), logprob=logprob)
+                for other, logprob in token.top
+            ],
+        )
+        for token in tokens
+    ]
+
+
+def _usage(last: Delta, generation: Generation, completion_tokens: int) -> inference_pb2.Usage:
+    timings = last.timings
+    return inference_pb2.Usage(
+        prompt_tokens=len(generation.prompt),
+        completion_tokens=completion_tokens,
+        queue_seconds=timings.queue if timings else 0.0,
+        first_token_seconds=(timings.first_token or 0.0) if timings else 0.0,
+        total_seconds=timings.total if timings else 0.0,
+    )

@@ -1,0 +1,62 @@
+"""From a model reference to a warmed-up JAX engine, through `tunix_rt.models`. Blocks: for the pool's loader thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
+from tunix_rt.inferencer.model_pool import Candidate, Servable
+from tunix_rt.models.cached import decode_weights
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.loading import load, load_config
+from tunix_rt.models.references import ModelSource, resolve
+
+_F32 = 4
+
+
+class JaxModelLoader:
+    """`Loader` for every reference that has weights."""
+
+    def __init__(self, shape: EngineShape, *, cache_dir: Path) -> None:
+        """``shape.capacity`` is an upper limit: a short model context is kept. Downloads go to ``cache_dir``."""
+        self._shape = shape
+        self._cache_dir = cache_dir
+        self._sources: dict[str, ModelSource] = {}
+
+    def find(self, reference: str) -> Candidate:
+        source = resolve(reference, cache_dir=self._cache_dir)
+        config = load_config(source)
+        if config is None:
+            description = "a preset has no weights yet: train it, then load what the run exported"
+            raise InvalidInput([FieldViolation("reference", description)])
+        self._sources[reference] = source
+        return Candidate(reference, source.digest, memory_estimate(config, self._shape_for(config)))
+
+    def load(self, candidate: Candidate) -> Servable:
+        source = self._sources.pop(candidate.reference)
+        model = load(source)
+        config = model.config
+        engine = JaxEngine(decode_weights(model.decoder), config, self._shape_for(config))
+        engine.warm_up()
+        return Servable(
+            engine=engine,
+            codec=model.tokenizer,
+            family=config.family,
+            parameter_count=config.parameter_count,
+            vocabulary=config.vocab_size,
+            eos_ids=frozenset(model.tokenizer.eos_token_ids) | frozenset(t for t in config.eos_token_ids if t >= 0),
+            memory_bytes=engine.memory_bytes,
+        )
+
+    def _shape_for(self, config: ModelConfig) -> EngineShape:
+        limit = self._shape
+        capacity = min(limit.capacity, config.max_position_embeddings)
+        return EngineShape(limit.slots, capacity, min(limit.chunk, capacity), limit.steps)
+
+
+def memory_estimate(config: ModelConfig, shape: EngineShape) -> int:
+    """Bytes of float32 weights, cache and slot state."""
+    per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    cache = shape.slots * shape.capacity * per_position * _F32
+    return config.parameter_count * _F32 + cache + shape.slots * config.vocab_size

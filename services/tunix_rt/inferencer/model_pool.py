@@ -1,0 +1,217 @@
+"""Which models are loaded: loads coalesce, memory is bounded, the idle model that was used longest ago goes first.
+
+All of it lives on the event loop; reading files and compiling happens in one loader thread. A model that somebody
+uses is never evicted. Knows no gRPC; how a reference becomes an engine is a `Loader`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound
+from tunix_rt.inferencer.codec import Codec
+from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.engine.interface import Engine
+from tunix_rt.inferencer.observer import IGNORE, Observer
+from tunix_rt.inferencer.scheduler import Scheduler
+from tunix_rt.observability.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that has been found and not been read. ``memory_bytes`` is what it will need once it is loaded."""
+
+    reference: str
+    digest: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Servable:
+    """A warmed-up engine with what is needed to speak to it."""
+
+    engine: Engine
+    codec: Codec
+    family: str
+    parameter_count: int
+    vocabulary: int
+    eos_ids: frozenset[int]
+    memory_bytes: int
+
+
+class Loader(Protocol):
+    """Both methods block and are called in the pool's loader thread, one at a time."""
+
+    def find(self, reference: str) -> Candidate:
+        """Raises `InvalidInput`, `NotFound`, `InvalidArtifact` or `Transient`."""
+        ...
+
+    def load(self, candidate: Candidate) -> Servable:
+        """Read, verify and compile. Raises `InvalidArtifact` and `InvalidInput`."""
+        ...
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A model that is READY."""
+
+    handle: str
+    reference: str
+    digest: str
+    load_seconds: float
+    servable: Servable
+    scheduler: Scheduler
+    last_used: float
+    users: int = 0
+
+
+def handle_of(digest: str) -> str:
+    """A model's handle: the same after every restart, because it is made of the content."""
+    return f"loaded-{digest.removeprefix('sha256:')[:32]}"
+
+
+class ModelPool:
+    """Loads, finds and evicts models. Not thread-safe: use it on one event loop."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        driver: Driver,
+        *,
+        max_models: int = 4,
+        memory_budget: int = 8 << 30,
+        queue_limit: int = 256,
+        observer: Observer = IGNORE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``memory_budget`` is in bytes: weights, caches and slot state of all models together."""
+        self._loader = loader
+        self._driver = driver
+        self._max_models = max_models
+        self._memory_budget = memory_budget
+        self._queue_limit = queue_limit
+        self._observer = observer
+        self._clock = clock
+        self._models: dict[str, LoadedModel] = {}
+        self._loading: dict[tuple[str, str], asyncio.Task[LoadedModel]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+
+    async def load(self, reference: str, expected_digest: str = "") -> LoadedModel:
+        """The model of ``reference``, READY. A caller that goes away does not end a load that others may wait for.
+
+        Raises `InvalidArtifact` when the content does not have ``expected_digest``, `Exhausted` when there is no room
+        because every loaded model is in use, `FailedPrecondition` when it could never fit, and what `Loader` raises.
+        """
+        if expected_digest:
+            known = self._models.get(handle_of(expected_digest))
+            if known is not None and known.digest == expected_digest:
+                return self._touched(known)
+        key = (reference, expected_digest)
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._load(reference, expected_digest))
+            self._loading[key] = task
+            task.add_done_callback(lambda done: self._loaded(key, done))
+        return self._touched(await asyncio.shield(task))
+
+    @contextmanager
+    def using(self, handle: str) -> Iterator[LoadedModel]:
+        """Hold a model against eviction. Raises `NotFound` for a handle that is not loaded."""
+        model = self._models.get(handle)
+        if model is None:
+            raise NotFound(f"model {handle!r} is not loaded here; call LoadModel first")
+        model.users += 1
+        try:
+            yield self._touched(model)
+        finally:
+            model.users -= 1
+            self._touched(model)
+
+    def find(self, handle: str) -> LoadedModel | None:
+        return self._models.get(handle)
+
+    def models(self) -> list[LoadedModel]:
+        """Loaded models, the one used last first."""
+        return sorted(self._models.values(), key=lambda model: -model.last_used)
+
+    def unload(self, handle: str) -> None:
+        """Raises `NotFound`, and `FailedPrecondition` while the model is in use."""
+        model = self._models.get(handle)
+        if model is None:
+            raise NotFound(f"model {handle!r} is not loaded here")
+        if model.users:
+            raise FailedPrecondition(f"model {handle!r} is in use by {model.users} requests")
+        self._remove(model)
+
+    async def close(self) -> None:
+        """Cancel loads that have not begun and wait for the one that has."""
+        for task in self._loading.values():
+            task.cancel()
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    async def _load(self, reference: str, expected_digest: str) -> LoadedModel:
+        loop = asyncio.get_running_loop()
+        async with self._one_at_a_time:
+            started = self._clock()
+            candidate = await loop.run_in_executor(self._thread, self._loader.find, reference)
+            if expected_digest and candidate.digest != expected_digest:
+                raise InvalidArtifact(f"{reference} has the digest {candidate.digest}, not {expected_digest}")
+            handle = handle_of(candidate.digest)
+            known = self._models.get(handle)
+            if known is not None:
+                return known
+            self._make_room(candidate)
+            servable = await loop.run_in_executor(self._thread, self._loader.load, candidate)
+            scheduler = Scheduler(servable.engine, queue_limit=self._queue_limit, observer=self._observer)
+            now = self._clock()
+            model = LoadedModel(handle, reference, candidate.digest, now - started, servable, scheduler, now)
+            self._models[handle] = model
+            self._driver.attach(handle, scheduler, lambda: loop.call_soon_threadsafe(self._forget, model))
+            _log.info("model ready", handle=handle, reference=reference, seconds=round(model.load_seconds, 3))
+            return model
+
+    def _loaded(self, key: tuple[str, str], task: asyncio.Task[LoadedModel]) -> None:
+        self._loading.pop(key, None)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("model not loaded", reference=key[0], error=str(task.exception()))
+
+    def _make_room(self, candidate: Candidate) -> None:
+        if candidate.memory_bytes > self._memory_budget:
+            needed, budget = candidate.memory_bytes >> 20, self._memory_budget >> 20
+            raise FailedPrecondition(f"{candidate.reference} needs {needed} MiB; this inferencer may use {budget} MiB")
+        idle = sorted((m for m in self._models.values() if not m.users), key=lambda model: model.last_used)
+        leave: list[LoadedModel] = []
+        while not self._fits(candidate, leave):
+            if not idle:
+                raise Exhausted("there is no room: every loaded model is in use", retry_after_seconds=2.0)
+            leave.append(idle.pop(0))
+        for model in leave:
+            _log.info("model evicted", handle=model.handle, reference=model.reference)
+            self._remove(model)
+
+    def _fits(self, candidate: Candidate, without: list[LoadedModel]) -> bool:
+        staying = [model for model in self._models.values() if model not in without]
+        memory = sum(model.servable.memory_bytes for model in staying) + candidate.memory_bytes
+        return len(staying) < self._max_models and memory <= self._memory_budget
+
+    def _remove(self, model: LoadedModel) -> None:
+        self._driver.detach(model.handle)
+        self._forget(model)
+
+    def _forget(self, model: LoadedModel) -> None:
+        if self._models.get(model.handle) is model:
+            del self._models[model.handle]
+
+    def _touched(self, model: LoadedModel) -> LoadedModel:
+        model.last_used = self._clock()
+        return model

@@ -1,0 +1,216 @@
+"""Continuous batching: who gets which slot when. One scheduler per loaded model.
+
+Requests arrive from any thread (`submit`, `Ticket.cancel`); `tick` runs on the one thread that drives the engine. The
+scheduler owns the waiting line, the slots' requests and their texts; it knows neither JAX nor gRPC nor asyncio.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tunix_rt.errors import Exhausted, TunixError
+from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
+from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure, FinishReason, Generation, Timings
+from tunix_rt.inferencer.observer import IGNORE, Observer
+from tunix_rt.inferencer.transcript import Transcript
+
+# Called on the engine's thread with each delta; must not block.
+Sink = Callable[[Delta | Failure], None]
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request on its way. `cancel` may be called from any thread, any number of times."""
+
+    generation: Generation
+    transcript: Transcript
+    sink: Sink
+    accepted: float
+    started: float | None = None
+    first_token: float | None = None
+    produced: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+class Scheduler:
+    """Feeds one engine. First come, first served within a caller; callers take turns."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        queue_limit: int = 256,
+        chunks_per_tick: int = 4,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer = IGNORE,
+    ) -> None:
+        """``chunks_per_tick`` bounds how long prefill may hold up the slots that are decoding."""
+        self._engine = engine
+        self._queue_limit = queue_limit
+        self._chunks_per_tick = chunks_per_tick
+        self._clock = clock
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._refusal: TunixError | None = None
+        self._prefilling: dict[int, Ticket] = {}  # slot -> ticket, oldest first
+        self._decoding: dict[int, Ticket] = {}
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @property
+    def waiting(self) -> int:
+        with self._lock:
+            return sum(len(line) for line in self._waiting.values())
+
+    @property
+    def busy_slots(self) -> int:
+        return len(self._prefilling) + len(self._decoding)
+
+    @property
+    def has_work(self) -> bool:
+        return self.busy_slots > 0 or self.waiting > 0
+
+    def submit(self, generation: Generation, transcript: Transcript, sink: Sink) -> Ticket:
+        """Put a request in line. Raises `Exhausted` when the line is full, and the refusal once `fail` was called."""
+        ticket = Ticket(generation, transcript, sink, self._clock())
+        with self._lock:
+            if self._refusal is not None:
+                raise self._refusal
+            if sum(len(line) for line in self._waiting.values()) >= self._queue_limit:
+                raise Exhausted(f"{self._queue_limit} requests wait for this model already", retry_after_seconds=1.0)
+            self._waiting.setdefault(generation.caller, deque()).append(ticket)
+        return ticket
+
+    def tick(self) -> None:
+        """One round: drop what was cancelled, fill free slots, a little prefill, one decode dispatch."""
+        self._drop_cancelled()
+        self._admit()
+        self._prefill()
+        if self._decoding:
+            self._decode()
+        self._observer.occupancy(self.busy_slots, self._engine.slots, self.waiting)
+
+    def refuse(self, error: TunixError) -> None:
+        """End the waiting requests with ``error`` and accept no more."""
+        with self._lock:
+            self._refusal = error
+            tickets = [ticket for line in self._waiting.values() for ticket in line]
+            self._waiting.clear()
+        for ticket in tickets:
+            ticket.sink(Failure(error))
+
+    def fail(self, error: TunixError) -> None:
+        """End every request with ``error`` and accept no more; on the engine's thread, when the engine cannot go on."""
+        self.refuse(error)
+        for slots in (self._prefilling, self._decoding):
+            for ticket in slots.values():
+                ticket.sink(Failure(error))
+            slots.clear()
+
+    def _drop_cancelled(self) -> None:
+        with self._lock:
+            gone = [ticket for line in self._waiting.values() for ticket in line if ticket.cancelled.is_set()]
+            if gone:
+                kept = ((caller, deque(t for t in line if t not in gone)) for caller, line in self._waiting.items())
+                self._waiting = OrderedDict((caller, line) for caller, line in kept if line)
+        for slots in (self._prefilling, self._decoding):
+            for slot in [slot for slot, ticket in slots.items() if ticket.cancelled.is_set()]:
+                self._engine.close(slot)
+                gone.append(slots.pop(slot))
+        for ticket in gone:
+            self._finish(ticket, FinishReason.CANCELLED, [], "")
+
+    def _admit(self) -> None:
+        free = [s for s in range(self._engine.slots) if s not in self._prefilling and s not in self._decoding]
+        for slot in free:
+            ticket = self._next()
+            if ticket is None:
+                return
+            generation = ticket.generation
+            room = self._engine.capacity - len(generation.prompt)
+            ticket.started = self._clock()
+            spec = SlotSpec(
+                prompt=generation.prompt,
+                sampling=generation.sampling,
+                max_tokens=min(generation.max_new_tokens, room),
+                stop_ids=generation.stop_token_ids,
+                top_logprobs=generation.top_logprobs,
+            )
+            self._engine.open(slot, spec)
+            self._prefilling[slot] = ticket
+            self._observer.started(ticket.started - ticket.accepted, len(generation.prompt))
+
+    def _next(self) -> Ticket | None:
+        with self._lock:
+            if not self._waiting:
+                return None
+            caller, line = next(iter(self._waiting.items()))
+            ticket = line.popleft()
+            if line:
+                self._waiting.move_to_end(caller)
+            else:
+                del self._waiting[caller]
+            return ticket
+
+    def _prefill(self) -> None:
+        """Prefill the oldest slots first; without a decoding slot to hold up, until one is ready."""
+        chunks = 0
+        while self._prefilling and (chunks < self._chunks_per_tick or not self._decoding):
+            slot, ticket = next(iter(self._prefilling.items()))
+            chunks += 1
+            if self._engine.prefill(slot):
+                self._decoding[slot] = self._prefilling.pop(slot)
+            if ticket.cancelled.is_set():
+                return
+
+    def _decode(self) -> None:
+        for output in self._engine.decode(leave_early=self.waiting > 0 or bool(self._prefilling)):
+            ticket = self._decoding[output.slot]
+            tokens, reason = self._read(ticket, output.tokens)
+            if tokens and ticket.first_token is None:
+                ticket.first_token = self._clock()
+                self._observer.first_token(ticket.first_token - ticket.accepted)
+            self._observer.tokens(len(tokens))
+            if reason is None:
+                ticket.sink(Delta(ticket.transcript.take(), tuple(tokens)))
+                continue
+            self._engine.close(output.slot)
+            del self._decoding[output.slot]
+            self._finish(ticket, reason, tokens, ticket.transcript.finish())
+
+    def _read(self, ticket: Ticket, chosen: tuple[ChosenToken, ...]) -> tuple[list[ChosenToken], FinishReason | None]:
+        """Tokens of a dispatch up to the one that ends the generation, and why it ended."""
+        generation = ticket.generation
+        limit = min(generation.max_new_tokens, self._engine.capacity - len(generation.prompt))
+        taken: list[ChosenToken] = []
+        for token in chosen:
+            taken.append(token)
+            ticket.produced += 1
+            if token.token_id in generation.stop_token_ids:
+                return taken, FinishReason.STOP
+            if ticket.transcript.push(token.token_id):
+                return taken, FinishReason.STOP
+            if ticket.produced == limit:
+                return taken, FinishReason.LENGTH
+        return taken, None
+
+    def _finish(self, ticket: Ticket, reason: FinishReason, tokens: list[ChosenToken], text: str) -> None:
+        now = self._clock()
+        started = now if ticket.started is None else ticket.started
+        timings = Timings(
+            queue=started - ticket.accepted,
+            first_token=None if ticket.first_token is None else ticket.first_token - ticket.accepted,
+            total=now - ticket.accepted,
+        )
+        self._observer.finished(reason, timings.total)
+        ticket.sink(Delta(text, tuple(tokens), reason, timings))

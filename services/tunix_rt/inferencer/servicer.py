@@ -1,0 +1,87 @@
+"""InferenceService over gRPC: checks, hands over to the pool and the scheduler, streams back. No model knowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+
+from tunix_rt.errors import NotFound, Violations
+from tunix_rt.inferencer import streams
+from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.generation import Delta, Generation
+from tunix_rt.inferencer.messages import check_request, read_request, write_model, write_response, write_stream
+from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
+from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.rpc.auth import current_principal
+from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+# Tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
+_LONG_REQUEST = 4096
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """A cancelled RPC (client gone, deadline over) cancels its handler; closing the stream frees the slot."""
+
+    def __init__(self, pool: ModelPool, driver: Driver) -> None:
+        self._pool = pool
+        self._driver = driver
+
+    async def Generate(
+        self, request: inference_pb2.GenerateRequest, context: _Context
+    ) -> inference_pb2.GenerateResponse:
+        async with self._started(request, context) as (model, generation, deltas):
+            return write_response([delta async for delta in deltas], generation, model)
+
+    async def GenerateStream(
+        self, request: inference_pb2.GenerateRequest, context: _Context
+    ) -> AsyncIterator[inference_pb2.GenerateStreamResponse]:
+        async with self._started(request, context) as (model, generation, deltas):
+            count = 0
+            async for delta in deltas:
+                count += len(delta.tokens)
+                yield write_stream(delta, generation, count, model)
+
+    async def LoadModel(self, request: inference_pb2.LoadModelRequest, context: _Context) -> inference_pb2.LoadedModel:
+        bad = Violations()
+        bad.check(bool(request.reference), "reference", "must be file://, hf://, gguf:// or pkg://")
+        digest = request.expected_digest
+        ok = not digest or (digest.startswith("sha256:") and len(digest) == 71)
+        bad.check(ok, "expected_digest", "must be 'sha256:' and 64 hex digits")
+        bad.raise_if_any()
+        return write_model(await self._pool.load(request.reference, digest))
+
+    async def UnloadModel(
+        self, request: inference_pb2.UnloadModelRequest, context: _Context
+    ) -> inference_pb2.UnloadModelResponse:
+        self._pool.unload(request.handle)
+        return inference_pb2.UnloadModelResponse()
+
+    async def ListLoadedModels(
+        self, request: inference_pb2.ListLoadedModelsRequest, context: _Context
+    ) -> inference_pb2.ListLoadedModelsResponse:
+        return inference_pb2.ListLoadedModelsResponse(models=[write_model(model) for model in self._pool.models()])
+
+    @asynccontextmanager
+    async def _started(
+        self, request: inference_pb2.GenerateRequest, context: _Context
+    ) -> AsyncIterator[tuple[LoadedModel, Generation, AsyncGenerator[Delta, None]]]:
+        bad = check_request(request)
+        if self._pool.find(request.model) is None:
+            bad.raise_if_any()
+            raise NotFound(f"model {request.model!r} is not loaded here; call LoadModel first")
+        with self._pool.using(request.model) as model:
+            # One client is one caller, also where several share a token.
+            caller = f"{current_principal().name}@{context.peer()}"
+            if request.ByteSize() > _LONG_REQUEST:
+                generation = await asyncio.to_thread(read_request, request, model, caller=caller, bad=bad)
+            else:
+                generation = read_request(request, model, caller=caller, bad=bad)
+            transcript = Transcript(model.servable.codec.detokenizer(), generation.stop)
+            deltas = streams.generate(self._driver, model.scheduler, generation, transcript)
+            async with aclosing(deltas):
+                yield model, generation, deltas

@@ -1,0 +1,148 @@
+"""One child process that is started again whenever it dies, until it is told to stop.
+
+Each child has a thread that starts it, waits for it and starts it again. That thread outlives the process on purpose:
+the kernel's death signal is tied to the thread that started the child. Knows nothing of what the child does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from tunix_rt.local import launch
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 10.0
+# A child that lived this long starts its back-off anew.
+STEADY_SECONDS = 30.0
+LOG_LIMIT_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What to run. ``argv[0]`` is an absolute path; standard output and error are appended to ``log_path``."""
+
+    name: str
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    log_path: Path
+
+
+def guarded(argv: Sequence[str]) -> list[str]:
+    """``argv`` behind the launcher that ties its life to ours."""
+    return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *argv]
+
+
+def open_log(path: Path) -> BinaryIO:
+    """The log, opened for appending; one that has grown past 32 MiB is moved to ``<name>.1`` first."""
+    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
+    return path.open("ab")
+
+
+class Child:
+    """A supervised process. Thread-safe."""
+
+    def __init__(self, spec: ChildSpec, on_change: Callable[[], None]) -> None:
+        self.spec = spec
+        self._on_change = on_change
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        self._last_exit: int | None = None
+        self._thread = threading.Thread(target=self._supervise, name=f"child-{spec.name}", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Pid while the process runs; None between two lives."""
+        with self._lock:
+            return self._process.pid if self._process else None
+
+    @property
+    def restarts(self) -> int:
+        with self._lock:
+            return max(0, self._starts - 1)
+
+    @property
+    def last_exit(self) -> int | None:
+        """Exit code of the last life (negative: the signal); None while there was none."""
+        with self._lock:
+            return self._last_exit
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the process to end (SIGTERM) and never start it again. Returns at once; `join` waits."""
+        self._stopping.set()
+        self._signal(signal.SIGTERM)
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end after `stop`; kills what is left after the time. Returns whether the end was orderly."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_seconds)
+        orderly = not self._thread.is_alive()
+        if not orderly:
+            self._signal(signal.SIGKILL)
+            self._thread.join()
+        return orderly
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines of the log, for error messages."""
+        try:
+            content = self.spec.log_path.read_bytes()[-16384:]
+        except FileNotFoundError:
+            return ""
+        return "\n".join(content.decode("utf-8", errors="replace").splitlines()[-lines:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        # The process is reaped under the same lock, so that its pid cannot have been given to somebody else.
+        with self._lock:
+            if self._process is not None:
+                os.kill(self._process.pid, number)
+
+    def _supervise(self) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            process = self._spawn()
+            self._on_change()
+            if self._stopping.is_set():  # stop() came before there was a process to signal
+                self._signal(signal.SIGTERM)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            self._reap(process)
+            self._on_change()
+            delay = FIRST_DELAY_SECONDS if time.monotonic() - began > STEADY_SECONDS else delay
+            self._stopping.wait(delay)
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with open_log(self.spec.log_path) as log, self._lock:
+            # Its own process group: Ctrl-C in a terminal reaches the supervisor only, which then stops in order.
+            self._process = subprocess.Popen(
+                guarded(self.spec.argv),
+                env=dict(self.spec.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+            self._starts += 1
+            return self._process
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            # While the dead leader is not reaped its group id cannot be reused: what it left behind goes with it.
+            os.killpg(process.pid, signal.SIGKILL)
+            self._last_exit = process.wait()
+            self._process = None

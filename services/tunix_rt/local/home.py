@@ -1,0 +1,118 @@
+"""The directory of one local platform: its layout, its secrets (mode 0600) and the lock that keeps a second one out.
+
+Knows paths only; nothing of processes or services.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.errors import FailedPrecondition
+
+LOCK_FILE = "platform.lock"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything of one platform lies."""
+
+    path: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def nats_store(self) -> Path:
+        return self.path / "nats"
+
+    @property
+    def nats_config(self) -> Path:
+        return self.path / "nats-server.conf"
+
+    @property
+    def token_path(self) -> Path:
+        return self.path / "token"
+
+    @property
+    def nats_password_path(self) -> Path:
+        return self.path / "nats.password"
+
+    @property
+    def artifacts_uri(self) -> str:
+        return (self.path / "artifacts").as_uri()
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.path / 'registry.sqlite'}"
+
+    def log_path(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def prepare(self) -> None:
+        """Create the directories, readable by their owner only."""
+        for directory in (self.path, self.logs, self.nats_store, self.path / "artifacts"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def read_or_create_secret(path: Path) -> str:
+    """The secret in ``path``; made from 32 random bytes, mode 0600, on first use."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="utf-8").strip()
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        secret = secrets.token_urlsafe(32)
+        file.write(secret + "\n")
+    return secret
+
+
+class HomeLock:
+    """An advisory lock on the home, held by the supervisor as long as it lives (the kernel frees it if it dies)."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / LOCK_FILE
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock and write our pid into it; raises `FailedPrecondition` naming the holder."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            home = self._path.parent
+            raise FailedPrecondition(
+                f"a platform is already running in {home} (supervisor pid {lock_holder(home)}); "
+                "stop it with `tunix-rt down`, or choose another --home"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def lock_holder(home: Path) -> int | None:
+    """Pid of the supervisor that holds ``home``; None when nobody does."""
+    try:
+        descriptor = os.open(home / LOCK_FILE, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).decode().strip()
+        return int(text) if text else None
+    else:
+        return None
+    finally:
+        os.close(descriptor)

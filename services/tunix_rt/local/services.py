@@ -1,0 +1,71 @@
+"""The five services as processes: which there are, how each is started, and with which environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from tunix_rt.errors import Violations
+from tunix_rt.local import nats_server
+from tunix_rt.local.home import Home
+from tunix_rt.local.ports import LOOPBACK
+
+REGISTRY = "registry"
+# Workers hand their jobs back to the registry when they stop, so they stop first.
+WORKERS = ("tuner", "evaluator", "trainer", "inferencer")
+SERVICES = (REGISTRY, *WORKERS)
+
+
+def parse_services(texts: Sequence[str]) -> dict[str, int]:
+    """``["registry", "trainer=2"]`` → ``{"registry": 1, "trainer": 2}``; nothing means one of each.
+
+    ``["nats"]`` is nats-server alone, which runs in any case.
+    """
+    violations = Violations()
+    counts: dict[str, int] = {}
+    for text in texts or SERVICES:
+        if text == "nats":
+            continue
+        name, _, number = text.partition("=")
+        count = int(number) if number.isdecimal() else (0 if number else 1)
+        violations.check(name in SERVICES, "services", f"{name!r} is none of {', '.join(SERVICES)}")
+        violations.check(1 <= count <= 64, "services", f"{text!r} must ask for 1..64 processes")
+        violations.check(name not in counts, "services", f"{name!r} is named twice")
+        violations.check(name != REGISTRY or count == 1, "services", "SQLite allows one registry process")
+        counts[name] = count
+    violations.raise_if_any()
+    return counts
+
+
+def process_names(counts: Mapping[str, int]) -> list[str]:
+    """Names of the processes: ``trainer``, ``trainer-2``, …"""
+    return [name if i == 1 else f"{name}-{i}" for name, count in counts.items() for i in range(1, count + 1)]
+
+
+def service_of(process_name: str) -> str:
+    return process_name.partition("-")[0]
+
+
+def command(process_name: str) -> list[str]:
+    return [sys.executable, "-m", f"tunix_rt.{service_of(process_name)}"]
+
+
+def environment(
+    home: Home, process_name: str, ports: Mapping[str, int], token: str, nats_password: str
+) -> dict[str, str]:
+    """The settings that a service reads; see each service's ``settings.py``."""
+    return {
+        "TUNIX_RT_HOME": str(home.path),
+        "TUNIX_RT_LISTEN": f"{LOOPBACK}:{ports[process_name]}",
+        "TUNIX_RT_REGISTRY_ADDRESS": f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
+        "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get('inferencer', 7702)}",
+        "TUNIX_RT_NATS_URL": f"nats://{LOOPBACK}:{ports['nats']}",
+        "TUNIX_RT_NATS_USER": nats_server.USER,
+        "TUNIX_RT_NATS_PASSWORD": nats_password,
+        "TUNIX_RT_TOKEN": token,
+        "TUNIX_RT_DATABASE_URL": home.database_url,
+        "TUNIX_RT_AUTO_MIGRATE": "true",
+        "TUNIX_RT_ARTIFACTS_URI": home.artifacts_uri,
+        "TUNIX_RT_METRICS_PORT": "0",
+        "PYTHONUNBUFFERED": "1",
+    }

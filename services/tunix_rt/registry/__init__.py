@@ -1,0 +1,1 @@
+"""The registry: every durable fact of the platform. Never imports JAX and never runs a model."""

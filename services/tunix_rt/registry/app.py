@@ -1,0 +1,136 @@
+"""Composition root of the registry: database, artifact store, servicers, relay, reaper; and their lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+
+from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.bus.connection import connect
+from tunix_rt.bus.consume import consume
+from tunix_rt.bus.publish import Publisher
+from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.registry.auth import TokenAuthorizer
+from tunix_rt.registry.database import Database
+from tunix_rt.registry.dead_commands import DeadCommands
+from tunix_rt.registry.dependencies import Dependencies
+from tunix_rt.registry.reaper import extend_leases, run_reaper
+from tunix_rt.registry.relay import Relay
+from tunix_rt.registry.requeue import requeue_all
+from tunix_rt.registry.schema import check_schema, migrate
+from tunix_rt.registry.servicers import datasets, evalsets, evaluations, events, models, runs, sweeps
+from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.rpc.server import serve_grpc
+from tunix_rt.v1 import (
+    datasets_pb2_grpc,
+    evalsets_pb2_grpc,
+    evaluations_pb2_grpc,
+    events_pb2_grpc,
+    models_pb2_grpc,
+    runs_pb2_grpc,
+    sweeps_pb2_grpc,
+)
+
+_log = get_logger(__name__)
+
+
+def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> Sequence[str]:
+    """Add every service of the registry to ``server``; their full names."""
+    runs_pb2_grpc.add_RunServiceServicer_to_server(runs.RunServicer(dependencies), server)
+    sweeps_pb2_grpc.add_SweepServiceServicer_to_server(sweeps.SweepServicer(dependencies), server)
+    events_pb2_grpc.add_EventServiceServicer_to_server(events.EventServicer(dependencies), server)
+    datasets_pb2_grpc.add_DatasetServiceServicer_to_server(datasets.DatasetServicer(dependencies), server)
+    evalsets_pb2_grpc.add_EvalSetServiceServicer_to_server(evalsets.EvalSetServicer(dependencies), server)
+    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(evaluations.EvaluationServicer(dependencies), server)
+    models_pb2_grpc.add_ModelServiceServicer_to_server(models.ModelServicer(dependencies), server)
+    return (
+        runs.SERVICE,
+        sweeps.SERVICE,
+        events.SERVICE,
+        datasets.SERVICE,
+        evalsets.SERVICE,
+        evaluations.SERVICE,
+        models.SERVICE,
+    )
+
+
+def open_database(settings: RegistrySettings) -> Database:
+    """The database of the settings, its directory made if it is a file."""
+    if not settings.database_url:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    return Database(settings.database, threads=settings.database_threads)
+
+
+async def serve(
+    settings: RegistrySettings, *, stop: asyncio.Event | None = None, on_bound: Callable[[int], None] | None = None
+) -> None:
+    """Run the registry until ``stop`` is set or a signal comes.
+
+    RPCs are answered whether or not NATS can be reached; facts and commands wait in the outbox meanwhile. Raises
+    `FailedPrecondition` when the schema is unknown or the address is taken.
+    """
+    stop = stop or asyncio.Event()
+    database = open_database(settings)
+    try:
+        if settings.auto_migrate:
+            migrate(database)
+        check_schema(database)
+        database.commit(lambda session: extend_leases(session, settings.lease_ttl))
+        queued = database.commit(requeue_all)
+        _log.info("jobs without a worker were queued again", jobs=queued)
+        dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings)
+        authorizer = TokenAuthorizer(database, settings.token_text) if settings.auth == "on" else None
+        async with _background(database, settings, stop):
+            await serve_grpc(
+                lambda server: register_servicers(server, dependencies),
+                settings,
+                authorizer=authorizer,
+                ready=None,
+                stop=stop,
+                on_bound=on_bound,
+            )
+    finally:
+        database.close()
+
+
+@asynccontextmanager
+async def _background(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> AsyncIterator[None]:
+    """The reaper and the bus beside the server; if one of them fails, the server stops and the error is raised."""
+
+    async def to_the_end(work: Awaitable[None]) -> None:
+        try:
+            await work
+        finally:
+            stop.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, stop)))
+        group.create_task(to_the_end(run_bus(database, settings, stop)))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def run_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
+    """Publish the outbox and listen for commands that nobody could carry out, until ``stop`` is set."""
+    connecting = asyncio.ensure_future(connect(settings, name="registry", tls_ca_file=settings.tls.ca_file))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not connecting.done():
+        connecting.cancel()
+        return
+    client = connecting.result()
+    try:
+        js = client.jetstream()
+        relay = Relay(database, Publisher(js), stream_identity=lambda: command_stream_identity(js))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(relay.run(stop))
+            group.create_task(consume(js, DEAD_COMMANDS, DeadCommands(database).handle, workers=1, stop=stop))
+    finally:
+        await client.close()

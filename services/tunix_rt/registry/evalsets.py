@@ -1,0 +1,88 @@
+"""Evalset versions: storing and finding them. What an item may hold is decided in `quality`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import NotFound
+from tunix_rt.quality.items import EvalSet
+from tunix_rt.registry import outbox
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.locks import lock_name
+from tunix_rt.registry.messages.evalsets import evalset_message
+from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
+from tunix_rt.v1 import events_pb2
+
+
+def create_evalset(
+    session: Session, *, key: str, evalset: EvalSet, description: str, tags: Mapping[str, str], actor: str
+) -> EvalSetRow:
+    """Store ``evalset`` under ``key``; the same key and content again is the stored one, unchanged."""
+    lock_name(session, "evalset", key)
+    before = session.scalars(
+        select(EvalSetRow).where(col(EvalSetRow.key) == key, col(EvalSetRow.digest) == evalset.digest)
+    ).first()
+    if before is not None:
+        return before
+    statistics = evalset.statistics
+    row = EvalSetRow(
+        id=new_id("es"),
+        key=key,
+        digest=evalset.digest,
+        item_count=len(evalset.items),
+        sections=dict(statistics.sections),
+        categories=dict(statistics.categories),
+        difficulties=dict(statistics.difficulties),
+        answer_types=dict(statistics.answer_types),
+        description=description,
+        tags=dict(tags),
+        create_time=utc_now(),
+        created_by=actor,
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(
+        EvalSetItemRow(
+            evalset_id=row.id,
+            item_id=item.id,
+            position=position,
+            section=item.section or "",
+            category=item.category or "",
+            difficulty=item.difficulty or "",
+            answer_type=item.answer_type,
+            document=item.to_dict(),
+        )
+        for position, item in enumerate(evalset.items)
+    )
+    session.flush()
+    outbox.emit_fact(session, "evalset", "created", row.id, events_pb2.EvalSetEvent(evalset=evalset_message(row)))
+    return row
+
+
+def get_evalset(session: Session, id_or_key: str) -> EvalSetRow:
+    """The evalset with that id, or the newest version of that key. Raises `NotFound`."""
+    row = session.get(EvalSetRow, id_or_key)
+    if row is None:
+        row = session.scalars(
+            select(EvalSetRow)
+            .where(col(EvalSetRow.key) == id_or_key)
+            .order_by(col(EvalSetRow.create_time).desc(), col(EvalSetRow.id).desc())
+            .limit(1)
+        ).first()
+    if row is None:
+        raise NotFound(f"there is no evalset with id or key {id_or_key!r}")
+    return row
+
+
+def items_of(session: Session, evalset_id: str) -> Sequence[EvalSetItemRow]:
+    """Every item, in the order of the file."""
+    return session.scalars(
+        select(EvalSetItemRow)
+        .where(col(EvalSetItemRow.evalset_id) == evalset_id)
+        .order_by(col(EvalSetItemRow.position))
+    ).all()

@@ -1,0 +1,183 @@
+"""Gate policies and decisions: may a candidate take the place of what its baseline stands for?
+
+The rule itself is `quality.gate`; here it is fed with stored scores, and its answer is kept for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.quality import gate
+from tunix_rt.registry import outbox
+from tunix_rt.registry.baselines import get_baseline, in_force
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.comparison import pair_inputs, score_identity
+from tunix_rt.registry.evaluations import get_evaluation
+from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.locks import lock_name
+from tunix_rt.registry.messages.models import decision_message
+from tunix_rt.registry.scorecards import statistics_document
+from tunix_rt.registry.states import JobState
+from tunix_rt.registry.tables.evaluations import EvaluationRow
+from tunix_rt.registry.tables.gates import GateDecisionRow, GatePolicyRow
+from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.v1 import events_pb2
+
+DEFAULT_POLICY: Final = "default"
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """A policy's rules; the defaults are those that models.proto names."""
+
+    name: str
+    margin: float = 0.05
+    alpha: float = 0.05
+    min_coverage: float = 0.98
+    min_effect: float = 0.02
+    baseline: str = ""
+    description: str = ""
+
+
+BUILT_IN: Final = PolicySpec(
+    DEFAULT_POLICY, baseline="default", description="Built in: not worse than the baseline by 0.05, at 95 % confidence."
+)
+
+
+def create_policy(session: Session, spec: PolicySpec, *, actor: str) -> GatePolicyRow:
+    """The next version of the policy's name; earlier versions stay as they are."""
+    lock_name(session, "gate_policy", spec.name)
+    newest = session.scalar(select(func.max(col(GatePolicyRow.version))).where(col(GatePolicyRow.name) == spec.name))
+    row = GatePolicyRow(
+        id=new_id("pol"), version=(newest or 0) + 1, create_time=utc_now(), created_by=actor, **asdict(spec)
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def ensure_default_policy(session: Session) -> None:
+    """Make the built-in policy unless it is there. Called after every migration."""
+    lock_name(session, "gate_policy", DEFAULT_POLICY)
+    if _newest(session, DEFAULT_POLICY) is None:
+        create_policy(session, BUILT_IN, actor="registry")
+
+
+def get_policy(session: Session, id_or_name: str) -> GatePolicyRow:
+    """The policy with that id, or the newest version of that name. Raises `NotFound`."""
+    row = session.get(GatePolicyRow, id_or_name) or _newest(session, id_or_name)
+    if row is None:
+        raise NotFound(f"there is no gate policy with id or name {id_or_name!r}")
+    return row
+
+
+def get_decision(session: Session, decision_id: str) -> GateDecisionRow:
+    """The decision. Raises `NotFound`."""
+    row = session.get(GateDecisionRow, decision_id)
+    if row is None:
+        raise NotFound(f"there is no gate decision {decision_id!r}")
+    return row
+
+
+def decide(
+    session: Session,
+    *,
+    candidate_id: str,
+    baseline_evaluation_id: str,
+    baseline: str,
+    policy: str,
+    actor: str,
+) -> GateDecisionRow:
+    """Decide whether the candidate passes, and keep the decision.
+
+    Held against ``baseline_evaluation_id``, else the baseline name ``baseline``, else the policy's own. Raises
+    `NotFound`, and `FailedPrecondition` when there is nothing to hold it against or an evaluation has not SUCCEEDED.
+    """
+    rules = get_policy(session, policy or DEFAULT_POLICY)
+    candidate = _succeeded(session, candidate_id)
+    if not baseline_evaluation_id:
+        name = baseline or rules.baseline
+        if not name:
+            raise FailedPrecondition(f"policy {rules.name!r} names no baseline: give an evaluation or a baseline")
+        if not baseline and in_force(session, name) is None:
+            raise FailedPrecondition(
+                f"baseline {name!r} of policy {rules.name!r} is not locked: lock an evaluation first"
+            )
+        baseline_evaluation_id = get_baseline(session, name).evaluation_id
+    return _decide(session, rules, _succeeded(session, baseline_evaluation_id), candidate, actor=actor)
+
+
+def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionRow | None:
+    """Decide the gate that the evaluation's run asked for, when this is the run's first evaluation.
+
+    Without a baseline in force there is nothing to decide yet: None.
+    """
+    run = session.get(RunRow, evaluation.run_id) if evaluation.run_id else None
+    if run is None or not run.gate_policy or run.evaluation_ids[:1] != [evaluation.id]:
+        return None
+    rules = get_policy(session, run.gate_policy)
+    holder = in_force(session, rules.baseline) if rules.baseline else None
+    if holder is None:
+        _log.warning(
+            "gate not decided: its baseline is not locked", run=run.id, baseline=rules.baseline, policy=rules.id
+        )
+        return None
+    return _decide(session, rules, get_evaluation(session, holder.evaluation_id), evaluation, actor="registry")
+
+
+def _newest(session: Session, name: str) -> GatePolicyRow | None:
+    return session.scalars(
+        select(GatePolicyRow)
+        .where(col(GatePolicyRow.name) == name)
+        .order_by(col(GatePolicyRow.version).desc())
+        .limit(1)
+    ).first()
+
+
+def _succeeded(session: Session, evaluation_id: str) -> EvaluationRow:
+    row = get_evaluation(session, evaluation_id)
+    if row.state != JobState.SUCCEEDED:
+        raise FailedPrecondition(f"{row.id} is {row.state}: a gate needs evaluations that have SUCCEEDED")
+    return row
+
+
+def _decide(
+    session: Session, rules: GatePolicyRow, baseline: EvaluationRow, candidate: EvaluationRow, *, actor: str
+) -> GateDecisionRow:
+    policy = gate.GatePolicy(
+        margin=rules.margin, alpha=rules.alpha, min_coverage=rules.min_coverage, min_effect=rules.min_effect
+    )
+    outcome = gate.decide(policy, _side(session, baseline), _side(session, candidate))
+    row = GateDecisionRow(
+        id=new_id("gate"),
+        verdict=outcome.verdict.value,
+        policy_id=rules.id,
+        baseline_evaluation_id=baseline.id,
+        candidate_evaluation_id=candidate.id,
+        baseline_model_digest=baseline.model_digest,
+        candidate_model_digest=candidate.model_digest,
+        statistics=None if outcome.statistics is None else statistics_document(outcome.statistics),
+        lower_bound=outcome.lower_bound,
+        items_needed=outcome.items_needed,
+        explanation=outcome.explanation,
+        digest=outcome.digest,
+        actor=actor,
+        create_time=utc_now(),
+    )
+    session.add(row)
+    session.flush()
+    outbox.emit_fact(session, "gate", "decided", row.id, events_pb2.GateEvent(decision=decision_message(row)))
+    return row
+
+
+def _side(session: Session, evaluation: EvaluationRow) -> gate.GateSide:
+    return gate.GateSide(score_identity(evaluation), pair_inputs(session, evaluation))

@@ -1,0 +1,172 @@
+"""Item results: recording what a worker sends, and reading it back as what `quality` computes scores from.
+
+An item's identity is (evaluation, item, sample); the first record stays. Does not judge answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.quality.outcomes import Outcome
+from tunix_rt.quality.scorecard import Scored
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.commits import touch
+from tunix_rt.registry.evalsets import items_of
+from tunix_rt.registry.tables.evalsets import EvalSetItemRow
+from tunix_rt.registry.tables.evaluations import EvaluationRow, ItemResultRow
+
+PRIMARY_METRIC = "answer_correctness"
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """One sample of one item as a worker reports it; ``outcome`` is SCORED, SKIPPED or ERRORED."""
+
+    item_id: str
+    sample_index: int
+    outcome: str
+    prediction: str
+    extracted_answer: str
+    metrics: dict[str, float]
+    message: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def record_items(session: Session, evaluation: EvaluationRow, results: Sequence[NewResult]) -> int:
+    """Store what is new among ``results``; how many that were. The caller holds the evaluation's lock and its lease.
+
+    Raises `InvalidInput` naming every item that the evalset does not hold and every sample beyond the last.
+    """
+    _check_known(session, evaluation, results)
+    pairs = {(result.item_id, result.sample_index) for result in results}
+    key = tuple_(col(ItemResultRow.item_id), col(ItemResultRow.sample_index))
+    stored = {
+        (item_id, sample)
+        for item_id, sample in session.execute(
+            select(col(ItemResultRow.item_id), col(ItemResultRow.sample_index)).where(
+                col(ItemResultRow.evaluation_id) == evaluation.id, key.in_(sorted(pairs))
+            )
+        )
+    }
+    fresh: dict[tuple[str, int], NewResult] = {}
+    for result in results:
+        pair = (result.item_id, result.sample_index)
+        if pair not in stored:
+            fresh.setdefault(pair, result)
+    now = utc_now()
+    session.add_all(
+        ItemResultRow(
+            evaluation_id=evaluation.id,
+            epoch=evaluation.epoch,
+            create_time=now,
+            answer_correctness=result.metrics.get(PRIMARY_METRIC) if result.outcome == "SCORED" else None,
+            **asdict(result),
+        )
+        for result in fresh.values()
+    )
+    session.flush()
+    if fresh:
+        evaluation.progress_done = count_recorded(session, evaluation.id)
+        session.add(evaluation)
+        touch(session, evaluation.id)
+    return len(fresh)
+
+
+def count_recorded(session: Session, evaluation_id: str) -> int:
+    """How many samples have been recorded."""
+    return (
+        session.scalar(
+            select(func.count()).select_from(ItemResultRow).where(col(ItemResultRow.evaluation_id) == evaluation_id)
+        )
+        or 0
+    )
+
+
+def recorded_pairs(session: Session, evaluation_id: str) -> list[tuple[str, int]]:
+    """(item id, sample index) of all that has been recorded."""
+    rows = session.execute(
+        select(col(ItemResultRow.item_id), col(ItemResultRow.sample_index))
+        .where(col(ItemResultRow.evaluation_id) == evaluation_id)
+        .order_by(col(ItemResultRow.item_id), col(ItemResultRow.sample_index))
+    )
+    return [(item_id, sample) for item_id, sample in rows]
+
+
+def results_in_order(evaluation: EvaluationRow) -> Select[ItemResultRow]:
+    """The query for an evaluation's results, joined to the items, whose ``position`` gives the order."""
+    return (
+        select(ItemResultRow)
+        .join(
+            EvalSetItemRow,
+            (col(EvalSetItemRow.evalset_id) == evaluation.evalset_id)
+            & (col(EvalSetItemRow.item_id) == col(ItemResultRow.item_id)),
+        )
+        .where(col(ItemResultRow.evaluation_id) == evaluation.id)
+    )
+
+
+def sample_rows(session: Session, evaluation: EvaluationRow) -> list[Scored]:
+    """Every recorded sample with the labels of its item, as scorecards and comparisons take them; in no given order."""
+    labels = {item.item_id: item for item in items_of(session, evaluation.evalset_id)}
+    found = session.execute(
+        select(
+            col(ItemResultRow.item_id),
+            col(ItemResultRow.outcome),
+            col(ItemResultRow.answer_correctness),
+            col(ItemResultRow.metrics),
+        ).where(col(ItemResultRow.evaluation_id) == evaluation.id)
+    )
+    return [
+        Scored(
+            item_id=item_id,
+            outcome=Outcome(outcome),
+            value=value,
+            metrics=metrics,
+            section=labels[item_id].section,
+            category=labels[item_id].category,
+            difficulty=labels[item_id].difficulty,
+            cluster_id=labels[item_id].document.get("cluster_id", ""),
+        )
+        for item_id, outcome, value, metrics in found
+    ]
+
+
+def first_predictions(session: Session, evaluation_id: str, item_ids: Sequence[str]) -> dict[str, str]:
+    """What the model answered in the first sample of each item."""
+    found = session.execute(
+        select(col(ItemResultRow.item_id), col(ItemResultRow.prediction)).where(
+            col(ItemResultRow.evaluation_id) == evaluation_id,
+            col(ItemResultRow.sample_index) == 0,
+            col(ItemResultRow.item_id).in_(item_ids),
+        )
+    )
+    return {item_id: prediction for item_id, prediction in found}
+
+
+def _check_known(session: Session, evaluation: EvaluationRow, results: Sequence[NewResult]) -> None:
+    known = set(
+        session.scalars(
+            select(col(EvalSetItemRow.item_id)).where(
+                col(EvalSetItemRow.evalset_id) == evaluation.evalset_id,
+                col(EvalSetItemRow.item_id).in_({result.item_id for result in results}),
+            )
+        )
+    )
+    found = []
+    for index, result in enumerate(results):
+        if result.item_id not in known:
+            description = f"evalset {evaluation.evalset_id} has no item {result.item_id!r}"
+            found.append(FieldViolation(f"results[{index}].item_id", description))
+        if result.sample_index >= evaluation.samples_per_item:
+            description = f"the evaluation has {evaluation.samples_per_item} sample(s) per item, numbered from 0"
+            found.append(FieldViolation(f"results[{index}].sample_index", description))
+    if found:
+        raise InvalidInput(found)

@@ -1,0 +1,66 @@
+"""Runs and what hangs off them, as protobuf messages."""
+
+from __future__ import annotations
+
+from google.protobuf import json_format
+
+from tunix_rt.registry.etags import etag
+from tunix_rt.registry.messages.artifacts import timestamp
+from tunix_rt.registry.messages.jobs import progress_message, reason_value, state_value
+from tunix_rt.registry.tables.runs import CheckpointRow, LogRow, MetricRow, RunRow
+from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import runs_pb2 as pb
+
+
+def run_spec(row: RunRow) -> pb.RunSpec:
+    """The run's spec, every field set."""
+    return json_format.Parse(row.spec, pb.RunSpec())
+
+
+def run_message(row: RunRow) -> pb.Run:
+    """The run as clients see it."""
+    return pb.Run(
+        id=row.id,
+        display_name=row.display_name,
+        spec=run_spec(row),
+        state=state_value(row.state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        progress=progress_message(row),
+        create_time=timestamp(row.create_time),
+        start_time=timestamp(row.start_time),
+        end_time=timestamp(row.end_time),
+        tags=row.tags,
+        etag=etag(row.revision),
+        attempts=row.attempts,
+        model_id=row.model_id or "",
+        evaluation_ids=row.evaluation_ids,
+        sweep_id=row.sweep_id or "",
+        trial_id=row.trial_id or "",
+        last_metrics={key: value for key, (_, value) in row.last_metrics.items()},
+        spec_digest=row.spec_digest,
+        created_by=row.created_by,
+    )
+
+
+def metric_message(row: MetricRow) -> common_pb2.MetricPoint:
+    """One value of one metric."""
+    return common_pb2.MetricPoint(key=row.key, step=row.step, value=row.value, time=timestamp(row.time))
+
+
+def log_message(row: LogRow) -> common_pb2.LogLine:
+    """One log line."""
+    return common_pb2.LogLine(
+        time=timestamp(row.time),
+        level=common_pb2.LogLevel.Value(f"LOG_LEVEL_{row.level}"),
+        message=row.message,
+        sequence=row.sequence,
+        attempt=row.attempt,
+    )
+
+
+def checkpoint_message(row: CheckpointRow) -> pb.Checkpoint:
+    """One checkpoint."""
+    return pb.Checkpoint(
+        step=row.step, uri=row.uri, digest=row.digest, size_bytes=row.size_bytes, create_time=timestamp(row.create_time)
+    )

@@ -1,0 +1,73 @@
+"""Sweeps and trials as protobuf messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf import json_format
+
+from tunix_rt.registry.etags import etag
+from tunix_rt.registry.messages.artifacts import timestamp
+from tunix_rt.registry.messages.jobs import progress_message, reason_value, state_value
+from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.v1 import sweeps_pb2 as pb
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """What a sweep shows of its trials."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    best_trial_id: str = ""
+
+
+def sweep_spec(row: SweepRow) -> pb.SweepSpec:
+    """The sweep's spec, every field set."""
+    return json_format.Parse(row.spec, pb.SweepSpec())
+
+
+def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
+    """The sweep as clients see it."""
+    return pb.Sweep(
+        id=row.id,
+        display_name=row.display_name,
+        spec=sweep_spec(row),
+        state=state_value(row.state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        progress=progress_message(row),
+        create_time=timestamp(row.create_time),
+        start_time=timestamp(row.start_time),
+        end_time=timestamp(row.end_time),
+        tags=row.tags,
+        etag=etag(row.revision),
+        attempts=row.attempts,
+        best_trial_id=trials.best_trial_id,
+        n_trials=trials.total,
+        n_succeeded=trials.succeeded,
+        n_failed=trials.failed,
+        created_by=row.created_by,
+    )
+
+
+def trial_message(row: TrialRow) -> pb.Trial:
+    """One trial."""
+    message = pb.Trial(
+        id=row.id,
+        sweep_id=row.sweep_id,
+        number=row.number,
+        run_id=row.run_id,
+        state=state_value(row.state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        objective=row.objective,
+        ci_low=row.ci_low,
+        ci_high=row.ci_high,
+        evaluation_id=row.evaluation_id or "",
+        create_time=timestamp(row.create_time),
+        end_time=timestamp(row.end_time),
+    )
+    message.parameters.update(row.parameters)
+    return message

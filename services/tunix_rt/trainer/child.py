@@ -1,0 +1,96 @@
+"""The training process: ``python -m tunix_rt.trainer.child JOB_FILE``.
+
+Reads commands on stdin and writes messages to what was stdout; anything that a library prints goes to stderr. Ends
+with its parent: by the kernel's word where there is one (Linux), and by the end of stdin anywhere. SIGTERM ends it at
+once: nothing needs undoing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import BinaryIO
+
+from tunix_rt.trainer.job import Job
+from tunix_rt.trainer.messages import Acknowledged, Failed, FromChild, HandBack, HandedBack, decode, encode
+
+_PR_SET_PDEATHSIG = 1
+ORPHANED = 3
+
+
+class ParentLine:
+    """Both directions of the pipe to the service; messages may come from any thread."""
+
+    def __init__(self, commands: BinaryIO, messages: BinaryIO) -> None:
+        self._commands, self._messages = commands, messages
+        self._lock = threading.Lock()
+        self._acknowledged = 0
+        self._hand_back = False
+
+    @property
+    def hand_back_requested(self) -> bool:
+        return self._hand_back
+
+    @property
+    def acknowledged_step(self) -> int:
+        return self._acknowledged
+
+    def emit(self, message: FromChild) -> None:
+        """Send ``message``; blocks while the service is not reading."""
+        with self._lock:
+            self._messages.write(encode(message))
+            self._messages.flush()
+
+    def listen(self) -> None:
+        """Take commands until stdin ends, which means that the service is gone: then end this process."""
+        for line in self._commands:
+            command = decode(line)
+            if isinstance(command, Acknowledged):
+                self._acknowledged = max(self._acknowledged, command.step)
+            elif isinstance(command, HandBack):
+                self._hand_back = True
+        os._exit(ORPHANED)
+
+
+def main() -> int:
+    """Carry out the job; the exit code is 0 whenever the last message tells how it ended."""
+    parent = int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid()
+    _die_with(parent)
+    line = ParentLine(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    threading.Thread(target=line.listen, name="commands", daemon=True).start()
+    job = Job.read(Path(sys.argv[1]))
+    try:
+        # JAX takes seconds to import: not before the pipe is in order.
+        from tunix_rt.trainer.engine import failures
+        from tunix_rt.trainer.engine.platform import configure
+        from tunix_rt.trainer.engine.training import Training
+
+        configure(job)
+        Training(job, line.emit, line).run()
+    except failures.HandedBackAt as stop:
+        line.emit(HandedBack(stop.step))
+    except Exception as error:
+        traceback.print_exc()
+        cause = failures.cause_of(error)
+        line.emit(Failed(cause.reason, cause.text, cause.retryable))
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(ORPHANED)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Threads of native libraries must not turn a told ending into a crash at interpreter shutdown.
+    os._exit(code)

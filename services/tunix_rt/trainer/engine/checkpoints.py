@@ -1,0 +1,159 @@
+"""Checkpoints of one run in the artifact store: written whole or not at all, verified before use, the last few kept.
+
+Layout: ``<root>/checkpoints/<run id>/<step>/data/…`` and, written with the same rename, ``MANIFEST.json`` with the
+sha256 of every file. Knows directories and digests; what is inside ``data`` is its caller's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.artifacts import StoredFile, directory_digest
+from tunix_rt.errors import InvalidArtifact
+
+MANIFEST = "MANIFEST.json"
+DATA = "data"
+FORMAT = 1
+_STAGING = "tmp-"
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A committed checkpoint; ``digest`` is that of its ``data`` directory."""
+
+    step: int
+    uri: str
+    digest: str
+    size_bytes: int
+
+
+class CheckpointDirectory:
+    """The checkpoints of one run under one local directory (or a mounted one).
+
+    ``identity`` names what the checkpoints belong to (run, spec); a checkpoint with another identity is refused, not
+    resumed from.
+    """
+
+    def __init__(self, root: Path, identity: str, *, keep: int = 2) -> None:
+        self._root, self._identity, self._keep = root, identity, keep
+
+    def clear_staging(self) -> None:
+        """Remove what a killed process left half-written."""
+        for leftover in self._root.glob(f"{_STAGING}*"):
+            shutil.rmtree(leftover)
+
+    def steps(self) -> list[int]:
+        """Steps with a committed checkpoint, newest first; not verified yet."""
+        if not self._root.is_dir():
+            return []
+        return sorted((int(p.name) for p in self._root.iterdir() if p.name.isdigit()), reverse=True)
+
+    def write(self, step: int, fill: Callable[[Path], None]) -> tuple[StoredCheckpoint, list[int]]:
+        """Let ``fill`` write into an empty directory, then commit it as ``step``.
+
+        Returns it and the steps removed for it.
+
+        A checkpoint that stands at ``step`` already is replaced. Until the rename nothing of it is visible.
+        """
+        stored = self.commit(step, fill)
+        return stored, self.retire(step)
+
+    def commit(self, step: int, fill: Callable[[Path], None]) -> StoredCheckpoint:
+        """`write` without removing older ones."""
+        staging = self._root / f"{_STAGING}{step}-{uuid.uuid4().hex}"
+        (staging / DATA).mkdir(parents=True)
+        fill(staging / DATA)
+        digest, files = directory_digest(staging / DATA)
+        manifest = {
+            "format": FORMAT,
+            "identity": self._identity,
+            "step": step,
+            "digest": digest,
+            "files": {f.path: {"sha256": f.digest, "size_bytes": f.size_bytes} for f in files},
+        }
+        (staging / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, indent=1) + "\n")
+        _sync_tree(staging)
+        target = self._root / str(step)
+        if target.exists():
+            target.rename(self._root / f"{_STAGING}old-{uuid.uuid4().hex}")
+        staging.rename(target)
+        _sync(self._root)
+        return StoredCheckpoint(step, target.absolute().as_uri(), digest, sum(f.size_bytes for f in files))
+
+    def open(self, step: int) -> Path:
+        """The verified ``data`` directory of ``step``; raises `InvalidArtifact` saying what is wrong with it."""
+        place = self._root / str(step)
+        manifest = _read_manifest(place)
+        if manifest.get("identity") != self._identity:
+            raise InvalidArtifact(
+                f"checkpoint {step} belongs to {manifest.get('identity')!r}, not to {self._identity!r}"
+            )
+        declared = {path: (f["sha256"], f["size_bytes"]) for path, f in manifest["files"].items()}
+        found = {f.path: (f.digest, f.size_bytes) for f in _files(place / DATA)}
+        for path, (digest, size) in sorted(declared.items()):
+            if path not in found:
+                raise InvalidArtifact(f"checkpoint {step}: {path} is missing")
+            if found[path][1] != size:
+                raise InvalidArtifact(
+                    f"checkpoint {step}: {path} has {found[path][1]} bytes, expected {size} (truncated?)"
+                )
+            if found[path][0] != digest:
+                raise InvalidArtifact(f"checkpoint {step}: {path} has changed since it was written")
+        return place / DATA
+
+    def discard(self, step: int) -> None:
+        """Remove ``step``; it vanishes at once, its files shortly after."""
+        doomed = self._root / f"{_STAGING}old-{uuid.uuid4().hex}"
+        (self._root / str(step)).rename(doomed)
+        shutil.rmtree(doomed)
+
+    def retire(self, newest: int) -> list[int]:
+        """Remove all but the last few of those up to ``newest``; returns their steps."""
+        retired = [step for step in self.steps() if step <= newest][self._keep :]
+        for step in retired:
+            self.discard(step)
+        for leftover in self._root.glob(f"{_STAGING}old-*"):
+            shutil.rmtree(leftover)
+        return retired
+
+
+def _read_manifest(place: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((place / MANIFEST).read_bytes())
+    except FileNotFoundError as error:
+        raise InvalidArtifact(f"checkpoint {place.name} has no {MANIFEST}") from error
+    except ValueError as error:
+        raise InvalidArtifact(f"checkpoint {place.name}: {MANIFEST} is not JSON ({error})") from error
+    if (
+        not isinstance(document, dict)
+        or document.get("format") != FORMAT
+        or not isinstance(document.get("files"), dict)
+    ):
+        raise InvalidArtifact(f"checkpoint {place.name}: {MANIFEST} is not of format {FORMAT}")
+    return document
+
+
+def _files(directory: Path) -> tuple[StoredFile, ...]:
+    return directory_digest(directory)[1] if directory.is_dir() else ()
+
+
+def _sync_tree(directory: Path) -> None:
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            _sync(Path(parent) / name)
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,50 @@
+"""Ways in which training ends early, and the contract's reason for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunix_rt.errors import InvalidArtifact, InvalidInput, NotFound, Transient, TunixError
+
+
+class Diverged(TunixError):
+    """Loss or gradients are no longer finite."""
+
+
+class HandedBackAt(Exception):
+    """Not a failure: training stopped after ``step``, with a checkpoint, because the worker was asked to."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"handed back at step {step}")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """``reason`` is a name of the contract's Reason; ``retryable`` tells whether another attempt could do better."""
+
+    reason: str
+    text: str
+    retryable: bool
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Why an exception ended the attempt, in words that a person can act on."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, InvalidInput | NotFound):
+        return Cause("INVALID_SPEC", text, retryable=False)
+    if isinstance(error, InvalidArtifact):
+        return Cause("INVALID_ARTIFACT", text, retryable=False)
+    if isinstance(error, Diverged):
+        return Cause("DIVERGED", text, retryable=False)
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        advice = "lower per_device_batch_size or max_seq_length, or set gradient_checkpointing"
+        return Cause("OUT_OF_MEMORY", f"{text.splitlines()[0]} ({advice})", retryable=False)
+    if isinstance(error, Transient):
+        return Cause("INTERNAL", text, retryable=True)
+    return Cause("INTERNAL", f"{type(error).__name__}: {text}", retryable=True)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # jaxlib raises one class for every runtime error; the status code is the first word of its text.
+    return type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)

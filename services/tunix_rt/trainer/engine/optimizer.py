@@ -1,0 +1,76 @@
+"""The optimizer of a run: global-norm clipping, then AdamW with decoupled decay on matrices only.
+
+Its numbers are arguments of the compiled step, not constants in it: runs that differ in nothing else share one program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from tunix_rt.trainer.engine.schedules import Scalar
+from tunix_rt.trainer.hyperparameters import Hyperparameters
+
+_UNDECAYED = frozenset({"scale", "bias"})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Coefficients:
+    """The numbers of schedule and optimizer, f32 scalars; names as in the hyperparameters."""
+
+    learning_rate: Scalar
+    warmup_steps: Scalar
+    total_steps: Scalar
+    weight_decay: Scalar
+    max_grad_norm: Scalar
+    adam_beta1: Scalar
+    adam_beta2: Scalar
+    adam_epsilon: Scalar
+
+
+def coefficients_of(hp: Hyperparameters, total_steps: int) -> Coefficients:
+    """The coefficients of a run of ``total_steps``."""
+
+    def scalar(value: float) -> Any:
+        return np.float32(value)
+
+    return Coefficients(
+        learning_rate=scalar(hp.learning_rate),
+        warmup_steps=scalar(hp.warmup_steps),
+        total_steps=scalar(total_steps),
+        weight_decay=scalar(hp.weight_decay),
+        max_grad_norm=scalar(hp.max_grad_norm),
+        adam_beta1=scalar(hp.adam_beta1),
+        adam_beta2=scalar(hp.adam_beta2),
+        adam_epsilon=scalar(hp.adam_epsilon),
+    )
+
+
+def optimizer_at(rate: Scalar, c: Coefficients) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) at learning rate ``rate`` behind a global-norm clip.
+
+    The structure of its state does not depend on any number.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(c.max_grad_norm),
+        optax.scale_by_adam(b1=c.adam_beta1, b2=c.adam_beta2, eps=c.adam_epsilon),
+        optax.add_decayed_weights(c.weight_decay, mask=decay_mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def decay_mask(parameters: Any) -> Any:
+    """True for every leaf that weight decay applies to: all but norm scales and biases.
+
+    The leaf's name decides, not its rank: scanned layers stack norm scales into matrices.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: not _names(path) & _UNDECAYED, parameters)
+
+
+def _names(path: tuple[Any, ...]) -> set[str]:
+    return {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}

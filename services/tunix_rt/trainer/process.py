@@ -1,0 +1,124 @@
+"""The training process as the service sees it: started, listened to, told things, ended.
+
+Knows no registry and no JAX.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.trainer.messages import FromChild, ToChild, decode, encode
+
+_LINE_BYTES = 16 * 1024 * 1024
+_STDERR_LINES = 40
+_log = get_logger(__name__)
+
+
+class TrainingProcess:
+    """A child process and its pipes. It cannot outlive this process, however this process ends."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._reading_stderr = asyncio.create_task(self._read_stderr())
+
+    @classmethod
+    async def start(cls, job_file: Path) -> Self:
+        """Start ``python -m tunix_rt.trainer.child`` on ``job_file``."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tunix_rt.trainer.child",
+            str(job_file),
+            str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            env=_child_environment(),
+            # Signals to the service's process group (Ctrl-C) are the service's to handle.
+            start_new_session=True,
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def messages(self) -> AsyncIterator[FromChild]:
+        """What it says, until it has ended."""
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            try:
+                message = decode(line)
+            except ValueError:
+                # The last line of a killed process may be cut.
+                _log.warning("unreadable message of the training process", line=line[:200].decode(errors="replace"))
+                continue
+            yield message  # type: ignore[misc]
+        await self._process.wait()
+        await self._reading_stderr
+
+    def tell(self, message: ToChild) -> None:
+        """Queue ``message`` for it; does nothing once it has ended."""
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(encode(message))
+
+    async def end(self, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL after ``grace_seconds``; returns when it has ended."""
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), grace_seconds)
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL; returns when it has ended and its pipes are closed."""
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+        await self._reading_stderr
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await self._process.stdin.wait_closed()
+
+    @property
+    def exit_text(self) -> str:
+        """How it ended, for people: signal or exit code, and the last that it wrote to stderr."""
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        last = "\n".join(self._stderr).strip()
+        return f"the training process {how}" + (f"; its last words:\n{last[-2000:]}" if last else "")
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self._process.returncode == -signal.SIGKILL
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while line := await self._process.stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            self._stderr.append(text)
+            _log.debug("training process", line=text)
+
+
+def _child_environment() -> dict[str, str]:
+    """Ours without our settings: the child gets what it needs in its job file, and no secret at all."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **inherited}

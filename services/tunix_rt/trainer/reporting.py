@@ -1,0 +1,68 @@
+"""Buffers what an attempt has to tell the registry and sends it in batches.
+
+Nothing is lost while the registry is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured
+from tunix_rt.trainer.patience import until_answered
+from tunix_rt.trainer.work import Lease, LogRecord, Registry
+
+T = TypeVar("T")
+# A row holds seven points, and a request at most 5000.
+_ROWS_PER_CALL = 500
+_LINES_PER_CALL = 500
+
+
+class Reporter:
+    """Queues rows, lines and checkpoints in order. ``acknowledge`` gets the last step whose rows are durable."""
+
+    def __init__(self, registry: Registry, lease: Lease, acknowledge: Callable[[int], None]) -> None:
+        self._registry, self._lease, self._acknowledge = registry, lease, acknowledge
+        self._rows: list[MetricsMeasured] = []
+        self._lines: list[LogRecord] = []
+        self._checkpoints: list[CheckpointWritten] = []
+        self._sequence = itertools.count(1)
+
+    def metrics(self, row: MetricsMeasured) -> None:
+        self._rows.append(row)
+
+    def log(self, level: str, text: str, at: float | None = None) -> None:
+        self._lines.append(LogRecord(next(self._sequence), level, text, time.time() if at is None else at))
+
+    def checkpoint(self, written: CheckpointWritten) -> None:
+        self._checkpoints.append(written)
+
+    async def run(self, seconds: float) -> None:
+        """Flush every so many ``seconds``, for ever. Raises `Aborted` when the lease is lost."""
+        while True:
+            await self.flush()
+            await asyncio.sleep(seconds)
+
+    async def flush(self) -> None:
+        """Send all that is queued, waiting for the registry as long as it takes.
+
+        Cancelling it in the middle loses nothing: what was not confirmed stays queued, and the registry stores
+        nothing twice.
+        """
+        await self._drain(self._lines, _LINES_PER_CALL, lambda lines: self._registry.report_logs(self._lease, lines))
+        await self._drain(self._rows, _ROWS_PER_CALL, self._send_rows)
+        await self._drain(self._checkpoints, 1, lambda new: self._registry.record_checkpoint(self._lease, new[0]))
+
+    async def _send_rows(self, rows: Sequence[MetricsMeasured]) -> None:
+        await self._registry.report_metrics(self._lease, rows)
+        self._acknowledge(rows[-1].step)
+
+    async def _drain(self, queue: list[T], size: int, send: Callable[[Sequence[T]], Awaitable[None]]) -> None:
+        while queue:
+            batch = tuple(queue[:size])
+            await until_answered(partial(send, batch))
+            del queue[: len(batch)]

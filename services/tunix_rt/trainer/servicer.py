@@ -1,0 +1,61 @@
+"""TrainingService over gRPC: what this trainer can say about a spec and about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.trainer.grpc_registry import software_versions
+from tunix_rt.trainer.spec_messages import hyperparameters_of
+from tunix_rt.trainer.validation import FAMILIES, Machine, assess, look_at_machine
+from tunix_rt.v1 import training_pb2, training_pb2_grpc
+
+SERVICE = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
+    """Stateless but for what it has learnt of the machine's devices."""
+
+    def __init__(self, pool: str, cache_dir: Path, current_run_id: Callable[[], str]) -> None:
+        self._pool, self._cache_dir, self._current_run_id = pool, cache_dir, current_run_id
+        self._machine: Machine | None = None
+
+    async def Validate(self, request: training_pb2.ValidateRequest, context: _Context) -> training_pb2.ValidateResponse:
+        """Every problem of the spec, each with its field; a spec that is bad is an answer, not an error."""
+        if not request.HasField("spec"):
+            raise InvalidInput([FieldViolation("spec", "is required")])
+        found = await assess(
+            request.spec.base_model,
+            hyperparameters_of(request.spec.hyperparameters),
+            pool=request.spec.pool,
+            own_pool=self._pool,
+            cache_dir=self._cache_dir,
+        )
+        self._machine = found.machine
+        return training_pb2.ValidateResponse(
+            runnable=not found.problems,
+            problems=[training_pb2.FieldProblem(field=p.field, description=p.description) for p in found.problems],
+            model_family=found.model.family if found.model else "",
+            parameter_count=found.model.parameter_count if found.model else 0,
+            estimated_memory_bytes=found.estimated_bytes,
+            available_memory_bytes=found.available_bytes,
+            devices=len(found.machine.devices),
+        )
+
+    async def Describe(self, request: training_pb2.DescribeRequest, context: _Context) -> training_pb2.DescribeResponse:
+        """Devices, supported models, versions, and what it is working on."""
+        self._machine = self._machine or await look_at_machine()
+        return training_pb2.DescribeResponse(
+            pool=self._pool,
+            platform=self._machine.platform,
+            devices=self._machine.devices,
+            model_families=FAMILIES,
+            presets=self._machine.presets,
+            versions=software_versions(),
+            current_run_id=self._current_run_id(),
+        )

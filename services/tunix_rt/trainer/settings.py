@@ -1,0 +1,37 @@
+"""The trainer's settings, read from TUNIX_RT_* variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from tunix_rt.rpc.settings import WorkerSettings
+
+
+class TrainerSettings(WorkerSettings):
+    """All times in seconds."""
+
+    listen: str = "127.0.0.1:7701"
+    # Hardware pool whose commands this trainer takes.
+    pool: str = Field(default="cpu", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    # Metrics and logs go to the registry this often.
+    report_seconds: float = Field(default=1.0, gt=0)
+    # After SIGTERM: how long a checkpoint may take before the process is killed and the job handed back as it was.
+    hand_back_seconds: float = Field(default=20.0, ge=0)
+    # After a cancellation: how long the training process may take to end before it is killed.
+    cancel_seconds: float = Field(default=1.0, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    # Compiled programs are kept under home, so that the next run with the same shapes starts in seconds.
+    compilation_cache: bool = True
+
+    @property
+    def cache_dir(self) -> Path:
+        """Downloads and compiled programs; may be deleted at any time."""
+        return self.home.absolute() / "cache"
+
+    @property
+    def work_dir(self) -> Path:
+        """Scratch space of this trainer alone: two of them never listen at the same address."""
+        return self.home.absolute() / "work" / f"trainer-{self.listen.replace(':', '-').replace('/', '-')}"

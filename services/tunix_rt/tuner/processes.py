@@ -1,0 +1,49 @@
+"""Ending a process and everything it has started, wherever Ray has put it: all that is in its session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+_GRACE_SECONDS = 5.0
+
+
+def session_members(session: int) -> list[int]:
+    """Ids of the living processes of a session (Linux; elsewhere only what its process group has)."""
+    members: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            # After the name in brackets: state, parent, group, session.
+            state, _parent, _group, found, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it has just ended
+        if int(found) == session and state != "Z":
+            members.append(int(entry.name))
+    return members
+
+
+def kill_session(session: int) -> None:
+    """SIGKILL to every process of the session but the caller, until none is left (at most five seconds)."""
+    if not Path("/proc/self/stat").exists():
+        _signal_group(session)
+        return
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline:
+        members = [pid for pid in session_members(session) if pid != os.getpid()]
+        if not members:
+            return
+        for pid in members:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.02)
+
+
+def _signal_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return

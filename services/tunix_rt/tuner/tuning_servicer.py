@@ -1,0 +1,42 @@
+"""TuningService: what is wrong with a search space, and what this tuner can do. Starts no Ray."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+
+from tunix_rt.errors import Violations
+from tunix_rt.tuner.messages import read_space
+from tunix_rt.v1 import sweeps_pb2, training_pb2, tuning_pb2, tuning_pb2_grpc
+
+SERVICE = tuning_pb2.DESCRIPTOR.services_by_name["TuningService"].full_name
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
+    """See tuning.proto."""
+
+    def __init__(self, ray_address: str | None) -> None:
+        self._ray_address = ray_address
+
+    async def ValidateSearchSpace(
+        self, request: tuning_pb2.ValidateSearchSpaceRequest, context: _Context
+    ) -> tuning_pb2.ValidateSearchSpaceResponse:
+        violations = Violations()
+        space = read_space(request.spec, violations.under("spec"))
+        problems = [training_pb2.FieldProblem(field=found.field, description=found.description) for found in violations]
+        return tuning_pb2.ValidateSearchSpaceResponse(
+            valid=not problems, problems=problems, trial_count=0 if problems else space.trial_count
+        )
+
+    async def DescribeTuner(
+        self, request: tuning_pb2.DescribeTunerRequest, context: _Context
+    ) -> tuning_pb2.DescribeTunerResponse:
+        return tuning_pb2.DescribeTunerResponse(
+            algorithms=[sweeps_pb2.SEARCH_ALGORITHM_RANDOM, sweeps_pb2.SEARCH_ALGORITHM_GRID],
+            schedulers=[sweeps_pb2.TRIAL_SCHEDULER_FIFO],
+            ray_version=version("ray"),
+            ray_address=self._ray_address or "local",
+        )

@@ -1,0 +1,160 @@
+"""Databases for the contract suite: every test runs on SQLite and on PostgreSQL, each on an empty database of its own.
+
+PostgreSQL is a container where a Docker engine answers, else the local binary, else those tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tunix_rt.registry.database import Database
+from tunix_rt.registry.schema import migrate
+
+_IMAGE = "postgres:15-bookworm"
+
+
+class PostgresServer:
+    """A server that tests own; ``create`` makes an empty, migrated database."""
+
+    def __init__(self, host: str, port: int, password: str) -> None:
+        self._authority = f"postgres:{password}@{host}:{port}" if password else f"postgres@{host}:{port}"
+        self._template = "template_" + uuid.uuid4().hex
+        self._execute(f"CREATE DATABASE \"{self._template}\" ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
+        database = Database(self.url(self._template))
+        migrate(database)
+        database.close()
+
+    def url(self, name: str) -> str:
+        return f"postgresql+psycopg://{self._authority}/{name}"
+
+    def create(self) -> str:
+        name = "test_" + uuid.uuid4().hex
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+        return name
+
+    def drop(self, name: str) -> None:
+        self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(f"postgresql://{self._authority}/postgres", autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def _docker_image_at_hand() -> bool:
+    try:
+        import docker
+        from docker.errors import DockerException, ImageNotFound
+    except ImportError:
+        return False
+    try:
+        client = docker.from_env(timeout=5)
+    except DockerException:
+        return False
+    try:
+        client.images.get(_IMAGE)
+    except ImageNotFound:
+        return bool(os.environ.get("TUNIX_RT_TEST_PULL_IMAGES"))
+    except DockerException:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+@contextmanager
+def _container() -> Iterator[PostgresServer]:
+    from testcontainers.community.postgres import PostgresContainer
+    from testcontainers.core.config import testcontainers_config
+
+    # The fixture stops the container itself; a second image just for that is not at hand everywhere.
+    testcontainers_config.ryuk_disabled = True
+    command = "postgres -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+    with PostgresContainer(_IMAGE, username="postgres", password="postgres").with_command(command) as container:
+        yield PostgresServer(container.get_container_host_ip(), int(container.get_exposed_port(5432)), "postgres")
+
+
+def _binaries() -> Path | None:
+    on_path = shutil.which("pg_ctl")
+    candidates = [Path(on_path).resolve().parent] if on_path else []
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((each for each in candidates if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
+
+
+@contextmanager
+def _local_server(binaries: Path) -> Iterator[PostgresServer]:
+    # PostgreSQL refuses to run as root: then it runs as its own user, in a directory that this user owns.
+    user = "postgres" if os.geteuid() == 0 else None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = Path(tempfile.mkdtemp(prefix="tunix-rt-postgres-"))
+    data = home / "data"
+    if user:
+        shutil.chown(home, user)
+
+    def run(*arguments: str) -> None:
+        subprocess.run(
+            arguments, check=True, cwd=home, user=user, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60
+        )
+
+    control = str(binaries / "pg_ctl")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=200"
+    try:
+        run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        run(control, "-D", str(data), "-w", "-l", str(home / "log"), "-o", options, "start")
+        try:
+            yield PostgresServer("127.0.0.1", port, "")
+        finally:
+            run(control, "-D", str(data), "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for the session."""
+    with ExitStack() as stack:
+        binaries = _binaries()
+        if _docker_image_at_hand():
+            yield stack.enter_context(_container())
+        elif binaries is not None:
+            yield stack.enter_context(_local_server(binaries))
+        else:
+            pytest.skip(f"no Docker engine with {_IMAGE}, and no local PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite"
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty, migrated database."""
+    if request.param == "sqlite":
+        path = tmp_path / "registry.sqlite"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)

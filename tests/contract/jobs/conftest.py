@@ -1,0 +1,296 @@
+"""A registry served for real, and short ways to make runs and sweeps go through their lives."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import SQLModel, col
+
+from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.errors import InvalidInput, TunixError
+from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.auth import TokenAuthorizer
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.database import Database
+from tunix_rt.registry.dependencies import Dependencies
+from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.reaper import reap
+from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.registry.tables.datasets import DatasetRow
+from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
+from tunix_rt.registry.tables.events import OutboxRow
+from tunix_rt.rpc.errors import from_rpc_error
+from tunix_rt.rpc.server import serve_grpc
+from tunix_rt.v1 import (
+    common_pb2,
+    evaluations_pb2_grpc,
+    events_pb2_grpc,
+    models_pb2_grpc,
+    runs_pb2,
+    runs_pb2_grpc,
+    sweeps_pb2,
+    sweeps_pb2_grpc,
+)
+
+TIMEOUT = 20
+TOKEN = "bootstrap-token-of-the-tests"
+
+
+def digest_of(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def request_id() -> str:
+    return str(uuid.uuid4())
+
+
+class Registry:
+    """Stubs of a served registry, with the bootstrap token; and what tests need again and again."""
+
+    request_id = staticmethod(request_id)
+    digest_of = staticmethod(digest_of)
+
+    def __init__(self, dependencies: Dependencies, port: int) -> None:
+        self.dependencies = dependencies
+        self.database = dependencies.database
+        self.address = f"127.0.0.1:{port}"
+        self.dataset_id = ""
+        self.evalset_id = ""
+        self.channels: list[grpc.aio.Channel] = []
+        channel = self.channel(TOKEN)
+        self.runs: runs_pb2_grpc.RunServiceAsyncStub = runs_pb2_grpc.RunServiceStub(channel)
+        self.sweeps: sweeps_pb2_grpc.SweepServiceAsyncStub = sweeps_pb2_grpc.SweepServiceStub(channel)
+        self.events: events_pb2_grpc.EventServiceAsyncStub = events_pb2_grpc.EventServiceStub(channel)
+        self.evaluations: evaluations_pb2_grpc.EvaluationServiceAsyncStub
+        self.evaluations = evaluations_pb2_grpc.EvaluationServiceStub(channel)
+        self.models: models_pb2_grpc.ModelServiceAsyncStub = models_pb2_grpc.ModelServiceStub(channel)
+
+    def channel(self, token: str | None) -> grpc.aio.Channel:
+        from tunix_rt.rpc.channel import open_channel
+
+        channel = open_channel(self.address, token=token)
+        self.channels.append(channel)
+        return channel
+
+    async def fill(self) -> None:
+        """One dataset, and one evalset of two items."""
+        dataset, evalset, now = new_id("ds"), new_id("es"), utc_now()
+
+        def add(session: Any) -> None:
+            session.add(
+                DatasetRow(
+                    id=dataset,
+                    key="sums",
+                    digest=digest_of("sums"),
+                    uri="file:///sums.jsonl",
+                    size_bytes=10,
+                    files=[{"path": "sums.jsonl", "digest": digest_of("sums"), "size_bytes": 10}],
+                    trace_count=1,
+                    create_time=now,
+                )
+            )
+            session.add(EvalSetRow(id=evalset, key="quiz", digest=digest_of("quiz"), item_count=2, create_time=now))
+            session.flush()
+            for number in range(2):
+                document = {"id": f"q{number}", "prompt": f"{number}?", "expected_answer": str(number)}
+                session.add(
+                    EvalSetItemRow(
+                        evalset_id=evalset,
+                        item_id=f"q{number}",
+                        position=number,
+                        answer_type="text",
+                        document=document | {"answer_type": "text"},
+                    )
+                )
+
+        await self.database.run_write(add)
+        self.dataset_id, self.evalset_id = dataset, evalset
+
+    def spec(self, **fields: Any) -> runs_pb2.RunSpec:
+        """A small valid spec."""
+        return runs_pb2.RunSpec(**({"base_model": "preset://tiny", "dataset_id": self.dataset_id} | fields))
+
+    async def create_run(self, *, name: str = "", tags: Mapping[str, str] | None = None, **fields: Any) -> runs_pb2.Run:
+        request = runs_pb2.CreateRunRequest(
+            request_id=request_id(), spec=self.spec(**fields), display_name=name, tags=tags or {}
+        )
+        return await self.runs.CreateRun(request, timeout=TIMEOUT)
+
+    async def get_run(self, run_id: str) -> runs_pb2.Run:
+        return await self.runs.GetRun(runs_pb2.GetRunRequest(id=run_id), timeout=TIMEOUT)
+
+    async def claim(self, run_id: str, worker: str = "worker-1") -> runs_pb2.ClaimAttemptResponse:
+        request = runs_pb2.ClaimAttemptRequest(run_id=run_id, worker_id=worker, environment={"jax": "0.10.2"})
+        return await self.runs.ClaimAttempt(request, timeout=TIMEOUT)
+
+    async def running(self, **fields: Any) -> tuple[runs_pb2.Run, common_pb2.Lease]:
+        """A run that worker-1 has claimed."""
+        run = await self.create_run(**fields)
+        claim = await self.claim(run.id)
+        assert claim.granted
+        return claim.run, claim.lease
+
+    async def heartbeat(self, lease: common_pb2.Lease, done: int | None = None) -> runs_pb2.HeartbeatResponse:
+        progress = None if done is None else common_pb2.Progress(done=done, total=100, unit="steps", stage="training")
+        return await self.runs.Heartbeat(runs_pb2.HeartbeatRequest(lease=lease, progress=progress), timeout=TIMEOUT)
+
+    async def cancel(self, run_id: str, reason: int = 0, message: str = "") -> runs_pb2.Run:
+        request = runs_pb2.CancelRunRequest(request_id=request_id(), id=run_id, reason=reason, message=message)  # type: ignore[arg-type]
+        return await self.runs.CancelRun(request, timeout=TIMEOUT)
+
+    async def succeed(self, lease: common_pb2.Lease, content: str = "weights") -> runs_pb2.Run:
+        """Complete as SUCCEEDED with a model of that content."""
+        return await self.runs.CompleteAttempt(self.success(lease, content), timeout=TIMEOUT)
+
+    def success(self, lease: common_pb2.Lease, content: str = "weights") -> runs_pb2.CompleteAttemptRequest:
+        return runs_pb2.CompleteAttemptRequest(
+            lease=lease,
+            state=common_pb2.JOB_STATE_SUCCEEDED,
+            model=common_pb2.Artifact(
+                uri=f"file:///models/{content}",
+                digest=digest_of(content),
+                size_bytes=5,
+                files=[common_pb2.ArtifactFile(path="model.safetensors", digest=digest_of(content), size_bytes=5)],
+            ),
+            step=100,
+            lineage={"code_revision": "abc123", "jax": "0.10.2"},
+        )
+
+    async def end(self, lease: common_pb2.Lease, state: int, **fields: Any) -> runs_pb2.Run:
+        request = runs_pb2.CompleteAttemptRequest(lease=lease, state=state, **fields)  # type: ignore[arg-type]
+        return await self.runs.CompleteAttempt(request, timeout=TIMEOUT)
+
+    async def attempts(self, job_id: str) -> list[runs_pb2.Attempt]:
+        found = await self.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=job_id), timeout=TIMEOUT)
+        return list(found.attempts)
+
+    async def history(self, job_id: str) -> list[str]:
+        """Names of the states that a job went through, in order."""
+        found = await self.runs.ListTransitions(runs_pb2.ListTransitionsRequest(job_id=job_id), timeout=TIMEOUT)
+        return [common_pb2.JobState.Name(each.to).removeprefix("JOB_STATE_") for each in found.transitions]
+
+    async def reap(self, after_seconds: float = 0.0) -> int:
+        """One round of the reaper, as if that much time had passed."""
+        now = utc_now() + timedelta(seconds=after_seconds)
+        return await self.database.run(lambda: reap(self.database, now))
+
+    async def count(self, table: type[SQLModel]) -> int:
+        """How many rows a table has."""
+        return await self.database.run_read(
+            lambda session: session.scalar(select(func.count()).select_from(table)) or 0
+        )
+
+    async def outbox(self) -> list[OutboxRow]:
+        """Every event, in order."""
+        return await self.database.run_read(
+            lambda session: list(session.scalars(select(OutboxRow).order_by(col(OutboxRow.sequence))).all())
+        )
+
+    async def subjects(self, kind: str = "") -> list[str]:
+        """Subjects of the events (of one kind), in order."""
+        return [row.subject for row in await self.outbox() if kind in ("", row.kind)]
+
+    def sweep_spec(self, **fields: Any) -> sweeps_pb2.SweepSpec:
+        """A small valid sweep over two fields, scored on the quiz."""
+        base = self.spec(evaluate_on=[runs_pb2.EvaluateOn(evalset="quiz")])
+        given = {
+            "base": base,
+            "parameters": [
+                sweeps_pb2.Parameter(name="learning_rate", loguniform=sweeps_pb2.LogUniform(low=1e-5, high=1e-1)),
+                sweeps_pb2.Parameter(name="per_device_batch_size", randint=sweeps_pb2.RandInt(low=1, high=9)),
+            ],
+            "num_samples": 3,
+        }
+        return sweeps_pb2.SweepSpec(**(given | fields))
+
+    async def create_sweep(self, **fields: Any) -> sweeps_pb2.Sweep:
+        request = sweeps_pb2.CreateSweepRequest(request_id=request_id(), spec=self.sweep_spec(**fields))
+        return await self.sweeps.CreateSweep(request, timeout=TIMEOUT)
+
+    async def claim_sweep(self, sweep_id: str, worker: str = "tuner-1") -> sweeps_pb2.ClaimSweepResponse:
+        request = sweeps_pb2.ClaimSweepRequest(sweep_id=sweep_id, worker_id=worker)
+        return await self.sweeps.ClaimSweep(request, timeout=TIMEOUT)
+
+    async def trial(self, lease: common_pb2.Lease, number: int, **parameters: Any) -> sweeps_pb2.Trial:
+        request = sweeps_pb2.CreateTrialRequest(lease=lease, number=number)
+        request.parameters.update({"learning_rate": 0.01, "per_device_batch_size": 4} | parameters)
+        return await self.sweeps.CreateTrial(request, timeout=TIMEOUT)
+
+    async def trials(self, sweep_id: str, order_by: str = "") -> list[sweeps_pb2.Trial]:
+        request = sweeps_pb2.ListTrialsRequest(sweep_id=sweep_id, order_by=order_by)
+        return list((await self.sweeps.ListTrials(request, timeout=TIMEOUT)).trials)
+
+    async def end_sweep(self, lease: common_pb2.Lease, state: int, **fields: Any) -> sweeps_pb2.Sweep:
+        request = sweeps_pb2.CompleteSweepRequest(lease=lease, state=state, **fields)  # type: ignore[arg-type]
+        return await self.sweeps.CompleteSweep(request, timeout=TIMEOUT)
+
+
+class Refused:
+    """How a call was refused; ``fields`` are those that it names, ``text`` is all that it says."""
+
+    def __init__(self, error: TunixError) -> None:
+        self.kind = type(error)
+        self.text = str(error)
+        self.fields = sorted({v.field for v in error.violations}) if isinstance(error, InvalidInput) else []
+
+
+@pytest.fixture
+def refusal() -> Any:
+    """How a call was refused; fails when it was not."""
+
+    async def catch(call: Any) -> Refused:
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            return Refused(from_rpc_error(error))
+        raise AssertionError("the call was not refused")
+
+    return catch
+
+
+@pytest.fixture
+async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]:
+    """A served registry with one dataset and one evalset; no relay and no reaper run by themselves."""
+    settings = RegistrySettings(
+        listen="127.0.0.1:0", home=tmp_path, database_url=database_url, lease_seconds=15, grace_seconds=0.1
+    )
+    database = Database(settings.database)
+    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
+    stop: asyncio.Event = asyncio.Event()
+    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(
+        serve_grpc(
+            lambda grpc_server: register_servicers(grpc_server, dependencies),
+            settings,
+            authorizer=TokenAuthorizer(database, TOKEN),
+            ready=None,
+            stop=stop,
+            on_bound=bound.set_result,
+        )
+    )
+    await asyncio.wait({server, bound}, return_when=asyncio.FIRST_COMPLETED)
+    if server.done():
+        server.result()
+    served = Registry(dependencies, bound.result())
+    try:
+        await served.fill()
+        yield served
+    finally:
+        for channel in served.channels:
+            await channel.close()
+        stop.set()
+        await server
+        database.close()
+
+
+def seconds_from(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()

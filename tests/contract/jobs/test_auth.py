@@ -1,0 +1,66 @@
+"""Who may call: tokens and roles, checked by the served registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from tunix_rt.errors import Conflict, InvalidInput, PermissionDenied, Unauthenticated
+from tunix_rt.registry import auth
+from tunix_rt.registry.tables.tokens import TokenRow
+from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
+
+TIMEOUT = 20
+
+
+async def stub(registry: Any, token: str | None) -> runs_pb2_grpc.RunServiceAsyncStub:
+    return runs_pb2_grpc.RunServiceStub(registry.channel(token))
+
+
+async def made(registry: Any, name: str, *roles: str) -> str:
+    return await registry.database.run_write(lambda session: auth.create_token(session, name, roles))
+
+
+@pytest.mark.parametrize("token", [None, "wrong", "bootstrap-token-of-the-test"])
+async def test_without_a_known_token_nobody_reads_or_writes(registry: Any, refusal: Any, token: str | None) -> None:
+    runs = await stub(registry, token)
+    for call in (
+        runs.ListRuns(runs_pb2.ListRunsRequest(), timeout=TIMEOUT),
+        runs.CreateRun(runs_pb2.CreateRunRequest(), timeout=TIMEOUT),
+        runs.WatchRun(runs_pb2.WatchRunRequest(id="x"), timeout=TIMEOUT).read(),
+    ):
+        assert (await refusal(call)).kind is Unauthenticated
+
+
+async def test_roles_open_what_they_name_and_no_more(registry: Any, refusal: Any) -> None:
+    viewer = await stub(registry, await made(registry, "reader", "viewer"))
+    editor = await stub(registry, await made(registry, "ann", "editor"))
+    worker = await stub(registry, await made(registry, "trainer-1", "worker"))
+    request = runs_pb2.CreateRunRequest(request_id=registry.request_id(), spec=registry.spec())
+    assert (await refusal(viewer.CreateRun(request, timeout=TIMEOUT))).kind is PermissionDenied
+    run = await editor.CreateRun(request, timeout=TIMEOUT)
+    assert run.created_by == "ann"
+    assert (await viewer.GetRun(runs_pb2.GetRunRequest(id=run.id), timeout=TIMEOUT)).id == run.id
+    claim = runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="w")
+    for other in (viewer, editor):
+        assert (await refusal(other.ClaimAttempt(claim, timeout=TIMEOUT))).kind is PermissionDenied
+    assert (await worker.ClaimAttempt(claim, timeout=TIMEOUT)).granted
+
+
+async def test_a_revoked_token_is_unknown_at_once(registry: Any, refusal: Any) -> None:
+    runs = await stub(registry, await made(registry, "reader", "viewer"))
+    await runs.ListRuns(runs_pb2.ListRunsRequest(), timeout=TIMEOUT)
+    await registry.database.run_write(lambda session: auth.revoke_token(session, "reader"))
+    assert (await refusal(runs.ListRuns(runs_pb2.ListRunsRequest(), timeout=TIMEOUT))).kind is Unauthenticated
+
+
+async def test_tokens_are_hashed_at_rest_and_names_are_used_once(registry: Any) -> None:
+    token = await made(registry, "reader", "viewer")
+    rows = await registry.database.run_read(lambda session: session.scalars(select(TokenRow)).all())
+    assert token not in repr(rows)
+    with pytest.raises(Conflict):
+        await made(registry, "reader", "admin")
+    with pytest.raises(InvalidInput, match=r"name.*role"):
+        await made(registry, "Bad Name", "root")

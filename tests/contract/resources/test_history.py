@@ -1,0 +1,40 @@
+"""Promotions, baselines, gate policies and decisions: written once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tunix_rt.registry.gates import BUILT_IN, create_policy
+from tunix_rt.registry.tables.gates import GatePolicyRow
+from tunix_rt.registry.tables.models import PromotionRow
+from tunix_rt.v1 import models_pb2 as pb
+
+
+async def test_a_row_of_history_can_be_neither_changed_nor_deleted(registry: Any) -> None:
+    model = await registry.model("m")
+    request = pb.SetAliasRequest(request_id=registry.request_id(), model_name="m", alias="best", model_id=model.id)
+    await registry.models.SetAlias(request, timeout=10)
+
+    def rewrite(session: Any) -> None:
+        session.scalars(select(PromotionRow)).one().waiver_reason = "it was always so"
+
+    def forget(session: Any) -> None:
+        session.delete(session.scalars(select(PromotionRow)).one())
+
+    for work in (rewrite, forget):
+        with pytest.raises(TypeError, match="written once"):
+            await registry.database.run_write(work)
+    kept = await registry.database.run_read(lambda s: s.scalars(select(PromotionRow)).one())
+    assert kept.waiver_reason == ""
+
+
+async def test_a_policy_cannot_be_changed_in_the_transaction_that_made_it_either(registry: Any) -> None:
+    def work(session: Any) -> None:
+        create_policy(session, BUILT_IN, actor="a").margin = 0.5
+
+    with pytest.raises(TypeError, match="written once"):
+        await registry.database.run_write(work)
+    assert await registry.count(GatePolicyRow) == 1

@@ -1,0 +1,181 @@
+"""Real models for the engine: a random 1M-parameter export, and SmolLM2-135M where its package is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from tunix_rt.inferencer.engine.interface import Engine
+from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
+from tunix_rt.inferencer.generation import Delta, Failure, Generation, Sampling
+from tunix_rt.inferencer.scheduler import Scheduler
+from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.models.cached import Weights, decode_weights
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.export import export_hugging_face
+from tunix_rt.models.presets import PRESETS
+from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.tokenizer_training import train_tokenizer
+
+WORDS = (
+    "the",
+    "sum",
+    "of",
+    "two",
+    "and",
+    "three",
+    "is",
+    "five",
+    ";",
+    "what",
+    "makes",
+    "seven",
+    "times",
+    "eight",
+    "?",
+    "naïve",
+    "café",
+    "größe",
+    "12",
+    "345",
+    "+-*/=",
+    "<answer>",
+)
+
+
+@nnx.jit
+def _logits(decoder: Decoder, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+    return decoder(tokens, positions)
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A random model on disk, and its parts in memory."""
+
+    directory: Path
+    config: ModelConfig
+    decoder: Decoder
+    weights: Weights
+    tokenizer: Tokenizer
+
+    @property
+    def reference(self) -> str:
+        return self.directory.as_uri()
+
+    def engine(
+        self, *, slots: int = 8, capacity: int = 256, chunk: int = 32, steps: int = 8, weights: Weights | None = None
+    ) -> JaxEngine:
+        return JaxEngine(weights or self.weights, self.config, EngineShape(slots, capacity, chunk, steps))
+
+    def other_weights(self) -> Weights:
+        return decode_weights(Decoder(self.config, rngs=nnx.Rngs(4)))
+
+    def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
+        """Greedy tokens by the training decoder, which has no cache: the whole sequence again for each token."""
+        width = 256
+        ids = list(prompt)
+        for _ in range(count):
+            tokens = jnp.asarray([ids + [0] * (width - len(ids))], jnp.int32)
+            logits = _logits(self.decoder, tokens, jnp.arange(width, dtype=jnp.int32)[None])
+            ids.append(int(jnp.argmax(logits[0, len(ids) - 1])))
+        return ids[len(prompt) :]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    chance = random.Random(0)
+    texts = [" ".join(chance.choices(WORDS, k=12)) for _ in range(200)]
+    tokenizer = train_tokenizer(texts, PRESETS["tiny"].max_vocab_size)
+    config = PRESETS["tiny"].config(tokenizer)
+    decoder = Decoder(config, rngs=nnx.Rngs(3))
+    directory = tmp_path_factory.mktemp("tiny-export")
+    export_hugging_face(decoder, config, tokenizer, directory)
+    return TinyModel(directory, config, decoder, decode_weights(decoder), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """Skip without a package; fail instead where TUNIX_RT_REQUIRE_PARITY=1."""
+
+    def check(module: str) -> None:
+        if importlib.util.find_spec(module) is None:
+            reason = f"{module} is not installed; run: make parity"
+            if os.environ.get("TUNIX_RT_REQUIRE_PARITY") == "1":
+                pytest.fail(reason)
+            pytest.skip(reason)
+
+    return check
+
+
+def mixed_generations(count: int, vocabulary: int, *, seed: int = 1, max_prompt: int = 90) -> list[Generation]:
+    """Ragged prompts; greedy, sampled and filtered in turn."""
+    chance = random.Random(seed)
+    kinds = [
+        Sampling(),
+        Sampling(temperature=1.0, seed=5),
+        Sampling(temperature=0.8, top_k=20, seed=-9),
+        Sampling(temperature=1.2, top_p=0.9, min_p=0.02, seed=1 << 40),
+        Sampling(repetition_penalty=1.3),
+        Sampling(temperature=0.9, repetition_penalty=1.1, seed=77),
+    ]
+    return [
+        Generation(
+            prompt=tuple(chance.randrange(vocabulary) for _ in range(chance.randint(1, max_prompt))),
+            sampling=kinds[i % len(kinds)],
+            max_new_tokens=chance.randint(1, 40),
+            stop_token_ids=frozenset({chance.randrange(vocabulary)}),
+            top_logprobs=(-1, 0, 3)[i % 3],
+        )
+        for i in range(count)
+    ]
+
+
+Answer = list[tuple[int, float, tuple[tuple[int, float], ...]]]
+
+
+def run_all(
+    engine: Engine, generations: list[Generation], tokenizer: Tokenizer, *, at_once: int, order: list[int] | None = None
+) -> list[Answer]:
+    """Answers (token, logprob, runners-up), listed as ``generations`` are, sent in ``order``, ``at_once`` in flight."""
+    scheduler = Scheduler(engine)
+    answers: list[Answer] = [[] for _ in generations]
+    done: set[int] = set()
+
+    def sink_of(index: int) -> Callable[[Delta | Failure], None]:
+        def sink(event: Delta | Failure) -> None:
+            assert isinstance(event, Delta)
+            answers[index] += [(token.token_id, token.logprob, token.top) for token in event.tokens]
+            if event.finish:
+                done.add(index)
+
+        return sink
+
+    waiting = list(order if order is not None else range(len(generations)))
+    sent = 0
+    while len(done) < len(generations):
+        while waiting and sent - len(done) < at_once:
+            index = waiting.pop(0)
+            scheduler.submit(generations[index], Transcript(tokenizer.detokenizer()), sink_of(index))
+            sent += 1
+        scheduler.tick()
+    return answers
+
+
+@pytest.fixture
+def generations_of() -> Callable[..., list[Generation]]:
+    return mixed_generations
+
+
+@pytest.fixture
+def answers_of() -> Callable[..., list[Answer]]:
+    return run_all

@@ -1,0 +1,93 @@
+"""What every engine promises, asked of the arithmetic one and of the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
+from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
+from tunix_rt.inferencer.generation import Sampling
+
+CAPACITY = 64
+
+
+@pytest.fixture(params=["arithmetic", "jax"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "arithmetic":
+        return ArithmeticEngine(slots=4, capacity=CAPACITY, chunk=8, steps=4)
+    tiny: Any = request.getfixturevalue("tiny")
+    real: Engine = tiny.engine(slots=4, capacity=CAPACITY, chunk=8, steps=4)
+    return real
+
+
+def spec(prompt: tuple[int, ...], max_tokens: int, stop_ids: frozenset[int] = frozenset(), top: int = -1) -> SlotSpec:
+    return SlotSpec(prompt, Sampling(), max_tokens, stop_ids, top)
+
+
+def complete(engine: Engine, slot: int, what: SlotSpec) -> list[int]:
+    engine.open(slot, what)
+    while not engine.prefill(slot):
+        pass
+    found: list[int] = []
+    while True:
+        outputs = [output for output in engine.decode(leave_early=False) if output.slot == slot and output.tokens]
+        if not outputs:
+            engine.close(slot)
+            return found
+        found += [token.token_id for token in outputs[0].tokens]
+
+
+def test_a_slot_stops_at_its_limit_and_again_gives_the_same(engine: Engine) -> None:
+    first = complete(engine, 0, spec((5, 6, 7), 11))
+    assert len(first) == 11
+    assert complete(engine, 3, spec((5, 6, 7), 11)) == first
+    assert complete(engine, 0, spec(tuple(range(30)), 3)) != first[:3]
+    assert complete(engine, 0, spec((5, 6, 7), 11)) == first
+
+
+def test_a_slot_stops_behind_its_stop_token(engine: Engine) -> None:
+    free = complete(engine, 1, spec((9, 1), 20))
+    stop = free[6]
+    assert complete(engine, 1, spec((9, 1), 20, frozenset({stop}))) == free[: free.index(stop) + 1]
+
+
+def test_leaving_early_ends_the_dispatch_with_the_first_slot_that_stops(engine: Engine) -> None:
+    engine.open(0, spec((1,), 1))
+    engine.open(1, spec((2,), 30))
+    for slot in (0, 1):
+        while not engine.prefill(slot):
+            pass
+    lengths = {output.slot: len(output.tokens) for output in engine.decode(leave_early=True)}
+    assert lengths == {0: 1, 1: 1}
+    lengths = {output.slot: len(output.tokens) for output in engine.decode(leave_early=False)}
+    assert lengths == {1: 4}
+
+
+def test_runners_up_come_on_demand(engine: Engine) -> None:
+    for slot, top in enumerate((-1, 0, 5)):
+        engine.open(slot, spec((3, 4), 2, top=top))
+        while not engine.prefill(slot):
+            pass
+    outputs = {output.slot: output.tokens for output in engine.decode(leave_early=False)}
+    assert [len(outputs[slot][0].top) for slot in range(3)] == [0, 0, 5]
+    best = outputs[2][0].top
+    assert best[0] == (outputs[2][0].token_id, pytest.approx(outputs[2][0].logprob))
+    assert list(best) == sorted(best, key=lambda pair: -pair[1])
+
+
+def test_what_does_not_fit_is_refused(engine: Engine) -> None:
+    engine.open(0, spec((1,), 1))
+    refusals: list[Callable[[], None]] = [
+        lambda: engine.open(0, spec((1,), 1)),
+        lambda: engine.open(4, spec((1,), 1)),
+        lambda: engine.open(1, spec((), 1)),
+        lambda: engine.open(1, spec((1,) * 60, 5)),
+        lambda: engine.open(1, spec((1,), 0)),
+    ]
+    for refused in refusals:
+        with pytest.raises(ValueError):
+            refused()
+    assert len(complete(engine, 1, spec((1,) * 60, 4))) == 4

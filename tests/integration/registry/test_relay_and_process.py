@@ -1,0 +1,266 @@
+"""The registry with a real nats-server, and as a process: nothing committed is lost, and nothing unknown is served."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+from tunix_rt.bus.connection import connect
+from tunix_rt.bus.events import CloudEvent, event_of
+from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
+from tunix_rt.errors import InvalidInput, Transient
+from tunix_rt.registry import runs
+from tunix_rt.registry.app import serve
+from tunix_rt.registry.database import Database
+from tunix_rt.registry.relay import Relay
+from tunix_rt.registry.schema import migrate
+from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.registry.tables.events import OutboxRow
+from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
+
+
+class Nats:
+    """A nats-server on a free port that can be killed, with its store or without. Fits `connect` as settings."""
+
+    nats_user: str | None = None
+    nats_password: SecretStr | None = None
+
+    def __init__(self, store: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.store = store
+        self.nats_url = f"nats://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        binary = Path(sysconfig.get_path("scripts")) / "nats-server"
+        if not binary.exists():
+            binary = Path(sys.executable).with_name("nats-server")
+        command = [str(binary), "--jetstream", "--store_dir", str(self.store), "--addr", "127.0.0.1"]
+        self._process = subprocess.Popen(
+            [*command, "--port", str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[Nats]:
+    server = Nats(tmp_path / "jetstream")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    migrate(opened)
+    yield opened
+    opened.close()
+
+
+def create_run(database: Database) -> str:
+    new = runs.NewRun(
+        spec="{}",
+        base_model="preset://tiny",
+        dataset_id="ds-1",
+        pool="cpu",
+        model_name="default",
+        gate_policy="",
+        max_attempts=5,
+        deadline_seconds=0,
+    )
+    return database.commit(lambda session: runs.create_run(session, new, actor="tester").id)
+
+
+def outbox(database: Database) -> list[OutboxRow]:
+    with database.read() as session:
+        return list(session.scalars(select(OutboxRow).order_by(col(OutboxRow.sequence))).all())
+
+
+class Recorder:
+    """A publisher that remembers, and refuses where the test says so."""
+
+    def __init__(self) -> None:
+        self.events: list[CloudEvent] = []
+        self.refusals: list[Exception] = []
+
+    async def publish(self, event: CloudEvent) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.events.append(event)
+
+
+async def test_events_are_published_in_the_order_of_commits_and_once(database: Database) -> None:
+    ids = [create_run(database) for _ in range(60)]
+    publisher = Recorder()
+    relay = Relay(database, publisher)
+    assert [await relay.publish_batch() for _ in range(3)] == [100, 20, 0]
+    assert [event.resource_id for event in publisher.events] == [run_id for run_id in ids for _ in range(2)]
+    assert [event.id for event in publisher.events] == [row.id for row in outbox(database)]
+    assert publisher.events[1].subject == "tunix.cmd.train.cpu"
+    assert publisher.events[1].data == f'{{"runId":"{ids[0]}"}}'.encode()
+
+
+async def test_what_was_not_confirmed_is_published_again_and_nothing_overtakes_it(database: Database) -> None:
+    create_run(database)
+    publisher = Recorder()
+    relay = Relay(database, publisher)
+    publisher.refusals = [Transient("no answer")]
+    with pytest.raises(Transient):
+        await relay.publish_batch()
+    assert [row.published_time for row in outbox(database)] == [None, None]
+    assert await relay.publish_batch() == 2
+    assert [event.id for event in publisher.events] == [row.id for row in outbox(database)]
+
+
+async def test_an_event_that_can_never_be_published_does_not_hold_up_the_rest(database: Database) -> None:
+    create_run(database)
+    publisher = Recorder()
+    publisher.refusals = [InvalidInput([])]
+    assert await Relay(database, publisher).publish_batch() == 2
+    first, second = outbox(database)
+    assert [event.id for event in publisher.events] == [second.id]
+    assert first.published_time is not None and second.publish_error == ""
+
+
+@pytest.fixture
+async def served(nats_server: Nats, tmp_path: Path) -> AsyncIterator[tuple[RegistrySettings, int]]:
+    """The whole registry, with relay and reaper, in this process."""
+    settings = RegistrySettings(
+        listen="127.0.0.1:0",
+        home=tmp_path,
+        auth="off",
+        auto_migrate=True,
+        nats_url=nats_server.nats_url,
+        reap_seconds=0.1,
+        grace_seconds=0.1,
+    )
+    stop = asyncio.Event()
+    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(settings, stop=stop, on_bound=bound.set_result))
+    await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    yield settings, bound.result()
+    stop.set()
+    await task
+
+
+async def next_command(server: Nats) -> tuple[str, CloudEvent]:
+    client = await connect(server, name="worker")
+    try:
+        js = client.jetstream()
+        await ensure_topology(js)
+        subscription = await js.pull_subscribe("tunix.cmd.train.cpu", durable="train-cpu", stream=CMD_STREAM)
+        (message,) = await subscription.fetch(1, timeout=20)
+        await message.ack()
+        return message.subject, event_of(message.subject, message.headers, message.data, fallback_id="none")
+    finally:
+        await client.close()
+
+
+async def test_a_created_run_reaches_its_workers_queue(served: tuple[RegistrySettings, int], nats_server: Nats) -> None:
+    settings, port = served
+    run_id = await asyncio.to_thread(add_run, settings)
+    subject, event = await next_command(nats_server)
+    assert (subject, event.resource_id) == ("tunix.cmd.train.cpu", run_id)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = runs_pb2_grpc.RunServiceStub(channel)
+        history = await stub.ListTransitions(runs_pb2.ListTransitionsRequest(job_id=run_id), timeout=20)
+    assert len(history.transitions) == 1
+
+
+def add_run(settings: RegistrySettings) -> str:
+    """A run that another process of the registry commits: the relay finds it by polling."""
+    database = Database(settings.database)
+    try:
+        return create_run(database)
+    finally:
+        database.close()
+
+
+async def test_a_total_loss_of_jetstream_loses_no_job(served: tuple[RegistrySettings, int], nats_server: Nats) -> None:
+    settings, _ = served
+    run_id = await asyncio.to_thread(add_run, settings)
+    _, first = await next_command(nats_server)
+    # The command was taken and acknowledged, but nobody claims; then JetStream loses everything.
+    nats_server.kill()
+    shutil.rmtree(nats_server.store)
+    nats_server.start()
+    _, second = await next_command(nats_server)
+    assert (first.resource_id, second.resource_id) == (run_id, run_id)
+    assert first.id != second.id
+
+
+def registry_process(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tunix_rt.registry", *arguments],
+        env={**os.environ, "TUNIX_RT_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_registry_refuses_a_schema_that_it_does_not_know_and_says_what_to_do(tmp_path: Path) -> None:
+    refused = registry_process(tmp_path)
+    assert refused.returncode == 1
+    assert "python -m tunix_rt.registry migrate" in refused.stderr
+    assert registry_process(tmp_path, "migrate").returncode == 0
+    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    with database.write() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    refused = registry_process(tmp_path)
+    assert refused.returncode == 1
+    assert "9999" in refused.stderr
+
+
+def test_a_token_is_printed_once_and_opens_what_its_role_names(tmp_path: Path) -> None:
+    registry_process(tmp_path, "migrate")
+    made = registry_process(tmp_path, "tokens", "create", "--name", "ann", "--role", "editor")
+    token = made.stdout.strip()
+    assert (made.returncode, token[:4]) == (0, "trt_")
+    listed = registry_process(tmp_path, "tokens", "list")
+    assert listed.stdout.startswith("ann\teditor\t")
+    assert token not in listed.stdout + made.stderr + listed.stderr
+    again = registry_process(tmp_path, "tokens", "create", "--name", "ann", "--role", "editor")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert registry_process(tmp_path, "tokens", "revoke", "--name", "ann").returncode == 0
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_declares(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    from tunix_rt.registry.tables import METADATA
+
+    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    migrate(database)
+    migrate(database)
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    with database.read() as session:
+        assert session.get(RunRow, "run-none") is None
+    database.close()

@@ -1,0 +1,156 @@
+"""A real nats-server, a real registry and real trainers as processes, on one home shared by all tests here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from tunix_rt.rpc.channel import open_sync_channel
+from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, runs_pb2, runs_pb2_grpc
+
+TOKEN = "test-token"
+TERMINAL = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: str, check: Callable[[], object], seconds: float = 150) -> None:
+    """Poll ``check`` until it is true."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
+        time.sleep(0.05)
+
+
+class Service:
+    """One process of the stack; its log is shown when a test fails."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name, self._log = name, log.open("ab")
+        self.process = subprocess.Popen(
+            arguments, env={**os.environ, **environment}, stdout=self._log, stderr=self._log
+        )
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 40) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(seconds)
+        self._log.close()
+
+    def children(self) -> list[psutil.Process]:
+        """Training processes that it has started."""
+        found = psutil.Process(self.process.pid).children()
+        return [child for child in found if "tunix_rt.trainer.child" in child.cmdline()]
+
+
+class Stack:
+    """NATS and a registry; trainers are started by the tests."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.nats_port, self.registry_port = free_port(), free_port()
+        self.environment = {
+            "TUNIX_RT_HOME": str(home),
+            "TUNIX_RT_TOKEN": TOKEN,
+            "TUNIX_RT_NATS_URL": f"nats://127.0.0.1:{self.nats_port}",
+            "TUNIX_RT_REGISTRY_ADDRESS": f"127.0.0.1:{self.registry_port}",
+            "TUNIX_RT_AUTO_MIGRATE": "true",
+            "TUNIX_RT_LEASE_SECONDS": "4",
+            "TUNIX_RT_REAP_SECONDS": "0.5",
+        }
+        binary = Path(sys.executable).with_name("nats-server")
+        arguments = [
+            "--jetstream",
+            "--store_dir",
+            str(home / "nats"),
+            "--port",
+            str(self.nats_port),
+            "--addr",
+            "127.0.0.1",
+        ]
+        self.nats = Service("nats", [str(binary), *arguments, "--addr", "127.0.0.1"], {}, home / "nats.log")
+        self.registry = self.start_registry()
+        self.channel = open_sync_channel(f"127.0.0.1:{self.registry_port}", token=TOKEN)
+        grpc.channel_ready_future(self.channel).result(60)
+        self.runs: runs_pb2_grpc.RunServiceStub = runs_pb2_grpc.RunServiceStub(self.channel)
+        self.datasets: datasets_pb2_grpc.DatasetServiceStub = datasets_pb2_grpc.DatasetServiceStub(self.channel)
+        self.dataset = self.datasets.BuildDataset(
+            datasets_pb2.BuildDatasetRequest(request_id=str(uuid.uuid4()), recipe="golden-v2")
+        )
+
+    def start_registry(self) -> Service:
+        environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{self.registry_port}"}
+        return Service("registry", [sys.executable, "-m", "tunix_rt.registry"], environment, self.home / "registry.log")
+
+    def start_trainer(self) -> Service:
+        environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{free_port()}"}
+        return Service("trainer", [sys.executable, "-m", "tunix_rt.trainer"], environment, self.home / "trainer.log")
+
+    def create_run(self, *, base_model: str = "preset://tiny", **hyperparameters: object) -> str:
+        spec = runs_pb2.RunSpec(
+            base_model=base_model,
+            dataset_id=self.dataset.id,
+            pool="cpu",
+            model_name="tiny",
+            hyperparameters=runs_pb2.Hyperparameters(
+                **{"per_device_batch_size": 2, "max_seq_length": 64, "overlong": "truncate", **hyperparameters}
+            ),
+        )
+        return self.runs.CreateRun(runs_pb2.CreateRunRequest(request_id=str(uuid.uuid4()), spec=spec)).id
+
+    until = staticmethod(until)
+
+    def run(self, run_id: str) -> runs_pb2.Run:
+        return self.runs.GetRun(runs_pb2.GetRunRequest(id=run_id))
+
+    def finished(self, run_id: str, seconds: float = 150) -> runs_pb2.Run:
+        """The run once it has ended."""
+        until(f"the end of {run_id}", lambda: self.run(run_id).state in TERMINAL, seconds)
+        return self.run(run_id)
+
+    def metrics(self, run_id: str, key: str) -> dict[int, float]:
+        request = runs_pb2.ListMetricsRequest(run_id=run_id, keys=[key], page_size=1000)
+        return {point.step: point.value for point in self.runs.ListMetrics(request).points}
+
+    def logs(self, run_id: str) -> list[str]:
+        request = runs_pb2.ListLogsRequest(run_id=run_id, page_size=1000)
+        return [line.message for line in self.runs.ListLogs(request).lines]
+
+    def attempts(self, run_id: str) -> list[str]:
+        """Outcomes of the run's attempts, oldest first."""
+        found = self.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).attempts
+        return [attempt.outcome for attempt in sorted(found, key=lambda attempt: attempt.number)]
+
+    def close(self) -> None:
+        self.channel.close()
+        self.registry.stop()
+        self.nats.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    running = Stack(tmp_path_factory.mktemp("home"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def trainer(stack: Stack) -> Iterator[Service]:
+    running = stack.start_trainer()
+    yield running
+    running.stop()

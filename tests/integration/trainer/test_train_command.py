@@ -1,0 +1,123 @@
+"""Training runs through the platform: real NATS, real registry, real training processes."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from typing import Any
+
+from tunix_rt.v1 import common_pb2, models_pb2, models_pb2_grpc, runs_pb2
+
+
+def model_digest(stack: Any, run: runs_pb2.Run) -> str:
+    models: models_pb2_grpc.ModelServiceStub = models_pb2_grpc.ModelServiceStub(stack.channel)
+    return models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).artifact.digest
+
+
+def test_a_run_becomes_a_registered_model_with_every_metric_row(stack: Any, trainer: Any) -> None:
+    run_id = stack.create_run(max_steps=6, save_steps=4)
+    run = stack.finished(run_id)
+    assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
+    losses = stack.metrics(run_id, "loss")
+    assert sorted(losses) == [1, 2, 3, 4, 5, 6]
+    assert losses[6] < losses[1]
+    assert stack.metrics(run_id, "examples_seen") == {step: 2.0 * step for step in range(1, 7)}
+    assert model_digest(stack, run).startswith("sha256:")
+    checkpoints = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).checkpoints
+    assert sorted(checkpoint.step for checkpoint in checkpoints) == [4, 6]
+
+
+def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: Any, trainer: Any) -> None:
+    settings = {"max_steps": 40, "save_steps": 5, "seed": 3}
+    undisturbed = stack.finished(stack.create_run(**settings))
+    run_id = stack.create_run(**settings)
+    # The training process is killed after a checkpoint, then the whole service between two checkpoints.
+    stack.until("some steps", lambda: len(stack.metrics(run_id, "loss")) >= 7)
+    for child in trainer.children():
+        child.kill()
+    stack.until("a second attempt", lambda: len(stack.attempts(run_id)) == 2)
+    stack.until("more steps", lambda: max(stack.metrics(run_id, "loss")) >= 17)
+    children = trainer.children()
+    trainer.stop(signal.SIGKILL)
+    stack.until("the end of the orphans", lambda: not any(child.is_running() for child in children), seconds=5)
+    successor = stack.start_trainer()
+    try:
+        run = stack.finished(run_id)
+    finally:
+        successor.stop()
+    assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
+    assert stack.attempts(run_id) == ["failed", "lost", "succeeded"]
+    assert model_digest(stack, run) == model_digest(stack, undisturbed)
+    for key in ("loss", "grad_norm", "token_accuracy", "learning_rate", "examples_seen"):
+        assert stack.metrics(run_id, key) == stack.metrics(undisturbed.id, key), key
+
+
+def test_cancel_is_obeyed_within_five_seconds(stack: Any, trainer: Any) -> None:
+    run_id = stack.create_run(max_steps=100000)
+    stack.until("training", lambda: stack.metrics(run_id, "loss"))
+    children = trainer.children()
+    began = time.monotonic()
+    stack.runs.CancelRun(runs_pb2.CancelRunRequest(request_id=str(uuid.uuid4()), id=run_id))
+    run = stack.finished(run_id, seconds=5)
+    assert time.monotonic() - began < 5
+    assert run.state == common_pb2.JOB_STATE_CANCELLED
+    assert run.reason == common_pb2.REASON_USER_CANCELLED
+    assert not any(child.is_running() for child in children)
+
+
+def test_sigterm_checkpoints_and_hands_the_job_back(stack: Any) -> None:
+    run_id = stack.create_run(max_steps=60, save_steps=0)
+    first = stack.start_trainer()
+    stack.until("training", lambda: len(stack.metrics(run_id, "loss")) >= 5)
+    first.stop()
+    assert first.process.returncode == 0
+    second = stack.start_trainer()
+    try:
+        run = stack.finished(run_id)
+    finally:
+        second.stop()
+    assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
+    assert stack.attempts(run_id) == ["released", "succeeded"]
+    assert any(line.startswith("resumed from the checkpoint of step") for line in stack.logs(run_id))
+    assert sorted(stack.metrics(run_id, "loss")) == list(range(1, 61))
+
+
+def test_a_registry_that_is_away_costs_neither_the_attempt_nor_a_row(stack: Any, trainer: Any) -> None:
+    run_id = stack.create_run(max_steps=60, save_steps=10)
+    stack.until("training", lambda: len(stack.metrics(run_id, "loss")) >= 5)
+    stack.registry.stop(signal.SIGKILL)
+    # Longer than the lease: it is extended at start, or its holder still counts while nobody took over.
+    time.sleep(6)
+    stack.registry = stack.start_registry()
+    run = stack.finished(run_id)
+    assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
+    assert stack.attempts(run_id) == ["succeeded"]
+    assert sorted(stack.metrics(run_id, "loss")) == list(range(1, 61))
+
+
+def test_a_run_that_diverges_says_so_and_is_not_tried_again(stack: Any, trainer: Any) -> None:
+    run_id = stack.create_run(
+        max_steps=200, learning_rate=1.0, max_grad_norm=1000.0, weight_decay=1.0, adam_epsilon=1e-30, adam_beta2=0.0
+    )
+    run = stack.finished(run_id)
+    assert (run.state, run.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_DIVERGED), run.message
+    assert stack.attempts(run_id) == ["failed"]
+    assert "learning_rate" in run.message
+
+
+def test_a_dataset_that_is_gone_is_an_invalid_artifact(stack: Any, trainer: Any) -> None:
+    path = stack.home / "artifacts" / stack.dataset.artifact.uri.split("/artifacts/", 1)[1]
+    hidden = path.with_name(f"{path.name}.hidden")
+    path.rename(hidden)
+    try:
+        run = stack.finished(stack.create_run(max_steps=2))
+    finally:
+        hidden.rename(path)
+    assert (run.state, run.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_INVALID_ARTIFACT), run.message
+
+
+def test_an_unsupported_spec_fails_naming_the_field(stack: Any, trainer: Any) -> None:
+    run = stack.finished(stack.create_run(max_steps=2, lora=runs_pb2.LoraConfig(rank=4, alpha=8.0)))
+    assert (run.state, run.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_INVALID_SPEC), run.message
+    assert "hyperparameters.lora" in run.message

@@ -1,0 +1,148 @@
+"""The command tree without a platform: help, usage, offline commands, messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tunix_rt.cli.main import app, message_of
+from tunix_rt.errors import FieldViolation, InvalidInput, NotFound
+
+runner = CliRunner()
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, child in getattr(command, "commands", {}).items():
+        if getattr(child, "commands", None):
+            yield from leaves(child, (*path, name))
+        else:
+            yield (*path, name)
+
+
+ALL_COMMANDS = list(leaves(typer.main.get_command(app)))
+
+
+def test_the_promised_commands_are_there() -> None:
+    promised = {
+        "up", "down", "status", "demo", "generate", "leaderboard", "compare", "score",
+        "datasets build", "datasets import", "datasets list", "datasets show", "datasets export", "datasets recipes",
+        "datasets delete", "evalsets create", "evalsets list", "evalsets show", "evalsets items", "evalsets validate",
+        "runs create", "runs list", "runs show", "runs watch", "runs cancel", "runs metrics", "runs logs",
+        "runs attempts", "runs history", "evaluations create", "evaluations list", "evaluations show",
+        "evaluations items", "evaluations watch", "evaluations cancel", "baselines lock", "baselines list",
+        "baselines show", "gate check", "gate policies", "gate create-policy", "gate decisions", "models list",
+        "models show", "models register", "models aliases", "models promote", "sweeps create", "sweeps list",
+        "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
+    }  # fmt: skip
+    assert promised == {" ".join(path) for path in ALL_COMMANDS}
+
+
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example_and_offers_json(path: tuple[str, ...]) -> None:
+    result = runner.invoke(app, [*path, "--help"])
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+    assert f"Example: tunix-rt {' '.join(path)}" in " ".join(result.stdout.split())
+
+
+def test_help_needs_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys\n"
+        "from tunix_rt.cli.main import app\n"
+        "sys.argv = ['tunix-rt', '--help']\n"
+        "try:\n"
+        "    app()\n"
+        "except SystemExit:\n"
+        "    heavy = {'grpc', 'google.protobuf', 'pydantic', 'rich', 'jax', 'numpy', 'nats'}\n"
+        "    print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_usage_error_exits_with_2() -> None:
+    assert runner.invoke(app, ["runs", "show"]).exit_code == 2
+    assert runner.invoke(app, ["no-such-command"]).exit_code == 2
+    assert runner.invoke(app, ["runs", "create", "--tag", "no-equals-sign"]).exit_code == 2
+
+
+def test_nobody_there_is_one_message_and_exit_1_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tunix_rt.cli.main",
+            "--home",
+            str(tmp_path),
+            "--address",
+            "127.0.0.1:9",
+            "runs",
+            "list",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: the registry at 127.0.0.1:9 cannot be reached")
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_hyperparameters_are_all_named_before_anything_is_sent(tmp_path: Path) -> None:
+    result = runner.invoke(
+        app,
+        [
+            "--home",
+            str(tmp_path),
+            "runs",
+            "create",
+            "--set",
+            "learning_rat=1",
+            "--set",
+            "packing=maybe",
+            "--model",
+            "m",
+        ],
+    )
+    assert result.exit_code == 1
+    assert "spec.hyperparameters.learning_rat: is no field of Hyperparameters" in result.stderr
+    assert "spec.hyperparameters.packing: must be true or false, not 'maybe'" in result.stderr
+
+
+def test_a_gate_without_a_decision_is_no_verdict(tmp_path: Path) -> None:
+    """Exit codes 0..3 are verdicts; a platform that is away must not look like a FAIL."""
+    result = runner.invoke(app, ["--home", str(tmp_path), "--address", "127.0.0.1:9", "gate", "check", "eval-1"])
+    assert result.exit_code == 4
+
+
+def test_messages_name_every_field_and_file() -> None:
+    error = InvalidInput([FieldViolation("spec.pool", "is bad"), FieldViolation("", "too large")])
+    assert message_of(error) == "error: the request is not valid\n  spec.pool: is bad\n  (request): too large"
+    assert message_of(NotFound("no run")) == "error: no run"
+    assert message_of(FileNotFoundError(2, "No such file or directory", "x.jsonl")) == (
+        "error: x.jsonl: No such file or directory"
+    )
+
+
+def test_no_platform_is_told_by_status_and_down(tmp_path: Path) -> None:
+    status = runner.invoke(app, ["status", "--home", str(tmp_path), "--json"])
+    assert status.exit_code == 1
+    assert json.loads(status.stdout) == {"home": str(tmp_path), "jobs": {}, "parts": {}, "state": "stopped"}
+    down = runner.invoke(app, ["down", "--home", str(tmp_path), "--json"])
+    assert down.exit_code == 0
+    assert json.loads(down.stdout) == {"home": str(tmp_path), "stopped_pid": None}
+
+
+def test_unknown_services_are_refused_by_up(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["up", "--home", str(tmp_path), "--services", "registry,nonsense"])
+    assert result.exit_code == 1
+    assert "'nonsense' is none of registry" in result.stderr

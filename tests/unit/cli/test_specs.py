@@ -1,0 +1,89 @@
+"""What users write: spec files, settings, search spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunix_rt.cli import specs
+from tunix_rt.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("s.json", '{"base_model": "preset://tiny", "hyperparameters": {"learning_rate": 0.003}}'),
+        ("s.toml", 'base_model = "preset://tiny"\n[hyperparameters]\nlearning_rate = 0.003\n'),
+        ("s.yaml", "base_model: preset://tiny\nhyperparameters:\n  learning_rate: 0.003\n"),
+    ],
+)
+def test_a_spec_reads_the_same_from_every_format(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    expected = {"base_model": "preset://tiny", "hyperparameters": {"learning_rate": 0.003}}
+    assert specs.read_spec(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(("name", "text"), [("s.json", "{"), ("s.toml", "= 3"), ("s.yml", "a: [1"), ("s.json", "[1]")])
+def test_a_spec_that_cannot_be_read_names_its_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        specs.read_spec(tmp_path / name)
+    assert caught.value.violations[0].field == str(tmp_path / name)
+
+
+def test_settings_are_json_where_they_can_be_and_may_be_nested() -> None:
+    pairs = [
+        "learning_rate=1e-3",
+        "packing=true",
+        "dtype=bfloat16",
+        "lora.rank=8",
+        'lora.target_modules=["q"]',
+        "x=a=b",
+    ]
+    assert specs.parse_settings(pairs, "--set") == {
+        "learning_rate": 0.001,
+        "packing": True,
+        "dtype": "bfloat16",
+        "lora": {"rank": 8, "target_modules": ["q"]},
+        "x": "a=b",
+    }
+
+
+def test_every_bad_setting_is_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        specs.parse_settings(["learning_rate", "=3", "a=1"], "--set")
+    assert [v.description for v in caught.value.violations] == [
+        "'learning_rate' is not NAME=VALUE",
+        "'=3' is not NAME=VALUE",
+    ]
+
+
+def test_search_spaces() -> None:
+    pairs = [
+        "learning_rate=loguniform(1e-4, 1e-2)",
+        "per_device_batch_size=8,16,32",
+        "weight_decay=grid(0,0.1)",
+        "seed=randint(0,9)",
+        "warmup_steps=quniform(0,100,10)",
+        "lr_scheduler_type=linear,cosine",
+        "max_grad_norm=0.5",
+    ]
+    assert specs.parse_parameters(pairs) == {
+        "learning_rate": {"loguniform": {"low": 1e-4, "high": 1e-2}},
+        "per_device_batch_size": [8, 16, 32],
+        "weight_decay": {"grid": [0, 0.1]},
+        "seed": {"randint": {"low": 0, "high": 9}},
+        "warmup_steps": {"quniform": {"low": 0, "high": 100, "q": 10}},
+        "lr_scheduler_type": ["linear", "cosine"],
+        "max_grad_norm": [0.5],
+    }
+
+
+def test_bad_search_spaces_are_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        specs.parse_parameters(["a", "b=gauss(0,1)", "c=uniform(1)"])
+    text = str(caught.value)
+    assert "'a' is not NAME=DOMAIN" in text
+    assert "'gauss' is none of choice, grid, uniform" in text
+    assert "uniform takes (low, high)" in text

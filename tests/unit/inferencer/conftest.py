@@ -1,0 +1,102 @@
+"""An inferencer whose models are arithmetic: the whole service without JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from tunix_rt.errors import NotFound
+from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
+from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure
+from tunix_rt.inferencer.model_pool import Candidate, Servable
+from tunix_rt.inferencer.transcript import Detokenizer
+from tunix_rt.models.detokenizer import IncrementalDetokenizer
+
+
+class LetterCodec:
+    """Token i is the i-th printable ASCII character from the space on; 95 and 96 are the two bytes of "é"."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        return [ord(letter) - 32 for letter in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raw = b"".join({95: b"\xc3", 96: b"\xa9"}.get(i, bytes([i + 32]) if i < 95 else b"") for i in ids)
+        return raw.decode("utf-8", errors="replace")
+
+    def token_text(self, token_id: int) -> str:
+        return self.decode([token_id])
+
+    def detokenizer(self) -> Detokenizer:
+        return IncrementalDetokenizer(self.decode)
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        return "".join(f"<{message['role']}>{message['content']}" for message in messages)
+
+
+@dataclass
+class ArithmeticLoader:
+    """`Loader` of references ``test://NAME``; a model's digest is made of its name."""
+
+    memory_bytes: int = 100
+    engine: Callable[[], ArithmeticEngine] = ArithmeticEngine
+    eos_ids: frozenset[int] = frozenset()
+    before_load: Callable[[], None] = lambda: None
+    loads: list[str] = field(default_factory=list)
+
+    def find(self, reference: str) -> Candidate:
+        if not reference.startswith("test://"):
+            raise NotFound(f"{reference} is not there")
+        return Candidate(reference, digest_of(reference), self.memory_bytes)
+
+    def load(self, candidate: Candidate) -> Servable:
+        self.loads.append(candidate.reference)
+        self.before_load()
+        engine = self.engine()
+        return Servable(engine, LetterCodec(), "arithmetic", 1, 97, self.eos_ids, self.memory_bytes)
+
+
+def digest_of(reference: str) -> str:
+    return "sha256:" + reference.removeprefix("test://").encode().hex().ljust(64, "0")
+
+
+class Recorder:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[Delta | Failure] = []
+
+    def __call__(self, event: Delta | Failure) -> None:
+        self.events.append(event)
+
+    @property
+    def deltas(self) -> list[Delta]:
+        return [event for event in self.events if isinstance(event, Delta)]
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token.token_id for token in self.chosen]
+
+    @property
+    def chosen(self) -> list[ChosenToken]:
+        return [token for delta in self.deltas for token in delta.tokens]
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+
+@pytest.fixture
+def codec() -> LetterCodec:
+    return LetterCodec()
+
+
+@pytest.fixture
+def recorder() -> Callable[[], Recorder]:
+    return Recorder
+
+
+@pytest.fixture
+def arithmetic_loader() -> type[ArithmeticLoader]:
+    return ArithmeticLoader

@@ -1,0 +1,186 @@
+"""Continuous batching over an engine that can be computed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tunix_rt.errors import Exhausted, Transient
+from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
+from tunix_rt.inferencer.generation import Failure, FinishReason, Generation, Sampling
+from tunix_rt.inferencer.scheduler import Scheduler, Ticket
+from tunix_rt.inferencer.transcript import Transcript
+
+Recorders = Callable[[], Any]
+
+
+def send(scheduler: Scheduler, codec: Any, sink: Any, prompt: str | tuple[int, ...], **options: Any) -> Ticket:
+    ids = tuple(codec.encode(prompt)) if isinstance(prompt, str) else prompt
+    generation = Generation(prompt=ids, **options)
+    return scheduler.submit(generation, Transcript(codec.detokenizer(), generation.stop), sink)
+
+
+def drain(scheduler: Scheduler, rounds: int = 1000) -> None:
+    for _ in range(rounds):
+        if not scheduler.has_work:
+            return
+        scheduler.tick()
+    raise AssertionError("the scheduler never came to rest")
+
+
+def test_tokens_are_those_computed_by_hand(codec: Any, recorder: Recorders) -> None:
+    scheduler, sink = Scheduler(ArithmeticEngine()), recorder()
+    send(scheduler, codec, sink, (10, 20, 30), max_new_tokens=5)
+    drain(scheduler)
+    # sum 60, positions 3..7
+    assert sink.tokens == [63, 64, 65, 66, 67]
+    assert sink.deltas[-1].finish is FinishReason.LENGTH
+    assert sink.text == "_`abc"
+
+
+def test_every_request_gets_the_same_tokens_alone_and_in_a_crowd(codec: Any, recorder: Recorders) -> None:
+    prompts = [tuple(range(1, 2 + n % 30)) for n in range(40)]
+    alone = []
+    for prompt in prompts:
+        scheduler, sink = Scheduler(ArithmeticEngine()), recorder()
+        send(scheduler, codec, sink, prompt, max_new_tokens=1 + len(prompt) % 7)
+        drain(scheduler)
+        alone.append(sink.tokens)
+    scheduler, sinks = Scheduler(ArithmeticEngine()), [recorder() for _ in prompts]
+    for prompt, sink in zip(prompts, sinks, strict=True):
+        send(scheduler, codec, sink, prompt, max_new_tokens=1 + len(prompt) % 7)
+    drain(scheduler)
+    assert [sink.tokens for sink in sinks] == alone
+
+
+def test_a_stop_token_is_the_last_token_and_no_text(codec: Any, recorder: Recorders) -> None:
+    scheduler, sink = Scheduler(ArithmeticEngine()), recorder()
+    send(scheduler, codec, sink, (60,), max_new_tokens=20, stop_token_ids=frozenset({64}))
+    drain(scheduler)
+    assert sink.tokens == [61, 62, 63, 64]
+    assert sink.text == "]^_"
+    assert sink.deltas[-1].finish is FinishReason.STOP
+
+
+def test_a_stop_string_ends_the_generation_and_frees_the_slot(codec: Any, recorder: Recorders) -> None:
+    scheduler, sink = Scheduler(ArithmeticEngine(slots=1, steps=4)), recorder()
+    send(scheduler, codec, sink, (60,), max_new_tokens=50, stop=("^_`",))
+    drain(scheduler)
+    assert sink.text == "]"
+    assert sink.tokens == [61, 62, 63, 64]
+    assert sink.deltas[-1].finish is FinishReason.STOP
+    assert scheduler.busy_slots == 0
+
+
+def test_the_context_limit_ends_with_length(codec: Any, recorder: Recorders) -> None:
+    scheduler, sink = Scheduler(ArithmeticEngine(capacity=16)), recorder()
+    send(scheduler, codec, sink, tuple(range(13)), max_new_tokens=100)
+    drain(scheduler)
+    assert len(sink.tokens) == 3
+    assert sink.deltas[-1].finish is FinishReason.LENGTH
+
+
+def test_a_finished_slot_is_refilled_while_others_decode(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=2, steps=1))
+    long, short, next_one = recorder(), recorder(), recorder()
+    send(scheduler, codec, long, (1,), max_new_tokens=40)
+    send(scheduler, codec, short, (2,), max_new_tokens=2)
+    send(scheduler, codec, next_one, (3,), max_new_tokens=2)
+    for _ in range(6):
+        scheduler.tick()
+    assert next_one.deltas[-1].finish is FinishReason.LENGTH
+    assert long.deltas[-1].finish is None
+
+
+def test_long_prompts_do_not_stall_decoding(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=2, steps=1, chunk=1), chunks_per_tick=2)
+    first, second = recorder(), recorder()
+    send(scheduler, codec, first, (1,), max_new_tokens=30)
+    scheduler.tick()
+    send(scheduler, codec, second, tuple(range(20)), max_new_tokens=1)
+    before = len(first.tokens)
+    for _ in range(10):  # 20 prompt tokens, 2 chunks of 1 per round
+        assert not second.tokens
+        scheduler.tick()
+    assert len(first.tokens) == before + 10
+    assert second.tokens == [(sum(range(20)) + 20) % 97]
+
+
+def test_a_full_queue_refuses_with_exhausted(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=1), queue_limit=2)
+    for _ in range(2):
+        send(scheduler, codec, recorder(), (1,), max_new_tokens=1)
+    with pytest.raises(Exhausted) as refused:
+        send(scheduler, codec, recorder(), (1,), max_new_tokens=1)
+    assert refused.value.retry_after_seconds > 0
+    drain(scheduler)
+    send(scheduler, codec, recorder(), (1,), max_new_tokens=1)
+
+
+def test_cancelling_frees_a_waiting_place_and_a_running_slot(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=1, steps=1))
+    running, waiting, last = recorder(), recorder(), recorder()
+    one = send(scheduler, codec, running, (1,), max_new_tokens=50)
+    two = send(scheduler, codec, waiting, (2,), max_new_tokens=50)
+    send(scheduler, codec, last, (3,), max_new_tokens=1)
+    scheduler.tick()
+    one.cancel()
+    two.cancel()
+    scheduler.tick()
+    assert running.deltas[-1].finish is FinishReason.CANCELLED
+    assert waiting.deltas[-1].finish is FinishReason.CANCELLED
+    assert waiting.tokens == []
+    assert last.tokens == [4]
+    assert not scheduler.has_work
+
+
+def test_callers_take_turns(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=1, steps=1))
+    order: list[str] = []
+
+    def finished(name: str) -> Callable[[Any], None]:
+        return lambda event: order.append(name) if event.finish else None
+
+    for i in range(3):
+        send(scheduler, codec, finished(f"many{i}"), (1,), max_new_tokens=1, caller="many")
+    send(scheduler, codec, finished("one"), (1,), max_new_tokens=1, caller="one")
+    drain(scheduler)
+    assert order == ["many0", "one", "many1", "many2"]
+
+
+def test_a_failed_engine_ends_every_request_and_refuses_new_ones(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=1))
+    running, waiting = recorder(), recorder()
+    send(scheduler, codec, running, (1,), max_new_tokens=50)
+    send(scheduler, codec, waiting, (2,), max_new_tokens=50)
+    scheduler.tick()
+    scheduler.fail(Transient("broken"))
+    for sink in (running, waiting):
+        assert isinstance(sink.events[-1], Failure)
+    assert not scheduler.has_work
+    with pytest.raises(Transient):
+        send(scheduler, codec, recorder(), (1,))
+
+
+def test_timings_are_measured_from_acceptance(codec: Any, recorder: Recorders) -> None:
+    now = [100.0]
+    scheduler, sink = Scheduler(ArithmeticEngine(steps=2), clock=lambda: now[0]), recorder()
+    send(scheduler, codec, sink, (1,), max_new_tokens=4)
+    now[0] = 103.0
+    scheduler.tick()
+    now[0] = 107.0
+    scheduler.tick()
+    timings = sink.deltas[-1].timings
+    assert (timings.queue, timings.first_token, timings.total) == (3.0, 3.0, 7.0)
+
+
+def test_the_seed_changes_sampled_tokens_only(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine())
+    greedy, sampled = recorder(), recorder()
+    send(scheduler, codec, greedy, (1,), max_new_tokens=2, sampling=Sampling(seed=5))
+    send(scheduler, codec, sampled, (1,), max_new_tokens=2, sampling=Sampling(seed=5, temperature=1.0))
+    drain(scheduler)
+    assert greedy.tokens == [2, 3]
+    assert sampled.tokens == [7, 8]

@@ -1,0 +1,271 @@
+"""InferenceService over real gRPC, with models that can be computed by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tunix_rt.errors import Exhausted, InvalidInput
+from tunix_rt.inferencer.app import serve
+from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
+from tunix_rt.inferencer.settings import InferencerSettings
+from tunix_rt.rpc.errors import from_rpc_error
+from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+
+TOKEN = "a-token-for-this-test"
+DEADLINE = 20.0
+
+
+@asynccontextmanager
+async def service(
+    loader: Any, home: Path, **options: Any
+) -> AsyncIterator[inference_pb2_grpc.InferenceServiceAsyncStub]:
+    settings = InferencerSettings(home=home, listen="127.0.0.1:0", token=TOKEN, grace_seconds=1.0, **options)
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(settings, loader, stop=stop, on_bound=port.set_result))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{await port}") as channel:
+            yield _Authorized(channel)  # type: ignore[misc]
+    finally:
+        stop.set()
+        await serving
+
+
+class _Authorized:
+    """The stub, with token and deadline on every call."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._stub, name)
+        return lambda request, timeout=DEADLINE: method(
+            request, timeout=timeout, metadata=(("authorization", f"Bearer {TOKEN}"),)
+        )
+
+
+async def loaded(stub: Any, reference: str = "test://a") -> str:
+    answer = await stub.LoadModel(inference_pb2.LoadModelRequest(reference=reference))
+    return str(answer.handle)
+
+
+def tokens(*ids: int) -> inference_pb2.TokenInput:
+    return inference_pb2.TokenInput(token_ids=ids)
+
+
+async def violations(call: Any) -> list[str]:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    error = from_rpc_error(refused.value)
+    assert isinstance(error, InvalidInput), error
+    return sorted(violation.field for violation in error.violations)
+
+
+async def test_generate_answers_what_was_computed_by_hand(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        request = inference_pb2.GenerateRequest(
+            model=await loaded(stub),
+            tokens=tokens(10, 20, 30),
+            config=common_pb2.GenerationConfig(max_new_tokens=3),
+            return_logprobs=True,
+            top_logprobs=2,
+        )
+        answer = await stub.Generate(request)
+        listed = await stub.ListLoadedModels(inference_pb2.ListLoadedModelsRequest())
+    assert list(answer.token_ids) == [63, 64, 65]
+    assert answer.text == "_`a"
+    assert answer.finish_reason == inference_pb2.FINISH_REASON_LENGTH
+    assert [(top.token_id, top.token, top.logprob) for top in answer.logprobs[0].top] == [
+        (63, "_", 0.0),
+        (64, "`", -1.0),
+    ]
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (3, 3)
+    assert 0 <= answer.usage.queue_seconds <= answer.usage.first_token_seconds <= answer.usage.total_seconds
+    assert answer.model_digest == listed.models[0].digest
+
+
+async def test_a_stream_concatenates_to_the_unary_answer(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        # From 90 on: printable to 94, then the two bytes of "é" as tokens 95 and 96, then 0 = " ".
+        request = inference_pb2.GenerateRequest(
+            model=await loaded(stub),
+            tokens=tokens(89),
+            config=common_pb2.GenerationConfig(max_new_tokens=12, stop=['"#']),
+        )
+        unary = await stub.Generate(request)
+        pieces = [piece async for piece in stub.GenerateStream(request)]
+    assert unary.text == "z{|}~é !"
+    assert "".join(piece.text for piece in pieces) == unary.text
+    assert [token for piece in pieces for token in piece.token_ids] == list(unary.token_ids)
+    assert pieces[-1].finish_reason == inference_pb2.FINISH_REASON_STOP
+    assert pieces[-1].usage.completion_tokens == len(unary.token_ids)
+    assert all(piece.finish_reason == inference_pb2.FINISH_REASON_UNSPECIFIED for piece in pieces[:-1])
+    assert all("\N{REPLACEMENT CHARACTER}" not in piece.text for piece in pieces)
+
+
+async def test_chat_is_rendered_with_the_system_prompt_first(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    chat = inference_pb2.ChatInput(messages=[inference_pb2.ChatMessage(role="user", content="hi")])
+    config = common_pb2.GenerationConfig(max_new_tokens=1, system_prompt="be")
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+        answer = await stub.Generate(inference_pb2.GenerateRequest(model=handle, chat=chat, config=config))
+    assert answer.usage.prompt_tokens == len("<system>be<user>hi")
+
+
+async def test_the_models_end_of_sequence_stops(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    async with service(arithmetic_loader(eos_ids=frozenset({63})), tmp_path) as stub:
+        request = inference_pb2.GenerateRequest(model=await loaded(stub), tokens=tokens(60))
+        answer = await stub.Generate(request)
+    assert list(answer.token_ids) == [61, 62, 63]
+    assert answer.text == "]^"
+    assert answer.finish_reason == inference_pb2.FINISH_REASON_STOP
+
+
+async def test_every_violation_is_named_at_once(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    config = common_pb2.GenerationConfig(
+        max_new_tokens=0,
+        temperature=-1,
+        top_k=-1,
+        top_p=0,
+        min_p=1,
+        repetition_penalty=0,
+        stop=["x"] * 16 + [""],
+        stop_token_ids=range(17),
+        dtype="bfloat16",
+        weight_format="int8",
+        system_prompt="x",
+    )
+    request = inference_pb2.GenerateRequest(text="", config=config, top_logprobs=21)
+    names = "dtype max_new_tokens min_p repetition_penalty stop stop[16] stop_token_ids system_prompt temperature top_k top_p"
+    expected = [*(f"config.{name}" for name in [*names.split(), "weight_format"]), "model", "text", "top_logprobs"]
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        assert await violations(stub.Generate(request)) == sorted(expected)
+        assert await violations(stub.LoadModel(inference_pb2.LoadModelRequest(expected_digest="md5:1"))) == [
+            "expected_digest",
+            "reference",
+        ]
+
+
+async def test_input_is_checked_against_the_model(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    message = inference_pb2.ChatMessage
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+
+        def bad(**fields: Any) -> Any:
+            return violations(stub.Generate(inference_pb2.GenerateRequest(model=handle, **fields)))
+
+        assert await bad() == ["input"]
+        assert await bad(tokens=tokens()) == ["tokens.token_ids"]
+        assert await bad(tokens=tokens(97)) == ["tokens.token_ids"]
+        assert await bad(tokens=tokens(*[1] * 64)) == ["tokens.token_ids"]
+        assert await bad(text="x" * 64) == ["text"]
+        assert await bad(chat=inference_pb2.ChatInput()) == ["chat.messages"]
+        assert await bad(chat=inference_pb2.ChatInput(messages=[message(role="user", content="x" * 90)])) == ["chat"]
+        talk = inference_pb2.ChatInput(messages=[message(role="user", content="x"), message(role="robot")])
+        assert await bad(chat=talk) == ["chat.messages[1].content", "chat.messages[1].role", "chat.messages[1].role"]
+        config = common_pb2.GenerationConfig(stop_token_ids=[97])
+        assert await bad(text="x", config=config) == ["config.stop_token_ids"]
+        longest = inference_pb2.GenerateRequest(model=handle, tokens=tokens(*[1] * 63))
+        assert len((await stub.Generate(longest)).token_ids) == 1
+
+
+async def test_an_unknown_handle_is_not_found(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        for call in (
+            stub.Generate(inference_pb2.GenerateRequest(model="loaded-0", text="x")),
+            stub.UnloadModel(inference_pb2.UnloadModelRequest(handle="loaded-0")),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as missing:
+                await call
+            assert missing.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_client_that_goes_away_frees_its_slot(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    engine = ArithmeticEngine(
+        slots=1, steps=1, capacity=5000, before_decode=lambda: gate.acquire(timeout=0.02) and None
+    )
+    async with service(arithmetic_loader(engine=lambda: engine), tmp_path) as stub:
+        handle = await loaded(stub)
+        config = common_pb2.GenerationConfig(max_new_tokens=4000)
+        endless = inference_pb2.GenerateRequest(model=handle, tokens=tokens(1), config=config)
+        stream = stub.GenerateStream(endless)
+        await stream.read()
+        stream.cancel()
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await stub.Generate(endless, timeout=0.3)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        short = inference_pb2.GenerateRequest(
+            model=handle, tokens=tokens(1), config=common_pb2.GenerationConfig(max_new_tokens=1)
+        )
+        assert list((await stub.Generate(short)).token_ids) == [2]
+
+
+async def test_a_full_queue_is_resource_exhausted_with_retry_info(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        assert release.wait(20)
+
+    loader = arithmetic_loader(engine=lambda: ArithmeticEngine(slots=1, before_decode=hold))
+    async with service(loader, tmp_path, inferencer_queue_limit=1) as stub:
+        request = inference_pb2.GenerateRequest(
+            model=await loaded(stub), tokens=tokens(1), config=common_pb2.GenerationConfig(max_new_tokens=1)
+        )
+        running = asyncio.ensure_future(stub.Generate(request))
+        await asyncio.to_thread(entered.wait, 20)
+        others = [asyncio.ensure_future(stub.Generate(request)) for _ in range(3)]
+        done, waiting = await asyncio.wait(others, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        while len(waiting) > 1:
+            more, waiting = await asyncio.wait(waiting, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        for refused in done:
+            error = from_rpc_error(refused.exception())  # type: ignore[arg-type]
+            assert isinstance(error, Exhausted)
+            assert error.retry_after_seconds > 0
+        release.set()
+        for answered in [running, *waiting]:
+            assert list((await answered).token_ids) == [2]
+
+
+async def test_a_broken_engine_is_unavailable_and_can_be_loaded_again(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    broken = iter([True, False])
+
+    def engine() -> ArithmeticEngine:
+        if next(broken):
+            return ArithmeticEngine(before_decode=lambda: (_ for _ in ()).throw(MemoryError("out of memory")))
+        return ArithmeticEngine()
+
+    async with service(arithmetic_loader(engine=engine), tmp_path) as stub:
+        handle = await loaded(stub)
+        request = inference_pb2.GenerateRequest(
+            model=handle, tokens=tokens(1), config=common_pb2.GenerationConfig(max_new_tokens=1)
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stub.Generate(request)
+        assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert await loaded(stub) == handle
+        assert list((await stub.Generate(request)).token_ids) == [2]
+
+
+async def test_calls_without_the_token_are_refused(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub._stub.ListLoadedModels(inference_pb2.ListLoadedModelsRequest(), timeout=DEADLINE)  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -1,0 +1,146 @@
+"""The home: secrets, lock, platform file, ports."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tunix_rt.errors import FailedPrecondition, InvalidInput
+from tunix_rt.local import services
+from tunix_rt.local.home import Home, HomeLock, lock_holder, read_or_create_secret
+from tunix_rt.local.nats_server import write_config
+from tunix_rt.local.platform_file import PlatformFile, read_platform_file, write_platform_file
+from tunix_rt.local.ports import DEFAULT_PORTS, choose_ports, free_ports
+
+
+def a_file(**over: object) -> PlatformFile:
+    values: dict[str, object] = {
+        "state": "ready",
+        "supervisor_pid": 7,
+        "token_path": "/t",
+        "nats_url": "nats://127.0.0.1:1",
+        "nats_user": "u",
+        "nats_password_path": "/p",
+        "start_time": "2026-01-01T00:00:00+00:00",
+        "addresses": {"registry": "127.0.0.1:2"},
+        "pids": {"registry": 8},
+        "restarts": {"registry": 0},
+    }
+    return PlatformFile(**(values | over))  # type: ignore[arg-type]
+
+
+def test_a_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    first = read_or_create_secret(path)
+    assert len(first) >= 43  # 32 bytes in base64
+    assert read_or_create_secret(path) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_or_create_secret(tmp_path / "other") != first
+
+
+def test_the_nats_configuration_holds_the_password_and_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "nats.conf"
+    path.write_text("old, with a wider mode")
+    path.chmod(0o644)
+    write_config(path, port=1, monitor_port=2, store=tmp_path, password='se"cret')
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert r'password: "se\"cret"' in path.read_text()
+    assert "listen: 127.0.0.1:1" in path.read_text()
+
+
+def test_directories_of_a_home_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+    assert home.logs.is_dir()
+
+
+def test_a_second_lock_on_a_home_is_refused_and_names_the_holder(tmp_path: Path) -> None:
+    lock = HomeLock(tmp_path)
+    lock.acquire()
+    assert lock_holder(tmp_path) == os.getpid()
+    with pytest.raises(FailedPrecondition, match=rf"already running in .* pid {os.getpid()}.*tunix-rt down"):
+        HomeLock(tmp_path).acquire()
+    lock.release()
+    assert lock_holder(tmp_path) is None
+    again = HomeLock(tmp_path)
+    again.acquire()
+    again.release()
+
+
+def test_nobody_holds_a_home_that_does_not_exist(tmp_path: Path) -> None:
+    assert lock_holder(tmp_path / "nowhere") is None
+
+
+def test_the_platform_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    assert read_platform_file(tmp_path) is None
+    write_platform_file(tmp_path, a_file())
+    assert read_platform_file(tmp_path) == a_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["platform.json"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"state":"ready"}', '{"of":"another version"}', "[1]"])
+def test_a_platform_file_that_is_not_ours_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "platform.json").write_text(text)
+    with pytest.raises(ValueError, match="not a platform file"):
+        read_platform_file(tmp_path)
+
+
+def test_free_ports_are_all_different_and_can_be_bound() -> None:
+    ports = free_ports(["a", "b", "c"])
+    assert len(set(ports.values())) == 3
+    for port in ports.values():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+
+
+def test_a_port_in_use_is_refused_by_name_and_all_at_once() -> None:
+    with socket.socket() as one, socket.socket() as two:
+        for holder in (one, two):
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+        taken = {"registry": one.getsockname()[1], "tuner": two.getsockname()[1]}
+        with pytest.raises(FailedPrecondition) as caught:
+            choose_ports(["registry", "tuner", "nats"], taken)
+    for name, port in taken.items():
+        assert f"{port} ({name})" in str(caught.value)
+    assert "nats" not in str(caught.value)
+
+
+def test_wanted_ports_are_kept_and_the_rest_is_free() -> None:
+    wanted = free_ports(["registry"])
+    chosen = choose_ports(["registry", "trainer-2"], wanted)
+    assert chosen["registry"] == wanted["registry"]
+    assert chosen["trainer-2"] != chosen["registry"]
+    assert DEFAULT_PORTS["registry"] == 7700
+
+
+def test_services_are_counted_and_named() -> None:
+    assert services.parse_services([]) == dict.fromkeys(services.SERVICES, 1)
+    counts = services.parse_services(["registry", "trainer=2"])
+    assert services.process_names(counts) == ["registry", "trainer", "trainer-2"]
+    assert services.service_of("trainer-2") == "trainer"
+    assert services.parse_services(["nats"]) == {}
+
+
+def test_every_bad_service_is_named_at_once() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        services.parse_services(["regsitry", "trainer=0", "tuner", "tuner", "registry=2", "evaluator=x"])
+    text = str(caught.value)
+    for part in ("'regsitry' is none of", "'trainer=0' must ask", "'tuner' is named twice", "SQLite", "'evaluator=x'"):
+        assert part in text
+
+
+def test_services_of_one_platform_find_each_other(tmp_path: Path) -> None:
+    ports = {"nats": 1, "registry": 2, "inferencer": 3, "evaluator": 4}
+    environment = services.environment(Home(tmp_path), "evaluator", ports, "tok", "pw")
+    assert environment["TUNIX_RT_LISTEN"] == "127.0.0.1:4"
+    assert environment["TUNIX_RT_REGISTRY_ADDRESS"] == "127.0.0.1:2"
+    assert environment["TUNIX_RT_INFERENCER_ADDRESS"] == "127.0.0.1:3"
+    assert environment["TUNIX_RT_NATS_URL"] == "nats://127.0.0.1:1"
+    assert environment["TUNIX_RT_TOKEN"] == "tok"
+    assert environment["TUNIX_RT_DATABASE_URL"] == f"sqlite:///{tmp_path}/registry.sqlite"

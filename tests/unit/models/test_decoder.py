@@ -1,0 +1,99 @@
+"""The decoder's masks and its cache, against the same decoder used the plain way."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tunix_rt.models.attention import packed_causal_mask
+from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder
+
+CONFIG = ModelConfig(
+    vocab_size=50,
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=6,
+    tie_word_embeddings=True,
+    initializer_range=0.3,
+)
+DECODER = Decoder(CONFIG, rngs=nnx.Rngs(0))
+TOKENS = np.random.default_rng(0).integers(0, 50, (2, 10)).astype(np.int32)
+POSITIONS = np.broadcast_to(np.arange(10, dtype=np.int32), (2, 10))
+
+
+def test_mask_is_causal_and_block_diagonal() -> None:
+    mask = packed_causal_mask(4, jnp.asarray([[1, 1, 2, 2]]))
+    assert mask[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+def test_packed_examples_have_the_logits_of_separate_ones() -> None:
+    alone = DECODER(TOKENS, POSITIONS)
+    tokens = TOKENS.reshape(1, 20)
+    packed = DECODER(tokens, POSITIONS.reshape(1, 20), jnp.repeat(jnp.asarray([[1, 2]]), 10, axis=1))
+    np.testing.assert_allclose(packed.reshape(2, 10, 50), alone, atol=1e-5)
+
+
+def test_padding_after_an_example_changes_nothing() -> None:
+    alone = DECODER(TOKENS[:, :6], POSITIONS[:, :6])
+    segments = np.where(np.arange(10) < 6, 1, 0)[None].repeat(2, axis=0)
+    padded = DECODER(TOKENS, POSITIONS, jnp.asarray(segments))
+    np.testing.assert_allclose(padded[:, :6], alone, atol=1e-5)
+    assert np.isfinite(np.asarray(padded)).all()
+
+
+def test_remat_gives_the_same_gradient() -> None:
+    def loss(decoder: Decoder, remat: bool) -> jax.Array:
+        return jnp.square(decoder.logits(decoder.hidden(TOKENS, POSITIONS, remat=remat))).mean()
+
+    kept, recomputed = (jax.grad(loss)(DECODER, remat) for remat in (False, True))
+    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(recomputed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_computes_in_bfloat16_and_answers_in_float32() -> None:
+    import dataclasses
+
+    low = Decoder(dataclasses.replace(CONFIG, compute_dtype="bfloat16"), rngs=nnx.Rngs(0))
+    assert low.hidden(TOKENS, POSITIONS).dtype == jnp.bfloat16
+    logits, full = low(TOKENS, POSITIONS), DECODER(TOKENS, POSITIONS)
+    assert logits.dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(low))
+    assert 0 < np.abs(logits - full).max() < 0.05 * np.abs(full).max()
+
+
+def test_cached_rows_at_different_positions_equal_whole_sequences() -> None:
+    """Row 0 is prefilled with 7 tokens, row 1 with 4 and padding; then both decode one at a time, in step."""
+    weights, cache = decode_weights(DECODER), init_cache(CONFIG, slots=2, capacity=16)
+    full = np.asarray(DECODER(TOKENS, POSITIONS))
+    positions = np.where(np.arange(7) < np.asarray([[7], [4]]), np.arange(7), -1).astype(np.int32)
+    hidden, cache = forward_cached(weights, CONFIG, TOKENS[:, :7], positions, cache)
+    logits = np.asarray(logits_of(weights, CONFIG, hidden))
+    np.testing.assert_allclose(logits[0], full[0, :7], atol=1e-5)
+    np.testing.assert_allclose(logits[1, :4], full[1, :4], atol=1e-5)
+    for step in range(3):
+        at = np.asarray([[7 + step], [4 + step]], dtype=np.int32)
+        hidden, cache = forward_cached(weights, CONFIG, np.take_along_axis(TOKENS, at, axis=1), at, cache)
+        logits = np.asarray(logits_of(weights, CONFIG, hidden))
+        np.testing.assert_allclose(logits[0, 0], full[0, 7 + step], atol=1e-5)
+        np.testing.assert_allclose(logits[1, 0], full[1, 4 + step], atol=1e-5)
+
+
+def test_padding_writes_nothing_into_the_cache() -> None:
+    weights, cache = decode_weights(DECODER), init_cache(CONFIG, slots=2, capacity=8)
+    _, cache = forward_cached(weights, CONFIG, TOKENS[:, :5], np.full((2, 5), -1, np.int32), cache)
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(cache))
+
+
+def test_a_reused_slot_does_not_see_its_predecessor() -> None:
+    weights, cache = decode_weights(DECODER), init_cache(CONFIG, slots=2, capacity=16)
+    fresh, _ = forward_cached(weights, CONFIG, TOKENS[:, :3], POSITIONS[:, :3], cache)
+    _, used = forward_cached(weights, CONFIG, TOKENS[::-1], POSITIONS, cache)
+    again, _ = forward_cached(weights, CONFIG, TOKENS[:, :3], POSITIONS[:, :3], used)
+    np.testing.assert_array_equal(again, fresh)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.decoder import Decoder
+from tunix_rt.trainer.engine.checkpoint_store import MirroredCheckpoints, open_checkpoints
+from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
+from tunix_rt.trainer.engine.optimizer import coefficients_of
+from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, write_state
+from tunix_rt.trainer.engine.step import TrainState, initial_state
+from tunix_rt.trainer.hyperparameters import Hyperparameters
+from tunix_rt.trainer.job import ArtifactRef, Job
+
+
+def fill(text: str):  # type: ignore[no-untyped-def]
+    def write(directory: Path) -> None:
+        (directory / "state").mkdir()
+        (directory / "state" / "weights").write_text(text)
+        (directory / "position.json").write_text("{}")
+
+    return write
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> CheckpointDirectory:
+    return CheckpointDirectory(tmp_path / "run", "run-1 sha256:0", keep=2)
+
+
+def test_the_last_two_are_kept_and_the_removed_ones_named(checkpoints: CheckpointDirectory) -> None:
+    removed = [checkpoints.write(step, fill(str(step)))[1] for step in (10, 20, 30, 40)]
+    assert removed == [[], [], [10], [20]]
+    assert checkpoints.steps() == [40, 30]
+    assert (checkpoints.open(30) / "state" / "weights").read_text() == "30"
+
+
+def test_a_process_killed_while_writing_leaves_no_checkpoint(checkpoints: CheckpointDirectory, tmp_path: Path) -> None:
+    checkpoints.write(10, fill("10"))
+
+    def dies_halfway(directory: Path) -> None:
+        (directory / "half").write_text("x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.write(20, dies_halfway)
+    assert checkpoints.steps() == [10]
+    assert any(path.name.startswith("tmp-") for path in (tmp_path / "run").iterdir())
+    checkpoints.clear_staging()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["10"]
+
+
+def damage(directory: Path, how: str) -> None:
+    weights = directory / "data" / "state" / "weights"
+    match how:
+        case "truncated":
+            weights.write_text("fou")
+        case "changed":
+            weights.write_text("foul!")
+        case "missing":
+            weights.unlink()
+        case "no manifest":
+            (directory / "MANIFEST.json").unlink()
+        case "torn manifest":
+            (directory / "MANIFEST.json").write_text('{"format": 1, "fil')
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", r"state/weights has 3 bytes, expected 5 \(truncated\?\)"),
+        ("changed", "state/weights has changed"),
+        ("missing", "state/weights is missing"),
+        ("no manifest", "has no MANIFEST.json"),
+        ("torn manifest", "is not JSON"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_with_what_is_wrong(
+    checkpoints: CheckpointDirectory, tmp_path: Path, how: str, message: str
+) -> None:
+    checkpoints.write(10, fill("right"))
+    damage(tmp_path / "run" / "10", how)
+    with pytest.raises(InvalidArtifact, match=message):
+        checkpoints.open(10)
+
+
+def test_a_damaged_checkpoint_can_be_written_again(checkpoints: CheckpointDirectory, tmp_path: Path) -> None:
+    checkpoints.write(10, fill("right"))
+    damage(tmp_path / "run" / "10", "truncated")
+    checkpoints.write(10, fill("again"))
+    assert (checkpoints.open(10) / "state" / "weights").read_text() == "again"
+
+
+def test_a_checkpoint_of_another_spec_is_not_resumed_from(checkpoints: CheckpointDirectory, tmp_path: Path) -> None:
+    checkpoints.write(10, fill("10"))
+    with pytest.raises(InvalidArtifact, match="belongs to 'run-1 sha256:0'"):
+        CheckpointDirectory(tmp_path / "run", "run-1 sha256:1").open(10)
+
+
+def job(tmp_path: Path) -> Job:
+    return Job(
+        run_id="run-1",
+        attempt=1,
+        spec_digest="sha256:0",
+        base_model="preset://tiny",
+        dataset_id="ds-1",
+        dataset=ArtifactRef("file:///d", "sha256:1"),
+        hyperparameters=Hyperparameters(),
+        artifacts_uri="memory://store",
+        work_dir=str(tmp_path),
+        cache_dir=str(tmp_path / "cache-a"),
+    )
+
+
+def test_a_remote_store_is_resumed_from_on_another_machine(tmp_path: Path) -> None:
+    here = open_checkpoints("memory://store", job(tmp_path))
+    assert isinstance(here, MirroredCheckpoints)
+    stored = [here.write(step, fill(str(step))) for step in (1, 2, 3)]
+    assert stored[2][0].uri == "memory://store/checkpoints/run-1/3"
+    assert stored[2][1] == [1]
+    there = open_checkpoints("memory://store", replace(job(tmp_path), cache_dir=str(tmp_path / "cache-b")))
+    assert there.steps() == [3, 2]
+    assert (there.open(3) / "state" / "weights").read_text() == "3"
+
+
+def test_a_job_file_says_what_was_written(tmp_path: Path) -> None:
+    original = replace(job(tmp_path), recorded_steps=(5, 3), base_model_artifact=ArtifactRef("file:///m", "sha256:2"))
+    original.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == original
+
+
+def some_state(decoder: Decoder) -> TrainState:
+    _, state = initial_state(decoder, coefficients_of(Hyperparameters(), 10))
+    source = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: jax.numpy.asarray(source.standard_normal(leaf.shape), leaf.dtype), state)
+
+
+def test_state_and_position_come_back_bit_for_bit(decoder: Decoder, tmp_path: Path) -> None:
+    state = some_state(decoder)
+    row = {"step": 3, "time": 1.5, "values": {"loss": 0.1}}
+    position = Position({"order": {"next_index": 7}, "examples_seen": 7}, seed=11, unreported=(row,))
+    write_state(tmp_path, state, position)
+    restored, found = read_state(tmp_path, jax.tree.map(jax.numpy.zeros_like, state))
+    assert found == position
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+def test_arrays_that_do_not_fit_the_model_are_refused(decoder: Decoder, tmp_path: Path) -> None:
+    state = some_state(decoder)
+    write_state(tmp_path, state, Position({}, 0))
+    wider = jax.tree.map(lambda leaf: jax.numpy.zeros((*leaf.shape, 2), leaf.dtype), state)
+    with pytest.raises(InvalidArtifact, match="do not fit"):
+        read_state(tmp_path, wider)
+
+
+def test_the_position_is_readable_json(decoder: Decoder, tmp_path: Path) -> None:
+    write_state(tmp_path, some_state(decoder), Position({"examples_seen": 4}, 2))
+    document = json.loads((tmp_path / "position.json").read_text())
+    assert document == {"data": {"examples_seen": 4}, "seed": 2, "unreported": []}

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.errors import (
+    Aborted,
+    Exhausted,
+    FieldViolation,
+    InvalidArtifact,
+    InvalidInput,
+    NotFound,
+    Transient,
+    Violations,
+)
+from tunix_rt.trainer.engine.failures import Diverged, cause_of
+from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora, Mesh, check_hyperparameters
+from tunix_rt.trainer.memory import ModelShape, estimate_training_bytes
+from tunix_rt.trainer.messages import (
+    Acknowledged,
+    CheckpointWritten,
+    Completed,
+    Failed,
+    HandBack,
+    HandedBack,
+    Logged,
+    MetricsMeasured,
+    ProgressMade,
+    decode,
+    encode,
+)
+from tunix_rt.trainer.reporting import Reporter
+from tunix_rt.trainer.spec_messages import hyperparameters_of, run_id_of
+from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
+from tunix_rt.v1 import runs_pb2
+
+LEASE = Lease("run-1", "att-1", 3)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ProgressMade("training", 3, 9),
+        MetricsMeasured(3, 1.5, {"loss": 0.1}),
+        Logged("info", "two\nlines and ⟨unicode⟩", 2.5),
+        CheckpointWritten(5, "file:///c/5", "sha256:0", 9, (1, 2)),
+        Completed(9, StoredArtifact("file:///m", "sha256:1", 3, (StoredFile("a", "sha256:2", 3),)), {"seed": "1"}),
+        Failed("DIVERGED", "loss is nan", False),
+        HandedBack(4),
+        Acknowledged(3),
+        HandBack(),
+    ],
+)
+def test_every_message_survives_its_line(message) -> None:  # type: ignore[no-untyped-def]
+    line = encode(message)
+    assert line.count(b"\n") == 1
+    assert decode(line) == message
+
+
+@pytest.mark.parametrize("line", [b"{}", b"[]", b'{"kind":"Failed"}', b'{"kind":"Progr', b"WARNING: library noise"])
+def test_a_line_that_is_no_message_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(line)
+
+
+class AwayRegistry:
+    """A registry that is away ``failures`` times, and then keeps what it is told."""
+
+    def __init__(self, failures: int = 0, *, lost: bool = False) -> None:
+        self.failures, self.lost = failures, lost
+        self.rows: list[MetricsMeasured] = []
+        self.lines: list[LogRecord] = []
+        self.checkpoints: list[int] = []
+
+    def _answer(self) -> None:
+        if self.lost:
+            raise Aborted("epoch 3 is over")
+        if self.failures:
+            self.failures -= 1
+            raise Transient("away") if self.failures % 2 else Exhausted("full", 0.01)
+
+    async def claim(self, run_id: str) -> ClaimedAttempt | NotGranted:
+        return NotGranted(0)
+
+    async def heartbeat(self, lease: Lease, progress: ProgressMade) -> CancelAsked | None:
+        self._answer()
+        return None
+
+    async def report_metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None:
+        self._answer()
+        self.rows += rows
+
+    async def report_logs(self, lease: Lease, lines: Sequence[LogRecord]) -> None:
+        self._answer()
+        self.lines += lines
+
+    async def record_checkpoint(self, lease: Lease, checkpoint: CheckpointWritten) -> None:
+        self._answer()
+        self.checkpoints.append(checkpoint.step)
+
+    async def complete(self, lease: Lease, ending: Ending) -> None:
+        self._answer()
+
+    async def release(self, lease: Lease, text: str) -> None:
+        self._answer()
+
+
+async def test_what_is_reported_while_the_registry_is_away_arrives_once_and_in_order() -> None:
+    registry, acknowledged = AwayRegistry(failures=3), list[int]()
+    reporter = Reporter(registry, LEASE, acknowledged.append)
+    rows = [MetricsMeasured(step, 0.0, {"loss": 1.0}) for step in range(1, 1201)]
+    for row in rows:
+        reporter.metrics(row)
+    reporter.log("info", "first", 1.0)
+    reporter.log("warning", "second", 2.0)
+    reporter.checkpoint(CheckpointWritten(5, "u", "d", 1))
+    await reporter.flush()
+    assert registry.rows == rows
+    assert [(line.sequence, line.text) for line in registry.lines] == [(1, "first"), (2, "second")]
+    assert registry.checkpoints == [5]
+    # In batches of 500, and only what the registry has confirmed.
+    assert acknowledged == [500, 1000, 1200]
+
+
+async def test_a_flush_that_is_cancelled_loses_nothing() -> None:
+    registry = AwayRegistry(failures=10**6)
+    reporter = Reporter(registry, LEASE, lambda step: None)
+    reporter.metrics(MetricsMeasured(1, 0.0, {"loss": 1.0}))
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(reporter.flush(), 0.05)
+    registry.failures = 0
+    await reporter.flush()
+    assert [row.step for row in registry.rows] == [1]
+
+
+async def test_a_lost_lease_stops_reporting_at_once() -> None:
+    reporter = Reporter(AwayRegistry(lost=True), LEASE, lambda step: None)
+    reporter.log("info", "too late")
+    with pytest.raises(Aborted):
+        await reporter.run(0.01)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "retryable"),
+    [
+        (InvalidInput([FieldViolation("lora", "no")]), "INVALID_SPEC", False),
+        (NotFound("no such package"), "INVALID_SPEC", False),
+        (InvalidArtifact("truncated"), "INVALID_ARTIFACT", False),
+        (Diverged("nan"), "DIVERGED", False),
+        (MemoryError("no memory"), "OUT_OF_MEMORY", False),
+        (Transient("the hub is away"), "INTERNAL", True),
+        (OSError("disk full"), "INTERNAL", True),
+    ],
+)
+def test_every_error_has_its_reason(error: Exception, reason: str, retryable: bool) -> None:
+    cause = cause_of(error)
+    assert (cause.reason, cause.retryable) == (reason, retryable)
+    assert str(error) in cause.text
+
+
+def test_an_allocation_that_xla_refuses_is_out_of_memory() -> None:
+    import jax
+
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jax.block_until_ready(jax.numpy.zeros((1 << 22, 1 << 20)))
+    cause = cause_of(caught.value)
+    assert cause.reason == "OUT_OF_MEMORY"
+    assert "per_device_batch_size" in cause.text
+
+
+def test_every_problem_of_a_spec_is_named_at_once() -> None:
+    found = Violations("spec.hyperparameters.")
+    bad = Hyperparameters(
+        learning_rate=0,
+        per_device_batch_size=0,
+        max_steps=None,
+        max_seq_length=4,
+        lr_scheduler_type="step",
+        adam_beta1=1.0,
+        eval_steps=5,
+        lora=Lora(4),
+        mesh=Mesh(fsdp=2),
+    )
+    check_hyperparameters(bad, found)
+    assert {v.field.removeprefix("spec.hyperparameters.") for v in found} == {
+        "learning_rate",
+        "per_device_batch_size",
+        "max_steps",
+        "max_seq_length",
+        "lr_scheduler_type",
+        "adam_beta1",
+        "eval_steps",
+        "lora",
+        "mesh",
+    }
+    check_hyperparameters(Hyperparameters(), fine := Violations())
+    assert not fine.found
+
+
+def test_unset_hyperparameters_take_the_defaults_of_the_contract() -> None:
+    assert hyperparameters_of(runs_pb2.Hyperparameters()) == Hyperparameters()
+    found = hyperparameters_of(runs_pb2.Hyperparameters(num_epochs=1.5, weight_decay=0.0, seed=7, packing=True))
+    assert found == dataclasses.replace(Hyperparameters(), max_steps=None, num_epochs=1.5, seed=7, packing=True)
+
+
+@pytest.mark.parametrize("body", [{"runId": "run-1"}, {"run_id": "run-1", "added_later": 1}])
+def test_a_command_is_read_in_either_spelling_of_protobuf_json(body: dict[str, object]) -> None:
+    assert run_id_of(body) == "run-1"
+
+
+@pytest.mark.parametrize("body", [{}, {"run_id": ""}, {"run_id": 5}])
+def test_a_command_without_a_run_is_invalid(body: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        run_id_of(body)
+
+
+def test_the_memory_estimate_counts_state_activations_and_logits() -> None:
+    shape = ModelShape("llama", 1000, 50, 16, 24, 2, 2, 128)
+    found = estimate_training_bytes(shape, rows=3, length=10, bytes_per_activation=4, remat=False)
+    state, layer, scores = 28 * 1000, 30 * 4 * (10 * 16 + 4 * 24), 3 * 2 * 100 * 8
+    assert found == state + 2 * (layer + scores) + 3 * 4 * 30 * 50
+    assert estimate_training_bytes(shape, rows=3, length=10, bytes_per_activation=4, remat=True) < found
+    assert math.isfinite(found)
