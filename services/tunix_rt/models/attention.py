@@ -12,8 +12,8 @@ _UNSEEN = float(np.finfo(np.float32).min)
 def packed_causal_mask(length: int, segment_ids: jax.Array | None) -> jax.Array:
     """Which positions of a row may attend to which: [B or 1, T, T] bool, axis 1 the query, axis 2 the key.
 
-    ``segment_ids`` [B, T] i32 keeps packed examples apart (block-diagonal); padding shares one id, conventionally 0, so that every
-    query sees at least itself.
+    ``segment_ids`` [B, T] i32 keeps packed examples apart (block-diagonal); padding shares one id, conventionally 0,
+    so that every query sees at least itself.
     """
     index = jnp.arange(length)
     causal = (index[:, None] >= index[None, :])[None]

@@ -1,6 +1,7 @@
 """Incremental decoding: unrolled layers over a key/value cache.
 
-Owns the weights' decoding layout and the cache. Knows nothing of slots, requests or sampling. Layers are unrolled because XLA on CPU
+Owns the weights' decoding layout and the cache. Knows nothing of slots, requests or sampling. Layers are unrolled
+because XLA on CPU
 decodes twice as fast that way as with a scan. Callers treat `KVCache` as opaque, except through the functions here.
 """
 
@@ -70,7 +71,8 @@ def forward_cached(
 ) -> tuple[jax.Array, KVCache]:
     """Activations [S, T, H] of new tokens, and the cache with their keys and values written at their positions.
 
-    ``tokens`` and ``positions`` are [S, T] i32. A position < 0 is padding: it writes nothing and its result means nothing. A token attends to
+    ``tokens`` and ``positions`` are [S, T] i32. A position < 0 is padding: it writes nothing and its result means
+    nothing. A token attends to
     the cached positions ≤ its own, so a slot is reused by starting again at position 0 without clearing it.
     """
     slot = jnp.arange(tokens.shape[0])[:, None]

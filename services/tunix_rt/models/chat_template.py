@@ -1,7 +1,7 @@
 """Runs a model's chat template: Jinja, in a sandbox, with the settings that Transformers gives it.
 
-Templates come with model files and are untrusted code. There is deliberately no clock in them (``strftime_now``): the same conversation
-must give the same prompt on every day.
+Templates come with model files and are untrusted code. There is deliberately no clock in them (``strftime_now``): the
+same conversation must give the same prompt on every day.
 """
 
 from __future__ import annotations

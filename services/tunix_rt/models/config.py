@@ -1,7 +1,8 @@
-"""What a decoder looks like: one validated, frozen description, read from and written to Hugging Face's ``config.json``.
+"""What a decoder looks like: one validated, frozen description, read from and written to Hugging Face's
+``config.json``.
 
-Owns the meaning of every field that decides a logit. A field that is unknown, or known and not supported, is an error that
-names it: a silently ignored field is a silently wrong model.
+Owns the meaning of every field that decides a logit. A field that is unknown, or known and not supported, is an error
+that names it: a silently ignored field is a silently wrong model.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ COMPUTE_DTYPES: tuple[ComputeDtype, ...] = ("float32", "bfloat16")
 class RopeScaling:
     """Rotary frequencies for contexts longer than the model was first trained on.
 
-    ``linear`` divides every frequency by ``factor``; ``llama3`` divides the low ones only and blends in between, relative to
-    ``original_max_position_embeddings`` (Llama 3.1 report, arXiv 2407.21783).
+    ``linear`` divides every frequency by ``factor``; ``llama3`` divides the low ones only and blends in between,
+    relative to ``original_max_position_embeddings`` (Llama 3.1 report, arXiv 2407.21783).
     """
 
     rope_type: RopeType = "default"

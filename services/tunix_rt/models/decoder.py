@@ -43,7 +43,8 @@ class Decoder(nnx.Module):
     ) -> jax.Array:
         """Final normed activations [B, T, H] of ``tokens``, ``positions`` and ``segment_ids``, all [B, T] i32.
 
-        Positions count from 0 within each segment. ``remat`` recomputes each layer in the backward pass instead of keeping it.
+        Positions count from 0 within each segment. ``remat`` recomputes each layer in the backward pass instead of
+        keeping it.
         """
         turn = rotation(self.config, positions)
         mask = packed_causal_mask(tokens.shape[1], segment_ids)

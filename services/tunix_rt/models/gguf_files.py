@@ -1,6 +1,7 @@
 """Config, tokenizer and tensors out of one GGUF file (llama.cpp's format).
 
-Owns the reading of its metadata keys. Quantised tensors become float32 once, here; nothing downstream knows that they were quantised.
+Owns the reading of its metadata keys. Quantised tensors become float32 once, here; nothing downstream knows that they
+were quantised.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class GGUFFile:
         return list(self._tensors)
 
     def read(self, name: str) -> Array:
-        """One tensor as float32, [out, in] for matrices. Raises `InvalidArtifact` for a quantisation that is not supported."""
+        """One tensor as float32, [out, in] for matrices. Raises `InvalidArtifact` for a quantisation that is not
+        supported."""
         tensor = self._tensors[name]
         if tensor.tensor_type.name not in _TYPES:
             raise InvalidArtifact(
@@ -58,7 +60,8 @@ class GGUFFile:
         return values.reshape(tuple(int(n) for n in reversed(tensor.shape)))
 
     def config(self) -> ModelConfig:
-        """The decoder's config. Raises `InvalidInput` naming every metadata key that is missing, unknown or unsupported."""
+        """The decoder's config. Raises `InvalidInput` naming every metadata key that is missing, unknown or
+        unsupported."""
         bad, meta = Violations(), self.metadata
         family = meta.get("general.architecture")
         if not bad.check(family == "llama", "general.architecture", f"{family!r} is not supported; supported: llama"):

@@ -14,8 +14,9 @@ from tunix_rt.models.config import ModelConfig, RopeScaling
 # Describe the file, its history or PyTorch's way of running it; no logit depends on them.
 _WITHOUT_EFFECT = frozenset(
     {
-        "_name_or_path", "_attn_implementation", "architectures", "chunk_size_feed_forward", "dtype", "id2label", "is_decoder",
-        "is_encoder_decoder", "is_llama_config", "label2id", "output_attentions", "output_hidden_states", "pretraining_tp",
+        "_name_or_path", "_attn_implementation", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
+        "is_decoder", "is_encoder_decoder", "is_llama_config", "label2id", "output_attentions", "output_hidden_states",
+        "pretraining_tp",
         "problem_type", "return_dict", "torch_dtype", "transformers.js_config", "transformers_version", "use_cache",
     }
 )  # fmt: skip
@@ -34,7 +35,8 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 _SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _READ = frozenset(
     {
-        *_SIZES, "bos_token_id", "eos_token_id", "head_dim", "initializer_range", "max_position_embeddings", "model_type",
+        *_SIZES, "bos_token_id", "eos_token_id", "head_dim", "initializer_range", "max_position_embeddings",
+        "model_type",
         "num_key_value_heads", "pad_token_id", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
         "tie_word_embeddings",
     }
@@ -122,23 +124,29 @@ def read_config(document: Mapping[str, Any]) -> ModelConfig:
     bad.check(isinstance(tied, bool), "tie_word_embeddings", f"must be true or false, is {tied!r}")
     rope_theta, rope_scaling = _rope(document, bad)
     head_dim = _integer(document, "head_dim", sizes["hidden_size"] // sizes["num_attention_heads"], bad)
-    optional = {
-        "num_key_value_heads": _integer(document, "num_key_value_heads", sizes["num_attention_heads"], bad),
-        "max_position_embeddings": _integer(document, "max_position_embeddings", 2048, bad),
-        "rms_norm_eps": _number(document, "rms_norm_eps", 1e-6, bad),
-        "initializer_range": _number(document, "initializer_range", 0.02, bad),
-        "bos_token_id": _token(document, "bos_token_id", bad),
-        "pad_token_id": _token(document, "pad_token_id", bad),
-    }
+    key_value_heads = _integer(document, "num_key_value_heads", sizes["num_attention_heads"], bad)
+    max_positions = _integer(document, "max_position_embeddings", 2048, bad)
+    epsilon = _number(document, "rms_norm_eps", 1e-6, bad)
+    initializer_range = _number(document, "initializer_range", 0.02, bad)
+    bos, pad = _token(document, "bos_token_id", bad), _token(document, "pad_token_id", bad)
     bad.raise_if_any()
     return ModelConfig(
-        **sizes,
-        **optional,  # type: ignore[arg-type]
+        vocab_size=sizes["vocab_size"],
+        hidden_size=sizes["hidden_size"],
+        intermediate_size=sizes["intermediate_size"],
+        num_hidden_layers=sizes["num_hidden_layers"],
+        num_attention_heads=sizes["num_attention_heads"],
+        num_key_value_heads=key_value_heads,
         head_dim=head_dim,
+        max_position_embeddings=max_positions,
+        rms_norm_eps=epsilon,
         rope_theta=rope_theta,
         rope_scaling=rope_scaling,
         tie_word_embeddings=tied,
+        bos_token_id=bos,
         eos_token_ids=eos_ids,
+        pad_token_id=pad,
+        initializer_range=initializer_range,
     )
 
 

@@ -1,6 +1,7 @@
 """A model in memory from a resolved source: config, decoder, tokenizer.
 
-Owns which files of a source make which part. Every parameter comes from the source, or, for a preset, from the seed; there is no third way.
+Owns which files of a source make which part. Every parameter comes from the source, or, for a preset, from the seed;
+there is no third way.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from tunix_rt.models.weight_map import to_parameters
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to train or serve. ``digest`` is the source's: of the directory, the GGUF file, or the preset's recipe."""
+    """A model ready to train or serve. ``digest`` is the source's: of the directory, the GGUF file, or the preset's
+    recipe."""
 
     config: ModelConfig
     decoder: Decoder
@@ -42,9 +44,10 @@ def load(
 ) -> LoadedModel:
     """Load ``source``; activations will have ``compute_dtype``, parameters are float32.
 
-    ``texts`` (prompts and completions of the dataset) and ``seed`` matter for presets only: their tokenizer is trained on the first,
-    their parameters are drawn from the second. Raises `InvalidInput` naming an unsupported config field, `InvalidArtifact` naming a file or tensor
-    that is missing, surplus or broken.
+    ``texts`` (prompts and completions of the dataset) and ``seed`` matter for presets only: their tokenizer is
+    trained on the first,
+    their parameters are drawn from the second. Raises `InvalidInput` naming an unsupported config field,
+    `InvalidArtifact` naming a file or tensor that is missing, surplus or broken.
     """
     if source.kind == "preset":
         return _from_preset(source, texts, seed, compute_dtype)
@@ -56,7 +59,8 @@ def load(
 
 
 def load_config(source: ModelSource) -> ModelConfig | None:
-    """The config alone, without reading weights (None for a preset, whose vocabulary follows from the dataset). Raises like `load`."""
+    """The config alone, without reading weights (None for a preset, whose vocabulary follows from the dataset).
+    Raises like `load`."""
     if source.path is None:
         return None
     return GGUFFile(source.path).config() if source.kind == "gguf" else _read_config(source.path)

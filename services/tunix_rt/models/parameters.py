@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.weight_map import Array, Parameters
 
 
-def _named(state: nnx.State) -> dict[str, nnx.Variable[jax.Array]]:
+def _named(state: nnx.State[Any, Any]) -> dict[str, nnx.Variable[jax.Array]]:
     return {".".join(str(part) for part in path): variable for path, variable in nnx.to_flat_state(state)}
 
 

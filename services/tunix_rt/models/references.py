@@ -1,7 +1,7 @@
 """From a model reference (``hf://``, ``file://``, ``gguf://``, ``pkg://``, ``preset://``) to files on this machine.
 
-Owns the reference syntax and the digest of what it points to. Reads no weights. ``model://`` belongs to the registry: whoever asks it hands
-in the ``file://`` it gave.
+Owns the reference syntax and the digest of what it points to. Reads no weights. ``model://`` belongs to the registry:
+whoever asks it hands in the ``file://`` it gave.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model's parts are: a Hugging Face directory, a GGUF file, or a preset's name. ``digest`` is of the content."""
+    """Where a model's parts are: a Hugging Face directory, a GGUF file, or a preset's name. ``digest`` is of the
+    content."""
 
     reference: str
     kind: Literal["directory", "gguf", "preset"]
@@ -39,8 +40,8 @@ class ModelSource:
 def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
     """Find what ``reference`` names; hub snapshots are downloaded below ``cache_dir``.
 
-    Raises `InvalidInput` for a malformed reference, `NotFound` for a file, package, preset or repository that is not there, and
-    `Transient` where the hub is out of reach.
+    Raises `InvalidInput` for a malformed reference, `NotFound` for a file, package, preset or repository that is not
+    there, and `Transient` where the hub is out of reach.
     """
     kind = check_reference(reference)
     rest = reference.split("://", 1)[1]

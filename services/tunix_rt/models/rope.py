@@ -1,4 +1,5 @@
-"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Hugging Face checkpoints."""
+"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Hugging Face
+checkpoints."""
 
 from __future__ import annotations
 
@@ -7,25 +8,27 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from tunix_rt.models.config import ModelConfig
 
 
-def inverse_frequencies(config: ModelConfig) -> np.ndarray:
+def inverse_frequencies(config: ModelConfig) -> NDArray[np.float32]:
     """Radians per position of each rotated pair: [head_dim / 2] float32, with the config's scaling applied."""
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
+    frequencies: NDArray[np.float32] = np.float32(1.0) / np.power(np.float32(config.rope_theta), exponents)
     scaling = config.rope_scaling
     if scaling.rope_type == "default":
         return frequencies
     if scaling.rope_type == "linear":
-        return (frequencies / np.float32(scaling.factor)).astype(np.float32)
+        return np.asarray(frequencies / np.float32(scaling.factor), dtype=np.float32)
     wavelengths = 2 * math.pi / frequencies
     context = scaling.original_max_position_embeddings
-    # 1 where the wavelength fits into the original context high_freq_factor times, 0 where it fits less than low_freq_factor times.
+    # 1 where the wavelength fits into the original context high_freq_factor times, 0 where it fits less than
+    # low_freq_factor times.
     blend = (context / wavelengths - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     blend = np.clip(blend, 0.0, 1.0)
-    return ((1 - blend) * frequencies / scaling.factor + blend * frequencies).astype(np.float32)
+    return np.asarray((1 - blend) * frequencies / scaling.factor + blend * frequencies, dtype=np.float32)
 
 
 def rotation(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -42,7 +42,8 @@ class TensorFiles:
 
 @contextmanager
 def open_tensors(directory: Path) -> Iterator[TensorFiles]:
-    """Open every tensor file of ``directory``. Raises `InvalidArtifact` naming a file that is missing, truncated or inconsistent."""
+    """Open every tensor file of ``directory``. Raises `InvalidArtifact` naming a file that is missing, truncated or
+    inconsistent."""
     with ExitStack() as stack:
         opened: dict[str, Any] = {}
         for path in _shards(directory):

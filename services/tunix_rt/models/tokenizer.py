@@ -1,7 +1,7 @@
 """Text to token ids and back, with the special tokens and the chat template that belong to a model.
 
-Owns byte-exact encoding and decoding (through Hugging Face's ``tokenizers``) and the ``tokenizer*.json`` files. Knows nothing of what a
-conversation should say (see `chat`) or of logits.
+Owns byte-exact encoding and decoding (through Hugging Face's ``tokenizers``) and the ``tokenizer*.json`` files. Knows
+nothing of what a conversation should say (see `chat`) or of logits.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ class Tokenizer:
         self.special = special
         self.chat_template = chat_template
         self.model_max_length = model_max_length
-        for token in (special.eos, special.pad, special.bos, special.unk):
-            if token is not None and fast.token_to_id(token) is None:
-                raise InvalidArtifact(f"special token {token!r} is not in the tokenizer's vocabulary")
+        if special.unk is not None:
+            self._id(special.unk)
         eos = self._id(special.eos)
         self.eos_token_ids: tuple[int, ...] = (eos, *(token for token in extra_eos_ids if token != eos))
         self.pad_token_id: int = self._id(special.pad)
         self.bos_token_id: int | None = None if special.bos is None else self._id(special.bos)
 
     def _id(self, token: str) -> int:
-        return int(self.fast.token_to_id(token))
+        index = self.fast.token_to_id(token)
+        if index is None:
+            raise InvalidArtifact(f"special token {token!r} is not in the tokenizer's vocabulary")
+        return int(index)
 
     @property
     def vocab_size(self) -> int:
@@ -64,7 +66,8 @@ class Tokenizer:
         return int(self.fast.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of ``text``. ``add_special_tokens`` applies the tokenizer's own template (a leading BOS, where it has one)."""
+        """Token ids of ``text``. ``add_special_tokens`` applies the tokenizer's own template (a leading BOS, where it
+        has one)."""
         return list(self.fast.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -80,7 +83,8 @@ class Tokenizer:
         return IncrementalDetokenizer(self.decode)
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as the model's own chat template writes it. Raises `InvalidArtifact` without or on a broken template."""
+        """The conversation as the model's own chat template writes it. Raises `InvalidArtifact` without or on a
+        broken template."""
         if self.chat_template is None:
             raise InvalidArtifact("the model's tokenizer has no chat template")
         special = {f"{role}_token": token or "" for role, token in vars(self.special).items()}
@@ -89,7 +93,8 @@ class Tokenizer:
         )
 
     def save(self, directory: Path) -> None:
-        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` for Transformers' AutoTokenizer."""
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` for Transformers'
+        AutoTokenizer."""
         roles = {f"{role}_token": token for role, token in vars(self.special).items() if token is not None}
         config: dict[str, Any] = {
             "add_bos_token": False,
@@ -109,7 +114,8 @@ class Tokenizer:
 
     @staticmethod
     def from_directory(directory: Path, *, eos_ids: Sequence[int] = ()) -> Tokenizer:
-        """Read a Hugging Face directory. ``eos_ids`` are the model's (generation) config's; the tokenizer's own comes first.
+        """Read a Hugging Face directory. ``eos_ids`` are the model's (generation) config's; the tokenizer's own comes
+        first.
 
         Raises `InvalidArtifact` naming the file that is missing or unreadable.
         """

@@ -1,6 +1,7 @@
 """A small tokenizer made for one dataset: what ``preset://`` models read and write.
 
-Byte-level BPE, so that every text can be encoded; digits stand alone, so that arithmetic is done on digits; frequent words of the
+Byte-level BPE, so that every text can be encoded; digits stand alone, so that arithmetic is done on digits; frequent
+words of the
 dataset end up as one token each. The trace tags are single tokens but ordinary text: they survive decoding.
 """
 
@@ -22,7 +23,8 @@ MINIMUM_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(TRACE_TAGS)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of at most ``vocab_size`` ids learned from ``texts``; the same texts in the same order give the same ids.
+    """A tokenizer of at most ``vocab_size`` ids learned from ``texts``; the same texts in the same order give the
+    same ids.
 
     Raises `ValueError` under 263 ids: one for each byte, and the special ones.
     """

@@ -1,4 +1,5 @@
-"""Which tensor of a file is which parameter of the decoder: one table per family, for Hugging Face and GGUF names alike.
+"""Which tensor of a file is which parameter of the decoder: one table per family, for Hugging Face and GGUF names
+alike.
 
 Owns names and layouts. Reads and writes no files.
 """
@@ -21,7 +22,8 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter. ``{layer}`` in a name makes it a stack over all layers; ``transposed`` files hold [out, in] where we hold [in, out].
+    """One parameter. ``{layer}`` in a name makes it a stack over all layers; ``transposed`` files hold [out, in]
+    where we hold [in, out].
 
     ``rotary`` names whose heads llama.cpp interleaved when it converted the tensor to GGUF.
     """

@@ -18,14 +18,14 @@ from typing import Any
 
 from tunix_rt.errors import Transient
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 _MAX_CHARS = 2_000
 
 
 class MathVerifier:
     """One worker process, started when first needed and again after it was killed. Safe to share between threads."""
 
-    def __init__(self, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, timeout_seconds: float = 30.0) -> None:
         self._timeout = timeout_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None

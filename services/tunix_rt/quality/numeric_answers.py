@@ -26,7 +26,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
-    r"\b(?:or|not|either|neither|nor|between|unless|except|maybe|perhaps|unknown|undefined|impossible|cannot|at (?:least|most)|up to"
+    r"\b(?:or|not|either|neither|nor|between|unless|except|maybe|perhaps|unknown|undefined|impossible|cannot|up to"
+    r"|at (?:least|most)"
     r"|(?:more|less|greater|fewer|larger|smaller|higher|lower|bigger) than)\b|n't\b|[<>≤≥≠±?]|\.\.\."
     r"|\b(?:over|under|above|below|nearly|almost|exceeding)\s+[$€£¥]?[+-]?\d",
     re.IGNORECASE,

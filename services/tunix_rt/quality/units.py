@@ -66,7 +66,7 @@ def canonical_unit(text: str) -> str:
 
 
 def units_agree(wanted: str, given: str) -> bool:
-    """Whether ``given`` may stand for ``wanted`` (both canonical): the same, or bare degrees for a scale of temperature."""
+    """Whether ``given`` may stand for ``wanted`` (both canonical): equal, or bare degrees for a temperature scale."""
     return wanted == given or {wanted, given} in ({"deg", "degc"}, {"deg", "degf"})
 
 

@@ -1,4 +1,5 @@
-"""Peers and models shared by the parity tests. Where parity is required (TUNIX_RT_REQUIRE_PARITY=1) a missing peer fails instead of skipping."""
+"""Peers and models shared by the parity tests. Where parity is required (TUNIX_RT_REQUIRE_PARITY=1) a missing peer
+fails instead of skipping."""
 
 from __future__ import annotations
 

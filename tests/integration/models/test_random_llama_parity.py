@@ -1,4 +1,5 @@
-"""Random llama models of odd shapes: our logits are those of Transformers, trained or cached, loaded from its own files."""
+"""Random llama models of odd shapes: our logits are those of Transformers, trained or cached, loaded from its own
+files."""
 
 from __future__ import annotations
 

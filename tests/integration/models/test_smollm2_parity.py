@@ -1,4 +1,5 @@
-"""The real pretrained model: loaded from GGUF, exported by us, read by Transformers, the same ids and logits everywhere."""
+"""The real pretrained model: loaded from GGUF, exported by us, read by Transformers, the same ids and logits
+everywhere."""
 
 from __future__ import annotations
 
@@ -77,8 +78,8 @@ def test_logits_equal_those_of_transformers_on_our_export(
     with torch.no_grad():
         expected = peer(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
     trained = jax.jit(lambda decoder, t, p: decoder(t, p))(smollm2.decoder, tokens, positions)
-    # Logits here reach 28, and float32 sums over 576 and 1536 terms differ with their order: against the same model in float64
-    # Transformers is 6e-5 off and ours 1e-4 (single logits, of millions), hence the relative part.
+    # Logits here reach 28, and float32 sums over 576 and 1536 terms differ with their order: against the same model
+    # in float64 Transformers is 6e-5 off and ours 1e-4 (single logits, of millions), hence the relative part.
     np.testing.assert_allclose(trained, expected, atol=1e-4, rtol=1e-5)
     assert np.abs(trained - expected).mean() < 2e-5
     weights, cache = decode_weights(smollm2.decoder), init_cache(smollm2.config, slots=1, capacity=64)
@@ -87,7 +88,8 @@ def test_logits_equal_those_of_transformers_on_our_export(
 
 
 def test_the_pretrained_model_knows_a_fact(smollm2: LoadedModel) -> None:
-    """Weights that were permuted or dequantised wrongly agree with their own export; they do not know the capital of France."""
+    """Weights that were permuted or dequantised wrongly agree with their own export; they do not know the capital of
+    France."""
     ids = smollm2.tokenizer.encode("The capital of France is")
     positions = np.arange(len(ids), dtype=np.int32)[None]
     logits = smollm2.decoder(np.asarray([ids], dtype=np.int32), positions)

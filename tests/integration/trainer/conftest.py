@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, runs_pb2, runs_pb2_grpc
@@ -84,9 +85,8 @@ class Stack:
             "127.0.0.1",
         ]
         self.nats = Service("nats", [str(binary), *arguments, "--addr", "127.0.0.1"], {}, home / "nats.log")
-        self.registry = self.start_registry()
         self.channel = open_sync_channel(f"127.0.0.1:{self.registry_port}", token=TOKEN)
-        grpc.channel_ready_future(self.channel).result(60)
+        self.registry = self.start_registry()
         self.runs: runs_pb2_grpc.RunServiceStub = runs_pb2_grpc.RunServiceStub(self.channel)
         self.datasets: datasets_pb2_grpc.DatasetServiceStub = datasets_pb2_grpc.DatasetServiceStub(self.channel)
         self.dataset = self.datasets.BuildDataset(
@@ -94,8 +94,19 @@ class Stack:
         )
 
     def start_registry(self) -> Service:
+        """A registry that answers already."""
         environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{self.registry_port}"}
-        return Service("registry", [sys.executable, "-m", "tunix_rt.registry"], environment, self.home / "registry.log")
+        command = [sys.executable, "-m", "tunix_rt.registry"]
+        running = Service("registry", command, environment, self.home / "registry.log")
+        until("an answer of the registry", self._registry_answers, 60)
+        return running
+
+    def _registry_answers(self) -> bool:
+        try:
+            health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        except grpc.RpcError:
+            return False
+        return True
 
     def start_trainer(self) -> Service:
         environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{free_port()}"}

@@ -147,8 +147,13 @@ async def test_every_violation_is_named_at_once(arithmetic_loader: Callable[...,
         system_prompt="x",
     )
     request = inference_pb2.GenerateRequest(text="", config=config, top_logprobs=21)
-    names = "dtype max_new_tokens min_p repetition_penalty stop stop[16] stop_token_ids system_prompt temperature top_k top_p"
-    expected = [*(f"config.{name}" for name in [*names.split(), "weight_format"]), "model", "text", "top_logprobs"]
+    names = "dtype max_new_tokens min_p repetition_penalty stop stop[16] stop_token_ids system_prompt temperature top_k"
+    expected = [
+        *(f"config.{name}" for name in [*names.split(), "top_p", "weight_format"]),
+        "model",
+        "text",
+        "top_logprobs",
+    ]
     async with service(arithmetic_loader(), tmp_path) as stub:
         assert await violations(stub.Generate(request)) == sorted(expected)
         assert await violations(stub.LoadModel(inference_pb2.LoadModelRequest(expected_digest="md5:1"))) == [
