@@ -1,8 +1,8 @@
 """Incremental decoding: unrolled layers over a key/value cache.
 
 Owns the weights' decoding layout and the cache. Knows nothing of slots, requests or sampling. Layers are unrolled
-because XLA on CPU
-decodes twice as fast that way as with a scan. Callers treat `KVCache` as opaque, except through the functions here.
+because XLA on CPU decodes twice as fast that way as with a scan. Callers treat `KVCache` as opaque, except through
+the functions here.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def forward_cached(
     """Activations [S, T, H] of new tokens, and the cache with their keys and values written at their positions.
 
     ``tokens`` and ``positions`` are [S, T] i32. A position < 0 is padding: it writes nothing and its result means
-    nothing. A token attends to
-    the cached positions ≤ its own, so a slot is reused by starting again at position 0 without clearing it.
+    nothing. A token attends to the cached positions ≤ its own, so a slot is reused by starting again at position 0
+    without clearing it.
     """
     slot = jnp.arange(tokens.shape[0])[:, None]
     # Out of range on purpose for padding: negative indices would wrap, those past the end are dropped.

@@ -11,9 +11,8 @@ class IncrementalDetokenizer:
     """Turns one token at a time into the text that it adds.
 
     The concatenation of all pieces, `flush` included, equals decoding the whole sequence at once. A piece is held
-    back while the text ends in
-    an incomplete UTF-8 sequence. Only a short window is decoded again for each token, so the cost does not grow with
-    the answer.
+    back while the text ends in an incomplete UTF-8 sequence. Only a short window is decoded again for each token, so
+    the cost does not grow with the answer.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:

@@ -1,9 +1,8 @@
 """The parts of one decoder layer, written once for training and for cached decoding.
 
 A module here is built with all layers stacked ([L, …] on every parameter) and applied with one layer sliced out
-([…]); modules are
-pytrees, so `jax.lax.scan` or `jax.tree.map` does the slicing. What a query may attend to is the caller's business: it
-hands in ``attend``.
+([…]); modules are pytrees, so `jax.lax.scan` or `jax.tree.map` does the slicing. What a query may attend to is the
+caller's business: it hands in ``attend``.
 """
 
 from __future__ import annotations

@@ -45,9 +45,8 @@ def load(
     """Load ``source``; activations will have ``compute_dtype``, parameters are float32.
 
     ``texts`` (prompts and completions of the dataset) and ``seed`` matter for presets only: their tokenizer is
-    trained on the first,
-    their parameters are drawn from the second. Raises `InvalidInput` naming an unsupported config field,
-    `InvalidArtifact` naming a file or tensor that is missing, surplus or broken.
+    trained on the first, their parameters are drawn from the second. Raises `InvalidInput` naming an unsupported
+    config field, `InvalidArtifact` naming a file or tensor that is missing, surplus or broken.
     """
     if source.kind == "preset":
         return _from_preset(source, texts, seed, compute_dtype)

@@ -1,8 +1,8 @@
 """A small tokenizer made for one dataset: what ``preset://`` models read and write.
 
 Byte-level BPE, so that every text can be encoded; digits stand alone, so that arithmetic is done on digits; frequent
-words of the
-dataset end up as one token each. The trace tags are single tokens but ordinary text: they survive decoding.
+words of the dataset end up as one token each. The trace tags are single tokens but ordinary text: they survive
+decoding.
 """
 
 from __future__ import annotations

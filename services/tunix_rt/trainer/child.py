@@ -90,7 +90,12 @@ def _die_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # Threads of native libraries must not turn a told ending into a crash at interpreter shutdown.
-    os._exit(code)
+    code = 1
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        # Threads of ours and of native libraries must not turn a told ending into a crash at interpreter shutdown.
+        os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Awaitable, Sequence
 from importlib import metadata
@@ -121,6 +122,10 @@ async def _answer(call: Awaitable[T]) -> T:
     try:
         return await call
     except grpc.RpcError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # gRPC turns the cancellation of our own task into a status like any other.
+            raise asyncio.CancelledError from error
         raise from_rpc_error(error) from error
 
 

@@ -78,7 +78,9 @@ class TrainingProcess:
         """SIGTERM, and SIGKILL after ``grace_seconds``; returns when it has ended."""
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), grace_seconds)
+            # Not wait_for: until Python 3.12 it swallows a cancellation that comes together with the result.
+            async with asyncio.timeout(grace_seconds):
+                await self._process.wait()
         except TimeoutError:
             await self.kill()
 

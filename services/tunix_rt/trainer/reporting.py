@@ -31,6 +31,7 @@ class Reporter:
         self._lines: list[LogRecord] = []
         self._checkpoints: list[CheckpointWritten] = []
         self._sequence = itertools.count(1)
+        self._sending = asyncio.Lock()
 
     def metrics(self, row: MetricsMeasured) -> None:
         self._rows.append(row)
@@ -53,9 +54,13 @@ class Reporter:
         Cancelling it in the middle loses nothing: what was not confirmed stays queued, and the registry stores
         nothing twice.
         """
-        await self._drain(self._lines, _LINES_PER_CALL, lambda lines: self._registry.report_logs(self._lease, lines))
-        await self._drain(self._rows, _ROWS_PER_CALL, self._send_rows)
-        await self._drain(self._checkpoints, 1, lambda new: self._registry.record_checkpoint(self._lease, new[0]))
+        # One at a time: two that drain the same queue would each remove what the other has sent.
+        async with self._sending:
+            await self._drain(
+                self._lines, _LINES_PER_CALL, lambda lines: self._registry.report_logs(self._lease, lines)
+            )
+            await self._drain(self._rows, _ROWS_PER_CALL, self._send_rows)
+            await self._drain(self._checkpoints, 1, lambda new: self._registry.record_checkpoint(self._lease, new[0]))
 
     async def _send_rows(self, rows: Sequence[MetricsMeasured]) -> None:
         await self._registry.report_metrics(self._lease, rows)

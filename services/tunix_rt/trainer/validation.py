@@ -91,7 +91,8 @@ async def _probe(*arguments: str) -> dict[str, Any]:
         env={name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")},
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), _PROBE_SECONDS)
+        async with asyncio.timeout(_PROBE_SECONDS):
+            output, errors = await process.communicate()
     except TimeoutError as error:
         raise Transient(f"looking at this machine took more than {_PROBE_SECONDS:.0f} s") from error
     finally:

@@ -139,6 +139,15 @@ async def test_a_flush_that_is_cancelled_loses_nothing() -> None:
     assert [row.step for row in registry.rows] == [1]
 
 
+async def test_two_flushes_at_once_send_everything_once() -> None:
+    registry = AwayRegistry(failures=3)
+    reporter = Reporter(registry, LEASE, lambda step: None)
+    for step in range(1, 1001):
+        reporter.metrics(MetricsMeasured(step, 0.0, {"loss": 1.0}))
+    await asyncio.gather(reporter.flush(), reporter.flush())
+    assert [row.step for row in registry.rows] == list(range(1, 1001))
+
+
 async def test_a_lost_lease_stops_reporting_at_once() -> None:
     reporter = Reporter(AwayRegistry(lost=True), LEASE, lambda step: None)
     reporter.log("info", "too late")

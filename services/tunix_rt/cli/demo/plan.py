@@ -54,9 +54,12 @@ class DemoPlan:
 
 def _tiny() -> DemoPlan:
     common = {
-        "per_device_batch_size": 32,
-        "max_seq_length": 72,
-        "weight_decay": 0.01,
+        # Packed rows: about three problems each, so 8 rows are some 24 problems a step.
+        "packing": True,
+        "per_device_batch_size": 8,
+        "max_seq_length": 128,
+        "weight_decay": 0.05,
+        "adam_beta2": 0.99,
         "lr_scheduler_type": "cosine",
         "learning_rate": 3e-3,
         "save_steps": 100,
@@ -67,13 +70,13 @@ def _tiny() -> DemoPlan:
         recipe="arith-v1",
         evalset="arith_v1",
         generation={"max_new_tokens": 64},
-        short=RunPlan("A (short)", {**common, "max_steps": 150, "warmup_steps": 20}),
-        long=RunPlan("B (longer)", {**common, "max_steps": 800, "warmup_steps": 50}),
+        short=RunPlan("A (short)", {**common, "max_steps": 100, "warmup_steps": 20}),
+        long=RunPlan("B (longer)", {**common, "max_steps": 700, "warmup_steps": 40}),
         sweep=SweepPlan(
-            hyperparameters={**common, "max_steps": 120, "warmup_steps": 15, "save_steps": 0},
+            hyperparameters={**common, "max_steps": 100, "warmup_steps": 15, "save_steps": 0},
             parameters={
-                "learning_rate": {"loguniform": {"low": 1e-3, "high": 5e-3}},
-                "per_device_batch_size": {"choice": [16, 32]},
+                "learning_rate": {"loguniform": {"low": 1e-3, "high": 4e-3}},
+                "per_device_batch_size": {"choice": [4, 8]},
                 "weight_decay": {"uniform": {"low": 0.0, "high": 0.1}},
             },
             evalset="arith_v1",

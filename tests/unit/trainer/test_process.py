@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunix_rt.trainer.messages import Failed
+from tunix_rt.trainer.process import TrainingProcess
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from tunix_rt.trainer.process import TrainingProcess
+
+async def main():
+    process = await TrainingProcess.start(Path(sys.argv[1]))
+    print(process.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def endless_job(tmp_path: Path) -> Path:
+    """A job file that the child waits for: opening a pipe blocks until somebody writes."""
+    path = tmp_path / "job.json"
+    os.mkfifo(path)
+    return path
+
+
+async def until_started(pid: int) -> None:
+    while b"tunix_rt.trainer.child" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        await asyncio.sleep(0.01)
+
+
+async def said(process: TrainingProcess) -> list[object]:
+    return [message async for message in process.messages()]
+
+
+async def test_a_child_that_cannot_read_its_job_tells_what_went_wrong(tmp_path: Path) -> None:
+    process = await TrainingProcess.start(tmp_path / "missing.json")
+    assert await said(process) == []
+    assert process.exit_text.startswith("the training process ended with exit code 1; its last words:")
+    assert "FileNotFoundError" in process.exit_text
+    assert not process.killed
+
+
+async def test_sigterm_ends_a_child_at_once_whatever_it_is_doing(endless_job: Path) -> None:
+    process = await TrainingProcess.start(endless_job)
+    await until_started(process.pid)
+    await asyncio.wait_for(process.end(5), 4)
+    assert await said(process) == []
+    assert process.exit_text == f"the training process was killed by signal {signal.SIGTERM.value}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_a_child_does_not_outlive_a_parent_that_was_killed(endless_job: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(endless_job)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(await asyncio.to_thread(parent.stdout.readline)))
+    await until_started(child.pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [child], 5)
+    assert not alive
+
+
+async def test_noise_between_messages_is_passed_over(tmp_path: Path) -> None:
+    # A job of another shape makes the child fail before it trains: what it prints is not taken for messages.
+    (tmp_path / "job.json").write_text("{}")
+    process = await TrainingProcess.start(tmp_path / "job.json")
+    assert [message for message in await said(process) if not isinstance(message, Failed)] == []
+    assert "KeyError" in process.exit_text
