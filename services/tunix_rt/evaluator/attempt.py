@@ -61,7 +61,8 @@ class Attempt:
                 return Ending("CANCELLED", cancelled.reason, "cancelled while it ran")
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            await asyncio.wait_for(self._flush_all(), _LAST_FLUSH_SECONDS)
+            async with asyncio.timeout(_LAST_FLUSH_SECONDS):
+                await self._flush_all()
             raise Released
         except TimeoutError:
             raise Released from None

