@@ -1,4 +1,4 @@
-"""The one error tree of Tunix-RT. Foreign exceptions are translated into it once, at each edge; `rpc` maps it to gRPC."""
+"""The one error tree of Tunix-RT. Foreign exceptions become it once, at each edge; `rpc` maps it to gRPC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TunixError(Exception):
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One offending field: its path from the request (``spec.hyperparameters.learning_rate``) and what to do about it."""
+    """One offending field: its path from the request (``spec.base_model``) and what to do about it."""
 
     field: str
     description: str
