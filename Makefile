@@ -70,4 +70,4 @@ bench: $(VENV)/.parity ## benchmarks against peers, by hand
 
 lock: ## refresh requirements.lock
 	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \
-	  --python-version 3.11 --universal pyproject.toml -o requirements.lock
+	  --python-version 3.11 pyproject.toml -o requirements.lock
