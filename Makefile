@@ -45,7 +45,7 @@ up: $(VENV)/.installed ## start the platform on this machine
 	@$(VENV)/bin/tunix-rt up
 
 test: $(VENV)/.parity ## every test; PostgreSQL and Docker tests where there is an engine
-	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m "not docker"
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 2 --dist loadfile -m "not docker"
 
 test-docker: $(VENV)/.parity ## build the five images and run the loop on docker-compose
 	@$(PY) -m pytest -m docker
