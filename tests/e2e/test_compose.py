@@ -119,8 +119,8 @@ def test_the_loop_runs_on_containers_against_postgresql(client: TunixClient) -> 
         ("tuner", "ray", True),
         ("tuner", "jax", False),
         ("inferencer", "jax", True),
-        ("inferencer", "optax", False),
-        ("trainer", "optax", True),
+        ("inferencer", "grain", False),
+        ("trainer", "grain", True),
         ("trainer", "torch", False),
     ],
 )
