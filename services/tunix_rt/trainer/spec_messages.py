@@ -28,6 +28,8 @@ _SCALARS = (
     "save_steps",
     "logging_steps",
     "eval_steps",
+    "eval_fraction",
+    "save_total_limit",
     "gradient_checkpointing",
     "overlong",
 )

@@ -72,7 +72,6 @@ def test_a_random_export_decodes_as_in_transformers(
     assert first_differences(peer_of(tiny.directory), prompts, chosen) == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_smollm2_decodes_as_in_transformers(
     answers_of: Callable[..., Any], require: Callable[[str], None], tmp_path: Path

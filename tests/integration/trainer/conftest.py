@@ -147,6 +147,18 @@ class Stack:
         found = self.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).attempts
         return [attempt.outcome for attempt in sorted(found, key=lambda attempt: attempt.number)]
 
+    def _checkpoints(self, run_id: str) -> Path:
+        return self.home / "artifacts" / "checkpoints" / run_id
+
+    def checkpoint_steps(self, run_id: str) -> list[int]:
+        """Steps with a committed checkpoint on disk, newest first."""
+        found = self._checkpoints(run_id).glob("[0-9]*")
+        return sorted((int(path.name) for path in found), reverse=True)
+
+    def checkpoint_files(self, run_id: str, step: int) -> list[Path]:
+        """Every file of a checkpoint's data."""
+        return [path for path in (self._checkpoints(run_id) / str(step) / "data").rglob("*") if path.is_file()]
+
     def close(self) -> None:
         self.channel.close()
         self.registry.stop()

@@ -53,6 +53,29 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: An
         assert stack.metrics(run_id, key) == stack.metrics(undisturbed.id, key), key
 
 
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(stack: Any, trainer: Any) -> None:
+    settings = {"max_steps": 30, "save_steps": 5, "seed": 5}
+    undisturbed = stack.finished(stack.create_run(**settings))
+    run_id = stack.create_run(**settings)
+    stack.until("two checkpoints", lambda: len(stack.checkpoint_steps(run_id)) >= 2)
+    children = trainer.children()
+    trainer.stop(signal.SIGKILL)
+    stack.until("the end of the orphans", lambda: not any(child.is_running() for child in children), seconds=5)
+    newest, before = stack.checkpoint_steps(run_id)[:2]
+    largest = max(stack.checkpoint_files(run_id, newest), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-7])
+    successor = stack.start_trainer()
+    try:
+        run = stack.finished(run_id)
+    finally:
+        successor.stop()
+    assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
+    lines = stack.logs(run_id)
+    assert any(line.startswith(f"cannot resume from step {newest}:") and "truncated" in line for line in lines), lines
+    assert f"resumed from the checkpoint of step {before}" in lines
+    assert model_digest(stack, run) == model_digest(stack, undisturbed)
+
+
 def test_cancel_is_obeyed_within_five_seconds(stack: Any, trainer: Any) -> None:
     run_id = stack.create_run(max_steps=100000)
     stack.until("training", lambda: stack.metrics(run_id, "loss"))
