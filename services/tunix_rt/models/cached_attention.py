@@ -1,9 +1,9 @@
 """Attention of new tokens over a key/value cache, at a cost that follows the positions in use and not the capacity.
 
 Works through the cache block by block with a running softmax (Milakov & Gimelshein 2018, arXiv 1805.02867) and stops
-behind the furthest position of any row. A block that lies wholly behind a row's own position changes that row's sums
-by exactly nothing (maximum kept, factor exp(0) = 1, addends 0), so that a row's result does not depend on how far the
-others have come.
+behind the furthest position of any row; with a sliding window it starts at the first block that any row sees. A block
+of which a row sees nothing changes that row's sums by exactly nothing (maximum kept, factor exp(0) = 1, addends 0), so
+that a row's result does not depend on how far the others have come.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ import jax.numpy as jnp
 BLOCK = 64
 
 
-def attend_cached(query: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array) -> jax.Array:
-    """Each query's mix of the cached values at positions ≤ its own.
+def attend_cached(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    positions: jax.Array,
+    *,
+    window: int | None = None,
+    scale: float | None = None,
+) -> jax.Array:
+    """Each query's mix of the cached values at positions ≤ its own, of the ``window`` last of them where one is given.
 
     query [S, T, KV, G, D]; keys, values [S, KV, C, D]; positions [S, T] i32, < 0 for padding (meaningless).
-    Returns [S, T, KV, G, D] in the query's dtype; scores and sums are float32.
+    Returns [S, T, KV, G, D] in the query's dtype; scores, multiplied with ``scale`` (None: 1/√D), and sums are float32.
     """
     slots, length, heads, groups, size = query.shape
     capacity = keys.shape[2]
@@ -27,6 +35,7 @@ def attend_cached(query: jax.Array, keys: jax.Array, values: jax.Array, position
     rows = query.transpose(0, 2, 3, 1, 4).reshape(slots, heads, groups * length, size)  # [S, KV, G*T, D]
     own = jnp.tile(jnp.maximum(positions, 0), (1, groups))[:, None, :, None]  # [S, 1, G*T, 1]
     lowest = jnp.float32(-3.4028235e38)
+    factor = size**-0.5 if scale is None else scale
 
     def add_block(
         index: jax.Array, sums: tuple[jax.Array, jax.Array, jax.Array]
@@ -38,7 +47,9 @@ def attend_cached(query: jax.Array, keys: jax.Array, values: jax.Array, position
         value = jax.lax.dynamic_slice_in_dim(values, start, block, axis=2)
         at = start + jnp.arange(block)
         visible = (at <= own) & (at >= index * block)  # [S, 1, G*T, block]
-        scores = jnp.einsum("skrd,skcd->skrc", rows, key, preferred_element_type=jnp.float32) * size**-0.5
+        if window is not None:
+            visible &= at > own - window
+        scores = jnp.einsum("skrd,skcd->skrc", rows, key, preferred_element_type=jnp.float32) * factor
         scores = jnp.where(visible, scores, lowest)
         new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1))
         rescale = jnp.exp(highest - new_highest)
@@ -49,6 +60,10 @@ def attend_cached(query: jax.Array, keys: jax.Array, values: jax.Array, position
     shape = (slots, heads, groups * length)
     nothing = (jnp.full(shape, lowest), jnp.zeros(shape, jnp.float32), jnp.zeros((*shape, size), jnp.float32))
     used = (jnp.max(positions) + block) // block  # blocks up to the furthest position; 0 when all is padding
-    _, total, mixed = jax.lax.fori_loop(0, used, add_block, nothing)
+    first: int | jax.Array = 0
+    if window is not None:
+        earliest = jnp.min(jnp.where(positions < 0, capacity, positions))
+        first = jnp.maximum(earliest - window + 1, 0) // block
+    _, total, mixed = jax.lax.fori_loop(first, used, add_block, nothing)
     context: jax.Array = mixed / jnp.maximum(total, 1e-30)[..., None]
     return context.reshape(slots, heads, groups, length, size).transpose(0, 3, 1, 2, 4).astype(query.dtype)

@@ -12,18 +12,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunix_rt.errors import Violations
+from tunix_rt.models.families import ARCHITECTURES, BiasedPart, Family, FamilyName
 
-RopeType = Literal["default", "linear", "llama3"]
+RopeType = Literal["default", "linear", "dynamic", "llama3", "yarn"]
+LayerType = Literal["full_attention", "sliding_attention"]
+LAYER_TYPES: tuple[LayerType, ...] = ("full_attention", "sliding_attention")
 ComputeDtype = Literal["float32", "bfloat16"]
 COMPUTE_DTYPES: tuple[ComputeDtype, ...] = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Rotary frequencies for contexts longer than the model was first trained on.
+    """Rotary frequencies for contexts longer than the model was first trained on; `tunix_rt.models.rope` has the
+    formulas. A field counts for the types that name it.
 
-    ``linear`` divides every frequency by ``factor``; ``llama3`` divides the low ones only and blends in between,
-    relative to ``original_max_position_embeddings`` (Llama 3.1 report, arXiv 2407.21783).
+    ``linear`` and ``dynamic``: ``factor``. ``llama3``: ``factor``, the two frequency factors and the original length.
+    ``yarn``: ``factor``, the original length, and all that follow it; ``attention_factor`` None is the paper's.
     """
 
     rope_type: RopeType = "default"
@@ -31,11 +35,22 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+    attention_factor: float | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A decoder's shape and constants; building one checks it and raises `InvalidInput` naming every bad field."""
+    """A decoder's shape and constants; building one checks it and raises `InvalidInput` naming every bad field.
+
+    ``layer_types`` is one per layer, () where all are ``full_attention``; a sliding layer's query sees the
+    ``sliding_window`` last positions, its own among them. ``sliding_rope_theta`` None: sliding layers turn as the
+    others do. ``query_pre_attn_scalar`` None: ``head_dim``, as everywhere but in gemma3.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -45,7 +60,7 @@ class ModelConfig:
     num_key_value_heads: int
     head_dim: int
     max_position_embeddings: int = 2048
-    rms_norm_eps: float = 1e-5
+    norm_epsilon: float = 1e-5
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling = RopeScaling()
     tie_word_embeddings: bool = False
@@ -53,57 +68,29 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int | None = None
     initializer_range: float = 0.02
-    family: Literal["llama"] = "llama"
+    family: FamilyName = "llama"
     # Type of activations; parameters are always held in float32. Not part of config.json.
     compute_dtype: ComputeDtype = "float32"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    layer_types: tuple[LayerType, ...] = ()
+    sliding_window: int | None = None
+    sliding_rope_theta: float | None = None
+    sliding_rope_scaling: RopeScaling = RopeScaling()
+    query_pre_attn_scalar: float | None = None
+    final_logit_softcapping: float | None = None
 
     def __post_init__(self) -> None:
+        from tunix_rt.models.config_checks import check_config
+
         bad = Violations()
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "head_dim",
-            "max_position_embeddings",
-        ):
-            value = getattr(self, name)
-            bad.check(type(value) is int and value > 0, name, f"must be a positive integer, is {value!r}")
-        bad.check(self.rms_norm_eps > 0, "rms_norm_eps", f"must be positive, is {self.rms_norm_eps!r}")
-        bad.check(self.rope_theta > 0, "rope_theta", f"must be positive, is {self.rope_theta!r}")
-        bad.check(self.initializer_range >= 0, "initializer_range", "must not be negative")
-        bad.check(self.compute_dtype in COMPUTE_DTYPES, "compute_dtype", f"must be one of {', '.join(COMPUTE_DTYPES)}")
+        check_config(self, bad)
         bad.raise_if_any()
-        bad.check(
-            self.num_attention_heads % self.num_key_value_heads == 0,
-            "num_key_value_heads",
-            f"{self.num_key_value_heads} does not divide num_attention_heads = {self.num_attention_heads}",
-        )
-        bad.check(self.head_dim % 2 == 0, "head_dim", f"must be even for rotary positions, is {self.head_dim}")
-        for name, ids in (
-            ("bos_token_id", (self.bos_token_id,)),
-            ("pad_token_id", (self.pad_token_id,)),
-            ("eos_token_id", self.eos_token_ids),
-        ):
-            for token in ids:
-                inside = token is None or -1 <= token < self.vocab_size
-                bad.check(inside, name, f"{token} is outside the vocabulary of {self.vocab_size}")
-        scaling = self.rope_scaling
-        bad.check(scaling.factor > 0, "rope_scaling.factor", f"must be positive, is {scaling.factor!r}")
-        if scaling.rope_type == "llama3":
-            bad.check(
-                0 < scaling.low_freq_factor < scaling.high_freq_factor,
-                "rope_scaling.low_freq_factor",
-                "must be positive and below high_freq_factor",
-            )
-            bad.check(
-                scaling.original_max_position_embeddings > 0,
-                "rope_scaling.original_max_position_embeddings",
-                "must be positive",
-            )
-        bad.raise_if_any()
+
+    @property
+    def architecture(self) -> Family:
+        """What the config's family fixes."""
+        return ARCHITECTURES[self.family]
 
     @property
     def query_groups(self) -> int:
@@ -111,12 +98,45 @@ class ModelConfig:
         return self.num_attention_heads // self.num_key_value_heads
 
     @property
+    def attention_scale(self) -> float:
+        """What scores are multiplied with before the softmax."""
+        scalar = self.head_dim if self.query_pre_attn_scalar is None else self.query_pre_attn_scalar
+        return float(scalar**-0.5)
+
+    @property
+    def types_of_layers(self) -> tuple[LayerType, ...]:
+        """The type of each layer, also where ``layer_types`` leaves it to the default."""
+        full: LayerType = "full_attention"
+        return self.layer_types or (full,) * self.num_hidden_layers
+
+    def window_of(self, layer_type: LayerType) -> int | None:
+        """How many positions a query of such a layer sees; None for all up to its own."""
+        return self.sliding_window if layer_type == "sliding_attention" else None
+
+    def rope_of(self, layer_type: LayerType) -> tuple[float, RopeScaling]:
+        """Rotary base and scaling of such a layer."""
+        if layer_type == "sliding_attention" and self.sliding_rope_theta is not None:
+            return self.sliding_rope_theta, self.sliding_rope_scaling
+        return self.rope_theta, self.rope_scaling
+
+    def has_bias(self, part: BiasedPart) -> bool:
+        """Whether the linear layers of ``part`` have a bias."""
+        asked_for = self.mlp_bias if part == "mlp" else self.attention_bias
+        return asked_for or part in self.architecture.biases
+
+    @property
     def parameter_count(self) -> int:
         """Number of trained scalars (tied embeddings counted once)."""
-        h, q, kv = self.hidden_size, self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
-        layer = 2 * h + h * (q + 2 * kv) + q * h + 3 * h * self.intermediate_size
-        embeddings = self.vocab_size * h * (1 if self.tie_word_embeddings else 2)
-        return embeddings + self.num_hidden_layers * layer + h
+        fixed, h, inner = self.architecture, self.hidden_size, self.intermediate_size
+        q, kv = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        norm = h * (2 if fixed.norm == "layer" else 1)
+        mlp_width = (2 if fixed.gated_mlp else 1) * inner
+        layer = (4 if fixed.output_norms else 2) * norm + (2 * self.head_dim if fixed.query_key_norms else 0)
+        layer += h * (q + 2 * kv) + (q + 2 * kv) * self.has_bias("qkv") + q * h + h * self.has_bias("output")
+        layer += h * mlp_width + inner * h + (mlp_width + h) * self.has_bias("mlp")
+        positions = self.max_position_embeddings * h if fixed.learned_positions else 0
+        embeddings = self.vocab_size * h * (1 if self.tie_word_embeddings else 2) + positions
+        return embeddings + self.num_hidden_layers * layer + norm
 
     @staticmethod
     def from_hf(document: Mapping[str, Any]) -> ModelConfig:

@@ -6,24 +6,49 @@ Owns the forward pass over whole (possibly packed) sequences. Knows nothing of l
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from tunix_rt.models.attention import masked_attention, packed_causal_mask
-from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.layers import Block, RMSNorm
-from tunix_rt.models.rope import rotation
+from tunix_rt.models.attention import causal_attention, packed_causal_mask
+from tunix_rt.models.config import LayerType, ModelConfig
+from tunix_rt.models.layers import Block, make_norm
+from tunix_rt.models.rope import Turn, rotation
 
 
-def project_to_vocabulary(hidden: jax.Array, table: jax.Array) -> jax.Array:
-    """hidden [..., H] times the output table [V, H]: logits [..., V] float32."""
-    return jnp.einsum("...h,vh->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+def embed(
+    config: ModelConfig,
+    table: jax.Array,
+    position_table: jax.Array | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    dtype: jnp.dtype[Any],
+) -> jax.Array:
+    """Activations [B, T, H] in ``dtype`` of ``tokens`` and ``positions`` [B, T] i32, from tables [V, H] and, where
+    positions are learned, [P, H]."""
+    x = table[tokens].astype(dtype)
+    if config.architecture.scaled_embedding:
+        # Rounded to the activations' type, as the model was trained (√1152 is 34 in bfloat16).
+        x = x * jnp.asarray(config.hidden_size**0.5, x.dtype)
+    if position_table is not None:
+        # A position past the table is not a number, where indexing would quietly take the last row.
+        x = x + jnp.take(position_table, positions, axis=0, mode="fill", fill_value=jnp.nan).astype(x.dtype)
+    return x
 
 
-def _table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
-    shape = (config.vocab_size, config.hidden_size)
+def project_to_vocabulary(config: ModelConfig, hidden: jax.Array, table: jax.Array) -> jax.Array:
+    """hidden [..., H] times the output table [V, H]: logits [..., V] float32, softly capped where the config says so
+    (Bello et al. 2016, arXiv 1611.09940)."""
+    logits = jnp.einsum("...h,vh->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    cap = config.final_logit_softcapping
+    return logits if cap is None else jnp.tanh(logits / cap) * cap
+
+
+def _table(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
+    shape = (rows, config.hidden_size)
     return nnx.Param(config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32))
 
 
@@ -32,11 +57,13 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
-        self.embedding = _table(config, rngs)
+        self.embedding = _table(config, config.vocab_size, rngs)
+        learned = config.architecture.learned_positions
+        self.positions = _table(config, config.max_position_embeddings, rngs) if learned else None
         self.blocks = Block(config, rngs=rngs)  # every parameter [L, …]
-        self.norm = RMSNorm((config.hidden_size,), epsilon=config.rms_norm_eps)
+        self.norm = make_norm(config, (config.hidden_size,))
         # The output table, where it is not the embedding itself.
-        self.head = None if config.tie_word_embeddings else _table(config, rngs)
+        self.head = None if config.tie_word_embeddings else _table(config, config.vocab_size, rngs)
 
     def hidden(
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None = None, *, remat: bool = False
@@ -46,19 +73,43 @@ class Decoder(nnx.Module):
         Positions count from 0 within each segment. ``remat`` recomputes each layer in the backward pass instead of
         keeping it.
         """
-        turn = rotation(self.config, positions)
-        mask = packed_causal_mask(tokens.shape[1], segment_ids)
+        config = self.config
+        types = config.types_of_layers
+        # What a layer's type decides is made once per type; a scanned layer takes its own by a flag.
+        surroundings = {kind: self._surroundings(kind, positions, segment_ids) for kind in dict.fromkeys(types)}
+        slides = np.asarray([kind == "sliding_attention" for kind in types])
 
-        def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-            return masked_attention(query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask)
+        def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None]) -> tuple[jax.Array, None]:
+            block, is_sliding = scanned
+            if is_sliding is None:
+                turn, mask = surroundings[types[0]]
+            else:
+                turn, mask = jax.tree.map(
+                    partial(jnp.where, is_sliding), surroundings["sliding_attention"], surroundings["full_attention"]
+                )
 
-        def layer(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
+            def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+                key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+                return causal_attention(query, key, value, mask, scale=config.attention_scale)
+
             return block(x, turn, attend), None
 
-        x = self.embedding[...][tokens].astype(jnp.dtype(self.config.compute_dtype))  # [B, T, H]
+        position_table = None if self.positions is None else self.positions[...]
+        dtype = jnp.dtype(config.compute_dtype)
+        x = embed(config, self.embedding[...], position_table, tokens, positions, dtype)  # [B, T, H]
         step = partial(jax.checkpoint, prevent_cse=False)(layer) if remat else layer
-        x, _ = jax.lax.scan(step, x, self.blocks)
+        flags = jnp.asarray(slides) if len(surroundings) > 1 else None
+        x, _ = jax.lax.scan(step, x, (self.blocks, flags))
         return self.norm(x)
+
+    def _surroundings(
+        self, layer_type: LayerType, positions: jax.Array, segment_ids: jax.Array | None
+    ) -> tuple[Turn | None, jax.Array]:
+        """Rotation (None without) and mask [B or 1, T, T] of the layers of one type."""
+        config = self.config
+        learned = config.architecture.learned_positions
+        turn = None if learned else rotation(config, positions, layer_type, segment_ids=segment_ids)
+        return turn, packed_causal_mask(positions.shape[1], segment_ids, config.window_of(layer_type))
 
     def output_table(self) -> jax.Array:
         """The matrix [V, H] that turns activations into logits (the embedding itself where tied)."""
@@ -66,7 +117,7 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Logits [..., V] float32 of activations [..., H]; apply it to the positions that a loss needs, not to all."""
-        return project_to_vocabulary(hidden, self.output_table())
+        return project_to_vocabulary(self.config, hidden, self.output_table())
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
         """Logits [B, T, V] float32 for ``tokens``, ``positions``, ``segment_ids`` [B, T] i32."""

@@ -1,4 +1,4 @@
-"""Writes a model as a Hugging Face directory that Transformers loads unchanged."""
+"""Writes a model as a Hugging Face directory that Transformers loads unchanged, or an adapter as PEFT's."""
 
 from __future__ import annotations
 
@@ -6,21 +6,50 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.models.adapters import factors_of
+from tunix_rt.models.base_model import BaseModel, write_base_model
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.parameters import parameters_of
+from tunix_rt.models.peft_files import LoraSettings, write_adapter
 from tunix_rt.models.safetensors_files import write_tensors
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.models.weight_map import to_hf_tensors
+from tunix_rt.models.weight_map import Parameters, to_hf_tensors
 
 
 def export_hugging_face(decoder: Decoder, config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
     """Write config, float32 weights, tokenizer and generation config into ``out_dir`` (made if need be).
 
-    The same model gives the same bytes, so that its digest names its content.
+    The same model gives the same bytes, so that its digest names its content. Of a decoder with adapters this is the
+    base model.
     """
+    export_parameters(parameters_of(decoder), config, tokenizer, out_dir)
+
+
+def export_parameters(parameters: Parameters, config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
+    """`export_hugging_face` of parameters on the host."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_tensors(to_hf_tensors(config, parameters_of(decoder)), out_dir / "model.safetensors")
+    write_tensors(to_hf_tensors(config, parameters), out_dir / "model.safetensors")
+    _write_companions(config, tokenizer, out_dir)
+
+
+def export_adapter(
+    decoder: Decoder,
+    settings: LoraSettings,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    base: BaseModel,
+    out_dir: Path,
+) -> None:
+    """Write the decoder's adapters as PEFT's two files, and beside them what `export_hugging_face` writes besides
+    weights, and the name of the base model."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_adapter(config, settings, factors_of(decoder), base, out_dir)
+    write_base_model(base, out_dir)
+    _write_companions(config, tokenizer, out_dir)
+
+
+def _write_companions(config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
     _write_json(out_dir / "config.json", config.to_hf())
     eos = list(tokenizer.eos_token_ids)
     generation = {

@@ -98,7 +98,7 @@ class GGUFFile:
             num_key_value_heads=own.get("attention.head_count_kv", own["attention.head_count"]),
             head_dim=head_dim,
             max_position_embeddings=own.get("context_length", 2048),
-            rms_norm_eps=_shortest(own.get("attention.layer_norm_rms_epsilon", 1e-5)),
+            norm_epsilon=_shortest(own.get("attention.layer_norm_rms_epsilon", 1e-5)),
             rope_theta=_shortest(own.get("rope.freq_base", 10000.0)),
             rope_scaling=RopeScaling("linear", _shortest(own["rope.scaling.factor"]))
             if kind == "linear"

@@ -1,4 +1,4 @@
-"""The parts of one decoder layer, written once for training and for cached decoding.
+"""The parts of one decoder layer, written once for every family, for training and for cached decoding.
 
 A module here is built with all layers stacked ([L, …] on every parameter) and applied with one layer sliced out
 ([…]); modules are pytrees, so `jax.lax.scan` or `jax.tree.map` does the slicing. What a query may attend to is the
@@ -8,14 +8,14 @@ caller's business: it hands in ``attend``.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.rope import rotate
+from tunix_rt.models.rope import Turn, rotate
 
 
 class Attend(Protocol):
@@ -26,81 +26,172 @@ class Attend(Protocol):
 
 
 class Linear(nnx.Module):
-    """``x @ kernel``, kernel [L, in, out] (one layer: [in, out]), in the dtype of ``x``."""
+    """``x @ kernel + bias``, kernel [L, in, out] (one layer: [in, out]), bias [L, out] or none; in ``x``'s dtype."""
 
-    def __init__(self, layers: int, in_features: int, out_features: int, *, std: float, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, layers: int, in_features: int, out_features: int, *, std: float, rngs: nnx.Rngs, bias: bool = False
+    ) -> None:
         self.kernel = nnx.Param(
             std * jax.random.normal(rngs.params(), (layers, in_features, out_features), jnp.float32)
         )
+        self.bias = nnx.Param(jnp.zeros((layers, out_features), jnp.float32)) if bias else None
+        # What `tunix_rt.models.adapters` puts beside the kernel.
+        self.adapter: Any = nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # One flat matrix product: with more axes XLA on CPU takes a slow path for the gradient.
         kernel = self.kernel[...].astype(x.dtype)
-        return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+        rows = x.reshape(-1, x.shape[-1])
+        y = rows @ kernel
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        if self.adapter is not None:
+            y = y + self.adapter(rows)
+        return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square norm over the last axis, computed in float32 (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+    """Root-mean-square norm over the last axis, computed in float32 (Zhang & Sennrich 2019, arXiv 1910.07467).
 
-    def __init__(self, shape: tuple[int, ...], *, epsilon: float) -> None:
-        self.scale = nnx.Param(jnp.ones(shape, jnp.float32))
-        self.epsilon = epsilon
+    ``around_one`` keeps the scale as its difference from one, as Gemma's checkpoints do.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, epsilon: float, around_one: bool = False) -> None:
+        self.scale = nnx.Param(jnp.zeros(shape, jnp.float32) if around_one else jnp.ones(shape, jnp.float32))
+        self.epsilon, self.around_one = epsilon, around_one
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
         normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return (self.scale[...].astype(jnp.float32) * normed).astype(x.dtype)
+        scale = self.scale[...].astype(jnp.float32)
+        return ((1 + scale if self.around_one else scale) * normed).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Norm over the last axis to mean 0 and variance 1, then scale and bias, in float32 (Ba et al. 2016, arXiv
+    1607.06450)."""
+
+    def __init__(self, shape: tuple[int, ...], *, epsilon: float) -> None:
+        self.scale = nnx.Param(jnp.ones(shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(shape, jnp.float32))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.epsilon)
+        return (self.scale[...].astype(jnp.float32) * normed + self.bias[...].astype(jnp.float32)).astype(x.dtype)
+
+
+Norm = RMSNorm | LayerNorm
+
+
+def make_norm(config: ModelConfig, shape: tuple[int, ...]) -> Norm:
+    """A fresh norm of the family's kind; the last axis of ``shape`` is the one that is normed."""
+    kind = config.architecture.norm
+    if kind == "layer":
+        return LayerNorm(shape, epsilon=config.norm_epsilon)
+    return RMSNorm(shape, epsilon=config.norm_epsilon, around_one=kind == "rms_around_one")
 
 
 class Attention(nnx.Module):
-    """Grouped-query self-attention with rotary positions."""
+    """Grouped-query self-attention (Ainslie et al. 2023, arXiv 2305.13245) with rotary positions; in some families
+    queries and keys are normed per head before they are turned (Henry et al. 2020, arXiv 2010.04245)."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
         queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        self.q = Linear(layers, hidden, queries, std=std, rngs=rngs)
-        self.k = Linear(layers, hidden, keys, std=std, rngs=rngs)
-        self.v = Linear(layers, hidden, keys, std=std, rngs=rngs)
-        self.o = Linear(layers, queries, hidden, std=std / math.sqrt(2 * layers), rngs=rngs)
+        bias = config.has_bias("qkv")
+        self.q = Linear(layers, hidden, queries, std=std, rngs=rngs, bias=bias)
+        self.k = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
+        self.v = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
+        out_std = std / math.sqrt(2 * layers)
+        self.o = Linear(layers, queries, hidden, std=out_std, rngs=rngs, bias=config.has_bias("output"))
+        normed = config.architecture.query_key_norms
+        self.q_norm = make_norm(config, (layers, config.head_dim)) if normed else None
+        self.k_norm = make_norm(config, (layers, config.head_dim)) if normed else None
         self.kv_heads, self.groups, self.head_dim = config.num_key_value_heads, config.query_groups, config.head_dim
 
-    def __call__(self, x: jax.Array, turn: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
+    def __call__(self, x: jax.Array, turn: Turn | None, attend: Attend) -> jax.Array:
         batch, length, _ = x.shape  # [B, T, H]
-        query = rotate(self.q(x).reshape(batch, length, self.kv_heads * self.groups, self.head_dim), *turn)
-        key = rotate(self.k(x).reshape(batch, length, self.kv_heads, self.head_dim), *turn)
+        query = self.q(x).reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
+        key = self.k(x).reshape(batch, length, self.kv_heads, self.head_dim)
         value = self.v(x).reshape(batch, length, self.kv_heads, self.head_dim)
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        if turn is not None:
+            query, key = rotate(query, *turn), rotate(key, *turn)
         context = attend(query.reshape(batch, length, self.kv_heads, self.groups, self.head_dim), key, value)
         return self.o(context.reshape(batch, length, -1))
 
 
-class GatedMLP(nnx.Module):
-    """``down(silu(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202)."""
+class FusedAttention(nnx.Module):
+    """GPT-2's self-attention: one projection ``c_attn`` to query, key and value side by side, no rotation."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
-        layers, hidden, inner, std = (
-            config.num_hidden_layers,
-            config.hidden_size,
-            config.intermediate_size,
-            config.initializer_range,
+        layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
+        self.c_attn = Linear(layers, hidden, 3 * hidden, std=std, rngs=rngs, bias=True)
+        self.c_proj = Linear(layers, hidden, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=True)
+        self.heads, self.head_dim = config.num_attention_heads, config.head_dim
+
+    def __call__(self, x: jax.Array, turn: Turn | None, attend: Attend) -> jax.Array:
+        batch, length, _ = x.shape  # [B, T, H]
+        query, key, value = (
+            part.reshape(batch, length, self.heads, self.head_dim) for part in jnp.split(self.c_attn(x), 3, axis=-1)
         )
-        self.gate = Linear(layers, hidden, inner, std=std, rngs=rngs)
-        self.up = Linear(layers, hidden, inner, std=std, rngs=rngs)
-        self.down = Linear(layers, inner, hidden, std=std / math.sqrt(2 * layers), rngs=rngs)
+        context = attend(query[:, :, :, None], key, value)
+        return self.c_proj(context.reshape(batch, length, -1))
+
+
+class GatedMLP(nnx.Module):
+    """``down(activation(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+        layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+        std, bias = config.initializer_range, config.has_bias("mlp")
+        self.gate = Linear(layers, hidden, inner, std=std, rngs=rngs, bias=bias)
+        self.up = Linear(layers, hidden, inner, std=std, rngs=rngs, bias=bias)
+        self.down = Linear(layers, inner, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=bias)
+        self.activation = config.architecture.activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+        return self.down(_activated(self.gate(x), self.activation) * self.up(x))
+
+
+class PlainMLP(nnx.Module):
+    """``c_proj(activation(c_fc(x)))``, with GPT-2's names."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+        layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+        std = config.initializer_range
+        self.c_fc = Linear(layers, hidden, inner, std=std, rngs=rngs, bias=True)
+        self.c_proj = Linear(layers, inner, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=True)
+        self.activation = config.architecture.activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.c_proj(_activated(self.c_fc(x), self.activation))
+
+
+def _activated(x: jax.Array, kind: str) -> jax.Array:
+    """SiLU, or GELU in its tanh form (Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
+    return jax.nn.silu(x) if kind == "silu" else jax.nn.gelu(x, approximate=True)
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP, each added to the residual stream."""
+    """Pre-norm attention and MLP, each added to the residual stream; Gemma norms what is added once more."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
-        norm_shape = (config.num_hidden_layers, config.hidden_size)
-        self.input_norm = RMSNorm(norm_shape, epsilon=config.rms_norm_eps)
-        self.attention = Attention(config, rngs=rngs)
-        self.post_attention_norm = RMSNorm(norm_shape, epsilon=config.rms_norm_eps)
-        self.mlp = GatedMLP(config, rngs=rngs)
+        shape, architecture = (config.num_hidden_layers, config.hidden_size), config.architecture
+        self.input_norm = make_norm(config, shape)
+        fused = architecture.fused_attention
+        self.attention = FusedAttention(config, rngs=rngs) if fused else Attention(config, rngs=rngs)
+        self.attention_output_norm = make_norm(config, shape) if architecture.output_norms else None
+        self.mlp_norm = make_norm(config, shape)
+        self.mlp = GatedMLP(config, rngs=rngs) if architecture.gated_mlp else PlainMLP(config, rngs=rngs)
+        self.mlp_output_norm = make_norm(config, shape) if architecture.output_norms else None
 
-    def __call__(self, x: jax.Array, turn: tuple[jax.Array, jax.Array], attend: Attend) -> jax.Array:
-        x = x + self.attention(self.input_norm(x), turn, attend)  # [B, T, H]
-        return x + self.mlp(self.post_attention_norm(x))
+    def __call__(self, x: jax.Array, turn: Turn | None, attend: Attend) -> jax.Array:
+        added = self.attention(self.input_norm(x), turn, attend)  # [B, T, H]
+        x = x + (added if self.attention_output_norm is None else self.attention_output_norm(added))
+        added = self.mlp(self.mlp_norm(x))
+        return x + (added if self.mlp_output_norm is None else self.mlp_output_norm(added))

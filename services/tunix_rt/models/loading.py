@@ -20,29 +20,35 @@ from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_files import GGUFFile
 from tunix_rt.models.parameters import decoder_with
+from tunix_rt.models.peft_files import merge, read_adapter
 from tunix_rt.models.presets import PRESETS
 from tunix_rt.models.references import ModelSource
 from tunix_rt.models.safetensors_files import open_tensors
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.tokenizer_training import train_tokenizer
-from tunix_rt.models.weight_map import to_parameters
+from tunix_rt.models.weight_map import Parameters, to_parameters
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to train or serve. ``digest`` is the source's: of the directory, the GGUF file, or the preset's
-    recipe."""
+    """A model ready to train or serve. ``digest`` is the source's: of the directory (an adapter's own where it is one),
+    the GGUF file, or the preset's recipe."""
 
     config: ModelConfig
     decoder: Decoder
     tokenizer: Tokenizer
-    digest: str
+    source: ModelSource
+
+    @property
+    def digest(self) -> str:
+        return self.source.digest
 
 
 def load(
     source: ModelSource, *, texts: Iterable[str] = (), seed: int = 0, compute_dtype: ComputeDtype = "float32"
 ) -> LoadedModel:
-    """Load ``source``; activations will have ``compute_dtype``, parameters are float32.
+    """Load ``source``; activations will have ``compute_dtype``, parameters are float32. An adapter is merged into its
+    base.
 
     ``texts`` (prompts and completions of the dataset) and ``seed`` matter for presets only: their tokenizer is
     trained on the first, their parameters are drawn from the second. Raises `InvalidInput` naming an unsupported
@@ -50,11 +56,33 @@ def load(
     """
     if source.kind == "preset":
         return _from_preset(source, texts, seed, compute_dtype)
+    parts = load_parts(source)
+    config = dataclasses.replace(parts.config, compute_dtype=compute_dtype)
+    return LoadedModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model on the host: its parameters as plain arrays."""
+
+    config: ModelConfig
+    parameters: Parameters
+    tokenizer: Tokenizer
+
+
+def load_parts(source: ModelSource) -> Parts:
+    """The parts of any source but a preset, an adapter merged. Raises like `load`."""
     if source.path is None:
         raise InvalidArtifact(f"{source.reference}: the source has no path")
     if source.kind == "gguf":
-        return _from_gguf(source, source.path, compute_dtype)
-    return _from_directory(source, source.path, compute_dtype)
+        file = GGUFFile(source.path)
+        config = file.config()
+        return Parts(config, to_parameters(config, file.tensor_names, file.read, layout="gguf"), file.tokenizer())
+    if source.base is None:
+        return _from_directory(source.path)
+    base = load_parts(source.base)
+    parameters = merge(base.parameters, *read_adapter(base.config, source.path))
+    return Parts(base.config, parameters, _tokenizer(source.path, base.config))
 
 
 def load_config(source: ModelSource) -> ModelConfig | None:
@@ -73,25 +101,22 @@ def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_d
     preset = PRESETS[source.preset or ""]
     tokenizer = train_tokenizer(corpus, preset.max_vocab_size)
     config = dataclasses.replace(preset.config(tokenizer), compute_dtype=compute_dtype)
-    return LoadedModel(config, Decoder(config, rngs=nnx.Rngs(seed)), tokenizer, source.digest)
+    return LoadedModel(config, Decoder(config, rngs=nnx.Rngs(seed)), tokenizer, source)
 
 
-def _from_gguf(source: ModelSource, path: Path, compute_dtype: ComputeDtype) -> LoadedModel:
-    file = GGUFFile(path)
-    config = dataclasses.replace(file.config(), compute_dtype=compute_dtype)
-    parameters = to_parameters(config, file.tensor_names, file.read, layout="gguf")
-    return LoadedModel(config, decoder_with(config, parameters), file.tokenizer(), source.digest)
-
-
-def _from_directory(source: ModelSource, directory: Path, compute_dtype: ComputeDtype) -> LoadedModel:
-    config = dataclasses.replace(_read_config(directory), compute_dtype=compute_dtype)
+def _from_directory(directory: Path) -> Parts:
+    config = _read_config(directory)
     with open_tensors(directory) as files:
         parameters = to_parameters(config, files.names, files.read, layout="hf")
+    return Parts(config, parameters, _tokenizer(directory, config))
+
+
+def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
     eos = _generation_eos(directory) or config.eos_token_ids
     tokenizer = Tokenizer.from_directory(directory, eos_ids=eos)
     if tokenizer.vocab_size > config.vocab_size:
         raise InvalidArtifact(f"the tokenizer has {tokenizer.vocab_size} ids, the model only {config.vocab_size}")
-    return LoadedModel(config, decoder_with(config, parameters), tokenizer, source.digest)
+    return tokenizer
 
 
 def _read_json(path: Path) -> dict[str, Any]:

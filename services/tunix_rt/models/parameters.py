@@ -21,8 +21,9 @@ def _named(state: nnx.State[Any, Any]) -> dict[str, nnx.Variable[jax.Array]]:
 
 
 def parameters_of(decoder: Decoder) -> Parameters:
-    """Every parameter as a float32 array on the host; stacked ones are [L, …]."""
-    return {name: np.asarray(v[...], dtype=np.float32) for name, v in _named(nnx.state(decoder, nnx.Param)).items()}
+    """Every parameter but the adapters' as a float32 array on the host; stacked ones are [L, …]."""
+    own = nnx.state(decoder, nnx.All(nnx.Param, nnx.Not(nnx.LoRAParam)))
+    return {name: np.asarray(v[...], dtype=np.float32) for name, v in _named(own).items()}
 
 
 def decoder_with(config: ModelConfig, parameters: Mapping[str, Array]) -> Decoder:

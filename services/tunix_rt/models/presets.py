@@ -58,6 +58,19 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             initializer_range=0.05,
             rope_theta=10000.0,
             max_vocab_size=1024,
-        )
+        ),
+        # About 10M parameters.
+        "small": Preset(
+            name="small",
+            hidden_size=320,
+            intermediate_size=960,
+            num_hidden_layers=8,
+            num_attention_heads=10,
+            num_key_value_heads=5,
+            max_position_embeddings=2048,
+            initializer_range=0.03,
+            rope_theta=10000.0,
+            max_vocab_size=2048,
+        ),
     }
 )

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from tunix_rt.artifacts import directory_digest
-from tunix_rt.errors import FieldViolation, InvalidInput, NotFound, Transient
+from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound, Transient
+from tunix_rt.models.base_model import is_adapter, read_base_model
 from tunix_rt.models.presets import PRESETS
 
 KINDS = ("hf", "file", "gguf", "preset", "pkg")
@@ -28,21 +29,23 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model's parts are: a Hugging Face directory, a GGUF file, or a preset's name. ``digest`` is of the
-    content."""
+    """Where a model's parts are: a Hugging Face directory, a GGUF file, a preset's name, or the directory of an adapter
+    and its base. ``digest`` is of the content: an adapter's holds its base's digest."""
 
     reference: str
-    kind: Literal["directory", "gguf", "preset"]
+    kind: Literal["directory", "gguf", "preset", "adapter"]
     digest: str
     path: Path | None = None
     preset: str | None = None
+    base: ModelSource | None = None
 
 
 def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
     """Find what ``reference`` names; hub snapshots are downloaded below ``cache_dir``.
 
     Raises `InvalidInput` for a malformed reference, `NotFound` for a file, package, preset or repository that is not
-    there, and `Transient` where the hub is out of reach.
+    there, `InvalidArtifact` for an adapter whose base model is not there or not the one it was made for, and
+    `Transient` where the hub is out of reach.
     """
     kind = check_reference(reference)
     rest = reference.split("://", 1)[1]
@@ -55,7 +58,25 @@ def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
     directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
     if not (directory / "config.json").is_file():
         raise NotFound(f"{reference}: there is no config.json in {directory}")
-    return ModelSource(reference, "directory", directory_digest(directory)[0], path=directory)
+    digest = directory_digest(directory)[0]
+    if is_adapter(directory):
+        return ModelSource(reference, "adapter", digest, path=directory, base=_base_of(reference, directory, cache_dir))
+    return ModelSource(reference, "directory", digest, path=directory)
+
+
+def _base_of(reference: str, directory: Path, cache_dir: Path) -> ModelSource:
+    base = read_base_model(directory)
+    try:
+        place = base.reference
+        if base.uri:
+            store = ArtifactStore(base.uri.rsplit("/sha256/", 1)[0], cache_dir=cache_dir / "artifacts")
+            place = store.local_directory(base.uri, base.digest).absolute().as_uri()
+        found = resolve(place, cache_dir=cache_dir)
+    except (NotFound, InvalidArtifact, InvalidInput) as error:
+        raise InvalidArtifact(f"the adapter {reference} needs its base model {base}: {error}") from error
+    if found.digest != base.digest or found.kind == "preset":
+        raise InvalidArtifact(f"the adapter {reference} needs its base model {base}, but {place} is {found.digest} now")
+    return found
 
 
 def check_reference(reference: str, *, field: str = "reference") -> str:

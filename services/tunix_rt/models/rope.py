@@ -1,5 +1,12 @@
 """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Hugging Face
-checkpoints."""
+checkpoints, and what stretches it to longer contexts.
+
+- ``linear``: every frequency divided by ``factor`` (Chen et al. 2023, arXiv 2306.15595).
+- ``dynamic``: a larger base once a sequence is longer than ``max_position_embeddings`` ("NTK-aware", bloc97 2023; the
+  form given in Peng et al. 2023, arXiv 2309.00071, appendix A).
+- ``llama3``: only low frequencies divided, blended in between (Llama 3.1 report, arXiv 2407.21783).
+- ``yarn``: blended by how often a pair turns in the original length; scores warmed (arXiv 2309.00071, section 3).
+"""
 
 from __future__ import annotations
 
@@ -10,31 +17,109 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.config import LayerType, ModelConfig, RopeScaling
+
+# Cosine and sine of every position: each [B, T, head_dim / 2] float32.
+Turn = tuple[jax.Array, jax.Array]
+_F32 = np.float32
 
 
-def inverse_frequencies(config: ModelConfig) -> NDArray[np.float32]:
-    """Radians per position of each rotated pair: [head_dim / 2] float32, with the config's scaling applied."""
-    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    frequencies: NDArray[np.float32] = np.float32(1.0) / np.power(np.float32(config.rope_theta), exponents)
-    scaling = config.rope_scaling
-    if scaling.rope_type == "default":
-        return frequencies
+def inverse_frequencies(config: ModelConfig, layer_type: LayerType = "full_attention") -> NDArray[np.float32]:
+    """Radians per position of each rotated pair: [head_dim / 2] float32, with the scaling of such a layer applied.
+
+    ``dynamic`` scaling changes nothing here: up to ``max_position_embeddings`` it has no effect.
+    """
+    theta, scaling = config.rope_of(layer_type)
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / _F32(config.head_dim)
+    frequencies: NDArray[np.float32] = _F32(1.0) / np.power(_F32(theta), exponents)
     if scaling.rope_type == "linear":
-        return np.asarray(frequencies / np.float32(scaling.factor), dtype=np.float32)
-    wavelengths = 2 * math.pi / frequencies
-    context = scaling.original_max_position_embeddings
-    # 1 where the wavelength fits into the original context high_freq_factor times, 0 where it fits less than
-    # low_freq_factor times.
-    blend = (context / wavelengths - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    blend = np.clip(blend, 0.0, 1.0)
-    return np.asarray((1 - blend) * frequencies / scaling.factor + blend * frequencies, dtype=np.float32)
+        return np.asarray(frequencies / _F32(scaling.factor), dtype=np.float32)
+    if scaling.rope_type in ("llama3", "yarn"):
+        kept = (
+            _kept_llama3(frequencies, scaling) if scaling.rope_type == "llama3" else _kept_yarn(theta, config, scaling)
+        )
+        return np.asarray((1 - kept) * frequencies / scaling.factor + kept * frequencies, dtype=np.float32)
+    return frequencies
 
 
-def rotation(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine for ``positions`` [B, T]: each [B, T, head_dim / 2] float32."""
-    angles = positions[..., None].astype(jnp.float32) * inverse_frequencies(config)
-    return jnp.cos(angles), jnp.sin(angles)
+def _kept_llama3(frequencies: NDArray[np.float32], scaling: RopeScaling) -> NDArray[np.float64]:
+    """1 where the wavelength fits into the original context ``high_freq_factor`` times, 0 where it fits less than
+    ``low_freq_factor`` times, linear in between."""
+    fits = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    share = (fits - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    return np.asarray(np.clip(share, 0.0, 1.0), dtype=np.float64)
+
+
+def _kept_yarn(theta: float, config: ModelConfig, scaling: RopeScaling) -> NDArray[np.float64]:
+    """1 for pairs that turn more than ``beta_fast`` times within the original length, 0 for those that turn less than
+    ``beta_slow`` times, linear in the pair's index in between."""
+
+    def pair_that_turns(times: float) -> float:
+        turns = scaling.original_max_position_embeddings / (times * 2 * math.pi)
+        return config.head_dim * math.log(turns) / (2 * math.log(theta))
+
+    first, last = pair_that_turns(scaling.beta_fast), pair_that_turns(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, config.head_dim - 1)
+    last = last + 0.001 if first == last else last
+    ramp = (np.arange(config.head_dim // 2) - first) / (last - first)
+    return np.asarray(1 - np.clip(ramp, 0.0, 1.0), dtype=np.float64)
+
+
+def attention_factor(scaling: RopeScaling) -> float:
+    """What cosine and sine are multiplied with: 1, but for ``yarn`` (arXiv 2309.00071, equation 22)."""
+    if scaling.rope_type != "yarn":
+        return 1.0
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+
+    def warmth(weight: float) -> float:
+        return 1.0 if scaling.factor <= 1 else 0.1 * weight * math.log(scaling.factor) + 1.0
+
+    if scaling.mscale and scaling.mscale_all_dim:
+        return warmth(scaling.mscale) / warmth(scaling.mscale_all_dim)
+    return warmth(1.0)
+
+
+def rotation(
+    config: ModelConfig,
+    positions: jax.Array,
+    layer_type: LayerType = "full_attention",
+    *,
+    segment_ids: jax.Array | None = None,
+) -> Turn:
+    """Cosine and sine for ``positions`` [B, T] in such a layer.
+
+    With ``dynamic`` scaling the base follows from the length of the position's own segment: ``segment_ids`` [B, T]
+    says what belongs together, None that each row is one.
+    """
+    theta, scaling = config.rope_of(layer_type)
+    frequencies: jax.Array | NDArray[np.float32] = inverse_frequencies(config, layer_type)
+    if scaling.rope_type == "dynamic":
+        stretch = _dynamic_stretch(config, scaling, _lengths(positions, segment_ids))
+        exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+        frequencies = 1.0 / jnp.power(theta * stretch[..., None], exponents)  # [B, T, D / 2]
+    angles = positions[..., None].astype(jnp.float32) * frequencies
+    factor = attention_factor(scaling)
+    if factor == 1.0:
+        return jnp.cos(angles), jnp.sin(angles)
+    return jnp.cos(angles) * factor, jnp.sin(angles) * factor
+
+
+def _lengths(positions: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """Length of the segment that each position belongs to: [B, T], or [B, 1] where a row is one segment."""
+    if segment_ids is None:
+        return jnp.max(positions, axis=-1, keepdims=True) + 1
+    together = segment_ids[:, :, None] == segment_ids[:, None, :]
+    return jnp.max(jnp.where(together, positions[:, None, :], 0), axis=-1) + 1
+
+
+def _dynamic_stretch(config: ModelConfig, scaling: RopeScaling, lengths: jax.Array) -> jax.Array:
+    """What the base is multiplied with for sequences of ``lengths``: 1 up to ``max_position_embeddings``."""
+    trained, size = config.max_position_embeddings, config.head_dim
+    excess = jnp.maximum(lengths.astype(jnp.float32), trained) / trained - 1
+    return jnp.power(1 + scaling.factor * excess, size / (size - 2))
 
 
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:

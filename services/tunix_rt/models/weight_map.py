@@ -1,13 +1,11 @@
-"""Which tensor of a file is which parameter of the decoder: one table per family, for Hugging Face and GGUF names
-alike.
+"""From a file's tensors to the decoder's parameters and back, by the family's table.
 
-Owns names and layouts. Reads and writes no files.
+Owns what counts as missing or surplus, and layouts. Reads and writes no files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,70 +13,19 @@ from numpy.typing import NDArray
 
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.weight_tables import BASE_PREFIXES, DERIVED, FAMILIES, LINEAR_NAMES, Row
+
+__all__ = ["FAMILIES", "LINEAR_NAMES", "Array", "Parameters", "rows_of", "to_hf_tensors", "to_parameters"]
 
 Array = NDArray[np.float32]
 Parameters = dict[str, Array]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One parameter. ``{layer}`` in a name makes it a stack over all layers; ``transposed`` files hold [out, in]
-    where we hold [in, out].
-
-    ``rotary`` names whose heads llama.cpp interleaved when it converted the tensor to GGUF.
-    """
-
-    parameter: str
-    hf: str
-    gguf: str
-    transposed: bool = False
-    rotary: Literal["query", "key"] | None = None
-
-
-_LLAMA = (
-    Row("embedding", "model.embed_tokens.weight", "token_embd.weight"),
-    Row("blocks.input_norm.scale", "model.layers.{layer}.input_layernorm.weight", "blk.{layer}.attn_norm.weight"),
-    Row(
-        "blocks.attention.q.kernel",
-        "model.layers.{layer}.self_attn.q_proj.weight",
-        "blk.{layer}.attn_q.weight",
-        True,
-        "query",
-    ),
-    Row(
-        "blocks.attention.k.kernel",
-        "model.layers.{layer}.self_attn.k_proj.weight",
-        "blk.{layer}.attn_k.weight",
-        True,
-        "key",
-    ),
-    Row("blocks.attention.v.kernel", "model.layers.{layer}.self_attn.v_proj.weight", "blk.{layer}.attn_v.weight", True),
-    Row(
-        "blocks.attention.o.kernel",
-        "model.layers.{layer}.self_attn.o_proj.weight",
-        "blk.{layer}.attn_output.weight",
-        True,
-    ),
-    Row(
-        "blocks.post_attention_norm.scale",
-        "model.layers.{layer}.post_attention_layernorm.weight",
-        "blk.{layer}.ffn_norm.weight",
-    ),
-    Row("blocks.mlp.gate.kernel", "model.layers.{layer}.mlp.gate_proj.weight", "blk.{layer}.ffn_gate.weight", True),
-    Row("blocks.mlp.up.kernel", "model.layers.{layer}.mlp.up_proj.weight", "blk.{layer}.ffn_up.weight", True),
-    Row("blocks.mlp.down.kernel", "model.layers.{layer}.mlp.down_proj.weight", "blk.{layer}.ffn_down.weight", True),
-    Row("norm.scale", "model.norm.weight", "output_norm.weight"),
-    Row("head", "lm_head.weight", "output.weight"),
-)
-FAMILIES: Mapping[str, tuple[Row, ...]] = {"llama": _LLAMA}
-
-# Buffers that old checkpoints carry and that follow from the config.
-_DERIVED_HF = "self_attn.rotary_emb.inv_freq"
+_HEAD = "lm_head.weight"
 
 
 def rows_of(config: ModelConfig) -> tuple[Row, ...]:
-    """The rows that this config's decoder has: no output head of its own where embeddings are tied."""
-    return tuple(row for row in FAMILIES[config.family] if not (row.parameter == "head" and config.tie_word_embeddings))
+    """The rows that this config's decoder has: no output head of its own where embeddings are tied, no bias where the
+    config has none."""
+    return tuple(row for row in FAMILIES[config.family] if row.when is None or row.when(config))
 
 
 def _names(template: str, config: ModelConfig) -> list[str]:
@@ -88,9 +35,9 @@ def _names(template: str, config: ModelConfig) -> list[str]:
 
 
 def _deinterleave(tensor: Array, heads: int) -> Array:
-    """[out, in] of rotary heads, from llama.cpp's pairs side by side back to Hugging Face's halves."""
-    out, width = tensor.shape
-    return tensor.reshape(heads, out // heads // 2, 2, width).swapaxes(1, 2).reshape(out, width)
+    """[out, in] or [out] of rotary heads, from llama.cpp's pairs side by side back to Hugging Face's halves."""
+    pairs = tensor.reshape(heads, tensor.shape[0] // heads // 2, 2, -1)
+    return pairs.swapaxes(1, 2).reshape(tensor.shape)
 
 
 def to_parameters(
@@ -103,21 +50,21 @@ def to_parameters(
     rows = rows_of(config)
     template = {row.parameter: getattr(row, layout) for row in rows}
     wanted = {name for row in rows for name in _names(template[row.parameter], config)}
-    present = {name for name in available if not (layout == "hf" and name.endswith(_DERIVED_HF))}
-    surplus = sorted(present - wanted)
-    if surplus == ["lm_head.weight"] and config.tie_word_embeddings and wanted <= present:
-        if not np.array_equal(read("lm_head.weight"), read("model.embed_tokens.weight")):
-            raise InvalidArtifact("lm_head.weight differs from the embedding although tie_word_embeddings is true")
+    stored = _stored_names(config.family, available) if layout == "hf" else {name: name for name in available}
+    surplus = sorted(stored.keys() - wanted)
+    if surplus == [_HEAD] and config.tie_word_embeddings and wanted <= stored.keys():
+        if not np.array_equal(read(stored[_HEAD]), read(stored[template["embedding"]])):
+            raise InvalidArtifact(f"{_HEAD} differs from the embedding although tie_word_embeddings is true")
         surplus = []
-    problems = [f"missing: {_listed(missing)}" for missing in [sorted(wanted - present)] if missing]
+    problems = [f"missing: {_listed(missing)}" for missing in [sorted(wanted - stored.keys())] if missing]
     problems += [f"not known to a {config.family} model of this config: {_listed(surplus)}"] if surplus else []
     if problems:
         raise InvalidArtifact(f"the model's tensors do not match its config; {'; '.join(problems)}")
 
     def one(row: Row, name: str) -> Array:
-        tensor = read(name)
-        if layout == "gguf" and row.rotary is not None:
-            heads = config.num_attention_heads if row.rotary == "query" else config.num_key_value_heads
+        tensor = read(stored[name])
+        if layout == "gguf" and row.interleaved is not None:
+            heads = config.num_attention_heads if row.interleaved == "query" else config.num_key_value_heads
             tensor = _deinterleave(tensor, heads)
         return tensor.T if row.transposed else tensor
 
@@ -126,6 +73,15 @@ def to_parameters(
         tensors = [one(row, name) for name in _names(template[row.parameter], config)]
         result[row.parameter] = np.stack(tensors) if "{layer}" in template[row.parameter] else tensors[0]
     return result
+
+
+def _stored_names(family: str, available: Iterable[str]) -> dict[str, str]:
+    """Full Hugging Face name → name in the file, without the buffers that follow from the config."""
+    prefix = BASE_PREFIXES[family]
+    kept = [name for name in available if not name.endswith(DERIVED[family])]
+    if any(name.startswith(prefix) for name in kept):
+        return {name: name for name in kept}
+    return {name if name == _HEAD else prefix + name: name for name in kept}
 
 
 def to_hf_tensors(config: ModelConfig, parameters: Mapping[str, Array]) -> dict[str, Array]:

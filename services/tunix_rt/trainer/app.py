@@ -20,6 +20,7 @@ from tunix_rt.trainer.grpc_registry import GrpcRegistry
 from tunix_rt.trainer.handler import TrainHandler
 from tunix_rt.trainer.servicer import SERVICE, TrainingServicer
 from tunix_rt.trainer.settings import TrainerSettings
+from tunix_rt.trainer.standby import stand_by
 from tunix_rt.v1 import training_pb2_grpc
 
 
@@ -33,8 +34,9 @@ def supervision_of(settings: TrainerSettings) -> Supervision:
         report_seconds=settings.report_seconds,
         hand_back_seconds=settings.hand_back_seconds,
         cancel_seconds=settings.cancel_seconds,
-        keep_checkpoints=settings.keep_checkpoints,
         compilation_cache=settings.compilation_cache,
+        simulated_devices=settings.simulated_devices,
+        member=settings.member,
     )
 
 
@@ -55,7 +57,13 @@ async def run(
         handler = TrainHandler(registry, supervision_of(settings), stop)
 
         def register(server: grpc.aio.Server) -> Sequence[str]:
-            servicer = TrainingServicer(settings.pool, settings.cache_dir, lambda: handler.current_run_id)
+            servicer = TrainingServicer(
+                settings.pool,
+                settings.cache_dir,
+                lambda: handler.current_run_id,
+                simulated_devices=settings.simulated_devices,
+                processes=settings.num_processes,
+            )
             training_pb2_grpc.add_TrainingServiceServicer_to_server(servicer, server)
             return (SERVICE,)
 
@@ -77,6 +85,11 @@ async def _work(
     ready: asyncio.Event,
     stop: asyncio.Event,
 ) -> None:
+    member = settings.member
+    if member is not None and member.process_id > 0:
+        ready.set()
+        await stand_by(settings, member, stop)
+        return
     client = await connect(settings, name="tunix-rt-trainer")
     try:
         js = client.jetstream()

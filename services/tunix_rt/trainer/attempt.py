@@ -13,8 +13,8 @@ from typing import assert_never
 
 from tunix_rt.errors import Aborted, Transient
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.trainer.job import Job
-from tunix_rt.trainer.memory import out_of_memory_kills
+from tunix_rt.trainer.job import Job, Member
+from tunix_rt.trainer.memory import ADVICE, out_of_memory_kills
 from tunix_rt.trainer.messages import (
     Acknowledged,
     CheckpointWritten,
@@ -30,6 +30,8 @@ from tunix_rt.trainer.process import TrainingProcess
 from tunix_rt.trainer.reporting import Reporter
 from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Registry, Released
 
+# A worker that stops does not wait for ever for a registry that is away.
+_LAST_WORDS_SECONDS = 5.0
 _log = get_logger(__name__)
 
 
@@ -44,8 +46,9 @@ class Supervision:
     report_seconds: float = 1.0
     hand_back_seconds: float = 20.0
     cancel_seconds: float = 1.0
-    keep_checkpoints: int = 2
     compilation_cache: bool = True
+    simulated_devices: int = 0
+    member: Member | None = None
 
 
 class Attempt:
@@ -76,7 +79,7 @@ class Attempt:
         job_file = self._directory / "job.json"
         self._job().write(job_file)
         kills = out_of_memory_kills()
-        process = await TrainingProcess.start(job_file)
+        process = await TrainingProcess.start(job_file, simulated_devices=self._supervision.simulated_devices)
         _log.info("training process started", pid=process.pid)
         reporter = Reporter(self._registry, self._claimed.lease, lambda step: process.tell(Acknowledged(step)))
         try:
@@ -88,7 +91,7 @@ class Attempt:
                 ]
                 ending = await self._follow(process, reporter, kills)
                 # Whatever is still queued goes out under a lease that is kept alive.
-                await reporter.flush()
+                await self._flush(reporter, ending)
                 for watcher in watchers:
                     watcher.cancel()
         finally:
@@ -96,6 +99,17 @@ class Attempt:
         if isinstance(ending, HandedBack):
             raise Released
         return ending
+
+    async def _flush(self, reporter: Reporter, ending: Ending | HandedBack) -> None:
+        if not isinstance(ending, HandedBack):
+            await reporter.flush()
+            return
+        try:
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await reporter.flush()
+        except TimeoutError:
+            # Rows that the registry has not confirmed are in the checkpoint.
+            _log.warning("the registry is away, handing back without the last rows")
 
     async def _follow(self, process: TrainingProcess, reporter: Reporter, kills: int) -> Ending | HandedBack:
         """Relay messages until the process has ended; what it said last, or how it ended, is the ending."""
@@ -134,7 +148,7 @@ class Attempt:
         text = process.exit_text
         reporter.log("error", text)
         if process.killed and out_of_memory_kills() > kills:
-            return Ending("FAILED", "OUT_OF_MEMORY", f"the kernel ran out of memory: {text}", step)
+            return Ending("FAILED", "OUT_OF_MEMORY", f"the kernel ran out of memory; {ADVICE}: {text}", step)
         return Ending("FAILED", "INTERNAL", text, step, retryable=True)
 
     async def _keep_lease(self, process: TrainingProcess) -> None:
@@ -182,5 +196,5 @@ class Attempt:
             base_model_artifact=claimed.base_model_artifact,
             recorded_steps=claimed.recorded_steps,
             compilation_cache=str(supervision.cache_dir / "xla") if supervision.compilation_cache else "",
-            keep_checkpoints=supervision.keep_checkpoints,
+            member=supervision.member,
         )

@@ -1,4 +1,4 @@
-"""The training process: ``python -m tunix_rt.trainer.child JOB_FILE``.
+"""The training process: ``python -m tunix_rt.trainer.child JOB_FILE [PARENT]``, PARENT the service's process id.
 
 Reads commands on stdin and writes messages to what was stdout; anything that a library prints goes to stderr. Ends
 with its parent: by the kernel's word where there is one (Linux), and by the end of stdin anywhere. SIGTERM ends it at
@@ -16,8 +16,17 @@ import traceback
 from pathlib import Path
 from typing import BinaryIO
 
-from tunix_rt.trainer.job import Job
-from tunix_rt.trainer.messages import Acknowledged, Failed, FromChild, HandBack, HandedBack, decode, encode
+from tunix_rt.trainer.job import read_order
+from tunix_rt.trainer.messages import (
+    Acknowledged,
+    Failed,
+    FromChild,
+    HandBack,
+    HandedBack,
+    ProgressMade,
+    decode,
+    encode,
+)
 
 _PR_SET_PDEATHSIG = 1
 ORPHANED = 3
@@ -29,12 +38,16 @@ class ParentLine:
     def __init__(self, commands: BinaryIO, messages: BinaryIO) -> None:
         self._commands, self._messages = commands, messages
         self._lock = threading.Lock()
-        self._acknowledged = 0
-        self._hand_back = False
+        self._turn = threading.Lock()
+        self._acknowledged = self._done = 0
+        self._hand_back = self._asked = False
 
     @property
     def hand_back_requested(self) -> bool:
-        return self._hand_back
+        """Whether to stop. Until this is first asked nothing is worth keeping, and a hand-back ends the process."""
+        with self._turn:
+            self._asked = True
+            return self._hand_back
 
     @property
     def acknowledged_step(self) -> int:
@@ -43,6 +56,8 @@ class ParentLine:
     def emit(self, message: FromChild) -> None:
         """Send ``message``; blocks while the service is not reading."""
         with self._lock:
+            if isinstance(message, ProgressMade):
+                self._done = message.done
             self._messages.write(encode(message))
             self._messages.flush()
 
@@ -53,8 +68,16 @@ class ParentLine:
             if isinstance(command, Acknowledged):
                 self._acknowledged = max(self._acknowledged, command.step)
             elif isinstance(command, HandBack):
-                self._hand_back = True
+                self._obey()
         os._exit(ORPHANED)
+
+    def _obey(self) -> None:
+        with self._turn:
+            self._hand_back = True
+            if not self._asked:
+                # Loading and compiling take minutes, cannot be interrupted, and leave nothing behind.
+                self.emit(HandedBack(self._done))
+                os._exit(0)
 
 
 def main() -> int:
@@ -64,17 +87,21 @@ def main() -> int:
     line = ParentLine(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
-    job = Job.read(Path(sys.argv[1]))
+    order = read_order(Path(sys.argv[1]))
     try:
         # JAX takes seconds to import: not before the pipe is in order.
         from tunix_rt.trainer.engine import failures
+        from tunix_rt.trainer.engine.distributed import job_of, join
         from tunix_rt.trainer.engine.platform import configure
         from tunix_rt.trainer.engine.training import Training
 
-        configure(job)
-        Training(job, line.emit, line).run()
-    except failures.HandedBackAt as stop:
-        line.emit(HandedBack(stop.step))
+        configure(order)
+        cluster = join(order.member)
+        try:
+            Training(job_of(cluster, order), line.emit, line, cluster).run()
+        except failures.HandedBackAt as stop:
+            line.emit(HandedBack(stop.step))
+        cluster.leave()
     except Exception as error:
         traceback.print_exc()
         cause = failures.cause_of(error)

@@ -5,6 +5,7 @@ Knows nothing of protobuf or JAX. Names and defaults are those of the contract's
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tunix_rt.errors import Violations
@@ -18,7 +19,7 @@ NOT_SUPPORTED = "not supported by this version of the trainer"
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters on the named linear layers."""
+    """Low-rank adapters on the named linear layers; alpha 0 is twice the rank, no name is every linear layer."""
 
     rank: int
     alpha: float = 0.0
@@ -28,7 +29,11 @@ class Lora:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Device mesh; every axis of size 1 is one device."""
+    """Device mesh; every axis of size 1 is one device.
+
+    ``data`` and ``fsdp`` split the rows of a batch, each device working on ``per_device_batch_size`` at once; ``fsdp``
+    and ``tensor`` split the arrays.
+    """
 
     data: int = 1
     fsdp: int = 1
@@ -96,9 +101,17 @@ def check_hyperparameters(hp: Hyperparameters, found: Violations) -> None:
     found.check(hp.logging_steps >= 1, "logging_steps", "must be 1 or more")
     found.check(0 < hp.eval_fraction <= 0.5, "eval_fraction", "must be in (0, 0.5]")
     found.check(1 <= hp.save_total_limit <= 100, "save_total_limit", "must be in 1..100")
-    found.check(hp.eval_steps == 0, "eval_steps", f"held-out loss is {NOT_SUPPORTED}; use 0")
-    found.check(hp.lora is None, "lora", f"LoRA is {NOT_SUPPORTED}; leave it unset for full fine-tuning")
-    found.check(hp.mesh.size == 1, "mesh", f"a mesh of more than one device is {NOT_SUPPORTED}")
+    found.check(hp.eval_steps >= 0, "eval_steps", "must be 0 or more")
+    if hp.lora is not None:
+        _check_lora(hp.lora, found.under("lora"))
+    for axis in ("data", "fsdp", "tensor"):
+        found.check(getattr(hp.mesh, axis) >= 1, f"mesh.{axis}", "must be 1 or more")
+
+
+def _check_lora(lora: Lora, found: Violations) -> None:
+    found.check(1 <= lora.rank <= 1024, "rank", "must be in 1..1024")
+    found.check(math.isfinite(lora.alpha) and lora.alpha >= 0, "alpha", "must be 0 (twice the rank) or more")
+    found.check(0 <= lora.dropout < 1, "dropout", "must be in [0, 1)")
 
 
 def _check_choice(value: str, choices: tuple[str, ...], name: str, found: Violations) -> None:

@@ -23,6 +23,33 @@ class ArtifactRef:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A training process's place among ``num_processes`` that train together; the leader is ``process_id`` 0.
+
+    ``coordinator_address`` (host:port) is where the leader listens for the others; empty: JAX is to find all three by
+    itself, and only whether ``process_id`` is 0 counts.
+    """
+
+    coordinator_address: str = ""
+    num_processes: int = 1
+    process_id: int = 0
+
+
+@dataclass(frozen=True)
+class Standby:
+    """What a follower is told: where it works. Its job comes from the leader."""
+
+    member: Member
+    work_dir: str
+    cache_dir: str
+    compilation_cache: str = ""
+
+    def write(self, path: Path) -> None:
+        """Write the file that `read_order` reads."""
+        _write(path, self)
+
+
+@dataclass(frozen=True)
 class Job:
     """One attempt. ``recorded_steps`` are the checkpoints that the registry knows, newest first.
 
@@ -43,16 +70,20 @@ class Job:
     base_model_artifact: ArtifactRef | None = None
     recorded_steps: tuple[int, ...] = ()
     compilation_cache: str = ""
-    keep_checkpoints: int = 2
+    member: Member | None = None
 
     def write(self, path: Path) -> None:
         """Write the job file."""
-        path.write_text(json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1) + "\n")
+        _write(path, self)
 
     @staticmethod
     def read(path: Path) -> Job:
         """Read a job file that `write` made."""
-        document: dict[str, Any] = json.loads(path.read_text())
+        return Job.of(json.loads(path.read_text()))
+
+    @staticmethod
+    def of(document: dict[str, Any]) -> Job:
+        """The job of its JSON form."""
         base = document["base_model_artifact"]
         return Job(
             **{
@@ -60,9 +91,26 @@ class Job:
                 "dataset": ArtifactRef(**document["dataset"]),
                 "base_model_artifact": ArtifactRef(**base) if base else None,
                 "recorded_steps": tuple(document["recorded_steps"]),
+                "member": _member(document["member"]),
                 "hyperparameters": _hyperparameters(document["hyperparameters"]),
             }
         )
+
+
+def read_order(path: Path) -> Job | Standby:
+    """The job or the stand-by order in a file."""
+    document: dict[str, Any] = json.loads(path.read_text())
+    if "run_id" in document:
+        return Job.of(document)
+    return Standby(**{**document, "member": Member(**document["member"])})
+
+
+def _write(path: Path, order: Job | Standby) -> None:
+    path.write_text(json.dumps(dataclasses.asdict(order), sort_keys=True, indent=1) + "\n")
+
+
+def _member(document: dict[str, Any] | None) -> Member | None:
+    return Member(**document) if document is not None else None
 
 
 def _hyperparameters(document: dict[str, Any]) -> Hyperparameters:

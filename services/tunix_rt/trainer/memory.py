@@ -11,6 +11,17 @@ _CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
 _KERNEL_COUNTERS = Path("/proc/vmstat")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
+# What a training process takes before it has a model: Python, JAX, compiled programs, the dataset.
+RUNTIME_BYTES = 512 * 2**20
+# Logits are held in chunks of this size: `tunix_rt.trainer.engine.loss.CHUNK_ELEMENTS` float32.
+_LOGITS_BYTES = 4 * 2**24
+# Activations of the hidden size that a layer's further norms keep.
+_EXTRA_NORMS = {"qwen3": 4, "gemma3": 14}
+# For a run that needs more than there is; begins with what costs nothing but time.
+ADVICE = (
+    "lower per_device_batch_size (and raise gradient_accumulation_steps to make up for it) or max_seq_length, set "
+    "gradient_checkpointing, train with lora, or spread the run over a mesh (fsdp)"
+)
 
 
 def out_of_memory_kills() -> int:
@@ -39,7 +50,8 @@ def available_bytes() -> int:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What of a decoder decides the memory of training it."""
+    """What of a decoder decides the memory of training it; ``adapter_count`` are the parameters of its adapters, 0
+    where all of them are trained."""
 
     family: str
     parameter_count: int
@@ -48,25 +60,64 @@ class ModelShape:
     intermediate_size: int
     num_hidden_layers: int
     num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
     max_position_embeddings: int
+    adapter_count: int = 0
 
 
-def estimate_training_bytes(
-    shape: ModelShape, *, rows: int, length: int, bytes_per_activation: int, remat: bool
-) -> int:
-    """Upper estimate for one device: parameters, gradients, AdamW moments, a checkpoint's copy, activations, logits.
+@dataclass(frozen=True)
+class StepShape:
+    """What of a run decides it: ``rows`` of ``length`` positions at once on a device, the size of an activation in
+    bytes, and how the arrays are spread."""
 
-    Parameters and gradients are f32 (4 bytes each), moments 8 bytes, the copy that a checkpoint takes 12. A layer
-    keeps about ten activations of the hidden size, four of the inner size, and two score matrices per head for its
-    backward pass; with remat only its input, and one layer in full. Logits are held in chunks of at most 64 MiB, with
-    their gradient.
+    rows: int
+    length: int
+    bytes_per_activation: int = 4
+    remat: bool = False
+    accumulates: bool = False
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def step_bytes(model: ModelShape, run: StepShape) -> int:
+    """Upper estimate of what a training step holds on one device: parameters, AdamW moments, gradients, activations.
+
+    Trained parameters take 4 bytes, their moments 8, their gradients 8 while they are made ready for the update, and 4
+    more while those of several parts are added up. Frozen ones (under LoRA) take 4, and as much again for the layout
+    that their products want. All of it is shared out by ``fsdp`` and ``tensor``. A layer keeps about eight activations
+    of the hidden size (more where the family norms more), three of its queries, two of its keys and six of the inner
+    size for the backward pass, and per head two score matrices; with remat its input alone. On top comes the larger of
+    what one layer's backward pass needs, and of the logits: twice their size, or five chunks and the gradient of the
+    table where they come in chunks. Held-out batches have no backward pass and stay below. The factors are fitted to
+    XLA's own account of such programs on CPU, which ``tests/unit/trainer/test_memory.py`` compares this with.
     """
-    tokens = rows * length
-    state = (4 + 4 + 8 + 12) * shape.parameter_count
-    per_layer = tokens * bytes_per_activation * (10 * shape.hidden_size + 4 * shape.intermediate_size)
-    scores = rows * shape.num_attention_heads * length * length * (4 + bytes_per_activation)
-    kept = tokens * bytes_per_activation * shape.hidden_size
-    layers = shape.num_hidden_layers
-    activations = layers * kept + per_layer + scores if remat else layers * (per_layer + scores)
-    logits = 3 * min(4 * tokens * shape.vocab_size, 64 * 2**20)
-    return state + activations + logits
+    trained = model.adapter_count or model.parameter_count
+    frozen = model.parameter_count if model.adapter_count else 0
+    shards = run.fsdp * run.tensor
+    state = ((4 + 8 + 8 + (4 if run.accumulates else 0)) * trained + 8 * frozen) // shards
+    tokens = run.rows * run.length
+    heads = model.num_attention_heads / run.tensor
+    split = (
+        3 * heads * model.head_dim
+        + (2 * model.num_key_value_heads * model.head_dim + 6 * model.intermediate_size) / run.tensor
+    )
+    scores = run.rows * heads * run.length**2 * (4 + run.bytes_per_activation)
+    layer = (
+        tokens * run.bytes_per_activation * ((8 + _EXTRA_NORMS.get(model.family, 0)) * model.hidden_size + split)
+        + scores
+    )
+    kept = tokens * run.bytes_per_activation * model.hidden_size if run.remat else layer
+    logits = 8 * tokens * model.vocab_size
+    if logits > 2 * _LOGITS_BYTES:
+        logits = 5 * _LOGITS_BYTES + 4 * model.vocab_size * model.hidden_size
+    return int(state + model.num_hidden_layers * kept + max(1.25 * layer, logits))
+
+
+def estimate_training_bytes(model: ModelShape, run: StepShape) -> int:
+    """Upper estimate of what training takes on one device: `step_bytes`, and the copy that a checkpoint takes.
+
+    The copy (parameters and moments, 12 bytes a trained parameter) is written while the next steps run.
+    """
+    trained = model.adapter_count or model.parameter_count
+    return step_bytes(model, run) + 12 * trained // (run.fsdp * run.tensor)

@@ -23,6 +23,11 @@ class ProgressMade:
     total: int
 
 
+# What of a row is measured by clock and machine. All other values of a run are the same however often it is executed,
+# interrupted and resumed.
+TIMING_KEYS = frozenset({"tokens_per_second", "step_time", "mfu", "peak_memory_bytes"})
+
+
 @dataclass(frozen=True)
 class MetricsMeasured:
     """A row of metrics at ``step``, measured at ``time`` (seconds since the epoch)."""

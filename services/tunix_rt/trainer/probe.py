@@ -1,6 +1,7 @@
-"""A look at devices and a model's config in a process of its own: ``python -m tunix_rt.trainer.probe [REFERENCE]``.
+"""A look at devices and a model's config in a process of its own.
 
-Prints one JSON object, so that the service itself never imports JAX. Reads no weights and downloads nothing.
+``python -m tunix_rt.trainer.probe [REFERENCE CACHE_DIR LORA]``, LORA as JSON, ``null`` for full fine-tuning. Prints
+one JSON object, so that the service itself never imports JAX. Reads no weights and downloads nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import InvalidArtifact, InvalidInput, NotFound
+from tunix_rt.trainer.hyperparameters import Lora
 from tunix_rt.trainer.memory import ModelShape
+
+if TYPE_CHECKING:
+    from tunix_rt.models.config import ModelConfig
 
 
 def main() -> int:
@@ -22,7 +27,8 @@ def main() -> int:
     os.dup2(2, 1)
     found: dict[str, Any] = _devices()
     if len(sys.argv) > 2:
-        found |= _model(sys.argv[1], Path(sys.argv[2]))
+        lora = json.loads(sys.argv[3])
+        found |= _model(sys.argv[1], Path(sys.argv[2]), Lora(**lora) if lora is not None else None)
     answer.write(json.dumps(found) + "\n")
     answer.flush()
     return 0
@@ -32,12 +38,20 @@ def _devices() -> dict[str, Any]:
     import jax
 
     from tunix_rt.models.presets import PRESETS
+    from tunix_rt.models.weight_map import FAMILIES
 
     devices = jax.devices()
-    return {"platform": devices[0].platform, "devices": [str(device) for device in devices], "presets": sorted(PRESETS)}
+    limits = [stats["bytes_limit"] for device in devices if (stats := device.memory_stats()) and "bytes_limit" in stats]
+    return {
+        "platform": devices[0].platform,
+        "devices": [str(device) for device in devices],
+        "presets": sorted(PRESETS),
+        "families": sorted(FAMILIES),
+        "device_bytes": min(limits, default=0),
+    }
 
 
-def _model(reference: str, cache_dir: Path) -> dict[str, Any]:
+def _model(reference: str, cache_dir: Path, lora: Lora | None) -> dict[str, Any]:
     from tunix_rt.models.config import ModelConfig
     from tunix_rt.models.loading import load_config
     from tunix_rt.models.presets import PRESETS
@@ -67,8 +81,25 @@ def _model(reference: str, cache_dir: Path) -> dict[str, Any]:
             max_position_embeddings=preset.max_position_embeddings,
             tie_word_embeddings=True,
         )
-    names = [field.name for field in dataclasses.fields(ModelShape)]
-    return {"model": {name: getattr(config, name) for name in names}}
+    names = [field.name for field in dataclasses.fields(ModelShape) if field.name != "adapter_count"]
+    shape = {name: getattr(config, name) for name in names}
+    if lora is not None:
+        try:
+            shape["adapter_count"] = _adapter_count(config, lora)
+        except InvalidInput as error:
+            return {"model": shape, "problems": [(v.field, v.description) for v in error.violations]}
+    return {"model": shape}
+
+
+def _adapter_count(config: ModelConfig, lora: Lora) -> int:
+    """Parameters of the adapters. Raises `InvalidInput` naming the target modules that the model does not have."""
+    from tunix_rt.models.adapters import linear_shapes
+    from tunix_rt.models.target_modules import target_paths
+    from tunix_rt.trainer.engine.lora import FIELD, settings_of
+
+    targets = target_paths(config.family, settings_of(lora).target_modules, field=FIELD)
+    shapes = linear_shapes(config)
+    return sum(layers * lora.rank * (inputs + outputs) for layers, inputs, outputs in (shapes[t] for t in targets))
 
 
 def _model_field(field: str) -> str:

@@ -32,7 +32,7 @@ class TrainingProcess:
         self._reading_stderr = asyncio.create_task(self._read_stderr())
 
     @classmethod
-    async def start(cls, job_file: Path) -> Self:
+    async def start(cls, job_file: Path, *, simulated_devices: int = 0) -> Self:
         """Start ``python -m tunix_rt.trainer.child`` on ``job_file``."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -44,7 +44,7 @@ class TrainingProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
-            env=_child_environment(),
+            env=training_environment(simulated_devices),
             # Signals to the service's process group (Ctrl-C) are the service's to handle.
             start_new_session=True,
         )
@@ -120,7 +120,11 @@ class TrainingProcess:
             _log.debug("training process", line=text)
 
 
-def _child_environment() -> dict[str, str]:
-    """Ours without our settings: the child gets what it needs in its job file, and no secret at all."""
+def training_environment(simulated_devices: int = 0) -> dict[str, str]:
+    """Ours without our settings: the child gets what it needs in its job file, and no secret at all.
+
+    ``simulated_devices`` are how many devices the CPU is to pose as; 0 is off.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")}
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **inherited}
+    simulated = {"JAX_NUM_CPU_DEVICES": str(simulated_devices)} if simulated_devices else {}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **inherited, **simulated}

@@ -17,8 +17,8 @@ from tunix_rt.trainer.patience import until_answered
 from tunix_rt.trainer.work import Lease, LogRecord, Registry
 
 T = TypeVar("T")
-# A row holds seven points, and a request at most 5000.
-_ROWS_PER_CALL = 500
+# A row holds up to eleven points, and a request at most 5000.
+_ROWS_PER_CALL = 400
 _LINES_PER_CALL = 500
 
 

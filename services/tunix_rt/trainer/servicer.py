@@ -11,7 +11,7 @@ import grpc
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.trainer.grpc_registry import software_versions
 from tunix_rt.trainer.spec_messages import hyperparameters_of
-from tunix_rt.trainer.validation import FAMILIES, Machine, assess, look_at_machine
+from tunix_rt.trainer.validation import Machine, assess, look_at_machine
 from tunix_rt.v1 import training_pb2, training_pb2_grpc
 
 SERVICE = training_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
@@ -21,8 +21,17 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     """Stateless but for what it has learnt of the machine's devices."""
 
-    def __init__(self, pool: str, cache_dir: Path, current_run_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        pool: str,
+        cache_dir: Path,
+        current_run_id: Callable[[], str],
+        *,
+        simulated_devices: int = 0,
+        processes: int = 1,
+    ) -> None:
         self._pool, self._cache_dir, self._current_run_id = pool, cache_dir, current_run_id
+        self._simulated_devices, self._processes = simulated_devices, processes
         self._machine: Machine | None = None
 
     async def Validate(self, request: training_pb2.ValidateRequest, context: _Context) -> training_pb2.ValidateResponse:
@@ -35,6 +44,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             pool=request.spec.pool,
             own_pool=self._pool,
             cache_dir=self._cache_dir,
+            simulated_devices=self._simulated_devices,
+            processes=self._processes,
         )
         self._machine = found.machine
         return training_pb2.ValidateResponse(
@@ -49,12 +60,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     async def Describe(self, request: training_pb2.DescribeRequest, context: _Context) -> training_pb2.DescribeResponse:
         """Devices, supported models, versions, and what it is working on."""
-        self._machine = self._machine or await look_at_machine()
+        self._machine = self._machine or await look_at_machine(self._simulated_devices)
         return training_pb2.DescribeResponse(
             pool=self._pool,
             platform=self._machine.platform,
             devices=self._machine.devices,
-            model_families=FAMILIES,
+            model_families=self._machine.families,
             presets=self._machine.presets,
             versions=software_versions(),
             current_run_id=self._current_run_id(),

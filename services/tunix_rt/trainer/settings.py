@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tunix_rt.rpc.settings import WorkerSettings
+from tunix_rt.trainer.job import Member
 
 
 class TrainerSettings(WorkerSettings):
@@ -22,9 +23,24 @@ class TrainerSettings(WorkerSettings):
     hand_back_seconds: float = Field(default=20.0, ge=0)
     # After a cancellation: how long the training process may take to end before it is killed.
     cancel_seconds: float = Field(default=1.0, ge=0)
-    keep_checkpoints: int = Field(default=2, ge=1)
     # Compiled programs are kept under home, so that the next run with the same shapes starts in seconds.
     compilation_cache: bool = True
+
+    # Processes that train one model together: how many, which of them this trainer starts, and where (host:port) the
+    # training process of number 0 listens for the others. Number 0 takes commands; the others stand by for it. Without
+    # an address JAX finds the others by what the environment tells it (TPU metadata, Slurm, Kubernetes).
+    num_processes: int = Field(default=1, ge=1)
+    process_id: int = Field(default=0, ge=0)
+    coordinator_address: str = ""
+    # For tests and dry runs of meshes: the CPU poses as so many devices. 0 is off.
+    simulated_devices: int = Field(default=0, ge=0, le=64)
+
+    @property
+    def member(self) -> Member | None:
+        """This trainer's place among those that train together; None when it is alone."""
+        if self.num_processes == 1:
+            return None
+        return Member(self.coordinator_address, self.num_processes, self.process_id)
 
     @property
     def cache_dir(self) -> Path:

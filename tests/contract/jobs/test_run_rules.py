@@ -200,4 +200,4 @@ async def test_the_ends_of_a_range_belong_to_it(registry: Any, fields: dict[str,
 async def test_lora_defaults_follow_its_rank(registry: Any) -> None:
     run = await registry.create_run(hyperparameters=runs_pb2.Hyperparameters(lora=LORA(rank=8)))
     lora = run.spec.hyperparameters.lora
-    assert (lora.alpha, list(lora.target_modules)) == (16.0, ["q_proj", "v_proj"])
+    assert (lora.alpha, list(lora.target_modules)) == (16.0, ["all-linear"])

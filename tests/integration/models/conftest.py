@@ -33,6 +33,11 @@ def transformers(torch: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def peft(transformers: ModuleType) -> ModuleType:
+    return _peer("peft")
+
+
+@pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """The pretrained SmolLM2-135M-Instruct out of its package."""
     try:

@@ -7,12 +7,18 @@ import time
 import uuid
 from typing import Any
 
+from tunix_rt.trainer.messages import TIMING_KEYS
 from tunix_rt.v1 import common_pb2, models_pb2, models_pb2_grpc, runs_pb2
 
 
 def model_digest(stack: Any, run: runs_pb2.Run) -> str:
     models: models_pb2_grpc.ModelServiceStub = models_pb2_grpc.ModelServiceStub(stack.channel)
     return models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).artifact.digest
+
+
+def lineage_of(stack: Any, run: runs_pb2.Run) -> dict[str, str]:
+    models: models_pb2_grpc.ModelServiceStub = models_pb2_grpc.ModelServiceStub(stack.channel)
+    return dict(models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).lineage.details)
 
 
 def test_a_run_becomes_a_registered_model_with_every_metric_row(stack: Any, trainer: Any) -> None:
@@ -29,7 +35,7 @@ def test_a_run_becomes_a_registered_model_with_every_metric_row(stack: Any, trai
 
 
 def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: Any, trainer: Any) -> None:
-    settings = {"max_steps": 40, "save_steps": 5, "seed": 3}
+    settings = {"max_steps": 40, "save_steps": 5, "seed": 3, "eval_steps": 10}
     undisturbed = stack.finished(stack.create_run(**settings))
     run_id = stack.create_run(**settings)
     # The training process is killed after a checkpoint, then the whole service between two checkpoints.
@@ -49,8 +55,21 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: An
     assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
     assert stack.attempts(run_id) == ["failed", "lost", "succeeded"]
     assert model_digest(stack, run) == model_digest(stack, undisturbed)
-    for key in ("loss", "grad_norm", "token_accuracy", "learning_rate", "examples_seen"):
+    untimed = set(run.last_metrics) - TIMING_KEYS
+    assert untimed == set(undisturbed.last_metrics) - TIMING_KEYS
+    assert untimed > {"loss", "grad_norm", "token_accuracy", "learning_rate", "examples_seen", "eval_token_accuracy"}
+    for key in untimed:
         assert stack.metrics(run_id, key) == stack.metrics(undisturbed.id, key), key
+    held_out = stack.metrics(run_id, "eval_loss")
+    assert sorted(held_out) == [10, 20, 30, 40]
+    # The two newest checkpoints and the one with the lowest held-out loss, known to the registry as such.
+    best = min(held_out, key=held_out.__getitem__)
+    assert set(stack.checkpoint_steps(run_id)) == {40, 35, best}
+    lineage = lineage_of(stack, run)
+    assert (lineage["best_step"], float(lineage["best_eval_loss"])) == (str(best), held_out[best])
+    counts = [int(lineage[f"examples_{part}"]) for part in ("trained", "held_out", "dropped")]
+    assert sum(counts) == stack.dataset.manifest.trace_count
+    assert counts[1] == max(1, round(0.05 * (counts[0] + counts[1])))
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(stack: Any, trainer: Any) -> None:
@@ -141,6 +160,7 @@ def test_a_dataset_that_is_gone_is_an_invalid_artifact(stack: Any, trainer: Any)
 
 
 def test_an_unsupported_spec_fails_naming_the_field(stack: Any, trainer: Any) -> None:
-    run = stack.finished(stack.create_run(max_steps=2, lora=runs_pb2.LoraConfig(rank=4, alpha=8.0)))
+    lora = runs_pb2.LoraConfig(rank=4, target_modules=["q_proj", "c_attn"])
+    run = stack.finished(stack.create_run(max_steps=2, lora=lora))
     assert (run.state, run.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_INVALID_SPEC), run.message
-    assert "hyperparameters.lora" in run.message
+    assert "hyperparameters.lora.target_modules[1]" in run.message

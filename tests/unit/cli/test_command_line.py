@@ -39,8 +39,8 @@ def test_the_promised_commands_are_there() -> None:
         "runs attempts", "runs history", "evaluations create", "evaluations list", "evaluations show",
         "evaluations items", "evaluations watch", "evaluations cancel", "baselines lock", "baselines list",
         "baselines show", "gate check", "gate policies", "gate create-policy", "gate decisions", "models list",
-        "models show", "models register", "models aliases", "models promote", "sweeps create", "sweeps list",
-        "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
+        "models show", "models register", "models merge", "models aliases", "models promote", "sweeps create",
+        "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
 

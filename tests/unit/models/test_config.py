@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from tunix_rt.errors import InvalidInput
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.rope import inverse_frequencies
+from tunix_rt.models.rope import attention_factor, inverse_frequencies
 
 GOOD: dict[str, Any] = {
     "model_type": "llama",
@@ -19,6 +20,11 @@ GOOD: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
 }
+QWEN2 = GOOD | {"model_type": "qwen2", "num_key_value_heads": 2}
+QWEN3 = QWEN2 | {"model_type": "qwen3", "head_dim": 8}
+GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
+GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def _fields(error: InvalidInput) -> set[str]:
@@ -26,47 +32,174 @@ def _fields(error: InvalidInput) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("change", "field"),
+    ("base", "change", "field"),
     [
-        ({"model_type": "mamba"}, "model_type"),
-        ({"attention_bias": True}, "attention_bias"),
-        ({"mlp_bias": True}, "mlp_bias"),
-        ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"sliding_window": 128}, "sliding_window"),
-        ({"rope_interleaved": True}, "rope_interleaved"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"a_field_of_tomorrow": 1}, "a_field_of_tomorrow"),
-        ({"vocab_size": None}, "vocab_size"),
-        ({"hidden_size": -1}, "hidden_size"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads"),
-        ({"head_dim": 7}, "head_dim"),
-        ({"rms_norm_eps": 0}, "rms_norm_eps"),
-        ({"eos_token_id": 100}, "eos_token_id"),
-        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_scaling.rope_type"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_parameters.rope_type"),
-        ({"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "beta": 1}}, "rope_scaling.beta"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling.low_freq_factor"),
+        (GOOD, {"model_type": "mamba"}, "model_type"),
+        (GOOD, {"model_type": "gemma3"}, "model_type"),
+        (GOOD, {"attention_bias": 1}, "attention_bias"),
+        (GOOD, {"mlp_bias": None, "attention_dropout": 0.1}, "attention_dropout"),
+        (GOOD, {"hidden_act": "gelu"}, "hidden_act"),
+        (GOOD, {"sliding_window": 128}, "sliding_window"),
+        (GOOD, {"layer_types": [FULL, FULL]}, "layer_types"),
+        (GOOD, {"rope_interleaved": True}, "rope_interleaved"),
+        (GOOD, {"quantization_config": {"bits": 4}}, "quantization_config"),
+        (GOOD, {"a_field_of_tomorrow": 1}, "a_field_of_tomorrow"),
+        (GOOD, {"vocab_size": None}, "vocab_size"),
+        (GOOD, {"hidden_size": -1}, "hidden_size"),
+        (GOOD, {"num_key_value_heads": 3}, "num_key_value_heads"),
+        (GOOD, {"head_dim": 7}, "head_dim"),
+        (GOOD, {"rms_norm_eps": 0}, "rms_norm_eps"),
+        (GOOD, {"eos_token_id": 100}, "eos_token_id"),
+        (GOOD, {"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
+        (GOOD, {"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "rope_scaling.rope_type"),
+        (GOOD, {"rope_parameters": {"rope_type": "proportional"}}, "rope_parameters.rope_type"),
+        (GOOD, {"rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters.partial_rotary_factor"),
+        (GOOD, {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
+        (GOOD, {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "beta": 1}}, "rope_scaling.beta"),
+        (GOOD, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling.low_freq_factor"),
+        (GOOD, {"rope_scaling": {"type": "yarn", "factor": 8.0}}, "rope_scaling.original_max_position_embeddings"),
+        (
+            GOOD,
+            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}},
+            "rope_scaling",
+        ),
+        (GOOD, {"head_dim": 2, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling.rope_type"),
+        (QWEN2, {"attention_bias": False}, "attention_bias"),
+        (QWEN2, {"use_mrope": True}, "use_mrope"),
+        (QWEN2, {"use_sliding_window": "on"}, "use_sliding_window"),
+        (QWEN2, {"use_sliding_window": True, "sliding_window": 0, "max_window_layers": 0}, "sliding_window"),
+        (QWEN2, {"use_sliding_window": True, "max_window_layers": -1}, "max_window_layers"),
+        (QWEN2, {"layer_types": [FULL]}, "layer_types"),
+        (QWEN2, {"layer_types": [FULL, "chunked_attention"]}, "layer_types"),
+        (QWEN2, {"layer_types": [FULL, SLIDING]}, "sliding_window"),
+        (QWEN2, {"rope_parameters": {FULL: {"rope_type": "default"}}}, "rope_parameters.full_attention"),
+        (QWEN3, {"mlp_bias": False}, "mlp_bias"),
+        (QWEN3, {"query_pre_attn_scalar": 8}, "query_pre_attn_scalar"),
+        (QWEN3, {"num_experts": 8}, "num_experts"),
+        (GEMMA3, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        (GEMMA3, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        (GEMMA3, {"hidden_activation": "gelu"}, "hidden_activation"),
+        (GEMMA3, {"hidden_act": "silu"}, "hidden_act"),
+        (GEMMA3, {"sliding_window": None}, "sliding_window"),
+        (GEMMA3, {"_sliding_window_pattern": 2}, "_sliding_window_pattern"),
+        (GEMMA3, {"final_logit_softcapping": 0}, "final_logit_softcapping"),
+        (GEMMA3, {"rope_parameters": {"rope_type": "default"}}, "rope_parameters.rope_type"),
+        (GEMMA3, {"rope_parameters": {SLIDING: {"rope_type": "ntk"}}}, "rope_parameters.sliding_attention.rope_type"),
+        (GPT2, {"activation_function": "relu"}, "activation_function"),
+        (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
+        (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        (GPT2, {"add_cross_attention": True}, "add_cross_attention"),
+        (GPT2, {"rope_theta": 10000.0}, "rope_theta"),
+        (GPT2, {"n_embd": None}, "n_embd"),
+        (GPT2, {"n_head": 5}, "n_head"),
+        (GPT2, {"layer_norm_epsilon": -1.0}, "layer_norm_epsilon"),
     ],
 )
-def test_an_unsupported_field_is_refused_by_name(change: dict[str, Any], field: str) -> None:
+def test_an_unsupported_field_is_refused_by_name(base: dict[str, Any], change: dict[str, Any], field: str) -> None:
+    ModelConfig.from_hf(base)
     with pytest.raises(InvalidInput) as caught:
-        ModelConfig.from_hf(GOOD | change)
+        ModelConfig.from_hf(base | change)
     assert field in _fields(caught.value)
+
+
+def test_a_field_of_another_family_is_refused() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        dataclasses.replace(ModelConfig.from_hf(GPT2), attention_bias=True, sliding_window=4)
+    assert _fields(caught.value) == {"attention_bias", "sliding_window"}
 
 
 def test_all_violations_are_named_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
-        ModelConfig.from_hf(GOOD | {"attention_bias": True, "unknown": 1, "hidden_size": 0})
-    assert {"attention_bias", "unknown", "hidden_size"} <= _fields(caught.value)
+        ModelConfig.from_hf(GOOD | {"hidden_act": "gelu", "unknown": 1, "hidden_size": 0})
+    assert {"hidden_act", "unknown", "hidden_size"} <= _fields(caught.value)
 
 
 def test_defaults_are_those_of_transformers() -> None:
     config = ModelConfig.from_hf(GOOD)
     assert (config.num_key_value_heads, config.head_dim) == (4, 8)
-    assert (config.rms_norm_eps, config.rope_theta, config.max_position_embeddings) == (1e-6, 10000.0, 2048)
+    assert (config.norm_epsilon, config.rope_theta, config.max_position_embeddings) == (1e-6, 10000.0, 2048)
     assert config.tie_word_embeddings is False
+    gemma = ModelConfig.from_hf(GEMMA3 | {"num_hidden_layers": 7})
+    assert gemma.types_of_layers == (SLIDING,) * 5 + (FULL, SLIDING)
+    assert (gemma.rope_theta, gemma.sliding_rope_theta, gemma.attention_scale) == (1e6, 1e4, 1 / 16)
+    assert gemma.tie_word_embeddings is True
+    gpt2 = ModelConfig.from_hf(GPT2)
+    assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
+    assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
+    assert ModelConfig.from_hf(GOOD | {"model_type": "qwen3", "num_key_value_heads": 2}).head_dim == 128
+
+
+# As on the hub, shortened to two layers and a small vocabulary; what a logit does not depend on is left in.
+HUB: dict[str, dict[str, Any]] = {
+    "distilgpt2": GPT2
+    | {
+        "_num_labels": 1,
+        "activation_function": "gelu_new",
+        "architectures": ["GPT2LMHeadModel"],
+        "attn_pdrop": 0.1,
+        "bos_token_id": 99,
+        "embd_pdrop": 0.1,
+        "eos_token_id": 99,
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "layer_norm_epsilon": 1e-05,
+        "n_ctx": 1024,
+        "n_positions": 1024,
+        "resid_pdrop": 0.1,
+        "summary_activation": None,
+        "summary_first_dropout": 0.1,
+        "summary_proj_to_labels": True,
+        "summary_type": "cls_index",
+        "summary_use_proj": True,
+        "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+    },
+    "gemma-3-1b-it": GEMMA3
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_logit_softcapping": None,
+        "cache_implementation": "hybrid",
+        "eos_token_id": [1, 6],
+        "final_logit_softcapping": None,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256,
+        "rope_local_base_freq": 10000,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window_pattern": 6,
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+    },
+    "Qwen2.5-0.5B": QWEN2
+    | {
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "max_window_layers": 24,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 1000000.0,
+        "sliding_window": 32768,
+        "tie_word_embeddings": True,
+        "use_mrope": False,
+        "use_sliding_window": False,
+    },
+    "Qwen3-0.6B": QWEN3
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "max_window_layers": 28,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window": None,
+        "use_sliding_window": False,
+    },
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_configs_of_the_hub_are_read_and_survive_writing(name: str) -> None:
+    config = ModelConfig.from_hf(HUB[name])
+    assert ModelConfig.from_hf(config.to_hf()) == config
 
 
 def test_config_survives_writing_and_reading() -> None:
@@ -90,6 +223,24 @@ def test_rope_of_both_transformers_generations_means_the_same() -> None:
 def test_rotary_frequencies_are_powers_of_theta() -> None:
     config = ModelConfig.from_hf(GOOD | {"rope_theta": 10000.0})  # head size 8: 10000^(0, -1/4, -1/2, -3/4)
     np.testing.assert_allclose(inverse_frequencies(config), [1.0, 0.1, 0.01, 0.001], rtol=1e-6)
+
+
+def test_llama3_and_yarn_divide_low_frequencies_only() -> None:
+    """Head size 8, base 10⁴, 100 positions: the pairs turn 100 / 2π · (1, 0.1, 0.01, 0.001) = 15.9, 1.6, 0.16, 0.016
+    times. Llama 3 keeps what fits more than 4 times and quarters what fits less than once: 1.6 lies 0.197 of the way.
+    YaRN's ramp runs over the index of the pair, here from floor(0.2) = 0 (10 turns) to ceil(2.2) = 3 (0.1 turns).
+    """
+    plain = np.asarray([1.0, 0.1, 0.01, 0.001])
+    common = {"factor": 4.0, "original_max_position_embeddings": 100}
+    llama3 = common | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    kept = np.asarray([1.0, (10 / (2 * np.pi) - 1) / 3, 0.0, 0.0])
+    found = inverse_frequencies(ModelConfig.from_hf(GOOD | {"rope_scaling": llama3}))
+    np.testing.assert_allclose(found, plain * (kept + (1 - kept) / 4), rtol=1e-5)
+    yarn = common | {"rope_type": "yarn", "beta_fast": 10.0, "beta_slow": 0.1}
+    config = ModelConfig.from_hf(GOOD | {"rope_scaling": yarn})
+    kept = np.asarray([1.0, 2 / 3, 1 / 3, 0.0])
+    np.testing.assert_allclose(inverse_frequencies(config), plain * (kept + (1 - kept) / 4), rtol=1e-5)
+    assert attention_factor(config.rope_scaling) == pytest.approx(0.1 * np.log(4) + 1)
 
 
 def test_parameter_count_of_a_hand_counted_model() -> None:

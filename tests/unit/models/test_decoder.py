@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
-from tunix_rt.models.attention import packed_causal_mask
+from tunix_rt.models.attention import masked_attention, packed_causal_mask
 from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
-from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.cached_attention import BLOCK, attend_cached
+from tunix_rt.models.config import ModelConfig, RopeScaling
+from tunix_rt.models.decoder import Decoder, embed
 
 CONFIG = ModelConfig(
     vocab_size=50,
@@ -33,11 +37,76 @@ def test_mask_is_causal_and_block_diagonal() -> None:
     assert mask[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
 
+def test_mask_of_a_window_sees_the_last_positions_of_its_segment() -> None:
+    mask = packed_causal_mask(5, jnp.asarray([[1, 1, 1, 2, 2]]), window=2)
+    assert mask[0].astype(int).tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
+
+
+def test_a_window_leaves_out_what_lies_in_earlier_blocks_of_the_cache() -> None:
+    """More than two blocks of cache, rows far apart and one of them padding: the blocks before every window are not
+    even looked at."""
+    rng = np.random.default_rng(0)
+    slots, window, capacity = 3, 20, 3 * BLOCK - 10
+    query = jnp.asarray(rng.normal(size=(slots, 1, 1, 2, 4)), jnp.float32)
+    keys, values = (jnp.asarray(rng.normal(size=(slots, 1, capacity, 4)), jnp.float32) for _ in range(2))
+    positions = np.asarray([[capacity - 1], [BLOCK + 30], [-1]], np.int32)
+    distance = positions[:, :, None] - np.arange(capacity)
+    mask = jnp.asarray((distance >= 0) & (distance < window))
+    expected = masked_attention(query, keys, values, mask, scale=0.3)
+    poisoned = keys.at[:, :, :BLOCK].set(jnp.nan)
+    found = attend_cached(query, poisoned, values, positions, window=window, scale=0.3)
+    np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
+    alone = attend_cached(query[:1], keys[:1], values[:1], positions[:1], window=window, scale=0.3)
+    np.testing.assert_array_equal(alone[0], attend_cached(query, keys, values, positions, window=window, scale=0.3)[0])
+
+
 def test_packed_examples_have_the_logits_of_separate_ones() -> None:
     alone = DECODER(TOKENS, POSITIONS)
     tokens = TOKENS.reshape(1, 20)
     packed = DECODER(tokens, POSITIONS.reshape(1, 20), jnp.repeat(jnp.asarray([[1, 2]]), 10, axis=1))
     np.testing.assert_allclose(packed.reshape(2, 10, 50), alone, atol=1e-5)
+
+
+def test_packed_examples_of_a_mixed_model_have_the_logits_of_separate_ones() -> None:
+    """Windows, two rotary bases and a length-dependent one are an example's own, however it is packed."""
+    config = dataclasses.replace(
+        CONFIG,
+        family="gemma3",
+        layer_types=("sliding_attention", "full_attention"),
+        sliding_window=3,
+        sliding_rope_theta=100.0,
+        max_position_embeddings=5,
+        rope_scaling=RopeScaling("dynamic", 4.0),
+    )
+    decoder = Decoder(config, rngs=nnx.Rngs(0))
+    alone = decoder(TOKENS[:1, :7], POSITIONS[:1, :7])
+    segments = jnp.asarray([[1] * 7 + [2] * 10 + [0] * 3])
+    tokens = np.concatenate([TOKENS[:1, :7], TOKENS[1:], np.zeros((1, 3), np.int32)], axis=1)
+    positions = np.concatenate([POSITIONS[:1, :7], POSITIONS[1:], np.zeros((1, 3), np.int32)], axis=1)
+    packed = decoder(tokens, positions, segments)
+    np.testing.assert_allclose(packed[:, :7], alone, atol=1e-5)
+    np.testing.assert_allclose(packed[:, 7:17], decoder(TOKENS[1:], POSITIONS[1:]), atol=1e-5)
+
+
+def test_a_position_past_a_learned_table_is_not_a_number() -> None:
+    table = jnp.zeros((4, 24))
+    config = dataclasses.replace(CONFIG, family="gpt2", num_key_value_heads=4, max_position_embeddings=4)
+    x = embed(config, jnp.ones((50, 24)), table, jnp.asarray([[1, 1]]), jnp.asarray([[3, 4]]), jnp.dtype("float32"))
+    assert np.isfinite(x[0, 0]).all() and np.isnan(x[0, 1]).all()
+
+
+def test_gemma_scales_embeddings_by_a_rounded_root() -> None:
+    """√1152 = 33.94 is 34 in bfloat16, as in the models that were trained so."""
+    config = dataclasses.replace(CONFIG, family="gemma3", hidden_size=1152)
+    one = jnp.ones((50, 1152)), None, jnp.asarray([[1]]), jnp.asarray([[0]])
+    assert float(embed(config, *one, jnp.dtype("bfloat16"))[0, 0, 0]) == 34.0
+    assert float(embed(config, *one, jnp.dtype("float32"))[0, 0, 0]) == pytest.approx(1152**0.5)
 
 
 def test_padding_after_an_example_changes_nothing() -> None:
@@ -58,8 +127,6 @@ def test_remat_gives_the_same_gradient() -> None:
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32() -> None:
-    import dataclasses
-
     low = Decoder(dataclasses.replace(CONFIG, compute_dtype="bfloat16"), rngs=nnx.Rngs(0))
     assert low.hidden(TOKENS, POSITIONS).dtype == jnp.bfloat16
     logits, full = low(TOKENS, POSITIONS), DECODER(TOKENS, POSITIONS)

@@ -11,7 +11,7 @@ import pytest
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.checkpoint_store import MirroredCheckpoints, open_checkpoints
-from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
+from tunix_rt.trainer.engine.checkpoints import Best, CheckpointDirectory
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, write_state
 from tunix_rt.trainer.engine.step import TrainState, initial_state
@@ -38,6 +38,33 @@ def test_the_last_two_are_kept_and_the_removed_ones_named(checkpoints: Checkpoin
     assert removed == [[], [], [10], [20]]
     assert checkpoints.steps() == [40, 30]
     assert (checkpoints.open(30) / "state" / "weights").read_text() == "30"
+
+
+def write_all(checkpoints: CheckpointDirectory, losses: dict[int, float | None]) -> list[list[int]]:
+    return [checkpoints.write(step, fill(str(step)), eval_loss=loss)[1] for step, loss in losses.items()]
+
+
+def test_the_best_is_kept_beside_the_last_two_until_a_better_one_comes(checkpoints: CheckpointDirectory) -> None:
+    removed = write_all(checkpoints, {10: 3.0, 20: 1.5, 30: 2.0, 40: None, 50: 1.5, 60: 1.75, 70: 1.0, 80: 4.0})
+    assert removed == [[], [], [10], [], [30], [40], [50, 20], [60]]
+    assert checkpoints.steps() == [80, 70]
+
+
+def test_the_best_is_known_to_whoever_opens_the_directory_next(tmp_path: Path) -> None:
+    for step, loss in {10: 2.0, 20: 1.0, 30: 3.0}.items():
+        CheckpointDirectory(tmp_path / "run", "run-1 sha256:0", keep=1).write(step, fill("x"), eval_loss=loss)
+    another = CheckpointDirectory(tmp_path / "run", "run-1 sha256:0", keep=1)
+    assert another.steps() == [30, 20]
+    assert another.best(30) == Best(20, 1.0)
+    # A run that fell back to an earlier step does not count what lies ahead of it.
+    assert another.best(15) is None
+    damage(tmp_path / "run" / "20", "torn manifest")
+    assert another.best(30) == Best(30, 3.0)
+
+
+def test_without_held_out_losses_there_is_no_best(checkpoints: CheckpointDirectory) -> None:
+    assert write_all(checkpoints, {1: None, 2: None, 3: None}) == [[], [], [1]]
+    assert checkpoints.best(3) is None
 
 
 def test_a_process_killed_while_writing_leaves_no_checkpoint(checkpoints: CheckpointDirectory, tmp_path: Path) -> None:
@@ -120,12 +147,15 @@ def job(tmp_path: Path) -> Job:
 def test_a_remote_store_is_resumed_from_on_another_machine(tmp_path: Path) -> None:
     here = open_checkpoints("memory://store", job(tmp_path))
     assert isinstance(here, MirroredCheckpoints)
-    stored = [here.write(step, fill(str(step))) for step in (1, 2, 3)]
+    losses = {1: None, 2: 0.5, 3: None, 4: 0.75}
+    stored = [here.write(step, fill(str(step)), eval_loss=loss) for step, loss in losses.items()]
     assert stored[2][0].uri == "memory://store/checkpoints/run-1/3"
-    assert stored[2][1] == [1]
+    assert [removed for _, removed in stored] == [[], [], [1], []]
     there = open_checkpoints("memory://store", replace(job(tmp_path), cache_dir=str(tmp_path / "cache-b")))
-    assert there.steps() == [3, 2]
+    assert there.steps() == [4, 3, 2]
+    assert there.best(4) == Best(2, 0.5)
     assert (there.open(3) / "state" / "weights").read_text() == "3"
+    assert there.write(5, fill("5"))[1] == [3]
 
 
 def test_a_job_file_says_what_was_written(tmp_path: Path) -> None:
@@ -135,7 +165,7 @@ def test_a_job_file_says_what_was_written(tmp_path: Path) -> None:
 
 
 def some_state(decoder: Decoder) -> TrainState:
-    _, state = initial_state(decoder, coefficients_of(Hyperparameters(), 10))
+    _, state, _ = initial_state(decoder, coefficients_of(Hyperparameters(), 10))
     source = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: jax.numpy.asarray(source.standard_normal(leaf.shape), leaf.dtype), state)
 
@@ -143,7 +173,9 @@ def some_state(decoder: Decoder) -> TrainState:
 def test_state_and_position_come_back_bit_for_bit(decoder: Decoder, tmp_path: Path) -> None:
     state = some_state(decoder)
     row = {"step": 3, "time": 1.5, "values": {"loss": 0.1}}
-    position = Position({"order": {"next_index": 7}, "examples_seen": 7}, seed=11, unreported=(row,))
+    position = Position(
+        {"order": {"next_index": 7}, "examples_seen": 7}, seed=11, unreported=(row,), watch={"streak": 2}
+    )
     write_state(tmp_path, state, position)
     restored, found = read_state(tmp_path, jax.tree.map(jax.numpy.zeros_like, state))
     assert found == position
@@ -162,4 +194,4 @@ def test_arrays_that_do_not_fit_the_model_are_refused(decoder: Decoder, tmp_path
 def test_the_position_is_readable_json(decoder: Decoder, tmp_path: Path) -> None:
     write_state(tmp_path, some_state(decoder), Position({"examples_seen": 4}, 2))
     document = json.loads((tmp_path / "position.json").read_text())
-    assert document == {"data": {"examples_seen": 4}, "seed": 2, "unreported": []}
+    assert document == {"data": {"examples_seen": 4}, "seed": 2, "unreported": [], "watch": {}}

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tunix_rt.trainer.messages import Failed
+from tunix_rt.trainer.messages import Failed, HandBack, HandedBack, Logged, ProgressMade, decode, encode
 from tunix_rt.trainer.process import TrainingProcess
 
 PARENT = """
@@ -79,3 +79,46 @@ async def test_noise_between_messages_is_passed_over(tmp_path: Path) -> None:
     process = await TrainingProcess.start(tmp_path / "job.json")
     assert [message for message in await said(process) if not isinstance(message, Failed)] == []
     assert "KeyError" in process.exit_text
+
+
+CHILD = """
+import os, sys, threading
+from tunix_rt.trainer.child import ParentLine
+from tunix_rt.trainer.messages import Logged, ProgressMade
+
+line = ParentLine(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
+threading.Thread(target=line.listen, daemon=True).start()
+training = sys.argv[1] == "training"
+assert not (training and line.hand_back_requested)
+line.emit(ProgressMade("compiling", 7, 9))
+if training:
+    while not line.hand_back_requested:
+        pass
+    line.emit(Logged("info", "stopped by the loop", 0.0))
+    # As the real one does: a thread that reads must not disturb the end.
+    os._exit(0)
+else:
+    threading.Event().wait()
+"""
+
+
+async def hand_back(stage: str) -> list[object]:
+    """What a training process says that is asked to stop in ``stage``."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, stage, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    first = await process.stdout.readline()
+    process.stdin.write(encode(HandBack()))
+    rest = await asyncio.wait_for(process.stdout.read(), 5)
+    assert await process.wait() == 0
+    return [decode(line) for line in [first, *rest.splitlines()]]
+
+
+async def test_a_hand_back_ends_a_process_that_compiles_at_once() -> None:
+    assert await hand_back("compiling") == [ProgressMade("compiling", 7, 9), HandedBack(7)]
+
+
+async def test_a_hand_back_is_left_to_the_loop_once_it_trains() -> None:
+    assert await hand_back("training") == [ProgressMade("compiling", 7, 9), Logged("info", "stopped by the loop", 0.0)]

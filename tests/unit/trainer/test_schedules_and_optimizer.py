@@ -38,6 +38,30 @@ def test_a_warm_up_longer_than_the_run_never_reaches_the_peak() -> None:
     assert rates("cosine", 10, 3) == pytest.approx([0.01, 0.02, 0.03])
 
 
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_schedules_are_those_of_transformers_but_for_a_warm_up_that_does_not_start_at_zero(
+    kind: str, warmup: int
+) -> None:
+    # Seconds to import, for this test alone.
+    import torch
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if kind == "constant" else kind
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    peer = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=12)
+    theirs = []
+    for _ in range(12):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        peer.step()
+    ours = rates(kind, warmup, 12)
+    assert ours[warmup:] == pytest.approx(theirs[warmup:], rel=1e-5)
+    # Theirs takes the first step at rate 0; ours is one step ahead until the peak.
+    assert ours[: max(0, warmup - 1)] == pytest.approx(theirs[1:warmup], rel=1e-5)
+
+
 def test_norm_scales_are_not_decayed_although_stacking_makes_matrices_of_them(decoder: Decoder) -> None:
     parameters = nnx.state(decoder, nnx.Param)
     mask = nnx.to_pure_dict(decay_mask(parameters))

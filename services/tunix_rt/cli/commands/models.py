@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,6 +55,23 @@ def register(
     with client(ctx) as api:
         registered = api.models.register(name, reference, tags=parse_tags(tag))
     output.print_json(registered) if as_json else output.show(catalogue.model(registered))
+
+
+@app.command(epilog="Example: tunix-rt models merge default@production --out merged")
+def merge(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="A LoRA model version: id, NAME@ALIAS or NAME/VERSION.")],
+    out: Annotated[Path, typer.Option(help="Directory to make, in Hugging Face layout.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Merge an adapter into its base model and write a plain model that Transformers loads."""
+    from tunix_rt.cli import merging, output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.models.get(model)
+    merged = merging.merge(found, out)
+    output.print_json(merged) if as_json else output.show(catalogue.merged(merged))
 
 
 @app.command(epilog="Example: tunix-rt models aliases default --history")

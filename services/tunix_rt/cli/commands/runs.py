@@ -33,7 +33,9 @@ _FLAGS = {
     "lr_scheduler": "lr_scheduler_type",
     "dtype": "dtype",
     "save_steps": "save_steps",
+    "save_total_limit": "save_total_limit",
     "eval_steps": "eval_steps",
+    "eval_fraction": "eval_fraction",
 }
 
 
@@ -67,7 +69,13 @@ def create(
     dtype: Annotated[str | None, typer.Option(help="Compute type: float32 | bfloat16")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     save_steps: Annotated[int | None, typer.Option(help="A checkpoint every so many steps.")] = None,
+    save_total_limit: Annotated[
+        int | None, typer.Option(help="How many of the newest checkpoints are kept, beside the best.")
+    ] = None,
     eval_steps: Annotated[int | None, typer.Option(help="Held-out loss every so many steps.")] = None,
+    eval_fraction: Annotated[
+        float | None, typer.Option(help="Share of the examples that --eval-steps holds out.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any hyperparameter, NAME=VALUE (lora.rank=8); repeatable.")
     ] = None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from tunix_rt.cli import formats, output
 from tunix_rt.client.arguments import enum_name
@@ -149,6 +149,17 @@ def model(item: models_pb2.ModelVersion) -> RenderableType:
         ("tags", formats.tags(item.tags)),
     ]
     return output.fields(rows)
+
+
+def merged(document: Mapping[str, Any]) -> RenderableType:
+    """Where an adapter's merged model was written."""
+    return output.fields(
+        [
+            ("directory", formats.escaped(document["out"])),
+            ("digest", document["digest"]),
+            ("size", formats.size_text(document["size_bytes"])),
+        ]
+    )
 
 
 def aliases(items: Iterable[models_pb2.Alias]) -> RenderableType:

@@ -15,11 +15,12 @@ from tunix_rt.registry.validation.fields import NAME, check_tags, check_text
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
-PRESETS: Final = frozenset({"tiny"})
+PRESETS: Final = frozenset({"small", "tiny"})
 POOL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SCHEMES: Final = ("hf://", "file://", "gguf://", "preset://", "model://", "pkg://")
 _MODULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
-_LORA_MODULES: Final = ("q_proj", "v_proj")
+# Every family has linear layers; no name of one is common to all.
+_LORA_MODULES: Final = ("all-linear",)
 _MAX_NAME: Final = 200
 _MAX_EVALUATIONS: Final = 16
 _MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
@@ -98,7 +99,8 @@ def _lora(lora: pb.LoraConfig, violations: Violations) -> None:
     violations.check(0 <= lora.dropout < 1, "dropout", "must be in [0, 1)")
     violations.check(len(lora.target_modules) <= 64, "target_modules", "at most 64")
     for index, module in enumerate(lora.target_modules):
-        violations.check(_MODULE.fullmatch(module) is not None, f"target_modules[{index}]", "is not a module's name")
+        known = module in _LORA_MODULES or _MODULE.fullmatch(module) is not None
+        violations.check(known, f"target_modules[{index}]", "is not a module's name (q_proj, …) or all-linear")
     if not lora.target_modules:
         lora.target_modules.extend(_LORA_MODULES)
 

@@ -34,6 +34,20 @@ class Batch:
         """Tokens that are not padding."""
         return int(np.count_nonzero(self.segment_ids))
 
+    @property
+    def target_tokens(self) -> int:
+        """Tokens that count in the loss."""
+        return int(np.count_nonzero(self.weights))
+
+    def token_pairs(self, window: int | None = None) -> int:
+        """Pairs of tokens of one segment, itself included: Σ n² over segments of n tokens.
+
+        With a sliding ``window``, only pairs less than ``window`` apart. It is what attention costs scale with.
+        """
+        reach = np.minimum(self.positions[self.segment_ids > 0].astype(np.int64) + 1, window or self.tokens.shape[-1])
+        # A causal query at position p sees p + 1 keys; both triangles of the square are 2 (p + 1) − 1.
+        return int(np.sum(2 * reach - 1))
+
 
 def lay_out(rows: Sequence[Sequence[Example]], *, accumulation: int, length: int) -> Batch:
     """Write ``rows`` (each a sequence of examples that fit into ``length`` together) into a `Batch`.
@@ -61,6 +75,26 @@ def lay_out(rows: Sequence[Sequence[Example]], *, accumulation: int, length: int
         targets=targets.reshape(cut),
         weights=weights.reshape(cut),
     )
+
+
+# Rows that are looked at for room: enough to fill them, few enough for large sets.
+_OPEN_ROWS = 64
+
+
+def pack(examples: Sequence[Example], length: int) -> list[list[Example]]:
+    """``examples`` in their order as rows of at most ``length`` tokens, each into the first recent row with room."""
+    rows: list[list[Example]] = []
+    room: list[int] = []
+    for example in examples:
+        recent = range(max(0, len(rows) - _OPEN_ROWS), len(rows))
+        place = next((index for index in recent if room[index] >= example.length), None)
+        if place is None:
+            place = len(rows)
+            rows.append([])
+            room.append(length)
+        rows[place].append(example)
+        room[place] -= example.length
+    return rows
 
 
 def row_length(longest: int, max_seq_length: int, *, packing: bool, multiple: int = 8) -> int:

@@ -13,22 +13,35 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from tunix_rt.trainer.engine.checkpoints import MANIFEST, CheckpointDirectory, StoredCheckpoint
+from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.trainer.engine.checkpoints import (
+    MANIFEST,
+    CheckpointDirectory,
+    StoredCheckpoint,
+    read_manifest,
+)
 from tunix_rt.trainer.job import Job
 
 
 def open_checkpoints(root_uri: str, job: Job) -> CheckpointDirectory:
     """The checkpoints of ``job``'s run, with what a killed process left behind cleared away."""
     identity = f"{job.run_id} {job.spec_digest}"
+    writer = f"attempt-{job.attempt}"
     place = f"checkpoints/{job.run_id}"
+    keep = job.hyperparameters.save_total_limit
+    checkpoints: CheckpointDirectory
     if root_uri.startswith("file://"):
         checkpoints = CheckpointDirectory(
-            Path(unquote(urlsplit(root_uri).path)) / place, identity, keep=job.keep_checkpoints
+            Path(unquote(urlsplit(root_uri).path)) / place, identity, keep=keep, writer=writer
         )
+    elif job.member is not None:
+        problem = "processes that train together need a store that all of them see as files: file://"
+        raise InvalidInput([FieldViolation("artifacts_uri", problem)])
     else:
         local = Path(job.cache_dir) / place
-        checkpoints = MirroredCheckpoints(local, identity, f"{root_uri}/{place}", keep=job.keep_checkpoints)
-    checkpoints.clear_staging()
+        checkpoints = MirroredCheckpoints(local, identity, f"{root_uri}/{place}", keep=keep, writer=writer)
+    if job.member is None or job.member.process_id == 0:
+        checkpoints.clear_staging()
     return checkpoints
 
 
@@ -39,8 +52,8 @@ class MirroredCheckpoints(CheckpointDirectory):
     download.
     """
 
-    def __init__(self, local: Path, identity: str, remote_uri: str, *, keep: int = 2) -> None:
-        super().__init__(local, identity, keep=keep)
+    def __init__(self, local: Path, identity: str, remote_uri: str, *, keep: int = 2, writer: str = "") -> None:
+        super().__init__(local, identity, keep=keep, writer=writer)
         self._local, self._remote_uri = local, remote_uri.rstrip("/")
         filesystem, path = fsspec.core.url_to_fs(self._remote_uri)
         self._fs: Any = filesystem
@@ -54,8 +67,10 @@ class MirroredCheckpoints(CheckpointDirectory):
         committed = (n for n in names if n.isdigit() and self._fs.exists(f"{self._remote}/{n}/{MANIFEST}"))
         return sorted((int(name) for name in committed), reverse=True)
 
-    def write(self, step: int, fill: Callable[[Path], None]) -> tuple[StoredCheckpoint, list[int]]:
-        stored = self.commit(step, fill)
+    def write(
+        self, step: int, fill: Callable[[Path], None], *, eval_loss: float | None = None
+    ) -> tuple[StoredCheckpoint, list[int]]:
+        stored = self.commit(step, fill, eval_loss=eval_loss)
         source = self._local / str(step)
         target = f"{self._remote}/{step}"
         if self._fs.exists(target):
@@ -67,6 +82,9 @@ class MirroredCheckpoints(CheckpointDirectory):
             self._fs.put_file(str(path), key)
         uploaded = StoredCheckpoint(step, f"{self._remote_uri}/{step}", stored.digest, stored.size_bytes)
         return uploaded, self.retire(step)
+
+    def manifest(self, step: int) -> dict[str, Any]:
+        return read_manifest(str(step), lambda: bytes(self._fs.cat_file(f"{self._remote}/{step}/{MANIFEST}")))
 
     def open(self, step: int) -> Path:
         target = self._local / str(step)

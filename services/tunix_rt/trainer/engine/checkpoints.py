@@ -1,7 +1,8 @@
-"""Checkpoints of one run in the artifact store: written whole or not at all, verified before use, the last few kept.
+"""Checkpoints of one run in the artifact store: written whole or not at all, verified before use.
 
-Layout: ``<root>/checkpoints/<run id>/<step>/data/…`` and, written with the same rename, ``MANIFEST.json`` with the
-sha256 of every file. Knows directories and digests; what is inside ``data`` is its caller's business.
+Kept are the last few and the one with the lowest held-out loss. Layout: ``<root>/checkpoints/<run id>/<step>/data/…``
+and, written with the same rename, ``MANIFEST.json`` with the sha256 of every file and that loss. Knows directories and
+digests; what is inside ``data`` is its caller's business.
 """
 
 from __future__ import annotations
@@ -34,15 +35,24 @@ class StoredCheckpoint:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Best:
+    """The checkpointed step with the lowest held-out loss."""
+
+    step: int
+    eval_loss: float
+
+
 class CheckpointDirectory:
     """The checkpoints of one run under one local directory (or a mounted one).
 
     ``identity`` names what the checkpoints belong to (run, spec); a checkpoint with another identity is refused, not
-    resumed from.
+    resumed from. ``writer`` names who writes, and keeps apart what two attempts write at the same time.
     """
 
-    def __init__(self, root: Path, identity: str, *, keep: int = 2) -> None:
+    def __init__(self, root: Path, identity: str, *, keep: int = 2, writer: str = "") -> None:
         self._root, self._identity, self._keep = root, identity, keep
+        self._writer = writer or uuid.uuid4().hex
 
     def clear_staging(self) -> None:
         """Remove what a killed process left half-written."""
@@ -55,20 +65,22 @@ class CheckpointDirectory:
             return []
         return sorted((int(p.name) for p in self._root.iterdir() if p.name.isdigit()), reverse=True)
 
-    def write(self, step: int, fill: Callable[[Path], None]) -> tuple[StoredCheckpoint, list[int]]:
+    def write(
+        self, step: int, fill: Callable[[Path], None], *, eval_loss: float | None = None
+    ) -> tuple[StoredCheckpoint, list[int]]:
         """Let ``fill`` write into an empty directory, then commit it as ``step``.
 
-        Returns it and the steps removed for it.
-
-        A checkpoint that stands at ``step`` already is replaced. Until the rename nothing of it is visible.
+        ``eval_loss`` is the held-out loss of what is written, None where it was not measured. Returns the checkpoint
+        and the steps removed for it. A checkpoint that stands at ``step`` already is replaced. Until the rename
+        nothing of it is visible.
         """
-        stored = self.commit(step, fill)
+        stored = self.commit(step, fill, eval_loss=eval_loss)
         return stored, self.retire(step)
 
-    def commit(self, step: int, fill: Callable[[Path], None]) -> StoredCheckpoint:
+    def commit(self, step: int, fill: Callable[[Path], None], *, eval_loss: float | None = None) -> StoredCheckpoint:
         """`write` without removing older ones."""
-        staging = self._root / f"{_STAGING}{step}-{uuid.uuid4().hex}"
-        (staging / DATA).mkdir(parents=True)
+        staging = self.staging(step).parent
+        (staging / DATA).mkdir(parents=True, exist_ok=True)
         fill(staging / DATA)
         digest, files = directory_digest(staging / DATA)
         manifest = {
@@ -76,6 +88,7 @@ class CheckpointDirectory:
             "identity": self._identity,
             "step": step,
             "digest": digest,
+            "eval_loss": eval_loss,
             "files": {f.path: {"sha256": f.digest, "size_bytes": f.size_bytes} for f in files},
         }
         (staging / MANIFEST).write_text(json.dumps(manifest, sort_keys=True, indent=1) + "\n")
@@ -87,10 +100,14 @@ class CheckpointDirectory:
         _sync(self._root)
         return StoredCheckpoint(step, target.absolute().as_uri(), digest, sum(f.size_bytes for f in files))
 
+    def staging(self, step: int) -> Path:
+        """The directory that `commit` lets its caller fill: known beforehand to whoever writes a part of it."""
+        return self._root / f"{_STAGING}{step}-{self._writer}" / DATA
+
     def open(self, step: int) -> Path:
         """The verified ``data`` directory of ``step``; raises `InvalidArtifact` saying what is wrong with it."""
         place = self._root / str(step)
-        manifest = _read_manifest(place)
+        manifest = self.manifest(step)
         if manifest.get("identity") != self._identity:
             raise InvalidArtifact(
                 f"checkpoint {step} belongs to {manifest.get('identity')!r}, not to {self._identity!r}"
@@ -108,6 +125,28 @@ class CheckpointDirectory:
                 raise InvalidArtifact(f"checkpoint {step}: {path} has changed since it was written")
         return place / DATA
 
+    def manifest(self, step: int) -> dict[str, Any]:
+        """What was written of ``step``; raises `InvalidArtifact` when there is no whole manifest."""
+        place = self._root / str(step)
+        return read_manifest(place.name, (place / MANIFEST).read_bytes)
+
+    def best(self, newest: int) -> Best | None:
+        """The checkpoint up to step ``newest`` with the lowest held-out loss, the earliest of equals."""
+        found = []
+        for step in self.steps():
+            if step <= newest and (loss := self._eval_loss(step)) is not None:
+                found.append(Best(step, loss))
+        return min(found, key=lambda best: (best.eval_loss, best.step), default=None)
+
+    def _eval_loss(self, step: int) -> float | None:
+        try:
+            manifest = self.manifest(step)
+        except InvalidArtifact:
+            # What cannot be read cannot be the best; `open` says what is wrong with it when somebody needs it.
+            return None
+        loss = manifest.get("eval_loss")
+        return loss if isinstance(loss, float) and manifest.get("identity") == self._identity else None
+
     def discard(self, step: int) -> None:
         """Remove ``step``; it vanishes at once, its files shortly after."""
         doomed = self._root / f"{_STAGING}old-{uuid.uuid4().hex}"
@@ -115,8 +154,10 @@ class CheckpointDirectory:
         shutil.rmtree(doomed)
 
     def retire(self, newest: int) -> list[int]:
-        """Remove all but the last few of those up to ``newest``; returns their steps."""
-        retired = [step for step in self.steps() if step <= newest][self._keep :]
+        """Remove all but the last few and the best of those up to ``newest``; returns their steps."""
+        best = self.best(newest)
+        older = [step for step in self.steps() if step <= newest][self._keep :]
+        retired = [step for step in older if best is None or step != best.step]
         for step in retired:
             self.discard(step)
         for leftover in self._root.glob(f"{_STAGING}old-*"):
@@ -124,19 +165,20 @@ class CheckpointDirectory:
         return retired
 
 
-def _read_manifest(place: Path) -> dict[str, Any]:
+def read_manifest(name: str, read: Callable[[], bytes]) -> dict[str, Any]:
+    """The manifest that ``read`` brings; raises `InvalidArtifact` about checkpoint ``name`` when it is none."""
     try:
-        document = json.loads((place / MANIFEST).read_bytes())
+        document = json.loads(read())
     except FileNotFoundError as error:
-        raise InvalidArtifact(f"checkpoint {place.name} has no {MANIFEST}") from error
+        raise InvalidArtifact(f"checkpoint {name} has no {MANIFEST}") from error
     except ValueError as error:
-        raise InvalidArtifact(f"checkpoint {place.name}: {MANIFEST} is not JSON ({error})") from error
+        raise InvalidArtifact(f"checkpoint {name}: {MANIFEST} is not JSON ({error})") from error
     if (
         not isinstance(document, dict)
         or document.get("format") != FORMAT
         or not isinstance(document.get("files"), dict)
     ):
-        raise InvalidArtifact(f"checkpoint {place.name}: {MANIFEST} is not of format {FORMAT}")
+        raise InvalidArtifact(f"checkpoint {name}: {MANIFEST} is not of format {FORMAT}")
     return document
 
 

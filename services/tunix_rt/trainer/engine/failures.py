@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunix_rt.errors import InvalidArtifact, InvalidInput, NotFound, Transient, TunixError
+from tunix_rt.trainer.memory import ADVICE
 
 
 class Diverged(TunixError):
-    """Loss or gradients are no longer finite."""
+    """Loss, gradients or state are no longer finite, or the loss has exploded."""
 
 
 class HandedBackAt(Exception):
@@ -38,8 +39,7 @@ def cause_of(error: BaseException) -> Cause:
     if isinstance(error, Diverged):
         return Cause("DIVERGED", text, retryable=False)
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        advice = "lower per_device_batch_size or max_seq_length, or set gradient_checkpointing"
-        return Cause("OUT_OF_MEMORY", f"{text.splitlines()[0]} ({advice})", retryable=False)
+        return Cause("OUT_OF_MEMORY", f"{text.splitlines()[0]} ({ADVICE})", retryable=False)
     if isinstance(error, Transient):
         return Cause("INTERNAL", text, retryable=True)
     return Cause("INTERNAL", f"{type(error).__name__}: {text}", retryable=True)

@@ -1,4 +1,4 @@
-"""The training loop: feeds batches to the step, reports one step late, checkpoints, and stops when asked.
+"""The training loop: feeds batches to the step, reports one step late, evaluates, checkpoints, stops when it must.
 
 Owns the order of these things. Knows nothing of models, files or queues.
 """
@@ -12,18 +12,24 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tunix_rt.trainer.engine.data import BatchStream
+from tunix_rt.trainer.engine.divergence import PATIENCE, DivergenceWatch
 from tunix_rt.trainer.engine.failures import Diverged, HandedBackAt
+from tunix_rt.trainer.engine.flops import StepFlops
+from tunix_rt.trainer.engine.hardware import peak_memory_bytes
+from tunix_rt.trainer.engine.held_out import HeldOut, HeldOutMetrics
 from tunix_rt.trainer.engine.optimizer import Coefficients
 from tunix_rt.trainer.engine.orbax_checkpoints import Position
 from tunix_rt.trainer.engine.saving import CheckpointSaver
-from tunix_rt.trainer.engine.step import Step, StepMetrics, TrainState
+from tunix_rt.trainer.engine.step import Frozen, Step, StepMetrics, TrainState
 from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.messages import MetricsMeasured, ProgressMade
 
 _PROGRESS_SECONDS = 0.5
+_ADVICE = "lower learning_rate or raise warmup_steps"
 
 
 class Control(Protocol):
@@ -39,12 +45,27 @@ class Control(Protocol):
 
 
 @dataclass(frozen=True)
+class Instruments:
+    """What the loop measures with.
+
+    ``flops`` counts a batch's operations, ``peak_flops`` (per second) is what they are compared with; ``held_out`` is
+    None where the spec asks for no held-out loss.
+    """
+
+    flops: StepFlops
+    peak_flops: float
+    watch: DivergenceWatch
+    held_out: HeldOut | None = None
+
+
+@dataclass(frozen=True)
 class _Dispatched:
     """A step whose results may still be on their way."""
 
     step: int
     metrics: StepMetrics
     real_tokens: int
+    flops: float
     examples_seen: int
     # When it was known to be finished; None while that has to be waited for.
     finished: float | None
@@ -64,16 +85,19 @@ class TrainingLoop:
     def __init__(
         self,
         step: Step,
+        frozen: Frozen,
         stream: BatchStream,
         saver: CheckpointSaver,
         hp: Hyperparameters,
         coefficients: Coefficients,
         total_steps: int,
+        instruments: Instruments,
         report: Callable[[MetricsMeasured | ProgressMade], None],
         control: Control,
     ) -> None:
-        self._step, self._stream, self._saver = step, stream, saver
+        self._step, self._frozen, self._stream, self._saver = step, frozen, stream, saver
         self._hp, self._coefficients, self._total = hp, coefficients, total_steps
+        self._instruments, self._watch = instruments, instruments.watch
         self._report, self._control = report, control
         self._unreported: list[MetricsMeasured] = []
         self._last_fetch = self._last_progress = 0.0
@@ -81,8 +105,8 @@ class TrainingLoop:
     def run(self, state: TrainState, start: int, unreported: tuple[dict[str, Any], ...] = ()) -> TrainState:
         """Train from ``start`` finished steps to the end; ``unreported`` rows of a checkpoint are reported again.
 
-        Raises `HandedBackAt` after a checkpoint when asked to stop, and `Diverged` when a loss or gradient is not
-        finite.
+        Raises `HandedBackAt` after a checkpoint when asked to stop, and `Diverged` when a loss, a gradient or the
+        state is not finite, or when the losses have exploded (`DivergenceWatch`). What it checkpoints is finite.
         """
         for row in unreported:
             self._emit(MetricsMeasured(**row))
@@ -98,42 +122,79 @@ class TrainingLoop:
                 self._saver.wait()
                 raise HandedBackAt(number - 1)
             batch = next(self._stream)
-            state, metrics = self._step(state, batch, self._coefficients)
+            state, metrics = self._step(state, self._frozen, batch, self._coefficients)
             returned = time.perf_counter()
             self._fetch(late)
             # Some backends (CPU) finish a step before they return from its dispatch.
             finished = returned if _is_ready(metrics.loss) else None
-            late = _Dispatched(number, metrics, batch.real_tokens, self._stream.examples_seen, finished)
-            if number == self._total or (self._hp.save_steps and number % self._hp.save_steps == 0):
-                self._fetch(late)
+            flops = self._instruments.flops.of(batch)
+            late = _Dispatched(number, metrics, batch.real_tokens, flops, self._stream.examples_seen, finished)
+            if self._is_due(number, self._hp.eval_steps) or self._is_due(number, self._hp.save_steps, always_last=True):
+                saved = self._pause(late, state, saved)
                 late = None
-                self._save(number, state)
-                saved = number
         self._progress(self._total, force=True)
         return state
 
+    def _is_due(self, step: int, every: int, *, always_last: bool = False) -> bool:
+        """Whether something that happens every so many steps (0: never), and at the end, happens after ``step``."""
+        return bool(every and (step % every == 0 or step == self._total)) or (always_last and step == self._total)
+
+    def _pause(self, late: _Dispatched, state: TrainState, saved: int) -> int:
+        """Between two steps: measure the held-out loss, checkpoint, or both; returns the last checkpoint's step."""
+        values = self._await(late)
+        held_out = self._evaluate(late.step, state) if self._is_due(late.step, self._hp.eval_steps) else None
+        if held_out is not None:
+            values |= {"eval_loss": held_out.loss, "eval_token_accuracy": held_out.token_accuracy}
+        self._row(late, values, force=held_out is not None)
+        # Under suspicion no checkpoint: if it is a divergence, the newest one must be from before it.
+        last = late.step == self._total
+        if last or (self._is_due(late.step, self._hp.save_steps) and not self._watch.suspicious):
+            self._save(late.step, state, held_out)
+            saved = late.step
+        # Evaluating and copying the state are not a step's time.
+        self._last_fetch = time.perf_counter()
+        return saved
+
     def _fetch(self, dispatched: _Dispatched | None) -> None:
         """Wait for a step's scalars, check them, and emit its row."""
-        if dispatched is None:
-            return
-        # Through their shortest decimal form: 0.003, not 0.003000000026077032.
-        values = {name: float(str(np.float32(value))) for name, value in vars(dispatched.metrics).items()}
+        if dispatched is not None:
+            self._row(dispatched, self._await(dispatched))
+
+    def _await(self, dispatched: _Dispatched) -> dict[str, float]:
+        """The row of a step once it has finished; raises `Diverged` for what must not go on."""
+        found = jax.device_get(dispatched.metrics)
         now = dispatched.finished or time.perf_counter()
         step_time, self._last_fetch = now - self._last_fetch, now
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+        # Through their shortest decimal form: 0.003, not 0.003000000026077032.
+        values = {name: float(str(np.float32(value))) for name, value in vars(found).items()}
+        loss, norm, bar = values["loss"], values["grad_norm"], self._watch.bar
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise Diverged(f"loss {loss} and gradient norm {norm} at step {dispatched.step}: {_ADVICE}")
+        if self._watch.diverged(loss):
             raise Diverged(
-                f"loss {values['loss']} and gradient norm {values['grad_norm']} at step {dispatched.step}: "
-                "lower learning_rate or raise warmup_steps"
+                f"the loss has been above {bar:.4g} for {PATIENCE} steps in a row, {loss:.4g} at step "
+                f"{dispatched.step}: {_ADVICE}"
             )
         self._progress(dispatched.step)
-        if dispatched.step % self._hp.logging_steps and dispatched.step != self._total:
-            return
-        values |= {
+        return values | {
             "tokens_per_second": dispatched.real_tokens / step_time,
             "step_time": step_time,
+            "mfu": dispatched.flops / (step_time * self._instruments.peak_flops),
+            "peak_memory_bytes": float(peak_memory_bytes()),
             "examples_seen": float(dispatched.examples_seen),
         }
-        self._emit(MetricsMeasured(dispatched.step, time.time(), values))
+
+    def _row(self, dispatched: _Dispatched, values: dict[str, float], *, force: bool = False) -> None:
+        if force or dispatched.step % self._hp.logging_steps == 0 or dispatched.step == self._total:
+            self._emit(MetricsMeasured(dispatched.step, time.time(), values))
+
+    def _evaluate(self, step: int, state: TrainState) -> HeldOutMetrics | None:
+        if self._instruments.held_out is None:
+            return None
+        found = self._instruments.held_out.measure(state.parameters, self._frozen.parameters)
+        if not math.isfinite(found.loss):
+            raise Diverged(f"held-out loss {found.loss} at step {step}: {_ADVICE}")
+        return found
 
     def _emit(self, row: MetricsMeasured) -> None:
         self._unreported.append(row)
@@ -145,10 +206,17 @@ class TrainingLoop:
             self._last_progress = now
             self._report(ProgressMade("training", done, self._total))
 
-    def _save(self, step: int, state: TrainState) -> None:
+    def _save(self, step: int, state: TrainState, held_out: HeldOutMetrics | None = None) -> None:
+        if not _all_finite(state):
+            raise Diverged(f"parameters or optimizer state are not finite after step {step}: {_ADVICE}")
         acknowledged = self._control.acknowledged_step
         self._unreported = [row for row in self._unreported if row.step > acknowledged]
         rows = tuple(asdict(row) for row in self._unreported)
-        self._saver.save(step, state, Position(self._stream.position(), self._hp.seed, rows))
-        # Copying the state is not a step's time.
-        self._last_fetch = time.perf_counter()
+        position = Position(self._stream.position(), self._hp.seed, rows, self._watch.position())
+        self._saver.save(step, state, position, eval_loss=held_out.loss if held_out is not None else None)
+
+
+@jax.jit
+def _all_finite(state: TrainState) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))

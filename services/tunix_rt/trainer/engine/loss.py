@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,39 +39,21 @@ def cross_entropy_sums(
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> LossSums:
-    """Weighted sums of −log p(target) and of argmax hits; hidden [N, H], targets [N] i32, weights [N] f32.
+    """Weighted sums of −log p(target) and of hits; hidden [N, H], targets [N] i32, weights [N] f32.
 
-    ``project`` maps [n, H] to logits [n, vocab_size] f32. When N · vocab_size exceeds ``chunk_elements``, target
-    positions are moved to the front and worked off in chunks whose logits are recomputed in the backward pass; chunks
-    without a target cost nothing.
+    ``project`` maps [n, H] to logits [n, vocab_size] f32; a hit is a target whose logit exceeds every other. Target
+    positions are moved to the front and worked off in chunks of at most ``chunk_elements`` logits; a chunk without a
+    target costs nothing. Where a gradient is wanted it is taken chunk by chunk while the logits are at hand (softmax
+    minus one-hot), so that none is kept for the backward pass and none computed twice.
     """
-    count = hidden.shape[0]
+    count, width = hidden.shape
     chunk = max(1, min(count, chunk_elements // vocab_size))
-    if chunk == count:
-        return _sums(hidden, targets, weights, project)
-    chunks = -(-count // chunk)
+    project, captured = jax.closure_convert(project, jax.ShapeDtypeStruct((chunk, width), hidden.dtype))  # type: ignore[no-untyped-call]
     order = jnp.argsort(weights == 0, stable=True)  # targets first, in their order
-    order = jnp.pad(order, (0, chunks * chunk - count), constant_values=count)
-    rows = order.reshape(chunks, chunk)
-    # Out-of-range rows of the padding read weight 0.
-    taken_weights = weights.at[rows].get(mode="fill", fill_value=0)
-    taken_targets = targets.at[rows].get(mode="fill", fill_value=0)
-
-    @jax.checkpoint
-    def of_chunk(x: jax.Array, y: jax.Array, w: jax.Array) -> LossSums:
-        return _sums(x, y, w, project)
-
-    def add(total: LossSums, index: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[LossSums, None]:
-        row, y, w = index
-        sums = jax.lax.cond(
-            w[0] > 0,
-            lambda: of_chunk(hidden.at[row].get(mode="fill", fill_value=0), y, w),
-            zero_sums,
-        )
-        return total + sums, None
-
-    total, _ = jax.lax.scan(add, zero_sums(), (rows, taken_targets, taken_weights))
-    return total
+    rows = jnp.pad(order, (0, -count % chunk), constant_values=count).reshape(-1, chunk)
+    # Rows of the padding lie out of range: they read weight 0 here, and nothing is written for them below.
+    chunks = (rows, targets.at[rows].get(mode="fill", fill_value=0), weights.at[rows].get(mode="fill", fill_value=0))
+    return _sums_of_chunks(project, hidden, chunks, captured)
 
 
 def zero_sums() -> LossSums:
@@ -77,11 +61,67 @@ def zero_sums() -> LossSums:
     return LossSums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
 
-def _sums(
-    hidden: jax.Array, targets: jax.Array, weights: jax.Array, project: Callable[[jax.Array], jax.Array]
-) -> LossSums:
-    logits = project(hidden)  # [n, V] f32
-    log_normaliser = jax.nn.logsumexp(logits, axis=-1)
-    of_target = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-    hits = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    return LossSums(jnp.sum((log_normaliser - of_target) * weights), jnp.sum(hits * weights), jnp.sum(weights))
+Chunks = tuple[jax.Array, jax.Array, jax.Array]  # positions, targets, weights: each [chunks, chunk]
+Projection = Callable[..., jax.Array]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sums_of_chunks(project: Projection, hidden: jax.Array, chunks: Chunks, captured: list[jax.Array]) -> LossSums:
+    def add(total: LossSums, chunk: Chunks) -> tuple[LossSums, None]:
+        def sums() -> LossSums:
+            return _sums(project(_taken(hidden, chunk[0]), *captured), *chunk[1:])
+
+        return total + jax.lax.cond(chunk[2][0] > 0, sums, zero_sums), None
+
+    return jax.lax.scan(add, zero_sums(), chunks)[0]
+
+
+def _sums_with_gradients(
+    project: Projection, hidden: jax.Array, chunks: Chunks, captured: list[jax.Array]
+) -> tuple[LossSums, tuple[jax.Array, list[jax.Array], Chunks]]:
+    Found = tuple[LossSums, jax.Array, list[jax.Array]]
+
+    def add(found: Found, chunk: Chunks) -> tuple[Found, None]:
+        rows, targets, weights = chunk
+
+        def more() -> Found:
+            total, of_hidden, of_captured = found
+            logits, pull = jax.vjp(project, _taken(hidden, rows), *captured)
+            slope = (jax.nn.softmax(logits) - jax.nn.one_hot(targets, logits.shape[-1])) * weights[:, None]
+            of_rows, *added = pull(slope)
+            return (
+                total + _sums(logits, targets, weights),
+                of_hidden.at[rows].set(of_rows, mode="drop"),
+                jax.tree.map(jnp.add, of_captured, added),
+            )
+
+        return jax.lax.cond(weights[0] > 0, more, lambda: found), None
+
+    # Not zeros_like: what was captured outside a shard_map lies on another mesh than what is computed in it.
+    of_nothing = [jnp.zeros(array.shape, array.dtype) for array in captured]
+    start = (zero_sums(), jnp.zeros_like(hidden), of_nothing)
+    (total, of_hidden, of_captured), _ = jax.lax.scan(add, start, chunks)
+    return total, (of_hidden, of_captured, chunks)
+
+
+def _scaled_gradients(project: Projection, kept: Any, slope: LossSums) -> tuple[jax.Array, Any, list[jax.Array]]:
+    """Only the summed loss has a gradient: hits and token counts do not change with the logits."""
+    of_hidden, of_captured, chunks = kept
+    scaled = jax.tree.map(lambda gradient: (gradient * slope.loss).astype(gradient.dtype), (of_hidden, of_captured))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, jax.dtypes.float0 if x.dtype == jnp.int32 else x.dtype), chunks)
+    return scaled[0], nothing, scaled[1]
+
+
+_sums_of_chunks.defvjp(_sums_with_gradients, _scaled_gradients)
+
+
+def _taken(hidden: jax.Array, rows: jax.Array) -> jax.Array:
+    return hidden.at[rows].get(mode="fill", fill_value=0)
+
+
+def _sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
+    """Over logits [n, V] f32. Rivals are counted, not searched for: XLA on CPU finds an argmax element by element."""
+    of_target = jnp.take_along_axis(logits, targets[:, None], axis=-1)
+    hits = (jnp.sum(logits >= of_target, axis=-1) == 1).astype(jnp.float32)
+    losses = jax.nn.logsumexp(logits, axis=-1) - of_target[:, 0]
+    return LossSums(jnp.sum(losses * weights), jnp.sum(hits * weights), jnp.sum(weights))

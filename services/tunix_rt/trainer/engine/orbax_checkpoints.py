@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -31,20 +31,43 @@ class Position:
 
     ``data`` is the batch stream's position; ``seed`` the root of all randomness (what a step draws is folded from it
     and the step number, so the generator has no other state); ``unreported`` the metric rows that the registry has
-    not acknowledged yet.
+    not acknowledged yet; ``watch`` what the `DivergenceWatch` remembers.
     """
 
     data: dict[str, Any]
     seed: int
     unreported: tuple[dict[str, Any], ...] = ()
+    watch: dict[str, Any] = field(default_factory=dict)
+
+
+class Writing(Protocol):
+    """Arrays on their way to disk."""
+
+    def result(self) -> None:
+        """Return when the parts of all processes are on disk; raises what went wrong."""
 
 
 def write_state(directory: Path, state: TrainState, position: Position) -> None:
     """Write ``state`` and ``position`` into the empty ``directory``; blocks until all is on disk."""
+    write_position(directory, position)
+    begin_arrays(directory, state).result()
+
+
+def write_position(directory: Path, position: Position) -> None:
+    """Write ``position`` into ``directory``."""
     document = {"data": position.data, "seed": position.seed, "unreported": list(position.unreported)}
+    document["watch"] = position.watch
     (directory / _POSITION).write_text(json.dumps(document, sort_keys=True))
+
+
+def begin_arrays(directory: Path, state: TrainState) -> Writing:
+    """Begin to write this process's part of ``state`` into ``directory``, which all processes see.
+
+    Where several train together they meet here on their devices: all must call it between the same two steps.
+    """
     _quiet()
-    ocp.save(directory / _STATE, _named_leaves(state))
+    writing: Writing = ocp.save_async(directory / _STATE, _named_leaves(state))
+    return writing
 
 
 def read_state(directory: Path, like: TrainState) -> tuple[TrainState, Position]:
@@ -53,7 +76,9 @@ def read_state(directory: Path, like: TrainState) -> tuple[TrainState, Position]
     Raises `InvalidArtifact` when the arrays do not fit ``like``.
     """
     document = json.loads((directory / _POSITION).read_bytes())
-    position = Position(document["data"], int(document["seed"]), tuple(document["unreported"]))
+    position = Position(
+        document["data"], int(document["seed"]), tuple(document["unreported"]), document.get("watch", {})
+    )
     wanted = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # type: ignore[no-untyped-call]
         for name, leaf in _named_leaves(like).items()

@@ -1,12 +1,14 @@
 """The jitted training step: gradients summed over accumulation, divided by all target tokens, one optimizer update.
 
-A pure function over a pytree; the module graph is split off once, outside.
+A pure function over a pytree; the module graph is split off once, outside, and with it everything that training leaves
+as it is: all but the adapters where the decoder has adapters, nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,9 +16,11 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from tunix_rt.models.adapters import adapters_of, dropout_root, has_dropout, set_dropout
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.batches import Batch
-from tunix_rt.trainer.engine.loss import LossSums, cross_entropy_sums, zero_sums
+from tunix_rt.trainer.engine.layout import ONE_DEVICE, Layout
+from tunix_rt.trainer.engine.loss import LossSums, zero_sums
 from tunix_rt.trainer.engine.optimizer import Coefficients, optimizer_at
 from tunix_rt.trainer.engine.schedules import learning_rate_at
 
@@ -24,11 +28,24 @@ from tunix_rt.trainer.engine.schedules import learning_rate_at
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a step changes. ``step`` (i32) counts finished optimizer steps."""
+    """Everything that a step changes. ``parameters`` are the trainable ones; ``step`` (i32) counts finished optimizer
+    steps."""
 
     parameters: Any
     optimizer: Any
     step: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Frozen:
+    """What a step reads and never changes; no leaves at all in full fine-tuning.
+
+    ``parameters`` are those that are not trained. ``dropout_key`` is the root of all dropout noise, None without.
+    """
+
+    parameters: Any
+    dropout_key: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -46,52 +63,66 @@ class StepMetrics:
 
 
 # Its state argument is donated: the caller must not use it again.
-Step = Callable[[TrainState, Batch, Coefficients], tuple[TrainState, StepMetrics]]
+Step = Callable[[TrainState, Frozen, Batch, Coefficients], tuple[TrainState, StepMetrics]]
 
 
-def initial_state(decoder: Decoder, coefficients: Coefficients) -> tuple[Any, TrainState]:
-    """Split ``decoder`` into its graph and a fresh `TrainState` at step 0."""
-    graph, parameters = nnx.split(decoder, nnx.Param)
-    moments = jax.jit(optimizer_at(0.0, coefficients).init)(parameters)
-    return graph, TrainState(parameters, moments, jnp.zeros((), jnp.int32))
+def initial_state(
+    decoder: Decoder, coefficients: Coefficients, *, seed: int = 0, layout: Layout = ONE_DEVICE
+) -> tuple[Any, TrainState, Frozen]:
+    """Split ``decoder`` into its graph, a fresh `TrainState` at step 0, and what stays frozen.
+
+    Trainable are the adapters of a decoder that has some, else every parameter. ``seed`` is the root of dropout.
+    """
+    filters = (nnx.LoRAParam, nnx.Param) if adapters_of(decoder) else (nnx.Param, nnx.Nothing())
+    parts: Any = nnx.split(decoder, *filters)
+    graph, parameters, frozen = parts
+    key = dropout_root(seed) if has_dropout(decoder) else None
+    # Before the moments are made, which take twice their room.
+    parameters = layout.place(parameters)
+    moments = jax.jit(lambda start: layout.keep(optimizer_at(0.0, coefficients).init(start)))(parameters)
+    step = layout.place(jnp.zeros((), jnp.int32))
+    return graph, TrainState(parameters, moments, step), layout.place(Frozen(frozen, key))
 
 
-def build_step(graph: Any, schedule: str, *, remat: bool = False) -> jax.stages.Wrapped:
-    """The jitted step over (state, batch, coefficients), to be lowered and compiled; the state is donated.
+def build_step(graph: Any, schedule: str, *, remat: bool = False, layout: Layout = ONE_DEVICE) -> jax.stages.Wrapped:
+    """The jitted step over (state, frozen, batch, coefficients), to be lowered and compiled; the state is donated.
 
-    ``schedule`` is a kind of `learning_rate_at`. A batch without targets leaves gradients at zero.
+    ``schedule`` is a kind of `learning_rate_at`; ``layout`` is that of the state. A batch without targets leaves
+    gradients at zero.
     """
 
-    def sums(parameters: Any, part: Batch) -> tuple[jax.Array, LossSums]:
-        decoder = nnx.merge(graph, parameters)
+    def sums(parameters: Any, frozen: Any, part: Batch, key: jax.Array | None) -> tuple[jax.Array, LossSums]:
+        decoder = nnx.merge(graph, parameters, frozen)
+        if key is not None:
+            set_dropout(decoder, key)
         hidden = decoder.hidden(part.tokens, part.positions, part.segment_ids, remat=remat)  # [B, T, H]
-        found = cross_entropy_sums(
-            hidden.reshape(-1, hidden.shape[-1]),
-            jnp.ravel(part.targets),
-            jnp.ravel(part.weights),
-            decoder.logits,
-            decoder.config.vocab_size,
-        )
+        hidden = layout.keep_rows(hidden)
+        found = layout.cross_entropy_sums(hidden, part.targets, part.weights, decoder.logits, decoder.config.vocab_size)
         return found.loss, found
 
     gradient = jax.grad(sums, has_aux=True)
 
-    def accumulate(parameters: Any, batch: Batch) -> tuple[Any, LossSums]:
-        if batch.tokens.shape[0] == 1:
-            return gradient(parameters, jax.tree.map(lambda array: array[0], batch))  # type: ignore[no-any-return]
+    def accumulate(parameters: Any, frozen: Any, batch: Batch, key: jax.Array | None) -> tuple[Any, LossSums]:
+        parts = batch.tokens.shape[0]
+        keys = None if key is None else jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(parts))
+        if parts == 1:
+            only, key = jax.tree.map(lambda array: array[0], (batch, keys))
+            return gradient(parameters, frozen, only, key)  # type: ignore[no-any-return]
 
-        def add(carry: tuple[Any, LossSums], part: Batch) -> tuple[tuple[Any, LossSums], None]:
-            gradients, found = gradient(parameters, part)
+        def add(carry: tuple[Any, LossSums], part: tuple[Batch, jax.Array | None]) -> tuple[tuple[Any, LossSums], None]:
+            gradients, found = gradient(parameters, frozen, *part)
             return (jax.tree.map(jnp.add, carry[0], gradients), carry[1] + found), None
 
         start = (jax.tree.map(jnp.zeros_like, parameters), zero_sums())
-        total, _ = jax.lax.scan(add, start, batch)
+        total, _ = jax.lax.scan(add, start, (batch, keys))
         return total
 
-    def step(state: TrainState, batch: Batch, c: Coefficients) -> tuple[TrainState, StepMetrics]:
-        gradients, found = accumulate(state.parameters, batch)
+    def step(state: TrainState, frozen: Frozen, batch: Batch, c: Coefficients) -> tuple[TrainState, StepMetrics]:
+        root = frozen.dropout_key
+        key = None if root is None else jax.random.fold_in(root, state.step)
+        gradients, found = accumulate(state.parameters, frozen.parameters, batch, key)
         tokens = jnp.maximum(found.tokens, 1.0)
-        gradients = jax.tree.map(lambda g: g / tokens, gradients)
+        gradients = layout.keep(jax.tree.map(lambda g: g / tokens, gradients))
         rate = learning_rate_at(state.step, schedule, c.learning_rate, c.warmup_steps, c.total_steps)
         updates, moments = optimizer_at(rate, c).update(gradients, state.optimizer, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
@@ -101,6 +132,6 @@ def build_step(graph: Any, schedule: str, *, remat: bool = False) -> jax.stages.
             grad_norm=optax.tree.norm(gradients),
             learning_rate=rate,
         )
-        return TrainState(parameters, moments, state.step + 1), metrics
+        return layout.keep((TrainState(parameters, moments, state.step + 1), metrics))
 
     return jax.jit(step, donate_argnums=0)

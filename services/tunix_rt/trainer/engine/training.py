@@ -25,16 +25,24 @@ from tunix_rt.models.loading import LoadedModel, load
 from tunix_rt.models.references import resolve
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
-from tunix_rt.trainer.engine.batches import row_length
 from tunix_rt.trainer.engine.checkpoint_store import open_checkpoints
 from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
 from tunix_rt.trainer.engine.data import BatchStream, count_steps
-from tunix_rt.trainer.engine.examples import Tokenized, tokenize
-from tunix_rt.trainer.engine.loop import Control, TrainingLoop
+from tunix_rt.trainer.engine.distributed import ALONE, Cluster
+from tunix_rt.trainer.engine.divergence import DivergenceWatch
+from tunix_rt.trainer.engine.flops import count_step_flops
+from tunix_rt.trainer.engine.hardware import machine_peak, program_bytes
+from tunix_rt.trainer.engine.held_out import HeldOut, build_eval_step
+from tunix_rt.trainer.engine.layout import Layout, layout_on
+from tunix_rt.trainer.engine.loop import Control, Instruments, TrainingLoop
+from tunix_rt.trainer.engine.lora import adapt, export_adapters
+from tunix_rt.trainer.engine.mesh import host_memory, make_mesh
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import Position, parameters_digest, read_state
+from tunix_rt.trainer.engine.platform import machine
+from tunix_rt.trainer.engine.preparation import Prepared, prepare
 from tunix_rt.trainer.engine.saving import CheckpointSaver
-from tunix_rt.trainer.engine.step import TrainState, build_step, initial_state
+from tunix_rt.trainer.engine.step import Frozen, TrainState, build_step, initial_state
 from tunix_rt.trainer.hyperparameters import check_hyperparameters
 from tunix_rt.trainer.job import Job
 from tunix_rt.trainer.messages import Completed, FromChild, Logged, ProgressMade
@@ -43,41 +51,70 @@ Emit = Callable[[FromChild], None]
 
 
 class Training:
-    """One attempt of one run."""
+    """One attempt of one run, by this process alone or by all processes of ``cluster`` together."""
 
-    def __init__(self, job: Job, emit: Emit, control: Control) -> None:
-        self._job, self._hp, self._emit, self._control = job, job.hyperparameters, emit, control
+    def __init__(self, job: Job, emit: Emit, control: Control, cluster: Cluster = ALONE) -> None:
+        self._job, self._hp, self._emit, self._control = job, job.hyperparameters, emit, cluster.control(control)
+        self._cluster = cluster
         self._store = ArtifactStore(job.artifacts_uri, cache_dir=Path(job.cache_dir) / "artifacts")
         self._total = 0
 
     def run(self) -> None:
-        """Train to the end and emit `Completed`; anything else is raised."""
+        """Train to the end and, as the leader, emit `Completed`; anything else is raised."""
         found = Violations("hyperparameters.")
         check_hyperparameters(self._hp, found)
         found.raise_if_any()
+        mesh = make_mesh(self._hp.mesh)
         self._stage("loading the dataset")
         pairs = self._dataset()
         self._stage("loading the model")
-        model = self._load(pairs)
+        with host_memory(self._hp.mesh):
+            model = self._load(pairs)
+        layout = layout_on(mesh, model.config)
         self._stage("tokenizing")
-        tokenized = self._tokenize(model, pairs)
-        stream = self._stream(tokenized)
-        self._total = self._hp.max_steps or count_steps(stream, len(tokenized.examples), self._hp.num_epochs or 1)
+        prepared = self._prepare(model, pairs)
+        stream = prepared.stream(self._hp, rows=self._rows)
+        self._total = self._hp.max_steps or count_steps(stream, len(prepared.training), self._hp.num_epochs or 1)
         coefficients = coefficients_of(self._hp, self._total)
-        graph, state = initial_state(model.decoder, coefficients)
+        graph, state, frozen = initial_state(model.decoder, coefficients, seed=self._hp.seed, layout=layout)
         checkpoints = open_checkpoints(self._store.root_uri, self._job)
-        state, start, unreported = self._restore(checkpoints, state, stream)
+        watch = DivergenceWatch(model.config.vocab_size)
+        state, start, unreported = self._restore(checkpoints, state, stream, watch)
         self._stage("compiling", start)
         began = time.perf_counter()
-        step = build_step(graph, self._hp.lr_scheduler_type, remat=self._hp.gradient_checkpointing)
-        compiled = step.lower(state, self._peek(stream), coefficients).compile()
-        self._log(f"compiled the training step in {time.perf_counter() - began:.1f} s")
-        with CheckpointSaver(checkpoints, self._emit) as saver:
-            loop = TrainingLoop(compiled, stream, saver, self._hp, coefficients, self._total, self._emit, self._control)
+        step = build_step(graph, self._hp.lr_scheduler_type, remat=self._hp.gradient_checkpointing, layout=layout)
+        compiled = step.lower(state, frozen, layout.place_rows(self._peek(stream)), coefficients).compile()
+        self._log(
+            f"compiled the training step in {time.perf_counter() - began:.1f} s; "
+            f"a device holds {program_bytes(compiled) / 2**20:,.0f} MiB while it runs"
+        )
+        held_out = self._held_out(prepared, graph, state, frozen, layout)
+        instruments = Instruments(
+            count_step_flops(model.config, state.parameters, frozen.parameters), self._peak(), watch, held_out
+        )
+        with CheckpointSaver(checkpoints, self._emit, leads=self._cluster.is_leader) as saver:
+            loop = TrainingLoop(
+                lambda state, frozen, batch, c: compiled(state, frozen, layout.place_rows(batch), c),
+                frozen,
+                stream,
+                saver,
+                self._hp,
+                coefficients,
+                self._total,
+                instruments,
+                self._emit,
+                self._control,
+            )
             state = loop.run(state, start, unreported)
             self._stage("exporting the model", self._total)
-            completed = self._export(model, graph, state)
+            completed = self._export(model, graph, state, frozen, prepared)
             saver.wait()
+        if completed is None:
+            return
+        best = checkpoints.best(self._total)
+        if best is not None:
+            self._log(f"lowest held-out loss of a checkpoint: {best.eval_loss:.4f} at step {best.step}")
+            completed.lineage.update(best_step=str(best.step), best_eval_loss=str(best.eval_loss))
         self._emit(completed)
 
     def _dataset(self) -> list[tuple[str, str]]:
@@ -99,55 +136,77 @@ class Training:
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
+        if self._hp.lora is not None:
+            settings = adapt(model.decoder, self._hp.lora, seed=self._hp.seed)
+            targets = ", ".join(settings.target_modules)
+            self._log(f"LoRA of rank {settings.rank}, alpha {settings.alpha:g} on {targets}; all else is frozen")
         return model
 
-    def _tokenize(self, model: LoadedModel, pairs: list[tuple[str, str]]) -> Tokenized:
-        budget = min(self._hp.max_seq_length, model.config.max_position_embeddings)
-        tokenized = tokenize(
+    @property
+    def _rows(self) -> int:
+        """Rows that are worked on at once, on all devices together."""
+        return self._hp.per_device_batch_size * self._hp.mesh.data * self._hp.mesh.fsdp
+
+    def _prepare(self, model: LoadedModel, pairs: list[tuple[str, str]]) -> Prepared:
+        prepared = prepare(
             pairs,
             lambda prompt, completion: render_example(model.tokenizer, prompt, completion),
-            max_length=budget,
-            overlong=self._hp.overlong,
+            self._hp,
+            model.config.max_position_embeddings,
         )
-        self._log(
-            f"{len(tokenized.examples)} examples, {tokenized.tokens:,} tokens (longest {tokenized.longest}); "
-            f"{tokenized.dropped} dropped and {tokenized.truncated} cut at {budget} tokens",
-            level="warning" if tokenized.dropped or tokenized.truncated else "info",
-        )
-        self._budget = budget
-        return tokenized
+        lost = prepared.tokenized.dropped or prepared.tokenized.truncated
+        self._log(str(prepared), level="warning" if lost else "info")
+        return prepared
 
-    def _stream(self, tokenized: Tokenized) -> BatchStream:
-        longest = max(example.length for example in tokenized.examples)
-        return BatchStream(
-            tokenized.examples,
-            rows=self._hp.per_device_batch_size,
-            accumulation=self._hp.gradient_accumulation_steps,
-            length=row_length(longest, self._budget, packing=self._hp.packing),
-            packing=self._hp.packing,
-            seed=self._hp.seed,
-        )
+    def _held_out(
+        self, prepared: Prepared, graph: Any, state: TrainState, frozen: Frozen, layout: Layout
+    ) -> HeldOut | None:
+        if not self._hp.eval_steps:
+            return None
+        batches = [layout.place_rows(batch) for batch in prepared.held_out(rows=self._rows)]
+        began = time.perf_counter()
+        step = build_eval_step(graph, layout).lower(state.parameters, frozen.parameters, batches[0]).compile()
+        self._log(f"compiled the evaluation step in {time.perf_counter() - began:.1f} s; {len(batches)} batches of it")
+        return HeldOut(step, batches)
+
+    def _peak(self) -> float:
+        peak = machine_peak(self._hp.mesh.size, Path(self._job.cache_dir) / "peaks" / f"{machine()}.json")
+        self._log(f"model FLOPs utilisation is a share of {peak.flops / 1e9:,.1f} GFLOP/s ({peak.source})")
+        return peak.flops
 
     def _restore(
-        self, checkpoints: CheckpointDirectory, state: TrainState, stream: BatchStream
+        self, checkpoints: CheckpointDirectory, state: TrainState, stream: BatchStream, watch: DivergenceWatch
     ) -> tuple[TrainState, int, tuple[dict[str, Any], ...]]:
         """The newest checkpoint that is whole, else the start; says so in the log."""
-        present = checkpoints.steps()
+        present: list[int] = self._cluster.agreed(checkpoints.steps)
         for step in sorted(set(self._job.recorded_steps) - set(present), reverse=True):
             self._log(f"the checkpoint of step {step} is recorded but not in the store", level="warning")
         for step in present:
             try:
-                restored, position = read_state(checkpoints.open(step), state)
+                restored, position = read_state(self._verified(checkpoints, step), state)
             except InvalidArtifact as error:
                 self._log(f"cannot resume from step {step}: {error}; falling back", level="warning")
                 continue
             self._check_position(step, position)
             stream.seek(position.data)
+            watch.seek(position.watch)
             self._log(f"resumed from the checkpoint of step {step}")
             return restored, step, position.unreported
         if present:
             self._log("no checkpoint is usable; starting from the beginning", level="warning")
         return state, 0, ()
+
+    def _verified(self, checkpoints: CheckpointDirectory, step: int) -> Path:
+        def verify() -> dict[str, str]:
+            try:
+                return {"directory": str(checkpoints.open(step))}
+            except InvalidArtifact as error:
+                return {"problem": str(error)}
+
+        found = self._cluster.agreed(verify)
+        if "problem" in found:
+            raise InvalidArtifact(found["problem"])
+        return Path(found["directory"])
 
     def _check_position(self, step: int, position: Position) -> None:
         if position.seed != self._hp.seed:
@@ -159,11 +218,19 @@ class Training:
         stream.seek(position)
         return batch
 
-    def _export(self, model: LoadedModel, graph: Any, state: TrainState) -> Completed:
-        decoder = nnx.merge(graph, state.parameters)
+    def _export(
+        self, model: LoadedModel, graph: Any, state: TrainState, frozen: Frozen, prepared: Prepared
+    ) -> Completed | None:
+        trained, untouched = self._cluster.whole((state.parameters, frozen.parameters))
+        if not self._cluster.is_leader:
+            return None
+        decoder = nnx.merge(graph, trained, untouched)
         config = dataclasses.replace(model.config, compute_dtype="float32")
         with tempfile.TemporaryDirectory(prefix="export-", dir=self._job.work_dir) as directory:
-            export_hugging_face(decoder, config, model.tokenizer, Path(directory))
+            if self._hp.lora is None:
+                export_hugging_face(decoder, config, model.tokenizer, Path(directory))
+            else:
+                export_adapters(decoder, self._hp.lora, config, model, self._job, self._store, Path(directory))
             stored = self._store.put_directory(Path(directory))
         lineage = {
             "run_id": self._job.run_id,
@@ -174,8 +241,9 @@ class Training:
             "dataset_digest": self._job.dataset.digest,
             "base_model": self._job.base_model,
             "base_model_digest": model.digest,
-            "parameters_digest": parameters_digest(state.parameters),
+            "parameters_digest": parameters_digest(trained),
             "seed": str(self._hp.seed),
+            **prepared.account,
             "code_version": __version__,
             "jax_version": jax.__version__,
         }

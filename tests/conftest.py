@@ -1,4 +1,4 @@
-"""A real nats-server, a real registry and real trainers as processes, on one home shared by all tests here."""
+"""A real nats-server, a real registry and real trainers as processes, for whatever trains through the platform."""
 
 from __future__ import annotations
 
@@ -108,16 +108,18 @@ class Stack:
             return False
         return True
 
-    def start_trainer(self) -> Service:
-        environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{free_port()}"}
+    def start_trainer(self, **settings: str) -> Service:
+        """A trainer with ``settings`` (TUNIX_RT_… variables) besides the stack's."""
+        environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{free_port()}", **settings}
         return Service("trainer", [sys.executable, "-m", "tunix_rt.trainer"], environment, self.home / "trainer.log")
 
-    def create_run(self, *, base_model: str = "preset://tiny", **hyperparameters: object) -> str:
+    def create_run(self, *, base_model: str = "preset://tiny", max_attempts: int = 0, **hyperparameters: object) -> str:
         spec = runs_pb2.RunSpec(
             base_model=base_model,
             dataset_id=self.dataset.id,
             pool="cpu",
             model_name="tiny",
+            max_attempts=max_attempts,
             hyperparameters=runs_pb2.Hyperparameters(
                 **{"per_device_batch_size": 2, "max_seq_length": 64, "overlong": "truncate", **hyperparameters}
             ),

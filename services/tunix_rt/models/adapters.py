@@ -1,0 +1,129 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a decoder's linear layers.
+
+Owns how an adapter starts, what it adds to its layer, and its dropout noise. Knows nothing of files, optimizers or
+runs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.layers import Linear
+from tunix_rt.models.peft_files import Factors, LoraSettings
+from tunix_rt.models.target_modules import target_paths
+from tunix_rt.models.weight_map import LINEAR_NAMES
+
+
+class DropoutKeys(nnx.Variable[jax.Array]):
+    """The keys of one adapter's noise in one forward pass, one a layer: [L] (one layer: [])."""
+
+
+class LoraAdapter(nnx.Module):
+    """``scaling * dropout(x) @ a @ b``, a [L, in, r] and b [L, r, out] (one layer: [in, r] and [r, out])."""
+
+    def __init__(
+        self, layers: int, in_features: int, out_features: int, settings: LoraSettings, *, key: jax.Array
+    ) -> None:
+        # Kaiming-uniform with a = sqrt(5), where PEFT starts: bounds of ±1/sqrt(in).
+        bound = 1 / math.sqrt(in_features)
+        shape = (layers, in_features, settings.rank)
+        self.a = nnx.LoRAParam(jax.random.uniform(key, shape, jnp.float32, -bound, bound))
+        self.b = nnx.LoRAParam(jnp.zeros((layers, settings.rank, out_features), jnp.float32))
+        self.scaling, self.dropout = settings.scaling, settings.dropout
+        self.dropout_keys: DropoutKeys | None = nnx.data(None)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """What the adapter adds to its layer's result for ``x`` [N, in]: [N, out], in the dtype of ``x``."""
+        if self.dropout_keys is not None:
+            kept = jax.random.bernoulli(self.dropout_keys[...], 1 - self.dropout, x.shape)
+            x = jnp.where(kept, x / (1 - self.dropout), 0)
+        return x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype) * self.scaling
+
+
+def add_adapters(decoder: Decoder, settings: LoraSettings, *, seed: int) -> None:
+    """Put a fresh adapter on each targeted layer; ``b`` is zero, so that the decoder's logits stay what they were.
+
+    Raises `InvalidInput` as `target_paths` does.
+    """
+    start, _ = _roots(seed)
+    for index, path in enumerate(target_paths(decoder.config.family, settings.target_modules)):
+        linear = linear_at(decoder, path)
+        key = jax.random.fold_in(start, index)
+        layers, inputs, outputs = _shape(linear)
+        linear.adapter = LoraAdapter(layers, inputs, outputs, settings, key=key)
+
+
+def linear_at(decoder: Decoder, path: str) -> Linear:
+    """The layer at one of `target_paths`."""
+    found: object = decoder
+    for name in path.split("."):
+        found = getattr(found, name)
+    if not isinstance(found, Linear):
+        raise TypeError(f"{path} is not a linear layer of a {decoder.config.family} model")
+    return found
+
+
+def adapters_of(decoder: Decoder) -> dict[str, LoraAdapter]:
+    """The decoder's adapters by the path of their layer, in the family's order."""
+    paths = LINEAR_NAMES[decoder.config.family]
+    found = {path: linear_at(decoder, path).adapter for path in paths}
+    return {path: adapter for path, adapter in found.items() if adapter is not None}
+
+
+def factors_of(decoder: Decoder) -> dict[str, Factors]:
+    """The adapters' factors on the host, by the path of their layer."""
+    return {
+        path: Factors(np.asarray(adapter.a[...], np.float32), np.asarray(adapter.b[...], np.float32))
+        for path, adapter in adapters_of(decoder).items()
+    }
+
+
+def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int, int]]:
+    """(layers, inputs, outputs) of each linear layer by path; allocates nothing."""
+    decoder = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    return {path: _shape(linear_at(decoder, path)) for path in LINEAR_NAMES[config.family]}
+
+
+def _shape(linear: Linear) -> tuple[int, int, int]:
+    layers, inputs, outputs = linear.kernel.shape
+    return layers, inputs, outputs
+
+
+def has_dropout(decoder: Decoder) -> bool:
+    """Whether training this decoder takes noise."""
+    return any(adapter.dropout > 0 for adapter in adapters_of(decoder).values())
+
+
+def dropout_root(seed: int) -> jax.Array:
+    """The key that all dropout noise of a run is folded from."""
+    return _roots(seed)[1]
+
+
+def set_dropout(decoder: Decoder, key: jax.Array) -> None:
+    """Let forward passes drop inputs of the adapters, every layer of every module by its own key under ``key``.
+
+    Without this nothing is dropped. Meant for a decoder that was merged inside the function under trace, since what is
+    set here must not outlive it.
+    """
+    for index, adapter in enumerate(adapters_of(decoder).values()):
+        if adapter.dropout > 0:
+            of_module = jax.random.fold_in(key, index)
+            of_layers = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_module, jnp.arange(adapter.a.shape[0]))
+            adapter.dropout_keys = DropoutKeys(of_layers)
+
+
+def _roots(seed: int) -> tuple[jax.Array, jax.Array]:
+    """Keys of the adapters' start and of the dropout noise. All 63 bits of ``seed`` count.
+
+    Neither is the key that a preset draws its parameters from with the same seed.
+    """
+    whole = jax.random.fold_in(jax.random.key(seed & 0xFFFFFFFF), seed >> 32)
+    start, dropout = jax.random.split(jax.random.fold_in(whole, 1))
+    return start, dropout

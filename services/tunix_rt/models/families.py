@@ -1,0 +1,64 @@
+"""What the models of a family have in common and no config field says: norms, activation, projections, positions.
+
+Owns the names of the families. What differs between two models of a family is `ModelConfig`'s.
+
+- ``llama``: Touvron et al. 2023 (arXiv 2302.13971); Llama 3 (arXiv 2407.21783) and SmolLM2 are the same decoder.
+- ``qwen2``: Yang et al. 2024 (arXiv 2407.10671): biases on query, key and value, optionally windows.
+- ``qwen3``: Yang et al. 2025 (arXiv 2505.09388): queries and keys normed per head, no biases.
+- ``gemma3``: Gemma team 2025 (arXiv 2503.19786): sliding and full layers, norms around each, scaled embeddings.
+- ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "gpt2"]
+BiasedPart = Literal["qkv", "output", "mlp"]
+Activation = Literal["silu", "gelu_tanh"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The fixed part of an architecture.
+
+    ``norm``: ``rms``; ``rms_around_one`` stores its scale as the difference from one; ``layer`` centres and has a bias.
+    ``biases``: linear layers that always have one. ``output_norms``: a norm behind each sublayer as well as before it.
+    """
+
+    norm: Literal["rms", "rms_around_one", "layer"] = "rms"
+    activation: Activation = "silu"
+    gated_mlp: bool = True
+    biases: frozenset[BiasedPart] = frozenset()
+    fused_attention: bool = False
+    query_key_norms: bool = False
+    output_norms: bool = False
+    scaled_embedding: bool = False
+    learned_positions: bool = False
+
+
+ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
+    {
+        "llama": Family(),
+        "qwen2": Family(biases=frozenset({"qkv"})),
+        "qwen3": Family(query_key_norms=True),
+        "gemma3": Family(
+            norm="rms_around_one",
+            activation="gelu_tanh",
+            query_key_norms=True,
+            output_norms=True,
+            scaled_embedding=True,
+        ),
+        "gpt2": Family(
+            norm="layer",
+            activation="gelu_tanh",
+            gated_mlp=False,
+            biases=frozenset({"qkv", "output", "mlp"}),
+            fused_attention=True,
+            learned_positions=True,
+        ),
+    }
+)

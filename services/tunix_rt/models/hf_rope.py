@@ -1,0 +1,144 @@
+"""Rotary base and scaling out of a ``config.json`` and back, in the fields of Transformers 4 and of 5.
+
+Version 5 has ``rope_parameters`` with everything in it, nested by layer type in gemma3; version 4 has ``rope_theta``
+and ``rope_scaling`` beside each other, and ``rope_local_base_freq`` for gemma3's sliding layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tunix_rt.errors import Violations
+from tunix_rt.models.config import LAYER_TYPES, RopeScaling
+
+Rope = tuple[float, RopeScaling]
+_GLOBAL_THETA, _SLIDING_THETA, _THETA = (
+    1_000_000.0,
+    10_000.0,
+    10_000.0,
+)  # Transformers' defaults; the first two gemma3's
+
+
+class _Keys(NamedTuple):
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+
+_TYPES: Mapping[str, _Keys] = {
+    "default": _Keys(frozenset()),
+    "linear": _Keys(frozenset({"factor"})),
+    "dynamic": _Keys(frozenset({"factor"})),
+    "llama3": _Keys(frozenset({"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"})),
+    "yarn": _Keys(
+        frozenset({"factor", "original_max_position_embeddings"}),
+        frozenset({"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}),
+    ),
+}
+_NULLABLE = frozenset({"attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow", "truncate"})
+
+
+def read_rope(document: Mapping[str, Any], bad: Violations) -> Rope:
+    """Base and scaling of a family whose layers all turn alike."""
+    old = _scaling(document, "rope_scaling", document.get("rope_theta"), _THETA, bad)
+    new = _scaling(document, "rope_parameters", document.get("rope_theta"), _THETA, bad)
+    return _agreed(old, new, bad) or (_theta(document, "rope_theta", _THETA, bad), RopeScaling())
+
+
+def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope, Rope]:
+    """Base and scaling of the full and of the sliding layers."""
+    nested = document.get("rope_parameters")
+    nested = {} if nested is None else nested
+    if not bad.check(isinstance(nested, Mapping), "rope_parameters", "must be an object"):
+        nested = {}
+    for name in sorted(nested.keys() - set(LAYER_TYPES)):
+        bad.add(f"rope_parameters.{name}", f"is not known; layer types are {', '.join(LAYER_TYPES)}")
+    old = _scaling(document, "rope_scaling", document.get("rope_theta"), _GLOBAL_THETA, bad)
+    both = bad.under("rope_parameters")
+    full = _scaling(nested, "full_attention", document.get("rope_theta"), _GLOBAL_THETA, both)
+    sliding = _scaling(nested, "sliding_attention", document.get("rope_local_base_freq"), _SLIDING_THETA, both)
+    for kind, rope in (("full_attention", full), ("sliding_attention", sliding)):
+        # Transformers looks for it beside the two objects, where it must not stand.
+        both.check(rope is None or rope[1].truncate, f"{kind}.truncate", "false is not supported in this family")
+    return (
+        _agreed(old, full, bad) or (_theta(document, "rope_theta", _GLOBAL_THETA, bad), RopeScaling()),
+        sliding or (_theta(document, "rope_local_base_freq", _SLIDING_THETA, bad), RopeScaling()),
+    )
+
+
+def _agreed(old: Rope | None, new: Rope | None, bad: Violations) -> Rope | None:
+    same = old is None or new is None or old == new
+    bad.check(same, "rope_scaling", "says something else than rope_parameters")
+    return new or old
+
+
+def _theta(document: Mapping[str, Any], name: str, default: float, bad: Violations) -> float:
+    value = document.get(name)
+    value = default if value is None else value
+    return _number(value, name, bad)
+
+
+def _number(value: Any, name: str, bad: Violations) -> float:
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
+    bad.check(ok, name, f"must be a number, is {value!r}")
+    return float(value) if ok else 1.0
+
+
+def _scaling(
+    document: Mapping[str, Any], name: str, outer_theta: Any, default_theta: float, bad: Violations
+) -> Rope | None:
+    """What the object ``name`` says; None where there is none."""
+    raw = document.get(name)
+    if raw is None or not bad.check(isinstance(raw, Mapping), name, "must be an object"):
+        return None
+    fields, inner = dict(raw), bad.under(name)
+    old_name = fields.pop("type", None)
+    kind: Any = fields.pop("rope_type", None) or old_name or "default"
+    theta = next(value for value in (fields.pop("rope_theta", None), outer_theta, default_theta) if value is not None)
+    theta = _number(theta, "rope_theta", inner)
+    if not inner.check(
+        isinstance(kind, str) and kind in _TYPES, "rope_type", f"{kind!r} is not one of {', '.join(_TYPES)}"
+    ):
+        return theta, RopeScaling()
+    keys = _TYPES[kind]
+    for key in sorted(fields.keys() - keys.required - keys.optional):
+        neutral = key == "partial_rotary_factor" and fields[key] == 1.0
+        inner.check(neutral, key, f"is not supported with rope_type {kind!r}")
+    for key in sorted(keys.required - fields.keys()):
+        inner.add(key, f"is required with rope_type {kind!r}")
+    values: dict[str, Any] = {}
+    for key in sorted((keys.required | keys.optional) & fields.keys()):
+        value = fields[key]
+        if value is None and key in _NULLABLE:
+            continue
+        if key == "truncate":
+            inner.check(isinstance(value, bool), key, f"must be true or false, is {value!r}")
+            values[key] = value
+        elif key == "original_max_position_embeddings":
+            if inner.check(type(value) is int, key, f"must be an integer, is {value!r}"):
+                values[key] = value
+        else:
+            values[key] = _number(value, key, inner)
+    return theta, RopeScaling(kind, **values)
+
+
+def write_scaling(scaling: RopeScaling) -> dict[str, Any]:
+    """The ``rope_type`` of a scaling and the fields that count for it; those that are None are left out."""
+    keys = _TYPES[scaling.rope_type]
+    values = {name: getattr(scaling, name) for name in sorted(keys.required | keys.optional)}
+    return {"rope_type": scaling.rope_type} | {name: value for name, value in values.items() if value is not None}
+
+
+def write_rope(rope: Rope) -> dict[str, Any]:
+    """``rope_theta`` and ``rope_scaling``, which both generations read."""
+    theta, scaling = rope
+    return {"rope_theta": theta, "rope_scaling": None if scaling.rope_type == "default" else write_scaling(scaling)}
+
+
+def write_gemma_rope(full: Rope, sliding: Rope) -> dict[str, Any]:
+    """The fields of both generations; a scaling of sliding layers is known to version 5 alone."""
+    nested = {
+        kind: {"rope_theta": theta} | write_scaling(scaling)
+        for kind, (theta, scaling) in (("full_attention", full), ("sliding_attention", sliding))
+    }
+    return write_rope(full) | {"rope_local_base_freq": sliding[0], "rope_parameters": nested}

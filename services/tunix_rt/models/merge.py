@@ -1,0 +1,67 @@
+"""An adapter merged into its base model, as a plain Hugging Face directory: ``python -m tunix_rt.models.merge``.
+
+Prints one JSON object: the directory, its digest and size. Complaints go to standard error, with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.errors import FieldViolation, InvalidInput, TunixError
+from tunix_rt.models.export import export_parameters
+from tunix_rt.models.loading import load_parts
+from tunix_rt.models.references import resolve
+
+
+def merge(adapter: Path, out: Path, *, cache_dir: Path) -> None:
+    """Write the model that the adapter in ``adapter`` makes of its base to ``out``, whole or not at all.
+
+    Raises `InvalidInput` when ``adapter`` is none or ``out`` stands already, and what `resolve` and `load_parts` raise.
+    """
+    if out.exists():
+        raise InvalidInput([FieldViolation("out", f"{out} exists already")])
+    source = resolve(adapter.absolute().as_uri(), cache_dir=cache_dir)
+    if source.base is None:
+        raise InvalidInput([FieldViolation("adapter", f"{adapter} is a whole model: there is nothing to merge")])
+    parts = load_parts(source)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+        whole = Path(staging) / out.name
+        export_parameters(parts.parameters, parts.config, parts.tokenizer, whole)
+        whole.rename(out)
+
+
+def main() -> int:
+    """The command line; 0 when the merged model stands at ``--out``."""
+    parser = argparse.ArgumentParser(prog="python -m tunix_rt.models.merge", description=__doc__)
+    parser.add_argument("--adapter", required=True, help="directory of the adapter, or its artifact's URI")
+    parser.add_argument("--digest", default="", help="what the artifact must have; needed with a URI")
+    parser.add_argument("--out", required=True, type=Path, help="directory to make")
+    parser.add_argument("--cache-dir", type=Path, default=Path.home() / ".cache" / "tunix-rt", help="for downloads")
+    given = parser.parse_args()
+    try:
+        merge(_directory(given.adapter, given.digest, given.cache_dir), given.out, cache_dir=given.cache_dir)
+    except (TunixError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    digest, files = directory_digest(given.out)
+    print(json.dumps({"out": str(given.out), "digest": digest, "size_bytes": sum(f.size_bytes for f in files)}))
+    return 0
+
+
+def _directory(adapter: str, digest: str, cache_dir: Path) -> Path:
+    if "://" not in adapter:
+        return Path(adapter)
+    if not digest:
+        raise InvalidInput([FieldViolation("digest", "is needed with the URI of an artifact")])
+    store = ArtifactStore(adapter.rsplit("/sha256/", 1)[0], cache_dir=cache_dir / "artifacts")
+    return store.local_directory(adapter, digest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

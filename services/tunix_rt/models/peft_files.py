@@ -1,0 +1,169 @@
+"""Adapters as PEFT stores them: ``adapter_config.json`` and ``adapter_model.safetensors``, written, read and merged.
+
+Owns PEFT's names, layouts and options. Works on plain arrays; what an adapter does inside a decoder is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tunix_rt.errors import InvalidArtifact, InvalidInput
+from tunix_rt.models.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.target_modules import shortest_names, target_paths
+from tunix_rt.models.weight_map import FAMILIES, LINEAR_NAMES, Array, Parameters
+
+# Options of PEFT that change what an adapter computes, each with the value that leaves it as it is here.
+_OPTIONS: Mapping[str, Any] = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "use_dora": False,
+    "use_rslora": False,
+    "lora_bias": False,
+    "modules_to_save": None,
+    "layers_to_transform": None,
+    "layer_replication": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "target_parameters": None,
+    "trainable_token_indices": None,
+}
+_WRITTEN = ("peft_type", "bias", "use_dora", "use_rslora", "modules_to_save")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """``rank`` of the two factors, ``alpha`` (their product counts alpha / rank), the probability of ``dropout`` on an
+    adapter's input while training, and the names of the layers (`target_paths`)."""
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    dropout: float = 0.0
+
+    @property
+    def scaling(self) -> float:
+        """What the product of the factors is multiplied by."""
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The adapter of one linear layer, for all layers of the decoder: a [L, in, r] and b [L, r, out], float32."""
+
+    a: Array
+    b: Array
+
+
+def write_adapter(
+    config: ModelConfig, settings: LoraSettings, factors: Mapping[str, Factors], base: BaseModel, directory: Path
+) -> None:
+    """Write both files; ``factors`` go by the path of their layer. The same adapter gives the same bytes."""
+    family = config.family
+    tensors: dict[str, Array] = {}
+    for path, pair in factors.items():
+        for layer in range(config.num_hidden_layers):
+            name_a, name_b = _tensor_names(family, path, layer)
+            tensors[name_a] = np.ascontiguousarray(pair.a[layer].T)
+            tensors[name_b] = np.ascontiguousarray(pair.b[layer].T)
+    save_file(tensors, str(directory / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+    name, revision = _name_for_peft(base)
+    kernels = [row for row in FAMILIES[family] if row.parameter.endswith(".kernel")]
+    document = {
+        **{option: _OPTIONS[option] for option in _WRITTEN},
+        "base_model_name_or_path": name,
+        # Layers that hold [in, out] as we do: GPT-2's Conv1D.
+        "fan_in_fan_out": not any(row.transposed for row in kernels),
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "r": settings.rank,
+        "revision": revision,
+        "target_modules": shortest_names(family, list(factors)),
+        "task_type": "CAUSAL_LM",
+    }
+    text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
+    (directory / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def read_adapter(config: ModelConfig, directory: Path) -> tuple[LoraSettings, dict[str, Factors]]:
+    """The settings of the adapter in ``directory``, and its factors by the path of their layer.
+
+    Raises `InvalidArtifact` naming the file, option or tensor that is missing, surplus or not supported.
+    """
+    settings = _read_settings(directory / ADAPTER_CONFIG)
+    try:
+        paths = target_paths(config.family, settings.target_modules)
+        tensors = load_file(directory / ADAPTER_WEIGHTS)
+    except (InvalidInput, SafetensorError, OSError) as error:
+        raise InvalidArtifact(f"the adapter in {directory} cannot be read: {error}") from error
+    layers = range(config.num_hidden_layers)
+    wanted = {path: [_tensor_names(config.family, path, layer) for layer in layers] for path in paths}
+    known = {name for pairs in wanted.values() for pair in pairs for name in pair}
+    problems = [f"{name} is missing" for name in sorted(known - tensors.keys())]
+    problems += [f"{name} belongs to no target module" for name in sorted(tensors.keys() - known)]
+    problems += [f"{name} is not float32" for name in sorted(tensors) if tensors[name].dtype != np.float32]
+    if problems:
+        raise InvalidArtifact(f"the adapter in {directory} does not fit its config: {'; '.join(problems[:8])}")
+    return settings, {
+        path: Factors(np.stack([tensors[a].T for a, _ in pairs]), np.stack([tensors[b].T for _, b in pairs]))
+        for path, pairs in wanted.items()
+    }
+
+
+def merge(parameters: Parameters, settings: LoraSettings, factors: Mapping[str, Factors]) -> Parameters:
+    """``parameters`` with each adapter added to the kernel of its layer, in float32; other parameters are shared.
+
+    Raises `InvalidArtifact` naming a layer whose shape or rank is another.
+    """
+    merged = dict(parameters)
+    for path, pair in factors.items():
+        name = f"{path}.kernel"
+        layers, inputs, outputs = parameters[name].shape
+        shapes = (layers, inputs, settings.rank), (layers, settings.rank, outputs)
+        if (pair.a.shape, pair.b.shape) != shapes:
+            raise InvalidArtifact(f"the adapter of {path} has shapes {pair.a.shape}, {pair.b.shape}, not {shapes}")
+        merged[name] = parameters[name] + np.float32(settings.scaling) * (pair.a @ pair.b)
+    return merged
+
+
+def _tensor_names(family: str, path: str, layer: int) -> tuple[str, str]:
+    module = LINEAR_NAMES[family][path].format(layer=layer)
+    return f"base_model.model.{module}.lora_A.weight", f"base_model.model.{module}.lora_B.weight"
+
+
+def _name_for_peft(base: BaseModel) -> tuple[str, str | None]:
+    """What Transformers can load the base by, where it can: a directory, or a hub id and revision."""
+    place = base.uri or base.reference
+    if place.startswith("file://"):
+        return unquote(urlsplit(place).path), None
+    if place.startswith("hf://"):
+        name, _, revision = place.removeprefix("hf://").partition("@")
+        return name, revision or None
+    return place, None
+
+
+def _read_settings(path: Path) -> LoraSettings:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        unsupported = [name for name, value in _OPTIONS.items() if document.get(name, value) != value]
+        if unsupported:
+            raise InvalidArtifact(
+                f"{path}: {', '.join(f'{n} = {document[n]!r}' for n in unsupported)} is not supported"
+            )
+        rank, alpha, modules = document["r"], document["lora_alpha"], document["target_modules"]
+        if type(rank) is not int or rank < 1 or not isinstance(modules, list):
+            raise ValueError("r must be a positive integer, target_modules a list")
+        return LoraSettings(rank, float(alpha), tuple(map(str, modules)), float(document.get("lora_dropout", 0.0)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArtifact(f"{path} is not the config of a LoRA adapter: {error!r}") from error

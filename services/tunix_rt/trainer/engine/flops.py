@@ -1,0 +1,73 @@
+"""How many floating-point operations a training step needs by the model's own arithmetic: the numerator of MFU.
+
+The formula is that of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). Knows shapes and counts; nothing of
+clocks or devices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.trainer.engine.batches import Batch
+
+# Forward 2 operations per weight and token; backward 2 for the activations' gradient and 2 for the weight's own.
+_TRAINED, _FROZEN = 6, 4
+# Scores and mixed values take 2 operations each per pair and head dimension, once forward and twice backward.
+_PER_PAIR = 12
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """What a batch costs.
+
+    ``per_token`` and ``per_target``: operations per real token and per target token of the loss; ``windows``: layers
+    by their sliding window (None sees everything); ``per_pair``: operations per layer and pair of attended tokens.
+    """
+
+    per_token: int
+    per_target: int
+    windows: tuple[tuple[int | None, int], ...]
+    per_pair: int
+
+    def of(self, batch: Batch) -> float:
+        """Operations of one optimizer step on ``batch``; padding needs none, recomputation is not counted."""
+        pairs = sum(layers * batch.token_pairs(window) for window, layers in self.windows)
+        return float(self.per_token * batch.real_tokens + self.per_target * batch.target_tokens + self.per_pair * pairs)
+
+
+def count_step_flops(config: ModelConfig, trained: Any, frozen: Any) -> StepFlops:
+    """Operations of a step that trains the parameters ``trained`` and reads ``frozen`` besides (both pytrees).
+
+    6 N per token over the weights of matrix products, 4 N over frozen ones, and 12 · heads · head_dim per layer and
+    pair of tokens, causal or not, as the paper has it. Stricter than the paper in two points: the output projection
+    counts for target tokens alone, and attention within the examples of a packed row alone.
+    """
+    table = config.vocab_size * config.hidden_size
+    trains_table = any("embedding" in names for names, _ in _leaves(trained))
+    return StepFlops(
+        per_token=_TRAINED * _matrix_weights(trained) + _FROZEN * _matrix_weights(frozen),
+        per_target=(_TRAINED if trains_table else _FROZEN) * table,
+        windows=tuple(Counter(layer_windows(config)).items()),
+        per_pair=_PER_PAIR * config.num_attention_heads * config.head_dim,
+    )
+
+
+def layer_windows(config: ModelConfig) -> list[int | None]:
+    """The sliding window of each layer, None where it sees the whole example."""
+    return [config.window_of(layer_type) for layer_type in config.types_of_layers]
+
+
+def _matrix_weights(parameters: Any) -> int:
+    """Weights that meet every token in a matrix product: linear layers' kernels and the factors of their adapters."""
+    return sum(int(np.prod(leaf.shape)) for names, leaf in _leaves(parameters) if names & {"kernel", "adapter"})
+
+
+def _leaves(parameters: Any) -> list[tuple[set[str], Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(parameters)
+    return [({str(getattr(key, "key", getattr(key, "name", ""))) for key in path}, leaf) for path, leaf in leaves]

@@ -1,0 +1,63 @@
+"""LoRA in a run: from its hyperparameters to adapters on the decoder, and from the trained adapters to an artifact.
+
+Owns what the hyperparameters mean and which base model an adapter names. Knows nothing of steps or queues.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.models.adapters import add_adapters
+from tunix_rt.models.base_model import BaseModel
+from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.export import export_adapter, export_hugging_face
+from tunix_rt.models.loading import LoadedModel
+from tunix_rt.models.peft_files import LoraSettings
+from tunix_rt.models.target_modules import ALL_LINEAR, target_paths
+from tunix_rt.trainer.hyperparameters import Lora
+from tunix_rt.trainer.job import Job
+
+FIELD = "hyperparameters.lora.target_modules"
+
+
+def settings_of(lora: Lora) -> LoraSettings:
+    """The settings that ``lora`` means: alpha is twice the rank and every linear layer the target where silent."""
+    return LoraSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.target_modules or (ALL_LINEAR,), lora.dropout)
+
+
+def adapt(decoder: Decoder, lora: Lora, *, seed: int) -> LoraSettings:
+    """Put fresh adapters on ``decoder``. Raises `InvalidInput` naming the target modules that it does not have."""
+    settings = settings_of(lora)
+    target_paths(decoder.config.family, settings.target_modules, field=FIELD)
+    add_adapters(decoder, settings, seed=seed)
+    return settings
+
+
+def export_adapters(
+    decoder: Decoder,
+    lora: Lora,
+    config: ModelConfig,
+    model: LoadedModel,
+    job: Job,
+    store: ArtifactStore,
+    directory: Path,
+) -> None:
+    """Write the adapters of ``decoder`` into ``directory``, with the name of the base model that ``model`` was."""
+    base = _base(decoder, config, model, job, store)
+    export_adapter(decoder, settings_of(lora), config, model.tokenizer, base, directory)
+
+
+def _base(decoder: Decoder, config: ModelConfig, model: LoadedModel, job: Job, store: ArtifactStore) -> BaseModel:
+    """How to find the base model again; it is put into ``store`` where its reference alone would not lead to it."""
+    if model.source.kind in ("preset", "adapter"):
+        # A random start has no files; an adapter on an adapter would be a chain, which PEFT does not load.
+        with tempfile.TemporaryDirectory(prefix="base-", dir=job.work_dir) as directory:
+            export_hugging_face(decoder, config, model.tokenizer, Path(directory))
+            stored = store.put_directory(Path(directory))
+        return BaseModel(job.base_model, stored.digest, stored.uri)
+    if job.base_model_artifact is not None:
+        return BaseModel(job.base_model, job.base_model_artifact.digest, job.base_model_artifact.uri)
+    return BaseModel(job.base_model, model.digest)
