@@ -38,6 +38,16 @@ def until(what: str, check: Callable[[], object], seconds: float = 150) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One directory of compiled programs for every service of this test run: each is compiled once."""
+    own = tmp_path_factory.getbasetemp()
+    of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    os.environ["TUNIX_RT_CACHE_DIR"] = str(of_all_workers / "cache")
+    yield
+    del os.environ["TUNIX_RT_CACHE_DIR"]
+
+
 class Service:
     """One process of the stack; its log is shown when a test fails."""
 

@@ -24,6 +24,8 @@ from tunix_rt.client import TunixClient
 from tunix_rt.local import LocalPlatform
 from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2
 
+pytestmark = pytest.mark.slow
+
 PARTS = ("trainer", "registry", "nats", "inferencer", "evaluator", "tuner")
 CHAOS = os.environ.get("TUNIX_RT_CHAOS", "")
 STORMS = [(part,) for part in PARTS] if CHAOS == "each" else [PARTS]

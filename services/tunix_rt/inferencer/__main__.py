@@ -22,7 +22,7 @@ def main() -> None:
     configure_tracing("inferencer", settings.otlp_endpoint)
     observer = PrometheusObserver()
     observer.watch_compilations()
-    cache = settings.home / "cache"
+    cache = settings.cache_root
     if settings.inferencer_compilation_cache:
         enable_compilation_cache(cache / "xla")
     shape = EngineShape(

@@ -23,7 +23,7 @@ class InferencerSettings(ServerSettings):
     inferencer_queue_limit: int = Field(default=256, ge=1)
     inferencer_max_models: int = Field(default=4, ge=1)
     inferencer_memory_mib: int = Field(default=8192, ge=64)
-    # Keep compiled programs under home, so that a restart is ready sooner.
+    # Keep compiled programs in the cache directory, so that a restart is ready sooner.
     inferencer_compilation_cache: bool = True
 
     @property

@@ -48,6 +48,8 @@ class ServerSettings(BaseSettings):
     # Spans are exported only when set.
     otlp_endpoint: str | None = None
     artifacts_uri: str = ""
+    # Downloads and compiled programs; may be deleted at any time, and shared by services. Unset: under home.
+    cache_dir: Path | None = None
     max_concurrent_rpcs: int = Field(default=1000, ge=1)
     # How long running RPCs may go on after SIGTERM.
     grace_seconds: float = Field(default=5.0, ge=0)
@@ -55,6 +57,11 @@ class ServerSettings(BaseSettings):
     @property
     def token_text(self) -> str | None:
         return self.token.get_secret_value() if self.token else None
+
+    @property
+    def cache_root(self) -> Path:
+        """Where downloads and compiled programs are kept."""
+        return (self.cache_dir or self.home / "cache").absolute()
 
     @property
     def artifact_root(self) -> str:

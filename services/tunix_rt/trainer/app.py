@@ -28,7 +28,7 @@ def supervision_of(settings: TrainerSettings) -> Supervision:
     """How attempts are supervised, as set."""
     return Supervision(
         work_dir=settings.work_dir,
-        cache_dir=settings.cache_dir,
+        cache_dir=settings.cache_root,
         artifacts_uri=settings.artifact_root,
         heartbeat_seconds=settings.heartbeat_seconds,
         report_seconds=settings.report_seconds,
@@ -59,7 +59,7 @@ async def run(
         def register(server: grpc.aio.Server) -> Sequence[str]:
             servicer = TrainingServicer(
                 settings.pool,
-                settings.cache_dir,
+                settings.cache_root,
                 lambda: handler.current_run_id,
                 simulated_devices=settings.simulated_devices,
                 processes=settings.num_processes,

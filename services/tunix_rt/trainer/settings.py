@@ -23,7 +23,7 @@ class TrainerSettings(WorkerSettings):
     hand_back_seconds: float = Field(default=20.0, ge=0)
     # After a cancellation: how long the training process may take to end before it is killed.
     cancel_seconds: float = Field(default=1.0, ge=0)
-    # Compiled programs are kept under home, so that the next run with the same shapes starts in seconds.
+    # Compiled programs are kept in the cache directory, so that the next run with the same shapes starts in seconds.
     compilation_cache: bool = True
 
     # Processes that train one model together: how many, which of them this trainer starts, and where (host:port) the
@@ -41,11 +41,6 @@ class TrainerSettings(WorkerSettings):
         if self.num_processes == 1:
             return None
         return Member(self.coordinator_address, self.num_processes, self.process_id)
-
-    @property
-    def cache_dir(self) -> Path:
-        """Downloads and compiled programs; may be deleted at any time."""
-        return self.home.absolute() / "cache"
 
     @property
     def work_dir(self) -> Path:

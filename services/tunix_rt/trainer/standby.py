@@ -26,8 +26,8 @@ async def stand_by(settings: TrainerSettings, member: Member, stop: asyncio.Even
     """
     settings.work_dir.mkdir(parents=True, exist_ok=True)
     order_file = settings.work_dir / "standby.json"
-    cache = str(settings.cache_dir / "xla") if settings.compilation_cache else ""
-    Standby(member, str(settings.work_dir), str(settings.cache_dir), cache).write(order_file)
+    cache = str(settings.cache_root / "xla") if settings.compilation_cache else ""
+    Standby(member, str(settings.work_dir), str(settings.cache_root), cache).write(order_file)
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():

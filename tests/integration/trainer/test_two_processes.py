@@ -15,6 +15,7 @@ from tunix_rt.traces.recipes import build
 from tunix_rt.trainer.hyperparameters import Hyperparameters, Mesh
 from tunix_rt.trainer.job import ArtifactRef, Job, Member, Standby
 from tunix_rt.trainer.messages import (
+    TIMING_KEYS,
     CheckpointWritten,
     Completed,
     Failed,
@@ -25,7 +26,7 @@ from tunix_rt.trainer.messages import (
 )
 from tunix_rt.trainer.process import TrainingProcess
 
-TIMINGS = {"tokens_per_second", "step_time", "mfu", "peak_memory_bytes"}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ async def together(job: Job, tmp_path: Path, hand_back_at: int | None = None) ->
 def rows(messages: list[FromChild]) -> dict[int, dict[str, float]]:
     found = [message for message in messages if isinstance(message, MetricsMeasured)]
     assert len({row.step for row in found}) == len(found)
-    return {row.step: {key: value for key, value in row.values.items() if key not in TIMINGS} for row in found}
+    return {row.step: {key: value for key, value in row.values.items() if key not in TIMING_KEYS} for row in found}
 
 
 @pytest.fixture(autouse=True)
