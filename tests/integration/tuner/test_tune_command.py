@@ -85,6 +85,7 @@ async def until(condition, seconds: float) -> None:  # type: ignore[no-untyped-d
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_every_suggestion_becomes_a_trial_and_what_has_ended_is_replayed(registry: FakeRegistry) -> None:
     before = ray_leftovers()
     registry.failing = {1}
