@@ -62,38 +62,45 @@ class ArtifactStore:
         return data
 
     def local_directory(self, uri: str, digest: str) -> Path:
-        """A local directory with the content of ``uri``, every file read and verified.
+        """`local_directory` with this store's cache."""
+        return local_directory(uri, digest, cache_dir=self._cache)
 
-        ``file://`` is returned in place; anything else is downloaded to the cache once.
-        Raises `InvalidArtifact` when it is missing, incomplete or changed.
-        """
-        name = hex_of(digest)
-        if uri.startswith("file://"):
-            directory = path_of(uri)
-            _verify(directory, uri, digest)
-            return directory
-        cached = self._cache / name
-        if cached.is_dir():
-            try:
-                _verify(cached, uri, digest)
-            except InvalidArtifact:
-                shutil.rmtree(cached)
-            else:
-                return cached
-        self._cache.mkdir(parents=True, exist_ok=True)
-        staging = self._cache / f"{name}.{uuid.uuid4().hex}"
-        staging.mkdir()
+
+def local_directory(uri: str, digest: str, *, cache_dir: Path) -> Path:
+    """A local directory with the content of the artifact ``uri``, every file read and verified.
+
+    ``file://`` is returned in place; anything else is downloaded to ``cache_dir`` once.
+    Raises `InvalidArtifact` when it is missing, incomplete or changed, or when ``uri`` has no scheme.
+    """
+    name = hex_of(digest)
+    if "://" not in uri:
+        raise InvalidArtifact(f"{uri!r} has no scheme: it names no artifact")
+    if uri.startswith("file://"):
+        directory = path_of(uri)
+        _verify(directory, uri, digest)
+        return directory
+    cached = cache_dir / name
+    if cached.is_dir():
         try:
-            try:
-                download_directory(uri, staging)
-            except FileNotFoundError as error:
-                raise InvalidArtifact(f"{uri} does not exist") from error
-            _verify(staging, uri, digest)
-            if not cached.exists():
-                staging.rename(cached)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        return cached
+            _verify(cached, uri, digest)
+        except InvalidArtifact:
+            shutil.rmtree(cached)
+        else:
+            return cached
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    staging = cache_dir / f"{name}.{uuid.uuid4().hex}"
+    staging.mkdir()
+    try:
+        try:
+            download_directory(uri, staging)
+        except FileNotFoundError as error:
+            raise InvalidArtifact(f"{uri} does not exist") from error
+        _verify(staging, uri, digest)
+        if not cached.exists():
+            staging.rename(cached)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return cached
 
 
 def _verify(directory: Path, uri: str, digest: str) -> None:

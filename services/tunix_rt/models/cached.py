@@ -7,7 +7,7 @@ the functions here.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from tunix_rt.models.cached_attention import attend_cached
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, embed, project_to_vocabulary
 from tunix_rt.models.layers import Block, Norm
+from tunix_rt.models.parameters import names_on
 from tunix_rt.models.rope import rotation
 
 
@@ -45,8 +46,8 @@ class KVCache(NamedTuple):
 def decode_weights(decoder: Decoder, dtype: str = "float32") -> Weights:
     """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32."""
 
-    def cast(path: tuple[object, ...], leaf: jax.Array) -> jax.Array:
-        is_norm = any(str(getattr(entry, "name", getattr(entry, "key", ""))).endswith("norm") for entry in path)
+    def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        is_norm = any(name.endswith("norm") for name in names_on(path))
         return leaf if is_norm else leaf.astype(jnp.dtype(dtype))
 
     blocks = tuple(

@@ -13,11 +13,8 @@ from tunix_rt.errors import Violations
 from tunix_rt.models.config import LAYER_TYPES, RopeScaling
 
 Rope = tuple[float, RopeScaling]
-_GLOBAL_THETA, _SLIDING_THETA, _THETA = (
-    1_000_000.0,
-    10_000.0,
-    10_000.0,
-)  # Transformers' defaults; the first two gemma3's
+# Transformers' defaults: of gemma3's full and sliding layers, and of every other family.
+_GLOBAL_THETA, _SLIDING_THETA, _THETA = 1_000_000.0, 10_000.0, 10_000.0
 
 
 class _Keys(NamedTuple):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.artifacts import directory_digest, local_directory
 from tunix_rt.errors import FieldViolation, InvalidInput, TunixError
 from tunix_rt.models.export import export_parameters
 from tunix_rt.models.loading import load_parts
@@ -59,8 +59,7 @@ def _directory(adapter: str, digest: str, cache_dir: Path) -> Path:
         return Path(adapter)
     if not digest:
         raise InvalidInput([FieldViolation("digest", "is needed with the URI of an artifact")])
-    store = ArtifactStore(adapter.rsplit("/sha256/", 1)[0], cache_dir=cache_dir / "artifacts")
-    return store.local_directory(adapter, digest)
+    return local_directory(adapter, digest, cache_dir=cache_dir / "artifacts")
 
 
 if __name__ == "__main__":

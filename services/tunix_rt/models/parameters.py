@@ -20,6 +20,12 @@ def _named(state: nnx.State[Any, Any]) -> dict[str, nnx.Variable[jax.Array]]:
     return {".".join(str(part) for part in path): variable for path, variable in nnx.to_flat_state(state)}
 
 
+def names_on(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """The names along a pytree path of parameters or of what holds them; positions and NNX's own ``value`` are none."""
+    keys = (getattr(key, "key", getattr(key, "name", None)) for key in path)
+    return tuple(str(key) for key in keys if key is not None and key != "value")
+
+
 def parameters_of(decoder: Decoder) -> Parameters:
     """Every parameter but the adapters' as a float32 array on the host; stacked ones are [L, …]."""
     own = nnx.state(decoder, nnx.All(nnx.Param, nnx.Not(nnx.LoRAParam)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.artifacts import directory_digest, local_directory
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.models.base_model import is_adapter, read_base_model
 from tunix_rt.models.presets import PRESETS
@@ -69,8 +69,7 @@ def _base_of(reference: str, directory: Path, cache_dir: Path) -> ModelSource:
     try:
         place = base.reference
         if base.uri:
-            store = ArtifactStore(base.uri.rsplit("/sha256/", 1)[0], cache_dir=cache_dir / "artifacts")
-            place = store.local_directory(base.uri, base.digest).absolute().as_uri()
+            place = local_directory(base.uri, base.digest, cache_dir=cache_dir / "artifacts").absolute().as_uri()
         found = resolve(place, cache_dir=cache_dir)
     except (NotFound, InvalidArtifact, InvalidInput) as error:
         raise InvalidArtifact(f"the adapter {reference} needs its base model {base}: {error}") from error

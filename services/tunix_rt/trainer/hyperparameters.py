@@ -14,7 +14,6 @@ SCHEDULES = ("constant", "linear", "cosine")
 DTYPES = ("float32", "bfloat16")
 OVERLONG = ("drop", "truncate", "error")
 DEFAULT_MAX_STEPS = 100
-NOT_SUPPORTED = "not supported by this version of the trainer"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from tunix_rt.trainer.memory import (
 from tunix_rt.trainer.process import training_environment
 
 _PROBE_SECONDS = 60.0
-_REFERENCES = ("hf", "file", "gguf", "preset", "pkg", "model")
 
 
 @dataclass(frozen=True)

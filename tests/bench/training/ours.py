@@ -7,13 +7,12 @@ Prints one JSON object: real tokens and seconds of the timed steps, losses, seco
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from pathlib import Path
 
 import jax
-from workload import LONGEST, Workload
+from sheets import LONGEST
+from workload import Workload, arguments
 
 from tunix_rt.models.loading import load
 from tunix_rt.models.references import resolve
@@ -25,13 +24,9 @@ from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("workload", type=Path)
-    arguments.add_argument("model", type=Path)
-    arguments.add_argument("--rows", type=int, required=True)
-    arguments.add_argument("--steps", type=int, required=True)
-    arguments.add_argument("--packing", action="store_true")
-    given = arguments.parse_args()
+    parser = arguments()
+    parser.add_argument("--packing", action="store_true")
+    given = parser.parse_args()
     began = time.perf_counter()
     examples = [Example(tokens, mask) for tokens, mask in Workload.load(given.workload).examples()]
     model = load(resolve(given.model.absolute().as_uri(), cache_dir=given.workload.parent))

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 from compare import HERE, one_round
-from workload import LONGEST, Workload
+from sheets import LONGEST
+from workload import Workload
 
 from tunix_rt.client import TunixClient
 from tunix_rt.local import LocalPlatform

@@ -1,15 +1,16 @@
 """Where a training step's time goes, and how much of the machine's matmul peak it reaches; draws it as an SVG.
 
-    python step_profile.py [--svg docs/training-step.svg] [--rows 4]
+    python step_profile.py [--svg docs/training-step.svg]
 
 Parts are timed as programs of their own (their sum need not be the step: XLA fuses across them, the rest is shown as
-such): the layers forward and backward, of which attention; projection to the vocabulary and loss; the optimizer. The
-peak is the best of several large f32 matrix products in the same run.
+such): the layers forward and backward, of which attention; projection to the vocabulary and loss; the optimizer.
+Operations and peak are counted and measured as for the metric ``mfu``.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,22 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from compare import MODELS
 from flax import nnx
-from workload import LONGEST
+from sheets import LONGEST
 
 from tunix_rt.models.attention import causal_attention, packed_causal_mask
-from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.batches import Batch
+from tunix_rt.trainer.engine.flops import count_step_flops
+from tunix_rt.trainer.engine.hardware import machine_peak
 from tunix_rt.trainer.engine.loss import cross_entropy_sums
 from tunix_rt.trainer.engine.optimizer import coefficients_of, optimizer_at
 from tunix_rt.trainer.engine.step import build_step, initial_state
 from tunix_rt.trainer.hyperparameters import Hyperparameters
 
-MODELS = {
-    "10M": ModelConfig(4096, 320, 864, 8, 5, 5, 64, tie_word_embeddings=True),
-    "SmolLM2-135M": ModelConfig(49152, 576, 1536, 30, 9, 3, 64, tie_word_embeddings=True),
-}
 COLOURS = {
     "linear layers": "#4c72b0",
     "attention": "#dd8452",
@@ -56,24 +55,15 @@ def seconds(function: Callable[..., Any], *arguments: Any, repeats: int = 4) -> 
     return best
 
 
-def matmul_peak() -> float:
-    """FLOP/s of the best of some large products."""
-    best = 0.0
-    for n in (1024, 2048):
-        a = jnp.ones((n, n), jnp.float32)
-        best = max(best, 2 * n**3 / seconds(lambda x, y: x @ y, a, a, repeats=8))
-    return best
-
-
-def parts_of(config: ModelConfig, rows: int) -> tuple[dict[str, float], float]:
-    """Seconds by part, and of the whole step."""
+def parts_of(decoder: Decoder, rows: int) -> tuple[dict[str, float], float, float]:
+    """Seconds by part, seconds of the whole step, and its floating-point operations by the model's arithmetic."""
+    config = decoder.config
     source = np.random.default_rng(0)
     shape = (1, rows, LONGEST)
     tokens = source.integers(0, config.vocab_size, shape).astype(np.int32)
     segments = np.sort(source.integers(1, 5, shape), axis=-1).astype(np.int32)
     positions = np.tile(np.arange(LONGEST, dtype=np.int32), (1, rows, 1))
     batch = Batch(tokens, positions, segments, tokens, np.ones(shape, np.float32))
-    decoder = Decoder(config, rngs=nnx.Rngs(0))
     coefficients = coefficients_of(Hyperparameters(), 10)
     graph, state, frozen = initial_state(decoder, coefficients)
 
@@ -113,7 +103,7 @@ def parts_of(config: ModelConfig, rows: int) -> tuple[dict[str, float], float]:
         jax.block_until_ready(metrics)
         whole = min(whole, time.perf_counter() - began)
     found["rest"] = max(0.0, whole - sum(found.values()))
-    return found, whole
+    return found, whole, count_step_flops(config, state.parameters, frozen.parameters).of(batch)
 
 
 def draw(measured: dict[str, tuple[dict[str, float], float, float]], path: Path) -> None:
@@ -148,18 +138,17 @@ def draw(measured: dict[str, tuple[dict[str, float], float, float]], path: Path)
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--svg", type=Path)
-    arguments.add_argument("--rows", type=int, default=4)
     arguments.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     given = arguments.parse_args()
-    peak = matmul_peak()
-    print(f"matmul peak {peak / 1e9:.0f} GFLOP/s (f32)")
+    peak = machine_peak(1)
+    print(f"matmul peak {peak.flops / 1e9:.0f} GFLOP/s, {peak.source}")
     measured = {}
     for name in given.models:
-        config = MODELS[name]
-        rows = given.rows if name == "10M" else max(1, given.rows // 2)
-        parts, whole = parts_of(config, rows)
-        # 6 FLOPs a parameter and token, as in the metric mfu, without attention's.
-        share = 6 * config.parameter_count * rows * LONGEST / whole / peak
+        with tempfile.TemporaryDirectory() as directory:
+            decoder = MODELS[name].load(Path(directory)).decoder
+        rows = MODELS[name].rows // 2
+        parts, whole, flops = parts_of(decoder, rows)
+        share = flops / whole / peak.flops
         measured[name] = (parts, whole, share)
         shares = ", ".join(f"{part} {value:.3f} s ({value / whole:.0%})" for part, value in parts.items())
         print(f"{name}: {rows} × {LONGEST} tokens, {whole:.3f} s a step, {share:.0%} of the peak: {shares}")

@@ -7,11 +7,9 @@ Prints the same JSON object as ``ours.py``. Knows nothing of this project but th
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from workload import Workload
+from workload import Workload, arguments
 
 
 class Clock(TrainerCallback):
@@ -37,12 +35,7 @@ class Clock(TrainerCallback):
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("workload", type=Path)
-    arguments.add_argument("model", type=Path)
-    arguments.add_argument("--rows", type=int, required=True)
-    arguments.add_argument("--steps", type=int, required=True)
-    given = arguments.parse_args()
+    given = arguments().parse_args()
     began = time.perf_counter()
     examples = Workload.load(given.workload).examples()
     data = [

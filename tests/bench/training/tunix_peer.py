@@ -9,11 +9,9 @@ same JSON object as ``ours.py``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,21 +20,15 @@ from flax import nnx
 from tunix.models.llama3 import model as llama3
 from tunix.sft import utils
 from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig, TrainingInput
+from workload import Workload, arguments
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("workload", type=Path)
-    arguments.add_argument("model", type=Path)
-    arguments.add_argument("--rows", type=int, required=True)
-    arguments.add_argument("--steps", type=int, required=True)
-    given = arguments.parse_args()
+    given = arguments().parse_args()
     began = time.perf_counter()
     config = json.loads((given.model / "config.json").read_text())
-    with np.load(given.workload) as file:
-        ends, lengths = np.cumsum(file["lengths"]), file["lengths"]
-        examples = [file["tokens"][end - n : end] for end, n in zip(ends, lengths, strict=True)]
-    longest = int(lengths.max())
+    examples = [tokens for tokens, _ in Workload.load(given.workload).examples()]
+    longest = max(map(len, examples))
     order = np.random.default_rng(0).permutation(len(examples))
     real: list[int] = []
 

@@ -21,6 +21,22 @@ def lineage_of(stack: Any, run: runs_pb2.Run) -> dict[str, str]:
     return dict(models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).lineage.details)
 
 
+def kill_service(stack: Any, trainer: Any) -> None:
+    """`kill -9` of a trainer; its training process ends with it."""
+    children = trainer.children()
+    trainer.stop(signal.SIGKILL)
+    stack.until("the end of the orphans", lambda: not any(child.is_running() for child in children), seconds=5)
+
+
+def finished_by_a_successor(stack: Any, run_id: str) -> runs_pb2.Run:
+    """The run once another trainer has carried it to its end."""
+    successor = stack.start_trainer()
+    try:
+        return stack.finished(run_id)
+    finally:
+        successor.stop()
+
+
 def test_a_run_becomes_a_registered_model_with_every_metric_row(stack: Any, trainer: Any) -> None:
     run_id = stack.create_run(max_steps=6, save_steps=4)
     run = stack.finished(run_id)
@@ -44,14 +60,8 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: An
         child.kill()
     stack.until("a second attempt", lambda: len(stack.attempts(run_id)) == 2)
     stack.until("more steps", lambda: max(stack.metrics(run_id, "loss")) >= 17)
-    children = trainer.children()
-    trainer.stop(signal.SIGKILL)
-    stack.until("the end of the orphans", lambda: not any(child.is_running() for child in children), seconds=5)
-    successor = stack.start_trainer()
-    try:
-        run = stack.finished(run_id)
-    finally:
-        successor.stop()
+    kill_service(stack, trainer)
+    run = finished_by_a_successor(stack, run_id)
     assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
     assert stack.attempts(run_id) == ["failed", "lost", "succeeded"]
     assert model_digest(stack, run) == model_digest(stack, undisturbed)
@@ -77,17 +87,11 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(stack: Any,
     undisturbed = stack.finished(stack.create_run(**settings))
     run_id = stack.create_run(**settings)
     stack.until("two checkpoints", lambda: len(stack.checkpoint_steps(run_id)) >= 2)
-    children = trainer.children()
-    trainer.stop(signal.SIGKILL)
-    stack.until("the end of the orphans", lambda: not any(child.is_running() for child in children), seconds=5)
+    kill_service(stack, trainer)
     newest, before = stack.checkpoint_steps(run_id)[:2]
     largest = max(stack.checkpoint_files(run_id, newest), key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-7])
-    successor = stack.start_trainer()
-    try:
-        run = stack.finished(run_id)
-    finally:
-        successor.stop()
+    run = finished_by_a_successor(stack, run_id)
     assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
     lines = stack.logs(run_id)
     assert any(line.startswith(f"cannot resume from step {newest}:") and "truncated" in line for line in lines), lines

@@ -41,7 +41,7 @@ def compile_quickly() -> Compile:
     return _compile_quickly
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> ModelConfig:
     return CONFIG
 

@@ -34,22 +34,11 @@ from tunix_rt.trainer.job import ArtifactRef, Job
 SEED = 3
 LORA = Lora(2, 4.0, 0.3, ("q_proj", "down_proj"))
 COEFFICIENTS = coefficients_of(Hyperparameters(learning_rate=0.01), 6)
-CONFIG = ModelConfig(
-    vocab_size=32,
-    hidden_size=16,
-    intermediate_size=24,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    head_dim=8,
-    tie_word_embeddings=True,
-    initializer_range=0.2,
-)
 Start = tuple[Any, TrainState, Frozen]
 
 
-def start(lora: Lora | None = LORA) -> Start:
-    decoder = Decoder(CONFIG, rngs=nnx.Rngs(7))
+def start(config: ModelConfig, lora: Lora | None = LORA) -> Start:
+    decoder = Decoder(config, rngs=nnx.Rngs(7))
     if lora is not None:
         adapt(decoder, lora, seed=SEED)
     return initial_state(decoder, COEFFICIENTS, seed=SEED)
@@ -60,16 +49,16 @@ def batch_of(examples: list[Example]) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def step() -> Callable[..., tuple[TrainState, StepMetrics]]:
+def step(config: ModelConfig) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """The step of two parts with two rows each, compiled once for all tests."""
-    graph, state, frozen = start()
+    graph, state, frozen = start(config)
     like = batch_of([Example(np.arange(8, dtype=np.int32), np.arange(8) >= 3)] * 4)
     return build_step(graph, "cosine").lower(state, frozen, like, COEFFICIENTS).compile()
 
 
-def test_only_adapters_are_trained_and_saved(step: Any, examples: list[Example]) -> None:
-    graph, state, frozen = start()
-    before = parameters_of(Decoder(CONFIG, rngs=nnx.Rngs(7)))
+def test_only_adapters_are_trained_and_saved(config: ModelConfig, step: Any, examples: list[Example]) -> None:
+    graph, state, frozen = start(config)
+    before = parameters_of(Decoder(config, rngs=nnx.Rngs(7)))
     names = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state.parameters)[0]}
     assert len(names) == 4
     assert all("adapter" in name for name in names)
@@ -87,22 +76,22 @@ def test_only_adapters_are_trained_and_saved(step: Any, examples: list[Example])
     assert sorted(jax.tree.leaves(changed)) == [False, False, True, True]
 
 
-def test_nothing_is_frozen_in_full_fine_tuning() -> None:
-    _, state, frozen = start(None)
+def test_nothing_is_frozen_in_full_fine_tuning(config: ModelConfig) -> None:
+    _, state, frozen = start(config, None)
     assert jax.tree.leaves(frozen) == []
-    assert sum(leaf.size for leaf in jax.tree.leaves(state.parameters)) == CONFIG.parameter_count
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.parameters)) == config.parameter_count
 
 
 def test_a_resumed_run_ends_with_the_same_bits_dropout_and_accumulation_included(
-    step: Any, examples: list[Example], tmp_path: Path
+    config: ModelConfig, step: Any, examples: list[Example], tmp_path: Path
 ) -> None:
     batches = [batch_of(examples[at : at + 4]) for at in (0, 4, 8)] * 2
-    _, state, frozen = start()
+    _, state, frozen = start(config)
     for number, batch in enumerate(batches):
         if number == 3:
             write_state(tmp_path, state, Position({}, SEED))
         state, _ = step(state, frozen, batch, COEFFICIENTS)
-    _, fresh, frozen = start()
+    _, fresh, frozen = start(config)
     resumed, _ = read_state(tmp_path, fresh)
     for batch in batches[3:]:
         resumed, _ = step(resumed, frozen, batch, COEFFICIENTS)
@@ -110,8 +99,8 @@ def test_a_resumed_run_ends_with_the_same_bits_dropout_and_accumulation_included
     jax.tree.map(np.testing.assert_array_equal, resumed, state)
 
 
-def test_noise_depends_on_seed_step_and_part(step: Any, examples: list[Example]) -> None:
-    _, state, frozen = start()
+def test_noise_depends_on_seed_step_and_part(config: ModelConfig, step: Any, examples: list[Example]) -> None:
+    _, state, frozen = start(config)
     # Where B is zero noise cannot be seen.
     host = jax.tree.map(lambda leaf: np.full_like(leaf, 0.1), state.parameters)
 
@@ -129,8 +118,8 @@ def test_noise_depends_on_seed_step_and_part(step: Any, examples: list[Example])
     assert abs(loss([*there, *here]) - first) > 1e-5
 
 
-def test_the_base_of_an_adapter_on_a_random_start_is_stored(tmp_path: Path) -> None:
-    config = replace(CONFIG, vocab_size=272)
+def test_the_base_of_an_adapter_on_a_random_start_is_stored(config: ModelConfig, tmp_path: Path) -> None:
+    config = replace(config, vocab_size=272)
     source = ModelSource("preset://tiny", "preset", f"sha256:{'1' * 64}", preset="tiny")
     model = LoadedModel(config, Decoder(config, rngs=nnx.Rngs(7)), train_tokenizer(["one two"], 270), source)
     start = parameters_of(model.decoder)
@@ -155,14 +144,14 @@ def test_the_base_of_an_adapter_on_a_random_start_is_stored(tmp_path: Path) -> N
         np.testing.assert_array_equal(array, start[name], err_msg=name)
 
 
-def test_a_module_that_the_model_does_not_have_is_named_by_its_field() -> None:
+def test_a_module_that_the_model_does_not_have_is_named_by_its_field(config: ModelConfig) -> None:
     with pytest.raises(InvalidInput) as caught:
-        adapt(Decoder(CONFIG, rngs=nnx.Rngs(7)), Lora(2, target_modules=("q_proj", "c_attn")), seed=0)
+        adapt(Decoder(config, rngs=nnx.Rngs(7)), Lora(2, target_modules=("q_proj", "c_attn")), seed=0)
     assert [violation.field for violation in caught.value.violations] == ["hyperparameters.lora.target_modules[1]"]
 
 
-def test_settings_left_open_are_twice_the_rank_and_every_linear_layer() -> None:
-    decoder = Decoder(CONFIG, rngs=nnx.Rngs(7))
+def test_settings_left_open_are_twice_the_rank_and_every_linear_layer(config: ModelConfig) -> None:
+    decoder = Decoder(config, rngs=nnx.Rngs(7))
     settings = adapt(decoder, Lora(2), seed=0)
     assert (settings.alpha, settings.scaling, settings.dropout) == (4.0, 2.0, 0.0)
     assert len(nnx.to_flat_state(nnx.state(decoder, nnx.LoRAParam))) == 7 * 2

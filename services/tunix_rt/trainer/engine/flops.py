@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.parameters import names_on
 from tunix_rt.trainer.engine.batches import Batch
 
 # Forward 2 operations per weight and token; backward 2 for the activations' gradient and 2 for the weight's own.
@@ -70,4 +71,4 @@ def _matrix_weights(parameters: Any) -> int:
 
 def _leaves(parameters: Any) -> list[tuple[set[str], Any]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(parameters)
-    return [({str(getattr(key, "key", getattr(key, "name", ""))) for key in path}, leaf) for path, leaf in leaves]
+    return [(set(names_on(path)), leaf) for path, leaf in leaves]

@@ -167,12 +167,12 @@ class TrainingLoop:
         step_time, self._last_fetch = now - self._last_fetch, now
         # Through their shortest decimal form: 0.003, not 0.003000000026077032.
         values = {name: float(str(np.float32(value))) for name, value in vars(found).items()}
-        loss, norm, bar = values["loss"], values["grad_norm"], self._watch.bar
+        loss, norm = values["loss"], values["grad_norm"]
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise Diverged(f"loss {loss} and gradient norm {norm} at step {dispatched.step}: {_ADVICE}")
         if self._watch.diverged(loss):
             raise Diverged(
-                f"the loss has been above {bar:.4g} for {PATIENCE} steps in a row, {loss:.4g} at step "
+                f"the loss has been above {self._watch.bar:.4g} for {PATIENCE} steps in a row, {loss:.4g} at step "
                 f"{dispatched.step}: {_ADVICE}"
             )
         self._progress(dispatched.step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +77,7 @@ def _sums_of_chunks(project: Projection, hidden: jax.Array, chunks: Chunks, capt
 
 def _sums_with_gradients(
     project: Projection, hidden: jax.Array, chunks: Chunks, captured: list[jax.Array]
-) -> tuple[LossSums, tuple[jax.Array, list[jax.Array], Chunks]]:
+) -> tuple[LossSums, tuple[jax.Array, list[jax.Array]]]:
     Found = tuple[LossSums, jax.Array, list[jax.Array]]
 
     def add(found: Found, chunk: Chunks) -> tuple[Found, None]:
@@ -101,15 +100,15 @@ def _sums_with_gradients(
     of_nothing = [jnp.zeros(array.shape, array.dtype) for array in captured]
     start = (zero_sums(), jnp.zeros_like(hidden), of_nothing)
     (total, of_hidden, of_captured), _ = jax.lax.scan(add, start, chunks)
-    return total, (of_hidden, of_captured, chunks)
+    return total, (of_hidden, of_captured)
 
 
-def _scaled_gradients(project: Projection, kept: Any, slope: LossSums) -> tuple[jax.Array, Any, list[jax.Array]]:
+def _scaled_gradients(
+    project: Projection, kept: tuple[jax.Array, list[jax.Array]], slope: LossSums
+) -> tuple[jax.Array, None, list[jax.Array]]:
     """Only the summed loss has a gradient: hits and token counts do not change with the logits."""
-    of_hidden, of_captured, chunks = kept
-    scaled = jax.tree.map(lambda gradient: (gradient * slope.loss).astype(gradient.dtype), (of_hidden, of_captured))
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, jax.dtypes.float0 if x.dtype == jnp.int32 else x.dtype), chunks)
-    return scaled[0], nothing, scaled[1]
+    of_hidden, of_captured = jax.tree.map(lambda gradient: (gradient * slope.loss).astype(gradient.dtype), kept)
+    return of_hidden, None, of_captured
 
 
 _sums_of_chunks.defvjp(_sums_with_gradients, _scaled_gradients)

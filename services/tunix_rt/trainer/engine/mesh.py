@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.parameters import names_on
 from tunix_rt.trainer.hyperparameters import Mesh
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
@@ -79,7 +80,7 @@ def state_shardings(mesh: jax.sharding.Mesh, like: T, config: ModelConfig) -> T:
     """
 
     def of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        return NamedSharding(mesh, partition(_names(path), tuple(leaf.shape), dict(mesh.shape), config))
+        return NamedSharding(mesh, partition(names_on(path), tuple(leaf.shape), dict(mesh.shape), config))
 
     found: T = jax.tree_util.tree_map_with_path(of, like)
     return found
@@ -111,8 +112,3 @@ def _heads(names: tuple[str, ...], config: ModelConfig) -> int:
     if "attention" not in names:
         return 0
     return config.num_key_value_heads if {"k", "v"} & set(names) else config.num_attention_heads
-
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    keys = (getattr(key, "key", getattr(key, "name", None)) for key in path)
-    return tuple(str(key) for key in keys if key is not None and key != "value")

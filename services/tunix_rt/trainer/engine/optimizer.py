@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from tunix_rt.models.parameters import names_on
 from tunix_rt.trainer.engine.schedules import Scalar
 from tunix_rt.trainer.hyperparameters import Hyperparameters
 
@@ -69,8 +70,4 @@ def decay_mask(parameters: Any) -> Any:
 
     The leaf's name decides, not its rank: scanned layers stack norm scales into matrices.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, _: not _names(path) & _UNDECAYED, parameters)
-
-
-def _names(path: tuple[Any, ...]) -> set[str]:
-    return {str(getattr(key, "key", getattr(key, "name", ""))) for key in path}
+    return jax.tree_util.tree_map_with_path(lambda path, _: _UNDECAYED.isdisjoint(names_on(path)), parameters)
