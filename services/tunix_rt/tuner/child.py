@@ -1,4 +1,4 @@
-"""``python -m tunix_rt.tuner.child``: drives Ray Tune through one attempt at a sweep, then ends.
+"""``python -m tunix_rt.tuner.child``: one attempt at a sweep. Ray Tune runs in a child of its own, see `ray_tune`.
 
 Reads a `Job` from stdin, which stays open as long as the service lives: at its end this process ends itself and Ray.
 """
@@ -6,44 +6,47 @@ Reads a `Job` from stdin, which stays open as long as the service lives: at its 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import ray
-from ray import tune
+from typing import IO
 
 from tunix_rt.errors import Aborted
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.tuner.head_start import HeadStart
-from tunix_rt.tuner.job import EXIT_LEASE_LOST, Job
-from tunix_rt.tuner.processes import kill_session
+from tunix_rt.tuner.job import EXIT_LEASE_LOST, RAY_STARTED, Job
+from tunix_rt.tuner.processes import end_with_parent, first_line
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.tuner.space import Scalar
 from tunix_rt.tuner.suggestions import suggest
-from tunix_rt.tuner.trainable import OBJECTIVE, carry_out_trial
 from tunix_rt.tuner.trials import Trial, TrialRegistry
 
-# Placement only: a trial waits for its run, which needs no processor here.
-_TRIAL_CPU = 0.001
-_OBJECT_STORE_BYTES = 80 * 1024 * 1024
-_STDIN = 0
+# For what Ray Tune's process said last; others of Ray's may hold its pipe open.
+_ERRORS_SECONDS = 2.0
 
 
 def main() -> int:
-    """Run the job of stdin; the exit status says how it ended."""
-    # Ray prints to stdout, which is our line to the service.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    job = Job.of_line(_first_line())
-    threading.Thread(target=_end_with_the_service, args=(Path(job.directory),), daemon=True).start()
+    """Run the job of stdin; the exit status says how it ended. Ray Tune's answers pass through to stdout."""
+    line = first_line()
+    job = Job.of_line(line)
+    ray_tune = subprocess.Popen(
+        [sys.executable, "-m", "tunix_rt.tuner.ray_tune"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Not this process's own: the service waits for the end of that pipe, which must come with this process's.
+        stderr=subprocess.PIPE,
+    )
+    assert ray_tune.stdin is not None
+    assert ray_tune.stdout is not None
+    assert ray_tune.stderr is not None
+    errors = threading.Thread(target=_pass_on, args=(ray_tune.stderr,), daemon=True)
+    errors.start()
+    threading.Thread(target=end_with_parent, args=(Path(job.directory),), daemon=True).start()
+    ray_tune.stdin.write(line)
+    ray_tune.stdin.flush()
     suggestions = suggest(job.space, job.seed)
-    print(json.dumps({"total": len(suggestions)}), file=answers)
     settings = TunerSettings()
     lost = threading.Event()
     with open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as channel:
@@ -58,62 +61,25 @@ def main() -> int:
 
         head_start = HeadStart(suggestions, carry_out, min(job.max_concurrent, len(suggestions)))
         head_start.start()
-        _start_ray(job)
-        head_start.end()
-        failed = _fit(job, suggestions)
-        print(json.dumps({"failed": failed}), file=answers)
-        ray.shutdown()
-    return EXIT_LEASE_LOST if lost.is_set() else 0
+        for answer in ray_tune.stdout:
+            if json.loads(answer) == RAY_STARTED:
+                head_start.end()
+            sys.stdout.buffer.write(answer)
+            sys.stdout.buffer.flush()
+        status = ray_tune.wait()
+    errors.join(_ERRORS_SECONDS)
+    if lost.is_set():
+        return EXIT_LEASE_LOST
+    if status < 0:
+        print(f"signal {-status} ended Ray Tune's process", file=sys.stderr)
+        return 1
+    return status
 
 
-def _first_line() -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        chunk = os.read(_STDIN, 1)
-        if not chunk:
-            raise SystemExit("no job on stdin")
-        line += chunk
-    return line
-
-
-def _start_ray(job: Job) -> None:
-    if job.ray_address:
-        ray.init(address=job.ray_address, log_to_driver=False, logging_level=logging.ERROR)
-        return
-    ray.init(
-        num_cpus=job.ray_num_cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=job.directory,
-    )
-
-
-def _fit(job: Job, suggestions: list[dict[str, Scalar]]) -> int:
-    """Let Ray Tune run every suggestion; returns how many failed."""
-    points: list[dict[str, Any]] = [
-        {"number": number, "parameters": parameters, "lease": job.lease.document()}
-        for number, parameters in enumerate(suggestions)
-    ]
-    tuner = tune.Tuner(
-        tune.with_resources(carry_out_trial, {"cpu": _TRIAL_CPU}),
-        param_space={"trial": tune.grid_search(points)},
-        tune_config=tune.TuneConfig(
-            metric=OBJECTIVE, mode=job.mode, max_concurrent_trials=job.max_concurrent, reuse_actors=True
-        ),
-        run_config=tune.RunConfig(name="sweep", storage_path=f"{job.directory}/results", verbose=0),
-    )
-    return int(tuner.fit().num_errors)
-
-
-def _end_with_the_service(directory: Path) -> None:
-    # Not through sys.stdin: its lock would be held when the interpreter shuts down.
-    while os.read(_STDIN, 4096):
-        pass
-    kill_session(os.getsid(0))
-    shutil.rmtree(directory, ignore_errors=True)
-    os._exit(1)
+def _pass_on(errors: IO[bytes]) -> None:
+    for line in errors:
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tunix_rt.tuner.space import Space
 from tunix_rt.tuner.trials import Lease
 
 EXIT_LEASE_LOST = 3
+RAY_STARTED = {"ray": "started"}
 
 
 @dataclass(frozen=True)

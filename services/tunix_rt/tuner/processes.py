@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 
 _GRACE_SECONDS = 5.0
+_STDIN = 0
 
 
 def session_members(session: int) -> list[int]:
@@ -40,6 +42,30 @@ def kill_session(session: int) -> None:
             except ProcessLookupError:
                 continue
         time.sleep(0.02)
+
+
+def first_line() -> bytes:
+    """The first line of stdin, and not a byte more; `end_with_parent` reads on."""
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(_STDIN, 1)
+        if not chunk:
+            raise SystemExit("no job on stdin")
+        line += chunk
+    return line
+
+
+def end_with_parent(directory: Path) -> None:
+    """Wait for the end of stdin, which is the parent's end; then end the whole session and remove ``directory``.
+
+    For a daemon thread. Never returns.
+    """
+    # Not through sys.stdin: its lock would be held when the interpreter shuts down.
+    while os.read(_STDIN, 4096):
+        pass
+    kill_session(os.getsid(0))
+    shutil.rmtree(directory, ignore_errors=True)
+    os._exit(1)
 
 
 def _signal_group(group: int) -> None:

@@ -183,13 +183,14 @@ async def test_ray_does_not_outlive_the_service(registry: FakeRegistry, tmp_path
         ray_num_cpus=1,
     )
     (tmp_path / "job").write_bytes(job.line())
+    said = tmp_path / "child.log"
     # A service that starts the child, says its id, and is killed.
     service = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-m', 'tunix_rt.tuner.child'], stdin=subprocess.PIPE,"
-        " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)\n"
+        f" stdout=subprocess.DEVNULL, stderr=open({str(said)!r}, 'wb'), start_new_session=True)\n"
         f"child.stdin.write(open({str(tmp_path / 'job')!r}, 'rb').read()); child.stdin.flush()\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n",
@@ -198,8 +199,11 @@ async def test_ray_does_not_outlive_the_service(registry: FakeRegistry, tmp_path
     )
     assert service.stdout is not None
     session = int(await service.stdout.readline())
-    await until(lambda: registry.created, 60)
-    assert session_members(session)
+    try:
+        await until(lambda: registry.created or not session_members(session), 120)
+        assert registry.created, f"Ray's process ended before its first trial: {said.read_text()}"
+    except TimeoutError:
+        pytest.fail(f"no trial within two minutes: {said.read_text()}")
     service.kill()
     await service.wait()
     await until(lambda: not session_members(session), 20)
