@@ -53,7 +53,7 @@ up: $(VENV)/.installed ## start the platform on this machine
 	@$(VENV)/bin/tunix-rt up
 
 test: $(VENV)/.parity ## every test; PostgreSQL and Docker tests where there is an engine
-	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 2 --dist loadfile -m "not docker and not slow"
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not docker and not slow"
 
 test-slow: $(VENV)/.parity ## the sweeps that take minutes each: kills at random moments, long invariance runs
 	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m slow

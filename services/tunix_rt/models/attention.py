@@ -1,6 +1,8 @@
-"""Masked grouped-query attention over dense arrays: the softmax of whole sequences."""
+"""Causal grouped-query attention of whole sequences, with a gradient that keeps no score matrix."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,55 +32,79 @@ def packed_causal_mask(length: int, segment_ids: jax.Array | None, window: int |
 def causal_attention(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, *, scale: float | None = None
 ) -> jax.Array:
-    """`masked_attention` of a row over itself, for a ``mask`` [B or 1, T, T] that is causal.
+    """Softmax attention of a row over itself, scores in float32; key heads are shared by broadcasting, never repeated.
 
-    Queries are taken in blocks of `QUERY_BLOCK`, each against the keys up to its own end: the half of the score matrix
-    that no mask leaves visible is, but for the blocks on the diagonal, neither computed nor stored.
+    query [B, T, KV, G, D]; key, value [B, KV, T, D]; mask [B or 1, T, T], causal → [B, T, KV, G, D] in the query's
+    dtype. Scores are multiplied with ``scale``, 1/√D where it is None (Vaswani et al. 2017, arXiv 1706.03762,
+    equation 1).
+
+    Queries are taken in blocks of `QUERY_BLOCK`, each against the keys up to its own end, so that most of what the mask
+    hides is never computed. The backward pass makes the weights anew from each query's log-sum-exp (Dao et al. 2022,
+    arXiv 2205.14135, appendix B.4): a layer keeps O(T) for it, not O(T²).
     """
-    length = query.shape[1]
-    ends = [min(start + QUERY_BLOCK, length) for start in range(0, length, QUERY_BLOCK)]
-    parts = [
-        masked_attention(query[:, start:end], key[:, :, :end], value[:, :, :end], mask[:, start:end, :end], scale=scale)
-        for start, end in zip([0, *ends], ends, strict=False)
-    ]
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
+    heads_first = query.transpose(0, 2, 3, 1, 4)  # [B, KV, G, T, D]
+    context = _attend(heads_first, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale)
+    return context.transpose(0, 3, 1, 2, 4)
 
 
-def masked_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, *, scale: float | None = None
-) -> jax.Array:
-    """Softmax attention with scores in float32; key heads are shared by broadcasting, never repeated in memory.
-
-    query [B, T, KV, G, D]; key, value [B, KV, C, D]; mask [B or 1, T, C] → [B, T, KV, G, D] in the query's dtype.
-    Scores are multiplied with ``scale``, 1/√D where it is None (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
-    """
-    batch, length, kv_heads, groups, size = query.shape
-    # Queries of a group are rows of one matrix, so that each (batch, key head) is one plain matrix product.
-    rows = query.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, groups * length, size)
-    scores = jnp.einsum("bkqd,bkcd->bkqc", rows, key, preferred_element_type=jnp.float32)
-    scores = scores.reshape(batch, kv_heads, groups, length, -1) * (size**-0.5 if scale is None else scale)
-    weights = _softmax(scores, jnp.where(mask, 0.0, _UNSEEN)[:, None, None]).astype(value.dtype)
-    context = jnp.einsum("bkqc,bkcd->bkqd", weights.reshape(*rows.shape[:3], -1), value)
-    return context.reshape(batch, kv_heads, groups, length, size).transpose(0, 3, 1, 2, 4)
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
+    return _attend_and_keep(query, key, value, mask, scale)[0]
 
 
-@jax.custom_vjp
-def _softmax(scores: jax.Array, bias: jax.Array) -> jax.Array:
-    """Softmax of ``scores + bias`` over the last axis. The gradient is written by hand, in terms of the result alone:
-    autodiff of the stable form walks through its maximum too, at a third of the attention's cost on a CPU."""
-    shifted = scores + bias
-    exponentials = jnp.exp(shifted - jnp.max(shifted, axis=-1, keepdims=True))
-    return exponentials / jnp.sum(exponentials, axis=-1, keepdims=True)
+Kept = tuple[jax.Array, ...]
 
 
-def _softmax_kept(scores: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    weights = _softmax(scores, bias)
-    return weights, weights
+def _attend_and_keep(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, scale: float
+) -> tuple[jax.Array, Kept]:
+    contexts, sums = [], []
+    for start, end in _blocks(query.shape[3]):
+        scores = _scores(query, key, mask, start, end, scale)  # [B, KV, G, Q, C]
+        highest = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - highest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        mixed = _product("bkrc,bkcd->bkrd", weights.astype(value.dtype), value[:, :, :end])
+        contexts.append((mixed.reshape(*scores.shape[:-1], -1) / total).astype(query.dtype))
+        sums.append(highest + jnp.log(total))
+    context, log_sums = jnp.concatenate(contexts, axis=3), jnp.concatenate(sums, axis=3)
+    return context, (query, key, value, mask, context, log_sums)
 
 
-def _softmax_slope(weights: jax.Array, slope: jax.Array) -> tuple[jax.Array, None]:
-    product = weights * slope
-    return product - weights * jnp.sum(product, axis=-1, keepdims=True), None
+def _slopes(scale: float, kept: Kept, slope: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    query, key, value, mask, context, log_sums = kept
+    # What every score of a query loses to the others: Σ weight · slope of weight, by way of the result.
+    shared = jnp.sum(context.astype(jnp.float32) * slope.astype(jnp.float32), axis=-1, keepdims=True)
+    of_query = []
+    of_key, of_value = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
+    for start, end in _blocks(query.shape[3]):
+        own = (slice(None),) * 3 + (slice(start, end),)
+        weights = jnp.exp(_scores(query, key, mask, start, end, scale) - log_sums[own])
+        of_weights = _product("bkrd,bkcd->bkrc", slope[own], value[:, :, :end]).reshape(weights.shape)
+        of_scores = (weights * (of_weights - shared[own]) * scale).astype(query.dtype)
+        of_rows = _product("bkrc,bkcd->bkrd", of_scores, key[:, :, :end])
+        of_query.append(of_rows.reshape(*of_scores.shape[:-1], -1).astype(query.dtype))
+        of_key = of_key.at[:, :, :end].add(_product("bkrc,bkrd->bkcd", of_scores, query[own]))
+        of_value = of_value.at[:, :, :end].add(_product("bkrc,bkrd->bkcd", weights.astype(slope.dtype), slope[own]))
+    return jnp.concatenate(of_query, axis=3), of_key.astype(key.dtype), of_value.astype(value.dtype), None
 
 
-_softmax.defvjp(_softmax_kept, _softmax_slope)
+_attend.defvjp(_attend_and_keep, _slopes)
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + QUERY_BLOCK, length)) for start in range(0, length, QUERY_BLOCK)]
+
+
+def _scores(query: jax.Array, key: jax.Array, mask: jax.Array, start: int, end: int, scale: float) -> jax.Array:
+    """Masked scores [B, KV, G, end - start, end], f32, of the queries of one block."""
+    own = query[:, :, :, start:end]
+    scores = _product("bkrd,bkcd->bkrc", own, key[:, :, :end]).reshape(*own.shape[:-1], end) * scale
+    return scores + jnp.where(mask[:, start:end, :end], 0.0, _UNSEEN)[:, None, None]
+
+
+def _product(subscripts: str, *operands: jax.Array) -> jax.Array:
+    """An einsum in f32 over [B, KV, …]. Queries of a group ([B, KV, G, Q, …]) become rows of one matrix, so that each
+    (batch, key head) is one plain matrix product; with more axes XLA on CPU transposes first."""
+    flat = (a.reshape(*a.shape[:2], -1, a.shape[-1]) if a.ndim == 5 else a for a in operands)
+    return jnp.einsum(subscripts, *flat, preferred_element_type=jnp.float32)

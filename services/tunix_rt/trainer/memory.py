@@ -15,6 +15,9 @@ _CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
 RUNTIME_BYTES = 512 * 2**20
 # Logits are held in chunks of this size: `tunix_rt.trainer.engine.loss.CHUNK_ELEMENTS` float32.
 _LOGITS_BYTES = 4 * 2**24
+# Scores are made for so many queries at once: `tunix_rt.models.attention.QUERY_BLOCK`.
+_QUERY_BLOCK = 128
+_SCORE_MATRICES = 4
 # Activations of the hidden size that a layer's further norms keep.
 _EXTRA_NORMS = {"qwen3": 4, "gemma3": 14}
 # For a run that needs more than there is; begins with what costs nothing but time.
@@ -87,10 +90,11 @@ def step_bytes(model: ModelShape, run: StepShape) -> int:
     more while those of several parts are added up. Frozen ones (under LoRA) take 4, and as much again for the layout
     that their products want. All of it is shared out by ``fsdp`` and ``tensor``. A layer keeps about eight activations
     of the hidden size (more where the family norms more), three of its queries, two of its keys and six of the inner
-    size for the backward pass, and per head two score matrices; with remat its input alone. On top comes the larger of
-    what one layer's backward pass needs, and of the logits: twice their size, or five chunks and the gradient of the
-    table where they come in chunks. Held-out batches have no backward pass and stay below. The factors are fitted to
-    XLA's own account of such programs on CPU, which ``tests/unit/trainer/test_memory.py`` compares this with.
+    size for the backward pass; with remat its input alone. On top comes the larger of what one layer's backward pass
+    needs, with four matrices of scores per head and block of queries, and of the logits: twice their size, or four
+    chunks and the gradient of the table where they come in chunks. Held-out batches have no backward pass and stay
+    below. The factors are fitted to XLA's own account of such programs on CPU, which
+    ``tests/unit/trainer/test_memory.py`` compares this with.
     """
     trained = model.adapter_count or model.parameter_count
     frozen = model.parameter_count if model.adapter_count else 0
@@ -102,16 +106,13 @@ def step_bytes(model: ModelShape, run: StepShape) -> int:
         3 * heads * model.head_dim
         + (2 * model.num_key_value_heads * model.head_dim + 6 * model.intermediate_size) / run.tensor
     )
-    scores = run.rows * heads * run.length**2 * (4 + run.bytes_per_activation)
-    layer = (
-        tokens * run.bytes_per_activation * ((8 + _EXTRA_NORMS.get(model.family, 0)) * model.hidden_size + split)
-        + scores
-    )
+    layer = tokens * run.bytes_per_activation * ((8 + _EXTRA_NORMS.get(model.family, 0)) * model.hidden_size + split)
+    scores = 4 * _SCORE_MATRICES * run.rows * heads * min(_QUERY_BLOCK, run.length) * run.length
     kept = tokens * run.bytes_per_activation * model.hidden_size if run.remat else layer
     logits = 8 * tokens * model.vocab_size
     if logits > 2 * _LOGITS_BYTES:
-        logits = 5 * _LOGITS_BYTES + 4 * model.vocab_size * model.hidden_size
-    return int(state + model.num_hidden_layers * kept + max(1.25 * layer, logits))
+        logits = 4 * _LOGITS_BYTES + 4 * model.vocab_size * model.hidden_size
+    return int(state + model.num_hidden_layers * kept + max(1.25 * layer + scores, logits))
 
 
 def estimate_training_bytes(model: ModelShape, run: StepShape) -> int:

@@ -19,6 +19,8 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.trainer.messages import FromChild, ToChild, decode, encode
 
 _LINE_BYTES = 16 * 1024 * 1024
+# A step gives its working memory back and takes it anew: in small pages that costs a tenth of its time.
+LARGE_PAGES = "glibc.malloc.hugetlb=1"
 _STDERR_LINES = 40
 _log = get_logger(__name__)
 
@@ -127,4 +129,4 @@ def training_environment(simulated_devices: int = 0) -> dict[str, str]:
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")}
     simulated = {"JAX_NUM_CPU_DEVICES": str(simulated_devices)} if simulated_devices else {}
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **inherited, **simulated}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", "GLIBC_TUNABLES": LARGE_PAGES, **inherited, **simulated}

@@ -32,6 +32,7 @@ from workload import Workload
 from tunix_rt.models.export import export_hugging_face
 from tunix_rt.models.loading import LoadedModel, load
 from tunix_rt.models.references import resolve
+from tunix_rt.trainer.process import LARGE_PAGES
 
 HERE = Path(__file__).parent
 TUNIX_ENVIRONMENT = "TUNIX_RT_BENCH_TUNIX_PYTHON"
@@ -75,7 +76,9 @@ def engines(tunix_python: str | None) -> dict[str, list[str]]:
 def one_round(command: Iterable[str], workload: Path, model: Path, rows: int, steps: int, *more: str) -> dict[str, Any]:
     """What the engine printed. Raises `CalledProcessError` with its output in the message."""
     arguments = [*command, str(workload), str(model), "--rows", str(rows), "--steps", str(steps), *more]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    # The memory setting of our training processes, for the peers too.
+    ours = {"GLIBC_TUNABLES": LARGE_PAGES, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **ours}
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=HERE, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, arguments, stderr=done.stderr[-2000:])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tunix_rt.models.attention import masked_attention, packed_causal_mask
+from tunix_rt.models.attention import QUERY_BLOCK, causal_attention, packed_causal_mask
 from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
 from tunix_rt.models.cached_attention import BLOCK, attend_cached
 from tunix_rt.models.config import ModelConfig, RopeScaling
@@ -58,12 +58,38 @@ def test_a_window_leaves_out_what_lies_in_earlier_blocks_of_the_cache() -> None:
     positions = np.asarray([[capacity - 1], [BLOCK + 30], [-1]], np.int32)
     distance = positions[:, :, None] - np.arange(capacity)
     mask = jnp.asarray((distance >= 0) & (distance < window))
-    expected = masked_attention(query, keys, values, mask, scale=0.3)
+    expected = jax.nn.dot_product_attention(
+        query[:, :, 0], keys.swapaxes(1, 2), values.swapaxes(1, 2), mask=mask[:, None], scale=0.3
+    )[:, :, None]
     poisoned = keys.at[:, :, :BLOCK].set(jnp.nan)
     found = attend_cached(query, poisoned, values, positions, window=window, scale=0.3)
     np.testing.assert_allclose(found[:2], expected[:2], atol=1e-6)
     alone = attend_cached(query[:1], keys[:1], values[:1], positions[:1], window=window, scale=0.3)
     np.testing.assert_array_equal(alone[0], attend_cached(query, keys, values, positions, window=window, scale=0.3)[0])
+
+
+@pytest.mark.parametrize("length", [QUERY_BLOCK - 3, 2 * QUERY_BLOCK + 5])
+def test_attention_and_its_gradient_are_those_of_plain_softmax(length: int) -> None:
+    rng = np.random.default_rng(0)
+    query = jnp.asarray(rng.normal(size=(2, length, 2, 3, 4)), jnp.float32)
+    key, value = (jnp.asarray(rng.normal(size=(2, 2, length, 4)), jnp.float32) for _ in range(2))
+    weights = jnp.asarray(rng.normal(size=query.shape), jnp.float32)
+    segments = jnp.asarray([np.arange(length) // 70, np.arange(length) // 200])
+    mask = packed_causal_mask(length, segments, window=100)
+
+    def plain(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        heads = query.reshape(2, length, 6, 4)
+        found = jax.nn.dot_product_attention(heads, key.swapaxes(1, 2), value.swapaxes(1, 2), mask=mask[:, None])
+        return jnp.sum(found.reshape(query.shape) * weights)
+
+    def ours(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return jnp.sum(causal_attention(query, key, value, mask) * weights)
+
+    np.testing.assert_allclose(ours(query, key, value), plain(query, key, value), rtol=1e-5)
+    for found, expected in zip(
+        jax.grad(ours, (0, 1, 2))(query, key, value), jax.grad(plain, (0, 1, 2))(query, key, value), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_packed_examples_have_the_logits_of_separate_ones() -> None:

@@ -53,6 +53,7 @@ def config_of(**changes: Any) -> ModelConfig:
             id="remat-and-accumulation",
         ),
         pytest.param(config_of(vocab_size=32768), StepShape(16, 128), Lora(8), id="lora-and-logits-in-chunks"),
+        pytest.param(config_of(), StepShape(4, 512), None, id="several-blocks-of-queries"),
         pytest.param(config_of(intermediate_size=8192), StepShape(1, 32), None, id="parameters"),
     ],
 )
@@ -82,9 +83,9 @@ def test_the_estimate_is_what_xla_needs_or_somewhat_more(
 def test_the_estimate_by_hand() -> None:
     model = ModelShape("llama", 1000, 50, 16, 24, 2, 2, 1, 8, 128)
     run = StepShape(rows=3, length=10)
-    # 30 positions; 8 · 16 + 3 · 2 · 8 + 2 · 1 · 8 + 6 · 24 activations of each, and 3 · 2 · 10² scores of 8 bytes.
-    layer = 30 * 4 * (128 + 48 + 16 + 144) + 600 * 8
-    assert step_bytes(model, run) == 20 * 1000 + 2 * layer + max(1.25 * layer, 2 * 4 * 30 * 50)
+    # 30 positions; 8 · 16 + 3 · 2 · 8 + 2 · 1 · 8 + 6 · 24 activations of each; four times 3 · 2 · 10² scores.
+    layer = 30 * 4 * (128 + 48 + 16 + 144)
+    assert step_bytes(model, run) == 20 * 1000 + 2 * layer + max(1.25 * layer + 4 * 4 * 600, 2 * 4 * 30 * 50)
     assert estimate_training_bytes(model, run) == step_bytes(model, run) + 12 * 1000
     # Remat keeps a layer's input alone.
     remat = dataclasses.replace(run, remat=True)

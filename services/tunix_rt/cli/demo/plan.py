@@ -71,7 +71,7 @@ def _tiny() -> DemoPlan:
         evalset="arith_v1",
         generation={"max_new_tokens": 64},
         short=RunPlan("A (short)", {**common, "max_steps": 100, "warmup_steps": 20}),
-        long=RunPlan("B (longer)", {**common, "max_steps": 700, "warmup_steps": 40}),
+        long=RunPlan("B (longer)", {**common, "max_steps": 850, "warmup_steps": 40}),
         sweep=SweepPlan(
             hyperparameters={**common, "max_steps": 100, "warmup_steps": 15, "save_steps": 0},
             parameters={
