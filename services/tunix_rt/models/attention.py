@@ -13,54 +13,65 @@ _UNSEEN = -1e30
 QUERY_BLOCK = 128
 
 
-def packed_causal_mask(length: int, segment_ids: jax.Array | None, window: int | None = None) -> jax.Array:
-    """Which positions of a row may attend to which: [B or 1, T, T] bool, axis 1 the query, axis 2 the key.
+def packed_causal_mask(
+    start: int, end: int, segment_ids: jax.Array | None = None, window: jax.Array | int | None = None
+) -> jax.Array:
+    """Which positions queries ``start`` to ``end`` of a row may attend to, of those before ``end``: [B or 1, Q, C]
+    bool, axis 1 the query, axis 2 the key.
 
     ``segment_ids`` [B, T] i32 keeps packed examples apart (block-diagonal); padding shares one id, conventionally 0,
     so that every query sees at least itself. With a ``window`` a query sees that many positions, its own the last
     (sliding-window attention, Beltagy et al. 2020, arXiv 2004.05150).
     """
-    index = jnp.arange(length)
-    seen = (index[:, None] >= index[None, :])[None]
+    distance = jnp.arange(start, end)[:, None] - jnp.arange(end)[None, :]
+    seen = (distance >= 0)[None]
     if window is not None:
-        seen = seen & (index[:, None] - index[None, :] < window)
+        seen = seen & (distance < window)
     if segment_ids is None:
         return seen
-    return seen & (segment_ids[:, :, None] == segment_ids[:, None, :])
+    return seen & (segment_ids[:, start:end, None] == segment_ids[:, None, :end])
 
 
 def causal_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, *, scale: float | None = None
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array | None = None,
+    *,
+    window: jax.Array | int | None = None,
+    scale: float | None = None,
 ) -> jax.Array:
     """Softmax attention of a row over itself, scores in float32; key heads are shared by broadcasting, never repeated.
 
-    query [B, T, KV, G, D]; key, value [B, KV, T, D]; mask [B or 1, T, T], causal → [B, T, KV, G, D] in the query's
-    dtype. Scores are multiplied with ``scale``, 1/√D where it is None (Vaswani et al. 2017, arXiv 1706.03762,
-    equation 1).
+    query [B, T, KV, G, D]; key, value [B, KV, T, D]; ``segment_ids`` and ``window`` as in `packed_causal_mask` →
+    [B, T, KV, G, D] in the query's dtype. Scores are multiplied with ``scale``, 1/√D where it is None (Vaswani et al.
+    2017, arXiv 1706.03762, equation 1).
 
-    Queries are taken in blocks of `QUERY_BLOCK`, each against the keys up to its own end, so that most of what the mask
-    hides is never computed. The backward pass makes the weights anew from each query's log-sum-exp (Dao et al. 2022,
-    arXiv 2205.14135, appendix B.4): a layer keeps O(T) for it, not O(T²).
+    Queries are taken in blocks of `QUERY_BLOCK`, each against the keys up to the block's end; what lies behind is never
+    computed. The backward pass makes the weights anew from each query's log-sum-exp (Dao et al. 2022, arXiv
+    2205.14135, appendix B): a layer keeps O(T) for it, not O(T²).
     """
     heads_first = query.transpose(0, 2, 3, 1, 4)  # [B, KV, G, T, D]
-    context = _attend(heads_first, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale)
-    return context.transpose(0, 3, 1, 2, 4)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    return _attend(heads_first, key, value, (segment_ids, window), factor).transpose(0, 3, 1, 2, 4)
+
+
+# Segment ids and window, as `packed_causal_mask` takes them.
+Visible = tuple[jax.Array | None, jax.Array | int | None]
+Kept = tuple[jax.Array, jax.Array, jax.Array, Visible, jax.Array, jax.Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
-    return _attend_and_keep(query, key, value, mask, scale)[0]
-
-
-Kept = tuple[jax.Array, ...]
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array, visible: Visible, scale: float) -> jax.Array:
+    return _attend_and_keep(query, key, value, visible, scale)[0]
 
 
 def _attend_and_keep(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, scale: float
+    query: jax.Array, key: jax.Array, value: jax.Array, visible: Visible, scale: float
 ) -> tuple[jax.Array, Kept]:
     contexts, sums = [], []
     for start, end in _blocks(query.shape[3]):
-        scores = _scores(query, key, mask, start, end, scale)  # [B, KV, G, Q, C]
+        scores = _scores(query, key, visible, start, end, scale)  # [B, KV, G, Q, C]
         highest = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - highest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -68,18 +79,18 @@ def _attend_and_keep(
         contexts.append((mixed.reshape(*scores.shape[:-1], -1) / total).astype(query.dtype))
         sums.append(highest + jnp.log(total))
     context, log_sums = jnp.concatenate(contexts, axis=3), jnp.concatenate(sums, axis=3)
-    return context, (query, key, value, mask, context, log_sums)
+    return context, (query, key, value, visible, context, log_sums)
 
 
 def _slopes(scale: float, kept: Kept, slope: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    query, key, value, mask, context, log_sums = kept
+    query, key, value, visible, context, log_sums = kept
     # What every score of a query loses to the others: Σ weight · slope of weight, by way of the result.
     shared = jnp.sum(context.astype(jnp.float32) * slope.astype(jnp.float32), axis=-1, keepdims=True)
     of_query = []
     of_key, of_value = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
     for start, end in _blocks(query.shape[3]):
         own = (slice(None),) * 3 + (slice(start, end),)
-        weights = jnp.exp(_scores(query, key, mask, start, end, scale) - log_sums[own])
+        weights = jnp.exp(_scores(query, key, visible, start, end, scale) - log_sums[own])
         of_weights = _product("bkrd,bkcd->bkrc", slope[own], value[:, :, :end]).reshape(weights.shape)
         of_scores = (weights * (of_weights - shared[own]) * scale).astype(query.dtype)
         of_rows = _product("bkrc,bkcd->bkrd", of_scores, key[:, :, :end])
@@ -96,11 +107,11 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     return [(start, min(start + QUERY_BLOCK, length)) for start in range(0, length, QUERY_BLOCK)]
 
 
-def _scores(query: jax.Array, key: jax.Array, mask: jax.Array, start: int, end: int, scale: float) -> jax.Array:
+def _scores(query: jax.Array, key: jax.Array, visible: Visible, start: int, end: int, scale: float) -> jax.Array:
     """Masked scores [B, KV, G, end - start, end], f32, of the queries of one block."""
     own = query[:, :, :, start:end]
     scores = _product("bkrd,bkcd->bkrc", own, key[:, :, :end]).reshape(*own.shape[:-1], end) * scale
-    return scores + jnp.where(mask[:, start:end, :end], 0.0, _UNSEEN)[:, None, None]
+    return scores + jnp.where(packed_causal_mask(start, end, *visible), 0.0, _UNSEEN)[:, None, None]
 
 
 def _product(subscripts: str, *operands: jax.Array) -> jax.Array:

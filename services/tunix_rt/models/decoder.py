@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.models.attention import causal_attention, packed_causal_mask
+from tunix_rt.models.attention import causal_attention
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.layers import Block, make_norm
 from tunix_rt.models.rope import Turn, rotation
@@ -82,15 +82,15 @@ class Decoder(nnx.Module):
         def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None]) -> tuple[jax.Array, None]:
             block, is_sliding = scanned
             if is_sliding is None:
-                turn, mask = surroundings[types[0]]
+                turn, window = surroundings[types[0]]
             else:
-                turn, mask = jax.tree.map(
+                turn, window = jax.tree.map(
                     partial(jnp.where, is_sliding), surroundings["sliding_attention"], surroundings["full_attention"]
                 )
 
             def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
                 key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-                return causal_attention(query, key, value, mask, scale=config.attention_scale)
+                return causal_attention(query, key, value, segment_ids, window=window, scale=config.attention_scale)
 
             return block(x, turn, attend), None
 
@@ -104,12 +104,14 @@ class Decoder(nnx.Module):
 
     def _surroundings(
         self, layer_type: LayerType, positions: jax.Array, segment_ids: jax.Array | None
-    ) -> tuple[Turn | None, jax.Array]:
-        """Rotation (None without) and mask [B or 1, T, T] of the layers of one type."""
+    ) -> tuple[Turn | None, jax.Array | None]:
+        """Rotation (None without) and window (i32 scalar, None where no layer has one) of the layers of one type."""
         config = self.config
         learned = config.architecture.learned_positions
         turn = None if learned else rotation(config, positions, layer_type, segment_ids=segment_ids)
-        return turn, packed_causal_mask(positions.shape[1], segment_ids, config.window_of(layer_type))
+        if config.sliding_window is None:
+            return turn, None
+        return turn, jnp.asarray(config.window_of(layer_type) or positions.shape[1], jnp.int32)
 
     def output_table(self) -> jax.Array:
         """The matrix [V, H] that turns activations into logits (the embedding itself where tied)."""

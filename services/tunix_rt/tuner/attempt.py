@@ -74,7 +74,7 @@ def _ending(status: int, tail: str) -> Ending:
     if status == EXIT_LEASE_LOST:
         raise Aborted("the registry refuses this lease")
     how = f"signal {-status}" if status < 0 else f"status {status}"
-    return Ending("FAILED", "INTERNAL", f"Ray Tune's process ended with {how}: {tail[-1000:]}", retryable=True)
+    return Ending("FAILED", "INTERNAL", f"the sweep's process ended with {how}: {tail[-1000:]}", retryable=True)
 
 
 async def _beat(sweep: Sweep, registry: Registry, every_seconds: float) -> Cancelled:

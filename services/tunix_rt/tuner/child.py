@@ -5,6 +5,7 @@ Reads a `Job` from stdin, which stays open as long as the service lives: at its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,10 +18,9 @@ from tunix_rt.errors import Aborted
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.tuner.head_start import HeadStart
 from tunix_rt.tuner.job import EXIT_LEASE_LOST, RAY_STARTED, Job
-from tunix_rt.tuner.processes import end_with_parent, first_line
+from tunix_rt.tuner.processes import ParentWatch, first_line
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.tuner.space import Scalar
-from tunix_rt.tuner.suggestions import suggest
 from tunix_rt.tuner.trials import Trial, TrialRegistry
 
 # For what Ray Tune's process said last; others of Ray's may hold its pipe open.
@@ -38,16 +38,29 @@ def main() -> int:
         # Not this process's own: the service waits for the end of that pipe, which must come with this process's.
         stderr=subprocess.PIPE,
     )
+    watch = ParentWatch(Path(job.directory))
+    try:
+        return _attempt(job, line, ray_tune)
+    finally:
+        watch.give_way()
+        ray_tune.kill()
+        ray_tune.wait()
+
+
+def _attempt(job: Job, line: bytes, ray_tune: subprocess.Popen[bytes]) -> int:
     assert ray_tune.stdin is not None
     assert ray_tune.stdout is not None
     assert ray_tune.stderr is not None
     errors = threading.Thread(target=_pass_on, args=(ray_tune.stderr,), daemon=True)
     errors.start()
-    threading.Thread(target=end_with_parent, args=(Path(job.directory),), daemon=True).start()
-    ray_tune.stdin.write(line)
-    ray_tune.stdin.flush()
-    suggestions = suggest(job.space, job.seed)
+    with contextlib.suppress(BrokenPipeError):  # it has ended already, which the end of its answers tells
+        ray_tune.stdin.write(line)
+        ray_tune.stdin.flush()
+    # Ray that does not start must not hold the sweep: killed, it is a failure that is tried again.
     settings = TunerSettings()
+    patience = threading.Timer(settings.ray_start_seconds, ray_tune.kill)
+    patience.daemon = True
+    patience.start()
     lost = threading.Event()
     with open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as channel:
         registry = TrialRegistry(channel, job.lease)
@@ -59,21 +72,28 @@ def main() -> int:
                 lost.set()
                 raise
 
-        head_start = HeadStart(suggestions, carry_out, min(job.max_concurrent, len(suggestions)))
-        head_start.start()
-        for answer in ray_tune.stdout:
-            if json.loads(answer) == RAY_STARTED:
+        head_start: HeadStart | None = None
+        for text in ray_tune.stdout:
+            answer = json.loads(text)
+            if "suggestions" in answer:
+                suggestions = answer["suggestions"]
+                head_start = HeadStart(suggestions, carry_out, min(job.max_concurrent, len(suggestions)))
+                head_start.start()
+                text = json.dumps({"total": len(suggestions)}).encode() + b"\n"
+            elif answer == RAY_STARTED and head_start is not None:
+                patience.cancel()
                 head_start.end()
-            sys.stdout.buffer.write(answer)
+            sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()
         status = ray_tune.wait()
-    errors.join(_ERRORS_SECONDS)
-    if lost.is_set():
-        return EXIT_LEASE_LOST
-    if status < 0:
-        print(f"signal {-status} ended Ray Tune's process", file=sys.stderr)
-        return 1
-    return status
+        # While the channel is open: without it the head start's trials would have the last word.
+        errors.join(_ERRORS_SECONDS)
+        if lost.is_set():
+            return EXIT_LEASE_LOST
+        if status < 0:
+            print(f"Ray's driver was ended by signal {-status}", file=sys.stderr)
+            return 1
+        return status
 
 
 def _pass_on(errors: IO[bytes]) -> None:

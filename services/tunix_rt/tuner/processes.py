@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def kill_session(session: int) -> None:
 
 
 def first_line() -> bytes:
-    """The first line of stdin, and not a byte more; `end_with_parent` reads on."""
+    """The first line of stdin, and not a byte more; `ParentWatch` reads on."""
     line = b""
     while not line.endswith(b"\n"):
         chunk = os.read(_STDIN, 1)
@@ -55,17 +56,29 @@ def first_line() -> bytes:
     return line
 
 
-def end_with_parent(directory: Path) -> None:
-    """Wait for the end of stdin, which is the parent's end; then end the whole session and remove ``directory``.
+class ParentWatch:
+    """Waits for the end of stdin, which is the parent's end; then ends the whole session, removes ``directory`` and
+    ends this process."""
 
-    For a daemon thread. Never returns.
-    """
-    # Not through sys.stdin: its lock would be held when the interpreter shuts down.
-    while os.read(_STDIN, 4096):
-        pass
-    kill_session(os.getsid(0))
-    shutil.rmtree(directory, ignore_errors=True)
-    os._exit(1)
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def give_way(self) -> None:
+        """For the end of the main thread: lets the watch finish what it has begun. Does not return then."""
+        if self._over.is_set():
+            self._thread.join()
+
+    def _run(self) -> None:
+        # Not through sys.stdin: its lock would be held when the interpreter shuts down.
+        while os.read(_STDIN, 4096):
+            pass
+        self._over.set()
+        kill_session(os.getsid(0))
+        shutil.rmtree(self._directory, ignore_errors=True)
+        os._exit(1)
 
 
 def _signal_group(group: int) -> None:

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import ray
 from ray import tune
 
 from tunix_rt.tuner.job import RAY_STARTED, Job
-from tunix_rt.tuner.processes import end_with_parent, first_line
+from tunix_rt.tuner.processes import ParentWatch, first_line
 from tunix_rt.tuner.space import Scalar
 from tunix_rt.tuner.suggestions import suggest
 from tunix_rt.tuner.trainable import OBJECTIVE, carry_out_trial
@@ -29,14 +28,14 @@ _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 
 
 def main() -> int:
-    """Run the job of stdin. Answers on stdout: ``total``, `RAY_STARTED`, ``failed``."""
+    """Run the job of stdin. Answers on stdout: ``suggestions``, `RAY_STARTED`, ``failed``."""
     # Ray prints to stdout, which is our line to the parent.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = Job.of_line(first_line())
-    threading.Thread(target=end_with_parent, args=(Path(job.directory),), daemon=True).start()
+    ParentWatch(Path(job.directory))
     suggestions = suggest(job.space, job.seed)
-    print(json.dumps({"total": len(suggestions)}), file=answers)
+    print(json.dumps({"suggestions": suggestions}), file=answers)
     _start_ray(job)
     print(json.dumps(RAY_STARTED), file=answers)
     failed = _fit(job, suggestions)

@@ -19,4 +19,6 @@ class TunerSettings(WorkerSettings):
     # Unset: a local one per sweep.
     ray_address: str | None = None
     ray_num_cpus: int = Field(default=1, ge=1)
+    # Ray that has not started by then is killed, and the sweep tried again.
+    ray_start_seconds: float = Field(default=180.0, gt=0)
     heartbeat_seconds: float = Field(default=2.0, gt=0)

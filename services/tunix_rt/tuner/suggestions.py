@@ -1,4 +1,4 @@
-"""What Ray Tune suggests: every trial's parameters, numbered in order of suggestion. Runs in the child process only.
+"""What Ray Tune suggests: every trial's parameters, numbered in order of suggestion. Runs in Ray's driver only.
 
 Random and grid search do not look at results, so the whole list is drawn up front from one seed with the generator that
 Ray's BasicVariantGenerator uses: after a crash, the same numbers get the same parameters.

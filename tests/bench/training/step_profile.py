@@ -24,7 +24,7 @@ from compare import MODELS
 from flax import nnx
 from sheets import LONGEST
 
-from tunix_rt.models.attention import causal_attention, packed_causal_mask
+from tunix_rt.models.attention import causal_attention
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.batches import Batch
 from tunix_rt.trainer.engine.flops import count_step_flops
@@ -75,8 +75,7 @@ def parts_of(decoder: Decoder, rows: int) -> tuple[dict[str, float], float, floa
     key = jnp.ones((rows, heads, LONGEST, size), jnp.float32)
 
     def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        mask = packed_causal_mask(LONGEST, jnp.asarray(segments[0]))
-        return jnp.sum(causal_attention(q, k, v, mask) ** 2)
+        return jnp.sum(causal_attention(q, k, v, jnp.asarray(segments[0])) ** 2)
 
     hidden = jnp.asarray(source.standard_normal((rows * LONGEST, config.hidden_size)), jnp.float32)
 

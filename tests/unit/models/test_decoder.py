@@ -33,12 +33,12 @@ POSITIONS = np.broadcast_to(np.arange(10, dtype=np.int32), (2, 10))
 
 
 def test_mask_is_causal_and_block_diagonal() -> None:
-    mask = packed_causal_mask(4, jnp.asarray([[1, 1, 2, 2]]))
+    mask = packed_causal_mask(0, 4, jnp.asarray([[1, 1, 2, 2]]))
     assert mask[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
 
 def test_mask_of_a_window_sees_the_last_positions_of_its_segment() -> None:
-    mask = packed_causal_mask(5, jnp.asarray([[1, 1, 1, 2, 2]]), window=2)
+    mask = packed_causal_mask(0, 5, jnp.asarray([[1, 1, 1, 2, 2]]), window=2)
     assert mask[0].astype(int).tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -75,7 +75,7 @@ def test_attention_and_its_gradient_are_those_of_plain_softmax(length: int) -> N
     key, value = (jnp.asarray(rng.normal(size=(2, 2, length, 4)), jnp.float32) for _ in range(2))
     weights = jnp.asarray(rng.normal(size=query.shape), jnp.float32)
     segments = jnp.asarray([np.arange(length) // 70, np.arange(length) // 200])
-    mask = packed_causal_mask(length, segments, window=100)
+    mask = packed_causal_mask(0, length, segments, window=100)
 
     def plain(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         heads = query.reshape(2, length, 6, 4)
@@ -83,7 +83,7 @@ def test_attention_and_its_gradient_are_those_of_plain_softmax(length: int) -> N
         return jnp.sum(found.reshape(query.shape) * weights)
 
     def ours(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.sum(causal_attention(query, key, value, mask) * weights)
+        return jnp.sum(causal_attention(query, key, value, segments, window=100) * weights)
 
     np.testing.assert_allclose(ours(query, key, value), plain(query, key, value), rtol=1e-5)
     for found, expected in zip(
