@@ -14,9 +14,9 @@ _CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
 # What a training process takes before it has a model: Python, JAX, compiled programs, the dataset.
 RUNTIME_BYTES = 512 * 2**20
 # Logits are held in chunks of this size: `tunix_rt.trainer.engine.loss.CHUNK_ELEMENTS` float32.
-_LOGITS_BYTES = 4 * 2**24
+LOGITS_BYTES = 4 * 2**24
 # Scores are made for so many queries at once: `tunix_rt.models.attention.QUERY_BLOCK`.
-_QUERY_BLOCK = 128
+QUERY_BLOCK = 128
 _SCORE_MATRICES = 4
 # Activations of the hidden size that a layer's further norms keep.
 _EXTRA_NORMS = {"qwen3": 4, "gemma3": 14}
@@ -91,8 +91,8 @@ def step_bytes(model: ModelShape, run: StepShape) -> int:
     that their products want. All of it is shared out by ``fsdp`` and ``tensor``. A layer keeps about eight activations
     of the hidden size (more where the family norms more), three of its queries, two of its keys and six of the inner
     size for the backward pass; with remat its input alone. On top comes the larger of what one layer's backward pass
-    needs, with four matrices of scores per head and block of queries, and of the logits: twice their size, or four
-    chunks and the gradient of the table where they come in chunks. Held-out batches have no backward pass and stay
+    needs, with four matrices of scores for one block of queries of every head, and of the logits: twice their size, or
+    four chunks and the gradient of the table where they come in chunks. Held-out batches have no backward pass and stay
     below. The factors are fitted to XLA's own account of such programs on CPU, which
     ``tests/unit/trainer/test_memory.py`` compares this with.
     """
@@ -107,11 +107,11 @@ def step_bytes(model: ModelShape, run: StepShape) -> int:
         + (2 * model.num_key_value_heads * model.head_dim + 6 * model.intermediate_size) / run.tensor
     )
     layer = tokens * run.bytes_per_activation * ((8 + _EXTRA_NORMS.get(model.family, 0)) * model.hidden_size + split)
-    scores = 4 * _SCORE_MATRICES * run.rows * heads * min(_QUERY_BLOCK, run.length) * run.length
+    scores = 4 * _SCORE_MATRICES * run.rows * heads * min(QUERY_BLOCK, run.length) * run.length
     kept = tokens * run.bytes_per_activation * model.hidden_size if run.remat else layer
     logits = 8 * tokens * model.vocab_size
-    if logits > 2 * _LOGITS_BYTES:
-        logits = 4 * _LOGITS_BYTES + 4 * model.vocab_size * model.hidden_size
+    if logits > 2 * LOGITS_BYTES:
+        logits = 4 * LOGITS_BYTES + 4 * model.vocab_size * model.hidden_size
     return int(state + model.num_hidden_layers * kept + max(1.25 * layer + scores, logits))
 
 

@@ -19,7 +19,8 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.trainer.messages import FromChild, ToChild, decode, encode
 
 _LINE_BYTES = 16 * 1024 * 1024
-# A step gives its working memory back and takes it anew: in small pages that costs a tenth of its time.
+# A step gives its working memory back and takes it anew: with pages of 4 KiB that is a tenth of its time (measured on a
+# CPU, models of 1M and 10M parameters).
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
 _STDERR_LINES = 40
 _log = get_logger(__name__)

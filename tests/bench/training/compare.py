@@ -77,8 +77,8 @@ def one_round(command: Iterable[str], workload: Path, model: Path, rows: int, st
     """What the engine printed. Raises `CalledProcessError` with its output in the message."""
     arguments = [*command, str(workload), str(model), "--rows", str(rows), "--steps", str(steps), *more]
     # The memory setting of our training processes, for the peers too.
-    ours = {"GLIBC_TUNABLES": LARGE_PAGES, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    environment = {**os.environ, **ours}
+    defaults = {"GLIBC_TUNABLES": LARGE_PAGES, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    environment = defaults | os.environ
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=HERE, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, arguments, stderr=done.stderr[-2000:])

@@ -9,6 +9,8 @@ import pytest
 
 from tunix_rt.models.cached_attention import BLOCK, attend_cached
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def arrays(slots: int, length: int, capacity: int, heads: int = 2, groups: int = 3, size: int = 8) -> list[jax.Array]:
     keys = jax.random.split(jax.random.key(capacity), 3)

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from tunix_rt.models import attention
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
+from tunix_rt.trainer import memory
+from tunix_rt.trainer.engine import loss
 from tunix_rt.trainer.engine.batches import Batch
 from tunix_rt.trainer.engine.hardware import program_bytes
 from tunix_rt.trainer.engine.lora import adapt
@@ -54,6 +57,19 @@ def config_of(**changes: Any) -> ModelConfig:
         ),
         pytest.param(config_of(vocab_size=32768), StepShape(16, 128), Lora(8), id="lora-and-logits-in-chunks"),
         pytest.param(config_of(), StepShape(4, 512), None, id="several-blocks-of-queries"),
+        pytest.param(
+            config_of(
+                family="gemma3",
+                layer_types=("sliding_attention", "full_attention") * 2,
+                sliding_window=8,
+                num_hidden_layers=4,
+                hidden_size=64,
+                intermediate_size=64,
+            ),
+            StepShape(2, 512),
+            None,
+            id="mixed-layers",
+        ),
         pytest.param(config_of(intermediate_size=8192), StepShape(1, 32), None, id="parameters"),
     ],
 )
@@ -78,6 +94,10 @@ def test_the_estimate_is_what_xla_needs_or_somewhat_more(
     needed = program_bytes(compile_quickly(step, state, frozen, batch, coefficients))
     estimate = step_bytes(shape_of(config, adapters), run)
     assert needed <= estimate <= LARGEST_FACTOR * needed, (needed / 2**20, estimate / 2**20)
+
+
+def test_the_estimate_counts_in_the_blocks_and_chunks_of_the_engine() -> None:
+    assert (memory.QUERY_BLOCK, memory.LOGITS_BYTES) == (attention.QUERY_BLOCK, 4 * loss.CHUNK_ELEMENTS)
 
 
 def test_the_estimate_by_hand() -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tunix_rt.trainer.messages import Failed, HandBack, HandedBack, Logged, ProgressMade, decode, encode
-from tunix_rt.trainer.process import TrainingProcess
+from tunix_rt.trainer.process import TrainingProcess, training_environment
 
 PARENT = """
 import asyncio, sys
@@ -122,3 +122,14 @@ async def test_a_hand_back_ends_a_process_that_compiles_at_once() -> None:
 
 async def test_a_hand_back_is_left_to_the_loop_once_it_trains() -> None:
     assert await hand_back("training") == [ProgressMade("compiling", 7, 9), Logged("info", "stopped by the loop", 0.0)]
+
+
+def test_the_child_gets_large_pages_unless_the_user_says_otherwise_and_no_setting_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TUNIX_RT_TOKEN", "secret")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert training_environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    assert not any(name.startswith("TUNIX_RT_") for name in training_environment())
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert training_environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"
