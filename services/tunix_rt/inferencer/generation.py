@@ -47,7 +47,8 @@ class Generation:
     """One validated request: ``prompt`` are token ids, at least one and fewer than the engine's capacity.
 
     ``top_logprobs`` asks for so many runners-up per token; -1 asks for no log-probabilities at all.
-    ``caller`` is whom the scheduler is fair to.
+    ``prompt_logprobs`` asks the same of the prompt's tokens; with it ``max_new_tokens`` may be 0, which scores a text
+    of up to the engine's capacity and generates nothing. ``caller`` is whom the scheduler is fair to.
     """
 
     prompt: tuple[int, ...]
@@ -56,12 +57,17 @@ class Generation:
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     top_logprobs: int = -1
+    prompt_logprobs: int = -1
     caller: str = ""
+
+    @property
+    def scores_prompt(self) -> bool:
+        return self.prompt_logprobs >= 0
 
 
 @dataclass(frozen=True)
 class ChosenToken:
-    """A generated token with natural log-probabilities of the model's raw distribution."""
+    """A generated or given token with natural log-probabilities of the model's raw distribution."""
 
     token_id: int
     logprob: float
@@ -79,12 +85,16 @@ class Timings:
 
 @dataclass(frozen=True)
 class Delta:
-    """What a dispatch added to a generation. Texts concatenate to the answer; ``finish`` is set in the last delta."""
+    """What a dispatch added to a generation. Texts concatenate to the answer; ``finish`` is set in the last delta.
+
+    ``prompt`` are the prompt's tokens after its first, all in the first delta, where their scores were asked for.
+    """
 
     text: str
     tokens: tuple[ChosenToken, ...]
     finish: FinishReason | None = None
     timings: Timings | None = None
+    prompt: tuple[ChosenToken, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,9 @@ def write_stream(
     return inference_pb2.GenerateStreamResponse(
         text=delta.text,
         token_ids=[token.token_id for token in delta.tokens],
-        logprobs=_logprobs(delta.tokens, generation, model.servable.codec),
+        logprobs=_logprobs_of(delta.tokens, generation, model.servable.codec),
         finish_reason=_FINISH[delta.finish] if delta.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
-        usage=_usage(delta, generation, tokens_so_far) if last else None,
+        usage=write_usage(delta, generation, tokens_so_far) if last else None,
         model_digest=model.digest if last else "",
     )
 
@@ -87,8 +87,8 @@ def write_response(deltas: list[Delta], generation: Generation, model: LoadedMod
         text="".join(delta.text for delta in deltas),
         token_ids=[token.token_id for token in tokens],
         finish_reason=_FINISH[last.finish] if last.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
-        logprobs=_logprobs(tokens, generation, model.servable.codec),
-        usage=_usage(last, generation, len(tokens)),
+        logprobs=_logprobs_of(tokens, generation, model.servable.codec),
+        usage=write_usage(last, generation, len(tokens)),
         model_digest=model.digest,
     )
 
@@ -183,9 +183,13 @@ def _sampling(config: common_pb2.GenerationConfig) -> Sampling:
     )
 
 
-def _logprobs(tokens: Iterable[ChosenToken], generation: Generation, codec: Codec) -> list[inference_pb2.TokenLogprob]:
-    if generation.top_logprobs < 0:
-        return []
+def _logprobs_of(
+    tokens: Iterable[ChosenToken], generation: Generation, codec: Codec
+) -> list[inference_pb2.TokenLogprob]:
+    return [] if generation.top_logprobs < 0 else write_logprobs(tokens, codec)
+
+
+def write_logprobs(tokens: Iterable[ChosenToken], codec: Codec) -> list[inference_pb2.TokenLogprob]:
     return [
         inference_pb2.TokenLogprob(
             token_id=token.token_id,
@@ -200,7 +204,7 @@ def _logprobs(tokens: Iterable[ChosenToken], generation: Generation, codec: Code
     ]
 
 
-def _usage(last: Delta, generation: Generation, completion_tokens: int) -> inference_pb2.Usage:
+def write_usage(last: Delta, generation: Generation, completion_tokens: int) -> inference_pb2.Usage:
     timings = last.timings
     return inference_pb2.Usage(
         prompt_tokens=len(generation.prompt),

@@ -56,7 +56,8 @@ class JaxModelLoader:
 
 
 def memory_estimate(config: ModelConfig, shape: EngineShape) -> int:
-    """Bytes of float32 weights, cache and slot state."""
+    """Bytes of float32 weights, cache, slot state and one scored chunk's logits."""
     per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     cache = shape.slots * shape.capacity * per_position * _F32
-    return config.parameter_count * _F32 + cache + shape.slots * config.vocab_size
+    logits = shape.chunk * config.vocab_size * _F32
+    return config.parameter_count * _F32 + cache + shape.slots * config.vocab_size + logits

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound
@@ -71,6 +71,8 @@ class LoadedModel:
     scheduler: Scheduler
     last_used: float
     users: int = 0
+    # Seconds since the epoch.
+    loaded_at: int = field(default_factory=lambda: int(time.time()))
 
 
 def handle_of(digest: str) -> str:
@@ -138,6 +140,11 @@ class ModelPool:
 
     def find(self, handle: str) -> LoadedModel | None:
         return self._models.get(handle)
+
+    def named(self, name: str) -> LoadedModel | None:
+        """The model with this handle, or the only one that was loaded by this reference."""
+        by_reference = [model for model in self._models.values() if model.reference == name]
+        return self._models.get(name) or (by_reference[0] if len(by_reference) == 1 else None)
 
     def models(self) -> list[LoadedModel]:
         """Loaded models, the one used last first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tunix_rt.errors import Exhausted, TunixError
@@ -82,14 +82,22 @@ class Scheduler:
 
     def submit(self, generation: Generation, transcript: Transcript, sink: Sink) -> Ticket:
         """Put a request in line. Raises `Exhausted` when the line is full, and the refusal once `fail` was called."""
-        ticket = Ticket(generation, transcript, sink, self._clock())
+        return self.submit_all([(generation, transcript, sink)])[0]
+
+    def submit_all(self, requests: Sequence[tuple[Generation, Transcript, Sink]]) -> list[Ticket]:
+        """`submit` all of them, or none where not all have a place."""
+        now = self._clock()
+        tickets = [Ticket(generation, transcript, sink, now) for generation, transcript, sink in requests]
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
-            if sum(len(line) for line in self._waiting.values()) >= self._queue_limit:
-                raise Exhausted(f"{self._queue_limit} requests wait for this model already", retry_after_seconds=1.0)
-            self._waiting.setdefault(generation.caller, deque()).append(ticket)
-        return ticket
+            in_line = sum(len(line) for line in self._waiting.values())
+            if in_line + len(tickets) > self._queue_limit:
+                places = f"{in_line} of {self._queue_limit} places in this model's line are taken"
+                raise Exhausted(f"{places}, and the request needs {len(tickets)}", retry_after_seconds=1.0)
+            for ticket in tickets:
+                self._waiting.setdefault(ticket.generation.caller, deque()).append(ticket)
+        return tickets
 
     def tick(self) -> None:
         """One round: drop what was cancelled, fill free slots, a little prefill, one decode dispatch."""
@@ -145,6 +153,7 @@ class Scheduler:
                 max_tokens=min(generation.max_new_tokens, room),
                 stop_ids=generation.stop_token_ids,
                 top_logprobs=generation.top_logprobs,
+                prompt_logprobs=generation.prompt_logprobs,
             )
             self._engine.open(slot, spec)
             self._prefilling[slot] = ticket
@@ -163,15 +172,32 @@ class Scheduler:
             return ticket
 
     def _prefill(self) -> None:
-        """Prefill the oldest slots first; without a decoding slot to hold up, until one is ready."""
-        chunks = 0
-        while self._prefilling and (chunks < self._chunks_per_tick or not self._decoding):
+        """Prefill the oldest slots first; without a slot to hold up (or a free one to fill), until one is ready."""
+        spent = 0
+        held_up = bool(self._decoding)
+        while self._prefilling:
             slot, ticket = next(iter(self._prefilling.items()))
-            chunks += 1
+            cost = self._engine.scoring_cost if ticket.generation.scores_prompt else 1
+            if held_up and spent and spent + cost > self._chunks_per_tick:
+                return
+            spent += cost
             if self._engine.prefill(slot):
-                self._decoding[slot] = self._prefilling.pop(slot)
+                self._prefilled(slot, self._prefilling.pop(slot))
+                held_up = True
             if ticket.cancelled.is_set():
                 return
+
+    def _prefilled(self, slot: int, ticket: Ticket) -> None:
+        """From here on the slot decodes, unless scores of its prompt are all that was asked for."""
+        generation = ticket.generation
+        scores = tuple(self._engine.prompt_scores(slot)) if generation.scores_prompt else ()
+        if generation.max_new_tokens == 0:
+            self._engine.close(slot)
+            self._finish(ticket, FinishReason.LENGTH, [], "", scores)
+            return
+        self._decoding[slot] = ticket
+        if scores:
+            ticket.sink(Delta("", (), prompt=scores))
 
     def _decode(self) -> None:
         for output in self._engine.decode(leave_early=self.waiting > 0 or bool(self._prefilling)):
@@ -204,7 +230,14 @@ class Scheduler:
                 return taken, FinishReason.LENGTH
         return taken, None
 
-    def _finish(self, ticket: Ticket, reason: FinishReason, tokens: list[ChosenToken], text: str) -> None:
+    def _finish(
+        self,
+        ticket: Ticket,
+        reason: FinishReason,
+        tokens: list[ChosenToken],
+        text: str,
+        scores: tuple[ChosenToken, ...] = (),
+    ) -> None:
         now = self._clock()
         started = now if ticket.started is None else ticket.started
         timings = Timings(
@@ -213,4 +246,4 @@ class Scheduler:
             total=now - ticket.accepted,
         )
         self._observer.finished(reason, timings.total)
-        ticket.sink(Delta(text, tuple(tokens), reason, timings))
+        ticket.sink(Delta(text, tuple(tokens), reason, timings, scores))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
@@ -15,13 +15,20 @@ from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Generation
 from tunix_rt.inferencer.messages import check_request, read_request, write_model, write_response, write_stream
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
+from tunix_rt.inferencer.score_messages import check_score, read_score, write_score
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_Request = TypeVar("_Request", inference_pb2.GenerateRequest, inference_pb2.ScoreRequest)
+_Read = TypeVar("_Read", contravariant=True)
 # Tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
 _LONG_REQUEST = 4096
+
+
+class _Reader(Protocol[_Read]):
+    def __call__(self, request: _Read, model: LoadedModel, /, *, caller: str, bad: Violations) -> Generation: ...
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -34,17 +41,21 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def Generate(
         self, request: inference_pb2.GenerateRequest, context: _Context
     ) -> inference_pb2.GenerateResponse:
-        async with self._started(request, context) as (model, generation, deltas):
+        async with self._started(request, check_request(request), read_request, context) as (model, generation, deltas):
             return write_response([delta async for delta in deltas], generation, model)
 
     async def GenerateStream(
         self, request: inference_pb2.GenerateRequest, context: _Context
     ) -> AsyncIterator[inference_pb2.GenerateStreamResponse]:
-        async with self._started(request, context) as (model, generation, deltas):
+        async with self._started(request, check_request(request), read_request, context) as (model, generation, deltas):
             count = 0
             async for delta in deltas:
                 count += len(delta.tokens)
                 yield write_stream(delta, generation, count, model)
+
+    async def Score(self, request: inference_pb2.ScoreRequest, context: _Context) -> inference_pb2.ScoreResponse:
+        async with self._started(request, check_score(request), read_score, context) as (model, generation, deltas):
+            return write_score([delta async for delta in deltas], generation, model)
 
     async def LoadModel(self, request: inference_pb2.LoadModelRequest, context: _Context) -> inference_pb2.LoadedModel:
         bad = Violations()
@@ -68,9 +79,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     @asynccontextmanager
     async def _started(
-        self, request: inference_pb2.GenerateRequest, context: _Context
+        self, request: _Request, bad: Violations, read: _Reader[_Request], context: _Context
     ) -> AsyncIterator[tuple[LoadedModel, Generation, AsyncGenerator[Delta, None]]]:
-        bad = check_request(request)
         if self._pool.find(request.model) is None:
             bad.raise_if_any()
             raise NotFound(f"model {request.model!r} is not loaded here; call LoadModel first")
@@ -78,9 +88,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             # One client is one caller, also where several share a token.
             caller = f"{current_principal().name}@{context.peer()}"
             if request.ByteSize() > _LONG_REQUEST:
-                generation = await asyncio.to_thread(read_request, request, model, caller=caller, bad=bad)
+                generation = await asyncio.to_thread(read, request, model, caller=caller, bad=bad)
             else:
-                generation = read_request(request, model, caller=caller, bad=bad)
+                generation = read(request, model, caller=caller, bad=bad)
             transcript = Transcript(model.servable.codec.detokenizer(), generation.stop)
             deltas = streams.generate(self._driver, model.scheduler, generation, transcript)
             async with aclosing(deltas):

@@ -11,6 +11,8 @@ class InferencerSettings(ServerSettings):
     """The shape settings decide which programs are compiled, and so, to the last bit, what a model answers."""
 
     listen: str = "127.0.0.1:7702"
+    # host:port of the OpenAI-compatible HTTP endpoint; port 0 picks a free one, "" is off.
+    http_listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
     # Requests that decode at the same time, per model.
     inferencer_slots: int = Field(default=8, ge=1, le=256)
     # Positions per slot: prompt and answer together. A model whose own context is shorter has that.

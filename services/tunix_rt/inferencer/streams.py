@@ -1,41 +1,61 @@
-"""From the engine's thread to the event loop: one request as an asynchronous iterator of deltas."""
+"""From the engine's thread to the event loop: requests as asynchronous iterators of deltas."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Failure, Generation
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.transcript import Transcript
 
+_Arrived = asyncio.Queue[tuple[int, Delta | Failure]]
+
+
+@contextmanager
+def submitted(
+    driver: Driver, scheduler: Scheduler, requests: Sequence[tuple[Generation, Transcript]]
+) -> Iterator[AsyncIterator[tuple[int, Delta]]]:
+    """Put requests in line now; yields their deltas as they arrive, each with its request's index.
+
+    Leaving the block frees the slots. Raises `Exhausted` when the line is full: then none of them is in it. The deltas
+    raise the engine's failure. What a slow reader leaves behind is bounded by the requests' own ``max_new_tokens``.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: _Arrived = asyncio.Queue()
+
+    def sink_of(index: int) -> Callable[[Delta | Failure], None]:
+        def sink(event: Delta | Failure) -> None:
+            if not loop.is_closed():  # a loop that ended has nobody left to tell
+                loop.call_soon_threadsafe(arrived.put_nowait, (index, event))
+
+        return sink
+
+    tickets = scheduler.submit_all([(*request, sink_of(index)) for index, request in enumerate(requests)])
+    driver.wake()
+    try:
+        yield _until_finished(arrived, len(requests))
+    finally:
+        for ticket in tickets:
+            ticket.cancel()
+        driver.wake()
+
 
 async def generate(
     driver: Driver, scheduler: Scheduler, generation: Generation, transcript: Transcript
 ) -> AsyncGenerator[Delta, None]:
-    """Deltas of one request, the last with its finish. Closing the iterator early frees the slot.
+    """Deltas of one request, which is in line from the first step on. Closing the iterator early frees the slot."""
+    with submitted(driver, scheduler, [(generation, transcript)]) as deltas:
+        async for _, delta in deltas:
+            yield delta
 
-    Raises `Exhausted` when the line is full and the engine's failure. What a slow reader leaves behind is bounded by
-    the request's own ``max_new_tokens``.
-    """
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Delta | Failure] = asyncio.Queue()
 
-    def sink(event: Delta | Failure) -> None:
-        if not loop.is_closed():  # a loop that ended has nobody left to tell
-            loop.call_soon_threadsafe(arrived.put_nowait, event)
-
-    ticket = scheduler.submit(generation, transcript, sink)
-    driver.wake()
-    try:
-        while True:
-            event = await arrived.get()
-            if isinstance(event, Failure):
-                raise event.error
-            yield event
-            if event.finish is not None:
-                return
-    finally:
-        ticket.cancel()
-        driver.wake()
+async def _until_finished(arrived: _Arrived, running: int) -> AsyncIterator[tuple[int, Delta]]:
+    while running:
+        index, event = await arrived.get()
+        if isinstance(event, Failure):
+            raise event.error
+        running -= event.finish is not None
+        yield index, event

@@ -30,6 +30,8 @@ class PlatformFile:
     addresses: Mapping[str, str] = field(default_factory=dict)
     pids: Mapping[str, int] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
+    # Base URLs of the processes that serve HTTP.
+    http: Mapping[str, str] = field(default_factory=dict)
 
     def token(self) -> str:
         """The bearer token, read from its own file."""

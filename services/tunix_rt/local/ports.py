@@ -17,6 +17,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "inferencer": 7702,
     "evaluator": 7703,
     "tuner": 7704,
+    "inferencer-http": 7705,
 }
 
 

@@ -11,8 +11,9 @@ from tunix_rt.local.home import Home
 from tunix_rt.local.ports import LOOPBACK
 
 REGISTRY = "registry"
+INFERENCER = "inferencer"
 # Workers hand their jobs back to the registry when they stop, so they stop first.
-WORKERS = ("tuner", "evaluator", "trainer", "inferencer")
+WORKERS = ("tuner", "evaluator", "trainer", INFERENCER)
 SERVICES = (REGISTRY, *WORKERS)
 
 
@@ -42,6 +43,11 @@ def process_names(counts: Mapping[str, int]) -> list[str]:
     return [name if i == 1 else f"{name}-{i}" for name, count in counts.items() for i in range(1, count + 1)]
 
 
+def http_port_name(process_name: str) -> str | None:
+    """The name of a process's second port, for HTTP; None where it has none."""
+    return f"{process_name}-http" if service_of(process_name) == INFERENCER else None
+
+
 def service_of(process_name: str) -> str:
     return process_name.partition("-")[0]
 
@@ -54,11 +60,13 @@ def environment(
     home: Home, process_name: str, ports: Mapping[str, int], token: str, nats_password: str
 ) -> dict[str, str]:
     """The settings that a service reads; see each service's ``settings.py``."""
+    http_port = ports.get(http_port_name(process_name) or "")
     return {
         "TUNIX_RT_HOME": str(home.path),
         "TUNIX_RT_LISTEN": f"{LOOPBACK}:{ports[process_name]}",
+        "TUNIX_RT_HTTP_LISTEN": f"{LOOPBACK}:{http_port}" if http_port else "",
         "TUNIX_RT_REGISTRY_ADDRESS": f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
-        "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get('inferencer', 7702)}",
+        "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}",
         "TUNIX_RT_NATS_URL": f"nats://{LOOPBACK}:{ports['nats']}",
         "TUNIX_RT_NATS_USER": nats_server.USER,
         "TUNIX_RT_NATS_PASSWORD": nats_password,

@@ -87,7 +87,19 @@ class LocalPlatform:
     @property
     def addresses(self) -> dict[str, str]:
         """``host:port`` of "nats" and of each service process."""
-        return {name: f"{LOOPBACK}:{port}" for name, port in self._ports.items() if name != "nats-monitor"}
+        others = {"nats-monitor", *self._http_ports.values()}
+        return {name: f"{LOOPBACK}:{port}" for name, port in self._ports.items() if name not in others}
+
+    @property
+    def http_addresses(self) -> dict[str, str]:
+        """Base URL of each process that serves HTTP."""
+        return {name: f"http://{LOOPBACK}:{self._ports[port]}/v1" for name, port in self._http_ports.items()}
+
+    @property
+    def _http_ports(self) -> dict[str, str]:
+        """Name of the HTTP port of each process that has one and was given one."""
+        ports = {name: services.http_port_name(name) for name in services.process_names(self._counts)}
+        return {name: port for name, port in ports.items() if port in self._ports}
 
     @property
     def nats_url(self) -> str:
@@ -188,7 +200,8 @@ class LocalPlatform:
         self._state = "starting"
         self._start_time = datetime.now(UTC).isoformat(timespec="seconds")
         processes = services.process_names(self._counts)
-        self._ports = choose_ports(["nats", "nats-monitor", *processes], self._wanted_ports)
+        for_http = [port for name in processes if (port := services.http_port_name(name))]
+        self._ports = choose_ports(["nats", "nats-monitor", *processes, *for_http], self._wanted_ports)
         nats_server.write_config(
             self._home.nats_config,
             port=self._ports["nats"],
@@ -256,5 +269,6 @@ class LocalPlatform:
                 addresses=self.addresses,
                 pids={name: pid for name, child in children.items() if (pid := child.pid) is not None},
                 restarts={name: child.restarts for name, child in children.items()},
+                http=self.http_addresses,
             )
             write_platform_file(self.home, content)

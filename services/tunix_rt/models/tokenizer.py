@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ class Tokenizer:
         """One token's text, special tokens included; U+FFFD for a part of a character."""
         return self.decode([token_id], skip_special_tokens=False)
 
-    def detokenizer(self) -> IncrementalDetokenizer:
-        """A fresh stream decoder."""
-        return IncrementalDetokenizer(self.decode)
+    def detokenizer(self, *, keep_special: bool = False) -> IncrementalDetokenizer:
+        """A fresh stream decoder; ``keep_special`` shows special tokens as text."""
+        return IncrementalDetokenizer(partial(self.decode, skip_special_tokens=not keep_special))
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The conversation as the model's own chat template writes it. Raises `InvalidArtifact` without or on a

@@ -97,6 +97,12 @@ def set_current_principal(principal: Principal) -> None:
     _current.set(principal)
 
 
+def bearer_token(header: str | None) -> str | None:
+    """The token of an ``Authorization`` header (or metadata); None where it holds no bearer token."""
+    scheme, _, token = (header or "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
 def required_role(method: str) -> Role | None:
     """The role that a full method name (``/tunix_rt.v1.RunService/CreateRun``) asks for; None: open to all.
 
@@ -123,7 +129,7 @@ class StaticTokenAuthorizer:
 
     def authenticate(self, token: str | None) -> Principal:
         if token is None:
-            raise Unauthenticated("no bearer token: send the metadata 'authorization: Bearer TOKEN'")
+            raise Unauthenticated("no bearer token: send 'authorization: Bearer TOKEN'")
         if not hmac.compare_digest(token_hash(token), self._hash):
             raise Unauthenticated("the bearer token is not known here")
         return self._principal

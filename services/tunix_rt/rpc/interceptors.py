@@ -19,7 +19,7 @@ from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
-from tunix_rt.rpc.auth import Authorizer, Principal, required_role, set_current_principal
+from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, required_role, set_current_principal
 from tunix_rt.rpc.errors import to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -162,7 +162,7 @@ def auth_guard(authorizer: Authorizer) -> Guard:
     async def guard(method: str, context: Context) -> AsyncIterator[None]:
         role = required_role(method)
         if role is not None:
-            answer = authorizer.authenticate(_bearer(_metadata(context, "authorization")))
+            answer = authorizer.authenticate(bearer_token(_metadata(context, "authorization")))
             principal = answer if isinstance(answer, Principal) else await answer
             if not principal.allows(role):
                 raise PermissionDenied(f"{method} needs the role {role!r}; {principal.name!r} does not have it")
@@ -170,11 +170,6 @@ def auth_guard(authorizer: Authorizer) -> Guard:
         yield
 
     return guard
-
-
-def _bearer(header: str | None) -> str | None:
-    scheme, _, token = (header or "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _metadata(context: Context, key: str) -> str | None:

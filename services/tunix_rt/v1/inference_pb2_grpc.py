@@ -45,6 +45,11 @@ class InferenceServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.GenerateStreamResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/tunix_rt.v1.InferenceService/Score',
+                request_serializer=tunix__rt_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.LoadModel = channel.unary_unary(
                 '/tunix_rt.v1.InferenceService/LoadModel',
                 request_serializer=tunix__rt_dot_v1_dot_inference__pb2.LoadModelRequest.SerializeToString,
@@ -74,6 +79,13 @@ class InferenceServiceServicer:
 
     def GenerateStream(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Score(self, request, context):
+        """Log-probabilities of a given text; generates nothing.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -109,6 +121,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.GenerateStream,
                     request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_inference__pb2.GenerateStreamResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.ScoreRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_inference__pb2.ScoreResponse.SerializeToString,
             ),
             'LoadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadModel,
@@ -181,6 +198,33 @@ class InferenceService:
             '/tunix_rt.v1.InferenceService/GenerateStream',
             tunix__rt_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
             tunix__rt_dot_v1_dot_inference__pb2.GenerateStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.InferenceService/Score',
+            tunix__rt_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

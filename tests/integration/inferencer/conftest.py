@@ -154,7 +154,8 @@ def run_all(
     def sink_of(index: int) -> Callable[[Delta | Failure], None]:
         def sink(event: Delta | Failure) -> None:
             assert isinstance(event, Delta)
-            answers[index] += [(token.token_id, token.logprob, token.top) for token in event.tokens]
+            tokens = (*event.prompt, *event.tokens)
+            answers[index] += [(token.token_id, token.logprob, token.top) for token in tokens]
             if event.finish:
                 done.add(index)
 

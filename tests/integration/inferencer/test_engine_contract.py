@@ -9,7 +9,7 @@ import pytest
 
 from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
-from tunix_rt.inferencer.generation import Sampling
+from tunix_rt.inferencer.generation import ChosenToken, Sampling
 
 CAPACITY = 64
 
@@ -91,3 +91,62 @@ def test_what_does_not_fit_is_refused(engine: Engine) -> None:
         with pytest.raises(ValueError):
             refused()
     assert len(complete(engine, 1, spec((1,) * 60, 4))) == 4
+
+
+def scored(engine: Engine, slot: int, prompt: tuple[int, ...], top: int = 0) -> list[ChosenToken]:
+    engine.open(slot, SlotSpec(prompt, Sampling(), 0, frozenset(), prompt_logprobs=top))
+    while not engine.prefill(slot):
+        pass
+    found = list(engine.prompt_scores(slot))
+    engine.close(slot)
+    return found
+
+
+def test_a_prompts_tokens_after_the_first_are_scored_and_nothing_is_decoded(engine: Engine) -> None:
+    prompt = tuple(7 * i % 90 for i in range(CAPACITY))
+    found = scored(engine, 2, prompt, top=3)
+    assert [token.token_id for token in found] == list(prompt[1:])
+    for token in found:
+        values = [value for _, value in token.top]
+        assert len(values) == 3
+        assert values == sorted(values, reverse=True)
+        assert token.logprob <= values[0]
+        assert dict(token.top).get(token.token_id, token.logprob) == token.logprob
+    assert [token.top for token in scored(engine, 0, prompt)] == [()] * (CAPACITY - 1)
+    assert scored(engine, 0, prompt[:1]) == []
+    assert list(engine.decode(leave_early=False)) == []
+
+
+def test_a_score_depends_on_what_came_before_alone(engine: Engine) -> None:
+    prompt = tuple(5 * i % 90 for i in range(30))
+    whole = scored(engine, 1, prompt)
+    # Other slots decode, and the slot has held something else.
+    engine.open(0, spec((1, 2, 3), 40))
+    while not engine.prefill(0):
+        pass
+    engine.decode(leave_early=False)
+    scored(engine, 3, tuple(range(40)))
+    assert scored(engine, 3, prompt) == whole
+    assert scored(engine, 3, prompt[:20]) == whole[:19]
+
+
+def test_scoring_a_prompt_does_not_end_its_answer(engine: Engine) -> None:
+    plain = complete(engine, 0, spec((5, 6, 7), 6))
+    engine.open(1, SlotSpec((5, 6, 7), Sampling(), 6, frozenset(), prompt_logprobs=1))
+    while not engine.prefill(1):
+        pass
+    assert [token.token_id for token in engine.prompt_scores(1)] == [6, 7]
+    answer = [t.token_id for _ in range(2) for output in engine.decode(leave_early=False) for t in output.tokens]
+    assert answer == plain
+
+
+def test_scores_that_nobody_asked_for_are_refused(engine: Engine) -> None:
+    engine.open(0, spec((1, 2), 1))
+    while not engine.prefill(0):
+        pass
+    engine.open(1, SlotSpec(tuple(range(30)), Sampling(), 0, frozenset(), prompt_logprobs=0))
+    for slot in (0, 1):  # not asked for; not prefilled
+        with pytest.raises(ValueError):
+            engine.prompt_scores(slot)
+    with pytest.raises(ValueError):
+        engine.open(2, SlotSpec((1,) * (CAPACITY + 1), Sampling(), 0, frozenset(), prompt_logprobs=0))

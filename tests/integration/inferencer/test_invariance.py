@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,33 @@ def test_answers_are_byte_identical_whatever_the_load(
         assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
 
 
+def with_scores(generations: list[Generation]) -> list[Generation]:
+    """Every other one has its prompt scored, and half of those generate nothing."""
+    return [
+        generation if i % 2 else replace(generation, prompt_logprobs=i % 3, max_new_tokens=i % 4 and 5)
+        for i, generation in enumerate(generations)
+    ]
+
+
+def test_scores_are_byte_identical_whatever_the_load(
+    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+) -> None:
+    generations = with_scores(generations_of(32, tiny.config.vocab_size, seed=5))
+    alone = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=1)
+    scored_only = [i for i, generation in enumerate(generations) if generation.max_new_tokens == 0]
+    assert [len(alone[i]) for i in scored_only] == [len(generations[i].prompt) - 1 for i in scored_only]
+    used = tiny.engine()
+    for at_once in (8, 32):
+        assert answers_of(used, generations, tiny.tokenizer, at_once=at_once) == alone
+    order = list(range(len(generations)))
+    random.Random(1).shuffle(order)
+    assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
+
+
 def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
     tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any], tmp_path: Path
 ) -> None:
-    generations = generations_of(40, tiny.config.vocab_size, seed=2)
+    generations = with_scores(generations_of(40, tiny.config.vocab_size, seed=2))
     here = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=32)
     request = tmp_path / "generations.pickle"
     request.write_bytes(pickle.dumps(generations))
@@ -74,7 +98,7 @@ def test_nothing_is_compiled_after_warm_up(
     jax.jit(lambda x: x * 3.25 + 1)(2.0)
     assert any("backend_compile" in event for event in compiled), "the counter does not count"
     compiled.clear()
-    answers_of(engine, generations_of(300, tiny.config.vocab_size, seed=3), tiny.tokenizer, at_once=32)
+    answers_of(engine, with_scores(generations_of(300, tiny.config.vocab_size, seed=3)), tiny.tokenizer, at_once=32)
     assert [event for event in compiled if "backend_compile" in event] == []
 
 

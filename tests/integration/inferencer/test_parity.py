@@ -72,6 +72,27 @@ def test_a_random_export_decodes_as_in_transformers(
     assert first_differences(peer_of(tiny.directory), prompts, chosen) == []
 
 
+def test_scores_are_those_of_transformers(
+    tiny: Any, answers_of: Callable[..., Any], require: Callable[[str], None]
+) -> None:
+    require("torch")
+    import torch
+
+    peer, chance = peer_of(tiny.directory), random.Random(6)
+    texts = [
+        tuple(chance.randrange(tiny.tokenizer.vocab_size) for _ in range(length)) for length in (2, 33, 64, 65, 150)
+    ]
+    generations = [Generation(prompt=text, max_new_tokens=0, prompt_logprobs=5) for text in texts]
+    answers = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=8)
+    for text, answer in zip(texts, answers, strict=True):
+        with torch.no_grad():
+            expected = torch.log_softmax(peer(torch.tensor([text])).logits[0], dim=-1)
+        assert [token for token, _, _ in answer] == list(text[1:])
+        for i, (token, logprob, top) in enumerate(answer):
+            assert logprob == pytest.approx(float(expected[i, token]), abs=2e-4)
+            assert [value for _, value in top] == pytest.approx(expected[i].topk(5).values.tolist(), abs=2e-4)
+
+
 @pytest.mark.timeout(900)
 def test_smollm2_decodes_as_in_transformers(
     answers_of: Callable[..., Any], require: Callable[[str], None], tmp_path: Path

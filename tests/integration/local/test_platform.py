@@ -10,6 +10,8 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -242,3 +244,18 @@ def test_nothing_outlives_a_killed_supervisor_and_the_home_can_be_started_again(
     assert run_cli(tmp_path, "status").returncode == 1
     with LocalPlatform(tmp_path, ports="free", service_counts={}) as platform:
         assert platform.health("nats") == "SERVING"
+
+
+def test_an_inferencer_serves_http_where_status_says(tmp_path: Path) -> None:
+    with LocalPlatform(tmp_path, ports="free", service_counts={"inferencer": 1}) as platform:
+        command = [sys.executable, "-m", "tunix_rt.cli.main", "status", "--home", str(tmp_path), "--json"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        parts = json.loads(told.stdout)["parts"]
+        assert sorted(parts) == ["inferencer", "nats"]
+        url = parts["inferencer"]["http"]
+        assert {"inferencer": url} == platform.http_addresses
+        request = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {platform.token}"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.load(answer) == {"object": "list", "data": []}
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{url}/models", timeout=20)

@@ -28,7 +28,7 @@ class LetterCodec:
     def token_text(self, token_id: int) -> str:
         return self.decode([token_id])
 
-    def detokenizer(self) -> Detokenizer:
+    def detokenizer(self, *, keep_special: bool = False) -> Detokenizer:
         return IncrementalDetokenizer(self.decode)
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:

@@ -184,3 +184,73 @@ def test_the_seed_changes_sampled_tokens_only(codec: Any, recorder: Recorders) -
     drain(scheduler)
     assert greedy.tokens == [2, 3]
     assert sampled.tokens == [7, 8]
+
+
+def test_requests_that_belong_together_wait_together_or_not_at_all(codec: Any, recorder: Recorders) -> None:
+    scheduler, sinks = Scheduler(ArithmeticEngine(slots=1), queue_limit=3), [recorder() for _ in range(3)]
+
+    def together(count: int) -> list[Ticket]:
+        generations = [Generation(prompt=(n,), max_new_tokens=1) for n in range(1, count + 1)]
+        return scheduler.submit_all(
+            [(g, Transcript(codec.detokenizer()), sink) for g, sink in zip(generations, sinks, strict=False)]
+        )
+
+    send(scheduler, codec, recorder(), (1,), max_new_tokens=1)
+    with pytest.raises(Exhausted):
+        together(3)
+    assert scheduler.waiting == 1
+    together(2)
+    drain(scheduler)
+    assert [sink.tokens for sink in sinks] == [[2], [3], []]
+
+
+def test_scores_are_those_computed_by_hand_and_end_the_request(codec: Any, recorder: Recorders) -> None:
+    scheduler, sink = Scheduler(ArithmeticEngine()), recorder()
+    send(scheduler, codec, sink, (10, 12, 11), max_new_tokens=0, prompt_logprobs=2)
+    drain(scheduler)
+    (delta,) = sink.deltas
+    # 10 -> 12 is two up, 12 -> 11 is 96 up modulo 97; the likeliest is the same token again.
+    assert [(token.token_id, token.logprob, token.top) for token in delta.prompt] == [
+        (12, -2.0, ((10, 0.0), (11, -1.0))),
+        (11, -96.0, ((12, 0.0), (13, -1.0))),
+    ]
+    assert (delta.finish, delta.text, delta.tokens) == (FinishReason.LENGTH, "", ())
+    assert delta.timings.first_token is None
+    assert scheduler.busy_slots == 0
+
+
+def test_scores_of_a_prompt_come_before_its_answer(codec: Any, recorder: Recorders) -> None:
+    scheduler, sink = Scheduler(ArithmeticEngine()), recorder()
+    send(scheduler, codec, sink, (10, 12), max_new_tokens=2, prompt_logprobs=0)
+    drain(scheduler)
+    assert [token.token_id for token in sink.deltas[0].prompt] == [12]
+    assert sink.tokens == [24, 25]
+    assert all(not delta.prompt for delta in sink.deltas[1:])
+
+
+def test_scoring_long_texts_does_not_stall_decoding(codec: Any, recorder: Recorders) -> None:
+    # A chunk with scores counts for two: 20 tokens are 20 chunks of 1, two of them a round.
+    scheduler = Scheduler(ArithmeticEngine(slots=2, steps=1, chunk=1), chunks_per_tick=4)
+    decoding, scored = recorder(), recorder()
+    send(scheduler, codec, decoding, (1,), max_new_tokens=30)
+    scheduler.tick()
+    send(scheduler, codec, scored, tuple(range(20)), max_new_tokens=0, prompt_logprobs=0)
+    before = len(decoding.tokens)
+    for _ in range(10):
+        assert not scored.deltas
+        scheduler.tick()
+    assert len(decoding.tokens) == before + 10
+    assert len(scored.deltas[0].prompt) == 19
+
+
+def test_a_cancelled_score_frees_its_slot(codec: Any, recorder: Recorders) -> None:
+    scheduler = Scheduler(ArithmeticEngine(slots=2, steps=1, chunk=1), chunks_per_tick=2)
+    decoding, scored = recorder(), recorder()
+    send(scheduler, codec, decoding, (1,), max_new_tokens=30)
+    scheduler.tick()
+    ticket = send(scheduler, codec, scored, tuple(range(20)), max_new_tokens=0, prompt_logprobs=0)
+    scheduler.tick()
+    ticket.cancel()
+    scheduler.tick()
+    assert scored.deltas[-1].finish is FinishReason.CANCELLED
+    assert scheduler.busy_slots == 1

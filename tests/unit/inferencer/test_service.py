@@ -93,6 +93,42 @@ async def test_generate_answers_what_was_computed_by_hand(
     assert answer.model_digest == listed.models[0].digest
 
 
+async def test_a_score_is_what_was_computed_by_hand(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+        by_ids = await stub.Score(inference_pb2.ScoreRequest(model=handle, tokens=tokens(10, 12, 11), top_logprobs=2))
+        by_text = await stub.Score(inference_pb2.ScoreRequest(model=handle, text="*,+"))
+        longest = await stub.Score(inference_pb2.ScoreRequest(model=handle, tokens=tokens(*[1] * 64)))
+        single = await stub.Score(inference_pb2.ScoreRequest(model=handle, tokens=tokens(7)))
+    assert list(by_ids.token_ids) == list(by_text.token_ids) == [10, 12, 11]
+    assert [(t.token_id, t.token, t.logprob) for t in by_ids.logprobs] == [(12, ",", -2.0), (11, "+", -96.0)]
+    assert [(top.token_id, top.logprob) for top in by_ids.logprobs[0].top] == [(10, 0.0), (11, -1.0)]
+    assert [list(t.top) for t in by_text.logprobs] == [[], []]
+    assert (by_ids.usage.prompt_tokens, by_ids.usage.completion_tokens) == (3, 0)
+    assert by_ids.model_digest
+    assert len(longest.logprobs) == 63
+    assert (list(single.token_ids), list(single.logprobs)) == ([7], [])
+
+
+async def test_every_violation_of_a_score_is_named_at_once(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+        assert await violations(stub.Score(inference_pb2.ScoreRequest(top_logprobs=21))) == [
+            "input",
+            "model",
+            "top_logprobs",
+        ]
+        for wrong in (tokens(), tokens(97), tokens(-1), tokens(*[1] * 65)):
+            request = inference_pb2.ScoreRequest(model=handle, tokens=wrong)
+            assert await violations(stub.Score(request)) == ["tokens.token_ids"]
+        assert await violations(stub.Score(inference_pb2.ScoreRequest(model=handle, text=""))) == ["text"]
+        with pytest.raises(grpc.aio.AioRpcError) as missing:
+            await stub.Score(inference_pb2.ScoreRequest(model="loaded-0", text="x"))
+        assert missing.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_a_stream_concatenates_to_the_unary_answer(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
     async with service(arithmetic_loader(), tmp_path) as stub:
         # From 90 on: printable to 94, then the two bytes of "é" as tokens 95 and 96, then 0 = " ".

@@ -144,3 +144,14 @@ def test_services_of_one_platform_find_each_other(tmp_path: Path) -> None:
     assert environment["TUNIX_RT_NATS_URL"] == "nats://127.0.0.1:1"
     assert environment["TUNIX_RT_TOKEN"] == "tok"
     assert environment["TUNIX_RT_DATABASE_URL"] == f"sqlite:///{tmp_path}/registry.sqlite"
+
+
+def test_only_inferencers_have_a_port_for_http(tmp_path: Path) -> None:
+    names = services.process_names({"registry": 1, "inferencer": 2})
+    assert [services.http_port_name(name) for name in names] == [None, "inferencer-http", "inferencer-2-http"]
+    ports = {"nats": 1, "registry": 2, "inferencer": 3, "inferencer-2": 4, "inferencer-http": 5, "inferencer-2-http": 6}
+    addresses = {
+        name: services.environment(Home(tmp_path), name, ports, "tok", "pw")["TUNIX_RT_HTTP_LISTEN"] for name in names
+    }
+    assert addresses == {"registry": "", "inferencer": "127.0.0.1:5", "inferencer-2": "127.0.0.1:6"}
+    assert DEFAULT_PORTS["inferencer-http"] == 7705

@@ -26,7 +26,7 @@ def up(
     home: Home = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when ready; stop with `down`.")] = False,
     free_ports: Annotated[
-        bool, typer.Option("--free-ports", help="Any free ports instead of 4222 and 7700…7704.")
+        bool, typer.Option("--free-ports", help="Any free ports instead of 4222 and 7700…7705.")
     ] = False,
     services: Annotated[
         str, typer.Option(help="Comma-separated subset, with counts: registry,trainer=2. Default: one of each.")
@@ -110,6 +110,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         output.show(
             f"platform in [bold]{directory}[/bold]: {file.state} since {file.start_time}",
             output.table(["part", "health", "address", "pid", "restarts"], rows, numbers=["pid", "restarts"]),
+            output.fields((f"{name} http", url) for name, url in file.http.items()),
             output.fields((kind, formats.counts(states) or "none") for kind, states in jobs.items()),
         )
     if any(part["health"] != "SERVING" for part in parts.values()):
@@ -138,6 +139,7 @@ def _parts(file: PlatformFile) -> dict[str, dict[str, Any]]:
             "address": address,
             "pid": file.pids.get(name),
             "restarts": file.restarts.get(name, 0),
+            **({"http": file.http[name]} if name in file.http else {}),
         }
         for name, address in file.addresses.items()
     }
@@ -178,5 +180,6 @@ def _announce(home: Path, file: PlatformFile) -> None:
 
     rows: list[tuple[str, object]] = [("ready", f"platform in [bold]{home}[/bold]")]
     rows += [(name, address) for name, address in file.addresses.items()]
+    rows += [(f"{name} http", url) for name, url in file.http.items()]
     rows += [("token", file.token_path), ("logs", str(home / "logs"))]
     output.show(output.fields(rows))

@@ -1,6 +1,7 @@
 """An engine without a model, whose answers can be computed by hand: for tests of the scheduler and of the service.
 
-The token at position ``p`` is ``(sum(prompt) + p) mod vocabulary``, plus the seed when the request samples.
+The token at position ``p`` is ``(sum(prompt) + p) mod vocabulary``, plus the seed when the request samples. A prompt's
+token ``t`` behind ``s`` has the log-probability ``-((t - s) mod vocabulary)``, so that the likeliest is ``s`` again.
 It obeys the same interface and the same refusals as the real engine, so that the contract tests run on both.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
 from tunix_rt.inferencer.generation import ChosenToken, Sampling
@@ -16,6 +18,12 @@ from tunix_rt.inferencer.generation import ChosenToken, Sampling
 def arithmetic_token(prompt: tuple[int, ...], sampling: Sampling, position: int, vocabulary: int) -> int:
     """The one rule of this engine."""
     return (sum(prompt) + position + (0 if sampling.greedy else sampling.seed)) % vocabulary
+
+
+def arithmetic_score(before: int, token: int, top: int, vocabulary: int) -> ChosenToken:
+    """A prompt's token scored, with ``top`` runners-up."""
+    runners_up = tuple(((before + i) % vocabulary, -float(i)) for i in range(min(max(top, 0), vocabulary)))
+    return ChosenToken(token, -float((token - before) % vocabulary), runners_up)
 
 
 @dataclass
@@ -43,6 +51,7 @@ class ArithmeticEngine:
         self.slots = slots
         self.capacity = capacity
         self.max_stop_ids = 32
+        self.scoring_cost = 2
         self._vocabulary = vocabulary
         self._chunk = chunk
         self._steps = steps
@@ -52,15 +61,23 @@ class ArithmeticEngine:
     def open(self, slot: int, spec: SlotSpec) -> None:
         if slot in self._open or not 0 <= slot < self.slots:
             raise ValueError(f"slot {slot} is not free")
-        if not spec.prompt or spec.max_tokens < 1 or len(spec.prompt) + spec.max_tokens > self.capacity:
-            raise ValueError("prompt and max_tokens do not fit the slot")
-        self._open[slot] = _Slot(spec)
+        spec.check_fits(self.capacity)
+        self._open[slot] = _Slot(spec, stopped=spec.max_tokens == 0)
 
     def prefill(self, slot: int) -> bool:
         row = self._open[slot]
         row.prefilled = min(row.prefilled + self._chunk, len(row.spec.prompt))
         row.ready = row.prefilled == len(row.spec.prompt)
         return row.ready
+
+    def prompt_scores(self, slot: int) -> tuple[ChosenToken, ...]:
+        row = self._open[slot]
+        if not row.ready or row.spec.prompt_logprobs < 0:
+            raise ValueError(f"slot {slot} has no scores")
+        top = row.spec.prompt_logprobs
+        return tuple(
+            arithmetic_score(before, token, top, self._vocabulary) for before, token in pairwise(row.spec.prompt)
+        )
 
     def decode(self, *, leave_early: bool) -> tuple[SlotTokens, ...]:
         if self._before_decode is not None:

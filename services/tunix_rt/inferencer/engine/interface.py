@@ -19,7 +19,8 @@ class SlotSpec:
 
     ``prompt`` has 1..capacity-1 token ids; the slot stops by itself after ``max_tokens`` (>= 1, and
     ``len(prompt) + max_tokens <= capacity``) or when it has chosen one of ``stop_ids``.
-    ``top_logprobs`` -1: no runners-up are wanted.
+    ``top_logprobs`` -1: no runners-up are wanted. ``prompt_logprobs`` >= 0: the prompt's tokens are scored, with so
+    many runners-up; then ``max_tokens`` may be 0, and the slot has nothing to decode.
     """
 
     prompt: tuple[int, ...]
@@ -27,6 +28,13 @@ class SlotSpec:
     max_tokens: int
     stop_ids: frozenset[int]
     top_logprobs: int = -1
+    prompt_logprobs: int = -1
+
+    def check_fits(self, capacity: int) -> None:
+        """Raises `ValueError` unless a slot of ``capacity`` positions can hold it."""
+        fewest = 0 if self.prompt_logprobs >= 0 else 1
+        if not self.prompt or self.max_tokens < fewest or len(self.prompt) + self.max_tokens > capacity:
+            raise ValueError("prompt and max_tokens do not fit the slot")
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,9 @@ class SlotTokens:
 
 
 class Engine(Protocol):
-    """Static shapes behind five verbs.
+    """Static shapes behind six verbs.
 
-    A slot's tokens are a function of its `SlotSpec` alone: not of its number, its neighbours or the history.
+    A slot's tokens and scores are a function of its `SlotSpec` alone: not of its number, its neighbours or the history.
     """
 
     @property
@@ -56,12 +64,21 @@ class Engine(Protocol):
         """How many stop ids a slot can hold."""
         ...
 
+    @property
+    def scoring_cost(self) -> int:
+        """How many chunks without scores take as long as one chunk with them, at most."""
+        ...
+
     def open(self, slot: int, spec: SlotSpec) -> None:
         """Fill a closed slot; its prompt is processed by later `prefill` calls."""
         ...
 
     def prefill(self, slot: int) -> bool:
         """Process the next chunk of the slot's prompt; True when the slot is ready to decode (then it is no work)."""
+        ...
+
+    def prompt_scores(self, slot: int) -> Sequence[ChosenToken]:
+        """The prompt's tokens after its first, scored, of a prefilled slot whose spec asked for it."""
         ...
 
     def decode(self, *, leave_early: bool) -> Sequence[SlotTokens]:

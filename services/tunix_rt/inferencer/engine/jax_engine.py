@@ -5,6 +5,8 @@ Owns device memory. Knows tokens and slots; requests, texts and threads are the 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -13,7 +15,7 @@ import numpy as np
 
 from tunix_rt.inferencer.engine import programs
 from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
-from tunix_rt.inferencer.generation import MAX_STOP_TOKEN_IDS, ChosenToken, Sampling
+from tunix_rt.inferencer.generation import MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, ChosenToken, Sampling
 from tunix_rt.inferencer.sampling import empty_rows, write_row
 from tunix_rt.models.cached import Weights, init_cache
 from tunix_rt.models.config import ModelConfig
@@ -45,6 +47,8 @@ class JaxEngine:
         self._seen = jnp.zeros((shape.slots, config.vocab_size), jnp.bool_)
         self._specs: dict[int, SlotSpec] = {}
         self._prefilled: dict[int, int] = {}  # prompt tokens in the cache, for slots that are not ready yet
+        self._scores: dict[int, list[programs.ChunkScores]] = {}  # still on the device, a chunk each
+        self._top = min(MAX_TOP_LOGPROBS, config.vocab_size)
         self._rows = programs.DecodeRows(
             token=np.zeros(shape.slots, np.int32),
             position=np.zeros(shape.slots, np.int32),
@@ -56,6 +60,14 @@ class JaxEngine:
         )
 
     @property
+    def scoring_cost(self) -> int:
+        """By the multiplications: logits cost as much as the layers do when the vocabulary's table is as large."""
+        config = self._config
+        table = config.vocab_size * config.hidden_size
+        layers = max(1, config.parameter_count - table * (1 if config.tie_word_embeddings else 2))
+        return 1 + math.ceil(table / layers)
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes of weights, cache and slot state on the device."""
         return tree_bytes((self._weights, self._cache, self._seen))
@@ -64,17 +76,23 @@ class JaxEngine:
         """Compile everything that serving will ever run, by running it."""
         prompt = tuple(i % self._config.vocab_size for i in range(min(self.capacity - 1, self._shape.chunk + 1)))
         sampling = Sampling(temperature=1.0, top_k=1, top_p=0.5, min_p=0.1, repetition_penalty=2.0)
-        self.open(0, SlotSpec(prompt, sampling, 1, frozenset(), 0))
-        while not self.prefill(0):
-            pass
-        self.decode(leave_early=False)
-        self.close(0)
+        for spec in (
+            SlotSpec(prompt, sampling, 1, frozenset(), 0),
+            SlotSpec(prompt, Sampling(), 0, frozenset(), prompt_logprobs=1),
+        ):
+            self.open(0, spec)
+            while not self.prefill(0):
+                pass
+            if spec.max_tokens:
+                self.decode(leave_early=False)
+            else:
+                self.prompt_scores(0)
+            self.close(0)
 
     def open(self, slot: int, spec: SlotSpec) -> None:
         if slot in self._specs or not 0 <= slot < self.slots:
             raise ValueError(f"slot {slot} is not free")
-        if not spec.prompt or spec.max_tokens < 1 or len(spec.prompt) + spec.max_tokens > self.capacity:
-            raise ValueError("prompt and max_tokens do not fit the slot")
+        spec.check_fits(self.capacity)
         rows = self._rows
         rows.token[slot] = spec.prompt[-1]
         rows.position[slot] = len(spec.prompt) - 1
@@ -95,22 +113,42 @@ class JaxEngine:
         if slot not in self._prefilled:
             return True
         done, width = self._prefilled[slot], self._shape.chunk
-        prompt = self._specs[slot].prompt[:-1]
+        spec = self._specs[slot]
+        prompt = spec.prompt[:-1]
         if done < len(prompt):
             part = prompt[done : done + width]
-            tokens = np.zeros(width, np.int32)
-            positions = np.full(width, -1, np.int32)
-            tokens[: len(part)] = part
-            positions[: len(part)] = np.arange(done, done + len(part))
-            self._cache = programs.prefill_chunk(
-                self._weights, self._cache, tokens, positions, np.int32(slot), config=self._config
-            )
+            tokens = _padded(part, width, 0)
+            positions = _padded(range(done, done + len(part)), width, -1)
+            if spec.prompt_logprobs >= 0:
+                self._score(slot, spec, tokens, positions, _padded(spec.prompt[done + 1 : done + 1 + width], width, 0))
+            else:
+                self._cache = programs.prefill_chunk(
+                    self._weights, self._cache, tokens, positions, np.int32(slot), config=self._config
+                )
             self._prefilled[slot] = done = done + len(part)
         if done < len(prompt):
             return False
         del self._prefilled[slot]
-        self._rows.active[slot] = True
+        self._rows.active[slot] = spec.max_tokens > 0
         return True
+
+    def prompt_scores(self, slot: int) -> list[ChosenToken]:
+        spec = self._specs[slot]
+        if slot in self._prefilled or spec.prompt_logprobs < 0:
+            raise ValueError(f"slot {slot} has no scores")
+        wanted = min(spec.prompt_logprobs, self._top)
+        found: list[ChosenToken] = []
+        # Read at the end of the prompt, and not chunk by chunk: reading waits for the device.
+        for chunk in self._scores.pop(slot, []):
+            following = spec.prompt[len(found) + 1 : len(found) + 1 + self._shape.chunk]
+            logprobs = np.asarray(chunk.logprobs).tolist()
+            ids = np.asarray(chunk.top_ids)[:, :wanted].tolist()
+            values = np.asarray(chunk.top_logprobs)[:, :wanted].tolist()
+            found += [
+                ChosenToken(token, logprobs[i], tuple(zip(ids[i], values[i], strict=True)))
+                for i, token in enumerate(following)
+            ]
+        return found
 
     def decode(self, *, leave_early: bool) -> list[SlotTokens]:
         # Copied: on a CPU the program may read host arrays in place, and they change below.
@@ -132,9 +170,26 @@ class JaxEngine:
     def close(self, slot: int) -> None:
         self._specs.pop(slot, None)
         self._prefilled.pop(slot, None)
+        self._scores.pop(slot, None)
         self._rows.active[slot] = False
         self._rows.wants_top[slot] = False
         write_row(self._rows.sampling, slot, Sampling())
+
+    def _score(
+        self, slot: int, spec: SlotSpec, tokens: np.ndarray, positions: np.ndarray, following: np.ndarray
+    ) -> None:
+        self._cache, scores = programs.score_chunk(
+            self._weights,
+            self._cache,
+            tokens,
+            positions,
+            following,
+            np.int32(slot),
+            np.bool_(spec.prompt_logprobs > 0),
+            config=self._config,
+            top=self._top,
+        )
+        self._scores.setdefault(slot, []).append(scores)
 
     def _collect(
         self, slot: int, tokens: np.ndarray, logprobs: np.ndarray, top: tuple[np.ndarray, np.ndarray] | None
@@ -161,6 +216,13 @@ def _runners_up(
         return ()
     ids, values = top
     return tuple((int(ids[slot, step, n]), float(values[slot, step, n])) for n in range(min(count, ids.shape[-1])))
+
+
+def _padded(values: Sequence[int], width: int, filler: int) -> np.ndarray:
+    """[width] i32."""
+    row = np.full(width, filler, np.int32)
+    row[: len(values)] = values
+    return row
 
 
 def tree_bytes(tree: object) -> int:

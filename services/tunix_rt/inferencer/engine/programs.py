@@ -1,4 +1,4 @@
-"""The three compiled programs of the JAX engine. Pure functions of arrays; they know no requests.
+"""The four compiled programs of the JAX engine. Pure functions of arrays; they know no requests.
 
 Every shape is fixed by (config, slots, capacity, chunk, steps), and weights are arguments, never closures: two models
 of one shape share their programs inside a process, and nothing is compiled after warm-up. The cache and ``seen`` are
@@ -44,6 +44,14 @@ class DecodeOutput(NamedTuple):
     top_logprobs: jax.Array  # [S, K, N] f32
 
 
+class ChunkScores(NamedTuple):
+    """Scores of the tokens behind a chunk's W tokens; those of padding mean nothing."""
+
+    logprobs: jax.Array  # [W] f32, of the raw distribution
+    top_ids: jax.Array  # [W, N] i32; meaningless where they were not wanted
+    top_logprobs: jax.Array  # [W, N] f32
+
+
 @partial(jax.jit, static_argnames=("config",), donate_argnames=("cache",))
 def prefill_chunk(
     weights: Weights, cache: KVCache, tokens: jax.Array, positions: jax.Array, slot: jax.Array, *, config: ModelConfig
@@ -53,12 +61,34 @@ def prefill_chunk(
     Chunks begin at multiples of W, so that a chunk's keys and values depend on the tokens up to its end and nothing
     else.
     """
-    row = jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, slot, 1, axis=0), cache)
-    _, row = forward_cached(weights, config, tokens[None], positions[None], row)
-    updated: KVCache = jax.tree.map(
-        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, slot, axis=0), cache, row
-    )
-    return updated
+    _, row = forward_cached(weights, config, tokens[None], positions[None], _row_of(cache, slot))
+    return _with_row(cache, row, slot)
+
+
+@partial(jax.jit, static_argnames=("config", "top"), donate_argnames=("cache",))
+def score_chunk(
+    weights: Weights,
+    cache: KVCache,
+    tokens: jax.Array,
+    positions: jax.Array,
+    following: jax.Array,
+    slot: jax.Array,
+    wants_top: jax.Array,
+    *,
+    config: ModelConfig,
+    top: int,
+) -> tuple[KVCache, ChunkScores]:
+    """`prefill_chunk` that also scores ``following`` [W] i32: the token behind each of ``tokens``.
+
+    Logits exist for one chunk of one slot at a time, [W, V]. Runners-up are made only where ``wants_top`` (bool).
+    A program of its own, because plain prefill needs neither logits nor the last layer's activations.
+    """
+    hidden, row = forward_cached(weights, config, tokens[None], positions[None], _row_of(cache, slot))
+    logits = logits_of(weights, config, hidden[0])  # [W, V]
+    normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    logprobs = jnp.take_along_axis(logits, following[:, None], axis=-1) - normaliser  # [W, 1]
+    top_ids, top_logprobs = _runners_up(logits, normaliser, wants_top, top)
+    return _with_row(cache, row, slot), ChunkScores(logprobs[:, 0], top_ids, top_logprobs)
 
 
 @partial(jax.jit, donate_argnames=("seen",))
@@ -142,19 +172,12 @@ def _empty_output(slots: int, steps: int, top: int) -> DecodeOutput:
 
 
 def _record(loop: _Loop, logits: jax.Array, chosen: jax.Array, wants_top: jax.Array) -> DecodeOutput:
-    output, slots = loop.output, chosen.shape[0]
+    output = loop.output
     top = output.top_ids.shape[-1]
     normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     logprob = jnp.take_along_axis(logits, chosen[:, None], axis=-1) - normaliser  # [S, 1]
 
-    def runners_up() -> tuple[jax.Array, jax.Array]:
-        values, ids = jax.lax.top_k(logits, top)
-        return ids.astype(jnp.int32), values - normaliser
-
-    def none() -> tuple[jax.Array, jax.Array]:
-        return jnp.zeros((slots, top), jnp.int32), jnp.zeros((slots, top), jnp.float32)
-
-    top_ids, top_logprobs = jax.lax.cond(jnp.any(wants_top & loop.active), runners_up, none)
+    top_ids, top_logprobs = _runners_up(logits, normaliser, jnp.any(wants_top & loop.active), top)
     at = loop.step
     return DecodeOutput(
         output.tokens.at[:, at].set(jnp.where(loop.active, chosen, -1)),
@@ -162,3 +185,30 @@ def _record(loop: _Loop, logits: jax.Array, chosen: jax.Array, wants_top: jax.Ar
         output.top_ids.at[:, at].set(top_ids),
         output.top_logprobs.at[:, at].set(top_logprobs),
     )
+
+
+def _runners_up(logits: jax.Array, normaliser: jax.Array, wanted: jax.Array, top: int) -> tuple[jax.Array, jax.Array]:
+    """Ids and log-probabilities [R, N] of the ``top`` likeliest tokens of ``logits`` [R, V]; zeros unless wanted."""
+
+    def found() -> tuple[jax.Array, jax.Array]:
+        values, ids = jax.lax.top_k(logits, top)
+        return ids.astype(jnp.int32), values - normaliser
+
+    def none() -> tuple[jax.Array, jax.Array]:
+        shape = (logits.shape[0], top)
+        return jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
+
+    ids, logprobs = jax.lax.cond(wanted, found, none)
+    return ids, logprobs
+
+
+def _row_of(cache: KVCache, slot: jax.Array) -> KVCache:
+    row: KVCache = jax.tree.map(lambda whole: jax.lax.dynamic_slice_in_dim(whole, slot, 1, axis=0), cache)
+    return row
+
+
+def _with_row(cache: KVCache, row: KVCache, slot: jax.Array) -> KVCache:
+    updated: KVCache = jax.tree.map(
+        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, slot, axis=0), cache, row
+    )
+    return updated

@@ -1,0 +1,76 @@
+"""What the answers of both endpoints have in common: head, finish reasons, usage, and what a choice must be able to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tunix_rt.inferencer.generation import Delta, FinishReason, Generation
+
+FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length", FinishReason.CANCELLED: "cancelled", None: None}
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The fields that every object of one answer begins with. ``created`` is in seconds since the epoch."""
+
+    answer_id: str
+    created: int
+    model: str
+    digest: str
+
+    def document(self, kind: str) -> Document:
+        return {
+            "id": self.answer_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.digest,
+        }
+
+
+class Choice(Protocol):
+    """One choice as it grows. ``piece`` is the stream's form of a delta; None where there is nothing to say."""
+
+    def piece(self, delta: Delta) -> Document | None: ...
+
+    def whole(self, pieces: Sequence[Document]) -> Document:
+        """The form that is not streamed, of all pieces."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer's head, the names of its whole and of its streamed form, and its choices."""
+
+    head: Head
+    kind: str
+    piece_kind: str
+    choices: Sequence[Choice]
+
+    def document(self, choices: list[Document]) -> Document:
+        return self.head.document(self.kind) | {"choices": choices}
+
+    def piece(self, choices: list[Document]) -> Document:
+        return self.head.document(self.piece_kind) | {"choices": choices}
+
+
+class Usage:
+    """Token counts of a request. A prompt counts once, however many choices it has."""
+
+    def __init__(self, generations: Sequence[Generation], choices_per_prompt: int) -> None:
+        self._prompt = sum(len(generation.prompt) for generation in generations[::choices_per_prompt])
+        self._completion = 0
+
+    def add(self, delta: Delta) -> None:
+        self._completion += len(delta.tokens)
+
+    def document(self) -> Document:
+        return {
+            "prompt_tokens": self._prompt,
+            "completion_tokens": self._completion,
+            "total_tokens": self._prompt + self._completion,
+        }

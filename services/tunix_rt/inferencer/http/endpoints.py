@@ -1,0 +1,166 @@
+"""The endpoints: from a body to generations, from their deltas to an answer or a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from aiohttp import web
+
+from tunix_rt.errors import NotFound
+from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.generation import Delta, Generation
+from tunix_rt.inferencer.http import chat_answer, completion_answer
+from tunix_rt.inferencer.http.answers import Answer, Document, Head, Usage
+from tunix_rt.inferencer.http.chat_request import plan_chat, read_chat
+from tunix_rt.inferencer.http.completion_request import plan_completion, read_completion
+from tunix_rt.inferencer.http.event_stream import EventStream
+from tunix_rt.inferencer.http.fields import json_object
+from tunix_rt.inferencer.http.options import Options
+from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
+from tunix_rt.inferencer.streams import submitted
+from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.rpc.auth import current_principal
+
+# Reading and tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
+_LONG_BODY = 4096
+_Asked = TypeVar("_Asked")
+
+
+class Endpoints:
+    """What is behind the paths. A client that goes away cancels its handler, which frees the slots."""
+
+    def __init__(self, pool: ModelPool, driver: Driver, clock: Callable[[], float] = time.time) -> None:
+        self._pool = pool
+        self._driver = driver
+        self._clock = clock
+
+    def add_to(self, app: web.Application) -> None:
+        app.router.add_get("/v1/models", self.list_models)
+        # References have slashes.
+        app.router.add_get("/v1/models/{model:.+}", self.show_model)
+        app.router.add_post("/v1/completions", self.complete)
+        app.router.add_post("/v1/chat/completions", self.chat)
+
+    async def list_models(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"object": "list", "data": [_model(model) for model in self._pool.models()]})
+
+    async def show_model(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(_model(self._find(request.match_info["model"])))
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        document, long = await _body(request)
+        asked = read_completion(document)
+        with self._pool.using(self._find(asked.options.model).handle) as model:
+            generations = await _planned(long, plan_completion, asked, model, _caller(request, asked.options))
+            codec, n = model.servable.codec, asked.options.n
+            choices = [
+                completion_answer.CompletionChoice(
+                    index, generation, asked.prompts[index // n] if asked.echo else None, codec
+                )
+                for index, generation in enumerate(generations)
+            ]
+            answer = Answer(self._head("cmpl", model), completion_answer.KIND, completion_answer.KIND, choices)
+            return await self._answered(request, asked.options, model, generations, answer)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        document, long = await _body(request)
+        asked = read_chat(document)
+        with self._pool.using(self._find(asked.options.model).handle) as model:
+            generations = await _planned(long, plan_chat, asked, model, _caller(request, asked.options))
+            codec = model.servable.codec
+            choices = [chat_answer.ChatChoice(i, generation, codec) for i, generation in enumerate(generations)]
+            answer = Answer(self._head("chatcmpl", model), chat_answer.KIND, chat_answer.PIECE_KIND, choices)
+            return await self._answered(request, asked.options, model, generations, answer)
+
+    async def _answered(
+        self,
+        request: web.Request,
+        options: Options,
+        model: LoadedModel,
+        generations: Sequence[Generation],
+        answer: Answer,
+    ) -> web.StreamResponse:
+        codec, usage = model.servable.codec, Usage(generations, options.n)
+        waiting = [(generation, Transcript(codec.detokenizer(), generation.stop)) for generation in generations]
+        # All are in line before the first byte is sent: what is refused is refused by its status.
+        with submitted(self._driver, model.scheduler, waiting) as deltas:
+            if options.stream:
+                return await _stream(request, deltas, answer, usage, options.include_usage)
+            pieces: list[list[Document]] = [[] for _ in generations]
+            async for index, delta in deltas:
+                usage.add(delta)
+                piece = answer.choices[index].piece(delta)
+                pieces[index] += [piece] if piece is not None else []
+            whole = [choice.whole(pieces[index]) for index, choice in enumerate(answer.choices)]
+            return web.json_response(answer.document(whole) | {"usage": usage.document()}, dumps=_strict_json)
+
+    def _find(self, name: str) -> LoadedModel:
+        model = self._pool.named(name)
+        if model is None:
+            raise NotFound(f"model {name!r} is not loaded here; load it first, then use its handle from /v1/models")
+        return model
+
+    def _head(self, prefix: str, model: LoadedModel) -> Head:
+        return Head(f"{prefix}-{uuid.uuid4().hex}", int(self._clock()), model.handle, model.digest)
+
+
+async def _stream(
+    request: web.Request,
+    deltas: AsyncIterator[tuple[int, Delta]],
+    answer: Answer,
+    usage: Usage,
+    include_usage: bool,
+) -> web.StreamResponse:
+    async with EventStream(request) as events:
+        extra: Document = {"usage": None} if include_usage else {}
+        async for index, delta in deltas:
+            usage.add(delta)
+            piece = answer.choices[index].piece(delta)
+            if piece is not None:
+                await events.send(answer.piece([piece]) | extra)
+        if include_usage:
+            await events.send(answer.piece([]) | {"usage": usage.document()})
+    return events.response
+
+
+async def _body(request: web.Request) -> tuple[Document, bool]:
+    """The body's object, and whether it is long."""
+    body = await request.read()
+    if len(body) > _LONG_BODY:
+        return await asyncio.to_thread(json_object, body), True
+    return json_object(body), False
+
+
+async def _planned(
+    long: bool,
+    plan: Callable[[_Asked, LoadedModel, str], list[Generation]],
+    asked: _Asked,
+    model: LoadedModel,
+    who: str,
+) -> list[Generation]:
+    return await asyncio.to_thread(plan, asked, model, who) if long else plan(asked, model, who)
+
+
+def _caller(request: web.Request, options: Options) -> str:
+    """Whom the scheduler is fair to: a host, and on it each of the users that a client may name."""
+    return f"{current_principal().name}@{request.remote}/{options.user}"
+
+
+def _model(model: LoadedModel) -> Document:
+    return {
+        "id": model.handle,
+        "object": "model",
+        "created": model.loaded_at,
+        "owned_by": "tunix-rt",
+        "root": model.reference,
+        "max_model_len": model.servable.engine.capacity,
+    }
+
+
+def _strict_json(document: object) -> str:
+    return json.dumps(document, allow_nan=False)

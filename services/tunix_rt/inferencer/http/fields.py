@@ -1,0 +1,97 @@
+"""Reads fields of a JSON object and collects what is wrong with them. Knows types and ranges, and no field's meaning.
+
+``null`` stands for an absent field, as in OpenAI's API.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from tunix_rt.errors import FieldViolation, InvalidInput, Violations
+
+# A number in JSON may be larger than any float; what is served has float32.
+_LARGEST = 3e38
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The object that a request's body holds. Raises `InvalidInput`."""
+    try:
+        document = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput([FieldViolation("body", f"is not JSON: {error}")]) from error
+    if not isinstance(document, dict):
+        raise InvalidInput([FieldViolation("body", "must be a JSON object")])
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string that has a UTF-8 form: JSON can spell half a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Fields:
+    """One object's fields; each is read by one call. `refuse_others` comes last."""
+
+    def __init__(self, document: Mapping[str, Any], bad: Violations) -> None:
+        self._document = document
+        self._known: set[str] = set()
+        self.bad = bad
+
+    def take(self, name: str) -> Any:
+        """The value as it is; None where it is absent."""
+        self._known.add(name)
+        return self._document.get(name)
+
+    def text(self, name: str, *, required: bool = False) -> str:
+        value = self.take(name)
+        if value is None and not required:
+            return ""
+        ok = self.bad.check(is_text(value) and value != "", name, "must be a string that is not empty")
+        return str(value) if ok else ""
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.take(name)
+        if value is None:
+            return default
+        return self.bad.check(isinstance(value, bool), name, "must be true or false") and bool(value)
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        value = self.take(name)
+        if value is None:
+            return default
+        ok = is_integer(value) and low <= value <= high
+        return int(value) if self.bad.check(ok, name, f"must be a whole number, {low}..{high}") else default
+
+    def number(self, name: str, default: float, holds: Callable[[float], bool], rule: str) -> float:
+        """A finite number for which ``holds`` is true; ``rule`` says in words which those are."""
+        value = self.take(name)
+        if value is None:
+            return default
+        ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST and holds(value)
+        return float(value) if self.bad.check(ok, name, f"must be a number {rule}") else default
+
+    def only(self, name: str, *allowed: object) -> None:
+        """A field that is not served: fine while it is absent or has a value that asks for nothing."""
+        value = self.take(name)
+        fine = value is None or any(type(value) is type(other) and value == other for other in allowed)
+        self.bad.check(fine, name, "is not supported here; leave it out")
+
+    def refuse_others(self) -> None:
+        for name in self._document.keys() - self._known:
+            self.bad.add(name, "is no field that is known here")

@@ -1,0 +1,102 @@
+"""Middlewares around every HTTP request, from the outside: telemetry, error mapping, load limit, authentication."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
+from tunix_rt.inferencer.http.errors import error_object, headers_of, plain_error, status_of
+from tunix_rt.observability import metrics
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.observability.propagation import TRACEPARENT, span
+from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, set_current_principal
+
+_log = get_logger(__name__)
+
+
+def guards(authorizer: Authorizer | None, limit: int) -> list[Middleware]:
+    """In the order in which aiohttp wants them. ``authorizer`` None serves everybody."""
+    found = [_telemetry(), _errors(), _load(limit)]
+    return found if authorizer is None else [*found, _auth(authorizer)]
+
+
+def _telemetry() -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        name, started, code = f"{request.method} {_route(request)}", time.monotonic(), "CANCELLED"
+        metrics.RPCS_IN_FLIGHT.inc()
+        try:
+            with span(name, kind="server", traceparent=request.headers.get(TRACEPARENT, "")):
+                response = await handler(request)
+                code = str(response.status)
+                return response
+        finally:
+            seconds = time.monotonic() - started
+            metrics.RPCS_IN_FLIGHT.dec()
+            metrics.RPCS.labels(name, code).inc()
+            metrics.RPC_SECONDS.labels(name).observe(seconds)
+            _log.info("http", method=name, code=code, seconds=round(seconds, 4))
+
+    return guard
+
+
+def _errors() -> Middleware:
+    """Turns the error tree into statuses. Anything else is 500: its text stays in the log."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except TunixError as error:
+            return web.json_response(error_object(error), status=status_of(error), headers=headers_of(error))
+        except web.HTTPException as error:
+            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            what = f"{request.method} {request.path}: {error.reason}"
+            return web.json_response(plain_error(what, error.status), status=error.status, headers=headers)
+        except Exception:
+            _log.exception("http request failed", path=request.path)
+            message = "internal error; the service's log has the details"
+            return web.json_response(plain_error(message, 500), status=500)
+
+    return guard
+
+
+def _load(limit: int) -> Middleware:
+    in_flight = 0
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal in_flight
+        if in_flight >= limit:
+            raise Exhausted(f"{limit} requests are in flight already; try again soon")
+        in_flight += 1
+        try:
+            return await handler(request)
+        finally:
+            in_flight -= 1
+
+    return guard
+
+
+def _auth(authorizer: Authorizer) -> Middleware:
+    """The token rule of gRPC: generating and listing ask for the role of a viewer."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = authorizer.authenticate(bearer_token(request.headers.get("Authorization")))
+        principal = answer if isinstance(answer, Principal) else await answer
+        if not principal.allows("viewer"):
+            raise PermissionDenied(f"{request.path} needs the role 'viewer'; {principal.name!r} does not have it")
+        set_current_principal(principal)
+        return await handler(request)
+
+    return guard
+
+
+def _route(request: web.Request) -> str:
+    """The path's pattern: as few names as there are routes."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "(no route)"

@@ -1,0 +1,80 @@
+"""The two forms that log-probabilities have in OpenAI's API: parallel lists (completions) and entries (chat)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tunix_rt.inferencer.codec import Codec
+from tunix_rt.inferencer.generation import ChosenToken
+from tunix_rt.inferencer.transcript import Detokenizer
+
+# JSON has no -inf; OpenAI's API writes this for what is next to impossible.
+LOWEST = -9999.0
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class LogprobLists:
+    """``tokens``, ``token_logprobs``, ``top_logprobs`` and ``text_offset`` of consecutive tokens.
+
+    An offset counts characters of the returned text up to where the token's text begins; a part of a character begins
+    where its character does.
+    """
+
+    def __init__(self, codec: Codec, detokenizer: Detokenizer, offset: int = 0) -> None:
+        self._codec = codec
+        self._detokenizer = detokenizer
+        self._offset = offset
+        self.document: dict[str, list[Any]] = {
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+            "text_offset": [],
+        }
+
+    def add_unscored(self, token_id: int) -> None:
+        """A text's first token: nothing says how likely it is."""
+        self._add(token_id, None, None)
+
+    def add(self, tokens: Iterable[ChosenToken]) -> None:
+        for token in tokens:
+            top: dict[str, float] = {}
+            # Different tokens may look alike (parts of characters do): the likeliest has the key.
+            for other, logprob in (*token.top, (token.token_id, token.logprob)):
+                top.setdefault(self._codec.token_text(other), finite(logprob))
+            self._add(token.token_id, finite(token.logprob), top)
+
+    def take(self) -> dict[str, list[Any]]:
+        """What was added since the last call."""
+        taken = self.document
+        self.document = {name: [] for name in taken}
+        return taken
+
+    def _add(self, token_id: int, logprob: float | None, top: dict[str, float] | None) -> None:
+        self.document["tokens"].append(self._codec.token_text(token_id))
+        self.document["token_logprobs"].append(logprob)
+        self.document["top_logprobs"].append(top)
+        self.document["text_offset"].append(self._offset)
+        self._offset += len(self._detokenizer.push(token_id))
+
+
+def logprob_entries(tokens: Iterable[ChosenToken], codec: Codec) -> list[dict[str, Any]]:
+    """``choices[].logprobs.content`` of a chat completion."""
+    return [
+        {
+            **_entry(token.token_id, token.logprob, codec),
+            "top_logprobs": [_entry(other, logprob, codec) for other, logprob in token.top],
+        }
+        for token in tokens
+    ]
+
+
+def finite(logprob: float) -> float:
+    return max(logprob, LOWEST)
+
+
+def _entry(token_id: int, logprob: float, codec: Codec) -> dict[str, Any]:
+    text = codec.token_text(token_id)
+    # A part of a character has no text of its own, and its bytes are not known here.
+    of_text = None if _REPLACEMENT in text else list(text.encode())
+    return {"token": text, "logprob": finite(logprob), "bytes": of_text}

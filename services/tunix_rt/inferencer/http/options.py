@@ -1,0 +1,118 @@
+"""The fields that chat and text completions have in common: sampling, stop strings, choices, streaming."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tunix_rt.errors import Violations
+from tunix_rt.inferencer import generation as domain
+from tunix_rt.inferencer.generation import Sampling
+from tunix_rt.inferencer.http.fields import Fields, is_text
+
+MAX_CHOICES = 128
+# What OpenAI's API takes where a request has no temperature; gRPC takes 0.
+DEFAULT_TEMPERATURE = 1.0
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True)
+class Options:
+    """``sampling`` is that of choice 0; ``max_tokens`` None where the request has none."""
+
+    model: str
+    sampling: Sampling
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    n: int
+    stream: bool
+    include_usage: bool
+    user: str
+
+
+def random_seed() -> int:
+    return secrets.randbits(63)
+
+
+def seed_of_choice(seed: int, index: int) -> int:
+    """Choice 0 has the seed itself; the others the first 64 bits of sha256 over seed and index (big-endian int64)."""
+    if index == 0:
+        return seed
+    digest = hashlib.sha256(struct.pack(">qq", seed, index)).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def sampling_of_choice(options: Options, index: int) -> Sampling:
+    return replace(options.sampling, seed=seed_of_choice(options.sampling.seed, index))
+
+
+def read_options(fields: Fields, *, least_tokens: int, draw_seed: Callable[[], int] = random_seed) -> Options:
+    """The common fields; ``least_tokens`` is the smallest ``max_tokens``. Without a seed one is drawn."""
+    stream = fields.flag("stream")
+    return Options(
+        model=fields.text("model", required=True),
+        sampling=_read_sampling(fields, draw_seed),
+        max_tokens=_read_max_tokens(fields, least_tokens),
+        stop=_read_stop(fields),
+        n=fields.integer("n", 1, 1, MAX_CHOICES),
+        stream=stream,
+        include_usage=_read_stream_options(fields, stream),
+        user=fields.text("user"),
+    )
+
+
+def refuse_common(fields: Fields) -> None:
+    """Fields of OpenAI's API that neither endpoint serves, unless they ask for nothing."""
+    fields.only("frequency_penalty", 0, 0.0)
+    fields.only("presence_penalty", 0, 0.0)
+    fields.only("logit_bias", {})
+
+
+def _read_sampling(fields: Fields, draw_seed: Callable[[], int]) -> Sampling:
+    seed = fields.integer("seed", 0, -_INT64, _INT64 - 1)
+    top_k = fields.integer("top_k", 0, -1, (1 << 31) - 1)
+    return Sampling(
+        temperature=fields.number("temperature", DEFAULT_TEMPERATURE, lambda x: x >= 0, "at least 0 (0 is greedy)"),
+        top_k=max(top_k, 0),  # other servers write "off" as -1
+        top_p=fields.number("top_p", 1.0, lambda x: 0 < x <= 1, "in (0, 1]"),
+        min_p=fields.number("min_p", 0.0, lambda x: 0 <= x < 1, "in [0, 1)"),
+        repetition_penalty=fields.number("repetition_penalty", 1.0, lambda x: 0 < x <= 10, "in (0, 10]"),
+        seed=draw_seed() if fields.take("seed") is None else seed,
+    )
+
+
+def _read_max_tokens(fields: Fields, least: int) -> int | None:
+    """``max_completion_tokens``, or ``max_tokens`` as it was called before."""
+    given = [name for name in ("max_completion_tokens", "max_tokens") if fields.take(name) is not None]
+    values = [fields.integer(name, domain.MAX_NEW_TOKENS, least, domain.MAX_NEW_TOKENS) for name in given]
+    same = len(set(values)) <= 1
+    fields.bad.check(same, "max_tokens", "contradicts max_completion_tokens; send one of them")
+    return values[0] if values else None
+
+
+def _read_stop(fields: Fields) -> tuple[str, ...]:
+    value = fields.take("stop")
+    if value is None:
+        return ()
+    stops = value if isinstance(value, list) else [value]
+    most, longest = domain.MAX_STOP_STRINGS, domain.MAX_STOP_CHARACTERS
+    ok = len(stops) <= most and all(is_text(stop) and 1 <= len(stop) <= longest for stop in stops)
+    rule = f"must be a string, or at most {most} of them, each of 1..{longest} characters"
+    return tuple(stops) if fields.bad.check(ok, "stop", rule) else ()
+
+
+def _read_stream_options(fields: Fields, stream: bool) -> bool:
+    value = fields.take("stream_options")
+    if value is None:
+        return False
+    if not fields.bad.check(isinstance(value, dict), "stream_options", "must be an object"):
+        return False
+    fields.bad.check(stream, "stream_options", "goes with stream = true only")
+    nested = Fields(value, Violations(f"{fields.bad.prefix}stream_options.", fields.bad.found))
+    include_usage = nested.flag("include_usage")
+    nested.only("include_obfuscation", False)
+    nested.refuse_others()
+    return include_usage

@@ -1,0 +1,82 @@
+"""Starts and ends the HTTP server beside gRPC, on the same event loop. Knows no endpoint's meaning."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from tunix_rt.errors import FailedPrecondition
+from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.http.endpoints import Endpoints
+from tunix_rt.inferencer.http.guards import guards
+from tunix_rt.inferencer.model_pool import ModelPool
+from tunix_rt.inferencer.settings import InferencerSettings
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.rpc.auth import Authorizer
+from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, TlsSettings
+
+_log = get_logger(__name__)
+
+
+def build_app(pool: ModelPool, driver: Driver, authorizer: Authorizer | None, max_requests: int) -> web.Application:
+    """The application; a body may be as large as a gRPC message."""
+    app = web.Application(middlewares=guards(authorizer, max_requests), client_max_size=MAX_MESSAGE_BYTES)
+    Endpoints(pool, driver).add_to(app)
+    return app
+
+
+@asynccontextmanager
+async def serving_http(
+    app: web.Application,
+    settings: InferencerSettings,
+    stop: asyncio.Event,
+    on_bound: Callable[[int], None] | None = None,
+) -> AsyncIterator[None]:
+    """Serve inside the block, where ``http_listen`` says so; ``stop`` refuses new requests and lets running ones end.
+
+    ``on_bound`` gets the port. Leaving the block sets ``stop``. Raises `FailedPrecondition` when the address is taken.
+    """
+    if not settings.http_listen:
+        yield
+        return
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.grace_seconds, access_log=None)
+    await runner.setup()
+    try:
+        host, _, port = settings.http_listen.rpartition(":")
+        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=_tls(settings.tls))
+        try:
+            await site.start()
+        except (OSError, OverflowError) as error:
+            raise FailedPrecondition(f"cannot serve HTTP on {settings.http_listen}: {error}") from error
+        bound = runner.addresses[0][1]
+        _log.info("listening", protocol="http", address=settings.http_listen, port=bound)
+        if on_bound is not None:
+            on_bound(bound)
+        closing = asyncio.create_task(_close(runner, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await closing
+    finally:
+        await runner.cleanup()
+
+
+async def _close(runner: web.AppRunner, stop: asyncio.Event) -> None:
+    await stop.wait()
+    await runner.cleanup()
+
+
+def _tls(tls: TlsSettings) -> ssl.SSLContext | None:
+    """As for gRPC: a certificate turns TLS on, a CA asks clients for theirs."""
+    if tls.cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca_file)
+    context.load_cert_chain(tls.cert_file, tls.key_file)
+    if tls.ca_file is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
