@@ -47,6 +47,7 @@ def compose() -> Iterator[dict[str, str]]:
         "POSTGRES_PASSWORD": secrets.token_hex(16),
         "TUNIX_RT_REGISTRY_PORT": str(free_port()),
         "TUNIX_RT_INFERENCER_PORT": str(free_port()),
+        "TUNIX_RT_HTTP_PORT": str(free_port()),
         "TUNIX_RT_VERSION": f"test-{uuid.uuid4().hex[:8]}",
     }
     project = [*command, "-p", f"tunixrt{uuid.uuid4().hex[:8]}", "-f", str(REPOSITORY / "docker-compose.yml")]
