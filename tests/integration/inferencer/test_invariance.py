@@ -73,6 +73,7 @@ def test_scores_are_byte_identical_whatever_the_load(
     assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
 
 
+@pytest.mark.slow
 def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
     tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any], tmp_path: Path
 ) -> None:

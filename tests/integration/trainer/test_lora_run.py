@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tunix_rt.cli.merging import merge
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
@@ -41,6 +42,7 @@ def logits(reference: str, cache: Path) -> np.ndarray:
     return np.asarray(decoder(tokens * 7 % 300, tokens))
 
 
+@pytest.mark.slow
 def test_a_lora_run_on_a_model_version_is_trained_registered_served_merged_and_trained_on(
     stack: Any, trainer: Any, tmp_path: Path
 ) -> None:
