@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
 from tunix_rt.inferencer.codec import Codec
-from tunix_rt.inferencer.generation import ChosenToken, Delta, FinishReason, Generation, Sampling
+from tunix_rt.inferencer.generation import (
+    ROLES,
+    SAMPLING_BOUNDS,
+    ChosenToken,
+    Delta,
+    FinishReason,
+    Generation,
+    Sampling,
+)
 from tunix_rt.inferencer.model_pool import LoadedModel
 from tunix_rt.v1 import common_pb2, inference_pb2
 
-ROLES = ("system", "user", "assistant")
 _FINISH = {
     FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: inference_pb2.FINISH_REASON_LENGTH,
@@ -41,17 +47,12 @@ def read_request(
     """
     servable, config = model.servable, request.config
     kind = request.WhichOneof("input")
-    ids_ok = all(0 <= token < servable.vocabulary for token in config.stop_token_ids)
-    bad.check(ids_ok, "config.stop_token_ids", f"must be token ids of this model, 0..{servable.vocabulary - 1}")
+    servable.check_ids(config.stop_token_ids, "config.stop_token_ids", bad)
     if kind == "tokens":
-        ids_ok = all(0 <= token < servable.vocabulary for token in request.tokens.token_ids)
-        bad.check(ids_ok, "tokens.token_ids", f"must be token ids of this model, 0..{servable.vocabulary - 1}")
+        servable.check_ids(request.tokens.token_ids, "tokens.token_ids", bad)
     bad.raise_if_any()
     prompt = _tokens(request, servable.codec)
-    limit = servable.engine.capacity - 1
-    field = "tokens.token_ids" if kind == "tokens" else str(kind)
-    bad.check(len(prompt) > 0, field, "has no tokens")
-    bad.check(len(prompt) <= limit, field, f"has {len(prompt)} tokens; this model takes at most {limit}")
+    servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
     bad.raise_if_any()
     return Generation(
         prompt=tuple(prompt),
@@ -113,15 +114,16 @@ def _check_config(config: common_pb2.GenerationConfig, bad: Violations) -> None:
         ok = 1 <= config.max_new_tokens <= domain.MAX_NEW_TOKENS
         bad.check(ok, "max_new_tokens", f"must be 1..{domain.MAX_NEW_TOKENS}")
     if config.HasField("temperature"):
-        ok = math.isfinite(config.temperature) and config.temperature >= 0
-        bad.check(ok, "temperature", "must be a finite number, at least 0 (0 is greedy)")
+        bound = SAMPLING_BOUNDS["temperature"]
+        bad.check(bound.holds(config.temperature), "temperature", f"must be a finite number, {bound.words}")
     bad.check(config.top_k >= 0, "top_k", "must be at least 0 (0 is off)")
-    if config.HasField("top_p"):
-        bad.check(0 < config.top_p <= 1, "top_p", "must be in (0, 1]")
-    if config.HasField("min_p"):
-        bad.check(0 <= config.min_p < 1, "min_p", "must be in [0, 1)")
-    if config.HasField("repetition_penalty"):
-        bad.check(0 < config.repetition_penalty <= 10, "repetition_penalty", "must be in (0, 10]")
+    for name, is_set, value in (
+        ("top_p", config.HasField("top_p"), config.top_p),
+        ("min_p", config.HasField("min_p"), config.min_p),
+        ("repetition_penalty", config.HasField("repetition_penalty"), config.repetition_penalty),
+    ):
+        bound = SAMPLING_BOUNDS[name]
+        bad.check(not is_set or bound.holds(value), name, f"must be {bound.words}")
     bad.check(len(config.stop) <= domain.MAX_STOP_STRINGS, "stop", f"at most {domain.MAX_STOP_STRINGS} stop strings")
     for i, stop in enumerate(config.stop):
         ok = 1 <= len(stop) <= domain.MAX_STOP_CHARACTERS

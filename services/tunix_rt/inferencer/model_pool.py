@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound
+from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
 from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.interface import Engine
@@ -45,6 +45,22 @@ class Servable:
     vocabulary: int
     eos_ids: frozenset[int]
     memory_bytes: int
+
+    def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> None:
+        """Record a violation at ``path`` unless all are token ids of this model."""
+        known = all(0 <= token < self.vocabulary for token in ids)
+        bad.check(known, path, f"must be token ids of this model, 0..{self.vocabulary - 1}")
+
+    def check_length(
+        self, prompt: Sequence[int], path: str, bad: Violations, *, answered: bool = True, verb: str = "has"
+    ) -> None:
+        """Record a violation at ``path`` unless a slot has room for ``prompt``, and for a token more if it is answered.
+
+        ``verb`` suits what ``path`` names: "have" where that is several things.
+        """
+        limit = self.engine.capacity - answered
+        bad.check(len(prompt) > 0, path, f"{verb} no tokens")
+        bad.check(len(prompt) <= limit, path, f"{verb} {len(prompt)} tokens; this model takes at most {limit}")
 
 
 class Loader(Protocol):

@@ -28,13 +28,10 @@ def read_score(request: inference_pb2.ScoreRequest, model: LoadedModel, *, calle
     model can tell."""
     servable = model.servable
     field = "text" if request.WhichOneof("input") == "text" else "tokens.token_ids"
-    ids_ok = all(0 <= token < servable.vocabulary for token in request.tokens.token_ids)
-    bad.check(ids_ok, field, f"must be token ids of this model, 0..{servable.vocabulary - 1}")
+    servable.check_ids(request.tokens.token_ids, field, bad)
     bad.raise_if_any()
     ids = servable.codec.encode(request.text) if field == "text" else list(request.tokens.token_ids)
-    limit = servable.engine.capacity
-    bad.check(len(ids) > 0, field, "has no tokens")
-    bad.check(len(ids) <= limit, field, f"has {len(ids)} tokens; this model takes at most {limit}")
+    servable.check_length(ids, field, bad, answered=False)
     bad.raise_if_any()
     return Generation(prompt=tuple(ids), max_new_tokens=0, prompt_logprobs=request.top_logprobs, caller=caller)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -23,8 +23,6 @@ from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Request = TypeVar("_Request", inference_pb2.GenerateRequest, inference_pb2.ScoreRequest)
 _Read = TypeVar("_Read", contravariant=True)
-# Tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
-_LONG_REQUEST = 4096
 
 
 class _Reader(Protocol[_Read]):
@@ -87,10 +85,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         with self._pool.using(request.model) as model:
             # One client is one caller, also where several share a token.
             caller = f"{current_principal().name}@{context.peer()}"
-            if request.ByteSize() > _LONG_REQUEST:
-                generation = await asyncio.to_thread(read, request, model, caller=caller, bad=bad)
-            else:
-                generation = read(request, model, caller=caller, bad=bad)
+            reading = partial(read, request, model, caller=caller, bad=bad)
+            generation = await streams.read_apart(request.ByteSize(), reading)
             transcript = Transcript(model.servable.codec.detokenizer(), generation.stop)
             deltas = streams.generate(self._driver, model.scheduler, generation, transcript)
             async with aclosing(deltas):

@@ -1,17 +1,26 @@
-"""From the engine's thread to the event loop: requests as asynchronous iterators of deltas."""
+"""Between threads and the event loop: long requests are read apart, answers come as asynchronous iterators."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Failure, Generation
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.transcript import Transcript
 
+_T = TypeVar("_T")
+# Reading and tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
+_LONG_REQUEST = 4096
 _Arrived = asyncio.Queue[tuple[int, Delta | Failure]]
+
+
+async def read_apart(size: int, read: Callable[[], _T]) -> _T:
+    """What ``read`` makes of a request of ``size`` bytes; in a thread of its own where that may take long."""
+    return await asyncio.to_thread(read) if size > _LONG_REQUEST else read()
 
 
 @contextmanager

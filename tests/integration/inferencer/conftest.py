@@ -5,10 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
-from collections.abc import Callable, Sequence
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import jax
 import jax.numpy as jnp
 import pytest
@@ -27,6 +33,7 @@ from tunix_rt.models.presets import PRESETS
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.tokenizer_training import train_tokenizer
 
+TOKEN = "a-token-for-this-test"
 WORDS = (
     "the",
     "sum",
@@ -180,3 +187,51 @@ def generations_of() -> Callable[..., list[Generation]]:
 @pytest.fixture
 def answers_of() -> Callable[..., list[Answer]]:
     return run_all
+
+
+@dataclass(frozen=True)
+class InferencerProcess:
+    """A running service; ``token`` opens both of its edges."""
+
+    channel: grpc.Channel
+    http_port: int
+    token: str
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.token}"),)
+
+
+@contextmanager
+def _running(home: Path, **settings: str) -> Iterator[InferencerProcess]:
+    holders = [socket.socket() for _ in range(2)]
+    for holder in holders:
+        holder.bind(("127.0.0.1", 0))
+    port, http_port = (holder.getsockname()[1] for holder in holders)
+    for holder in holders:
+        holder.close()
+    environment = {
+        **os.environ,
+        "TUNIX_RT_HOME": str(home),
+        "TUNIX_RT_LISTEN": f"127.0.0.1:{port}",
+        "TUNIX_RT_HTTP_LISTEN": f"127.0.0.1:{http_port}",
+        "TUNIX_RT_TOKEN": TOKEN,
+        **settings,
+    }
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "tunix_rt.inferencer"], env=environment, stderr=log)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=120)
+                yield InferencerProcess(channel, http_port, TOKEN)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, (home / "log").read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def running_inferencer() -> Callable[..., AbstractContextManager[InferencerProcess]]:
+    """Starts the service as a process in a home; it must end on SIGTERM with status 0."""
+    return _running

@@ -6,8 +6,6 @@ import asyncio
 import json
 import math
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-TOKEN = "a-token-for-this-test"
 TEXTS = (
     "the sum of two and three is five ; what makes seven",
     "café größe naïve 12 + 345 times eight ?",
@@ -82,10 +78,11 @@ class Served:
     base_url: str
     handle: str
     stub: Any
+    token: str
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"timeout": 60, "metadata": (("authorization", f"Bearer {TOKEN}"),)}
+        return {"timeout": 60, "metadata": (("authorization", f"Bearer {self.token}"),)}
 
     def score(self, *ids: int, top: int = 0) -> inference_pb2.ScoreResponse:
         request = inference_pb2.ScoreRequest(
@@ -102,43 +99,16 @@ class Served:
         return answer
 
 
-def free_ports(count: int) -> list[int]:
-    holders = [socket.socket() for _ in range(count)]
-    for holder in holders:
-        holder.bind(("127.0.0.1", 0))
-    ports = [holder.getsockname()[1] for holder in holders]
-    for holder in holders:
-        holder.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
-def served(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    port, http_port = free_ports(2)
-    home = tmp_path_factory.mktemp("http-home")
-    environment = {
-        **os.environ,
-        "TUNIX_RT_HOME": str(home),
-        "TUNIX_RT_LISTEN": f"127.0.0.1:{port}",
-        "TUNIX_RT_HTTP_LISTEN": f"127.0.0.1:{http_port}",
-        "TUNIX_RT_TOKEN": TOKEN,
-        "TUNIX_RT_INFERENCER_CONTEXT": "256",
-        "TUNIX_RT_INFERENCER_CHUNK": "32",
-    }
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "tunix_rt.inferencer"], env=environment, stderr=log)
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                grpc.channel_ready_future(channel).result(timeout=120)
-                found = Served(f"http://127.0.0.1:{http_port}/v1", "", inference_pb2_grpc.InferenceServiceStub(channel))
-                request = inference_pb2.LoadModelRequest(reference=tiny.reference)
-                found.handle = found.stub.LoadModel(request, **{**found.options, "timeout": 240}).handle
-                yield found
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0, (home / "log").read_text()
-        finally:
-            process.kill()
-            process.wait()
+def served(
+    tiny: Any, running_inferencer: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    settings = {"TUNIX_RT_INFERENCER_CONTEXT": "256", "TUNIX_RT_INFERENCER_CHUNK": "32"}
+    with running_inferencer(tmp_path_factory.mktemp("http-home"), **settings) as service:
+        stub = inference_pb2_grpc.InferenceServiceStub(service.channel)
+        load = inference_pb2.LoadModelRequest(reference=tiny.reference)
+        model = stub.LoadModel(load, timeout=240, metadata=service.metadata)
+        yield Served(f"http://127.0.0.1:{service.http_port}/v1", model.handle, stub, service.token)
 
 
 @pytest.fixture
@@ -146,7 +116,7 @@ def client(served: Served, require: Callable[[str], None]) -> Any:
     require("openai")
     import openai
 
-    return openai.OpenAI(base_url=served.base_url, api_key=TOKEN, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=served.base_url, api_key=served.token, max_retries=0, timeout=60)
 
 
 def test_models_are_listed(client: Any, served: Served, tiny: Any) -> None:
@@ -214,7 +184,7 @@ def test_scores_do_not_depend_on_the_crowd(client: Any, served: Served, tiny: An
     ]
 
     async def crowd() -> list[Any]:
-        async with openai.AsyncOpenAI(base_url=served.base_url, api_key=TOKEN, max_retries=0) as peer:
+        async with openai.AsyncOpenAI(base_url=served.base_url, api_key=served.token, max_retries=0) as peer:
             options = {"model": served.handle, "max_tokens": 0, "echo": True, "logprobs": 2}
             scores = [peer.completions.create(prompt=ids, **options) for ids in prompts]
             chat = {"model": served.handle, "messages": [{"role": "user", "content": TEXTS[1]}], "max_tokens": 60}
@@ -265,7 +235,7 @@ def test_the_harness_gets_log_likelihoods_and_texts(
     arguments = [f"{served.base_url}/completions", served.handle, str(tiny.directory), str(tmp_path)]
     environment = {
         **os.environ,
-        "OPENAI_API_KEY": TOKEN,
+        "OPENAI_API_KEY": served.token,
         "HF_HOME": str(tmp_path / "hf"),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",

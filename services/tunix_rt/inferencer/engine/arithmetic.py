@@ -72,7 +72,7 @@ class ArithmeticEngine:
 
     def prompt_scores(self, slot: int) -> tuple[ChosenToken, ...]:
         row = self._open[slot]
-        if not row.ready or row.spec.prompt_logprobs < 0:
+        if not row.ready or not row.spec.scores_prompt:
             raise ValueError(f"slot {slot} has no scores")
         top = row.spec.prompt_logprobs
         return tuple(

@@ -30,9 +30,13 @@ class SlotSpec:
     top_logprobs: int = -1
     prompt_logprobs: int = -1
 
+    @property
+    def scores_prompt(self) -> bool:
+        return self.prompt_logprobs >= 0
+
     def check_fits(self, capacity: int) -> None:
         """Raises `ValueError` unless a slot of ``capacity`` positions can hold it."""
-        fewest = 0 if self.prompt_logprobs >= 0 else 1
+        fewest = 0 if self.scores_prompt else 1
         if not self.prompt or self.max_tokens < fewest or len(self.prompt) + self.max_tokens > capacity:
             raise ValueError("prompt and max_tokens do not fit the slot")
 

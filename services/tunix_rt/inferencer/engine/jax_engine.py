@@ -119,7 +119,7 @@ class JaxEngine:
             part = prompt[done : done + width]
             tokens = _padded(part, width, 0)
             positions = _padded(range(done, done + len(part)), width, -1)
-            if spec.prompt_logprobs >= 0:
+            if spec.scores_prompt:
                 self._score(slot, spec, tokens, positions, _padded(spec.prompt[done + 1 : done + 1 + width], width, 0))
             else:
                 self._cache = programs.prefill_chunk(
@@ -134,7 +134,7 @@ class JaxEngine:
 
     def prompt_scores(self, slot: int) -> list[ChosenToken]:
         spec = self._specs[slot]
-        if slot in self._prefilled or spec.prompt_logprobs < 0:
+        if slot in self._prefilled or not spec.scores_prompt:
             raise ValueError(f"slot {slot} has no scores")
         wanted = min(spec.prompt_logprobs, self._top)
         found: list[ChosenToken] = []

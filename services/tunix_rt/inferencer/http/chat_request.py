@@ -8,12 +8,10 @@ from typing import Any
 
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.generation import Generation
+from tunix_rt.inferencer.generation import ROLES, Generation
 from tunix_rt.inferencer.http.fields import Fields, is_text
-from tunix_rt.inferencer.http.options import Options, read_options, refuse_common, sampling_of_choice
+from tunix_rt.inferencer.http.options import Options, choices_of, read_options, refuse_common
 from tunix_rt.inferencer.model_pool import LoadedModel
-
-ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -57,22 +55,16 @@ def plan_chat(request: ChatRequest, model: LoadedModel, caller: str) -> list[Gen
         # Templates complain in this way of conversations that the model was not made for.
         bad.add("messages", str(error))
     bad.raise_if_any()
-    limit = servable.engine.capacity - 1
-    bad.check(len(ids) > 0, "messages", "have no tokens")
-    bad.check(len(ids) <= limit, "messages", f"have {len(ids)} tokens; this model takes at most {limit}")
+    servable.check_length(ids, "messages", bad, verb="have")
     bad.raise_if_any()
-    return [
-        Generation(
-            prompt=ids,
-            sampling=sampling_of_choice(request.options, choice),
-            max_new_tokens=request.max_tokens,
-            stop=request.options.stop,
-            stop_token_ids=servable.eos_ids,
-            top_logprobs=request.logprobs,
-            caller=caller,
-        )
-        for choice in range(request.options.n)
-    ]
+    generation = Generation(
+        prompt=ids,
+        max_new_tokens=request.max_tokens,
+        stop_token_ids=servable.eos_ids,
+        top_logprobs=request.logprobs,
+        caller=caller,
+    )
+    return choices_of(generation, request.options)
 
 
 def _read_logprobs(fields: Fields) -> int:

@@ -13,9 +13,9 @@ from tunix_rt.inferencer.http.fields import Fields, is_integer, is_text
 from tunix_rt.inferencer.http.options import (
     MAX_CHOICES,
     Options,
+    choices_of,
     read_options,
     refuse_common,
-    sampling_of_choice,
 )
 from tunix_rt.inferencer.model_pool import LoadedModel
 
@@ -71,39 +71,33 @@ def plan_completion(request: CompletionRequest, model: LoadedModel, caller: str)
     for i, prompt in enumerate(request.prompts):
         field = "prompt" if len(request.prompts) == 1 else f"prompt[{i}]"
         ids = tuple(servable.codec.encode(prompt)) if isinstance(prompt, str) else prompt
-        known = all(0 <= token < servable.vocabulary for token in ids)
-        bad.check(known, field, f"must have token ids of this model, 0..{servable.vocabulary - 1}")
-        limit = servable.engine.capacity - (request.max_tokens > 0)
-        bad.check(len(ids) > 0, field, "has no tokens")
-        bad.check(len(ids) <= limit, field, f"has {len(ids)} tokens; this model takes at most {limit}")
+        servable.check_ids(ids, field, bad)
+        servable.check_length(ids, field, bad, answered=request.max_tokens > 0)
         prompts.append(ids)
     bad.raise_if_any()
     # Without tokens to generate, scoring is what is left to do, even if nobody wants to see the scores.
     of_prompt = request.logprobs if request.max_tokens else max(request.logprobs, 0)
-    return [
+    generations = [
         Generation(
             prompt=ids,
-            sampling=sampling_of_choice(request.options, choice),
             max_new_tokens=request.max_tokens,
-            stop=request.options.stop,
             stop_token_ids=servable.eos_ids,
             top_logprobs=request.logprobs,
             prompt_logprobs=of_prompt if request.echo else -1,
             caller=caller,
         )
         for ids in prompts
-        for choice in range(request.options.n)
     ]
+    return [choice for generation in generations for choice in choices_of(generation, request.options)]
 
 
 def _read_prompts(fields: Fields) -> tuple[Prompt, ...]:
     """A text, token ids, or a list of either."""
     value = fields.take("prompt")
-    if is_text(value) and value:
-        return (value,)
+    only = _read_prompt(value)
+    if only is not None:
+        return (only,)
     if isinstance(value, list) and value:
-        if all(is_integer(token) for token in value):
-            return (tuple(value),)
         found = [_read_prompt(item) for item in value]
         for i, prompt in enumerate(found):
             fields.bad.check(prompt is not None, f"prompt[{i}]", "must be a text or a list of token ids, not empty")

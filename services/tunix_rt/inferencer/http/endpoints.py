@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar
+from functools import partial
 
 from aiohttp import web
 
@@ -22,13 +21,9 @@ from tunix_rt.inferencer.http.event_stream import EventStream
 from tunix_rt.inferencer.http.fields import json_object
 from tunix_rt.inferencer.http.options import Options
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
-from tunix_rt.inferencer.streams import submitted
+from tunix_rt.inferencer.streams import read_apart, submitted
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.rpc.auth import current_principal
-
-# Reading and tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
-_LONG_BODY = 4096
-_Asked = TypeVar("_Asked")
 
 
 class Endpoints:
@@ -53,10 +48,12 @@ class Endpoints:
         return web.json_response(_model(self._find(request.match_info["model"])))
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        document, long = await _body(request)
+        body = await request.read()
+        document = await read_apart(len(body), partial(json_object, body))
         asked = read_completion(document)
         with self._pool.using(self._find(asked.options.model).handle) as model:
-            generations = await _planned(long, plan_completion, asked, model, _caller(request, asked.options))
+            plan = partial(plan_completion, asked, model, _caller(request, asked.options))
+            generations = await read_apart(len(body), plan)
             codec, n = model.servable.codec, asked.options.n
             choices = [
                 completion_answer.CompletionChoice(
@@ -68,10 +65,12 @@ class Endpoints:
             return await self._answered(request, asked.options, model, generations, answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        document, long = await _body(request)
+        body = await request.read()
+        document = await read_apart(len(body), partial(json_object, body))
         asked = read_chat(document)
         with self._pool.using(self._find(asked.options.model).handle) as model:
-            generations = await _planned(long, plan_chat, asked, model, _caller(request, asked.options))
+            plan = partial(plan_chat, asked, model, _caller(request, asked.options))
+            generations = await read_apart(len(body), plan)
             codec = model.servable.codec
             choices = [chat_answer.ChatChoice(i, generation, codec) for i, generation in enumerate(generations)]
             answer = Answer(self._head("chatcmpl", model), chat_answer.KIND, chat_answer.PIECE_KIND, choices)
@@ -126,24 +125,6 @@ async def _stream(
         if include_usage:
             await events.send(answer.piece([]) | {"usage": usage.document()})
     return events.response
-
-
-async def _body(request: web.Request) -> tuple[Document, bool]:
-    """The body's object, and whether it is long."""
-    body = await request.read()
-    if len(body) > _LONG_BODY:
-        return await asyncio.to_thread(json_object, body), True
-    return json_object(body), False
-
-
-async def _planned(
-    long: bool,
-    plan: Callable[[_Asked, LoadedModel, str], list[Generation]],
-    asked: _Asked,
-    model: LoadedModel,
-    who: str,
-) -> list[Generation]:
-    return await asyncio.to_thread(plan, asked, model, who) if long else plan(asked, model, who)
 
 
 def _caller(request: web.Request, options: Options) -> str:

@@ -58,6 +58,11 @@ def plain_error(message: str, status: int) -> dict[str, Any]:
     return _object(message, _REQUEST if status < 500 else _SERVER, None, None)
 
 
+def internal_error() -> dict[str, Any]:
+    """The object of what nobody foresaw: its text stays in the log."""
+    return plain_error("internal error; the service's log has the details", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def _form_of(error: errors.TunixError) -> _Form:
     return next((form for kind, form in _FORMS if isinstance(error, kind)), _UNKNOWN)
 

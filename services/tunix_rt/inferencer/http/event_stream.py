@@ -10,7 +10,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from tunix_rt.errors import TunixError
-from tunix_rt.inferencer.http.errors import error_object, plain_error
+from tunix_rt.inferencer.http.errors import error_object, internal_error
 from tunix_rt.observability.logs import get_logger
 
 _HEADERS = {
@@ -61,4 +61,4 @@ def _told(error: Exception) -> dict[str, Any]:
     if isinstance(error, TunixError):
         return error_object(error)
     _log.error("http stream failed", exc_info=error)
-    return plain_error("internal error; the service's log has the details", 500)
+    return internal_error()

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
-from tunix_rt.inferencer.http.errors import error_object, headers_of, plain_error, status_of
+from tunix_rt.inferencer.http.errors import error_object, headers_of, internal_error, plain_error, status_of
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
@@ -58,8 +58,7 @@ def _errors() -> Middleware:
             return web.json_response(plain_error(what, error.status), status=error.status, headers=headers)
         except Exception:
             _log.exception("http request failed", path=request.path)
-            message = "internal error; the service's log has the details"
-            return web.json_response(plain_error(message, 500), status=500)
+            return web.json_response(internal_error(), status=500)
 
     return guard
 

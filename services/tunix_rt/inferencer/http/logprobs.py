@@ -25,7 +25,7 @@ class LogprobLists:
         self._codec = codec
         self._detokenizer = detokenizer
         self._offset = offset
-        self.document: dict[str, list[Any]] = {
+        self._document: dict[str, list[Any]] = {
             "tokens": [],
             "token_logprobs": [],
             "top_logprobs": [],
@@ -46,15 +46,15 @@ class LogprobLists:
 
     def take(self) -> dict[str, list[Any]]:
         """What was added since the last call."""
-        taken = self.document
-        self.document = {name: [] for name in taken}
+        taken = self._document
+        self._document = {name: [] for name in taken}
         return taken
 
     def _add(self, token_id: int, logprob: float | None, top: dict[str, float] | None) -> None:
-        self.document["tokens"].append(self._codec.token_text(token_id))
-        self.document["token_logprobs"].append(logprob)
-        self.document["top_logprobs"].append(top)
-        self.document["text_offset"].append(self._offset)
+        self._document["tokens"].append(self._codec.token_text(token_id))
+        self._document["token_logprobs"].append(logprob)
+        self._document["top_logprobs"].append(top)
+        self._document["text_offset"].append(self._offset)
         self._offset += len(self._detokenizer.push(token_id))
 
 

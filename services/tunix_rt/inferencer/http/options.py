@@ -8,9 +8,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.generation import Sampling
+from tunix_rt.inferencer.generation import SAMPLING_BOUNDS, Generation, Sampling
 from tunix_rt.inferencer.http.fields import Fields, is_text
 
 MAX_CHOICES = 128
@@ -45,8 +44,16 @@ def seed_of_choice(seed: int, index: int) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def sampling_of_choice(options: Options, index: int) -> Sampling:
-    return replace(options.sampling, seed=seed_of_choice(options.sampling.seed, index))
+def choices_of(generation: Generation, options: Options) -> list[Generation]:
+    """``generation`` once for each choice, with the sampling and the stop strings that the options ask for."""
+    return [
+        replace(
+            generation,
+            sampling=replace(options.sampling, seed=seed_of_choice(options.sampling.seed, index)),
+            stop=options.stop,
+        )
+        for index in range(options.n)
+    ]
 
 
 def read_options(fields: Fields, *, least_tokens: int, draw_seed: Callable[[], int] = random_seed) -> Options:
@@ -75,13 +82,18 @@ def _read_sampling(fields: Fields, draw_seed: Callable[[], int]) -> Sampling:
     seed = fields.integer("seed", 0, -_INT64, _INT64 - 1)
     top_k = fields.integer("top_k", 0, -1, (1 << 31) - 1)
     return Sampling(
-        temperature=fields.number("temperature", DEFAULT_TEMPERATURE, lambda x: x >= 0, "at least 0 (0 is greedy)"),
+        temperature=_bounded(fields, "temperature", DEFAULT_TEMPERATURE),
         top_k=max(top_k, 0),  # other servers write "off" as -1
-        top_p=fields.number("top_p", 1.0, lambda x: 0 < x <= 1, "in (0, 1]"),
-        min_p=fields.number("min_p", 0.0, lambda x: 0 <= x < 1, "in [0, 1)"),
-        repetition_penalty=fields.number("repetition_penalty", 1.0, lambda x: 0 < x <= 10, "in (0, 10]"),
+        top_p=_bounded(fields, "top_p", 1.0),
+        min_p=_bounded(fields, "min_p", 0.0),
+        repetition_penalty=_bounded(fields, "repetition_penalty", 1.0),
         seed=draw_seed() if fields.take("seed") is None else seed,
     )
+
+
+def _bounded(fields: Fields, name: str, default: float) -> float:
+    bound = SAMPLING_BOUNDS[name]
+    return fields.number(name, default, bound.holds, bound.words)
 
 
 def _read_max_tokens(fields: Fields, least: int) -> int | None:
@@ -111,7 +123,7 @@ def _read_stream_options(fields: Fields, stream: bool) -> bool:
     if not fields.bad.check(isinstance(value, dict), "stream_options", "must be an object"):
         return False
     fields.bad.check(stream, "stream_options", "goes with stream = true only")
-    nested = Fields(value, Violations(f"{fields.bad.prefix}stream_options.", fields.bad.found))
+    nested = Fields(value, fields.bad.under("stream_options"))
     include_usage = nested.flag("include_usage")
     nested.only("include_obfuscation", False)
     nested.refuse_others()
