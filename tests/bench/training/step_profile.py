@@ -110,7 +110,8 @@ def draw(measured: dict[str, tuple[dict[str, float], float, float]], path: Path)
     width, height = 640, 90
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 40}" height="{height * len(measured) + 50}" '
-        'font-family="sans-serif" font-size="13">'
+        'font-family="sans-serif" font-size="13">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
     ]
     for index, (name, (parts, whole, share)) in enumerate(measured.items()):
         top, left, total = 20 + index * height, 20.0, sum(parts.values())

@@ -93,6 +93,7 @@ def test_scores_are_those_of_transformers(
             assert [value for _, value in top] == pytest.approx(expected[i].topk(5).values.tolist(), abs=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_smollm2_decodes_as_in_transformers(
     answers_of: Callable[..., Any], require: Callable[[str], None], tmp_path: Path
