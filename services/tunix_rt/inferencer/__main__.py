@@ -30,6 +30,7 @@ def main() -> None:
         capacity=settings.inferencer_context,
         chunk=settings.inferencer_chunk,
         steps=settings.inferencer_steps,
+        prefix_tokens=settings.inferencer_prefix_tokens,
     )
     stop_metrics = start_metrics(settings.metrics_port)
     try:

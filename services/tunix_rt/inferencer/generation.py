@@ -70,6 +70,7 @@ class Generation:
     """One validated request: ``prompt`` are token ids, at least one and fewer than the engine's capacity.
 
     ``top_logprobs`` asks for so many runners-up per token; -1 asks for no log-probabilities at all.
+    ``processed_logprobs`` asks for log-probabilities in the distribution that was drawn from, too.
     ``prompt_logprobs`` asks the same of the prompt's tokens; with it ``max_new_tokens`` may be 0, which scores a text
     of up to the engine's capacity and generates nothing. ``caller`` is whom the scheduler is fair to.
     """
@@ -80,6 +81,7 @@ class Generation:
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     top_logprobs: int = -1
+    processed_logprobs: bool = False
     prompt_logprobs: int = -1
     caller: str = ""
 
@@ -90,11 +92,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class ChosenToken:
-    """A generated or given token with natural log-probabilities of the model's raw distribution."""
+    """A generated or given token with natural log-probabilities of the model's raw distribution.
+
+    ``processed`` is the one in the distribution that the token was drawn from: after repetition penalty, temperature
+    and filters (a greedy choice: after the penalty). None where it was not asked for.
+    """
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    processed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ class Delta:
     """What a dispatch added to a generation. Texts concatenate to the answer; ``finish`` is set in the last delta.
 
     ``prompt`` are the prompt's tokens after its first, all in the first delta, where their scores were asked for.
+    ``reused``, in the last delta: prompt tokens whose keys and values were there from earlier prompts.
     """
 
     text: str
@@ -118,6 +126,7 @@ class Delta:
     finish: FinishReason | None = None
     timings: Timings | None = None
     prompt: tuple[ChosenToken, ...] = ()
+    reused: int = 0
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ def check_request(request: inference_pb2.GenerateRequest) -> Violations:
     top = request.top_logprobs
     if bad.check(0 <= top <= domain.MAX_TOP_LOGPROBS, "top_logprobs", f"must be 0..{domain.MAX_TOP_LOGPROBS}"):
         bad.check(not top or request.return_logprobs, "top_logprobs", "needs return_logprobs")
+    processed = request.return_processed_logprobs
+    bad.check(not processed or request.return_logprobs, "return_processed_logprobs", "needs return_logprobs")
     return bad
 
 
@@ -61,6 +63,7 @@ def read_request(
         stop=tuple(config.stop),
         stop_token_ids=servable.eos_ids | frozenset(config.stop_token_ids),
         top_logprobs=request.top_logprobs if request.return_logprobs else -1,
+        processed_logprobs=request.return_processed_logprobs,
         caller=caller,
     )
 
@@ -197,6 +200,7 @@ def write_logprobs(tokens: Iterable[ChosenToken], codec: Codec) -> list[inferenc
             token_id=token.token_id,
             token=codec.token_text(token.token_id),
             logprob=token.logprob,
+            processed_logprob=token.processed,
             top=[
                 inference_pb2.TopLogprob(token_id=other, token=codec.token_text(other), logprob=logprob)
                 for other, logprob in token.top
@@ -214,4 +218,5 @@ def write_usage(last: Delta, generation: Generation, completion_tokens: int) -> 
         queue_seconds=timings.queue if timings else 0.0,
         first_token_seconds=(timings.first_token or 0.0) if timings else 0.0,
         total_seconds=timings.total if timings else 0.0,
+        cached_prompt_tokens=last.reused,
     )

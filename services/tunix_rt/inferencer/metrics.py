@@ -26,9 +26,13 @@ class PrometheusObserver:
 
         self._queue = histogram("queue_seconds", "From acceptance to a slot.")
         self._first_token = histogram("first_token_seconds", "From acceptance to the first token.")
+        self._inter_token = histogram("inter_token_seconds", "Between two tokens of a request: a dispatch's mean.")
         self._request = histogram("request_seconds", "From acceptance to the end.")
         self._requests = counter("requests", "Generations ended, by reason.", ("reason",))
-        self._prompt_tokens = counter("prompt_tokens", "Prompt tokens of started requests.")
+        self._prompt_tokens = counter("prompt_tokens", "Prompt tokens of prefilled requests.")
+        self._reused_tokens = counter(
+            "reused_prompt_tokens", "Those of them that were taken over from earlier prompts."
+        )
         self._tokens = counter("generated_tokens", "Tokens generated.")
         self._busy = gauge("busy_slots", "Slots in use of the model driven last.")
         self._slots = gauge("slots", "Slots of the model driven last.")
@@ -49,12 +53,19 @@ class PrometheusObserver:
         self._slots.set(slots)
         self._waiting.set(waiting)
 
-    def started(self, queued: float, prompt_tokens: int) -> None:
+    def started(self, queued: float) -> None:
         self._queue.observe(queued)
+
+    def prefilled(self, prompt_tokens: int, reused: int) -> None:
         self._prompt_tokens.inc(prompt_tokens)
+        self._reused_tokens.inc(reused)
 
     def first_token(self, since_accepted: float) -> None:
         self._first_token.observe(since_accepted)
+
+    def inter_token(self, seconds: float, count: int) -> None:
+        for _ in range(count):
+            self._inter_token.observe(seconds)
 
     def tokens(self, count: int) -> None:
         self._tokens.inc(count)

@@ -52,12 +52,13 @@ class JaxModelLoader:
     def _shape_for(self, config: ModelConfig) -> EngineShape:
         limit = self._shape
         capacity = min(limit.capacity, config.max_position_embeddings)
-        return EngineShape(limit.slots, capacity, min(limit.chunk, capacity), limit.steps)
+        return EngineShape(limit.slots, capacity, min(limit.chunk, capacity), limit.steps, limit.prefix_tokens)
 
 
 def memory_estimate(config: ModelConfig, shape: EngineShape) -> int:
-    """Bytes of float32 weights, cache, slot state and one scored chunk's logits."""
+    """Bytes of float32 weights, cache, kept chunks, slot state and one scored chunk's logits."""
     per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    cache = shape.slots * shape.capacity * per_position * _F32
+    positions = shape.slots * shape.capacity + shape.pages * shape.chunk
+    cache = positions * per_position * _F32
     logits = shape.chunk * config.vocab_size * _F32
     return config.parameter_count * _F32 + cache + shape.slots * config.vocab_size + logits

@@ -12,9 +12,15 @@ class Observer(Protocol):
 
     def occupancy(self, busy: int, slots: int, waiting: int) -> None: ...
 
-    def started(self, queued: float, prompt_tokens: int) -> None: ...
+    def started(self, queued: float) -> None: ...
+
+    def prefilled(self, prompt_tokens: int, reused: int) -> None: ...
 
     def first_token(self, since_accepted: float) -> None: ...
+
+    def inter_token(self, seconds: float, count: int) -> None:
+        """``count`` tokens of one request came, so many seconds a token after those before them."""
+        ...
 
     def tokens(self, count: int) -> None: ...
 
@@ -25,10 +31,16 @@ class _Ignore:
     def occupancy(self, busy: int, slots: int, waiting: int) -> None:
         pass
 
-    def started(self, queued: float, prompt_tokens: int) -> None:
+    def started(self, queued: float) -> None:
+        pass
+
+    def prefilled(self, prompt_tokens: int, reused: int) -> None:
         pass
 
     def first_token(self, since_accepted: float) -> None:
+        pass
+
+    def inter_token(self, seconds: float, count: int) -> None:
         pass
 
     def tokens(self, count: int) -> None:

@@ -52,12 +52,16 @@ def write_row(rows: SamplingRows, slot: int, sampling: Sampling) -> None:
     rows.key[slot] = (seed >> 32, seed & 0xFFFF_FFFF)
 
 
-def choose_tokens(logits: jax.Array, seen: jax.Array, rows: SamplingRows, positions: jax.Array) -> jax.Array:
-    """Chosen token of each row.
+def choose_tokens(
+    logits: jax.Array, seen: jax.Array, rows: SamplingRows, positions: jax.Array, wants_processed: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Chosen token of each row, and its log-probability in the distribution that it was chosen from.
 
     ``logits`` [S, V] f32, ``seen`` [S, V] bool (tokens in prompt or answer so far), ``positions`` [S] i32: the position
-    that the chosen token will take, folded into the row's key. Returns [S] i32. Gumbel-max sampling: the argmax of
-    log-probability plus Gumbel noise is a draw from the softmax (Maddison et al. 2014, arXiv 1411.0030).
+    that the chosen token will take, folded into the row's key. Returns [S] i32 and [S] f32; the latter, after penalty,
+    temperature and filters (a greedy row: after the penalty), is made where a row ``wants_processed`` [S] bool, and 0
+    elsewhere. Gumbel-max sampling: the argmax of log-probability plus Gumbel noise is a draw from the softmax (Maddison
+    et al. 2014, arXiv 1411.0030).
     """
     penalised = penalise_repetition(logits, seen, jnp.asarray(rows.repetition_penalty))
     scaled, keep = filtered(penalised, rows)
@@ -68,7 +72,15 @@ def choose_tokens(logits: jax.Array, seen: jax.Array, rows: SamplingRows, positi
         lambda: jnp.zeros_like(logits),
     )
     drawn = jnp.where(keep, scaled + noise, -jnp.inf)
-    return jnp.argmax(jnp.where(sampled[:, None], drawn, penalised), axis=-1).astype(jnp.int32)
+    chosen = jnp.argmax(jnp.where(sampled[:, None], drawn, penalised), axis=-1).astype(jnp.int32)
+
+    def processed() -> jax.Array:
+        left = jnp.where(sampled[:, None], jnp.where(keep, scaled, -jnp.inf), penalised)
+        logprob = jnp.take_along_axis(jax.nn.log_softmax(left, axis=-1), chosen[:, None], axis=-1)[:, 0]
+        return jnp.where(wants_processed, logprob, 0)
+
+    wanted = jnp.any(wants_processed)
+    return chosen, jax.lax.cond(wanted, processed, lambda: jnp.zeros(chosen.shape, jnp.float32))
 
 
 def penalise_repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:

@@ -32,7 +32,9 @@ class Ticket:
     accepted: float
     started: float | None = None
     first_token: float | None = None
+    latest_token: float | None = None
     produced: int = 0
+    reused: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
@@ -154,10 +156,11 @@ class Scheduler:
                 stop_ids=generation.stop_token_ids,
                 top_logprobs=generation.top_logprobs,
                 prompt_logprobs=generation.prompt_logprobs,
+                processed_logprobs=generation.processed_logprobs,
             )
             self._engine.open(slot, spec)
             self._prefilling[slot] = ticket
-            self._observer.started(ticket.started - ticket.accepted, len(generation.prompt))
+            self._observer.started(ticket.started - ticket.accepted)
 
     def _next(self) -> Ticket | None:
         with self._lock:
@@ -190,6 +193,8 @@ class Scheduler:
     def _prefilled(self, slot: int, ticket: Ticket) -> None:
         """From here on the slot decodes, unless scores of its prompt are all that was asked for."""
         generation = ticket.generation
+        ticket.reused = self._engine.reused(slot)
+        self._observer.prefilled(len(generation.prompt), ticket.reused)
         scores = tuple(self._engine.prompt_scores(slot)) if generation.scores_prompt else ()
         if generation.max_new_tokens == 0:
             self._engine.close(slot)
@@ -203,16 +208,25 @@ class Scheduler:
         for output in self._engine.decode(leave_early=self.waiting > 0 or bool(self._prefilling)):
             ticket = self._decoding[output.slot]
             tokens, reason = self._read(ticket, output.tokens)
-            if tokens and ticket.first_token is None:
-                ticket.first_token = self._clock()
-                self._observer.first_token(ticket.first_token - ticket.accepted)
-            self._observer.tokens(len(tokens))
+            if tokens:
+                self._tell_of(ticket, len(tokens))
             if reason is None:
                 ticket.sink(Delta(ticket.transcript.take(), tuple(tokens)))
                 continue
             self._engine.close(output.slot)
             del self._decoding[output.slot]
             self._finish(ticket, reason, tokens, ticket.transcript.finish())
+
+    def _tell_of(self, ticket: Ticket, tokens: int) -> None:
+        """Note when a dispatch's tokens came. All but a request's first have a latency: their share of the wait."""
+        now = self._clock()
+        if ticket.first_token is None or ticket.latest_token is None:
+            ticket.first_token = now
+            self._observer.first_token(now - ticket.accepted)
+        else:
+            self._observer.inter_token((now - ticket.latest_token) / tokens, tokens)
+        ticket.latest_token = now
+        self._observer.tokens(tokens)
 
     def _read(self, ticket: Ticket, chosen: tuple[ChosenToken, ...]) -> tuple[list[ChosenToken], FinishReason | None]:
         """Tokens of a dispatch up to the one that ends the generation, and why it ended."""
@@ -246,4 +260,4 @@ class Scheduler:
             total=now - ticket.accepted,
         )
         self._observer.finished(reason, timings.total)
-        ticket.sink(Delta(text, tuple(tokens), reason, timings, scores))
+        ticket.sink(Delta(text, tuple(tokens), reason, timings, scores, ticket.reused))

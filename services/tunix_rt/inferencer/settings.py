@@ -19,6 +19,8 @@ class InferencerSettings(ServerSettings):
     inferencer_context: int = Field(default=1024, ge=16, le=131072)
     # Prompt tokens per prefill dispatch.
     inferencer_chunk: int = Field(default=64, ge=8, le=2048)
+    # Positions of earlier prompts that are kept, per model, for prompts that begin alike; 0 keeps none.
+    inferencer_prefix_tokens: int = Field(default=4096, ge=0)
     # Decode steps per dispatch.
     inferencer_steps: int = Field(default=8, ge=1, le=64)
     # Requests that may wait, per model.

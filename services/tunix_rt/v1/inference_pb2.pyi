@@ -117,6 +117,7 @@ class GenerateRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     RETURN_LOGPROBS_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    RETURN_PROCESSED_LOGPROBS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Handle that LoadModel returned."""
     text: _builtins.str
@@ -124,6 +125,8 @@ class GenerateRequest(_message.Message):
     return_logprobs: _builtins.bool
     """Log-probability of each chosen token, and of so many runners-up; 0..20."""
     top_logprobs: _builtins.int
+    return_processed_logprobs: _builtins.bool
+    """With return_logprobs: also in the distribution that each token was drawn from."""
     @_builtins.property
     def chat(self) -> Global___ChatInput:
         """Rendered with the model's chat template."""
@@ -142,10 +145,11 @@ class GenerateRequest(_message.Message):
         config: _common_pb2.GenerationConfig | None = ...,
         return_logprobs: _builtins.bool = ...,
         top_logprobs: _builtins.int = ...,
+        return_processed_logprobs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "config", b"config", "input", b"input", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "config", b"config", "input", b"input", "model", b"model", "return_logprobs", b"return_logprobs", "text", b"text", "tokens", b"tokens", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "config", b"config", "input", b"input", "model", b"model", "return_logprobs", b"return_logprobs", "return_processed_logprobs", b"return_processed_logprobs", "text", b"text", "tokens", b"tokens", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["chat", "text", "tokens"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -186,10 +190,15 @@ class TokenLogprob(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     LOGPROB_FIELD_NUMBER: _builtins.int
     TOP_FIELD_NUMBER: _builtins.int
+    PROCESSED_LOGPROB_FIELD_NUMBER: _builtins.int
     token_id: _builtins.int
     token: _builtins.str
     logprob: _builtins.float
     """Natural logarithm, of the model's raw distribution."""
+    processed_logprob: _builtins.float
+    """In the distribution that the token was drawn from: after repetition penalty, temperature, top_k, top_p and min_p
+    (a greedy choice: after the penalty). Set where it was asked for.
+    """
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]: ...
     def __init__(
@@ -199,12 +208,15 @@ class TokenLogprob(_message.Message):
         token: _builtins.str = ...,
         logprob: _builtins.float = ...,
         top: _abc.Iterable[Global___TopLogprob] | None = ...,
+        processed_logprob: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_processed_logprob", b"_processed_logprob", "processed_logprob", b"processed_logprob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_processed_logprob", b"_processed_logprob", "logprob", b"logprob", "processed_logprob", b"processed_logprob", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__processed_logprob: _TypeAlias = _typing.Literal["processed_logprob"]  # noqa: Y015
+    _WhichOneofArgType__processed_logprob: _TypeAlias = _typing.Literal["_processed_logprob", b"_processed_logprob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__processed_logprob) -> _WhichOneofReturnType__processed_logprob | None: ...
 
 Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
@@ -217,11 +229,14 @@ class Usage(_message.Message):
     QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
     TOTAL_SECONDS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     completion_tokens: _builtins.int
     queue_seconds: _builtins.float
     first_token_seconds: _builtins.float
     total_seconds: _builtins.float
+    cached_prompt_tokens: _builtins.int
+    """Prompt tokens that were not computed again, because an earlier prompt began with them."""
     def __init__(
         self,
         *,
@@ -230,10 +245,11 @@ class Usage(_message.Message):
         queue_seconds: _builtins.float = ...,
         first_token_seconds: _builtins.float = ...,
         total_seconds: _builtins.float = ...,
+        cached_prompt_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "first_token_seconds", b"first_token_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "total_seconds", b"total_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "first_token_seconds", b"first_token_seconds", "prompt_tokens", b"prompt_tokens", "queue_seconds", b"queue_seconds", "total_seconds", b"total_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

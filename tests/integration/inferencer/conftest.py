@@ -80,9 +80,17 @@ class TinyModel:
         return self.directory.as_uri()
 
     def engine(
-        self, *, slots: int = 8, capacity: int = 256, chunk: int = 32, steps: int = 8, weights: Weights | None = None
+        self,
+        *,
+        slots: int = 8,
+        capacity: int = 256,
+        chunk: int = 32,
+        steps: int = 8,
+        prefix_tokens: int = 0,
+        weights: Weights | None = None,
     ) -> JaxEngine:
-        return JaxEngine(weights or self.weights, self.config, EngineShape(slots, capacity, chunk, steps))
+        shape = EngineShape(slots, capacity, chunk, steps, prefix_tokens)
+        return JaxEngine(weights or self.weights, self.config, shape)
 
     def other_weights(self) -> Weights:
         return decode_weights(Decoder(self.config, rngs=nnx.Rngs(4)))

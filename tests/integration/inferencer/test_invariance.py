@@ -92,7 +92,7 @@ def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
 def test_nothing_is_compiled_after_warm_up(
     tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
 ) -> None:
-    engine = tiny.engine()
+    engine = tiny.engine(prefix_tokens=256)
     engine.warm_up()
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_args, **_kwargs: compiled.append(event))

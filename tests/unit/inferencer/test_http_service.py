@@ -80,6 +80,11 @@ def choice_of(index: int, text: str, logprobs: Any = None, finish: str | None = 
     return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
 
+def usage_of(prompt: int, completion: int, cached: int = 0) -> dict[str, Any]:
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return counts | {"prompt_tokens_details": {"cached_tokens": cached}}
+
+
 async def test_a_completion_is_what_was_computed_by_hand(arithmetic_loader: Any, tmp_path: Path) -> None:
     async with service(arithmetic_loader(), tmp_path) as client:
         body = {"prompt": [10, 20, 30], "max_tokens": 3, "temperature": 0, "logprobs": 2}
@@ -87,7 +92,7 @@ async def test_a_completion_is_what_was_computed_by_hand(arithmetic_loader: Any,
     assert status == 200
     assert answer["object"] == "text_completion"
     assert answer["model"] == client.handles[0]
-    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
+    assert answer["usage"] == usage_of(3, 3)
     # sum 60, positions 3..5: tokens 63, 64, 65; runners-up one and two less.
     logprobs = {
         "tokens": ["_", "`", "a"],
@@ -111,7 +116,7 @@ async def test_echo_without_tokens_scores_the_prompts(arithmetic_loader: Any, tm
     }
     second = {"tokens": ["H"], "token_logprobs": [None], "top_logprobs": [None], "text_offset": [0]}
     assert answer["choices"] == [choice_of(0, '!#"', first), choice_of(1, "H", second)]
-    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4}
+    assert answer["usage"] == usage_of(4, 0)
 
 
 async def test_echo_puts_the_prompt_before_the_answer_streamed_or_not(arithmetic_loader: Any, tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ async def test_a_chat_streams_to_its_whole_answer_with_usage(arithmetic_loader: 
     assert all("usage" not in event for event in without[:-1])
     assert [event["usage"] for event in with_usage[:-2]] == [None] * (len(with_usage) - 2)
     assert with_usage[-2]["choices"] == []
-    assert with_usage[-2]["usage"] == {"prompt_tokens": 8, "completion_tokens": 6, "total_tokens": 14}
+    assert with_usage[-2]["usage"] == usage_of(8, 6)
 
 
 async def test_choices_and_prompts_of_one_request_have_their_own_seeds_and_places(
@@ -189,7 +194,7 @@ async def test_choices_and_prompts_of_one_request_have_their_own_seeds_and_place
     letters = [chr(32 + token) if token < 95 else "\N{REPLACEMENT CHARACTER}" for token in tokens]
     assert texts == letters
     assert [choice["index"] for choice in answer["choices"]] == list(range(6))
-    assert answer["usage"] == {"prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8}
+    assert answer["usage"] == usage_of(2, 6)
     streamed = {event["choices"][0]["index"]: event["choices"][0]["text"] for event in events[:-1]}
     assert streamed == dict(enumerate(letters))
 

@@ -20,7 +20,8 @@ def draws(sampling: Sampling, count: int, logits: np.ndarray = LOGITS) -> np.nda
         write_row(rows, slot, sampling)
     seen = np.zeros((count, len(logits)), np.bool_)
     positions = np.arange(count, dtype=np.int32)
-    return np.asarray(jax.jit(choose_tokens)(np.tile(logits, (count, 1)), seen, rows, positions))
+    chosen, _ = jax.jit(choose_tokens)(np.tile(logits, (count, 1)), seen, rows, positions, np.zeros(count, np.bool_))
+    return np.asarray(chosen)
 
 
 def kept(sampling: Sampling, logits: np.ndarray = LOGITS) -> set[int]:
@@ -105,7 +106,9 @@ def test_a_draw_depends_on_seed_and_position_and_not_on_its_row_or_neighbours() 
         write_row(rows, slot, sampling if slot % 2 else Sampling(temperature=0.3, top_k=2, seed=slot))
     positions = np.arange(64, dtype=np.int32)[::-1].copy()
     seen = np.zeros((64, VOCABULARY), np.bool_)
-    mixed = np.asarray(jax.jit(choose_tokens)(np.tile(LOGITS, (64, 1)), seen, rows, positions))
+    wanted = np.arange(64) % 3 == 0
+    chosen, _ = jax.jit(choose_tokens)(np.tile(LOGITS, (64, 1)), seen, rows, positions, wanted)
+    mixed = np.asarray(chosen)
     for slot in range(1, 64, 2):
         assert mixed[slot] == base[63 - slot]
 
@@ -116,3 +119,28 @@ def test_every_seed_has_its_own_key(seed: int) -> None:
     write_row(rows, 0, Sampling(temperature=1.0, seed=seed))
     high, low = (int(word) for word in rows.key[0])
     assert (high << 32 | low) == seed % 2**64
+
+
+def test_a_processed_logprob_is_that_of_the_distribution_that_was_drawn_from() -> None:
+    kinds = [
+        Sampling(temperature=0.7, seed=3),
+        Sampling(temperature=1.5, top_k=5, seed=4),
+        Sampling(temperature=1.0, top_p=0.6, repetition_penalty=1.7, seed=5),
+        Sampling(repetition_penalty=1.7),
+        Sampling(temperature=1.0, seed=6),
+    ]
+    rows, wanted = empty_rows(len(kinds)), np.array([True, True, True, True, False])
+    for slot, sampling in enumerate(kinds):
+        write_row(rows, slot, sampling)
+    seen = np.zeros((len(kinds), VOCABULARY), np.bool_)
+    seen[:, ::2] = True
+    logits, positions = np.tile(LOGITS, (len(kinds), 1)), np.arange(len(kinds), dtype=np.int32)
+    chosen, processed = (np.asarray(x) for x in jax.jit(choose_tokens)(logits, seen, rows, positions, wanted))
+    penalties = np.array([sampling.repetition_penalty for sampling in kinds], np.float32)
+    penalised = np.asarray(penalise_repetition(logits, seen, penalties))
+    for slot, sampling in enumerate(kinds[:4]):
+        left = penalised[slot].astype(np.float64) / (sampling.temperature or 1.0)
+        for token in set(range(VOCABULARY)) - kept(sampling, penalised[slot]):
+            left[token] = -np.inf
+        assert processed[slot] == pytest.approx(np.log(softmax(left)[chosen[slot]]), abs=1e-5)
+    assert processed[4] == 0.0

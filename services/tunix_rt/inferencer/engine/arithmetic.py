@@ -70,6 +70,9 @@ class ArithmeticEngine:
         row.ready = row.prefilled == len(row.spec.prompt)
         return row.ready
 
+    def reused(self, slot: int) -> int:
+        return 0
+
     def prompt_scores(self, slot: int) -> tuple[ChosenToken, ...]:
         row = self._open[slot]
         if not row.ready or not row.spec.scores_prompt:
@@ -101,4 +104,4 @@ class ArithmeticEngine:
         row.produced.append(token)
         row.stopped = token in spec.stop_ids or len(row.produced) == spec.max_tokens
         top = tuple((token + i, -float(i)) for i in range(max(spec.top_logprobs, 0)))
-        return ChosenToken(token, 0.0, top)
+        return ChosenToken(token, 0.0, top, 0.0 if spec.processed_logprobs else None)

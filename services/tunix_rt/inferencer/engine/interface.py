@@ -19,7 +19,8 @@ class SlotSpec:
 
     ``prompt`` has 1..capacity-1 token ids; the slot stops by itself after ``max_tokens`` (>= 1, and
     ``len(prompt) + max_tokens <= capacity``) or when it has chosen one of ``stop_ids``.
-    ``top_logprobs`` -1: no runners-up are wanted. ``prompt_logprobs`` >= 0: the prompt's tokens are scored, with so
+    ``top_logprobs`` -1: no runners-up are wanted. ``processed_logprobs``: `ChosenToken.processed` is wanted.
+    ``prompt_logprobs`` >= 0: the prompt's tokens are scored, with so
     many runners-up; then ``max_tokens`` may be 0, and the slot has nothing to decode.
     """
 
@@ -29,6 +30,7 @@ class SlotSpec:
     stop_ids: frozenset[int]
     top_logprobs: int = -1
     prompt_logprobs: int = -1
+    processed_logprobs: bool = False
 
     @property
     def scores_prompt(self) -> bool:
@@ -50,7 +52,7 @@ class SlotTokens:
 
 
 class Engine(Protocol):
-    """Static shapes behind six verbs.
+    """Static shapes behind a few verbs.
 
     A slot's tokens and scores are a function of its `SlotSpec` alone: not of its number, its neighbours or the history.
     """
@@ -79,6 +81,10 @@ class Engine(Protocol):
 
     def prefill(self, slot: int) -> bool:
         """Process the next chunk of the slot's prompt; True when the slot is ready to decode (then it is no work)."""
+        ...
+
+    def reused(self, slot: int) -> int:
+        """How many of the slot's prompt tokens were taken over from earlier prompts, so far."""
         ...
 
     def prompt_scores(self, slot: int) -> Sequence[ChosenToken]:

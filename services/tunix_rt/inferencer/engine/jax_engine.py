@@ -15,6 +15,7 @@ import numpy as np
 
 from tunix_rt.inferencer.engine import programs
 from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
+from tunix_rt.inferencer.engine.prefix_cache import PrefixCache
 from tunix_rt.inferencer.generation import MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, ChosenToken, Sampling
 from tunix_rt.inferencer.sampling import empty_rows, write_row
 from tunix_rt.models.cached import Weights, init_cache
@@ -23,12 +24,21 @@ from tunix_rt.models.config import ModelConfig
 
 @dataclass(frozen=True)
 class EngineShape:
-    """The numbers that fix every compiled shape: prefill is ``chunk`` wide, a decode dispatch has ``steps`` steps."""
+    """The numbers that fix every compiled shape: prefill is ``chunk`` wide, a decode dispatch has ``steps`` steps.
+
+    Whole chunks of earlier prompts are kept for those that begin alike: so many as ``prefix_tokens`` hold, 0 is none.
+    """
 
     slots: int
     capacity: int
     chunk: int
     steps: int
+    prefix_tokens: int = 0
+
+    @property
+    def pages(self) -> int:
+        """Chunks that are kept."""
+        return self.prefix_tokens // self.chunk
 
 
 class JaxEngine:
@@ -44,6 +54,9 @@ class JaxEngine:
         self._config = config
         self._weights = weights
         self._cache = init_cache(config, shape.slots, shape.capacity)
+        self._prefixes = PrefixCache(config, shape.pages, shape.chunk)
+        self._keys: dict[int, list[bytes]] = {}  # of the whole chunks of a slot's prompt
+        self._reused: dict[int, int] = {}
         self._seen = jnp.zeros((shape.slots, config.vocab_size), jnp.bool_)
         self._specs: dict[int, SlotSpec] = {}
         self._prefilled: dict[int, int] = {}  # prompt tokens in the cache, for slots that are not ready yet
@@ -56,6 +69,7 @@ class JaxEngine:
             remaining=np.zeros(shape.slots, np.int32),
             stop_ids=np.full((shape.slots, self.max_stop_ids), -1, np.int32),
             wants_top=np.zeros(shape.slots, np.bool_),
+            wants_processed=np.zeros(shape.slots, np.bool_),
             sampling=empty_rows(shape.slots),
         )
 
@@ -69,8 +83,8 @@ class JaxEngine:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of weights, cache and slot state on the device."""
-        return tree_bytes((self._weights, self._cache, self._seen))
+        """Bytes of weights, cache, kept chunks and slot state on the device."""
+        return tree_bytes((self._weights, self._cache, self._prefixes.pages, self._seen))
 
     def warm_up(self) -> None:
         """Compile everything that serving will ever run, by running it."""
@@ -78,6 +92,7 @@ class JaxEngine:
         sampling = Sampling(temperature=1.0, top_k=1, top_p=0.5, min_p=0.1, repetition_penalty=2.0)
         for spec in (
             SlotSpec(prompt, sampling, 1, frozenset(), 0),
+            SlotSpec(prompt, sampling, 1, frozenset(), 0),  # again: its first chunk is taken over
             SlotSpec(prompt, Sampling(), 0, frozenset(), prompt_logprobs=1),
         ):
             self.open(0, spec)
@@ -88,6 +103,7 @@ class JaxEngine:
             else:
                 self.prompt_scores(0)
             self.close(0)
+        self._prefixes.forget()
 
     def open(self, slot: int, spec: SlotSpec) -> None:
         if slot in self._specs or not 0 <= slot < self.slots:
@@ -100,6 +116,7 @@ class JaxEngine:
         rows.stop_ids[slot] = -1
         rows.stop_ids[slot, : len(spec.stop_ids)] = sorted(spec.stop_ids)
         rows.wants_top[slot] = spec.top_logprobs > 0
+        rows.wants_processed[slot] = spec.processed_logprobs
         write_row(rows.sampling, slot, spec.sampling)
         if spec.sampling.repetition_penalty != 1.0:
             mentioned = np.zeros(self._config.vocab_size, np.bool_)
@@ -107,12 +124,22 @@ class JaxEngine:
             self._seen = programs.set_seen(self._seen, np.int32(slot), mentioned)
         self._specs[slot] = spec
         self._prefilled[slot] = 0
+        self._reused[slot] = 0
+        # A scored prompt goes through another program, and every one of its tokens has to.
+        self._keys[slot] = [] if spec.scores_prompt else self._prefixes.keys_of("", spec.prompt[:-1])
 
     def prefill(self, slot: int) -> bool:
-        """One chunk. The last prompt token is left to the first decode step, so that one program makes every logit."""
+        """One chunk, behind those that are taken over from earlier prompts.
+
+        The last prompt token is left to the first decode step, so that one program makes every logit.
+        """
         if slot not in self._prefilled:
             return True
-        done, width = self._prefilled[slot], self._shape.chunk
+        width = self._shape.chunk
+        done, keys = self._prefilled[slot], self._keys[slot]
+        self._cache, chunks = self._prefixes.restore(self._cache, keys[done // width :], slot, done)
+        self._reused[slot] += chunks * width
+        done += chunks * width
         spec = self._specs[slot]
         prompt = spec.prompt[:-1]
         if done < len(prompt):
@@ -125,12 +152,19 @@ class JaxEngine:
                 self._cache = programs.prefill_chunk(
                     self._weights, self._cache, tokens, positions, np.int32(slot), config=self._config
                 )
-            self._prefilled[slot] = done = done + len(part)
+                if done // width < len(keys):
+                    self._prefixes.keep(self._cache, keys[done // width], slot, done)
+            done += len(part)
+        self._prefilled[slot] = done
         if done < len(prompt):
             return False
         del self._prefilled[slot]
+        self._prefixes.use(keys)
         self._rows.active[slot] = spec.max_tokens > 0
         return True
+
+    def reused(self, slot: int) -> int:
+        return self._reused[slot]
 
     def prompt_scores(self, slot: int) -> list[ChosenToken]:
         spec = self._specs[slot]
@@ -162,17 +196,20 @@ class JaxEngine:
             config=self._config,
             steps=self._shape.steps,
         )
-        tokens, logprobs = np.asarray(output.tokens), np.asarray(output.logprobs)
+        tokens, logprobs, processed = (np.asarray(x) for x in (output.tokens, output.logprobs, output.processed))
         wanted = bool(np.any(self._rows.wants_top & self._rows.active))
         top = (np.asarray(output.top_ids), np.asarray(output.top_logprobs)) if wanted else None
-        return [self._collect(int(slot), tokens, logprobs, top) for slot in np.flatnonzero(rows.active)]
+        return [self._collect(int(slot), tokens, logprobs, processed, top) for slot in np.flatnonzero(rows.active)]
 
     def close(self, slot: int) -> None:
         self._specs.pop(slot, None)
         self._prefilled.pop(slot, None)
         self._scores.pop(slot, None)
+        self._keys.pop(slot, None)
+        self._reused.pop(slot, None)
         self._rows.active[slot] = False
         self._rows.wants_top[slot] = False
+        self._rows.wants_processed[slot] = False
         write_row(self._rows.sampling, slot, Sampling())
 
     def _score(
@@ -192,13 +229,23 @@ class JaxEngine:
         self._scores.setdefault(slot, []).append(scores)
 
     def _collect(
-        self, slot: int, tokens: np.ndarray, logprobs: np.ndarray, top: tuple[np.ndarray, np.ndarray] | None
+        self,
+        slot: int,
+        tokens: np.ndarray,
+        logprobs: np.ndarray,
+        processed: np.ndarray,
+        top: tuple[np.ndarray, np.ndarray] | None,
     ) -> SlotTokens:
         """Read one slot's tokens and bring its row to where the device is."""
         spec, rows = self._specs[slot], self._rows
         count = int(np.count_nonzero(tokens[slot] >= 0))
         chosen = [
-            ChosenToken(int(tokens[slot, i]), float(logprobs[slot, i]), _runners_up(top, slot, i, spec.top_logprobs))
+            ChosenToken(
+                int(tokens[slot, i]),
+                float(logprobs[slot, i]),
+                _runners_up(top, slot, i, spec.top_logprobs),
+                float(processed[slot, i]) if spec.processed_logprobs else None,
+            )
             for i in range(count)
         ]
         if chosen:

@@ -1,4 +1,4 @@
-"""The four compiled programs of the JAX engine. Pure functions of arrays; they know no requests.
+"""The compiled programs of the JAX engine. Pure functions of arrays; they know no requests.
 
 Every shape is fixed by (config, slots, capacity, chunk, steps), and weights are arguments, never closures: two models
 of one shape share their programs inside a process, and nothing is compiled after warm-up. The cache and ``seen`` are
@@ -32,6 +32,7 @@ class DecodeRows(NamedTuple):
     remaining: np.ndarray  # [S] i32: tokens that may still be chosen
     stop_ids: np.ndarray  # [S, E] i32, padded with -1
     wants_top: np.ndarray  # [S] bool
+    wants_processed: np.ndarray  # [S] bool
     sampling: SamplingRows
 
 
@@ -40,6 +41,7 @@ class DecodeOutput(NamedTuple):
 
     tokens: jax.Array  # [S, K] i32
     logprobs: jax.Array  # [S, K] f32, of the raw distribution
+    processed: jax.Array  # [S, K] f32, of the distribution that was drawn from; 0 where the row did not want it
     top_ids: jax.Array  # [S, K, N] i32; meaningless where the row did not want them
     top_logprobs: jax.Array  # [S, K, N] f32
 
@@ -91,6 +93,31 @@ def score_chunk(
     return _with_row(cache, row, slot), ChunkScores(logprobs[:, 0], top_ids, top_logprobs)
 
 
+@partial(jax.jit, donate_argnames=("pages",))
+def keep_chunk(pages: KVCache, cache: KVCache, slot: jax.Array, start: jax.Array, page: jax.Array) -> KVCache:
+    """``pages`` (a cache of P "slots" of W positions) with one page taken from a slot's W positions from ``start``."""
+
+    def copied(all_pages: jax.Array, whole: jax.Array) -> jax.Array:
+        _, heads, width, size = all_pages.shape
+        part = jax.lax.dynamic_slice(whole, (slot, 0, start, 0), (1, heads, width, size))
+        return jax.lax.dynamic_update_slice_in_dim(all_pages, part, page, axis=0)
+
+    kept: KVCache = jax.tree.map(copied, pages, cache)
+    return kept
+
+
+@partial(jax.jit, donate_argnames=("cache",))
+def restore_chunk(cache: KVCache, pages: KVCache, page: jax.Array, slot: jax.Array, start: jax.Array) -> KVCache:
+    """The cache with a kept page written to a slot's W positions from ``start``: bit by bit what prefill wrote."""
+
+    def copied(whole: jax.Array, all_pages: jax.Array) -> jax.Array:
+        part = jax.lax.dynamic_slice_in_dim(all_pages, page, 1, axis=0)
+        return jax.lax.dynamic_update_slice(whole, part, (slot, 0, start, 0))
+
+    restored: KVCache = jax.tree.map(copied, cache, pages)
+    return restored
+
+
 @partial(jax.jit, donate_argnames=("seen",))
 def set_seen(seen: jax.Array, slot: jax.Array, row: jax.Array) -> jax.Array:
     """``seen`` [S, V] bool with one row [V] replaced."""
@@ -124,6 +151,7 @@ def decode_steps(
     started = jnp.asarray(rows.active)
     stop_ids = jnp.asarray(rows.stop_ids)
     wants_top = jnp.asarray(rows.wants_top)
+    wants_processed = jnp.asarray(rows.wants_processed)
 
     def goes_on(loop: _Loop) -> jax.Array:
         someone_stopped = jnp.any(started & ~loop.active)
@@ -133,8 +161,8 @@ def decode_steps(
         positions = jnp.where(loop.active, loop.position, -1)
         hidden, cache = forward_cached(weights, config, loop.token[:, None], positions[:, None], loop.cache)
         logits = logits_of(weights, config, hidden[:, 0])  # [S, V]
-        chosen = choose_tokens(logits, loop.seen, rows.sampling, loop.position + 1)
-        output = _record(loop, logits, chosen, wants_top)
+        chosen, processed = choose_tokens(logits, loop.seen, rows.sampling, loop.position + 1, wants_processed)
+        output = _record(loop, logits, chosen, processed, wants_top)
         stopped = jnp.any(chosen[:, None] == stop_ids, axis=-1) | (loop.remaining <= 1)
         active = loop.active
         return _Loop(
@@ -166,12 +194,15 @@ def _empty_output(slots: int, steps: int, top: int) -> DecodeOutput:
     return DecodeOutput(
         jnp.full((slots, steps), -1, jnp.int32),
         jnp.zeros((slots, steps), jnp.float32),
+        jnp.zeros((slots, steps), jnp.float32),
         jnp.zeros((slots, steps, top), jnp.int32),
         jnp.zeros((slots, steps, top), jnp.float32),
     )
 
 
-def _record(loop: _Loop, logits: jax.Array, chosen: jax.Array, wants_top: jax.Array) -> DecodeOutput:
+def _record(
+    loop: _Loop, logits: jax.Array, chosen: jax.Array, processed: jax.Array, wants_top: jax.Array
+) -> DecodeOutput:
     output = loop.output
     top = output.top_ids.shape[-1]
     normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
@@ -182,6 +213,7 @@ def _record(loop: _Loop, logits: jax.Array, chosen: jax.Array, wants_top: jax.Ar
     return DecodeOutput(
         output.tokens.at[:, at].set(jnp.where(loop.active, chosen, -1)),
         output.logprobs.at[:, at].set(logprob[:, 0]),
+        output.processed.at[:, at].set(processed),
         output.top_ids.at[:, at].set(top_ids),
         output.top_logprobs.at[:, at].set(top_logprobs),
     )

@@ -64,13 +64,18 @@ class Usage:
     def __init__(self, generations: Sequence[Generation], choices_per_prompt: int) -> None:
         self._prompt = sum(len(generation.prompt) for generation in generations[::choices_per_prompt])
         self._completion = 0
+        self._cached = 0
+        self._choices_per_prompt = choices_per_prompt
 
-    def add(self, delta: Delta) -> None:
+    def add(self, index: int, delta: Delta) -> None:
+        """Count a delta of the request's generation ``index``."""
         self._completion += len(delta.tokens)
+        self._cached += 0 if index % self._choices_per_prompt else delta.reused
 
     def document(self) -> Document:
         return {
             "prompt_tokens": self._prompt,
             "completion_tokens": self._completion,
             "total_tokens": self._prompt + self._completion,
+            "prompt_tokens_details": {"cached_tokens": self._cached},
         }

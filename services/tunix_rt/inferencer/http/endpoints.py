@@ -92,7 +92,7 @@ class Endpoints:
                 return await _stream(request, deltas, answer, usage, options.include_usage)
             pieces: list[list[Document]] = [[] for _ in generations]
             async for index, delta in deltas:
-                usage.add(delta)
+                usage.add(index, delta)
                 piece = answer.choices[index].piece(delta)
                 pieces[index] += [piece] if piece is not None else []
             whole = [choice.whole(pieces[index]) for index, choice in enumerate(answer.choices)]
@@ -118,7 +118,7 @@ async def _stream(
     async with EventStream(request) as events:
         extra: Document = {"usage": None} if include_usage else {}
         async for index, delta in deltas:
-            usage.add(delta)
+            usage.add(index, delta)
             piece = answer.choices[index].piece(delta)
             if piece is not None:
                 await events.send(answer.piece([piece]) | extra)
