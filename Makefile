@@ -12,9 +12,11 @@ LM_EVAL := lm-eval==0.4.13 datasets==5.2.0 dill==0.4.1 multiprocess==0.70.19 xxh
   sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3
 TUNIX := google-tunix==0.1.7
 TUNIX_VENV := .venv-tunix
+LLAMA := llama-cpp-python==0.3.36
+LLAMA_VENV := .venv-llama
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -38,6 +40,12 @@ $(VENV)/.parity: $(VENV)/.installed
 $(TUNIX_VENV)/.installed: $(VENV)/.installed
 	@test -x $(TUNIX_VENV)/bin/python || python3 -m venv $(TUNIX_VENV)
 	@$(UV) pip install --quiet --python $(TUNIX_VENV)/bin/python $(TUNIX)
+	@touch $@
+
+# Compiles llama.cpp for this CPU: needs a C++ compiler, and some minutes.
+$(LLAMA_VENV)/.installed:
+	@test -x $(LLAMA_VENV)/bin/python || python3 -m venv $(LLAMA_VENV)
+	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(LLAMA_VENV)/bin/python -m pip install --quiet --no-binary llama-cpp-python $(LLAMA)
 	@touch $@
 
 $(VENV)/.smollm2: $(VENV)/.installed
@@ -85,10 +93,13 @@ proto: $(VENV)/.installed ## regenerate the stubs from protos/
 	  --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
 
-bench: bench-train ## every benchmark; with nothing else running
+bench: bench-train bench-infer ## every benchmark; with nothing else running
 
 bench-train: $(VENV)/.parity $(TUNIX_VENV)/.installed ## training beside Transformers' Trainer and google-tunix
 	@TUNIX_RT_BENCH_TUNIX_PYTHON=$(CURDIR)/$(TUNIX_VENV)/bin/python $(PY) tests/bench/training/compare.py $(BENCH_FLAGS)
+
+bench-infer: $(VENV)/.parity $(LLAMA_VENV)/.installed ## serving beside Transformers' generate and llama.cpp
+	@TUNIX_RT_BENCH_LLAMA_PYTHON=$(CURDIR)/$(LLAMA_VENV)/bin/python $(PY) tests/bench/inference/compare.py $(BENCH_FLAGS)
 
 lock: ## refresh requirements.lock
 	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \
