@@ -14,7 +14,7 @@ from tunix_rt.inferencer.model_pool import Loader, ModelPool
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.servicer import InferenceServicer
 from tunix_rt.inferencer.settings import InferencerSettings
-from tunix_rt.rpc.auth import static_authorizer
+from tunix_rt.rpc.auth import Authorizer, static_authorizer
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
@@ -52,13 +52,34 @@ async def serve(
 ) -> None:
     """Serve until ``stop`` or a signal. Raises `FailedPrecondition` when auth is on without a token."""
     authorizer = static_authorizer(settings.token_text, settings.auth)
-    stop = stop or asyncio.Event()
     async with serving_pool(loader, settings, observer) as (pool, driver):
-        web = build_app(pool, driver, authorizer, settings.max_concurrent_rpcs)
+        await serve_edges(
+            pool,
+            driver,
+            settings,
+            authorizer=authorizer,
+            stop=stop or asyncio.Event(),
+            on_bound=on_bound,
+            on_http_bound=on_http_bound,
+        )
 
-        def register(server: grpc.aio.Server) -> Sequence[str]:
-            inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(pool, driver), server)
-            return [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]
 
-        async with serving_http(web, settings, stop, on_http_bound):
-            await serve_grpc(register, settings, authorizer=authorizer, ready=None, stop=stop, on_bound=on_bound)
+async def serve_edges(
+    pool: ModelPool,
+    driver: Driver,
+    settings: InferencerSettings,
+    *,
+    authorizer: Authorizer | None,
+    stop: asyncio.Event,
+    on_bound: Callable[[int], None] | None = None,
+    on_http_bound: Callable[[int], None] | None = None,
+) -> None:
+    """gRPC and HTTP over a running pool, until ``stop`` or a signal."""
+    web = build_app(pool, driver, authorizer, settings.max_concurrent_rpcs)
+
+    def register(server: grpc.aio.Server) -> Sequence[str]:
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(pool, driver), server)
+        return [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]
+
+    async with serving_http(web, settings, stop, on_http_bound):
+        await serve_grpc(register, settings, authorizer=authorizer, ready=None, stop=stop, on_bound=on_bound)

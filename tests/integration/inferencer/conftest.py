@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import random
@@ -9,10 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import jax
@@ -20,10 +22,14 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from tunix_rt.inferencer.app import serve_edges, serving_pool
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
 from tunix_rt.inferencer.generation import Delta, Failure, Generation, Sampling
+from tunix_rt.inferencer.model_loader import JaxModelLoader
+from tunix_rt.inferencer.model_pool import LoadedModel, Servable
 from tunix_rt.inferencer.scheduler import Scheduler
+from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.models.cached import Weights, decode_weights
 from tunix_rt.models.config import ModelConfig
@@ -32,6 +38,7 @@ from tunix_rt.models.export import export_hugging_face
 from tunix_rt.models.presets import PRESETS
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.tokenizer_training import train_tokenizer
+from tunix_rt.rpc.auth import static_authorizer
 
 TOKEN = "a-token-for-this-test"
 WORDS = (
@@ -118,6 +125,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     return TinyModel(directory, config, decoder, decode_weights(decoder), tokenizer)
 
 
+def load_tiny(directory: Path, *, steps: int = 8, **options: Any) -> Servable:
+    """An export as the service loads it; ``options`` are the loader's."""
+    loader = JaxModelLoader(EngineShape(8, 256, 32, steps), cache_dir=directory, **options)
+    return loader.load(loader.find(directory.as_uri()))
+
+
+@pytest.fixture
+def serve_tiny() -> Callable[..., Servable]:
+    return load_tiny
+
+
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
     """Skip without a package; fail instead where TUNIX_RT_REQUIRE_PARITY=1."""
@@ -198,10 +216,52 @@ def answers_of() -> Callable[..., list[Answer]]:
 
 
 @dataclass(frozen=True)
+class ServiceHere:
+    """The service in this process and loop, with one model; ``token`` opens both of its edges."""
+
+    model: LoadedModel
+    port: int
+    http_port: int
+    token: str
+
+
+@asynccontextmanager
+async def _serving_here(directory: Path, home: Path, shape: EngineShape, **settings: Any) -> AsyncIterator[ServiceHere]:
+    options = InferencerSettings(
+        home=home, listen="127.0.0.1:0", http_listen="127.0.0.1:0", grace_seconds=1, **settings
+    )
+    loop = asyncio.get_running_loop()
+    stop, port, http_port = asyncio.Event(), loop.create_future(), loop.create_future()
+    loader = JaxModelLoader(shape, cache_dir=home)
+    async with serving_pool(loader, options) as (pool, driver), asyncio.TaskGroup() as group:
+        edges = serve_edges(
+            pool,
+            driver,
+            options,
+            authorizer=static_authorizer(TOKEN, "on"),
+            stop=stop,
+            on_bound=port.set_result,
+            on_http_bound=http_port.set_result,
+        )
+        group.create_task(edges)
+        try:
+            yield ServiceHere(await pool.load(directory.as_uri()), await port, await http_port, TOKEN)
+        finally:
+            stop.set()
+
+
+@pytest.fixture
+def serving_here() -> Callable[..., AbstractAsyncContextManager[ServiceHere]]:
+    """Serves a directory as `serve` does, with what is inside to be looked at; of an engine of a given shape."""
+    return _serving_here
+
+
+@dataclass(frozen=True)
 class InferencerProcess:
     """A running service; ``token`` opens both of its edges."""
 
     channel: grpc.Channel
+    port: int
     http_port: int
     token: str
 
@@ -231,7 +291,7 @@ def _running(home: Path, **settings: str) -> Iterator[InferencerProcess]:
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 grpc.channel_ready_future(channel).result(timeout=120)
-                yield InferencerProcess(channel, http_port, TOKEN)
+                yield InferencerProcess(channel, port, http_port, TOKEN)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, (home / "log").read_text()
         finally:
