@@ -17,6 +17,7 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.interceptors import GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings, TlsSettings
+from tunix_rt.rpc.tls import server_context
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -101,10 +102,9 @@ async def _announce(health: HealthServicer, services: Sequence[str], ready: asyn
 
 def _bind(server: grpc.aio.Server, listen: str, tls: TlsSettings) -> int:
     try:
-        if tls.cert_file is None:
+        if server_context(tls) is None:  # it tells why files cannot be used, which gRPC does not
             return server.add_insecure_port(listen)
-        if tls.key_file is None:
-            raise FailedPrecondition("TUNIX_RT_TLS_CERT_FILE is set without TUNIX_RT_TLS_KEY_FILE")
+        assert tls.cert_file is not None and tls.key_file is not None
         credentials = grpc.ssl_server_credentials(
             [(tls.key_file.read_bytes(), tls.cert_file.read_bytes())],
             root_certificates=tls.ca_file.read_bytes() if tls.ca_file else None,

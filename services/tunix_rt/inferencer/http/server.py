@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -17,7 +16,8 @@ from tunix_rt.inferencer.model_pool import ModelPool
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
-from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, TlsSettings
+from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES
+from tunix_rt.rpc.tls import server_context
 
 _log = get_logger(__name__)
 
@@ -38,16 +38,18 @@ async def serving_http(
 ) -> AsyncIterator[None]:
     """Serve inside the block, where ``http_listen`` says so; ``stop`` refuses new requests and lets running ones end.
 
-    ``on_bound`` gets the port. Leaving the block sets ``stop``. Raises `FailedPrecondition` when the address is taken.
+    ``on_bound`` gets the port. Leaving the block sets ``stop``. Raises `FailedPrecondition` when the address is taken
+    or TLS cannot be had.
     """
     if not settings.http_listen:
         yield
         return
+    tls = server_context(settings.tls)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.grace_seconds, access_log=None)
     await runner.setup()
     try:
         host, _, port = settings.http_listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=_tls(settings.tls))
+        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=tls)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
@@ -69,14 +71,3 @@ async def serving_http(
 async def _close(runner: web.AppRunner, stop: asyncio.Event) -> None:
     await stop.wait()
     await runner.cleanup()
-
-
-def _tls(tls: TlsSettings) -> ssl.SSLContext | None:
-    """As for gRPC: a certificate turns TLS on, a CA asks clients for theirs."""
-    if tls.cert_file is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca_file)
-    context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.ca_file is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
