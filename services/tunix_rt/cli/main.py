@@ -18,6 +18,7 @@ from tunix_rt.cli.commands import (
     events,
     gate,
     generate,
+    logprobs,
     models,
     platform,
     runs,
@@ -82,6 +83,7 @@ for name, (function, example) in platform.COMMANDS.items():
     app.command(name, epilog=example)(function)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
+app.command("logprobs", epilog=logprobs.EXAMPLE)(logprobs.logprobs)
 app.command("leaderboard", epilog=scores.LEADERBOARD_EXAMPLE)(scores.leaderboard)
 app.command("compare", epilog=scores.COMPARE_EXAMPLE)(scores.compare)
 app.command("score", epilog=score.EXAMPLE)(score.score)

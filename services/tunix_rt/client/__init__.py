@@ -14,7 +14,8 @@ Methods take ordinary Python values and return the messages of `tunix_rt.v1`, so
 from __future__ import annotations
 
 from tunix_rt.client.clients import AsyncTunixClient, TunixClient
+from tunix_rt.client.groups.inference import TextScore
 from tunix_rt.client.groups.sweeps import SweepProgress
 from tunix_rt.client.jobs import has_ended
 
-__all__ = ["AsyncTunixClient", "SweepProgress", "TunixClient", "has_ended"]
+__all__ = ["AsyncTunixClient", "SweepProgress", "TextScore", "TunixClient", "has_ended"]

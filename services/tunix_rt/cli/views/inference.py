@@ -1,0 +1,61 @@
+"""Loaded models and scored texts in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tunix_rt.cli import formats, output
+from tunix_rt.v1 import inference_pb2
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tunix_rt.client.groups.inference import TextScore
+
+
+def loaded(models: Iterable[inference_pb2.LoadedModel]) -> RenderableType:
+    rows = [
+        (
+            model.handle,
+            formats.escaped(model.reference),
+            model.family,
+            f"{model.parameter_count:,}",
+            model.context_length,
+            model.slots,
+            formats.size_text(model.memory_bytes),
+            formats.seconds_text(model.load_seconds),
+        )
+        for model in models
+    ]
+    columns = ["handle", "reference", "family", "parameters", "context", "slots", "memory", "loaded in"]
+    return output.table(columns, rows, numbers=columns[3:])
+
+
+def scored(score: TextScore) -> list[RenderableType]:
+    """A row for each token that has a score, then what they come to."""
+    runners_up = any(token.top for token in score.response.logprobs)
+    rows = [
+        (
+            token.token_id,
+            _shown(token.token),
+            f"{token.logprob:.4f}",
+            f"{math.exp(token.logprob):.2%}",
+            *([", ".join(f"{_shown(top.token)} {top.logprob:.2f}" for top in token.top)] if runners_up else []),
+        )
+        for token in score.response.logprobs
+    ]
+    columns = ["id", "token", "log-probability", "probability", *(["likeliest"] if runners_up else [])]
+    sums: list[tuple[str, object]] = [
+        ("tokens scored", len(rows)),
+        ("total", f"{score.total:.4f}"),
+        ("per token", "" if score.mean is None else f"{score.mean:.4f}"),
+        ("perplexity", "" if score.mean is None else formats.number(math.exp(-score.mean))),
+    ]
+    return [output.table(columns, rows, numbers=["id", *columns[2:4]]), output.fields(sums)]
+
+
+def _shown(text: str) -> str:
+    """A token's text with its spaces and line ends to be seen."""
+    return formats.escaped(repr(text))
