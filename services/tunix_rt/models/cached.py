@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.models.cached_attention import attend_cached
 from tunix_rt.models.config import LayerType, ModelConfig
-from tunix_rt.models.decoder import Decoder, embed, project_to_vocabulary
+from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
 from tunix_rt.models.layers import Block, Norm
 from tunix_rt.models.parameters import names_on
+from tunix_rt.models.quantized import Int8Matrix, product, quantize, quantize_block, quantized_bytes
 from tunix_rt.models.rope import rotation
+from tunix_rt.weight_formats import INT8_V1, WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 
 class Weights(NamedTuple):
@@ -27,7 +30,7 @@ class Weights(NamedTuple):
     embedding: jax.Array  # [V, H]
     blocks: tuple[Block, ...]
     norm: Norm
-    table: jax.Array  # [V, H]; the embedding itself where tied
+    table: jax.Array | Int8Matrix  # [V, H]; the embedding itself where tied
     positions: jax.Array | None = None  # [P, H] where positions are learned
 
 
@@ -43,21 +46,39 @@ class KVCache(NamedTuple):
         return int(self.keys[0].shape[2])
 
 
-def decode_weights(decoder: Decoder, dtype: str = "float32") -> Weights:
-    """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32."""
+def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str = "") -> Weights:
+    """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32.
+
+    In a ``weight_format`` (see `tunix_rt.weight_formats`) it is ``dtype`` of what the format leaves as it is, and of
+    activations. Raises `InvalidInput` for an unknown one, `InvalidArtifact` for weights that it cannot hold.
+    """
+    if weight_format not in WEIGHT_FORMATS:
+        raise InvalidInput([FieldViolation("weight_format", WEIGHT_FORMAT_RULE)])
 
     def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         is_norm = any(name.endswith("norm") for name in names_on(path))
         return leaf if is_norm else leaf.astype(jnp.dtype(dtype))
 
-    blocks = tuple(
-        jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)  # noqa: B023
-        for layer in range(decoder.config.num_hidden_layers)
-    )
+    def block_of(layer: int) -> Block:
+        block: Block = jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)
+        if weight_format == INT8_V1:
+            quantize_block(block, decoder.config)
+        return block
+
+    blocks = tuple(block_of(layer) for layer in range(decoder.config.num_hidden_layers))
     embedding = decoder.embedding[...].astype(jnp.dtype(dtype))
-    table = embedding if decoder.head is None else decoder.head[...].astype(jnp.dtype(dtype))
+    table: jax.Array | Int8Matrix
+    if weight_format == INT8_V1:
+        table = quantize(np.asarray(decoder.output_table(), np.float32))
+    else:
+        table = embedding if decoder.head is None else decoder.head[...].astype(jnp.dtype(dtype))
     positions = None if decoder.positions is None else decoder.positions[...].astype(jnp.dtype(dtype))
     return Weights(embedding, blocks, decoder.norm, table, positions)
+
+
+def weight_bytes(config: ModelConfig, weight_format: str = "") -> int:
+    """Bytes that the float32 `Weights` of a decoder take in this format; allocates nothing."""
+    return quantized_bytes(config) if weight_format == INT8_V1 else config.parameter_count * 4
 
 
 def init_cache(config: ModelConfig, slots: int, capacity: int, dtype: str = "float32") -> KVCache:
@@ -122,4 +143,7 @@ def forward_cached(
 
 def logits_of(weights: Weights, config: ModelConfig, hidden: jax.Array) -> jax.Array:
     """Logits [..., V] float32 of activations [..., H]."""
+    if isinstance(weights.table, Int8Matrix):
+        logits = product(hidden.reshape(-1, hidden.shape[-1]), weights.table)
+        return capped(config, logits.reshape(*hidden.shape[:-1], -1))
     return project_to_vocabulary(config, hidden, weights.table)

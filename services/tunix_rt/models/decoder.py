@@ -40,9 +40,13 @@ def embed(
 
 
 def project_to_vocabulary(config: ModelConfig, hidden: jax.Array, table: jax.Array) -> jax.Array:
-    """hidden [..., H] times the output table [V, H]: logits [..., V] float32, softly capped where the config says so
-    (Bello et al. 2016, arXiv 1611.09940)."""
+    """hidden [..., H] times the output table [V, H]: logits [..., V] float32, `capped`."""
     logits = jnp.einsum("...h,vh->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return capped(config, logits)
+
+
+def capped(config: ModelConfig, logits: jax.Array) -> jax.Array:
+    """Logits softly capped where the config says so (Bello et al. 2016, arXiv 1611.09940)."""
     cap = config.final_logit_softcapping
     return logits if cap is None else jnp.tanh(logits / cap) * cap
 

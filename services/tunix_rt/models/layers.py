@@ -40,14 +40,17 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # One flat matrix product: with more axes XLA on CPU takes a slow path for the gradient.
-        kernel = self.kernel[...].astype(x.dtype)
         rows = x.reshape(-1, x.shape[-1])
-        y = rows @ kernel
+        y = self.product(rows)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         if self.adapter is not None:
             y = y + self.adapter(rows)
-        return y.reshape(*x.shape[:-1], kernel.shape[-1])
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    def product(self, rows: jax.Array) -> jax.Array:
+        """rows [N, in] times the kernel: [N, out], in the dtype of ``rows``."""
+        return rows @ self.kernel[...].astype(rows.dtype)
 
 
 class RMSNorm(nnx.Module):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tunix_rt.errors import Violations
 from tunix_rt.quality.identity import complete_generation
+from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 MAX_STOPS: Final = 16
 MAX_STOP_LENGTH: Final = 200
@@ -37,5 +38,5 @@ def resolve_generation(given: Mapping[str, Any], violations: Violations) -> dict
         check(token >= 0, f"stop_token_ids[{index}]", "must be at least 0")
     check(len(config["system_prompt"]) <= MAX_SYSTEM_PROMPT, "system_prompt", f"at most {MAX_SYSTEM_PROMPT} characters")
     check(config["dtype"] in ("float32", "bfloat16"), "dtype", 'must be "float32" or "bfloat16"')
-    check(config["weight_format"] in ("", "int8"), "weight_format", 'must be "" or "int8"')
+    check(config["weight_format"] in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
     return config

@@ -294,7 +294,7 @@ class GenerationConfig(_message.Message):
     dtype: _builtins.str
     """"float32" | "bfloat16"; default "float32"."""
     weight_format: _builtins.str
-    """"" | "int8" (a later engine); default "" is the weights as stored."""
+    """"" | "int8-v1" (docs/serving.md); default "" is float32, or the format of the handle in a call to the inferencer."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Generation ends before the first of these; at most 16, each 1..200 characters."""

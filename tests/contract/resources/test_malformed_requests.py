@@ -159,6 +159,7 @@ RULES: dict[str, Rule] = {
     "generation: stops are not empty": config("stop", ["a", ""], at="[1]"),
     "generation: the type is known": config("dtype", "float16"),
     "generation: the weight format is known": config("weight_format", "int2"),
+    "generation: the weight format has a version": config("weight_format", "int8"),
     "cancel: the reason fits": called(
         "evaluations",
         "CancelEvaluation",

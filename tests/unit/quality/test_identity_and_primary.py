@@ -32,7 +32,7 @@ def test_unset_and_default_generation_are_one_identity() -> None:
         {"stop_token_ids": [2]},
         {"system_prompt": "x"},
         {"dtype": "bfloat16"},
-        {"weight_format": "int8"},
+        {"weight_format": "int8-v1"},
     ],
 )
 def test_any_other_value_is_another_identity(change: dict[str, Any]) -> None:
