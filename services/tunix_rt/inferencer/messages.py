@@ -18,6 +18,7 @@ from tunix_rt.inferencer.generation import (
 )
 from tunix_rt.inferencer.model_pool import LoadedModel
 from tunix_rt.v1 import common_pb2, inference_pb2
+from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 _FINISH = {
     FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
@@ -49,6 +50,9 @@ def read_request(
     """
     servable, config = model.servable, request.config
     kind = request.WhichOneof("input")
+    if config.weight_format in WEIGHT_FORMATS:  # else it is in `bad` already
+        other = f"this handle's is {model.weight_format!r}; load the model with the one that you want"
+        bad.check(config.weight_format in ("", model.weight_format), "config.weight_format", other)
     servable.check_ids(config.stop_token_ids, "config.stop_token_ids", bad)
     if kind == "tokens":
         servable.check_ids(request.tokens.token_ids, "tokens.token_ids", bad)
@@ -109,6 +113,7 @@ def write_model(model: LoadedModel) -> inference_pb2.LoadedModel:
         memory_bytes=servable.memory_bytes,
         load_seconds=model.load_seconds,
         slots=servable.engine.slots,
+        weight_format=model.weight_format,
     )
 
 
@@ -134,7 +139,7 @@ def _check_config(config: common_pb2.GenerationConfig, bad: Violations) -> None:
     few = len(config.stop_token_ids) <= domain.MAX_STOP_TOKEN_IDS
     bad.check(few, "stop_token_ids", f"at most {domain.MAX_STOP_TOKEN_IDS} stop tokens")
     bad.check(config.dtype in ("", "float32"), "dtype", f"{config.dtype!r} is not served here; use 'float32'")
-    bad.check(not config.weight_format, "weight_format", f"{config.weight_format!r} is not served here; leave it empty")
+    bad.check(config.weight_format in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
 
 
 def _check_input(request: inference_pb2.GenerateRequest, bad: Violations) -> None:

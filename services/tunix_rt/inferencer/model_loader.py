@@ -7,7 +7,7 @@ from pathlib import Path
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
 from tunix_rt.inferencer.model_pool import Candidate, Servable
-from tunix_rt.models.cached import decode_weights
+from tunix_rt.models.cached import decode_weights, weight_bytes
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load, load_config
 from tunix_rt.models.references import ModelSource, resolve
@@ -24,28 +24,31 @@ class JaxModelLoader:
         self._cache_dir = cache_dir
         self._sources: dict[str, ModelSource] = {}
 
-    def find(self, reference: str) -> Candidate:
+    def find(self, reference: str, weight_format: str = "") -> Candidate:
         source = resolve(reference, cache_dir=self._cache_dir)
         config = load_config(source)
         if config is None:
             description = "a preset has no weights yet: train it, then load what the run exported"
             raise InvalidInput([FieldViolation("reference", description)])
         self._sources[reference] = source
-        return Candidate(reference, source.digest, memory_estimate(config, self._shape_for(config)))
+        memory = memory_estimate(config, self._shape_for(config), weight_format)
+        return Candidate(reference, source.digest, memory, weight_format)
 
     def load(self, candidate: Candidate) -> Servable:
         source = self._sources.pop(candidate.reference)
         model = load(source)
-        config = model.config
-        engine = JaxEngine(decode_weights(model.decoder), config, self._shape_for(config))
+        config, tokenizer = model.config, model.tokenizer
+        weights = decode_weights(model.decoder, weight_format=candidate.weight_format)
+        del model  # its float32 weights, before the engine takes memory of its own
+        engine = JaxEngine(weights, config, self._shape_for(config))
         engine.warm_up()
         return Servable(
             engine=engine,
-            codec=model.tokenizer,
+            codec=tokenizer,
             family=config.family,
             parameter_count=config.parameter_count,
             vocabulary=config.vocab_size,
-            eos_ids=frozenset(model.tokenizer.eos_token_ids) | frozenset(t for t in config.eos_token_ids if t >= 0),
+            eos_ids=frozenset(tokenizer.eos_token_ids) | frozenset(t for t in config.eos_token_ids if t >= 0),
             memory_bytes=engine.memory_bytes,
         )
 
@@ -55,10 +58,10 @@ class JaxModelLoader:
         return EngineShape(limit.slots, capacity, min(limit.chunk, capacity), limit.steps, limit.prefix_tokens)
 
 
-def memory_estimate(config: ModelConfig, shape: EngineShape) -> int:
-    """Bytes of float32 weights, cache, kept chunks, slot state and one scored chunk's logits."""
+def memory_estimate(config: ModelConfig, shape: EngineShape, weight_format: str = "") -> int:
+    """Bytes of weights, cache, kept chunks, slot state and one scored chunk's logits."""
     per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     positions = shape.slots * shape.capacity + shape.pages * shape.chunk
     cache = positions * per_position * _F32
     logits = shape.chunk * config.vocab_size * _F32
-    return config.parameter_count * _F32 + cache + shape.slots * config.vocab_size + logits
+    return weight_bytes(config, weight_format) + cache + shape.slots * config.vocab_size + logits

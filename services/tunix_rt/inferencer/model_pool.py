@@ -32,6 +32,7 @@ class Candidate:
     reference: str
     digest: str
     memory_bytes: int
+    weight_format: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Servable:
 class Loader(Protocol):
     """Both methods block and are called in the pool's loader thread, one at a time."""
 
-    def find(self, reference: str) -> Candidate:
+    def find(self, reference: str, weight_format: str) -> Candidate:
         """Raises `InvalidInput`, `NotFound`, `InvalidArtifact` or `Transient`."""
         ...
 
@@ -77,7 +78,7 @@ class Loader(Protocol):
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A model that is READY."""
+    """A model that is READY, in one weight format."""
 
     handle: str
     reference: str
@@ -86,14 +87,15 @@ class LoadedModel:
     servable: Servable
     scheduler: Scheduler
     last_used: float
+    weight_format: str = ""
     users: int = 0
     # Seconds since the epoch.
     loaded_at: int = field(default_factory=lambda: int(time.time()))
 
 
-def handle_of(digest: str) -> str:
-    """A model's handle: the same after every restart, because it is made of the content."""
-    return f"loaded-{digest.removeprefix('sha256:')[:32]}"
+def handle_of(digest: str, weight_format: str = "") -> str:
+    """A model's handle: the same after every restart, because it is made of the content and of its weights' format."""
+    return "-".join(filter(None, ("loaded", digest.removeprefix("sha256:")[:32], weight_format)))
 
 
 class ModelPool:
@@ -119,24 +121,25 @@ class ModelPool:
         self._observer = observer
         self._clock = clock
         self._models: dict[str, LoadedModel] = {}
-        self._loading: dict[tuple[str, str], asyncio.Task[LoadedModel]] = {}
+        self._loading: dict[tuple[str, str, str], asyncio.Task[LoadedModel]] = {}
         self._one_at_a_time = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
-    async def load(self, reference: str, expected_digest: str = "") -> LoadedModel:
-        """The model of ``reference``, READY. A caller that goes away does not end a load that others may wait for.
+    async def load(self, reference: str, expected_digest: str = "", weight_format: str = "") -> LoadedModel:
+        """The model of ``reference`` in one of the weight formats, READY. A caller that goes away does not end a load
+        that others may wait for.
 
         Raises `InvalidArtifact` when the content does not have ``expected_digest``, `Exhausted` when there is no room
         because every loaded model is in use, `FailedPrecondition` when it could never fit, and what `Loader` raises.
         """
         if expected_digest:
-            known = self._models.get(handle_of(expected_digest))
+            known = self._models.get(handle_of(expected_digest, weight_format))
             if known is not None and known.digest == expected_digest:
                 return self._touched(known)
-        key = (reference, expected_digest)
+        key = (reference, expected_digest, weight_format)
         task = self._loading.get(key)
         if task is None:
-            task = asyncio.create_task(self._load(reference, expected_digest))
+            task = asyncio.create_task(self._load(*key))
             self._loading[key] = task
             task.add_done_callback(lambda done: self._loaded(key, done))
         return self._touched(await asyncio.shield(task))
@@ -182,14 +185,14 @@ class ModelPool:
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
-    async def _load(self, reference: str, expected_digest: str) -> LoadedModel:
+    async def _load(self, reference: str, expected_digest: str, weight_format: str) -> LoadedModel:
         loop = asyncio.get_running_loop()
         async with self._one_at_a_time:
             started = self._clock()
-            candidate = await loop.run_in_executor(self._thread, self._loader.find, reference)
+            candidate = await loop.run_in_executor(self._thread, self._loader.find, reference, weight_format)
             if expected_digest and candidate.digest != expected_digest:
                 raise InvalidArtifact(f"{reference} has the digest {candidate.digest}, not {expected_digest}")
-            handle = handle_of(candidate.digest)
+            handle = handle_of(candidate.digest, weight_format)
             known = self._models.get(handle)
             if known is not None:
                 return known
@@ -197,13 +200,14 @@ class ModelPool:
             servable = await loop.run_in_executor(self._thread, self._loader.load, candidate)
             scheduler = Scheduler(servable.engine, queue_limit=self._queue_limit, observer=self._observer)
             now = self._clock()
-            model = LoadedModel(handle, reference, candidate.digest, now - started, servable, scheduler, now)
+            took = now - started
+            model = LoadedModel(handle, reference, candidate.digest, took, servable, scheduler, now, weight_format)
             self._models[handle] = model
             self._driver.attach(handle, scheduler, lambda: loop.call_soon_threadsafe(self._forget, model))
             _log.info("model ready", handle=handle, reference=reference, seconds=round(model.load_seconds, 3))
             return model
 
-    def _loaded(self, key: tuple[str, str], task: asyncio.Task[LoadedModel]) -> None:
+    def _loaded(self, key: tuple[str, str, str], task: asyncio.Task[LoadedModel]) -> None:
         self._loading.pop(key, None)
         if not task.cancelled() and task.exception() is not None:
             _log.warning("model not loaded", reference=key[0], error=str(task.exception()))

@@ -19,6 +19,7 @@ from tunix_rt.inferencer.score_messages import check_score, read_score, write_sc
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
+from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Request = TypeVar("_Request", inference_pb2.GenerateRequest, inference_pb2.ScoreRequest)
@@ -61,8 +62,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         digest = request.expected_digest
         ok = not digest or (digest.startswith("sha256:") and len(digest) == 71)
         bad.check(ok, "expected_digest", "must be 'sha256:' and 64 hex digits")
+        bad.check(request.weight_format in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
         bad.raise_if_any()
-        return write_model(await self._pool.load(request.reference, digest))
+        return write_model(await self._pool.load(request.reference, digest, request.weight_format))
 
     async def UnloadModel(
         self, request: inference_pb2.UnloadModelRequest, context: _Context

@@ -408,19 +408,23 @@ class LoadModelRequest(_message.Message):
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
+    WEIGHT_FORMAT_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """file:// hf:// gguf:// pkg:// preset://"""
     expected_digest: _builtins.str
     """When set, the loaded content must have this digest."""
+    weight_format: _builtins.str
+    """As in GenerationConfig. The same content in another format is another handle."""
     def __init__(
         self,
         *,
         reference: _builtins.str = ...,
         expected_digest: _builtins.str = ...,
+        weight_format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_digest", b"expected_digest", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_digest", b"expected_digest", "reference", b"reference", "weight_format", b"weight_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +443,7 @@ class LoadedModel(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     LOAD_SECONDS_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FORMAT_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """To be used in Generate."""
     reference: _builtins.str
@@ -449,6 +454,8 @@ class LoadedModel(_message.Message):
     memory_bytes: _builtins.int
     load_seconds: _builtins.float
     slots: _builtins.int
+    weight_format: _builtins.str
+    """As in GenerationConfig; "" is float32."""
     def __init__(
         self,
         *,
@@ -461,10 +468,11 @@ class LoadedModel(_message.Message):
         memory_bytes: _builtins.int = ...,
         load_seconds: _builtins.float = ...,
         slots: _builtins.int = ...,
+        weight_format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "digest", b"digest", "family", b"family", "handle", b"handle", "load_seconds", b"load_seconds", "memory_bytes", b"memory_bytes", "parameter_count", b"parameter_count", "reference", b"reference", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "digest", b"digest", "family", b"family", "handle", b"handle", "load_seconds", b"load_seconds", "memory_bytes", b"memory_bytes", "parameter_count", b"parameter_count", "reference", b"reference", "slots", b"slots", "weight_format", b"weight_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from tunix_rt.models.presets import PRESETS
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.tokenizer_training import train_tokenizer
 from tunix_rt.rpc.auth import static_authorizer
+from tunix_rt.weight_formats import INT8_V1
 
 TOKEN = "a-token-for-this-test"
 WORDS = (
@@ -98,6 +100,10 @@ class TinyModel:
     ) -> JaxEngine:
         shape = EngineShape(slots, capacity, chunk, steps, prefix_tokens)
         return JaxEngine(weights or self.weights, self.config, shape)
+
+    @cached_property
+    def int8(self) -> Weights:
+        return decode_weights(self.decoder, weight_format=INT8_V1)
 
     def other_weights(self) -> Weights:
         return decode_weights(Decoder(self.config, rngs=nnx.Rngs(4)))

@@ -16,6 +16,7 @@ import jax
 import pytest
 
 from tunix_rt.inferencer.generation import Generation, Sampling
+from tunix_rt.weight_formats import INT8_V1
 
 _CHILD = """
 import pickle, sys
@@ -73,6 +74,22 @@ def test_scores_are_byte_identical_whatever_the_load(
     assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
 
 
+def test_int8_answers_and_scores_are_byte_identical_whatever_the_load(
+    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+) -> None:
+    generations = with_scores(generations_of(32, tiny.config.vocab_size, seed=7))
+    alone = answers_of(tiny.engine(weights=tiny.int8), generations, tiny.tokenizer, at_once=1)
+    assert len({len(answer) for answer in alone}) > 10
+    assert answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=32) != alone, "int8 was not used"
+    used = tiny.engine(weights=tiny.int8)
+    for at_once in (2, 8, 32):
+        assert answers_of(used, generations, tiny.tokenizer, at_once=at_once) == alone
+    for seed in range(2):
+        order = list(range(len(generations)))
+        random.Random(seed).shuffle(order)
+        assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
+
+
 @pytest.mark.slow
 def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
     tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any], tmp_path: Path
@@ -89,10 +106,11 @@ def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
     assert any((tmp_path / "cache").rglob("*")), "the cache was never written"
 
 
+@pytest.mark.parametrize("weight_format", ["", INT8_V1])
 def test_nothing_is_compiled_after_warm_up(
-    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any], weight_format: str
 ) -> None:
-    engine = tiny.engine(prefix_tokens=256)
+    engine = tiny.engine(prefix_tokens=256, weights=tiny.int8 if weight_format else tiny.weights)
     engine.warm_up()
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_args, **_kwargs: compiled.append(event))

@@ -37,7 +37,8 @@ class LetterCodec:
 
 @dataclass
 class ArithmeticLoader:
-    """`Loader` of references ``test://NAME``; a model's digest is made of its name."""
+    """`Loader` of references ``test://NAME``; a model's digest is made of its name. Formats stand behind "#" in
+    ``loads``."""
 
     memory_bytes: int = 100
     engine: Callable[[], ArithmeticEngine] = ArithmeticEngine
@@ -45,13 +46,13 @@ class ArithmeticLoader:
     before_load: Callable[[], None] = lambda: None
     loads: list[str] = field(default_factory=list)
 
-    def find(self, reference: str) -> Candidate:
+    def find(self, reference: str, weight_format: str) -> Candidate:
         if not reference.startswith("test://"):
             raise NotFound(f"{reference} is not there")
-        return Candidate(reference, digest_of(reference), self.memory_bytes)
+        return Candidate(reference, digest_of(reference), self.memory_bytes, weight_format)
 
     def load(self, candidate: Candidate) -> Servable:
-        self.loads.append(candidate.reference)
+        self.loads.append("#".join(filter(None, (candidate.reference, candidate.weight_format))))
         self.before_load()
         engine = self.engine()
         return Servable(engine, LetterCodec(), "arithmetic", 1, 97, self.eos_ids, self.memory_bytes)

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ class Client:
 
 @asynccontextmanager
 async def service(
-    loader: Any, home: Path, references: tuple[str, ...] = ("test://a",), **options: Any
+    loader: Any,
+    home: Path,
+    references: tuple[str, ...] = ("test://a",),
+    weight_formats: tuple[str, ...] = ("",),
+    **options: Any,
 ) -> AsyncIterator[Client]:
     settings = InferencerSettings(
         home=home, listen="127.0.0.1:0", http_listen="127.0.0.1:0", token=TOKEN, grace_seconds=1.0, **options
@@ -66,8 +71,8 @@ async def service(
         ):
             stub = inference_pb2_grpc.InferenceServiceStub(channel)
             handles = []
-            for reference in references:
-                request = inference_pb2.LoadModelRequest(reference=reference)
+            for reference, weight_format in product(references, weight_formats):
+                request = inference_pb2.LoadModelRequest(reference=reference, weight_format=weight_format)
                 metadata = (("authorization", f"Bearer {TOKEN}"),)
                 handles.append((await stub.LoadModel(request, timeout=20, metadata=metadata)).handle)
             yield Client(session, handles)
@@ -224,6 +229,21 @@ async def test_models_are_listed_and_found_by_handle_and_by_reference(arithmetic
     assert [(status, model["id"]) for status, model in found] == [(200, client.handles[0])] * 2
     assert (by_reference, answer["model"]) == (200, client.handles[1])
     assert (unknown, error["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_reference_in_two_weight_formats_names_neither(arithmetic_loader: Any, tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path, weight_formats=("", "int8-v1")) as client:
+        async with client.session.get("/v1/models") as response:
+            listed = (await response.json())["data"]
+        body = {"prompt": [1], "max_tokens": 1, "temperature": 0}
+        ambiguous, error, _ = await client.post("/v1/completions", {**body, "model": "test://a"})
+        answers = [(await client.post("/v1/completions", {**body, "model": name}))[1] for name in client.handles]
+    formats = {model["id"]: (model["root"], model["weight_format"]) for model in listed}
+    assert formats == {client.handles[0]: ("test://a", ""), client.handles[1]: ("test://a", "int8-v1")}
+    assert (ambiguous, error["error"]["code"]) == (404, "model_not_found")
+    assert [answer["model"] for answer in answers] == client.handles
+    plain, int8 = (answer["system_fingerprint"] for answer in answers)
+    assert int8 == f"{plain}-int8-v1"
 
 
 async def test_refusals_have_status_and_error_object(arithmetic_loader: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.model_pool import ModelPool, handle_of
+from tunix_rt.weight_formats import INT8_V1
 
 
 @asynccontextmanager
@@ -34,6 +35,26 @@ async def test_concurrent_loads_of_one_model_are_one_load(arithmetic_loader: Cal
         again = await pool.load("test://a", models[0].digest)
     assert loader.loads == ["test://a"]
     assert {model.handle for model in [*models, again]} == {handle_of(models[0].digest)}
+
+
+async def test_one_content_in_two_weight_formats_is_two_models(arithmetic_loader: Callable[..., Any]) -> None:
+    loader = arithmetic_loader()
+    async with pool_of(loader) as pool:
+        plain, int8, again = await asyncio.gather(
+            *(pool.load("test://a", weight_format=wanted) for wanted in ("", INT8_V1, INT8_V1))
+        )
+        assert sorted(loader.loads) == ["test://a", f"test://a#{INT8_V1}"]
+        assert int8 is again
+        assert (plain.digest, plain.weight_format) == (int8.digest, "")
+        assert int8.weight_format == INT8_V1
+        assert plain.handle == handle_of(plain.digest) == f"loaded-{plain.digest[7:39]}"
+        assert int8.handle == f"{plain.handle}-int8-v1"
+        # By digest, the one in the wanted format is found without another load.
+        assert await pool.load("test://elsewhere", plain.digest, INT8_V1) is int8
+        assert await pool.load("test://elsewhere", plain.digest) is plain
+        assert pool.named("test://a") is None
+        pool.unload(plain.handle)
+        assert pool.named("test://a") is int8
 
 
 async def test_a_caller_that_goes_away_does_not_end_the_load(arithmetic_loader: Callable[..., Any]) -> None:

@@ -168,6 +168,39 @@ async def test_the_models_end_of_sequence_stops(arithmetic_loader: Callable[...,
     assert answer.finish_reason == inference_pb2.FINISH_REASON_STOP
 
 
+async def test_a_model_is_served_in_the_weight_format_that_was_asked_for(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    def request(model: str, weight_format: str) -> inference_pb2.GenerateRequest:
+        config = common_pb2.GenerationConfig(max_new_tokens=2, weight_format=weight_format)
+        return inference_pb2.GenerateRequest(model=model, tokens=tokens(60), config=config)
+
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        plain = await stub.LoadModel(inference_pb2.LoadModelRequest(reference="test://a"))
+        asked = inference_pb2.LoadModelRequest(reference="test://a", weight_format="int8-v1")
+        int8 = await stub.LoadModel(asked)
+        assert (plain.weight_format, int8.weight_format) == ("", "int8-v1")
+        assert plain.digest == int8.digest
+        assert plain.handle != int8.handle
+        listed = (await stub.ListLoadedModels(inference_pb2.ListLoadedModelsRequest())).models
+        assert {model.handle: model.weight_format for model in listed} == {plain.handle: "", int8.handle: "int8-v1"}
+        for handle, weight_format in ((plain.handle, ""), (int8.handle, ""), (int8.handle, "int8-v1")):
+            assert list((await stub.Generate(request(handle, weight_format))).token_ids) == [61, 62]
+        for handle, weight_format, said in (
+            (plain.handle, "int8-v1", "this handle's is ''"),
+            (plain.handle, "int8", '"int8-v1"'),
+            (int8.handle, "int8", '"int8-v1"'),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match=said) as refused:
+                await stub.Generate(request(handle, weight_format))
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert await violations(stub.Generate(request(handle, weight_format))) == ["config.weight_format"]
+        asked.weight_format = "int8"
+        with pytest.raises(grpc.aio.AioRpcError, match=r'weight_format.*"int8-v1"'):
+            await stub.LoadModel(asked)
+        assert await violations(stub.LoadModel(asked)) == ["weight_format"]
+
+
 async def test_every_violation_is_named_at_once(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
     config = common_pb2.GenerationConfig(
         max_new_tokens=0,

@@ -20,7 +20,7 @@ class Head:
     answer_id: str
     created: int
     model: str
-    digest: str
+    fingerprint: str
 
     def document(self, kind: str) -> Document:
         return {
@@ -28,7 +28,7 @@ class Head:
             "object": kind,
             "created": self.created,
             "model": self.model,
-            "system_fingerprint": self.digest,
+            "system_fingerprint": self.fingerprint,
         }
 
 

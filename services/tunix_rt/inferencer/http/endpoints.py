@@ -105,7 +105,8 @@ class Endpoints:
         return model
 
     def _head(self, prefix: str, model: LoadedModel) -> Head:
-        return Head(f"{prefix}-{uuid.uuid4().hex}", int(self._clock()), model.handle, model.digest)
+        fingerprint = "-".join(filter(None, (model.digest, model.weight_format)))
+        return Head(f"{prefix}-{uuid.uuid4().hex}", int(self._clock()), model.handle, fingerprint)
 
 
 async def _stream(
@@ -140,6 +141,7 @@ def _model(model: LoadedModel) -> Document:
         "owned_by": "tunix-rt",
         "root": model.reference,
         "max_model_len": model.servable.engine.capacity,
+        "weight_format": model.weight_format,
     }
 
 
