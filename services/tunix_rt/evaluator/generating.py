@@ -67,8 +67,9 @@ class Generating:
         return await self._patience.call(once)
 
     async def _load(self) -> LoadedModel:
-        expected = self._evaluation.model_digest
-        loaded = await self._inferencer.load(self._evaluation.model_reference, expected)
+        wanted = self._evaluation
+        expected = wanted.model_digest
+        loaded = await self._inferencer.load(wanted.model_reference, expected, wanted.generation)
         if expected and loaded.digest != expected:
             raise InvalidArtifact(f"the inferencer loaded {loaded.digest}, expected {expected}")
         return loaded

@@ -19,8 +19,10 @@ class GrpcInferencer:
         self._load_timeout = load_timeout
         self._generate_timeout = generate_timeout
 
-    async def load(self, reference: str, digest: str) -> LoadedModel:
-        request = inference_pb2.LoadModelRequest(reference=reference, expected_digest=digest)
+    async def load(self, reference: str, digest: str, generation: common_pb2.GenerationConfig) -> LoadedModel:
+        request = inference_pb2.LoadModelRequest(
+            reference=reference, expected_digest=digest, weight_format=generation.weight_format
+        )
         try:
             loaded = await self._stub.LoadModel(request, timeout=self._load_timeout)
         except grpc.RpcError as error:

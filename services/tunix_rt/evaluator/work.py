@@ -130,7 +130,8 @@ class Registry(Protocol):
 
 
 class Inferencer(Protocol):
-    """The inferencer, as the evaluator sees it. ``generate`` raises `NotFound` for a forgotten handle."""
+    """The inferencer, as the evaluator sees it. A model is loaded as ``generation`` wants its weights. ``generate``
+    raises `NotFound` for a forgotten handle."""
 
-    async def load(self, reference: str, digest: str) -> LoadedModel: ...
+    async def load(self, reference: str, digest: str, generation: Any) -> LoadedModel: ...
     async def generate(self, handle: str, prompt: str, generation: Any, seed: int) -> Generated: ...

@@ -60,6 +60,16 @@ async def test_the_model_is_loaded_once_with_its_digest_and_concurrency_is_bound
     assert house.inferencer.peak == 3
 
 
+@pytest.mark.parametrize("weight_format", ["", "int8-v1"])
+async def test_the_model_is_loaded_in_the_weight_format_of_the_generation_config(
+    house: House, weight_format: str
+) -> None:
+    house.registry.generation.weight_format = weight_format
+    await house.handler(command())
+    assert [load.weight_format for load in house.inferencer.loads] == [weight_format]
+    assert {request.config.weight_format for request in house.inferencer.requests} == {weight_format}
+
+
 async def test_each_sample_has_its_own_seed_and_every_prompt_is_one_user_turn(house: House) -> None:
     house.registry.samples_per_item = 2
     await house.handler(command())

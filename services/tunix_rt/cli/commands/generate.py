@@ -23,6 +23,7 @@ def generate(
     top_k: Annotated[int | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")] = None,
+    weight_format: Annotated[str | None, typer.Option(help="int8-v1: faster, slightly other answers.")] = None,
     stream: Annotated[bool, typer.Option(help="Print the answer as it is generated.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -37,6 +38,7 @@ def generate(
         "top_k": top_k,
         "seed": seed,
         "stop": stop or [],
+        "weight_format": weight_format,
     }
     question = sys.stdin.read() if prompt == "-" else prompt
     with client(ctx) as api:

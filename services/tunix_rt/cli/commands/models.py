@@ -129,6 +129,7 @@ def promote(
 def load(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Version id, NAME@ALIAS, NAME/VERSION, or pkg://, hf://, file://.")],
+    weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller, slightly other answers.")] = "",
     as_json: Json = False,
 ) -> None:
     """Load a model into the inferencer, so that its first answer does not wait; no work if it is loaded."""
@@ -136,7 +137,7 @@ def load(
     from tunix_rt.cli.views import inference
 
     with client(ctx) as api:
-        found = api.inference.load(model)
+        found = api.inference.load(model, weight_format=weight_format)
     output.print_json(found) if as_json else output.show(inference.loaded([found]))
 
 

@@ -21,6 +21,7 @@ def loaded(models: Iterable[inference_pb2.LoadedModel]) -> RenderableType:
             model.handle,
             formats.escaped(model.reference),
             model.family,
+            model.weight_format or "float32",
             f"{model.parameter_count:,}",
             model.context_length,
             model.slots,
@@ -29,8 +30,8 @@ def loaded(models: Iterable[inference_pb2.LoadedModel]) -> RenderableType:
         )
         for model in models
     ]
-    columns = ["handle", "reference", "family", "parameters", "context", "slots", "memory", "loaded in"]
-    return output.table(columns, rows, numbers=columns[3:])
+    columns = ["handle", "reference", "family", "weights", "parameters", "context", "slots", "memory", "loaded in"]
+    return output.table(columns, rows, numbers=columns[4:])
 
 
 def scored(score: TextScore) -> list[RenderableType]:
