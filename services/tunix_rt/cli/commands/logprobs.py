@@ -28,7 +28,9 @@ def logprobs(
     from tunix_rt.cli.views import inference
 
     with client(ctx) as api:
-        score = api.score(model, sys.stdin.read() if text == "-" else text, top_logprobs=top, weight_format=weight_format)
+        score = api.score(
+            model, sys.stdin.read() if text == "-" else text, top_logprobs=top, weight_format=weight_format
+        )
     if as_json:
         sums = {"total_logprob": score.total, "mean_logprob": score.mean}
         output.print_json(output.as_document(score.response) | sums)
