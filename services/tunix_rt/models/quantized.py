@@ -65,7 +65,7 @@ def product(rows: jax.Array, matrix: Int8Matrix) -> jax.Array:
         return product(jnp.concatenate([rows, rows]), matrix)[:1]
     wide = rows.astype(jnp.float32)
     # Not below the smallest normal number, so that a row of zeros stays one.
-    highest = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, keepdims=True), LARGEST * jnp.finfo(jnp.float32).tiny)
+    highest = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, keepdims=True), LARGEST * float(np.finfo(np.float32).tiny))
     scale = highest / LARGEST  # [N, 1]
     rounded = jnp.round(wide / scale).astype(jnp.int8)
     last = (((1,), (1,)), ((), ()))
