@@ -131,10 +131,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     return TinyModel(directory, config, decoder, decode_weights(decoder), tokenizer)
 
 
-def load_tiny(directory: Path, *, steps: int = 8, **options: Any) -> Servable:
-    """An export as the service loads it; ``options`` are the loader's."""
-    loader = JaxModelLoader(EngineShape(8, 256, 32, steps), cache_dir=directory, **options)
-    return loader.load(loader.find(directory.as_uri()))
+def load_tiny(directory: Path, *, prefix_tokens: int = 0, weight_format: str = "") -> Servable:
+    """An export as the service loads it."""
+    loader = JaxModelLoader(EngineShape(8, 256, 32, 8, prefix_tokens), cache_dir=directory)
+    return loader.load(loader.find(directory.as_uri(), weight_format))
 
 
 @pytest.fixture
