@@ -45,7 +45,8 @@ $(TUNIX_VENV)/.installed: $(VENV)/.installed
 # Compiles llama.cpp for this CPU: needs a C++ compiler, and some minutes.
 $(LLAMA_VENV)/.installed:
 	@test -x $(LLAMA_VENV)/bin/python || python3 -m venv $(LLAMA_VENV)
-	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(LLAMA_VENV)/bin/python -m pip install --quiet --no-binary llama-cpp-python $(LLAMA)
+	@CXXFLAGS="-include $(CURDIR)/tests/bench/inference/amx_config.h" CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \
+	  $(LLAMA_VENV)/bin/python -m pip install --quiet --no-cache-dir --no-binary llama-cpp-python $(LLAMA)
 	@touch $@
 
 $(VENV)/.smollm2: $(VENV)/.installed

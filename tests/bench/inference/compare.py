@@ -89,7 +89,7 @@ def engines_of(given: argparse.Namespace, python: str | None, cache: Path) -> li
 def best_transformers(batches: Sequence[int], workload: Path, model: Path, count: int) -> Engine:
     """Transformers at the batch size and order that were fastest over the whole workload."""
     tried: dict[str, Engine] = {}
-    for batch in (batch for batch in batches if batch <= count):
+    for batch in [batch for batch in batches if batch <= count] or [count]:
         for order in ("given",) if batch == 1 else ("given", "prompt"):
             name = f"static batches of {batch}" + (", by prompt length" if order == "prompt" else "")
             command = [sys.executable, str(HERE / "transformers_peer.py"), "--batch", str(batch), "--order", order]

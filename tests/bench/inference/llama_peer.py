@@ -10,7 +10,7 @@ JSON object of `workload.report`. Knows nothing of this project but the workload
 
 from __future__ import annotations
 
-import ctypes
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,10 +39,10 @@ class Context:
 
     def __init__(self, path: str, slots: int, context: int, given: Any) -> None:
         llama.llama_backend_init()
-        self._quiet = llama.llama_log_callback(lambda *_: None)
-        if not given.verbose:
-            llama.llama_log_set(self._quiet, ctypes.c_void_p(0))
-        self._model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+        logging.getLogger("llama-cpp-python").setLevel(logging.DEBUG if given.verbose else logging.ERROR)
+        loading = llama.llama_model_default_params()
+        loading.use_extra_bufts = given.repack
+        self._model = llama.llama_model_load_from_file(path.encode(), loading)
         if not self._model:
             raise SystemExit(f"{path} could not be loaded")
         settings = llama.llama_context_default_params()
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--cache-type", choices=list(CACHE_TYPES), default="f16")
     parser.add_argument("--flash-attention", choices=list(FLASH), default="auto")
     parser.add_argument("--unified", action="store_true", help="one cache for all sequences")
+    parser.add_argument("--no-repack", dest="repack", action="store_false", help="no AMX, weights as in the file")
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
     requests = Workload.load(given.workload).requests()
