@@ -6,10 +6,11 @@ authentication are mapped too.)
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -51,17 +52,17 @@ def _guarded(handler: Any, method: str, guard: Guard) -> Any:
             response = behaviour(request, context)
             return await response if inspect.isawaitable(response) else response
 
-    async def stream_response(behaviour: Any, request: Any, context: Context) -> AsyncIterator[Any]:
+    async def stream_response(behaviour: Any, request: Any, context: Context) -> None:
+        """Writes to the context itself. gRPC would abandon a generator whose client is gone: it would be closed by the
+        garbage collector, at some later time and in another task than its spans and its callers' blocks."""
         async with guard(method, context):
             responses = behaviour(request, context)
             if inspect.isawaitable(responses):
-                await responses  # it writes to the context itself
+                await responses  # it writes to the context, too
                 return
-            try:
+            async with aclosing(responses):
                 async for response in responses:
-                    yield response
-            finally:
-                await responses.aclose()
+                    await _write(context, response)
 
     kinds = {
         (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler, unary_response),
@@ -73,9 +74,8 @@ def _guarded(handler: Any, method: str, guard: Guard) -> Any:
     behaviour = getattr(handler, name)
     if around is stream_response:
 
-        async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
-            async for response in stream_response(behaviour, request, context):
-                yield response
+        async def streaming(request: Any, context: Context) -> None:
+            await stream_response(behaviour, request, context)
 
         return build(streaming, handler.request_deserializer, handler.response_serializer)
 
@@ -83,6 +83,14 @@ def _guarded(handler: Any, method: str, guard: Guard) -> Any:
         return await unary_response(behaviour, request, context)
 
     return build(unary, handler.request_deserializer, handler.response_serializer)
+
+
+async def _write(context: Context, response: Any) -> None:
+    """Raises `asyncio.CancelledError` when the client is gone, as gRPC does where it learns of it in time."""
+    try:
+        await context.write(response)
+    except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise asyncio.CancelledError("the client is gone") from error
 
 
 def telemetry_guard() -> Guard:

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import gc
 import json
+import logging
 import random
 import threading
 import time
@@ -333,18 +334,20 @@ async def soak(service: Any, warm_up: int, rounds: list[int]) -> list[Held]:
 
 
 async def test_nothing_is_kept_of_requests_that_end_in_every_way(
-    tiny: Any, serving_here: Callable[..., Any], tmp_path: Path
+    tiny: Any, serving_here: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving_here(tiny.directory, tmp_path, SHAPE, inferencer_queue_limit=QUEUE_LIMIT) as service:
         await soak(service, 100, [300])
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_ten_thousand_requests_leave_the_memory_as_it_was(
-    tiny: Any, serving_here: Callable[..., Any], tmp_path: Path
+    tiny: Any, serving_here: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving_here(tiny.directory, tmp_path, SHAPE, inferencer_queue_limit=QUEUE_LIMIT) as service:
         memory = [held.memory for held in await soak(service, 1000, [1000] * 9)]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
     print("MiB after each thousand:", [round(size / 2**20, 1) for size in memory])
     assert max(memory[2:]) - memory[1] < MOST_GROWTH

@@ -57,7 +57,20 @@ class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
 
 
 class Runs(runs_pb2_grpc.RunServiceServicer):
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.left: asyncio.Task[None] | None = None
+        self.ended = asyncio.Event()
+
     async def WatchRun(self, request, context):  # type: ignore[no-untyped-def]
+        if request.id == "endless":
+            self.task = asyncio.current_task()
+            try:
+                while True:  # more than a connection takes, so that it is always gRPC that waits, to write
+                    yield runs_pb2.WatchRunResponse(run=runs_pb2.Run(id="x" * (1 << 20)))
+            finally:
+                self.left = asyncio.current_task()
+                self.ended.set()
         yield runs_pb2.WatchRunResponse(run=runs_pb2.Run(id=request.id, attempts=1))
         yield runs_pb2.WatchRunResponse(run=runs_pb2.Run(id=request.id, attempts=2))
         raise errors.NotFound(f"{request.id} was deleted")
@@ -66,6 +79,7 @@ class Runs(runs_pb2_grpc.RunServiceServicer):
 class Running:
     def __init__(self) -> None:
         self.scoring = Scoring()
+        self.runs = Runs()
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.address = ""
@@ -80,7 +94,7 @@ async def serving(
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(running.scoring, server)
-        runs_pb2_grpc.add_RunServiceServicer_to_server(Runs(), server)
+        runs_pb2_grpc.add_RunServiceServicer_to_server(running.runs, server)
         return (SERVICE, "tunix_rt.v1.RunService")
 
     if ready:
@@ -196,6 +210,18 @@ async def test_unavailable_is_retried_and_nothing_else_is() -> None:
         assert running.scoring.calls == 4
         await failing_call(running, errors.Aborted("old"))
         assert running.scoring.calls == 5
+
+
+async def test_a_stream_whose_client_leaves_between_writes_ends_at_once_in_its_own_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as running, open_channel(running.address, token=None) as channel:
+        stream = runs_pb2_grpc.RunServiceStub(channel).WatchRun(runs_pb2.WatchRunRequest(id="endless"))
+        await stream.read()
+        stream.cancel()
+        await asyncio.wait_for(running.runs.ended.wait(), 10)
+    assert running.runs.left is running.runs.task is not None
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_stream_that_fails_gives_what_it_had_then_the_error() -> None:
