@@ -55,9 +55,11 @@ def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str 
     if weight_format not in WEIGHT_FORMATS:
         raise InvalidInput([FieldViolation("weight_format", WEIGHT_FORMAT_RULE)])
 
+    exact = ("norm", "kernel") if weight_format else ("norm",)  # a kernel is rounded once
+
     def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        is_norm = any(name.endswith("norm") for name in names_on(path))
-        return leaf if is_norm else leaf.astype(jnp.dtype(dtype))
+        is_exact = any(name.endswith(exact) for name in names_on(path))
+        return leaf if is_exact else leaf.astype(jnp.dtype(dtype))
 
     def block_of(layer: int) -> Block:
         block: Block = jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)

@@ -273,5 +273,5 @@ def _padded(values: Sequence[int], width: int, filler: int) -> np.ndarray:
 
 
 def tree_bytes(tree: object) -> int:
-    """Bytes of all arrays of a pytree."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
+    """Bytes of all arrays of a pytree; one that is in it twice (a tied embedding) counts once."""
+    return sum({id(leaf): leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")}.values())
