@@ -4,10 +4,10 @@ A format is part of a score's identity. Its name carries a version: whatever cha
 
 - ``""``: float32.
 - ``"int8-v1"``: every linear layer and the output table as int8 with one float32 scale per output (per token of the
-  table), max|w| / 127; symmetric, rounded half to even. What goes into such a product is quantised the same way, row by
-  row (a row is one token's activations), when it gets there. Products are summed exactly in int32, then scaled in
-  float32. Embedding rows, norms, biases, attention, adapters and the cache stay float32. Made by
-  `tunix_rt.models.quantized`.
+  table), max|w| / 127; symmetric, rounded half to even. What goes into such a product is rounded to 16 bits, row by
+  row (a row is one token's activations): int8 in steps of max|x| / 127, and what that left over in 254ths of a step.
+  Both are multiplied in int8, summed exactly in int32, then scaled and added in float32. Embedding rows, norms, biases,
+  attention, adapters and the cache stay float32. Made by `tunix_rt.models.quantized`.
 """
 
 from __future__ import annotations
