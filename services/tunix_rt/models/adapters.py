@@ -6,7 +6,9 @@ runs.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +87,8 @@ def factors_of(decoder: Decoder) -> dict[str, Factors]:
     }
 
 
-def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int, int]]:
+@functools.cache
+def linear_shapes(config: ModelConfig) -> Mapping[str, tuple[int, int, int]]:
     """(layers, inputs, outputs) of each linear layer by path; allocates nothing."""
     decoder = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
     return {path: _shape(linear_at(decoder, path)) for path in LINEAR_NAMES[config.family]}

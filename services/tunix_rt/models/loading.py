@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
+from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_files import GGUFFile
 from tunix_rt.models.parameters import decoder_with
-from tunix_rt.models.peft_files import merge, read_adapter
+from tunix_rt.models.peft_files import Factors, LoraSettings, check_shapes, merge, read_adapter
 from tunix_rt.models.presets import PRESETS
 from tunix_rt.models.references import ModelSource
 from tunix_rt.models.safetensors_files import open_tensors
@@ -83,6 +85,27 @@ def load_parts(source: ModelSource) -> Parts:
     base = load_parts(source.base)
     parameters = merge(base.parameters, *read_adapter(base.config, source.path))
     return Parts(base.config, parameters, _tokenizer(source.path, base.config))
+
+
+@dataclass(frozen=True)
+class AdapterParts:
+    """An adapter on the host, not merged: its factors by the path of their layer, and the tokenizer beside them."""
+
+    settings: LoraSettings
+    factors: Mapping[str, Factors]
+    tokenizer: Tokenizer
+
+
+def load_adapter(directory: Path, config: ModelConfig) -> AdapterParts:
+    """The adapter in ``directory`` for a model of ``config``. Raises `InvalidArtifact` for a layer whose shape is
+    another, for numbers that are none, and as `read_adapter` does."""
+    settings, factors = read_adapter(config, directory)
+    shapes = linear_shapes(config)
+    for path, pair in factors.items():
+        check_shapes(path, pair, settings.rank, shapes[path])
+        if not (np.isfinite(pair.a).all() and np.isfinite(pair.b).all()):
+            raise InvalidArtifact(f"the adapter of {path} in {directory} holds values that are not finite")
+    return AdapterParts(settings, factors, _tokenizer(directory, config))
 
 
 def load_config(source: ModelSource) -> ModelConfig | None:

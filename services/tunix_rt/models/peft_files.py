@@ -101,7 +101,7 @@ def read_adapter(config: ModelConfig, directory: Path) -> tuple[LoraSettings, di
 
     Raises `InvalidArtifact` naming the file, option or tensor that is missing, surplus or not supported.
     """
-    settings = _read_settings(directory / ADAPTER_CONFIG)
+    settings = read_settings(directory)
     try:
         paths = target_paths(config.family, settings.target_modules)
         tensors = load_file(directory / ADAPTER_WEIGHTS)
@@ -130,11 +130,17 @@ def merge(parameters: Parameters, settings: LoraSettings, factors: Mapping[str, 
     for path, pair in factors.items():
         name = f"{path}.kernel"
         layers, inputs, outputs = parameters[name].shape
-        shapes = (layers, inputs, settings.rank), (layers, settings.rank, outputs)
-        if (pair.a.shape, pair.b.shape) != shapes:
-            raise InvalidArtifact(f"the adapter of {path} has shapes {pair.a.shape}, {pair.b.shape}, not {shapes}")
+        check_shapes(path, pair, settings.rank, (layers, inputs, outputs))
         merged[name] = parameters[name] + np.float32(settings.scaling) * (pair.a @ pair.b)
     return merged
+
+
+def check_shapes(path: str, pair: Factors, rank: int, linear: tuple[int, int, int]) -> None:
+    """Raises `InvalidArtifact` unless ``pair`` fits the layer at ``path`` with (layers, inputs, outputs)."""
+    layers, inputs, outputs = linear
+    shapes = (layers, inputs, rank), (layers, rank, outputs)
+    if (pair.a.shape, pair.b.shape) != shapes:
+        raise InvalidArtifact(f"the adapter of {path} has shapes {pair.a.shape}, {pair.b.shape}, not {shapes}")
 
 
 def _tensor_names(family: str, path: str, layer: int) -> tuple[str, str]:
@@ -153,7 +159,9 @@ def _name_for_peft(base: BaseModel) -> tuple[str, str | None]:
     return place, None
 
 
-def _read_settings(path: Path) -> LoraSettings:
+def read_settings(directory: Path) -> LoraSettings:
+    """The settings alone. Raises `InvalidArtifact` naming an option that is not supported."""
+    path = directory / ADAPTER_CONFIG
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         unsupported = [name for name, value in _OPTIONS.items() if document.get(name, value) != value]

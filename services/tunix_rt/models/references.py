@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from tunix_rt.artifacts import directory_digest, local_directory
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound, Transient
-from tunix_rt.models.base_model import is_adapter, read_base_model
+from tunix_rt.models.base_model import BaseModel, is_adapter, read_base_model
 from tunix_rt.models.presets import PRESETS
 
 KINDS = ("hf", "file", "gguf", "preset", "pkg")
@@ -40,6 +40,16 @@ class ModelSource:
     base: ModelSource | None = None
 
 
+@dataclass(frozen=True)
+class AdapterSource:
+    """The directory of an adapter, its digest, and which model it says it was trained on."""
+
+    reference: str
+    digest: str
+    path: Path
+    base: BaseModel
+
+
 def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
     """Find what ``reference`` names; hub snapshots are downloaded below ``cache_dir``.
 
@@ -55,13 +65,31 @@ def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
         return _gguf(reference, _file_in_package(rest))
     if kind == "gguf":
         return _gguf(reference, _local_path(reference))
-    directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
-    if not (directory / "config.json").is_file():
-        raise NotFound(f"{reference}: there is no config.json in {directory}")
-    digest = directory_digest(directory)[0]
+    directory, digest = _directory(reference, cache_dir)
     if is_adapter(directory):
         return ModelSource(reference, "adapter", digest, path=directory, base=_base_of(reference, directory, cache_dir))
     return ModelSource(reference, "directory", digest, path=directory)
+
+
+def resolve_adapter(reference: str, *, cache_dir: Path) -> AdapterSource:
+    """Find the adapter that ``reference`` names, and not the base that it needs: whoever asks has that.
+
+    Raises as `resolve` does, and `InvalidInput` where the reference means a whole model.
+    """
+    if check_reference(reference) in ("file", "hf"):
+        directory, digest = _directory(reference, cache_dir)
+        if is_adapter(directory):
+            return AdapterSource(reference, digest, directory, read_base_model(directory))
+    raise InvalidInput([FieldViolation("reference", f"{reference} is a whole model, not an adapter")])
+
+
+def _directory(reference: str, cache_dir: Path) -> tuple[Path, str]:
+    """The directory of a ``file://`` or ``hf://`` reference, and its digest."""
+    kind, rest = reference.split("://", 1)
+    directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
+    if not (directory / "config.json").is_file():
+        raise NotFound(f"{reference}: there is no config.json in {directory}")
+    return directory, directory_digest(directory)[0]
 
 
 def _base_of(reference: str, directory: Path, cache_dir: Path) -> ModelSource:
