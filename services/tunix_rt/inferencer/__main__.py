@@ -31,6 +31,8 @@ def main() -> None:
         chunk=settings.inferencer_chunk,
         steps=settings.inferencer_steps,
         prefix_tokens=settings.inferencer_prefix_tokens,
+        adapters=settings.inferencer_adapters,
+        adapter_rank=settings.inferencer_adapter_rank,
     )
     stop_metrics = start_metrics(settings.metrics_port)
     try:

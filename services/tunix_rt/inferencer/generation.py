@@ -72,7 +72,8 @@ class Generation:
     ``top_logprobs`` asks for so many runners-up per token; -1 asks for no log-probabilities at all.
     ``processed_logprobs`` asks for log-probabilities in the distribution that was drawn from, too.
     ``prompt_logprobs`` asks the same of the prompt's tokens; with it ``max_new_tokens`` may be 0, which scores a text
-    of up to the engine's capacity and generates nothing. ``caller`` is whom the scheduler is fair to.
+    of up to the engine's capacity and generates nothing. ``caller`` is whom the scheduler is fair to. ``adapter`` is
+    the name under which the engine has an adapter; "" is the model alone.
     """
 
     prompt: tuple[int, ...]
@@ -84,6 +85,7 @@ class Generation:
     processed_logprobs: bool = False
     prompt_logprobs: int = -1
     caller: str = ""
+    adapter: str = ""
 
     @property
     def scores_prompt(self) -> bool:

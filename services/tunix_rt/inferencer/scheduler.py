@@ -157,6 +157,7 @@ class Scheduler:
                 top_logprobs=generation.top_logprobs,
                 prompt_logprobs=generation.prompt_logprobs,
                 processed_logprobs=generation.processed_logprobs,
+                adapter=generation.adapter,
             )
             self._engine.open(slot, spec)
             self._prefilling[slot] = ticket

@@ -27,6 +27,10 @@ class InferencerSettings(ServerSettings):
     inferencer_queue_limit: int = Field(default=256, ge=1)
     inferencer_max_models: int = Field(default=4, ge=1)
     inferencer_memory_mib: int = Field(default=8192, ge=64)
+    # Adapters that a model can have loaded at the same time; 0 is off.
+    inferencer_adapters: int = Field(default=4, ge=0, le=64)
+    # The largest rank of an adapter. Each takes the memory of one of this rank.
+    inferencer_adapter_rank: int = Field(default=16, ge=1, le=256)
     # Keep compiled programs in the cache directory, so that a restart is ready sooner.
     inferencer_compilation_cache: bool = True
 

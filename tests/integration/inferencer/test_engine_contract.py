@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
-from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
+from tunix_rt.inferencer.engine.interface import AdapterFactors, Engine, SlotSpec
 from tunix_rt.inferencer.generation import ChosenToken, Sampling
 
 CAPACITY = 64
@@ -17,9 +18,9 @@ CAPACITY = 64
 @pytest.fixture(params=["arithmetic", "jax"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "arithmetic":
-        return ArithmeticEngine(slots=4, capacity=CAPACITY, chunk=8, steps=4)
+        return ArithmeticEngine(slots=4, capacity=CAPACITY, chunk=8, steps=4, adapters=2)
     tiny: Any = request.getfixturevalue("tiny")
-    real: Engine = tiny.engine(slots=4, capacity=CAPACITY, chunk=8, steps=4)
+    real: Engine = tiny.engine(slots=4, capacity=CAPACITY, chunk=8, steps=4, adapters=2)
     return real
 
 
@@ -150,3 +151,63 @@ def test_scores_that_nobody_asked_for_are_refused(engine: Engine) -> None:
             engine.prompt_scores(slot)
     with pytest.raises(ValueError):
         engine.open(2, SlotSpec((1,) * (CAPACITY + 1), Sampling(), 0, frozenset(), prompt_logprobs=0))
+
+
+def factors(engine: Engine, rank: int, seed: int = 0) -> AdapterFactors:
+    """An adapter of the first linear layer, where the engine has any."""
+    if isinstance(engine, ArithmeticEngine):
+        return AdapterFactors(rank, {})
+    layers, hidden = engine.config.num_hidden_layers, engine.config.hidden_size  # type: ignore[attr-defined]
+    noise = np.random.default_rng(seed)
+    a, b = (noise.normal(size=shape).astype(np.float32) for shape in ((layers, hidden, rank), (layers, rank, hidden)))
+    return AdapterFactors(rank, {"blocks.attention.q": (a, b)})
+
+
+def adapted(adapter: str, prompt: tuple[int, ...] = (5, 6, 7), scores: int = -1) -> SlotSpec:
+    return SlotSpec(prompt, Sampling(), 6, frozenset(), prompt_logprobs=scores, adapter=adapter)
+
+
+def test_an_adapter_changes_the_slots_that_name_it_and_no_other(engine: Engine) -> None:
+    plain, plain_scores = complete(engine, 0, adapted("")), scored(engine, 0, (5, 6, 7))
+    put = engine.prepare_adapter(1, "x", factors(engine, 3))
+    with pytest.raises(ValueError):
+        engine.open(0, adapted("x"))
+    put()
+    changed = complete(engine, 0, adapted("x"))
+    assert changed != plain
+    engine.prepare_adapter(0, "y", factors(engine, 8, seed=1))()
+    assert complete(engine, 3, adapted("x")) == changed
+    assert complete(engine, 2, adapted("y")) not in (changed, plain)
+    specs = {0: adapted("x"), 1: adapted(""), 2: adapted("y", scores=0), 3: adapted("x")}
+    for slot, what in specs.items():
+        engine.open(slot, what)
+        while not engine.prefill(slot):
+            pass
+    assert [token.token_id for token in engine.prompt_scores(2)] == [6, 7]
+    assert [token.logprob for token in engine.prompt_scores(2)] != [token.logprob for token in plain_scores]
+    outputs = {output.slot: [token.token_id for token in output.tokens] for output in engine.decode(leave_early=False)}
+    assert outputs.keys() == specs.keys()
+    assert outputs[0] == outputs[3] == changed[:4]
+    assert outputs[1] == plain[:4]
+    for slot in specs:
+        engine.close(slot)
+    assert scored(engine, 0, (5, 6, 7)) == plain_scores
+
+
+def test_an_adapter_leaves_its_place_to_another(engine: Engine) -> None:
+    first = factors(engine, 3)
+    engine.prepare_adapter(0, "x", first)()
+    changed = complete(engine, 0, adapted("x"))
+    engine.prepare_adapter(0, "y", factors(engine, 2, seed=1))()
+    with pytest.raises(ValueError):
+        engine.open(0, adapted("x"))
+    assert complete(engine, 0, adapted("y")) != changed
+    engine.prepare_adapter(1, "x", first)()
+    assert complete(engine, 0, adapted("x")) == changed
+    assert engine.adapter_bytes > 0
+
+
+def test_an_adapter_that_does_not_fit_is_refused(engine: Engine) -> None:
+    for place, rank in ((2, 1), (-1, 1), (0, engine.adapter_rank + 1)):
+        with pytest.raises(ValueError):
+            engine.prepare_adapter(place, "x", factors(engine, rank))

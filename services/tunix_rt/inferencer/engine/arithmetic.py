@@ -2,6 +2,7 @@
 
 The token at position ``p`` is ``(sum(prompt) + p) mod vocabulary``, plus the seed when the request samples. A prompt's
 token ``t`` behind ``s`` has the log-probability ``-((t - s) mod vocabulary)``, so that the likeliest is ``s`` again.
+An adapter of rank r adds r to each token: to those that are chosen, and to the likeliest behind ``s``.
 It obeys the same interface and the same refusals as the real engine, so that the contract tests run on both.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
+from tunix_rt.inferencer.engine.interface import AdapterFactors, SlotSpec, SlotTokens
 from tunix_rt.inferencer.generation import ChosenToken, Sampling
 
 
@@ -29,6 +30,7 @@ def arithmetic_score(before: int, token: int, top: int, vocabulary: int) -> Chos
 @dataclass
 class _Slot:
     spec: SlotSpec
+    shift: int = 0  # its adapter's rank
     prefilled: int = 0
     produced: list[int] = field(default_factory=list)
     ready: bool = False
@@ -46,23 +48,37 @@ class ArithmeticEngine:
         vocabulary: int = 97,
         chunk: int = 8,
         steps: int = 4,
+        adapters: int = 2,
+        adapter_rank: int = 8,
         before_decode: Callable[[], None] | None = None,
     ) -> None:
         self.slots = slots
         self.capacity = capacity
         self.max_stop_ids = 32
         self.scoring_cost = 2
+        self.adapter_places = adapters
+        self.adapter_rank = adapter_rank
+        self.adapter_bytes = adapters * adapter_rank
         self._vocabulary = vocabulary
         self._chunk = chunk
         self._steps = steps
         self._before_decode = before_decode
         self._open: dict[int, _Slot] = {}
+        self._adapters: dict[int, tuple[str, int]] = {}  # place -> name and rank
+
+    def prepare_adapter(self, place: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
+        if not 0 <= place < self.adapter_places or factors.rank > self.adapter_rank:
+            raise ValueError(f"adapter {name!r} does not fit")
+        return lambda: self._adapters.update({place: (name, factors.rank)})
 
     def open(self, slot: int, spec: SlotSpec) -> None:
         if slot in self._open or not 0 <= slot < self.slots:
             raise ValueError(f"slot {slot} is not free")
         spec.check_fits(self.capacity)
-        self._open[slot] = _Slot(spec, stopped=spec.max_tokens == 0)
+        ranks = {"": 0} | dict(self._adapters.values())
+        if spec.adapter not in ranks:
+            raise ValueError(f"there is no adapter {spec.adapter!r}")
+        self._open[slot] = _Slot(spec, ranks[spec.adapter], stopped=spec.max_tokens == 0)
 
     def prefill(self, slot: int) -> bool:
         row = self._open[slot]
@@ -79,7 +95,8 @@ class ArithmeticEngine:
             raise ValueError(f"slot {slot} has no scores")
         top = row.spec.prompt_logprobs
         return tuple(
-            arithmetic_score(before, token, top, self._vocabulary) for before, token in pairwise(row.spec.prompt)
+            arithmetic_score(before + row.shift, token, top, self._vocabulary)
+            for before, token in pairwise(row.spec.prompt)
         )
 
     def decode(self, *, leave_early: bool) -> tuple[SlotTokens, ...]:
@@ -100,7 +117,7 @@ class ArithmeticEngine:
     def _step(self, row: _Slot) -> ChosenToken:
         spec = row.spec
         position = len(spec.prompt) + len(row.produced)
-        token = arithmetic_token(spec.prompt, spec.sampling, position, self._vocabulary)
+        token = arithmetic_token(spec.prompt, spec.sampling, position + row.shift, self._vocabulary)
         row.produced.append(token)
         row.stopped = token in spec.stop_ids or len(row.produced) == spec.max_tokens
         top = tuple((token + i, -float(i)) for i in range(max(spec.top_logprobs, 0)))

@@ -6,7 +6,7 @@ Owns device memory. Knows tokens and slots; requests, texts and threads are the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -14,17 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from tunix_rt.inferencer.engine import programs
-from tunix_rt.inferencer.engine.interface import SlotSpec, SlotTokens
+from tunix_rt.inferencer.engine.adapted_programs import AdaptedPrograms, EngineState
+from tunix_rt.inferencer.engine.interface import AdapterFactors, SlotSpec, SlotTokens
 from tunix_rt.inferencer.engine.prefix_cache import PrefixCache
 from tunix_rt.inferencer.generation import MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, ChosenToken, Sampling
 from tunix_rt.inferencer.sampling import empty_rows, write_row
-from tunix_rt.models.cached import Weights, init_cache
+from tunix_rt.models.cached import KVCache, Weights, init_cache
 from tunix_rt.models.config import ModelConfig
 
 
 @dataclass(frozen=True)
 class EngineShape:
-    """The numbers that fix every compiled shape: prefill is ``chunk`` wide, a decode dispatch has ``steps`` steps.
+    """The numbers that fix every compiled shape: prefill is ``chunk`` wide, a decode dispatch has ``steps`` steps, and
+    there is room for so many ``adapters`` of a rank of at most ``adapter_rank``.
 
     Whole chunks of earlier prompts are kept for those that begin alike: so many as ``prefix_tokens`` hold, 0 is none.
     """
@@ -34,6 +36,8 @@ class EngineShape:
     chunk: int
     steps: int
     prefix_tokens: int = 0
+    adapters: int = 4
+    adapter_rank: int = 16
 
     @property
     def pages(self) -> int:
@@ -72,6 +76,21 @@ class JaxEngine:
             wants_processed=np.zeros(shape.slots, np.bool_),
             sampling=empty_rows(shape.slots),
         )
+        self._place = np.full(shape.slots, -1, np.int32)  # of each slot's adapter; -1 is none
+        state = EngineState(self._cache, self._seen, self._rows, shape.chunk, shape.steps, self._top)
+        self._adapted = AdaptedPrograms(weights, config, state, places=shape.adapters, rank=shape.adapter_rank)
+        self.adapter_places, self.adapter_rank = shape.adapters, shape.adapter_rank
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._config
+
+    @property
+    def adapter_bytes(self) -> int:
+        return self._adapted.memory_bytes
+
+    def prepare_adapter(self, place: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
+        return self._adapted.prepare(place, name, factors)
 
     @property
     def scoring_cost(self) -> int:
@@ -109,6 +128,7 @@ class JaxEngine:
         if slot in self._specs or not 0 <= slot < self.slots:
             raise ValueError(f"slot {slot} is not free")
         spec.check_fits(self.capacity)
+        self._place[slot] = self._adapted.place_of(spec.adapter)
         rows = self._rows
         rows.token[slot] = spec.prompt[-1]
         rows.position[slot] = len(spec.prompt) - 1
@@ -126,7 +146,7 @@ class JaxEngine:
         self._prefilled[slot] = 0
         self._reused[slot] = 0
         # A scored prompt goes through another program, and every one of its tokens has to.
-        self._keys[slot] = [] if spec.scores_prompt else self._prefixes.keys_of("", spec.prompt[:-1])
+        self._keys[slot] = [] if spec.scores_prompt else self._prefixes.keys_of(spec.adapter, spec.prompt[:-1])
 
     def prefill(self, slot: int) -> bool:
         """One chunk, behind those that are taken over from earlier prompts.
@@ -149,9 +169,7 @@ class JaxEngine:
             if spec.scores_prompt:
                 self._score(slot, spec, tokens, positions, _padded(spec.prompt[done + 1 : done + 1 + width], width, 0))
             else:
-                self._cache = programs.prefill_chunk(
-                    self._weights, self._cache, tokens, positions, np.int32(slot), config=self._config
-                )
+                self._cache = self._prefill(slot, spec, tokens, positions)
                 if done // width < len(keys):
                     self._prefixes.keep(self._cache, keys[done // width], slot, done)
             done += len(part)
@@ -185,21 +203,32 @@ class JaxEngine:
         return found
 
     def decode(self, *, leave_early: bool) -> list[SlotTokens]:
+        """Rows without an adapter and rows with one are a dispatch each: what runs a row is up to the row alone."""
+        active, adapted = self._rows.active, self._place >= 0
+        groups = [(active & ~adapted, False), (active & adapted, True)]
+        return [
+            found
+            for group, with_adapter in groups
+            if group.any()
+            for found in self._decode(group, leave_early, with_adapter)
+        ]
+
+    def _decode(self, group: np.ndarray, leave_early: bool, with_adapter: bool) -> list[SlotTokens]:
         # Copied: on a CPU the program may read host arrays in place, and they change below.
-        rows = jax.tree.map(np.copy, self._rows)
-        self._cache, self._seen, output = programs.decode_steps(
-            self._weights,
-            self._cache,
-            self._seen,
-            rows,
-            np.bool_(leave_early),
-            config=self._config,
-            steps=self._shape.steps,
-        )
+        rows = jax.tree.map(np.copy, self._rows)._replace(active=group)
+        early = np.bool_(leave_early)
+        if with_adapter:
+            self._cache, self._seen, output = self._adapted.decode_steps(
+                self._place.copy(), self._cache, self._seen, rows, early
+            )
+        else:
+            self._cache, self._seen, output = programs.decode_steps(
+                self._weights, self._cache, self._seen, rows, early, config=self._config, steps=self._shape.steps
+            )
         tokens, logprobs, processed = (np.asarray(x) for x in (output.tokens, output.logprobs, output.processed))
-        wanted = bool(np.any(self._rows.wants_top & self._rows.active))
+        wanted = bool(np.any(rows.wants_top & group))
         top = (np.asarray(output.top_ids), np.asarray(output.top_logprobs)) if wanted else None
-        return [self._collect(int(slot), tokens, logprobs, processed, top) for slot in np.flatnonzero(rows.active)]
+        return [self._collect(int(slot), tokens, logprobs, processed, top) for slot in np.flatnonzero(group)]
 
     def close(self, slot: int) -> None:
         self._specs.pop(slot, None)
@@ -207,25 +236,28 @@ class JaxEngine:
         self._scores.pop(slot, None)
         self._keys.pop(slot, None)
         self._reused.pop(slot, None)
+        self._place[slot] = -1
         self._rows.active[slot] = False
         self._rows.wants_top[slot] = False
         self._rows.wants_processed[slot] = False
         write_row(self._rows.sampling, slot, Sampling())
 
+    def _prefill(self, slot: int, spec: SlotSpec, tokens: np.ndarray, positions: np.ndarray) -> KVCache:
+        arguments = (self._cache, tokens, positions, np.int32(slot))
+        if spec.adapter:
+            return self._adapted.prefill_chunk(self._place[slot], *arguments)
+        return programs.prefill_chunk(self._weights, *arguments, config=self._config)
+
     def _score(
         self, slot: int, spec: SlotSpec, tokens: np.ndarray, positions: np.ndarray, following: np.ndarray
     ) -> None:
-        self._cache, scores = programs.score_chunk(
-            self._weights,
-            self._cache,
-            tokens,
-            positions,
-            following,
-            np.int32(slot),
-            np.bool_(spec.prompt_logprobs > 0),
-            config=self._config,
-            top=self._top,
-        )
+        arguments = (tokens, positions, following, np.int32(slot), np.bool_(spec.prompt_logprobs > 0))
+        if spec.adapter:
+            self._cache, scores = self._adapted.score_chunk(self._place[slot], self._cache, *arguments)
+        else:
+            self._cache, scores = programs.score_chunk(
+                self._weights, self._cache, *arguments, config=self._config, top=self._top
+            )
         self._scores.setdefault(slot, []).append(scores)
 
     def _collect(
