@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import grpc
 
+from tunix_rt.inferencer.adapter_pool import AdapterLoader, AdapterPool
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.http.server import build_app, serving_http
 from tunix_rt.inferencer.model_pool import Loader, ModelPool
@@ -19,11 +21,15 @@ from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
 
+class Loaders(Loader, AdapterLoader, Protocol):
+    """Loads models, and adapters for them."""
+
+
 @asynccontextmanager
 async def serving_pool(
-    loader: Loader, settings: InferencerSettings, observer: Observer = IGNORE
-) -> AsyncIterator[tuple[ModelPool, Driver]]:
-    """A pool with its driver running; both are ended in order."""
+    loader: Loaders, settings: InferencerSettings, observer: Observer = IGNORE
+) -> AsyncIterator[tuple[ModelPool, AdapterPool, Driver]]:
+    """The pools with their driver running; all are ended in order."""
     driver = Driver()
     driver.start()
     pool = ModelPool(
@@ -34,16 +40,18 @@ async def serving_pool(
         queue_limit=settings.inferencer_queue_limit,
         observer=observer,
     )
+    adapters = AdapterPool(pool, loader, driver)
     try:
-        yield pool, driver
+        yield pool, adapters, driver
     finally:
+        await adapters.close()
         await pool.close()
         await asyncio.to_thread(driver.stop)
 
 
 async def serve(
     settings: InferencerSettings,
-    loader: Loader,
+    loader: Loaders,
     *,
     observer: Observer = IGNORE,
     stop: asyncio.Event | None = None,
@@ -52,9 +60,10 @@ async def serve(
 ) -> None:
     """Serve until ``stop`` or a signal. Raises `FailedPrecondition` when auth is on without a token."""
     authorizer = static_authorizer(settings.token_text, settings.auth)
-    async with serving_pool(loader, settings, observer) as (pool, driver):
+    async with serving_pool(loader, settings, observer) as (pool, adapters, driver):
         await serve_edges(
             pool,
+            adapters,
             driver,
             settings,
             authorizer=authorizer,
@@ -66,6 +75,7 @@ async def serve(
 
 async def serve_edges(
     pool: ModelPool,
+    adapters: AdapterPool,
     driver: Driver,
     settings: InferencerSettings,
     *,
@@ -75,10 +85,11 @@ async def serve_edges(
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """gRPC and HTTP over a running pool, until ``stop`` or a signal."""
-    web = build_app(pool, driver, authorizer, settings.max_concurrent_rpcs)
+    web = build_app(pool, adapters, driver, authorizer, settings.max_concurrent_rpcs)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(pool, driver), server)
+        servicer = InferenceServicer(pool, adapters, driver)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)
         return [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]
 
     async with serving_http(web, settings, stop, on_http_bound):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from tunix_rt.errors import Transient
 from tunix_rt.inferencer.scheduler import Scheduler
@@ -21,6 +22,7 @@ class Driver:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._attached: dict[str, tuple[Scheduler, Callable[[], object]]] = {}
+        self._errands: list[tuple[str, Callable[[], object], Future[None]]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine-driver", daemon=True)
 
@@ -34,6 +36,8 @@ class Driver:
             self._condition.notify()
         if self._thread.is_alive():
             self._thread.join()
+        for _, _, done in self._errands:
+            _end(done, Transient("the inferencer is shutting down"))
         for scheduler, _ in self._attached.values():
             scheduler.fail(Transient("the inferencer is shutting down"))
 
@@ -55,13 +59,35 @@ class Driver:
         with self._condition:
             self._condition.notify()
 
+    def between_rounds(self, name: str, work: Callable[[], object]) -> Future[None]:
+        """Have ``work`` done on the driver's thread before the next round of ``name``; the future ends after it.
+
+        The future raises `Transient` when ``name`` is not attached any more, or what ``work`` raised.
+        """
+        done: Future[None] = Future()
+        with self._condition:
+            stopped = self._stopping
+            if not stopped:
+                self._errands.append((name, work, done))
+                self._condition.notify()
+        if stopped:
+            _end(done, Transient("the inferencer is shutting down"))
+        return done
+
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._stopping or bool(self._with_work()))
+                self._condition.wait_for(lambda: self._stopping or bool(self._errands) or bool(self._with_work()))
                 if self._stopping:
                     return
+                errands, self._errands = self._errands, []
+                attached = set(self._attached)
                 ready = self._with_work()
+            for name, work, done in errands:
+                if name in attached:
+                    _do(work, done)
+                else:
+                    _end(done, Transient("the model was unloaded; load it again"))
             for name, scheduler, on_failure in ready:
                 try:
                     scheduler.tick()
@@ -73,7 +99,22 @@ class Driver:
                     # The pool hears of it first: who is told to load the model again must not be given this one.
                     on_failure()
                     scheduler.fail(Transient(f"the engine failed ({type(error).__name__}); load the model again"))
-            del ready
+            del ready, errands
 
     def _with_work(self) -> list[tuple[str, Scheduler, Callable[[], object]]]:
         return [(name, s, failed) for name, (s, failed) in self._attached.items() if s.has_work]
+
+
+def _do(work: Callable[[], object], done: Future[None]) -> None:
+    """Nothing where nobody waits for it any more."""
+    if done.set_running_or_notify_cancel():
+        try:
+            work()
+            done.set_result(None)
+        except Exception as error:
+            done.set_exception(error)
+
+
+def _end(done: Future[None], error: Exception) -> None:
+    if done.set_running_or_notify_cancel():
+        done.set_exception(error)

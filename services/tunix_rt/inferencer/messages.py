@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
+from tunix_rt.inferencer.adapter_messages import write_adapter
+from tunix_rt.inferencer.adapter_pool import Served
 from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.generation import (
     ROLES,
@@ -16,6 +18,7 @@ from tunix_rt.inferencer.generation import (
     Generation,
     Sampling,
 )
+from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.model_pool import LoadedModel
 from tunix_rt.v1 import common_pb2, inference_pb2
 from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
@@ -41,9 +44,7 @@ def check_request(request: inference_pb2.GenerateRequest) -> Violations:
     return bad
 
 
-def read_request(
-    request: inference_pb2.GenerateRequest, model: LoadedModel, *, caller: str, bad: Violations
-) -> Generation:
+def read_request(request: inference_pb2.GenerateRequest, model: Served, *, caller: str, bad: Violations) -> Generation:
     """The domain's request. Adds to ``bad`` what only the model can tell; raises `InvalidInput` if there is anything.
 
     Tokenises, so that it may take some milliseconds for a long prompt.
@@ -69,11 +70,12 @@ def read_request(
         top_logprobs=request.top_logprobs if request.return_logprobs else -1,
         processed_logprobs=request.return_processed_logprobs,
         caller=caller,
+        adapter=model.adapter_name,
     )
 
 
 def write_stream(
-    delta: Delta, generation: Generation, tokens_so_far: int, model: LoadedModel
+    delta: Delta, generation: Generation, tokens_so_far: int, model: Served
 ) -> inference_pb2.GenerateStreamResponse:
     """One message of a stream; ``tokens_so_far`` counts this delta's."""
     last = delta.finish is not None
@@ -84,10 +86,11 @@ def write_stream(
         finish_reason=_FINISH[delta.finish] if delta.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
         usage=write_usage(delta, generation, tokens_so_far) if last else None,
         model_digest=model.digest if last else "",
+        adapter_digest=model.adapter_digest if last else "",
     )
 
 
-def write_response(deltas: list[Delta], generation: Generation, model: LoadedModel) -> inference_pb2.GenerateResponse:
+def write_response(deltas: list[Delta], generation: Generation, model: Served) -> inference_pb2.GenerateResponse:
     """The unary answer: all deltas together."""
     tokens = [token for delta in deltas for token in delta.tokens]
     last = deltas[-1]
@@ -98,10 +101,11 @@ def write_response(deltas: list[Delta], generation: Generation, model: LoadedMod
         logprobs=_logprobs_of(tokens, generation, model.servable.codec),
         usage=write_usage(last, generation, len(tokens)),
         model_digest=model.digest,
+        adapter_digest=model.adapter_digest,
     )
 
 
-def write_model(model: LoadedModel) -> inference_pb2.LoadedModel:
+def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> inference_pb2.LoadedModel:
     servable = model.servable
     return inference_pb2.LoadedModel(
         handle=model.handle,
@@ -110,10 +114,11 @@ def write_model(model: LoadedModel) -> inference_pb2.LoadedModel:
         family=servable.family,
         parameter_count=servable.parameter_count,
         context_length=servable.engine.capacity,
-        memory_bytes=servable.memory_bytes,
+        memory_bytes=model.memory_bytes,
         load_seconds=model.load_seconds,
         slots=servable.engine.slots,
         weight_format=model.weight_format,
+        adapters=[write_adapter(adapter) for adapter in adapters],
     )
 
 

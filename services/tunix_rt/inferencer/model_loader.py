@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.inferencer.adapter_loader import AdapterReader, eos_ids
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
+from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
 from tunix_rt.inferencer.model_pool import Candidate, Servable
 from tunix_rt.models.cached import decode_weights, weight_bytes
 from tunix_rt.models.config import ModelConfig
@@ -16,13 +19,14 @@ _F32 = 4
 
 
 class JaxModelLoader:
-    """`Loader` for every reference that has weights."""
+    """`Loader` for every reference that has weights, and `AdapterLoader` for what it has loaded."""
 
     def __init__(self, shape: EngineShape, *, cache_dir: Path) -> None:
         """``shape.capacity`` is an upper limit: a short model context is kept. Downloads go to ``cache_dir``."""
         self._shape = shape
         self._cache_dir = cache_dir
         self._sources: dict[str, ModelSource] = {}
+        self._adapters = AdapterReader(cache_dir)
 
     def find(self, reference: str, weight_format: str = "") -> Candidate:
         source = resolve(reference, cache_dir=self._cache_dir)
@@ -48,14 +52,22 @@ class JaxModelLoader:
             family=config.family,
             parameter_count=config.parameter_count,
             vocabulary=config.vocab_size,
-            eos_ids=frozenset(tokenizer.eos_token_ids) | frozenset(t for t in config.eos_token_ids if t >= 0),
+            eos_ids=eos_ids(tokenizer, config),
             memory_bytes=engine.memory_bytes,
         )
+
+    def find_adapter(self, reference: str) -> AdapterCandidate:
+        return self._adapters.find(reference)
+
+    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+        if not isinstance(servable.engine, JaxEngine):
+            raise TypeError(f"a {servable.family} model of another loader")
+        return self._adapters.load(candidate, servable.engine.config)
 
     def _shape_for(self, config: ModelConfig) -> EngineShape:
         limit = self._shape
         capacity = min(limit.capacity, config.max_position_embeddings)
-        return EngineShape(limit.slots, capacity, min(limit.chunk, capacity), limit.steps, limit.prefix_tokens)
+        return replace(limit, capacity=capacity, chunk=min(limit.chunk, capacity))
 
 
 def memory_estimate(config: ModelConfig, shape: EngineShape, weight_format: str = "") -> int:

@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
 from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.interface import Engine
+from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.scheduler import Scheduler
+from tunix_rt.inferencer.shared_loads import SharedLoads
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,13 @@ class LoadedModel:
     users: int = 0
     # Seconds since the epoch.
     loaded_at: int = field(default_factory=lambda: int(time.time()))
+    # The adapter pool's: by handle, and what all of them take.
+    adapters: dict[str, LoadedAdapter] = field(default_factory=dict)
+    adapter_bytes: int = 0
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.servable.memory_bytes + self.adapter_bytes
 
 
 def handle_of(digest: str, weight_format: str = "") -> str:
@@ -121,8 +133,11 @@ class ModelPool:
         self._observer = observer
         self._clock = clock
         self._models: dict[str, LoadedModel] = {}
-        self._loading: dict[tuple[str, str, str], asyncio.Task[LoadedModel]] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._loads: SharedLoads[LoadedModel] = SharedLoads(
+            lambda key, error: _log.warning("model not loaded", model=key, error=str(error))
+        )
+        # Whoever uses `in_loader` or `make_room` holds it, until what was loaded is in its place.
+        self.one_at_a_time = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
     async def load(self, reference: str, expected_digest: str = "", weight_format: str = "") -> LoadedModel:
@@ -137,12 +152,7 @@ class ModelPool:
             if known is not None and known.digest == expected_digest:
                 return self._touched(known)
         key = (reference, expected_digest, weight_format)
-        task = self._loading.get(key)
-        if task is None:
-            task = asyncio.create_task(self._load(*key))
-            self._loading[key] = task
-            task.add_done_callback(lambda done: self._loaded(key, done))
-        return self._touched(await asyncio.shield(task))
+        return self._touched(await self._loads.result(key, lambda: self._load(*key)))
 
     @contextmanager
     def using(self, handle: str) -> Iterator[LoadedModel]:
@@ -160,11 +170,6 @@ class ModelPool:
     def find(self, handle: str) -> LoadedModel | None:
         return self._models.get(handle)
 
-    def named(self, name: str) -> LoadedModel | None:
-        """The model with this handle, or the only one that was loaded by this reference."""
-        by_reference = [model for model in self._models.values() if model.reference == name]
-        return self._models.get(name) or (by_reference[0] if len(by_reference) == 1 else None)
-
     def models(self) -> list[LoadedModel]:
         """Loaded models, the one used last first."""
         return sorted(self._models.values(), key=lambda model: -model.last_used)
@@ -180,24 +185,26 @@ class ModelPool:
 
     async def close(self) -> None:
         """Cancel loads that have not begun and wait for the one that has."""
-        for task in self._loading.values():
-            task.cancel()
-        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        await self._loads.cancel()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    async def in_loader(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """The result of ``work``, done in the loader thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     async def _load(self, reference: str, expected_digest: str, weight_format: str) -> LoadedModel:
         loop = asyncio.get_running_loop()
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             started = self._clock()
-            candidate = await loop.run_in_executor(self._thread, self._loader.find, reference, weight_format)
+            candidate = await self.in_loader(self._loader.find, reference, weight_format)
             if expected_digest and candidate.digest != expected_digest:
                 raise InvalidArtifact(f"{reference} has the digest {candidate.digest}, not {expected_digest}")
             handle = handle_of(candidate.digest, weight_format)
             known = self._models.get(handle)
             if known is not None:
                 return known
-            self._make_room(candidate)
-            servable = await loop.run_in_executor(self._thread, self._loader.load, candidate)
+            self.make_room(candidate.reference, candidate.memory_bytes)
+            servable = await self.in_loader(self._loader.load, candidate)
             scheduler = Scheduler(servable.engine, queue_limit=self._queue_limit, observer=self._observer)
             now = self._clock()
             took = now - started
@@ -207,18 +214,18 @@ class ModelPool:
             _log.info("model ready", handle=handle, reference=reference, seconds=round(model.load_seconds, 3))
             return model
 
-    def _loaded(self, key: tuple[str, str, str], task: asyncio.Task[LoadedModel]) -> None:
-        self._loading.pop(key, None)
-        if not task.cancelled() and task.exception() is not None:
-            _log.warning("model not loaded", reference=key[0], error=str(task.exception()))
+    def make_room(self, reference: str, memory_bytes: int, *, grows: LoadedModel | None = None) -> None:
+        """Evict idle models until there is room for so many bytes more: a model's, or those by which one grows.
 
-    def _make_room(self, candidate: Candidate) -> None:
-        if candidate.memory_bytes > self._memory_budget:
-            needed, budget = candidate.memory_bytes >> 20, self._memory_budget >> 20
-            raise FailedPrecondition(f"{candidate.reference} needs {needed} MiB; this inferencer may use {budget} MiB")
+        Raises `Exhausted` and `FailedPrecondition` as `load` does.
+        """
+        whole = memory_bytes + (grows.memory_bytes if grows else 0)
+        if whole > self._memory_budget:
+            needed, budget = whole >> 20, self._memory_budget >> 20
+            raise FailedPrecondition(f"{reference} needs {needed} MiB; this inferencer may use {budget} MiB")
         idle = sorted((m for m in self._models.values() if not m.users), key=lambda model: model.last_used)
         leave: list[LoadedModel] = []
-        while not self._fits(candidate, leave):
+        while not self._fits(memory_bytes, 0 if grows else 1, leave):
             if not idle:
                 raise Exhausted("there is no room: every loaded model is in use", retry_after_seconds=2.0)
             leave.append(idle.pop(0))
@@ -226,10 +233,10 @@ class ModelPool:
             _log.info("model evicted", handle=model.handle, reference=model.reference)
             self._remove(model)
 
-    def _fits(self, candidate: Candidate, without: list[LoadedModel]) -> bool:
+    def _fits(self, memory_bytes: int, models: int, without: list[LoadedModel]) -> bool:
         staying = [model for model in self._models.values() if model not in without]
-        memory = sum(model.servable.memory_bytes for model in staying) + candidate.memory_bytes
-        return len(staying) < self._max_models and memory <= self._memory_budget
+        memory = sum(model.memory_bytes for model in staying) + memory_bytes
+        return len(staying) + models <= self._max_models and memory <= self._memory_budget
 
     def _remove(self, model: LoadedModel) -> None:
         self._driver.detach(model.handle)

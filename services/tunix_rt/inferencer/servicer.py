@@ -11,6 +11,8 @@ import grpc
 
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
+from tunix_rt.inferencer.adapter_messages import check_digest, check_load, write_adapter
+from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Generation
 from tunix_rt.inferencer.messages import check_request, read_request, write_model, write_response, write_stream
@@ -27,14 +29,15 @@ _Read = TypeVar("_Read", contravariant=True)
 
 
 class _Reader(Protocol[_Read]):
-    def __call__(self, request: _Read, model: LoadedModel, /, *, caller: str, bad: Violations) -> Generation: ...
+    def __call__(self, request: _Read, model: Served, /, *, caller: str, bad: Violations) -> Generation: ...
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """A cancelled RPC (client gone, deadline over) cancels its handler; closing the stream frees the slot."""
 
-    def __init__(self, pool: ModelPool, driver: Driver) -> None:
+    def __init__(self, pool: ModelPool, adapters: AdapterPool, driver: Driver) -> None:
         self._pool = pool
+        self._adapters = adapters
         self._driver = driver
 
     async def Generate(
@@ -59,12 +62,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def LoadModel(self, request: inference_pb2.LoadModelRequest, context: _Context) -> inference_pb2.LoadedModel:
         bad = Violations()
         bad.check(bool(request.reference), "reference", "must be file://, hf://, gguf:// or pkg://")
-        digest = request.expected_digest
-        ok = not digest or (digest.startswith("sha256:") and len(digest) == 71)
-        bad.check(ok, "expected_digest", "must be 'sha256:' and 64 hex digits")
+        check_digest(request.expected_digest, bad)
         bad.check(request.weight_format in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
         bad.raise_if_any()
-        return write_model(await self._pool.load(request.reference, digest, request.weight_format))
+        model = await self._pool.load(request.reference, request.expected_digest, request.weight_format)
+        return self._written(model)
 
     async def UnloadModel(
         self, request: inference_pb2.UnloadModelRequest, context: _Context
@@ -75,16 +77,31 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def ListLoadedModels(
         self, request: inference_pb2.ListLoadedModelsRequest, context: _Context
     ) -> inference_pb2.ListLoadedModelsResponse:
-        return inference_pb2.ListLoadedModelsResponse(models=[write_model(model) for model in self._pool.models()])
+        return inference_pb2.ListLoadedModelsResponse(models=[self._written(model) for model in self._pool.models()])
+
+    async def LoadAdapter(
+        self, request: inference_pb2.LoadAdapterRequest, context: _Context
+    ) -> inference_pb2.LoadedAdapter:
+        check_load(request).raise_if_any()
+        return write_adapter(await self._adapters.load(request.model, request.reference, request.expected_digest))
+
+    async def UnloadAdapter(
+        self, request: inference_pb2.UnloadAdapterRequest, context: _Context
+    ) -> inference_pb2.UnloadAdapterResponse:
+        self._adapters.unload(request.handle)
+        return inference_pb2.UnloadAdapterResponse()
+
+    def _written(self, model: LoadedModel) -> inference_pb2.LoadedModel:
+        return write_model(model, self._adapters.of(model))
 
     @asynccontextmanager
     async def _started(
         self, request: _Request, bad: Violations, read: _Reader[_Request], context: _Context
-    ) -> AsyncIterator[tuple[LoadedModel, Generation, AsyncGenerator[Delta, None]]]:
+    ) -> AsyncIterator[tuple[Served, Generation, AsyncGenerator[Delta, None]]]:
         if self._pool.find(request.model) is None:
             bad.raise_if_any()
             raise NotFound(f"model {request.model!r} is not loaded here; call LoadModel first")
-        with self._pool.using(request.model) as model:
+        with self._adapters.using(request.model, request.adapter) as model:
             # One client is one caller, also where several share a token.
             caller = f"{current_principal().name}@{context.peer()}"
             reading = partial(read, request, model, caller=caller, bad=bad)

@@ -60,6 +60,8 @@ _EDITOR = frozenset(
         "CancelSweep",
         "LoadModel",
         "UnloadModel",
+        "LoadAdapter",
+        "UnloadAdapter",
     ]
 )
 _VIEWER_VERBS = ("Get", "List", "Watch", "Compare", "Export", "Generate", "Describe", "Validate", "Score")

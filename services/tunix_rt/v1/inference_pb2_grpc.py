@@ -65,6 +65,16 @@ class InferenceServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_inference__pb2.ListLoadedModelsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.ListLoadedModelsResponse.FromString,
                 _registered_method=True)
+        self.LoadAdapter = channel.unary_unary(
+                '/tunix_rt.v1.InferenceService/LoadAdapter',
+                request_serializer=tunix__rt_dot_v1_dot_inference__pb2.LoadAdapterRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.LoadedAdapter.FromString,
+                _registered_method=True)
+        self.UnloadAdapter = channel.unary_unary(
+                '/tunix_rt.v1.InferenceService/UnloadAdapter',
+                request_serializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -109,6 +119,19 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadAdapter(self, request, context):
+        """Returns when requests can choose the adapter (loaded, verified, compiled). Loading a loaded one is no work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadAdapter(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -141,6 +164,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.ListLoadedModels,
                     request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.ListLoadedModelsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_inference__pb2.ListLoadedModelsResponse.SerializeToString,
+            ),
+            'LoadAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadAdapter,
+                    request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.LoadAdapterRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_inference__pb2.LoadedAdapter.SerializeToString,
+            ),
+            'UnloadAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadAdapter,
+                    request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -306,6 +339,60 @@ class InferenceService:
             '/tunix_rt.v1.InferenceService/ListLoadedModels',
             tunix__rt_dot_v1_dot_inference__pb2.ListLoadedModelsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_inference__pb2.ListLoadedModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.InferenceService/LoadAdapter',
+            tunix__rt_dot_v1_dot_inference__pb2.LoadAdapterRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_inference__pb2.LoadedAdapter.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.InferenceService/UnloadAdapter',
+            tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from tunix_rt.artifacts import directory_digest
 from tunix_rt.inferencer.app import serve_edges, serving_pool
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
@@ -32,10 +33,13 @@ from tunix_rt.inferencer.model_pool import LoadedModel, Servable
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.models.adapters import adapters_of, add_adapters
+from tunix_rt.models.base_model import BaseModel
 from tunix_rt.models.cached import Weights, decode_weights
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.models.export import export_hugging_face
+from tunix_rt.models.export import export_adapter, export_hugging_face
+from tunix_rt.models.peft_files import LoraSettings
 from tunix_rt.models.presets import PRESETS
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.tokenizer_training import train_tokenizer
@@ -96,9 +100,10 @@ class TinyModel:
         chunk: int = 32,
         steps: int = 8,
         prefix_tokens: int = 0,
+        adapters: int = 4,
         weights: Weights | None = None,
     ) -> JaxEngine:
-        shape = EngineShape(slots, capacity, chunk, steps, prefix_tokens)
+        shape = EngineShape(slots, capacity, chunk, steps, prefix_tokens, adapters)
         return JaxEngine(weights or self.weights, self.config, shape)
 
     @cached_property
@@ -140,6 +145,29 @@ def load_tiny(directory: Path, *, prefix_tokens: int = 0, weight_format: str = "
 @pytest.fixture
 def serve_tiny() -> Callable[..., Servable]:
     return load_tiny
+
+
+# Names and settings of the adapters of the tiny model: of all layers and of some, up to the largest rank.
+ADAPTERS = {
+    "all": LoraSettings(4, 8.0, ("all-linear",)),
+    "attention": LoraSettings(16, 8.0, ("q_proj", "v_proj", "o_proj")),
+    "mlp": LoraSettings(3, 7.5, ("gate_proj", "down_proj")),
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_adapters(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Adapters of the tiny model on disk, by name: strong enough to change what it says."""
+    root = tmp_path_factory.mktemp("tiny-adapters")
+    base = BaseModel(tiny.reference, directory_digest(tiny.directory)[0])
+    for number, (name, settings) in enumerate(ADAPTERS.items()):
+        decoder = nnx.clone(tiny.decoder)
+        add_adapters(decoder, settings, seed=number)
+        for index, adapter in enumerate(adapters_of(decoder).values()):
+            key = jax.random.key(100 * number + index)
+            adapter.b.set_value(0.1 * jax.random.normal(key, adapter.b.shape))
+        export_adapter(decoder, settings, tiny.config, tiny.tokenizer, base, root / name)
+    return {name: root / name for name in ADAPTERS}
 
 
 @pytest.fixture(scope="session")
@@ -239,9 +267,10 @@ async def _serving_here(directory: Path, home: Path, shape: EngineShape, **setti
     loop = asyncio.get_running_loop()
     stop, port, http_port = asyncio.Event(), loop.create_future(), loop.create_future()
     loader = JaxModelLoader(shape, cache_dir=home)
-    async with serving_pool(loader, options) as (pool, driver), asyncio.TaskGroup() as group:
+    async with serving_pool(loader, options) as (pool, adapters, driver), asyncio.TaskGroup() as group:
         edges = serve_edges(
             pool,
+            adapters,
             driver,
             options,
             authorizer=static_authorizer(TOKEN, "on"),

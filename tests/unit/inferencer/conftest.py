@@ -9,7 +9,9 @@ import pytest
 
 from tunix_rt.errors import NotFound
 from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
+from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure
+from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
 from tunix_rt.inferencer.model_pool import Candidate, Servable
 from tunix_rt.inferencer.transcript import Detokenizer
 from tunix_rt.models.detokenizer import IncrementalDetokenizer
@@ -38,7 +40,10 @@ class LetterCodec:
 @dataclass
 class ArithmeticLoader:
     """`Loader` of references ``test://NAME``; a model's digest is made of its name. Formats stand behind "#" in
-    ``loads``."""
+    ``loads``.
+
+    ``adapter://NAME/RANK/BASE`` is an adapter of ``test://BASE``. Its tokens are a model's, but "!" ends its answers.
+    """
 
     memory_bytes: int = 100
     engine: Callable[[], ArithmeticEngine] = ArithmeticEngine
@@ -57,9 +62,21 @@ class ArithmeticLoader:
         engine = self.engine()
         return Servable(engine, LetterCodec(), "arithmetic", 1, 97, self.eos_ids, self.memory_bytes)
 
+    def find_adapter(self, reference: str) -> AdapterCandidate:
+        if not reference.startswith("adapter://"):
+            raise NotFound(f"{reference} is not there")
+        _, rank, base = reference.removeprefix("adapter://").split("/")
+        base = f"test://{base}"
+        return AdapterCandidate(reference, digest_of(reference), digest_of(base), base, int(rank))
+
+    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+        self.loads.append(candidate.reference)
+        self.before_load()
+        return ServableAdapter(AdapterFactors(candidate.rank, {}), servable.codec, frozenset({1}))
+
 
 def digest_of(reference: str) -> str:
-    return "sha256:" + reference.removeprefix("test://").encode().hex().ljust(64, "0")
+    return "sha256:" + reference.removeprefix("test://").encode().hex().ljust(64, "0")[:64]
 
 
 class Recorder:

@@ -26,11 +26,12 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Client:
-    """HTTP with the token, and the handle of a model that was loaded by gRPC."""
+    """HTTP with the token, and the handles of the models and of the adapters that were loaded by gRPC."""
 
-    def __init__(self, session: aiohttp.ClientSession, handles: list[str]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, handles: list[str], adapters: list[str]) -> None:
         self.session = session
         self.handles = handles
+        self.adapters = adapters
 
     async def post(self, path: str, body: Any, **options: Any) -> tuple[int, dict[str, Any], Any]:
         whole = {"model": self.handles[0], **body} if isinstance(body, dict) else body
@@ -53,6 +54,7 @@ async def service(
     home: Path,
     references: tuple[str, ...] = ("test://a",),
     weight_formats: tuple[str, ...] = ("",),
+    adapters: tuple[str, ...] = (),
     **options: Any,
 ) -> AsyncIterator[Client]:
     settings = InferencerSettings(
@@ -75,7 +77,12 @@ async def service(
                 request = inference_pb2.LoadModelRequest(reference=reference, weight_format=weight_format)
                 metadata = (("authorization", f"Bearer {TOKEN}"),)
                 handles.append((await stub.LoadModel(request, timeout=20, metadata=metadata)).handle)
-            yield Client(session, handles)
+            added = []
+            for reference in adapters:
+                load = inference_pb2.LoadAdapterRequest(model=handles[0], reference=reference)
+                metadata = (("authorization", f"Bearer {TOKEN}"),)
+                added.append((await stub.LoadAdapter(load, timeout=20, metadata=metadata)).handle)
+            yield Client(session, handles, added)
     finally:
         stop.set()
         await serving
@@ -244,6 +251,34 @@ async def test_a_reference_in_two_weight_formats_names_neither(arithmetic_loader
     assert [answer["model"] for answer in answers] == client.handles
     plain, int8 = (answer["system_fingerprint"] for answer in answers)
     assert int8 == f"{plain}-int8-v1"
+
+
+async def test_an_adapter_is_a_model_with_a_parent(arithmetic_loader: Any, tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path, adapters=("adapter://x/3/a",)) as client:
+        async with client.session.get("/v1/models") as response:
+            model, adapter = (await response.json())["data"]
+        async with client.session.get("/v1/models/adapter://x/3/a") as response:
+            shown = await response.json()
+        body = {"prompt": [10, 20, 30], "max_tokens": 3, "temperature": 0}
+        answers = [
+            (await client.post("/v1/completions", {**body, "model": name}))[1]
+            for name in (client.handles[0], client.adapters[0], "adapter://x/3/a")
+        ]
+        talk = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "temperature": 0}
+        _, plain, _ = await client.post("/v1/chat/completions", talk)
+        _, tuned, _ = await client.post("/v1/chat/completions", {**talk, "model": client.adapters[0]})
+    assert shown == adapter
+    assert (model["id"], model["root"], model["parent"]) == (client.handles[0], "test://a", None)
+    assert (adapter["id"], adapter["root"]) == (client.adapters[0], "adapter://x/3/a")
+    assert (adapter["parent"], adapter["max_model_len"]) == (model["id"], model["max_model_len"])
+    # The sum 60, positions 3..5, and the adapter's rank.
+    assert [answer["choices"][0]["text"] for answer in answers] == ["_`a", "bcd", "bcd"]
+    assert [answer["model"] for answer in answers] == [client.handles[0], *client.adapters * 2]
+    fingerprints = [answer["system_fingerprint"] for answer in answers]
+    assert fingerprints[1] == fingerprints[2] != fingerprints[0]
+    assert fingerprints[1].startswith(fingerprints[0])
+    letters = [ord(answer["choices"][0]["message"]["content"]) for answer in (plain, tuned)]
+    assert letters[1] == letters[0] + 3
 
 
 async def test_refusals_have_status_and_error_object(arithmetic_loader: Any, tmp_path: Path) -> None:

@@ -129,6 +129,95 @@ async def test_every_violation_of_a_score_is_named_at_once(
         assert missing.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def adapted(stub: Any, model: str, reference: str = "adapter://x/3/a") -> inference_pb2.LoadedAdapter:
+    answer: inference_pb2.LoadedAdapter = await stub.LoadAdapter(
+        inference_pb2.LoadAdapterRequest(model=model, reference=reference)
+    )
+    return answer
+
+
+async def test_a_request_chooses_its_adapter(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    config = common_pb2.GenerationConfig(max_new_tokens=3)
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+        three, five = await adapted(stub, handle), await adapted(stub, handle, "adapter://y/5/a")
+        requests = {
+            name: inference_pb2.GenerateRequest(model=handle, adapter=name, tokens=tokens(10, 20, 30), config=config)
+            for name in ("", three.handle, five.handle)
+        }
+        answers = await asyncio.gather(*(stub.Generate(requests[name]) for name in requests))
+        pieces = [piece async for piece in stub.GenerateStream(requests[three.handle])]
+        score = await stub.Score(inference_pb2.ScoreRequest(model=handle, adapter=three.handle, tokens=tokens(1, 4)))
+        (listed,) = (await stub.ListLoadedModels(inference_pb2.ListLoadedModelsRequest())).models
+    # The sum 60, positions 3..5, and the adapter's rank.
+    assert [list(answer.token_ids) for answer in answers] == [[63, 64, 65], [66, 67, 68], [68, 69, 70]]
+    assert [answer.adapter_digest for answer in answers] == ["", three.digest, five.digest]
+    assert {answer.model_digest for answer in answers} == {listed.digest}
+    assert [token for piece in pieces for token in piece.token_ids] == [66, 67, 68]
+    assert [piece.adapter_digest for piece in pieces] == [""] * (len(pieces) - 1) + [three.digest]
+    assert (score.logprobs[0].logprob, score.adapter_digest) == (0.0, three.digest)
+    assert {adapter.handle for adapter in listed.adapters} == {three.handle, five.handle}
+    assert (three.model, three.rank, three.memory_bytes) == (handle, 3, 8)
+
+
+async def test_an_adapter_ends_answers_at_its_own_end_of_sequence(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+        name = (await adapted(stub, handle)).handle
+        answer = await stub.Generate(inference_pb2.GenerateRequest(model=handle, adapter=name, tokens=tokens(91)))
+    assert list(answer.token_ids) == [95, 96, 0, 1]
+    assert answer.finish_reason == inference_pb2.FINISH_REASON_STOP
+
+
+async def test_adapters_that_cannot_serve_are_refused(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle, other = await loaded(stub), await loaded(stub, "test://b")
+        adapter = await adapted(stub, handle)
+        assert await violations(stub.LoadAdapter(inference_pb2.LoadAdapterRequest(expected_digest="md5:1"))) == [
+            "expected_digest",
+            "model",
+            "reference",
+        ]
+        request = inference_pb2.LoadAdapterRequest(model=other, reference="adapter://x/9/a")
+        assert await violations(stub.LoadAdapter(request)) == ["reference", "reference"]
+        for call in (
+            stub.Generate(inference_pb2.GenerateRequest(model=other, adapter=adapter.handle, text="x")),
+            stub.Score(inference_pb2.ScoreRequest(model=handle, adapter="adapter-0", text="x")),
+            stub.LoadAdapter(inference_pb2.LoadAdapterRequest(model="loaded-0", reference="adapter://x/3/a")),
+            stub.UnloadAdapter(inference_pb2.UnloadAdapterRequest(handle="adapter-0")),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as missing:
+                await call
+            assert missing.value.code() is grpc.StatusCode.NOT_FOUND
+        await stub.UnloadAdapter(inference_pb2.UnloadAdapterRequest(handle=adapter.handle))
+        with pytest.raises(grpc.aio.AioRpcError) as gone:
+            await stub.Generate(inference_pb2.GenerateRequest(model=handle, adapter=adapter.handle, text="x"))
+        assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_adapter_in_use_is_not_unloaded(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        assert release.wait(20)
+
+    async with service(arithmetic_loader(engine=lambda: ArithmeticEngine(before_decode=hold)), tmp_path) as stub:
+        handle = await loaded(stub)
+        name = (await adapted(stub, handle)).handle
+        config = common_pb2.GenerationConfig(max_new_tokens=1)
+        request = inference_pb2.GenerateRequest(model=handle, adapter=name, tokens=tokens(1), config=config)
+        running = asyncio.ensure_future(stub.Generate(request))
+        await asyncio.to_thread(entered.wait, 20)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.UnloadAdapter(inference_pb2.UnloadAdapterRequest(handle=name))
+        release.set()
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert list((await running).token_ids) == [5]
+
+
 async def test_a_stream_concatenates_to_the_unary_answer(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
     async with service(arithmetic_loader(), tmp_path) as stub:
         # From 90 on: printable to 94, then the two bytes of "é" as tokens 95 and 96, then 0 = " ".

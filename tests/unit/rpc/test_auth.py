@@ -53,6 +53,7 @@ def test_only_unknown_methods_need_an_admin() -> None:
         ("/tunix_rt.v1.InferenceService/Generate", "viewer"),
         ("/tunix_rt.v1.RunService/CreateRun", "editor"),
         ("/tunix_rt.v1.InferenceService/LoadModel", "editor"),
+        ("/tunix_rt.v1.InferenceService/LoadAdapter", "editor"),
         ("/tunix_rt.v1.ModelService/SetAlias", "approver"),
         ("/tunix_rt.v1.ModelService/LockBaseline", "approver"),
         ("/tunix_rt.v1.RunService/Heartbeat", "worker"),

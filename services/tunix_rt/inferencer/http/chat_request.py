@@ -8,10 +8,10 @@ from typing import Any
 
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
+from tunix_rt.inferencer.adapter_pool import Served
 from tunix_rt.inferencer.generation import ROLES, Generation
 from tunix_rt.inferencer.http.fields import Fields, is_text
 from tunix_rt.inferencer.http.options import Options, choices_of, read_options, refuse_common
-from tunix_rt.inferencer.model_pool import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
     return request
 
 
-def plan_chat(request: ChatRequest, model: LoadedModel, caller: str) -> list[Generation]:
+def plan_chat(request: ChatRequest, model: Served, caller: str) -> list[Generation]:
     """One generation per choice. Raises `InvalidInput` where the model cannot take the conversation.
 
     Tokenises, so that it may take some milliseconds for a long one.
@@ -63,6 +63,7 @@ def plan_chat(request: ChatRequest, model: LoadedModel, caller: str) -> list[Gen
         stop_token_ids=servable.eos_ids,
         top_logprobs=request.logprobs,
         caller=caller,
+        adapter=model.adapter_name,
     )
     return choices_of(generation, request.options)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
+from tunix_rt.inferencer.adapter_pool import Served
 from tunix_rt.inferencer.generation import Generation
 from tunix_rt.inferencer.http.fields import Fields, is_integer, is_text
 from tunix_rt.inferencer.http.options import (
@@ -17,7 +18,6 @@ from tunix_rt.inferencer.http.options import (
     read_options,
     refuse_common,
 )
-from tunix_rt.inferencer.model_pool import LoadedModel
 
 # As in OpenAI's API.
 DEFAULT_MAX_TOKENS = 16
@@ -61,7 +61,7 @@ def read_completion(document: Mapping[str, Any]) -> CompletionRequest:
     return request
 
 
-def plan_completion(request: CompletionRequest, model: LoadedModel, caller: str) -> list[Generation]:
+def plan_completion(request: CompletionRequest, model: Served, caller: str) -> list[Generation]:
     """One generation per choice, those of a prompt together. Raises `InvalidInput` for what the model cannot take.
 
     Tokenises, so that it may take some milliseconds for long prompts.
@@ -85,6 +85,7 @@ def plan_completion(request: CompletionRequest, model: LoadedModel, caller: str)
             top_logprobs=request.logprobs,
             prompt_logprobs=of_prompt if request.echo else -1,
             caller=caller,
+            adapter=model.adapter_name,
         )
         for ids in prompts
     ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from aiohttp import web
 
 from tunix_rt.errors import NotFound
+from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Generation
 from tunix_rt.inferencer.http import chat_answer, completion_answer
@@ -20,7 +22,7 @@ from tunix_rt.inferencer.http.completion_request import plan_completion, read_co
 from tunix_rt.inferencer.http.event_stream import EventStream
 from tunix_rt.inferencer.http.fields import json_object
 from tunix_rt.inferencer.http.options import Options
-from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
+from tunix_rt.inferencer.model_pool import ModelPool
 from tunix_rt.inferencer.streams import read_apart, submitted
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.rpc.auth import current_principal
@@ -29,8 +31,11 @@ from tunix_rt.rpc.auth import current_principal
 class Endpoints:
     """What is behind the paths. A client that goes away cancels its handler, which frees the slots."""
 
-    def __init__(self, pool: ModelPool, driver: Driver, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, pool: ModelPool, adapters: AdapterPool, driver: Driver, clock: Callable[[], float] = time.time
+    ) -> None:
         self._pool = pool
+        self._adapters = adapters
         self._driver = driver
         self._clock = clock
 
@@ -42,7 +47,8 @@ class Endpoints:
         app.router.add_post("/v1/chat/completions", self.chat)
 
     async def list_models(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"object": "list", "data": [_model(model) for model in self._pool.models()]})
+        served = [one for model in self._pool.models() for one in self._adapters.served(model)]
+        return web.json_response({"object": "list", "data": [_model(one) for one in served]})
 
     async def show_model(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(_model(self._find(request.match_info["model"])))
@@ -51,7 +57,7 @@ class Endpoints:
         body = await request.read()
         document = await read_apart(len(body), partial(json_object, body))
         asked = read_completion(document)
-        with self._pool.using(self._find(asked.options.model).handle) as model:
+        with self._using(asked.options.model) as model:
             plan = partial(plan_completion, asked, model, _caller(request, asked.options))
             generations = await read_apart(len(body), plan)
             codec, n = model.servable.codec, asked.options.n
@@ -68,7 +74,7 @@ class Endpoints:
         body = await request.read()
         document = await read_apart(len(body), partial(json_object, body))
         asked = read_chat(document)
-        with self._pool.using(self._find(asked.options.model).handle) as model:
+        with self._using(asked.options.model) as model:
             plan = partial(plan_chat, asked, model, _caller(request, asked.options))
             generations = await read_apart(len(body), plan)
             codec = model.servable.codec
@@ -80,7 +86,7 @@ class Endpoints:
         self,
         request: web.Request,
         options: Options,
-        model: LoadedModel,
+        model: Served,
         generations: Sequence[Generation],
         answer: Answer,
     ) -> web.StreamResponse:
@@ -98,14 +104,21 @@ class Endpoints:
             whole = [choice.whole(pieces[index]) for index, choice in enumerate(answer.choices)]
             return web.json_response(answer.document(whole) | {"usage": usage.document()}, dumps=_strict_json)
 
-    def _find(self, name: str) -> LoadedModel:
-        model = self._pool.named(name)
+    def _find(self, name: str) -> Served:
+        model = self._adapters.named(name)
         if model is None:
             raise NotFound(f"model {name!r} is not loaded here; load it first, then use its handle from /v1/models")
         return model
 
-    def _head(self, prefix: str, model: LoadedModel) -> Head:
-        fingerprint = "-".join(filter(None, (model.digest, model.weight_format)))
+    @contextmanager
+    def _using(self, name: str) -> Iterator[Served]:
+        found = self._find(name)
+        with self._adapters.using(found.model.handle, found.adapter_name) as model:
+            yield model
+
+    def _head(self, prefix: str, model: Served) -> Head:
+        whole = "-".join(filter(None, (model.digest, model.weight_format)))
+        fingerprint = "+".join(filter(None, (whole, model.adapter_digest)))
         return Head(f"{prefix}-{uuid.uuid4().hex}", int(self._clock()), model.handle, fingerprint)
 
 
@@ -133,15 +146,18 @@ def _caller(request: web.Request, options: Options) -> str:
     return f"{current_principal().name}@{request.remote}/{options.user}"
 
 
-def _model(model: LoadedModel) -> Document:
+def _model(served: Served) -> Document:
+    """An adapter has its model as its ``parent``."""
+    loaded = served.adapter or served.model
     return {
-        "id": model.handle,
+        "id": served.handle,
         "object": "model",
-        "created": model.loaded_at,
+        "created": loaded.loaded_at,
         "owned_by": "tunix-rt",
-        "root": model.reference,
-        "max_model_len": model.servable.engine.capacity,
-        "weight_format": model.weight_format,
+        "root": loaded.reference,
+        "parent": served.adapter and served.model.handle,
+        "max_model_len": served.servable.engine.capacity,
+        "weight_format": served.weight_format,
     }
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tunix_rt.errors import FailedPrecondition
+from tunix_rt.inferencer.adapter_pool import AdapterPool
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.http.endpoints import Endpoints
 from tunix_rt.inferencer.http.guards import guards
@@ -22,10 +23,12 @@ from tunix_rt.rpc.tls import server_context
 _log = get_logger(__name__)
 
 
-def build_app(pool: ModelPool, driver: Driver, authorizer: Authorizer | None, max_requests: int) -> web.Application:
+def build_app(
+    pool: ModelPool, adapters: AdapterPool, driver: Driver, authorizer: Authorizer | None, max_requests: int
+) -> web.Application:
     """The application; a body may be as large as a gRPC message."""
     app = web.Application(middlewares=guards(authorizer, max_requests), client_max_size=MAX_MESSAGE_BYTES)
-    Endpoints(pool, driver).add_to(app)
+    Endpoints(pool, adapters, driver).add_to(app)
     return app
 
 
