@@ -40,7 +40,7 @@ def test_the_promised_commands_are_there() -> None:
         "evaluations items", "evaluations watch", "evaluations cancel", "baselines lock", "baselines list",
         "baselines show", "gate check", "gate policies", "gate create-policy", "gate decisions", "models list",
         "models show", "models register", "models merge", "models aliases", "models promote", "models load",
-        "models loaded", "models unload", "sweeps create",
+        "models loaded", "models unload", "models load-adapter", "models unload-adapter", "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}

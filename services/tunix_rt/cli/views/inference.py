@@ -34,6 +34,22 @@ def loaded(models: Iterable[inference_pb2.LoadedModel]) -> RenderableType:
     return output.table(columns, rows, numbers=columns[4:])
 
 
+def adapters(loaded: Iterable[inference_pb2.LoadedAdapter]) -> RenderableType:
+    rows = [
+        (
+            adapter.handle,
+            formats.escaped(adapter.reference),
+            adapter.model,
+            adapter.rank,
+            formats.size_text(adapter.memory_bytes),
+            formats.seconds_text(adapter.load_seconds),
+        )
+        for adapter in loaded
+    ]
+    columns = ["adapter", "reference", "of model", "rank", "memory", "loaded in"]
+    return output.table(columns, rows, numbers=columns[3:])
+
+
 def scored(score: TextScore) -> list[RenderableType]:
     """A row for each token that has a score, then what they come to."""
     runners_up = any(token.top for token in score.response.logprobs)

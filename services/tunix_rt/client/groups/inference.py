@@ -70,6 +70,19 @@ class Inference(Group[Mode]):
 
     @one
     @staticmethod
+    def load_adapter(handle: str, reference: str, *, expected_digest: str = "") -> Flow[pb.LoadedAdapter]:
+        """Load an adapter, named as models are, onto the loaded model with this handle; no work if it is loaded."""
+        return Flow(lambda: _adapter(handle, reference, expected_digest))
+
+    @one
+    @staticmethod
+    def unload_adapter(handle: str) -> Call[pb.UnloadAdapterResponse]:
+        """Free a loaded adapter's place for another one."""
+        request = pb.UnloadAdapterRequest(handle=handle)
+        return unary(Stub, lambda stub: stub.UnloadAdapter, request, peer="inferencer")
+
+    @one
+    @staticmethod
     def loaded() -> Call[pb.ListLoadedModelsResponse]:
         """What the inferencer holds in memory."""
         return unary(Stub, lambda stub: stub.ListLoadedModels, pb.ListLoadedModelsRequest(), peer="inferencer")
@@ -87,12 +100,16 @@ class Generation(Group[Mode]):
         config: common_pb2.GenerationConfig | Mapping[str, Any] | None = None,
         return_logprobs: bool = False,
         top_logprobs: int = 0,
+        adapter: str = "",
     ) -> Flow[pb.GenerateResponse]:
-        """The model's whole answer. ``model`` is a version id, ``name@alias``, ``name/version`` or a reference."""
+        """The model's whole answer. ``model`` is a version id, ``name@alias``, ``name/version`` or a reference.
+
+        ``adapter``, named in the same ways, is loaded onto the model and answers with it; the model must be its base.
+        """
         request = _request(prompt, config, return_logprobs, top_logprobs)
 
         def steps() -> Steps[pb.GenerateResponse]:
-            request.model = yield from _handle(model, request.config.weight_format)
+            request.model, request.adapter = yield from _handles(model, adapter, request.config.weight_format)
             answer: pb.GenerateResponse = yield unary(
                 Stub, lambda stub: stub.Generate, request, peer="inferencer", deadline_seconds=GENERATE_SECONDS
             )
@@ -109,12 +126,13 @@ class Generation(Group[Mode]):
         config: common_pb2.GenerationConfig | Mapping[str, Any] | None = None,
         return_logprobs: bool = False,
         top_logprobs: int = 0,
+        adapter: str = "",
     ) -> Prepared[pb.GenerateStreamResponse]:
         """The answer piece by piece, as it is generated; the last piece carries the finish reason and the usage."""
         request = _request(prompt, config, return_logprobs, top_logprobs)
 
         def steps() -> Steps[Stream[pb.GenerateStreamResponse]]:
-            request.model = yield from _handle(model, request.config.weight_format)
+            request.model, request.adapter = yield from _handles(model, adapter, request.config.weight_format)
             return streamed(Stub, lambda stub: stub.GenerateStream, request, lambda piece: piece, peer="inferencer")
 
         return Prepared(steps)
@@ -122,18 +140,18 @@ class Generation(Group[Mode]):
     @one
     @staticmethod
     def score(
-        model: str, text: str | Sequence[int], *, top_logprobs: int = 0, weight_format: str = ""
+        model: str, text: str | Sequence[int], *, top_logprobs: int = 0, weight_format: str = "", adapter: str = ""
     ) -> Flow[TextScore]:
         """How likely ``model`` (as in `generate`) finds a text, or token ids; with ``top_logprobs`` (0..20) runners-up.
 
         A text is tokenized as it is: without a chat template and without a token that begins it. ``weight_format`` as
-        in `Inference.load`.
+        in `Inference.load`, ``adapter`` as in `generate`.
         """
         given = {"text": text} if isinstance(text, str) else {"tokens": {"token_ids": text}}
         request = to_message(pb.ScoreRequest, {**given, "top_logprobs": top_logprobs})
 
         def steps() -> Steps[TextScore]:
-            request.model = yield from _handle(model, weight_format)
+            request.model, request.adapter = yield from _handles(model, adapter, weight_format)
             answer: pb.ScoreResponse = yield unary(
                 Stub, lambda stub: stub.Score, request, peer="inferencer", deadline_seconds=GENERATE_SECONDS
             )
@@ -158,20 +176,38 @@ def _request(
     )
 
 
-def _handle(model: str, weight_format: str = "") -> Steps[str]:
-    """The inferencer's handle of a model that is loaded if need be."""
+def _handles(model: str, adapter: str, weight_format: str) -> Steps[tuple[str, str]]:
+    """The inferencer's handles of a model and of an adapter on it ("" for none), which are loaded if need be."""
     loaded = yield from _loaded(model, weight_format=weight_format)
-    return loaded.handle
+    if not adapter:
+        return loaded.handle, ""
+    added = yield from _adapter(loaded.handle, adapter)
+    return loaded.handle, added.handle
 
 
 def _loaded(model: str, digest: str = "", weight_format: str = "") -> Steps[pb.LoadedModel]:
-    """The inferencer's model; references are loaded as they are, all else is asked of the registry."""
-    reference = model
-    if model.startswith("model://") or "://" not in model:
-        version: models_pb2.ModelVersion = yield Models.get(model.removeprefix("model://"))
-        reference, digest = version.reference, digest or version.artifact.digest
+    """The inferencer's model."""
+    reference, digest = yield from _reference(model, digest)
     request = pb.LoadModelRequest(reference=reference, expected_digest=digest, weight_format=weight_format)
     loaded: pb.LoadedModel = yield unary(
         Stub, lambda stub: stub.LoadModel, request, peer="inferencer", deadline_seconds=LOAD_SECONDS
     )
     return loaded
+
+
+def _adapter(handle: str, adapter: str, digest: str = "") -> Steps[pb.LoadedAdapter]:
+    """The inferencer's adapter on a loaded model."""
+    reference, digest = yield from _reference(adapter, digest)
+    request = pb.LoadAdapterRequest(model=handle, reference=reference, expected_digest=digest)
+    added: pb.LoadedAdapter = yield unary(
+        Stub, lambda stub: stub.LoadAdapter, request, peer="inferencer", deadline_seconds=LOAD_SECONDS
+    )
+    return added
+
+
+def _reference(name: str, digest: str) -> Steps[tuple[str, str]]:
+    """Reference and digest; references are loaded as they are, all else is asked of the registry."""
+    if "://" in name and not name.startswith("model://"):
+        return name, digest
+    version: models_pb2.ModelVersion = yield Models.get(name.removeprefix("model://"))
+    return version.reference, digest or version.artifact.digest
