@@ -246,7 +246,8 @@ class JaxEngine:
         arguments = (self._cache, tokens, positions, np.int32(slot))
         if spec.adapter:
             return self._adapted.prefill_chunk(self._place[slot], *arguments)
-        return programs.prefill_chunk(self._weights, *arguments, config=self._config)
+        updated: KVCache = programs.prefill_chunk(self._weights, *arguments, config=self._config)
+        return updated
 
     def _score(
         self, slot: int, spec: SlotSpec, tokens: np.ndarray, positions: np.ndarray, following: np.ndarray
