@@ -40,9 +40,9 @@ IN_FLIGHT = 64
 GRPC_THREADS = 8
 # Fewer places than clients and their choices need at times, so that some are refused.
 QUEUE_LIMIT = 72
-# Objects of one kind that outlive their request for a while: the traceback of a refusal holds what was refused until
-# gRPC lets go of it, which is seen once in some hundred refusals, for one at a time.
-LINGERING = 2
+# gRPC's accept loop keeps the last RPC's state until the next one comes; if that one was refused, the error's traceback
+# holds its request. It is one at most.
+LINGERING = 1
 # From 2,000 requests to 10,000. A request that is kept keeps its ticket, its transcript and its deltas: far more than
 # 2 KiB each. What grows less than that is the allocator's.
 MOST_GROWTH = 8000 * 2048
