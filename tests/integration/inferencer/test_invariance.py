@@ -108,16 +108,22 @@ def test_two_hundred_prompts_are_byte_identical_whatever_the_load_and_after_a_re
     chance, vocabulary = random.Random(7), tiny.config.vocab_size
     lengths = [1, 31, 32, 33, 64, 65, 200, 255, *(chance.randint(1, 120) for _ in range(192))]
     kinds = (Sampling(), Sampling(temperature=1.0, top_p=0.95), Sampling(temperature=0.7, repetition_penalty=1.2))
+    # Two thirds of every other prompt are as in others, so that there are prefixes to be reused.
+    beginnings = [tuple(chance.randrange(vocabulary) for _ in range(170)) for _ in range(3)]
+    prompts = []
+    for i, length in enumerate(lengths):
+        beginning = chance.choice(beginnings)[: length * 2 // 3] if i % 2 else ()
+        prompts.append(beginning + tuple(chance.randrange(vocabulary) for _ in range(length - len(beginning))))
     generations = [
         Generation(
-            prompt=tuple(chance.randrange(vocabulary) for _ in range(length)),
+            prompt=prompt,
             sampling=replace(sampling, seed=chance.getrandbits(60)),
             max_new_tokens=chance.randint(1, 48),
             stop_token_ids=frozenset({chance.randrange(vocabulary)}),
             top_logprobs=chance.choice((-1, 0, 4)),
         )
-        for length in lengths
-        for sampling in (kinds[0], kinds[1 + length % 2])
+        for prompt in prompts
+        for sampling in (kinds[0], kinds[1 + len(prompt) % 2])
     ]
     servable = serve_tiny(tiny.directory, **BUILDS[build])
     engine, codec = servable.engine, servable.codec
@@ -130,6 +136,8 @@ def test_two_hundred_prompts_are_byte_identical_whatever_the_load_and_after_a_re
         random.Random(seed).shuffle(order)
         assert answers_of(engine, generations, codec, at_once=32, order=order) == alone
     assert after_restart(tiny, generations, tmp_path, build=BUILDS[build]) == alone
+    if "prefix_tokens" in BUILDS[build]:
+        assert answers_of(serve_tiny(tiny.directory).engine, generations, codec, at_once=32) == alone
     if "prefix_tokens" in BUILDS[build]:  # the same prompts came again and again
         without = serve_tiny(tiny.directory, **BUILDS[build] | {"prefix_tokens": 0})
         assert answers_of(without.engine, generations, codec, at_once=32) == alone
