@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.layers import Block, Linear
-from tunix_rt.models.weight_map import LINEAR_NAMES
+from tunix_rt.models.layers import Linear
 
 # Symmetric: -128 is not used. 127² * 133,144 inputs fill an int32.
 LARGEST = 127
@@ -92,16 +91,6 @@ class QuantizedLinear(Linear):
 
     def product(self, rows: jax.Array) -> jax.Array:
         return product(rows, Int8Matrix(self.kernel[...], self.scale[...])).astype(rows.dtype)
-
-
-def quantize_block(block: Block, config: ModelConfig) -> None:
-    """Put a `QuantizedLinear` in the place of each `Linear` of one layer's block."""
-    for path in LINEAR_NAMES[config.family]:
-        *within, name = path.split(".")[1:]
-        holder: object = block
-        for part in within:
-            holder = getattr(holder, part)
-        setattr(holder, name, QuantizedLinear(getattr(holder, name)))
 
 
 def quantized_bytes(config: ModelConfig) -> int:

@@ -127,7 +127,7 @@ def measure(name: str, given: argparse.Namespace, python: str | None, directory:
     Workload.of(requests).save(path)
     cache = directory / "cache"
     engines = engines_of(given, python, cache)
-    batches = (8,) if given.quick else BATCHES
+    batches = (8,) if given.quick else given.batches
     transformers = best_transformers(batches, path, exported.directory, len(requests)) if given.transformers else None
     for number in range(given.rounds):
         for engine in engines:
@@ -189,6 +189,7 @@ def main() -> None:
     arguments.add_argument("--slots", type=int, default=8)
     arguments.add_argument("--requests", type=int)
     arguments.add_argument("--rounds", type=int)
+    arguments.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="of Transformers")
     arguments.add_argument("--no-transformers", dest="transformers", action="store_false")
     arguments.add_argument("--json", type=Path, help="write every round here too")
     given = arguments.parse_args()

@@ -124,7 +124,7 @@ def parts_of(weights: Any, config: ModelConfig, slots: int, capacity: int, posit
         return logits_of(weights, config, x[:, 0])
 
     def choose(logits: jax.Array, seen: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-        chosen = choose_tokens(logits, seen, rows, at[:, 0])
+        chosen, _ = choose_tokens(logits, seen, rows, at[:, 0], jnp.zeros(slots, jnp.bool_))
         normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         return chosen, jnp.take_along_axis(logits, chosen[:, None], axis=-1) - normaliser
 
