@@ -1,5 +1,5 @@
-/* GCC before 12.4 and 13.3 tells the optimiser of _tile_loadconfig that 8 bytes are read of the 64 (GCC bug 114098), drops
- * the stores to the rest, and llama.cpp's AMX kernels crash. Included before llama.cpp's own files when it is compiled. */
+/* Compiled by GCC 12, llama.cpp's AMX kernels crashed where they load the tile configuration: it seems that GCC's
+ * _tile_loadconfig does not say that all 64 bytes are read. Included before llama.cpp's own files when it is compiled. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 #undef _tile_loadconfig
