@@ -40,10 +40,17 @@ def until(what: str, check: Callable[[], object], seconds: float = 150) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One directory of compiled programs for every service of this test run: each is compiled once."""
+    """Compiled programs of this test run's services and workers are shared: each is compiled once."""
     own = tmp_path_factory.getbasetemp()
     of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     os.environ["TUNIX_RT_CACHE_DIR"] = str(of_all_workers / "cache")
+    if "jax" in sys.modules:  # a test of this run compiles in its own process
+        for name, value in {
+            "jax_compilation_cache_dir": str(of_all_workers / "programs"),
+            "jax_persistent_cache_min_compile_time_secs": 0.5,
+            "jax_persistent_cache_min_entry_size_bytes": 0,
+        }.items():
+            sys.modules["jax"].config.update(name, value)
     yield
     del os.environ["TUNIX_RT_CACHE_DIR"]
 

@@ -16,6 +16,7 @@ NEW_TOKENS = 24
 NEAR_TIE = 1e-4
 
 
+@pytest.mark.slow
 def test_transformers_greedy_tokens_equal_the_inferencers_on_20_prompts(
     client: TunixClient, trained: runs_pb2.Run
 ) -> None:

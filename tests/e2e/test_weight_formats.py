@@ -11,6 +11,7 @@ FLOAT32 = {"max_new_tokens": 32}
 INT8 = {**FLOAT32, "weight_format": "int8-v1"}
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_int8_is_served_in_int8_and_compared_with_none_in_float32(
     client: TunixClient, trained: runs_pb2.Run
 ) -> None:

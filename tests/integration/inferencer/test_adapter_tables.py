@@ -44,6 +44,7 @@ def adapted(config: ModelConfig, rank: int, targets: tuple[str, ...], seed: int)
 
 
 @pytest.mark.parametrize("family", CASES)
+@pytest.mark.slow
 def test_each_row_has_its_own_adapter(family: Any) -> None:
     sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 32}
     config = ModelConfig(

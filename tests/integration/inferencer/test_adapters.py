@@ -73,6 +73,7 @@ def mixed(generations: list[Generation], *, names: Sequence[str] = ("", "all", "
     ]
 
 
+@pytest.mark.slow
 def test_mixed_answers_are_byte_identical_whatever_the_load_and_the_places(
     tiny: Any,
     tiny_adapters: dict[str, Path],
@@ -95,6 +96,7 @@ def test_mixed_answers_are_byte_identical_whatever_the_load_and_the_places(
     assert answers_of(other, generations, tiny.tokenizer, at_once=32, order=order) == alone
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_first_adapter(
     tiny: Any,
     tiny_adapters: dict[str, Path],
@@ -117,6 +119,7 @@ def test_nothing_is_compiled_after_the_first_adapter(
     assert [event for event in compiled if "adapted" in event] == []
 
 
+@pytest.mark.slow
 def test_an_adapter_answers_as_the_merged_model_does(
     tiny: Any, tiny_adapters: dict[str, Path], answers_of: Callable[..., Any], tmp_path: Path
 ) -> None:

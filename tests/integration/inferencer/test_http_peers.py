@@ -224,6 +224,7 @@ def test_refusals_are_the_clients_own_exceptions(client: Any, served: Served) ->
         stranger.models.list()
 
 
+@pytest.mark.slow
 def test_the_harness_gets_log_likelihoods_and_texts(
     served: Served, tiny: Any, require: Callable[[str], None], tmp_path: Path
 ) -> None:

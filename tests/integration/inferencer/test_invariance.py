@@ -75,6 +75,7 @@ def test_scores_are_byte_identical_whatever_the_load(
     assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
 
 
+@pytest.mark.slow
 def test_int8_answers_and_scores_are_byte_identical_whatever_the_load(
     tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
 ) -> None:

@@ -135,8 +135,8 @@ def served(directory: Path, cache_dir: Path, shape: EngineShape) -> Servable:
     return loader.load(loader.find(directory.as_uri()))
 
 
-# Compiling takes most of the time; two families, of which one has sliding windows, are enough for every day.
-EVERY_DAY = ("llama", "gemma3_text")
+# Compiling takes most of the time; one family is enough for every day.
+EVERY_DAY = ("llama",)
 
 
 @pytest.mark.parametrize(

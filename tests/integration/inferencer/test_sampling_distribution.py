@@ -145,6 +145,7 @@ def counts(model: Model) -> dict[str, Counter[int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_draws_of_the_engine_follow_the_exact_distribution(
     kind: str, model: Model, counts: dict[str, Counter[int]]
 ) -> None:
@@ -156,6 +157,7 @@ def test_draws_of_the_engine_follow_the_exact_distribution(
     print(f"{kind}: p = {found:.3f}")
 
 
+@pytest.mark.slow
 def test_the_kinds_differ_and_none_is_certain(model: Model) -> None:
     (logits,) = model.logits([PROMPT])
     expected = [probabilities(logits, PROMPT, right) for right, _ in KINDS.values()]
@@ -164,6 +166,7 @@ def test_the_kinds_differ_and_none_is_certain(model: Model) -> None:
         assert all(np.abs(one - other).sum() > 0.05 for other in expected[:i])
 
 
+@pytest.mark.slow
 def test_a_token_of_the_answer_is_penalised_like_one_of_the_prompt(model: Model) -> None:
     """How often the second token repeats the first: a sum of draws of known probabilities, which is nearly normal."""
     sampling = Sampling(1.0, repetition_penalty=3.0)

@@ -336,6 +336,7 @@ async def soak(service: Any, warm_up: int, rounds: list[int]) -> list[Held]:
     return found
 
 
+@pytest.mark.slow
 async def test_nothing_is_kept_of_requests_that_end_in_every_way(
     tiny: Any, serving_here: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,6 +68,7 @@ def test_digits_are_single_tokens(smollm2: LoadedModel) -> None:
     assert [smollm2.tokenizer.token_text(i) for i in smollm2.tokenizer.encode("2024")] == ["2", "0", "2", "4"]
 
 
+@pytest.mark.slow
 def test_logits_equal_those_of_transformers_on_our_export(
     smollm2: LoadedModel, smollm2_export: Path, transformers: ModuleType, torch: ModuleType
 ) -> None:
@@ -96,6 +97,7 @@ def test_the_pretrained_model_knows_a_fact(smollm2: LoadedModel) -> None:
     assert smollm2.tokenizer.decode([int(logits[0, -1].argmax())]) == " Paris"
 
 
+@pytest.mark.slow
 def test_export_loads_back_bit_equal(smollm2: LoadedModel, smollm2_export: Path) -> None:
     again = load(resolve(f"file://{smollm2_export}", cache_dir=smollm2_export))
     assert again.config == smollm2.config

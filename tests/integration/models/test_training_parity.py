@@ -105,7 +105,13 @@ def loss_of(model: Any, torch: ModuleType, seed: int) -> Any:
     return (losses * weights).sum() / weights.sum()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        family if family in ("llama", "gemma3_text") else pytest.param(family, marks=pytest.mark.slow)
+        for family in FAMILIES
+    ],
+)
 def test_gradients_and_fifty_adamw_steps_follow_pytorch(
     family: str, peer: Callable[[str], Any], torch: ModuleType
 ) -> None:

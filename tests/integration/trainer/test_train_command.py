@@ -7,6 +7,8 @@ import time
 import uuid
 from typing import Any
 
+import pytest
+
 from tunix_rt.trainer.messages import TIMING_KEYS
 from tunix_rt.v1 import common_pb2, models_pb2, models_pb2_grpc, runs_pb2
 
@@ -50,6 +52,7 @@ def test_a_run_becomes_a_registered_model_with_every_metric_row(stack: Any, trai
     assert sorted(checkpoint.step for checkpoint in checkpoints) == [4, 6]
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: Any, trainer: Any) -> None:
     settings = {"max_steps": 40, "save_steps": 5, "seed": 3, "eval_steps": 10}
     undisturbed = stack.finished(stack.create_run(**settings))

@@ -136,7 +136,9 @@ def logits(weights: Weights, config: ModelConfig) -> np.ndarray:
     return np.asarray(logits_of(weights, config, hidden))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [name if name == "llama" else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_logits_are_those_of_the_weights_that_int8_stands_for(name: str) -> None:
     config = CONFIGS[name]
     decoder = Decoder(config, rngs=nnx.Rngs(1))
