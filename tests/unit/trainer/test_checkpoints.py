@@ -18,6 +18,10 @@ from tunix_rt.trainer.engine.step import TrainState, initial_state
 from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.job import ArtifactRef, Job
 
+# A refused load ends Orbax's event loop while TensorStore still reads: each of those reads then complains of the
+# closed loop, in whichever test runs by then.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def fill(text: str):  # type: ignore[no-untyped-def]
     def write(directory: Path) -> None:
