@@ -45,12 +45,9 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     os.environ["TUNIX_RT_CACHE_DIR"] = str(of_all_workers / "cache")
     if "jax" in sys.modules:  # a test of this run compiles in its own process
-        for name, value in {
-            "jax_compilation_cache_dir": str(of_all_workers / "programs"),
-            "jax_persistent_cache_min_compile_time_secs": 0.5,
-            "jax_persistent_cache_min_entry_size_bytes": 0,
-        }.items():
-            sys.modules["jax"].config.update(name, value)
+        from tunix_rt.inferencer.compilation_cache import enable_compilation_cache  # here: it imports JAX
+
+        enable_compilation_cache(of_all_workers / "programs")
     yield
     del os.environ["TUNIX_RT_CACHE_DIR"]
 

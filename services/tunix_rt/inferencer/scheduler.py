@@ -221,7 +221,7 @@ class Scheduler:
     def _tell_of(self, ticket: Ticket, tokens: int) -> None:
         """Note when a dispatch's tokens came. All but a request's first have a latency: their share of the wait."""
         now = self._clock()
-        if ticket.first_token is None or ticket.latest_token is None:
+        if ticket.latest_token is None:
             ticket.first_token = now
             self._observer.first_token(now - ticket.accepted)
         else:

@@ -17,11 +17,12 @@ from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.models.cached_attention import attend_cached
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
-from tunix_rt.models.layers import Block, Norm
-from tunix_rt.models.output_major import OutputMajorLinear, replace_linears
+from tunix_rt.models.layers import Block, Norm, replace_linear
+from tunix_rt.models.output_major import OutputMajorLinear
 from tunix_rt.models.parameters import names_on
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, product, quantize, quantized_bytes
 from tunix_rt.models.rope import rotation
+from tunix_rt.models.weight_map import LINEAR_NAMES
 from tunix_rt.weight_formats import INT8_V1, WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 
@@ -64,7 +65,8 @@ def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str 
 
     def block_of(layer: int) -> Block:
         block: Block = jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)
-        replace_linears(block, decoder.config, QuantizedLinear if weight_format == INT8_V1 else OutputMajorLinear)
+        for path in LINEAR_NAMES[decoder.config.family]:
+            replace_linear(block, path, QuantizedLinear if weight_format == INT8_V1 else OutputMajorLinear)
         return block
 
     blocks = tuple(block_of(layer) for layer in range(decoder.config.num_hidden_layers))

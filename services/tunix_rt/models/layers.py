@@ -8,6 +8,7 @@ caller's business: it hands in ``attend``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -198,3 +199,13 @@ class Block(nnx.Module):
         x = x + (added if self.attention_output_norm is None else self.attention_output_norm(added))
         added = self.mlp(self.mlp_norm(x))
         return x + (added if self.mlp_output_norm is None else self.mlp_output_norm(added))
+
+
+def replace_linear(block: Block, path: str, build: Callable[[Linear], nnx.Module]) -> None:
+    """Put what ``build`` makes of it in the place of one of a block's linear layers; ``path`` begins at the decoder
+    ("blocks.attention.q")."""
+    *within, name = path.removeprefix("blocks.").split(".")
+    holder: object = block
+    for part in within:
+        holder = getattr(holder, part)
+    setattr(holder, name, build(getattr(holder, name)))

@@ -6,15 +6,12 @@ rows of SmolLM2-135M: 1.1 times), and no slower where rows are many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
 
-from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.layers import Block, Linear
-from tunix_rt.models.weight_map import LINEAR_NAMES
+from tunix_rt.models.layers import Linear
 
 
 class OutputMajorLinear(Linear):
@@ -29,13 +26,3 @@ class OutputMajorLinear(Linear):
     def product(self, rows: jax.Array) -> jax.Array:
         last = (((1,), (1,)), ((), ()))
         return jax.lax.dot_general(rows, self.kernel[...].astype(rows.dtype), last)
-
-
-def replace_linears(block: Block, config: ModelConfig, build: Callable[[Linear], Linear]) -> None:
-    """Put what ``build`` makes of it in the place of each `Linear` of one layer's block."""
-    for path in LINEAR_NAMES[config.family]:
-        *within, name = path.split(".")[1:]
-        holder: object = block
-        for part in within:
-            holder = getattr(holder, part)
-        setattr(holder, name, build(getattr(holder, name)))

@@ -26,7 +26,7 @@ from typing import Any
 
 from gguf_export import FILES
 from models import MODELS
-from ours import FLOAT32, serves
+from ours import FLOAT32
 from prompts import ragged
 from rich.console import Console
 from rich.table import Table
@@ -196,9 +196,6 @@ def main() -> None:
     given.models = given.models or (["small"] if given.quick else list(MODELS))
     given.requests = given.requests or (12 if given.quick else 64)
     given.rounds = given.rounds or (1 if given.quick else 2)
-    for weight_format in [each for each in given.formats if not serves(each)]:
-        print(f"this version does not serve {weight_format}: it is left out", file=sys.stderr)
-        given.formats.remove(weight_format)
     python = os.environ.get(LLAMA_ENVIRONMENT)
     if python is None:
         print(f"{LLAMA_ENVIRONMENT} names no interpreter with llama-cpp-python: it is left out", file=sys.stderr)

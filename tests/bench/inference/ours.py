@@ -8,7 +8,6 @@ Every request is in line at once. Prints the JSON object of `workload.report`.
 from __future__ import annotations
 
 import argparse
-import inspect
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,22 +39,17 @@ def shape_of(given: argparse.Namespace) -> EngineShape:
     return EngineShape(given.slots, given.context, given.chunk, given.steps)
 
 
-def serves(weight_format: str) -> bool:
-    """Whether this version's loader takes other formats than float32 at all."""
-    return weight_format == FLOAT32 or "weight_format" in inspect.signature(JaxModelLoader.find).parameters
+def named(weight_format: str) -> str:
+    """A format of the command line as the contracts name it."""
+    return "" if weight_format == FLOAT32 else weight_format
 
 
 def servable(directory: Path, shape: EngineShape, weight_format: str = FLOAT32, cache: Path | None = None) -> Servable:
-    """The model, warmed up. Raises `SystemExit` where this version cannot serve the format."""
+    """The model, warmed up."""
     if cache is not None:
         enable_compilation_cache(cache / "xla")
     loader = JaxModelLoader(shape, cache_dir=cache or Path(tempfile.gettempdir()))
-    reference = directory.absolute().as_uri()
-    if weight_format == FLOAT32:
-        return loader.load(loader.find(reference))
-    if not serves(weight_format):
-        raise SystemExit(f"this version does not serve {weight_format}")
-    return loader.load(loader.find(reference, weight_format))  # type: ignore[call-arg]
+    return loader.load(loader.find(directory.absolute().as_uri(), named(weight_format)))
 
 
 def run_all(model: Servable, requests: Sequence[Request], *, at_once: int | None = None) -> list[list[int]]:

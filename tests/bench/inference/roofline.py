@@ -102,11 +102,7 @@ def points_of(name: str, directory: Path, slots: list[int], formats: list[str], 
     for weight_format in formats:
         for count in slots:
             shape = EngineShape(count, _CONTEXT, _CHUNK, _STEPS)
-            try:
-                engine = servable(exported.directory, shape, weight_format, directory).engine
-            except SystemExit as error:
-                print(f"{name}: {error}")
-                break
+            engine = servable(exported.directory, shape, weight_format, directory).engine
             measured = timed(engine, exported.config.vocab_size, prompt=2 * _CHUNK + 1, tokens=64)
             work = decode_step(exported.config, count, measured.positions, weight_format)
             add(f"decode, {count} slots" if count > 1 else "decode, 1 slot", weight_format, work, measured.step, count)

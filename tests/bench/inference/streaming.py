@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from ours import FLOAT32, serves, shape_arguments
+from ours import named, shape_arguments
 from workload import Request, Workload, arguments, report
 
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
@@ -88,7 +88,7 @@ _SHAPE = ("slots", "context", "chunk", "steps")
 
 @asynccontextmanager
 async def service(given: argparse.Namespace) -> AsyncIterator[Client]:
-    """A running service with the model of ``given`` loaded. Raises `SystemExit` where it cannot serve the format."""
+    """A running service with the model of ``given`` loaded."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
@@ -101,14 +101,11 @@ async def service(given: argparse.Namespace) -> AsyncIterator[Client]:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 await asyncio.wait_for(channel.channel_ready(), _READY_SECONDS)
                 stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(channel)
-                load = inference_pb2.LoadModelRequest(reference=given.model.absolute().as_uri())
-                if given.format != FLOAT32:
-                    if not serves(given.format):
-                        raise SystemExit(f"this version does not serve {given.format}")
-                    load.weight_format = given.format  # type: ignore[attr-defined]
+                reference, weight_format = given.model.absolute().as_uri(), named(given.format)
+                load = inference_pb2.LoadModelRequest(reference=reference, weight_format=weight_format)
                 model = await stub.LoadModel(load, metadata=_metadata())
                 yield Client(stub, model.handle)
-        except BaseException:
+        except Exception:
             print(log.read_text()[-2000:], file=sys.stderr)
             raise
         finally:

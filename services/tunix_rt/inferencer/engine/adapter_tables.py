@@ -6,6 +6,7 @@ it leaves alone gets zeros, and so do the columns between its rank and the table
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -18,7 +19,7 @@ from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.cached import Weights
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.layers import Linear
+from tunix_rt.models.layers import Linear, replace_linear
 
 _F32 = 4
 
@@ -86,18 +87,16 @@ def with_adapters(weights: Weights, tables: AdapterTables, places: jax.Array) ->
 
     For use inside a compiled program: the blocks of ``weights`` are changed, and must not outlive it.
     """
+
+    def adapted(table: Table, linear: Linear) -> AdaptedLinear:
+        if places.shape[0] < table.a.shape[0]:
+            # Picked here, and so once: outside of the loop over steps that may follow.
+            return AdaptedLinear(linear, table.a[places], table.b[places], None)
+        return AdaptedLinear(linear, table.a, table.b, places)
+
     for path, of_path in tables.items():
-        *parents, name = path.removeprefix("blocks.").split(".")
         for block, table in zip(weights.blocks, of_path, strict=True):
-            parent: object = block
-            for attribute in parents:
-                parent = getattr(parent, attribute)
-            linear = getattr(parent, name)
-            if places.shape[0] < table.a.shape[0]:
-                # Picked here, and so once: outside of the loop over steps that may follow.
-                setattr(parent, name, AdaptedLinear(linear, table.a[places], table.b[places], None))
-            else:
-                setattr(parent, name, AdaptedLinear(linear, table.a, table.b, places))
+            replace_linear(block, path, partial(adapted, table))
     return weights
 
 

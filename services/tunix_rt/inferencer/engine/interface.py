@@ -23,9 +23,8 @@ class SlotSpec:
     ``prompt`` has 1..capacity-1 token ids; the slot stops by itself after ``max_tokens`` (>= 1, and
     ``len(prompt) + max_tokens <= capacity``) or when it has chosen one of ``stop_ids``.
     ``top_logprobs`` -1: no runners-up are wanted. ``processed_logprobs``: `ChosenToken.processed` is wanted.
-    ``prompt_logprobs`` >= 0: the prompt's tokens are scored, with so
-    many runners-up; then ``max_tokens`` may be 0, and the slot has nothing to decode. ``adapter`` is the name of one
-    that the engine has; "" is the model alone.
+    ``prompt_logprobs`` >= 0: the prompt's tokens are scored, with so many runners-up; then ``max_tokens`` may be 0, and
+    the slot has nothing to decode. ``adapter`` is the name of one that the engine has; "" is the model alone.
     """
 
     prompt: tuple[int, ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,19 @@ class EngineShape:
         return self.prefix_tokens // self.chunk
 
 
+@dataclass
+class _Slot:
+    """An open slot. ``keys`` are those of its prompt's whole chunks that may be shared; ``done`` prompt tokens are in
+    the cache, of which ``reused`` came from earlier prompts; ``scores``, one a chunk, are still on the device."""
+
+    spec: SlotSpec
+    keys: list[bytes]
+    done: int = 0
+    reused: int = 0
+    ready: bool = False
+    scores: list[programs.ChunkScores] = field(default_factory=list)
+
+
 class JaxEngine:
     """`Engine` over a decoder. All methods must be called by one thread at a time."""
 
@@ -59,12 +72,8 @@ class JaxEngine:
         self._weights = weights
         self._cache = init_cache(config, shape.slots, shape.capacity)
         self._prefixes = PrefixCache(config, shape.pages, shape.chunk)
-        self._keys: dict[int, list[bytes]] = {}  # of the whole chunks of a slot's prompt
-        self._reused: dict[int, int] = {}
         self._seen = jnp.zeros((shape.slots, config.vocab_size), jnp.bool_)
-        self._specs: dict[int, SlotSpec] = {}
-        self._prefilled: dict[int, int] = {}  # prompt tokens in the cache, for slots that are not ready yet
-        self._scores: dict[int, list[programs.ChunkScores]] = {}  # still on the device, a chunk each
+        self._open: dict[int, _Slot] = {}
         self._top = min(MAX_TOP_LOGPROBS, config.vocab_size)
         self._rows = programs.DecodeRows(
             token=np.zeros(shape.slots, np.int32),
@@ -125,7 +134,7 @@ class JaxEngine:
         self._prefixes.forget()
 
     def open(self, slot: int, spec: SlotSpec) -> None:
-        if slot in self._specs or not 0 <= slot < self.slots:
+        if slot in self._open or not 0 <= slot < self.slots:
             raise ValueError(f"slot {slot} is not free")
         spec.check_fits(self.capacity)
         self._place[slot] = self._adapted.place_of(spec.adapter)
@@ -142,56 +151,56 @@ class JaxEngine:
             mentioned = np.zeros(self._config.vocab_size, np.bool_)
             mentioned[list(spec.prompt)] = True
             self._seen = programs.set_seen(self._seen, np.int32(slot), mentioned)
-        self._specs[slot] = spec
-        self._prefilled[slot] = 0
-        self._reused[slot] = 0
         # A scored prompt goes through another program, and every one of its tokens has to.
-        self._keys[slot] = [] if spec.scores_prompt else self._prefixes.keys_of(spec.adapter, spec.prompt[:-1])
+        keys = [] if spec.scores_prompt else self._prefixes.keys_of(spec.adapter, spec.prompt[:-1])
+        self._open[slot] = _Slot(spec, keys)
 
     def prefill(self, slot: int) -> bool:
         """One chunk, behind those that are taken over from earlier prompts.
 
         The last prompt token is left to the first decode step, so that one program makes every logit.
         """
-        if slot not in self._prefilled:
+        row, width = self._open[slot], self._shape.chunk
+        if row.ready:
             return True
-        width = self._shape.chunk
-        done, keys = self._prefilled[slot], self._keys[slot]
+        spec, keys, done = row.spec, row.keys, row.done
         self._cache, chunks = self._prefixes.restore(self._cache, keys[done // width :], slot, done)
-        self._reused[slot] += chunks * width
+        row.reused += chunks * width
         done += chunks * width
-        spec = self._specs[slot]
         prompt = spec.prompt[:-1]
         if done < len(prompt):
             part = prompt[done : done + width]
             tokens = _padded(part, width, 0)
             positions = _padded(range(done, done + len(part)), width, -1)
             if spec.scores_prompt:
-                self._score(slot, spec, tokens, positions, _padded(spec.prompt[done + 1 : done + 1 + width], width, 0))
+                following = _padded(spec.prompt[done + 1 : done + 1 + width], width, 0)
+                row.scores.append(self._score(slot, spec, tokens, positions, following))
             else:
                 self._cache = self._prefill(slot, spec, tokens, positions)
                 if done // width < len(keys):
                     self._prefixes.keep(self._cache, keys[done // width], slot, done)
             done += len(part)
-        self._prefilled[slot] = done
+        row.done = done
         if done < len(prompt):
             return False
-        del self._prefilled[slot]
+        row.ready = True
         self._prefixes.use(keys)
         self._rows.active[slot] = spec.max_tokens > 0
         return True
 
     def reused(self, slot: int) -> int:
-        return self._reused[slot]
+        return self._open[slot].reused
 
     def prompt_scores(self, slot: int) -> list[ChosenToken]:
-        spec = self._specs[slot]
-        if slot in self._prefilled or not spec.scores_prompt:
+        row = self._open[slot]
+        spec, scores = row.spec, row.scores
+        if not row.ready or not spec.scores_prompt:
             raise ValueError(f"slot {slot} has no scores")
         wanted = min(spec.prompt_logprobs, self._top)
         found: list[ChosenToken] = []
         # Read at the end of the prompt, and not chunk by chunk: reading waits for the device.
-        for chunk in self._scores.pop(slot, []):
+        row.scores = []
+        for chunk in scores:
             following = spec.prompt[len(found) + 1 : len(found) + 1 + self._shape.chunk]
             logprobs = np.asarray(chunk.logprobs).tolist()
             ids = np.asarray(chunk.top_ids)[:, :wanted].tolist()
@@ -231,11 +240,7 @@ class JaxEngine:
         return [self._collect(int(slot), tokens, logprobs, processed, top) for slot in np.flatnonzero(group)]
 
     def close(self, slot: int) -> None:
-        self._specs.pop(slot, None)
-        self._prefilled.pop(slot, None)
-        self._scores.pop(slot, None)
-        self._keys.pop(slot, None)
-        self._reused.pop(slot, None)
+        self._open.pop(slot, None)
         self._place[slot] = -1
         self._rows.active[slot] = False
         self._rows.wants_top[slot] = False
@@ -251,7 +256,7 @@ class JaxEngine:
 
     def _score(
         self, slot: int, spec: SlotSpec, tokens: np.ndarray, positions: np.ndarray, following: np.ndarray
-    ) -> None:
+    ) -> programs.ChunkScores:
         arguments = (tokens, positions, following, np.int32(slot), np.bool_(spec.prompt_logprobs > 0))
         if spec.adapter:
             self._cache, scores = self._adapted.score_chunk(self._place[slot], self._cache, *arguments)
@@ -259,7 +264,7 @@ class JaxEngine:
             self._cache, scores = programs.score_chunk(
                 self._weights, self._cache, *arguments, config=self._config, top=self._top
             )
-        self._scores.setdefault(slot, []).append(scores)
+        return scores
 
     def _collect(
         self,
@@ -270,7 +275,7 @@ class JaxEngine:
         top: tuple[np.ndarray, np.ndarray] | None,
     ) -> SlotTokens:
         """Read one slot's tokens and bring its row to where the device is."""
-        spec, rows = self._specs[slot], self._rows
+        spec, rows = self._open[slot].spec, self._rows
         count = int(np.count_nonzero(tokens[slot] >= 0))
         chosen = [
             ChosenToken(
