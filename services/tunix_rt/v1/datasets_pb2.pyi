@@ -141,6 +141,8 @@ class DatasetManifest(_message.Message):
     PARENT_DATASET_IDS_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     CONTAMINATION_FIELD_NUMBER: _builtins.int
+    CATEGORY_STATISTICS_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     build_id: _builtins.str
     """Equal builds have equal ids: sha256 of recipe, parameters and content digest."""
@@ -152,6 +154,8 @@ class DatasetManifest(_message.Message):
     dropped_duplicates: _builtins.int
     selection_strategy: _builtins.str
     seed: _builtins.int
+    near_duplicates: _builtins.int
+    """Traces whose prompt nearly equals an earlier one's (estimated Jaccard similarity of word 5-grams >= 0.8). They stay."""
     @_builtins.property
     def token_lengths(self) -> Global___TokenLengths: ...
     @_builtins.property
@@ -164,6 +168,10 @@ class DatasetManifest(_message.Message):
     def provenance(self) -> _struct_pb2.Struct: ...
     @_builtins.property
     def contamination(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contamination]: ...
+    @_builtins.property
+    def category_statistics(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryStatistics]:
+        """Sorted by category."""
+
     def __init__(
         self,
         *,
@@ -181,14 +189,47 @@ class DatasetManifest(_message.Message):
         parent_dataset_ids: _abc.Iterable[_builtins.str] | None = ...,
         provenance: _struct_pb2.Struct | None = ...,
         contamination: _abc.Iterable[Global___Contamination] | None = ...,
+        category_statistics: _abc.Iterable[Global___CategoryStatistics] | None = ...,
+        near_duplicates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "provenance", b"provenance", "token_lengths", b"token_lengths"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build_id", b"build_id", "categories", b"categories", "contamination", b"contamination", "dropped_contaminated", b"dropped_contaminated", "dropped_duplicates", b"dropped_duplicates", "dropped_over_budget", b"dropped_over_budget", "filters", b"filters", "key", b"key", "parent_dataset_ids", b"parent_dataset_ids", "provenance", b"provenance", "seed", b"seed", "selection_strategy", b"selection_strategy", "token_lengths", b"token_lengths", "trace_count", b"trace_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build_id", b"build_id", "categories", b"categories", "category_statistics", b"category_statistics", "contamination", b"contamination", "dropped_contaminated", b"dropped_contaminated", "dropped_duplicates", b"dropped_duplicates", "dropped_over_budget", b"dropped_over_budget", "filters", b"filters", "key", b"key", "near_duplicates", b"near_duplicates", "parent_dataset_ids", b"parent_dataset_ids", "provenance", b"provenance", "seed", b"seed", "selection_strategy", b"selection_strategy", "token_lengths", b"token_lengths", "trace_count", b"trace_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatasetManifest: _TypeAlias = DatasetManifest  # noqa: Y015
+
+@_typing.final
+class CategoryStatistics(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    TRACE_COUNT_FIELD_NUMBER: _builtins.int
+    TOKEN_LENGTHS_FIELD_NUMBER: _builtins.int
+    MEAN_STEPS_FIELD_NUMBER: _builtins.int
+    category: _builtins.str
+    trace_count: _builtins.int
+    mean_steps: _builtins.float
+    @_builtins.property
+    def token_lengths(self) -> Global___TokenLengths:
+        """Of prompt plus completion."""
+
+    def __init__(
+        self,
+        *,
+        category: _builtins.str = ...,
+        trace_count: _builtins.int = ...,
+        token_lengths: Global___TokenLengths | None = ...,
+        mean_steps: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_lengths", b"token_lengths"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "mean_steps", b"mean_steps", "token_lengths", b"token_lengths", "trace_count", b"trace_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CategoryStatistics: _TypeAlias = CategoryStatistics  # noqa: Y015
 
 @_typing.final
 class TokenLengths(_message.Message):

@@ -263,6 +263,7 @@ class EvalSet(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DETECTABLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     key: _builtins.str
     digest: _builtins.str
@@ -282,6 +283,10 @@ class EvalSet(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def detectable(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectableDifference]:
+        """What a paired comparison of two models on these items can show."""
+
     def __init__(
         self,
         *,
@@ -297,14 +302,40 @@ class EvalSet(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
         description: _builtins.str = ...,
+        detectable: _abc.Iterable[Global___DetectableDifference] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_types", b"answer_types", "categories", b"categories", "create_time", b"create_time", "description", b"description", "difficulties", b"difficulties", "digest", b"digest", "etag", b"etag", "id", b"id", "item_count", b"item_count", "key", b"key", "sections", b"sections", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_types", b"answer_types", "categories", b"categories", "create_time", b"create_time", "description", b"description", "detectable", b"detectable", "difficulties", b"difficulties", "digest", b"digest", "etag", b"etag", "id", b"id", "item_count", b"item_count", "key", b"key", "sections", b"sections", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvalSet: _TypeAlias = EvalSet  # noqa: Y015
+
+@_typing.final
+class DetectableDifference(_message.Message):
+    """Smallest difference of two models' scores that a paired test (two-sided, 5 %) shows with 80 % power."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCORDANCE_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    discordance: _builtins.float
+    """Share of the items on which the two differ."""
+    difference: _builtins.float
+    def __init__(
+        self,
+        *,
+        discordance: _builtins.float = ...,
+        difference: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "discordance", b"discordance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectableDifference: _TypeAlias = DetectableDifference  # noqa: Y015
 
 @_typing.final
 class CreateEvalSetRequest(_message.Message):

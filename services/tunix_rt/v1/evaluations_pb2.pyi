@@ -241,6 +241,104 @@ class SliceScore(_message.Message):
 Global___SliceScore: _TypeAlias = SliceScore  # noqa: Y015
 
 @_typing.final
+class MetricEstimate(_message.Message):
+    """Mean of one metric over the items that were scored, with its 95 % interval; samples of an item are averaged first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    STDDEV_FIELD_NUMBER: _builtins.int
+    CI_LOW_FIELD_NUMBER: _builtins.int
+    CI_HIGH_FIELD_NUMBER: _builtins.int
+    CI_METHOD_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    n: _builtins.int
+    mean: _builtins.float
+    stddev: _builtins.float
+    """Absent under 2 items."""
+    ci_low: _builtins.float
+    ci_high: _builtins.float
+    ci_method: _builtins.str
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        n: _builtins.int = ...,
+        mean: _builtins.float = ...,
+        stddev: _builtins.float | None = ...,
+        ci_low: _builtins.float | None = ...,
+        ci_high: _builtins.float | None = ...,
+        ci_method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_stddev", b"_stddev", "ci_high", b"ci_high", "ci_low", b"ci_low", "stddev", b"stddev"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_stddev", b"_stddev", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "mean", b"mean", "metric", b"metric", "n", b"n", "stddev", b"stddev"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ci_high: _TypeAlias = _typing.Literal["ci_high"]  # noqa: Y015
+    _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
+    _WhichOneofReturnType__ci_low: _TypeAlias = _typing.Literal["ci_low"]  # noqa: Y015
+    _WhichOneofArgType__ci_low: _TypeAlias = _typing.Literal["_ci_low", b"_ci_low"]  # noqa: Y015
+    _WhichOneofReturnType__stddev: _TypeAlias = _typing.Literal["stddev"]  # noqa: Y015
+    _WhichOneofArgType__stddev: _TypeAlias = _typing.Literal["_stddev", b"_stddev"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_high) -> _WhichOneofReturnType__ci_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_low) -> _WhichOneofReturnType__ci_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stddev) -> _WhichOneofReturnType__stddev | None: ...
+
+Global___MetricEstimate: _TypeAlias = MetricEstimate  # noqa: Y015
+
+@_typing.final
+class RepeatEstimate(_message.Message):
+    """What k samples of an item make of answer_correctness, averaged over the items that have k scored samples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATISTIC_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    N_ITEMS_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CI_LOW_FIELD_NUMBER: _builtins.int
+    CI_HIGH_FIELD_NUMBER: _builtins.int
+    CI_METHOD_FIELD_NUMBER: _builtins.int
+    statistic: _builtins.str
+    """"pass@k" (any of k right) | "maj@k" (the most frequent answer of k right)."""
+    k: _builtins.int
+    n_items: _builtins.int
+    value: _builtins.float
+    ci_low: _builtins.float
+    ci_high: _builtins.float
+    ci_method: _builtins.str
+    def __init__(
+        self,
+        *,
+        statistic: _builtins.str = ...,
+        k: _builtins.int = ...,
+        n_items: _builtins.int = ...,
+        value: _builtins.float = ...,
+        ci_low: _builtins.float | None = ...,
+        ci_high: _builtins.float | None = ...,
+        ci_method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "k", b"k", "n_items", b"n_items", "statistic", b"statistic", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ci_high: _TypeAlias = _typing.Literal["ci_high"]  # noqa: Y015
+    _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
+    _WhichOneofReturnType__ci_low: _TypeAlias = _typing.Literal["ci_low"]  # noqa: Y015
+    _WhichOneofArgType__ci_low: _TypeAlias = _typing.Literal["_ci_low", b"_ci_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_high) -> _WhichOneofReturnType__ci_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_low) -> _WhichOneofReturnType__ci_low | None: ...
+
+Global___RepeatEstimate: _TypeAlias = RepeatEstimate  # noqa: Y015
+
+@_typing.final
 class Scorecard(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,6 +378,8 @@ class Scorecard(_message.Message):
     METRIC_MEANS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
+    METRIC_ESTIMATES_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     n_items: _builtins.int
     n_scored: _builtins.int
     n_skipped: _builtins.int
@@ -303,6 +403,14 @@ class Scorecard(_message.Message):
     def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceScore]: ...
     @_builtins.property
     def metric_means(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def metric_estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricEstimate]:
+        """Sorted by metric."""
+
+    @_builtins.property
+    def repeats(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepeatEstimate]:
+        """Of evaluations with several samples per item."""
+
     def __init__(
         self,
         *,
@@ -322,10 +430,12 @@ class Scorecard(_message.Message):
         metric_means: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         verdict: Global___Verdict.ValueType = ...,
         threshold: _builtins.float = ...,
+        metric_estimates: _abc.Iterable[Global___MetricEstimate] | None = ...,
+        repeats: _abc.Iterable[Global___RepeatEstimate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "primary_score", b"primary_score", "stddev", b"stddev", "worst_case", b"worst_case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "coverage", b"coverage", "metric_means", b"metric_means", "n_errored", b"n_errored", "n_items", b"n_items", "n_scored", b"n_scored", "n_skipped", b"n_skipped", "primary_score", b"primary_score", "slices", b"slices", "stddev", b"stddev", "threshold", b"threshold", "verdict", b"verdict", "worst_case", b"worst_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "coverage", b"coverage", "metric_estimates", b"metric_estimates", "metric_means", b"metric_means", "n_errored", b"n_errored", "n_items", b"n_items", "n_scored", b"n_scored", "n_skipped", b"n_skipped", "primary_score", b"primary_score", "repeats", b"repeats", "slices", b"slices", "stddev", b"stddev", "threshold", b"threshold", "verdict", b"verdict", "worst_case", b"worst_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_case: _TypeAlias = _typing.Literal["best_case"]  # noqa: Y015
     _WhichOneofArgType__best_case: _TypeAlias = _typing.Literal["_best_case", b"_best_case"]  # noqa: Y015
@@ -561,7 +671,9 @@ class ListEvaluationsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, run_id, model_id, evalset_id, evalset_key, state, primary_score, create_time, end_time, tags.<name>."""
+    """Fields: id, run_id, model_id, model_name, dataset_id, evalset_id, evalset_key, state, primary_score, create_time,
+    end_time, tags.<name>, config.<hyperparameter of the run>.
+    """
     order_by: _builtins.str
     def __init__(
         self,
@@ -731,6 +843,7 @@ class GetLeaderboardRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     evalset: _builtins.str
     """Evalset id or key. Required."""
     generation_digest: _builtins.str
@@ -740,6 +853,10 @@ class GetLeaderboardRequest(_message.Message):
     page_token: _builtins.str
     filter: _builtins.str
     """Fields as in ListEvaluations."""
+    order_by: _builtins.str
+    """"primary_score" (default), "metrics.<name>", "sections.<name>", "categories.<name>", "difficulties.<name>",
+    "pass@<k>" or "maj@<k>", then " desc" (default) or " asc". Evaluations without that value are left out.
+    """
     def __init__(
         self,
         *,
@@ -749,10 +866,11 @@ class GetLeaderboardRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evalset", b"evalset", "filter", b"filter", "generation_digest", b"generation_digest", "page_size", b"page_size", "page_token", b"page_token", "scorer_version", b"scorer_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evalset", b"evalset", "filter", b"filter", "generation_digest", b"generation_digest", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "scorer_version", b"scorer_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -782,6 +900,26 @@ class LeaderboardEntry(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RANK_FIELD_NUMBER: _builtins.int
     EVALUATION_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
@@ -796,6 +934,11 @@ class LeaderboardEntry(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     TIED_WITH_FIRST_FIELD_NUMBER: _builtins.int
     METRIC_MEANS_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    VALUE_CI_LOW_FIELD_NUMBER: _builtins.int
+    VALUE_CI_HIGH_FIELD_NUMBER: _builtins.int
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Entries whose scores cannot be told apart share the rank of the first."""
     evaluation_id: _builtins.str
@@ -810,10 +953,17 @@ class LeaderboardEntry(_message.Message):
     verdict: Global___Verdict.ValueType
     tied_with_first: _builtins.bool
     """Interval overlaps that of the leader."""
+    value: _builtins.float
+    """What order_by names, with its interval: rank and ties are by these."""
+    value_ci_low: _builtins.float
+    value_ci_high: _builtins.float
+    dataset_id: _builtins.str
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def metric_means(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
@@ -831,12 +981,24 @@ class LeaderboardEntry(_message.Message):
         verdict: Global___Verdict.ValueType = ...,
         tied_with_first: _builtins.bool = ...,
         metric_means: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        value: _builtins.float = ...,
+        value_ci_low: _builtins.float | None = ...,
+        value_ci_high: _builtins.float | None = ...,
+        dataset_id: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "end_time", b"end_time", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ci_high", b"ci_high", "ci_low", b"ci_low", "coverage", b"coverage", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "metric_means", b"metric_means", "model_id", b"model_id", "n_scored", b"n_scored", "primary_score", b"primary_score", "rank", b"rank", "run_display_name", b"run_display_name", "run_id", b"run_id", "tied_with_first", b"tied_with_first", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low", "coverage", b"coverage", "dataset_id", b"dataset_id", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "metric_means", b"metric_means", "model_id", b"model_id", "n_scored", b"n_scored", "primary_score", b"primary_score", "rank", b"rank", "run_display_name", b"run_display_name", "run_id", b"run_id", "tags", b"tags", "tied_with_first", b"tied_with_first", "value", b"value", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__value_ci_high: _TypeAlias = _typing.Literal["value_ci_high"]  # noqa: Y015
+    _WhichOneofArgType__value_ci_high: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high"]  # noqa: Y015
+    _WhichOneofReturnType__value_ci_low: _TypeAlias = _typing.Literal["value_ci_low"]  # noqa: Y015
+    _WhichOneofArgType__value_ci_low: _TypeAlias = _typing.Literal["_value_ci_low", b"_value_ci_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_ci_high) -> _WhichOneofReturnType__value_ci_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_ci_low) -> _WhichOneofReturnType__value_ci_low | None: ...
 
 Global___LeaderboardEntry: _TypeAlias = LeaderboardEntry  # noqa: Y015
 
@@ -849,10 +1011,13 @@ class Leaderboard(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     N_INVALID_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     evalset_id: _builtins.str
     next_page_token: _builtins.str
     n_invalid: _builtins.int
     """Evaluations of the evalset left out because their coverage is under 98 %."""
+    order_by: _builtins.str
+    """As it was applied, with its direction."""
     @_builtins.property
     def identity(self) -> Global___ScoreIdentity: ...
     @_builtins.property
@@ -865,10 +1030,11 @@ class Leaderboard(_message.Message):
         entries: _abc.Iterable[Global___LeaderboardEntry] | None = ...,
         next_page_token: _builtins.str = ...,
         n_invalid: _builtins.int = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "evalset_id", b"evalset_id", "identity", b"identity", "n_invalid", b"n_invalid", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "evalset_id", b"evalset_id", "identity", b"identity", "n_invalid", b"n_invalid", "next_page_token", b"next_page_token", "order_by", b"order_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -883,6 +1049,8 @@ class CompareEvaluationsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ONLY_CHANGED_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    INCLUDE_CURVES_FIELD_NUMBER: _builtins.int
     baseline_evaluation_id: _builtins.str
     """A: the reference."""
     candidate_evaluation_id: _builtins.str
@@ -892,6 +1060,10 @@ class CompareEvaluationsRequest(_message.Message):
     page_token: _builtins.str
     only_changed: _builtins.bool
     """Only items that differ."""
+    order_by: _builtins.str
+    """"difference" (default: largest first, regressions before fixes) | "index" (the evalset's order)."""
+    include_curves: _builtins.bool
+    """With the loss curves of the runs that made the two models."""
     def __init__(
         self,
         *,
@@ -900,14 +1072,48 @@ class CompareEvaluationsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         only_changed: _builtins.bool = ...,
+        order_by: _builtins.str = ...,
+        include_curves: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "candidate_evaluation_id", b"candidate_evaluation_id", "only_changed", b"only_changed", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "candidate_evaluation_id", b"candidate_evaluation_id", "include_curves", b"include_curves", "only_changed", b"only_changed", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareEvaluationsRequest: _TypeAlias = CompareEvaluationsRequest  # noqa: Y015
+
+@_typing.final
+class Curve(_message.Message):
+    """A metric of a run's newest attempt over its steps, thinned out evenly to at most 500 points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    metric: _builtins.str
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "run_id", b"run_id", "steps", b"steps", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Curve: _TypeAlias = Curve  # noqa: Y015
 
 @_typing.final
 class ItemDiff(_message.Message):
@@ -1013,6 +1219,7 @@ class PairedStatistics(_message.Message):
     P_METHOD_FIELD_NUMBER: _builtins.int
     P_WORSE_FIELD_NUMBER: _builtins.int
     N_NEEDED_FIELD_NUMBER: _builtins.int
+    DETECTABLE_FIELD_NUMBER: _builtins.int
     n_paired: _builtins.int
     n_regressions: _builtins.int
     n_fixes: _builtins.int
@@ -1030,6 +1237,8 @@ class PairedStatistics(_message.Message):
     """One-sided, that B is worse."""
     n_needed: _builtins.int
     """Items needed to see this delta at 80 % power; 0 when delta is 0."""
+    detectable: _builtins.float
+    """Smallest |delta| that these many items show at 80 % power, two-sided 5 %, at the discordance seen here."""
     def __init__(
         self,
         *,
@@ -1046,10 +1255,11 @@ class PairedStatistics(_message.Message):
         p_method: _builtins.str = ...,
         p_worse: _builtins.float = ...,
         n_needed: _builtins.int = ...,
+        detectable: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "delta", b"delta", "n_fixes", b"n_fixes", "n_needed", b"n_needed", "n_paired", b"n_paired", "n_regressions", b"n_regressions", "n_same", b"n_same", "n_unpaired", b"n_unpaired", "p_method", b"p_method", "p_value", b"p_value", "p_worse", b"p_worse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "delta", b"delta", "detectable", b"detectable", "n_fixes", b"n_fixes", "n_needed", b"n_needed", "n_paired", b"n_paired", "n_regressions", b"n_regressions", "n_same", b"n_same", "n_unpaired", b"n_unpaired", "p_method", b"p_method", "p_value", b"p_value", "p_worse", b"p_worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1067,6 +1277,7 @@ class Comparison(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     BASELINE_SCORECARD_FIELD_NUMBER: _builtins.int
     CANDIDATE_SCORECARD_FIELD_NUMBER: _builtins.int
+    CURVES_FIELD_NUMBER: _builtins.int
     baseline_evaluation_id: _builtins.str
     candidate_evaluation_id: _builtins.str
     next_page_token: _builtins.str
@@ -1080,6 +1291,10 @@ class Comparison(_message.Message):
     def baseline_scorecard(self) -> Global___Scorecard: ...
     @_builtins.property
     def candidate_scorecard(self) -> Global___Scorecard: ...
+    @_builtins.property
+    def curves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Curve]:
+        """The baseline's run first; empty unless asked for, and for models that no run here made."""
+
     def __init__(
         self,
         *,
@@ -1091,14 +1306,188 @@ class Comparison(_message.Message):
         next_page_token: _builtins.str = ...,
         baseline_scorecard: Global___Scorecard | None = ...,
         candidate_scorecard: Global___Scorecard | None = ...,
+        curves: _abc.Iterable[Global___Curve] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_scorecard", b"baseline_scorecard", "candidate_scorecard", b"candidate_scorecard", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_scorecard", b"candidate_scorecard", "items", b"items", "next_page_token", b"next_page_token", "slices", b"slices", "statistics", b"statistics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_scorecard", b"candidate_scorecard", "curves", b"curves", "items", b"items", "next_page_token", b"next_page_token", "slices", b"slices", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
+@_typing.final
+class CompareManyEvaluationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASELINE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    CANDIDATE_EVALUATION_IDS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ONLY_CHANGED_FIELD_NUMBER: _builtins.int
+    baseline_evaluation_id: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    only_changed: _builtins.bool
+    """Only items that differ from the baseline in some candidate."""
+    @_builtins.property
+    def candidate_evaluation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 31."""
+
+    def __init__(
+        self,
+        *,
+        baseline_evaluation_id: _builtins.str = ...,
+        candidate_evaluation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        only_changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "candidate_evaluation_ids", b"candidate_evaluation_ids", "only_changed", b"only_changed", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareManyEvaluationsRequest: _TypeAlias = CompareManyEvaluationsRequest  # noqa: Y015
+
+@_typing.final
+class CandidateComparison(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    P_ADJUSTED_FIELD_NUMBER: _builtins.int
+    SCORECARD_FIELD_NUMBER: _builtins.int
+    evaluation_id: _builtins.str
+    p_adjusted: _builtins.float
+    """The two-sided p_value after Holm's correction over the candidates."""
+    @_builtins.property
+    def statistics(self) -> Global___PairedStatistics: ...
+    @_builtins.property
+    def scorecard(self) -> Global___Scorecard: ...
+    def __init__(
+        self,
+        *,
+        evaluation_id: _builtins.str = ...,
+        statistics: Global___PairedStatistics | None = ...,
+        p_adjusted: _builtins.float = ...,
+        scorecard: Global___Scorecard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scorecard", b"scorecard", "statistics", b"statistics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "p_adjusted", b"p_adjusted", "scorecard", b"scorecard", "statistics", b"statistics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidateComparison: _TypeAlias = CandidateComparison  # noqa: Y015
+
+@_typing.final
+class CandidateItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    change: Global___ItemChange.ValueType
+    prediction: _builtins.str
+    def __init__(
+        self,
+        *,
+        score: _builtins.float | None = ...,
+        change: Global___ItemChange.ValueType = ...,
+        prediction: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "change", b"change", "prediction", b"prediction", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___CandidateItem: _TypeAlias = CandidateItem  # noqa: Y015
+
+@_typing.final
+class ManyItemDiff(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    EXPECTED_ANSWER_FIELD_NUMBER: _builtins.int
+    BASELINE_SCORE_FIELD_NUMBER: _builtins.int
+    BASELINE_PREDICTION_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    section: _builtins.str
+    category: _builtins.str
+    expected_answer: _builtins.str
+    baseline_score: _builtins.float
+    baseline_prediction: _builtins.str
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateItem]:
+        """In the order of the candidates."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        section: _builtins.str = ...,
+        category: _builtins.str = ...,
+        expected_answer: _builtins.str = ...,
+        baseline_score: _builtins.float | None = ...,
+        baseline_prediction: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___CandidateItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "baseline_score", b"baseline_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "baseline_prediction", b"baseline_prediction", "baseline_score", b"baseline_score", "candidates", b"candidates", "category", b"category", "expected_answer", b"expected_answer", "item_id", b"item_id", "section", b"section"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_score: _TypeAlias = _typing.Literal["baseline_score"]  # noqa: Y015
+    _WhichOneofArgType__baseline_score: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_score) -> _WhichOneofReturnType__baseline_score | None: ...
+
+Global___ManyItemDiff: _TypeAlias = ManyItemDiff  # noqa: Y015
+
+@_typing.final
+class ManyComparison(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASELINE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_SCORECARD_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    baseline_evaluation_id: _builtins.str
+    next_page_token: _builtins.str
+    @_builtins.property
+    def baseline_scorecard(self) -> Global___Scorecard: ...
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateComparison]:
+        """In the order asked for."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManyItemDiff]:
+        """Items with the largest difference in any candidate first."""
+
+    def __init__(
+        self,
+        *,
+        baseline_evaluation_id: _builtins.str = ...,
+        baseline_scorecard: Global___Scorecard | None = ...,
+        candidates: _abc.Iterable[Global___CandidateComparison] | None = ...,
+        items: _abc.Iterable[Global___ManyItemDiff] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_scorecard", b"baseline_scorecard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidates", b"candidates", "items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ManyComparison: _TypeAlias = ManyComparison  # noqa: Y015
 
 @_typing.final
 class ClaimEvaluationRequest(_message.Message):

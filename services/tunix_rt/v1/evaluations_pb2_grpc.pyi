@@ -43,6 +43,8 @@ class EvaluationServiceStub:
     """Ranks the succeeded evaluations of one score identity."""
     CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CompareEvaluationsRequest, _evaluations_pb2.Comparison]
     """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ."""
+    CompareManyEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CompareManyEvaluationsRequest, _evaluations_pb2.ManyComparison]
+    """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
     ClaimEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ClaimEvaluationRequest, _evaluations_pb2.ClaimEvaluationResponse]
     """For workers (role "worker")."""
     HeartbeatEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.HeartbeatEvaluationRequest, _evaluations_pb2.HeartbeatEvaluationResponse]
@@ -66,6 +68,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Ranks the succeeded evaluations of one score identity."""
     CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CompareEvaluationsRequest, _evaluations_pb2.Comparison]  # type: ignore[assignment]
     """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ."""
+    CompareManyEvaluations: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CompareManyEvaluationsRequest, _evaluations_pb2.ManyComparison]  # type: ignore[assignment]
+    """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
     ClaimEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ClaimEvaluationRequest, _evaluations_pb2.ClaimEvaluationResponse]  # type: ignore[assignment]
     """For workers (role "worker")."""
     HeartbeatEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.HeartbeatEvaluationRequest, _evaluations_pb2.HeartbeatEvaluationResponse]  # type: ignore[assignment]
@@ -134,6 +138,14 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluations_pb2.Comparison, _abc.Awaitable[_evaluations_pb2.Comparison]]:
         """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ."""
+
+    @_abc_1.abstractmethod
+    def CompareManyEvaluations(
+        self,
+        request: _evaluations_pb2.CompareManyEvaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluations_pb2.ManyComparison, _abc.Awaitable[_evaluations_pb2.ManyComparison]]:
+        """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
 
     @_abc_1.abstractmethod
     def ClaimEvaluation(

@@ -47,6 +47,44 @@ MODEL_FORMAT_REFERENCE: ModelFormat.ValueType  # 3
 """Known by reference only (pkg://, hf://)."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
 
+class _MetricDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetricDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetricDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METRIC_DIRECTION_UNSPECIFIED: _MetricDirection.ValueType  # 0
+    METRIC_DIRECTION_HIGHER_IS_BETTER: _MetricDirection.ValueType  # 1
+    METRIC_DIRECTION_LOWER_IS_BETTER: _MetricDirection.ValueType  # 2
+
+class MetricDirection(_MetricDirection, metaclass=_MetricDirectionEnumTypeWrapper): ...
+
+METRIC_DIRECTION_UNSPECIFIED: MetricDirection.ValueType  # 0
+METRIC_DIRECTION_HIGHER_IS_BETTER: MetricDirection.ValueType  # 1
+METRIC_DIRECTION_LOWER_IS_BETTER: MetricDirection.ValueType  # 2
+Global___MetricDirection: _TypeAlias = MetricDirection  # noqa: Y015
+
+class _SliceTier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SliceTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SliceTier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SLICE_TIER_UNSPECIFIED: _SliceTier.ValueType  # 0
+    SLICE_TIER_CRITICAL: _SliceTier.ValueType  # 1
+    """A slice that FAILs fails the gate; one that is INCONCLUSIVE lets it pass."""
+    SLICE_TIER_ADVISORY: _SliceTier.ValueType  # 2
+    """Reported; decides nothing."""
+
+class SliceTier(_SliceTier, metaclass=_SliceTierEnumTypeWrapper): ...
+
+SLICE_TIER_UNSPECIFIED: SliceTier.ValueType  # 0
+SLICE_TIER_CRITICAL: SliceTier.ValueType  # 1
+"""A slice that FAILs fails the gate; one that is INCONCLUSIVE lets it pass."""
+SLICE_TIER_ADVISORY: SliceTier.ValueType  # 2
+"""Reported; decides nothing."""
+Global___SliceTier: _TypeAlias = SliceTier  # noqa: Y015
+
 class _GateVerdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -331,6 +369,41 @@ class Baseline(_message.Message):
 Global___Baseline: _TypeAlias = Baseline  # noqa: Y015
 
 @_typing.final
+class SliceRule(_message.Message):
+    """What a gate asks of the items that share a label. p-values are Holm-adjusted over the critical slices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    MIN_EFFECT_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.str
+    """"section", "category" or "difficulty"."""
+    value: _builtins.str
+    """Empty: every value of the dimension."""
+    tier: Global___SliceTier.ValueType
+    min_effect: _builtins.float
+    """Default: the policy's min_effect."""
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.str = ...,
+        value: _builtins.str = ...,
+        tier: Global___SliceTier.ValueType = ...,
+        min_effect: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_effect", b"_min_effect", "min_effect", b"min_effect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_effect", b"_min_effect", "dimension", b"dimension", "min_effect", b"min_effect", "tier", b"tier", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_effect: _TypeAlias = _typing.Literal["min_effect"]  # noqa: Y015
+    _WhichOneofArgType__min_effect: _TypeAlias = _typing.Literal["_min_effect", b"_min_effect"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_effect) -> _WhichOneofReturnType__min_effect | None: ...
+
+Global___SliceRule: _TypeAlias = SliceRule  # noqa: Y015
+
+@_typing.final
 class GatePolicy(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -344,6 +417,9 @@ class GatePolicy(_message.Message):
     BASELINE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     version: _builtins.int
@@ -358,8 +434,16 @@ class GatePolicy(_message.Message):
     baseline: _builtins.str
     """Baseline name that candidates are held against when none is given."""
     description: _builtins.str
+    metric: _builtins.str
+    """What is compared. Default "answer_correctness". Of a metric that is not in [0, 1], margin and min_effect are in its
+    own unit.
+    """
+    direction: Global___MetricDirection.ValueType
+    """Default HIGHER_IS_BETTER. Deltas are always candidate minus baseline; "worse" follows the direction."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceRule]: ...
     def __init__(
         self,
         *,
@@ -373,14 +457,66 @@ class GatePolicy(_message.Message):
         baseline: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         description: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        direction: Global___MetricDirection.ValueType = ...,
+        slices: _abc.Iterable[Global___SliceRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "baseline", b"baseline", "create_time", b"create_time", "description", b"description", "id", b"id", "margin", b"margin", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "baseline", b"baseline", "create_time", b"create_time", "description", b"description", "direction", b"direction", "id", b"id", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "slices", b"slices", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatePolicy: _TypeAlias = GatePolicy  # noqa: Y015
+
+@_typing.final
+class SliceDecision(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    N_PAIRED_FIELD_NUMBER: _builtins.int
+    N_REGRESSIONS_FIELD_NUMBER: _builtins.int
+    N_FIXES_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    P_WORSE_FIELD_NUMBER: _builtins.int
+    P_ADJUSTED_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.str
+    value: _builtins.str
+    tier: Global___SliceTier.ValueType
+    n_paired: _builtins.int
+    n_regressions: _builtins.int
+    n_fixes: _builtins.int
+    delta: _builtins.float
+    p_worse: _builtins.float
+    """One-sided, that the candidate is worse on the slice."""
+    p_adjusted: _builtins.float
+    """After Holm's correction over the slices of its tier."""
+    verdict: Global___GateVerdict.ValueType
+    """FAIL or PASS (not shown to be worse); INCONCLUSIVE without a pair."""
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.str = ...,
+        value: _builtins.str = ...,
+        tier: Global___SliceTier.ValueType = ...,
+        n_paired: _builtins.int = ...,
+        n_regressions: _builtins.int = ...,
+        n_fixes: _builtins.int = ...,
+        delta: _builtins.float = ...,
+        p_worse: _builtins.float = ...,
+        p_adjusted: _builtins.float = ...,
+        verdict: Global___GateVerdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "dimension", b"dimension", "n_fixes", b"n_fixes", "n_paired", b"n_paired", "n_regressions", b"n_regressions", "p_adjusted", b"p_adjusted", "p_worse", b"p_worse", "tier", b"tier", "value", b"value", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SliceDecision: _TypeAlias = SliceDecision  # noqa: Y015
 
 @_typing.final
 class GateDecision(_message.Message):
@@ -400,6 +536,8 @@ class GateDecision(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     verdict: Global___GateVerdict.ValueType
     policy_id: _builtins.str
@@ -416,10 +554,13 @@ class GateDecision(_message.Message):
     actor: _builtins.str
     digest: _builtins.str
     """sha256 of the canonical JSON of the decision's inputs and outcome."""
+    metric: _builtins.str
     @_builtins.property
     def statistics(self) -> _evaluations_pb2.PairedStatistics: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceDecision]: ...
     def __init__(
         self,
         *,
@@ -437,10 +578,12 @@ class GateDecision(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         actor: _builtins.str = ...,
         digest: _builtins.str = ...,
+        slices: _abc.Iterable[Global___SliceDecision] | None = ...,
+        metric: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "create_time", b"create_time", "lower_bound", b"lower_bound", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "policy_id", b"policy_id", "statistics", b"statistics", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lower_bound: _TypeAlias = _typing.Literal["lower_bound"]  # noqa: Y015
     _WhichOneofArgType__lower_bound: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound"]  # noqa: Y015
@@ -615,17 +758,23 @@ class GetAliasRequest(_message.Message):
 
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     alias: _builtins.str
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """Who held it then, from the promotion history; the policy and etag are those of now. Unset is now."""
+
     def __init__(
         self,
         *,
         model_name: _builtins.str = ...,
         alias: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "model_name", b"model_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "at", b"at", "model_name", b"model_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -864,6 +1013,9 @@ class CreateGatePolicyRequest(_message.Message):
     MIN_EFFECT_FIELD_NUMBER: _builtins.int
     BASELINE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     name: _builtins.str
     margin: _builtins.float
@@ -872,6 +1024,10 @@ class CreateGatePolicyRequest(_message.Message):
     min_effect: _builtins.float
     baseline: _builtins.str
     description: _builtins.str
+    metric: _builtins.str
+    direction: Global___MetricDirection.ValueType
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceRule]: ...
     def __init__(
         self,
         *,
@@ -883,10 +1039,13 @@ class CreateGatePolicyRequest(_message.Message):
         min_effect: _builtins.float | None = ...,
         baseline: _builtins.str = ...,
         description: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        direction: Global___MetricDirection.ValueType = ...,
+        slices: _abc.Iterable[Global___SliceRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_margin", b"_margin", "_min_coverage", b"_min_coverage", "_min_effect", b"_min_effect", "alpha", b"alpha", "margin", b"margin", "min_coverage", b"min_coverage", "min_effect", b"min_effect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_margin", b"_margin", "_min_coverage", b"_min_coverage", "_min_effect", b"_min_effect", "alpha", b"alpha", "baseline", b"baseline", "description", b"description", "margin", b"margin", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_margin", b"_margin", "_min_coverage", b"_min_coverage", "_min_effect", b"_min_effect", "alpha", b"alpha", "baseline", b"baseline", "description", b"description", "direction", b"direction", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "request_id", b"request_id", "slices", b"slices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
