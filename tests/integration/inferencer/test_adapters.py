@@ -138,6 +138,33 @@ def test_an_adapter_answers_as_the_merged_model_does(
             assert_same(theirs, ours, f"{name}, prompt {number}")
 
 
+@pytest.mark.slow
+def test_adapters_of_an_int8_model_are_byte_identical_and_add_what_they_add_to_float32(
+    tiny: Any,
+    tiny_adapters: dict[str, Path],
+    generations_of: Callable[..., list[Generation]],
+    answers_of: Callable[..., Any],
+) -> None:
+    generations = mixed(generations_of(16, tiny.config.vocab_size, seed=6))
+    engine = put_all(tiny.engine(weights=tiny.int8), tiny_adapters)
+    alone = answers_of(engine, generations, tiny.tokenizer, at_once=1)
+    other = put_all(tiny.engine(weights=tiny.int8), tiny_adapters, ["mlp", "attention", "mlp", "all"])
+    assert answers_of(other, generations, tiny.tokenizer, at_once=32) == alone
+
+    prompt = generations[0].prompt
+    texts = [Generation(prompt=prompt, max_new_tokens=0, prompt_logprobs=0, adapter=name) for name in tiny_adapters]
+
+    def scores(used: JaxEngine, asked: Sequence[Generation]) -> list[list[float]]:
+        return [[logprob for _, logprob, _ in one] for one in answers_of(used, asked, tiny.tokenizer, at_once=4)]
+
+    exact = put_all(tiny.engine(), tiny_adapters)
+    base = scores(exact, [replace(texts[0], adapter="")])[0]
+    for float32, int8 in zip(scores(exact, texts), scores(engine, texts), strict=True):
+        added = sum(abs(a - b) for a, b in zip(float32, base, strict=True))
+        rounded = sum(abs(a - b) for a, b in zip(float32, int8, strict=True))
+        assert 0 < rounded < 0.5 * added
+
+
 def assert_same(theirs: Any, ours: Any, what: str) -> None:
     """Equal tokens and log-probabilities, up to a step where the two likeliest are as good as equally likely."""
     for step, ((token, logprob, top), (own, own_logprob, _)) in enumerate(zip(theirs, ours, strict=True)):
@@ -234,6 +261,9 @@ def check_command_line(home: Path, port: int, base: str, listed: inference_pb2.L
     assert document("models", "load-adapter", base, adapter.reference)["handle"] == adapter.handle
     answer = document("generate", base, "two", "--adapter", adapter.reference, "--max-new-tokens", "4")
     assert answer["adapter_digest"] == adapter.digest
+    text = document("logprobs", base, "two three four", "--adapter", adapter.reference)
+    assert text["adapter_digest"] == adapter.digest
+    assert text["total_logprob"] != document("logprobs", base, "two three four")["total_logprob"]
     unloaded = document("models", "unload-adapter", adapter.reference)
     assert unloaded == {"unloaded": adapter.handle}
     assert adapter.handle not in str(document("models", "loaded"))

@@ -18,6 +18,7 @@ def logprobs(
     text: Annotated[str, typer.Argument(help="Tokenized as it is, without chat template; '-' reads standard input.")],
     top: Annotated[int, typer.Option(min=0, max=20, help="Also the likeliest tokens at each place.")] = 0,
     weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller, slightly other answers.")] = "",
+    adapter: Annotated[str, typer.Option(help="A LoRA adapter of the model, named as models are.")] = "",
     as_json: Json = False,
 ) -> None:
     """Log-probability (natural) of each token of a text given those before it, and their sum.
@@ -28,9 +29,8 @@ def logprobs(
     from tunix_rt.cli.views import inference
 
     with client(ctx) as api:
-        score = api.score(
-            model, sys.stdin.read() if text == "-" else text, top_logprobs=top, weight_format=weight_format
-        )
+        wanted = sys.stdin.read() if text == "-" else text
+        score = api.score(model, wanted, top_logprobs=top, weight_format=weight_format, adapter=adapter)
     if as_json:
         sums = {"total_logprob": score.total, "mean_logprob": score.mean}
         output.print_json(output.as_document(score.response) | sums)
