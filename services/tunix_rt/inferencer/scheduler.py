@@ -206,7 +206,10 @@ class Scheduler:
             ticket.sink(Delta("", (), prompt=scores))
 
     def _decode(self) -> None:
-        for output in self._engine.decode(leave_early=self.waiting > 0 or bool(self._prefilling)):
+        # A first token goes out as soon as it is there, and not with those of a whole dispatch.
+        awaited = any(ticket.first_token is None for ticket in self._decoding.values())
+        leave_early = self.waiting > 0 or bool(self._prefilling)
+        for output in self._engine.decode(leave_early=leave_early, one_step=awaited):
             ticket = self._decoding[output.slot]
             tokens, reason = self._read(ticket, output.tokens)
             if tokens:

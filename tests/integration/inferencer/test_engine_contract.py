@@ -67,6 +67,20 @@ def test_leaving_early_ends_the_dispatch_with_the_first_slot_that_stops(engine: 
     assert lengths == {1: 4}
 
 
+def test_one_step_gives_each_slot_one_token_of_the_same_answer(engine: Engine) -> None:
+    whole = complete(engine, 0, spec((9, 1), 20))
+    engine.open(0, spec((9, 1), 20))
+    engine.open(1, spec((2,), 20))
+    for slot in (0, 1):
+        while not engine.prefill(slot):
+            pass
+    outputs = [engine.decode(leave_early=False, one_step=one_step) for one_step in (True, True, False)]
+    found = [[token.token_id for o in output if o.slot == 0 for token in o.tokens] for output in outputs]
+    assert [len(tokens) for tokens in found[:2]] == [1, 1]
+    assert [*found[0], *found[1], *found[2]] == whole[: 2 + len(found[2])]
+    assert len(found[2]) > 1
+
+
 def test_runners_up_come_on_demand(engine: Engine) -> None:
     for slot, top in enumerate((-1, 0, 5)):
         engine.open(slot, spec((3, 4), 2, top=top))

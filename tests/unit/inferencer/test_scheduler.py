@@ -55,6 +55,20 @@ def test_every_request_gets_the_same_tokens_alone_and_in_a_crowd(codec: Any, rec
     assert [sink.tokens for sink in sinks] == alone
 
 
+def test_a_first_token_does_not_wait_for_the_rest_of_its_dispatch(codec: Any, recorder: Recorders) -> None:
+    scheduler, early, late = Scheduler(ArithmeticEngine(steps=4)), recorder(), recorder()
+    send(scheduler, codec, early, (10,), max_new_tokens=30)
+    scheduler.tick()
+    assert len(early.tokens) == 1
+    scheduler.tick()
+    assert len(early.tokens) == 5
+    send(scheduler, codec, late, (20,), max_new_tokens=30)
+    scheduler.tick()
+    assert (len(early.tokens), len(late.tokens)) == (6, 1)
+    scheduler.tick()
+    assert (len(early.tokens), len(late.tokens)) == (10, 5)
+
+
 def test_a_stop_token_is_the_last_token_and_no_text(codec: Any, recorder: Recorders) -> None:
     scheduler, sink = Scheduler(ArithmeticEngine()), recorder()
     send(scheduler, codec, sink, (60,), max_new_tokens=20, stop_token_ids=frozenset({64}))
@@ -167,7 +181,7 @@ def test_a_failed_engine_ends_every_request_and_refuses_new_ones(codec: Any, rec
 def test_timings_are_measured_from_acceptance(codec: Any, recorder: Recorders) -> None:
     now = [100.0]
     scheduler, sink = Scheduler(ArithmeticEngine(steps=2), clock=lambda: now[0]), recorder()
-    send(scheduler, codec, sink, (1,), max_new_tokens=4)
+    send(scheduler, codec, sink, (1,), max_new_tokens=3)
     now[0] = 103.0
     scheduler.tick()
     now[0] = 107.0

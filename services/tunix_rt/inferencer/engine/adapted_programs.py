@@ -106,11 +106,16 @@ class AdaptedPrograms:
         return scored
 
     def decode_steps(
-        self, places: np.ndarray, cache: KVCache, seen: jax.Array, rows: programs.DecodeRows, leave_early: np.bool_
+        self,
+        places: np.ndarray,
+        cache: KVCache,
+        seen: jax.Array,
+        rows: programs.DecodeRows,
+        limits: programs.DispatchLimits,
     ) -> tuple[KVCache, jax.Array, programs.DecodeOutput]:
         """``places`` [S]: those of rows that are not active mean nothing."""
         decoded: tuple[KVCache, jax.Array, programs.DecodeOutput] = self._run(
-            "decode_steps", np.maximum(places, 0), cache, seen, rows, leave_early
+            "decode_steps", np.maximum(places, 0), cache, seen, rows, limits
         )
         return decoded
 
@@ -120,6 +125,7 @@ class AdaptedPrograms:
     def _compile(self, tables: AdapterTables) -> dict[str, Callable[..., Any]]:
         cache, seen, rows = self._avals
         tokens, number, flag = np.zeros(self._chunk, np.int32), np.int32(0), np.bool_(False)
+        limits = programs.DispatchLimits(number, flag)
         one, each = np.zeros(1, np.int32), np.zeros(rows.token.shape, np.int32)
         head, static = (self._weights, tables), {"config": self._config}
         return {
@@ -134,7 +140,7 @@ class AdaptedPrograms:
                 **static,
             ),
             "decode_steps": _compiled(
-                programs.decode_steps, (*head, each, cache, seen, rows, flag), given=2, steps=self._steps, **static
+                programs.decode_steps, (*head, each, cache, seen, rows, limits), given=2, steps=self._steps, **static
             ),
         }
 

@@ -99,11 +99,11 @@ class ArithmeticEngine:
             for before, token in pairwise(row.spec.prompt)
         )
 
-    def decode(self, *, leave_early: bool) -> tuple[SlotTokens, ...]:
+    def decode(self, *, leave_early: bool, one_step: bool = False) -> tuple[SlotTokens, ...]:
         if self._before_decode is not None:
             self._before_decode()
         chosen: dict[int, list[ChosenToken]] = {}
-        for _ in range(self._steps):
+        for _ in range(1 if one_step else self._steps):
             rows = {slot: row for slot, row in self._open.items() if row.ready and not row.stopped}
             for slot, row in rows.items():
                 chosen.setdefault(slot, []).append(self._step(row))

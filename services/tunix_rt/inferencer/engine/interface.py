@@ -128,8 +128,8 @@ class Engine(Protocol):
         """The prompt's tokens after its first, scored, of a prefilled slot whose spec asked for it."""
         ...
 
-    def decode(self, *, leave_early: bool) -> Sequence[SlotTokens]:
-        """Run up to a fixed number of steps for every ready slot.
+    def decode(self, *, leave_early: bool, one_step: bool = False) -> Sequence[SlotTokens]:
+        """Run up to a fixed number of steps for every ready slot, or ``one_step`` where someone waits for its token.
 
         ``leave_early`` ends the dispatch as soon as one slot has stopped, so that it can be refilled.
         """

@@ -211,28 +211,28 @@ class JaxEngine:
             ]
         return found
 
-    def decode(self, *, leave_early: bool) -> list[SlotTokens]:
+    def decode(self, *, leave_early: bool, one_step: bool = False) -> list[SlotTokens]:
         """Rows without an adapter and rows with one are a dispatch each: what runs a row is up to the row alone."""
         active, adapted = self._rows.active, self._place >= 0
+        limits = programs.DispatchLimits(np.int32(1 if one_step else self._shape.steps), np.bool_(leave_early))
         groups = [(active & ~adapted, False), (active & adapted, True)]
         return [
             found
             for group, with_adapter in groups
             if group.any()
-            for found in self._decode(group, leave_early, with_adapter)
+            for found in self._decode(group, limits, with_adapter)
         ]
 
-    def _decode(self, group: np.ndarray, leave_early: bool, with_adapter: bool) -> list[SlotTokens]:
+    def _decode(self, group: np.ndarray, limits: programs.DispatchLimits, with_adapter: bool) -> list[SlotTokens]:
         # Copied: on a CPU the program may read host arrays in place, and they change below.
         rows = jax.tree.map(np.copy, self._rows)._replace(active=group)
-        early = np.bool_(leave_early)
         if with_adapter:
             self._cache, self._seen, output = self._adapted.decode_steps(
-                self._place.copy(), self._cache, self._seen, rows, early
+                self._place.copy(), self._cache, self._seen, rows, limits
             )
         else:
             self._cache, self._seen, output = programs.decode_steps(
-                self._weights, self._cache, self._seen, rows, early, config=self._config, steps=self._shape.steps
+                self._weights, self._cache, self._seen, rows, limits, config=self._config, steps=self._shape.steps
             )
         tokens, logprobs, processed = (np.asarray(x) for x in (output.tokens, output.logprobs, output.processed))
         wanted = bool(np.any(rows.wants_top & group))

@@ -36,6 +36,13 @@ class DecodeRows(NamedTuple):
     sampling: SamplingRows
 
 
+class DispatchLimits(NamedTuple):
+    """When a dispatch ends before its last step."""
+
+    steps: np.int32  # at most so many
+    leave_early: np.bool_  # as soon as a row has stopped
+
+
 class DecodeOutput(NamedTuple):
     """What K steps chose: a row's unused steps hold token -1."""
 
@@ -141,12 +148,12 @@ def decode_steps(
     cache: KVCache,
     seen: jax.Array,
     rows: DecodeRows,
-    leave_early: jax.Array,
+    limits: DispatchLimits,
     *,
     config: ModelConfig,
     steps: int,
 ) -> tuple[KVCache, jax.Array, DecodeOutput]:
-    """Up to ``steps`` tokens per active row; ends when none is active (``leave_early``: or one has stopped)."""
+    """Up to ``steps`` tokens per active row, within the ``limits``; ends when none is active."""
     slots = rows.token.shape[0]
     started = jnp.asarray(rows.active)
     stop_ids = jnp.asarray(rows.stop_ids)
@@ -155,7 +162,8 @@ def decode_steps(
 
     def goes_on(loop: _Loop) -> jax.Array:
         someone_stopped = jnp.any(started & ~loop.active)
-        return (loop.step < steps) & jnp.any(loop.active) & ~(leave_early & someone_stopped)
+        within = loop.step < jnp.minimum(limits.steps, steps)
+        return within & jnp.any(loop.active) & ~(limits.leave_early & someone_stopped)
 
     def advance(loop: _Loop) -> _Loop:
         positions = jnp.where(loop.active, loop.position, -1)
