@@ -1,7 +1,8 @@
 """Whether an answer equals a reference, by the item's answer type.
 
 Owns the choice of rule and the checks that a reference is usable. The rules themselves are in `texts`,
-`numeric_answers`, `patterns` and, for ``math``, in `math_equality`, which is imported only when it is needed.
+`numeric_answers`, `choices`, `sets`, `patterns` and, for ``math``, in `math_equality`, which is imported only when it
+is needed.
 
 text     equal after folding (NFKC with its traps avoided), letter case, white space, outer punctuation, a leading
          article
@@ -20,11 +21,14 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Protocol
 
-from tunix_rt.quality.numbers import DECIMAL_COMMA_LOCALES, parse_number
+from tunix_rt.quality.choices import read_choice
+from tunix_rt.quality.locales import without_indian_groups, writes_decimal_comma
+from tunix_rt.quality.numbers import parse_number
 from tunix_rt.quality.numeric_answers import read_number
 from tunix_rt.quality.patterns import PatternError, compile_pattern
-from tunix_rt.quality.surface import collapse, fold, strip_markup
-from tunix_rt.quality.texts import read_choice, set_elements, texts_equal
+from tunix_rt.quality.sets import set_elements
+from tunix_rt.quality.surface import collapse, fold, plain, strip_markup
+from tunix_rt.quality.texts import texts_equal
 
 ANSWER_TYPES = ("text", "numeric", "choice", "set", "regex", "math")
 MAX_ANSWER_CHARS = 50_000
@@ -51,7 +55,7 @@ class Rule:
     @property
     def decimal_comma(self) -> bool:
         """Whether the item's locale writes 1.234,5."""
-        return self.locale.replace("_", "-").split("-")[0].casefold() in DECIMAL_COMMA_LOCALES
+        return writes_decimal_comma(self.locale)
 
 
 def answers_equal(rule: Rule, references: Sequence[str], answer: str, math: MathJudge | None = None) -> bool:
@@ -99,8 +103,7 @@ def _equal(rule: Rule, reference: str, answer: str, math: MathJudge | None) -> b
             label = read_choice(reference) if len(reference.strip()) <= 2 else None
             return texts_equal(reference, answer) if label is None else read_choice(answer) == label
         case "set":
-            comma = rule.decimal_comma
-            return set_elements(reference, decimal_comma=comma) == set_elements(answer, decimal_comma=comma)
+            return _sets_equal(rule, reference, answer)
         case "regex":
             pattern = compile_pattern(reference)
             return pattern.fullmatch(collapse(answer)) or pattern.fullmatch(fold(strip_markup(answer)))
@@ -110,8 +113,15 @@ def _equal(rule: Rule, reference: str, answer: str, math: MathJudge | None) -> b
             return texts_equal(reference, answer)
 
 
+def _sets_equal(rule: Rule, reference: str, answer: str) -> bool:
+    given = set_elements(without_indian_groups(answer, rule.locale), decimal_comma=rule.decimal_comma)
+    # A reference may be written with a decimal point whatever the locale.
+    return any(set_elements(reference, decimal_comma=comma) == given for comma in {rule.decimal_comma, False})
+
+
 def _number(rule: Rule, text: str) -> Fraction | None:
-    return read_number(text, unit=rule.unit, decimal_comma=rule.decimal_comma)
+    ungrouped = without_indian_groups(text[:MAX_ANSWER_CHARS], rule.locale)
+    return read_number(ungrouped, unit=rule.unit, decimal_comma=rule.decimal_comma)
 
 
 def _reference_number(rule: Rule, text: str) -> Fraction | None:
@@ -122,21 +132,28 @@ def _reference_number(rule: Rule, text: str) -> Fraction | None:
 
 def _numbers_equal(rule: Rule, reference: str, answer: str) -> bool:
     expected, given = _reference_number(rule, reference), _number(rule, answer)
-    if expected is None or given is None:
-        return False
+    return expected is not None and given is not None and _within(rule, expected, given)
+
+
+def _within(rule: Rule, expected: Fraction, given: Fraction) -> bool:
     return abs(given - expected) <= max(rule.abs_tol, rule.rel_tol * abs(expected))
 
 
 def _math_equal(rule: Rule, reference: str, answer: str, math: MathJudge | None) -> bool:
     if texts_equal(reference, answer):
         return True
-    expected, given = (
-        parse_number(fold(strip_markup(text)), decimal_comma=rule.decimal_comma) for text in (reference, answer)
-    )
+    expected, given = (_plain_number(rule, text) for text in (reference, answer))
     if expected is not None and given is not None:
-        return expected == given
+        return _within(rule, expected, given)
     if math is None:
         from tunix_rt.quality.math_equality import shared_verifier
 
         math = shared_verifier()
-    return math.equal(reference, answer)
+    return math.equal(reference, fold(answer).rstrip(" ."))
+
+
+def _plain_number(rule: Rule, text: str) -> Fraction | None:
+    """The value of ``text`` if it is one numeral, with the item's unit or without."""
+    if rule.unit:
+        return _number(rule, text)
+    return parse_number(plain(fold(strip_markup(text))), decimal_comma=rule.decimal_comma)

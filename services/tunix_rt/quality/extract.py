@@ -5,12 +5,14 @@ nothing of whether an answer is right.
 
 Which answer counts:
 
-1. The last ``<answer>…</answer>`` pair that holds no other ``<answer>``; else the text after the last ``<answer>``
-   that was never closed. Tags are found in any letter case, inside code fences and inside one another.
+1. The last ``<answer>…</answer>`` pair that holds no other ``<answer>`` and is not blank; else the text after the
+   last ``<answer>`` that was never closed. Tags are found in any letter case, with attributes, in full-width brackets,
+   inside code fences and inside one another; reasoning inside an answer is not part of it.
 2. Without an answer tag, base models are still judged on what they say: the text after the last "answer:" or
-   "answer is", else the last ``\\boxed{…}``, else the last non-blank line of what follows the reasoning. Format
-   compliance is 0 all the same.
-3. A completion whose ``<reasoning>`` was opened and never closed (cut off, or lost in thought) has no answer at all.
+   "answer is" (or "Antwort:", "答案：" and the like), or the last ``\\boxed{…}`` if it comes later, else the last
+   non-blank line of what follows the reasoning. Format compliance is 0 all the same.
+3. A completion without answer tag whose ``<reasoning>`` was opened and never closed (cut off, or lost in thought) has
+   no answer at all.
 """
 
 from __future__ import annotations
@@ -20,8 +22,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-_TAG = re.compile(r"<\s*(/?)\s*(reasoning|answer)\s*>", re.IGNORECASE)
-_MARKER = re.compile(r"\banswer\s*(?:is|=|:)\s*:?", re.IGNORECASE)
+_ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>/]+))*"""
+# A slash on either side of the name closes: "<answer>42<answer/>" is a closing tag misspelt.
+_TAG = re.compile(rf"[<＜]\s*([/／]?)\s*(reasoning|answer){_ATTRIBUTES}\s*([/／]?)\s*[>＞]", re.IGNORECASE)
+_MARKER = re.compile(
+    r"\banswer\**\s*(?:is|=|[:：])\s*[:：]?"
+    r"|(?:\b(?:antwort|réponse|respuesta|risposta|resposta|antwoord|svar|odpowiedź|ответ|відповідь)|答案|答え|回答|정답|답|उत्तर|الجواب)"
+    r"\**\s*(?:[:：=]|是|は|\b(?:ist|est|es|è|é|is)\b)\s*[:：]?",
+    re.IGNORECASE,
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
+_MAX_BOXES = 50
 _FENCE_LINE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$")
 # Beyond this a completion is not looked at for fallbacks: no model is asked for so much, and patterns stay fast.
 _FALLBACK_CHARS = 20_000
@@ -67,7 +78,7 @@ def extract(text: str) -> Extraction:
     ``<answer>…</answer>``, both lower case and not blank, nothing but white space before, between and after.
     """
     tags = [
-        _Tag(m[2].lower(), bool(m[1]), m.start(), m.end(), m[0] in (f"<{m[1]}reasoning>", f"<{m[1]}answer>"))
+        _Tag(m[2].lower(), bool(m[1] or m[3]), m.start(), m.end(), m[0] in (f"<{m[1]}reasoning>", f"<{m[1]}answer>"))
         for m in _TAG.finditer(text)
     ]
     reasoning = _reasoning(text, tags)
@@ -102,30 +113,52 @@ def _format_problems(text: str, tags: list[_Tag]) -> list[str]:
 
 
 def _reasoning(text: str, tags: list[_Tag]) -> str | None:
-    """From the first opening tag to its close; unclosed, to the answer's tag or the end."""
-    opening = next((tag for tag in tags if tag.name == "reasoning" and not tag.closing), None)
-    if opening is None:
-        return None
-    closings = [tag for tag in tags if tag.name == "reasoning" and tag.closing and tag.start >= opening.end]
-    if closings:
-        end = closings[-1].start
-    else:
-        end = next(
-            (t.start for t in tags if t.name == "answer" and not t.closing and t.start >= opening.end), len(text)
-        )
-    return _TAG.sub("", text[opening.end : end]).strip() or None
+    """The contents of the outermost reasoning blocks, a line apart, without tags."""
+    contents = [text[start:end] for start, end in _reasoning_spans(text, tags)]
+    return "\n".join(part for content in contents if (part := _TAG.sub("", content).strip())) or None
+
+
+def _reasoning_spans(text: str, tags: list[_Tag]) -> list[tuple[int, int]]:
+    """Where the outermost reasoning blocks' contents begin and end.
+
+    One that is never closed ends at the last closing tag after it, else at the answer's tag, else with the text.
+    """
+    spans: list[tuple[int, int]] = []
+    depth = start = 0
+    for tag in (tag for tag in tags if tag.name == "reasoning"):
+        if not tag.closing:
+            start = tag.end if depth == 0 else start
+            depth += 1
+        elif depth > 0:
+            depth -= 1
+            if depth == 0:
+                spans.append((start, tag.start))
+    if depth > 0:
+        later = [tag for tag in tags if tag.start >= start]
+        closings = [tag.start for tag in later if tag.name == "reasoning" and tag.closing]
+        answers = [tag.start for tag in later if tag.name == "answer" and not tag.closing]
+        spans.append((start, closings[-1] if closings else next(iter(answers), len(text))))
+    return spans
 
 
 def _answer(text: str, tags: list[_Tag]) -> tuple[str | None, AnswerSource]:
     answers = [tag for tag in tags if tag.name == "answer"]
     pairs = [(opening, closing) for opening, closing in pairwise(answers) if not opening.closing and closing.closing]
     if pairs:
-        opening, closing = pairs[-1]
-        return _TAG.sub("", text[opening.end : closing.start]).strip() or None, AnswerSource.TAG
+        contents = [_content(text[opening.end : closing.start]) for opening, closing in pairs]
+        return next((content for content in reversed(contents) if content), None), AnswerSource.TAG
     unclosed = [tag for tag in answers if not tag.closing]
     if unclosed:
-        return _TAG.sub("", text[unclosed[-1].end :]).strip() or None, AnswerSource.UNCLOSED_TAG
+        return _content(text[unclosed[-1].end :]), AnswerSource.UNCLOSED_TAG
     return _untagged_answer(text, tags)
+
+
+def _content(text: str) -> str | None:
+    """An answer's text without the tags and the reasoning that stand inside it."""
+    tags = [m for m in _TAG.finditer(text) if m[2].lower() == "reasoning"]
+    if len(tags) >= 2 and not (tags[0][1] or tags[0][3]) and (tags[-1][1] or tags[-1][3]):
+        text = text[: tags[0].start()] + text[tags[-1].end() :]
+    return _TAG.sub("", text).strip() or None
 
 
 def _untagged_answer(text: str, tags: list[_Tag]) -> tuple[str | None, AnswerSource]:
@@ -136,27 +169,63 @@ def _untagged_answer(text: str, tags: list[_Tag]) -> tuple[str | None, AnswerSou
     rest = _TAG.sub("\n", rest[-_FALLBACK_CHARS:])
     lines = [line for line in rest.splitlines() if line.strip() and not _FENCE_LINE.match(line)]
     rest = "\n".join(lines)
-    markers = list(_MARKER.finditer(rest))
-    if markers:
-        after = rest[markers[-1].end() :].strip().splitlines()
-        if after:
-            return after[0].strip(), AnswerSource.MARKER
-    boxed = last_boxed(rest)
-    if boxed:
-        return boxed, AnswerSource.BOXED
+    marked = _after_last_marker(rest)
+    box = _last_box(rest)
+    if box is not None and (marked is None or box[0] >= marked[0]):
+        return rest[box[1] : box[2]].strip(), AnswerSource.BOXED
+    if marked is not None:
+        return marked[1], AnswerSource.MARKER
     if lines:
         return lines[-1].strip(), AnswerSource.LAST_LINE
     return None, AnswerSource.NONE
 
 
+def _after_last_marker(text: str) -> tuple[int, str] | None:
+    """Where the last marker ends, and the first line after it that says something."""
+    markers = list(_MARKER.finditer(text))
+    after = text[markers[-1].end() :].strip().splitlines() if markers else []
+    stated = [said for line in after if (said := _unpaired_emphasis(line.strip()))]
+    return (markers[-1].end(), stated[0]) if stated else None
+
+
+def _unpaired_emphasis(text: str) -> str:
+    """``text`` without the half of a bold mark that the marker's own emphasis left on it."""
+    if text.count("**") % 2:
+        text = text.removeprefix("**") if text.startswith("**") else text.removesuffix("**")
+    return text.strip()
+
+
 def last_boxed(text: str) -> str | None:
-    """The content of the last ``\\boxed{…}`` with balanced braces, or None."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
+    """The content of the last ``\\boxed{…}`` or ``\\fbox{…}`` with balanced braces, or None."""
+    box = _last_box(text)
+    return None if box is None else text[box[1] : box[2]].strip()
+
+
+def only_boxed(text: str) -> str | None:
+    """The content of the box that is all of ``text``, but for dollar signs and a full stop around it; else None."""
+    opening = _BOX.match(text.lstrip("$ \n"))
+    if opening is None:
         return None
-    depth = 0
-    for at in range(start + len("\\boxed"), len(text)):
+    bare = text.lstrip("$ \n")
+    end = _closing_brace(bare, opening.end())
+    if end is None or bare[end + 1 :].strip("$. \n"):
+        return None
+    return bare[opening.end() : end].strip() or None
+
+
+def _last_box(text: str) -> tuple[int, int, int] | None:
+    """Where the last closed box that is not blank begins, and where its content begins and ends."""
+    for opening in reversed(list(_BOX.finditer(text))[-_MAX_BOXES:]):
+        end = _closing_brace(text, opening.end())
+        if end is not None and text[opening.end() : end].strip():
+            return opening.start(), opening.end(), end
+    return None
+
+
+def _closing_brace(text: str, start: int) -> int | None:
+    depth = 1
+    for at in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         if depth == 0:
-            return text[start + len("\\boxed{") : at].strip() or None
+            return at
     return None

@@ -8,34 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-# Locales that write 1.234,5 where others write 1,234.5.
-DECIMAL_COMMA_LOCALES = frozenset(
-    [
-        "cs",
-        "da",
-        "de",
-        "el",
-        "es",
-        "fi",
-        "fr",
-        "hr",
-        "hu",
-        "id",
-        "it",
-        "nb",
-        "nl",
-        "no",
-        "pl",
-        "pt",
-        "ro",
-        "ru",
-        "sk",
-        "sl",
-        "sv",
-        "tr",
-        "uk",
-    ]
-)
+from tunix_rt.quality.number_words import SCALE_WORDS, parse_number_words
 
 _MAX_DIGITS = 1000
 _MAX_EXPONENT = 400
@@ -48,7 +21,7 @@ _EXPONENT = (
 
 def _decimal_pattern(group: str, point: str) -> str:
     """A plain decimal: digits in one piece, or in groups of three by ONE kind of separator, then perhaps a fraction."""
-    grouped = rf"\d{{1,3}}(?P<separator>[{group}' _])\d{{3}}(?:(?P=separator)\d{{3}})*"
+    grouped = rf"[1-9]\d{{0,2}}(?P<separator>[{group}' _])\d{{3}}(?:(?P=separator)\d{{3}})*"
     return rf"(?P<whole>{grouped}|\d+)?(?:{point}(?P<part>\d*))?"
 
 
@@ -60,46 +33,9 @@ _POWER = re.compile(r"(?P<sign>[+-]?)\s?(?P<base>\d+)\s?(?:\^|\*\*)\s?\{?(?P<pow
 _MIXED = re.compile(r"(?P<sign>[+-]?)\s?(?P<whole>\d+)(?: | and )(?P<top>\d+)\s?/\s?(?P<bottom>\d+)")
 _RATIO = re.compile(r"(?P<sign>[+-]?)\s?(?P<top>\d+(?:\.\d+)?)\s?/\s?(?P<sign2>-?)(?P<bottom>\d+(?:\.\d+)?)")
 _LATEX_FRACTION = re.compile(
-    r"(?P<sign>[+-]?)\s?(?P<whole>\d*)\s?\\[dt]?frac\s?\{\s?(?P<top>-?\d+)\s?\}\s?\{\s?(?P<bottom>\d+)\s?\}"
+    r"(?P<sign>[+-]?)\s?(?P<whole>\d*)\s?\\[cdt]?frac\s?(?:\{\s?(?P<top>-?\d+)\s?\}\s?\{\s?(?P<bottom>-?\d+)\s?\}"
+    r"|\s?(?P<top1>\d)\s?(?P<bottom1>\d))"
 )
-
-_ONES = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
-    )
-}
-_TENS = {
-    word: 10 * i
-    for i, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
-}
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-SCALE_WORDS = {
-    **{word: Fraction(value) for word, value in _SCALES.items()},
-    "hundred": Fraction(100),
-    "dozen": Fraction(12),
-}
 
 
 def parse_number(text: str, *, decimal_comma: bool = False) -> Fraction | None:
@@ -120,13 +56,13 @@ def parse_number(text: str, *, decimal_comma: bool = False) -> Fraction | None:
     value = _scientific(text, decimal_comma)
     if value is not None:
         return value
-    value = _number_words(text)
+    value = parse_number_words(text)
     if value is not None:
         return value
     head, _, scale = text.rpartition(" ")
-    if not head or scale.casefold() not in SCALE_WORDS:
+    if scale.casefold() not in SCALE_WORDS:
         return None
-    value = parse_number(head, decimal_comma=decimal_comma)
+    value = Fraction(1) if head.casefold() in ("", "a") else parse_number(head, decimal_comma=decimal_comma)
     return None if value is None else value * SCALE_WORDS[scale.casefold()]
 
 
@@ -171,41 +107,10 @@ def _ratio(text: str) -> Fraction | None:
 
 def _latex_fraction(text: str) -> Fraction | None:
     match = _LATEX_FRACTION.fullmatch(text)
-    if match is None or int(match["bottom"]) == 0:
+    if match is None:
         return None
-    value = int(match["whole"] or 0) + Fraction(int(match["top"]), int(match["bottom"]))
+    top, bottom = int(match["top"] or match["top1"]), int(match["bottom"] or match["bottom1"])
+    if bottom == 0 or (match["whole"] and Fraction(top, bottom) < 0):
+        return None
+    value = int(match["whole"] or 0) + Fraction(top, bottom)
     return -value if match["sign"] == "-" else value
-
-
-def _number_words(text: str) -> Fraction | None:
-    words = re.sub(r"[-\s]+", " ", text.casefold()).strip().split()
-    negative = bool(words) and words[0] in ("minus", "negative")
-    words = words[1:] if negative else words
-    if not words or len(words) > 30 or words[0] == "and" or words[-1] == "and":
-        return None
-    total = current = 0
-    # What may follow: after "twenty" a digit from one to nine; after a digit only a scale.
-    last = ""
-    previous_scale = 10**15
-    for word in words:
-        if word == "and":
-            if last not in ("hundred", "scale"):
-                return None
-            last = "and"
-        elif word in _ONES:
-            if last in ("ones",) or (last == "tens" and not 1 <= _ONES[word] <= 9):
-                return None
-            current, last = current + _ONES[word], "ones"
-        elif word in _TENS:
-            if last in ("ones", "tens"):
-                return None
-            current, last = current + _TENS[word], "tens"
-        elif word == "hundred":
-            if last not in ("ones", "") or not (1 <= current <= 9 or (current == 0 and not total)):
-                return None
-            current, last = max(current, 1) * 100, "hundred"
-        elif word in _SCALES and _SCALES[word] < previous_scale and (current or not last):
-            total, current, last, previous_scale = total + max(current, 1) * _SCALES[word], 0, "scale", _SCALES[word]
-        else:
-            return None
-    return Fraction(-(total + current) if negative else total + current)

@@ -14,53 +14,79 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunix_rt.quality.numbers import SCALE_WORDS, parse_number
-from tunix_rt.quality.surface import fold, strip_markup
+from tunix_rt.quality.number_words import SCALE_WORDS, is_number_word
+from tunix_rt.quality.numbers import parse_number
+from tunix_rt.quality.surface import fold, plain, strip_markup
 from tunix_rt.quality.units import canonical_unit, is_known_unit, units_agree
 
 _MAX_CHARS = 2_000
-_CURRENCY = r"(?:US\$|[$€£¥])"
+_CURRENCY = (
+    r"(?:US\$|AU?\$|CA?\$|NZ\$|HK\$|R\$|[$€£¥₹₩₽₺₪₫₴₦]|(?:USD|EUR|GBP|JPY|CNY|INR|CHF|AUD|CAD|KRW|RUB)(?=\s?[-+]?\d))"
+)
 _LEAD = re.compile(
-    r"^(?:(?:so|thus|therefore|hence|then),?\s+)?(?:(?:the|my|our)\s+)?(?:final\s+|correct\s+)?"
-    r"(?:answer|result|solution|value|total)?\s*(?:is|are|equals|=|:)\s*(?:about|approximately|exactly|just)?\s*",
+    r"^(?:(?:so|thus|therefore|hence|then),?\s+)?"
+    r"(?:(?:it|that|this|which|there)(?:\s+(?:is|are)|'s)|"
+    r"(?:(?:the|my|our)\s+)?(?:final\s+|correct\s+)?(?:answer|result|solution|value|total)?\s*(?:is|are|equals|=|:))\s*"
+    r"(?:about|approximately|exactly|just|only)?\s*",
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
     r"\b(?:or|not|either|neither|nor|between|unless|except|maybe|perhaps|unknown|undefined|impossible|cannot|up to"
-    r"|at (?:least|most)"
-    r"|(?:more|less|greater|fewer|larger|smaller|higher|lower|bigger) than)\b|n't\b|[<>≤≥≠±?]|\.\.\."
-    r"|\b(?:over|under|above|below|nearly|almost|exceeding)\s+[$€£¥]?[+-]?\d",
+    r"|at (?:least|most)|or so"
+    r"|(?:more|less|greater|fewer|larger|smaller|higher|lower|bigger) than)\b|n't\b|[<>≤≥≠±∓?]|\.\.\.|~~"
+    r"|\bno\s+[$€£¥]?[+-]?\d"
+    r"|\b(?:over|under|above|below|nearly|almost|exceeding)\s+[$€£¥]?[+-]?\d|\bplus$",
+    re.IGNORECASE,
+)
+# Words before a number, or after it, that make of it another number than the one written.
+_PART = r"(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|twelfth|hundredth|thousandth)s?"
+_CHANGED_BEFORE = re.compile(
+    rf"\b(?:{_PART}|roots?|squares?|cubes?|logarithm|factorial|reciprocal|inverse|opposite|multiples?|power) of\b"
+    r"|\b(?:half|double|twice|thrice|triple|quadruple|root|minus|negative)\s+(?:a\s+|the\s+)?[-+$€£¥]?\d",
+    re.IGNORECASE,
+)
+_CHANGED_AFTER = re.compile(
+    rf"\s?(?:{_PART}\b|and\s+(?:a|an|one|two|three|\d+)\s+{_PART}\b|(?:squared|cubed|factorial)\b|‰"
+    r"|(?:percentage|basis)\s+points?\b|bps\b|pp\b|(?-i:k|K|M|B|T|G|bn|mn|tn|Mio|Mrd)\b(?![./])"
+    # Scales in other languages: what they multiply by is not read, so the number is not what is written.
+    r"|tausend\b|mill?i(?:on|ard)\w*|mil(?:le|la)?\b|mill(?:ón|ones)\b|milhão\b|milhões\b|тысяч\w*|миллион\w*|миллиард\w*"
+    r"|हज़ार|लाख|करोड़|ألف|آلاف|مليون|[十百千万萬億亿兆半割])",
     re.IGNORECASE,
 )
 # What only a formula has: a number in it is not what the formula is worth.
-_FORMULA = re.compile(r"\\[a-z]|[√∛π∞∑∫∏^]|\b(?:pi|sqrt|log|ln|exp|sin|cos|tan|infinity)\b", re.IGNORECASE)
-_GLUED = re.compile(r"(?:st|nd|rd|th|x)\w*|(?![mgshld]\b|[NJWVACFK]\b)[^\W\d_]\b")
-_REMARK = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
+_FORMULA = re.compile(r"\\[a-z]|[√∛π∞∑∫∏^|]|\b(?:pi|sqrt|log|ln|exp|sin|cos|tan|infinity)\b", re.IGNORECASE)
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_GLUED = re.compile(rf"(?:st|nd|rd|th|x)\w*|(?![mgshld]\b|[NJWVACF]\b|[{_CJK}])[^\W\d_]\b|\(")
+_REMARK = re.compile(r"(?<!\d)\(([^()]*)\)|\[([^\[\]]*)\]")
 _NUMBER = (
-    r"(?:\d+\s\d+\s?/\s?\d+|\d+\s?/\s?\d+|\d{1,3}(?:[,'_]\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:\d+\s\d+\s?/\s?\d+|\d+\s?/\s?\d+|[1-9]\d{0,2}(?:[,'_]\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"(?:e[+-]?\d+|\s?[x×*]\s?10\s?\^\s?\{?[+-]?\d+\}?|\^[+-]?\d+)?"
 )
-_COMMA_NUMBER = r"(?:\d{1,3}(?:[.'_]\d{3})+(?!\d)(?:,\d+)?|\d+(?:,\d+)?)(?:e[+-]?\d+)?"
+_COMMA_NUMBER = r"(?:[1-9]\d{0,2}(?:[.'_]\d{3})+(?!\d)(?:,\d+)?|\d+(?:,\d+)?)(?:e[+-]?\d+)?"
 
 
 def _token(number: str) -> re.Pattern[str]:
     scales = "|".join(SCALE_WORDS)
     return re.compile(
-        rf"(?<![\w.,/^+-])(?P<sign>[+-]\s?)?(?:(?P<currency>{_CURRENCY}\s?)(?P<sign2>-)?)?(?P<number>{number})(?:\s(?P<scale>{scales})s?\b)?",
+        rf"(?<![\w.,/^+-])(?P<sign>[+-]\s?)?(?:(?P<currency>{_CURRENCY})\s?(?P<sign2>-)?)?(?P<number>{number})(?:\s(?P<scale>{scales})s?\b)?",
         re.IGNORECASE,
     )
 
 
 _TOKENS = {False: _token(_NUMBER), True: _token(_COMMA_NUMBER)}
-_PERCENT = re.compile(r"\s?(?:%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
-_PART_OR_NUMBER = re.compile(r"(?:.*th|.*ths|thirds?|hal(?:f|ves)|quarters?|dozens?|pairs?|or|and|to)", re.IGNORECASE)
+_PERCENT = re.compile(
+    r"\s?(?:%|(?:percent|per cent|pct|prozent|pour ?cent|por ?ciento|por ?cento|procent|процент\w*)\b)", re.IGNORECASE
+)
+_PART_OR_NUMBER = re.compile(rf"(?:.*th|.*ths|{_PART}|dozens?|pairs?|or|and|to|less|plus|minus)", re.IGNORECASE)
 _OPERATOR = re.compile(
     r"^\s*(?:[+\-*/×÷·^:!x]|\\times|\\div|,\s?\d|(?:to|times|plus|minus|and)\s+[$€£]?\d)", re.IGNORECASE
 )
 _WORDS_AFTER = re.compile(
-    r"^\s?([^\W\d_°%]+(?:\s(?:per|an?)\s[^\W\d_]+)?(?:/[^\W\d_]+)?(?:\^[23])?|°\s?[CF]?|sq\.?\s\w+|square\s\w+|cubic\s\w+)",
+    r"^\s?(sq\.?\s\w+|(?:square|cubic)\s\w+|[^\W\d_°%]+(?:\s(?:per|an?)\s[^\W\d_]+)?(?:/[^\W\d_]+)?(?:\^[23])?|°\s?[CF]?"
+    r"|[$€£¥₹₩₽¢‰'\"])",
     re.I,
 )
+_NEGATED = re.compile(r"(?:^|(?<=[=:]\s)|(?<=\bis\s))(?:minus|negative)\s+(?=[$€£¥]?\.?\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -82,15 +108,26 @@ def read_number(answer: str, *, unit: str = "", decimal_comma: bool = False) -> 
     text = fold(text)
     if len(answer) > _MAX_CHARS or not text:
         return None
-    text = strip_markup(text).strip()
+    text = _NEGATED.sub("-", plain(strip_markup(text)))
+    text = re.sub(r"^-\s?(?=[a-z])", "minus ", text, flags=re.IGNORECASE)
     if text.endswith("..."):
         return None
-    text = text.rstrip(".!;,").strip()
+    text = _without_brackets(text.rstrip(".!;,:").strip())
     wanted = canonical_unit(unit) if unit else ""
     strict = _strict(text, wanted, decimal_comma)
     if strict is not None:
         return strict
     return _loose(text, wanted, decimal_comma)
+
+
+def _without_brackets(text: str) -> str:
+    """``text`` without brackets around all of it, or around all but its sign: "(42)", "-(1/2)"."""
+    while match := re.fullmatch(r"([+-]?)\s?(?:\(([^()]*|\(.*\))\)|\[([^\[\]]*)\])", text):
+        inner = (match[2] or match[3] or "").strip()
+        if match[1] and not inner[:1].isdigit():
+            break
+        text = match[1] + inner
+    return text
 
 
 def _strict(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
@@ -112,7 +149,7 @@ def _strict(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
 
 def _is_counted(head: str, noun: str) -> bool:
     """Whether "five apples" counts nouns, and not parts ("two thirds") or more number words."""
-    return head[-1:].isalpha() and noun.isalpha() and not _PART_OR_NUMBER.fullmatch(noun)
+    return head[-1:].isalpha() and noun.isalpha() and not _PART_OR_NUMBER.fullmatch(noun) and not is_number_word(noun)
 
 
 def _without_currency(text: str, unit: str) -> str | None:
@@ -133,7 +170,7 @@ def _in_percent(value: Fraction, unit: str) -> Fraction | None:
 
 def _loose(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
     text = _LEAD.sub("", _without_remarks(text))
-    if not text or _HEDGE.search(text):
+    if not text or _HEDGE.search(text) or _CHANGED_BEFORE.search(text):
         return None
     segments = re.split(r"=|≈", text)
     values: set[Fraction] = set()
@@ -193,10 +230,11 @@ def _token_value(match: re.Match[str], segment: str, unit: str, decimal_comma: b
     percent = _PERCENT.match(after)
     if percent:
         return _in_percent(value, unit)
+    words = _WORDS_AFTER.match(after)
+    agreed = bool(words and unit and units_agree(unit, canonical_unit(words[1])))
+    if not agreed and _CHANGED_AFTER.match(after):
+        return None
     # A digit or letter glued on ("3rd", "0x1F", "1,23") or an operator means that this is not a plain number.
     if re.match(r"[\d.,_]\d|\d|['’]\d", after) or _OPERATOR.match(after) or _GLUED.match(after):
         return None
-    words = _WORDS_AFTER.match(after)
-    if words and unit and is_known_unit(words[1]) and not units_agree(unit, canonical_unit(words[1])):
-        return None
-    return value
+    return None if words and unit and not agreed and is_known_unit(words[1]) else value

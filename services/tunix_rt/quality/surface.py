@@ -10,7 +10,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from tunix_rt.quality.extract import last_boxed
+from tunix_rt.quality.extract import only_boxed
 
 _MINUS = dict.fromkeys(map(ord, "\u2212\ufe63\uff0d\u207b\u208b"), "-")
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015"), "-")
@@ -38,7 +38,22 @@ _WRAPPERS = (
     ('"', '"'),
     ("'", "'"),
 )
-_TEXT_MACRO = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit)\s*\{([^{}]*)\}")
+_TEXT_MACRO = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|mbox|operatorname)\s*\{([^{}]*)\}")
+_HTML = re.compile(r"<(b|i|u|em|strong|code|span|p|mark)>(.*)</\1>", re.IGNORECASE | re.DOTALL)
+_LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*\)")
+_EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_]+?)(?<=\S)\1(?![\w*])")
+# What LaTeX writes for characters that mean something here, and what only sets them apart.
+_LATEX = (
+    (re.compile(r"\\(?:left|right|displaystyle|textstyle|bigl?|bigr|Bigl?|Bigr)(?![a-zA-Z])\s?"), ""),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\[,;: ]"), " "),
+    (re.compile(r"\\!"), ""),
+    (re.compile(r"\\([%$&#])"), r"\1"),
+    (re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ)(?![a-zA-Z])|\\degree(?![a-zA-Z])"), "°"),
+    (re.compile(r"\\(?:emptyset|varnothing)(?![a-zA-Z])"), "∅"),
+    (re.compile(r"\\(?:[lcd]?dots|ldots)(?![a-zA-Z])"), "..."),
+    (re.compile(r"\\approx(?![a-zA-Z])"), "≈"),
+)
 
 
 def fold(text: str) -> str:
@@ -88,9 +103,13 @@ def strip_markup(text: str) -> str:
         fenced = _FENCED.match(text)
         if fenced:
             text = fenced[1].strip()
-        boxed = last_boxed(text)
-        if boxed is not None and re.fullmatch(r"[\s$.]*\\boxed\{.*\}[\s$.]*", text, re.DOTALL):
-            text = boxed
+        text = only_boxed(text) or text
+        html = _HTML.fullmatch(text)
+        if html:
+            text = html[2].strip()
+        link = _LINK.fullmatch(text)
+        if link:
+            text = link[1].strip()
         for left, right in _WRAPPERS:
             inner = text[len(left) : len(text) - len(right)]
             if (
@@ -103,6 +122,13 @@ def strip_markup(text: str) -> str:
         text = _TEXT_MACRO.sub(r"\1", text)
         if text == before:
             return text
+
+
+def plain(text: str) -> str:
+    """Folded ``text`` without inner emphasis, and with LaTeX's spellings of %, $, °, … and spaces as they are meant."""
+    for pattern, meant in _LATEX:
+        text = pattern.sub(meant, text)
+    return collapse(_EMPHASIS.sub(r"\2", text))
 
 
 def collapse(text: str) -> str:

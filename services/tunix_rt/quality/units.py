@@ -8,28 +8,43 @@ from __future__ import annotations
 import re
 
 _GROUPS = (
-    "% percent|per cent|pct|percentage",
+    "% percent|per cent|pct|percentage|percentage point|percentage points|pp",
+    "‰ per mille|permille",
+    "bps basis point|basis points",
     "km kilometre|kilometres|kilometer|kilometers|kms",
     "m metre|metres|meter|meters",
     "cm centimetre|centimetres|centimeter|centimeters",
     "mm millimetre|millimetres|millimeter|millimeters",
     "mi mile|miles",
+    "ft foot|feet|'",
+    'inch inches|in|"',
+    "yd yard|yards",
     "kg kilogram|kilograms|kilogramme|kilogrammes|kgs|kilo|kilos",
-    "g gram|grams|gramme|grammes|gr",
+    "g gram|grams|gramme|grammes|gr|gm|gms",
+    "t ton|tons|tonne|tonnes",
+    "lb lbs",
+    "oz ounce|ounces",
+    "stone stones",
+    "pound pounds",
     "mg milligram|milligrams",
     "l litre|litres|liter|liters",
     "ml millilitre|millilitres|milliliter|milliliters",
     "h hour|hours|hr|hrs",
     "min minute|minutes|mins",
     "s second|seconds|sec|secs",
+    "ms millisecond|milliseconds|msec",
+    "µs us|microsecond|microseconds|μs",
     "d day|days",
     "wk week|weeks",
     "mo month|months",
     "yr year|years|yrs",
     "deg degree|degrees|°",
+    "rad radian|radians",
+    "kelvin kelvins|k",
     "degc °c|degrees celsius|degree celsius|celsius|℃",
     "degf °f|degrees fahrenheit|degree fahrenheit|fahrenheit",
     "km/h kph|kmh|km per hour|km/hr|kilometres per hour|kilometers per hour|km an hour",
+    "m/s^2 m/s2|metres per second squared|meters per second squared",
     "m/s metres per second|meters per second|m per second|m/sec",
     "mph miles per hour|mi/h",
     "m^2 m2|sq m|square metre|square metres|square meter|square meters",
@@ -45,10 +60,22 @@ _GROUPS = (
     "a ampere|amperes|amp|amps",
     "ohm ohms|ω",
     "hz hertz",
+    "mol mole|moles",
+    "kb kilobyte|kilobytes",
+    "mb megabyte|megabytes",
+    "gb gigabyte|gigabytes",
+    "tb terabyte|terabytes",
     "usd $|dollar|dollars|us$|us dollars",
+    "aud au$|a$|australian dollars",
+    "cad ca$|c$|canadian dollars",
     "eur €|euro|euros",
-    "gbp £|pound|pounds|pounds sterling",
-    "jpy ¥|yen",
+    "gbp £|pounds sterling|quid",
+    "jpy ¥|yen|円",
+    "cny yuan|renminbi|rmb|元",
+    "inr ₹|rupee|rupees|rs",
+    "chf fr|swiss franc|swiss francs",
+    "krw ₩|won",
+    "rub ₽|rouble|roubles|ruble|rubles|руб",
     "ct ¢|cent|cents",
 )
 _CANONICAL: dict[str, str] = {}
@@ -56,20 +83,28 @@ for _group in _GROUPS:
     _name, _, _others = _group.partition(" ")
     _CANONICAL.update(dict.fromkeys((_name, *_others.split("|")), _name))
 
-KNOWN_UNITS = frozenset(_CANONICAL)
+# Words that are far more often something else ("5 in total", "5 a day"): units only where the item asks for them.
+_WORDS_FIRST = frozenset(["in", "a"])
+KNOWN_UNITS = frozenset(_CANONICAL) - _WORDS_FIRST
+# What may stand for what: bare degrees for a scale, "pounds" for weight and money.
+_STANDS_FOR = ({"deg", "degc"}, {"deg", "degf"}, {"pound", "lb"}, {"pound", "gbp"})
 
 
 def canonical_unit(text: str) -> str:
     """The name that all spellings of a unit share; of an unknown one, its own words in lower case."""
-    words = re.sub(r"\s+", " ", text.casefold().replace("²", "^2").replace("³", "^3")).strip(" .")
+    words = _words(text)
     return _CANONICAL.get(words, words)
 
 
 def units_agree(wanted: str, given: str) -> bool:
-    """Whether ``given`` may stand for ``wanted`` (both canonical): equal, or bare degrees for a temperature scale."""
-    return wanted == given or {wanted, given} in ({"deg", "degc"}, {"deg", "degf"})
+    """Whether ``given`` may stand for ``wanted`` (both canonical): equal, or as bare as "degrees" and "pounds"."""
+    return wanted == given or {wanted, given} in _STANDS_FOR
 
 
 def is_known_unit(text: str) -> bool:
     """Whether the table holds this spelling."""
-    return re.sub(r"\s+", " ", text.casefold()).strip(" .") in KNOWN_UNITS
+    return _words(text) in KNOWN_UNITS
+
+
+def _words(text: str) -> str:
+    return re.sub(r"\s+", " ", text.casefold().replace("²", "^2").replace("³", "^3")).strip(" .")

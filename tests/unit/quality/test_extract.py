@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunix_rt.quality.extract import AnswerSource, extract, last_boxed
 from tunix_rt.traces.recipes import build
 from tunix_rt.traces.render import render_completion
 
+CASES = [json.loads(line) for line in (Path(__file__).parent / "extract_corpus.jsonl").read_text().splitlines()]
+_PIECES = [
+    "<reasoning>",
+    "</reasoning>",
+    "<answer>",
+    "</answer>",
+    "<ANSWER x='1'>",
+    "a",
+    " ",
+    "\n",
+    "```",
+    "\\boxed{",
+    "}",
+    "answer: ",
+]
 GOOD = "<reasoning>\n40 + 2 = 42\n</reasoning>\n<answer>42</answer>"
 
 
-@pytest.mark.parametrize(
-    ("text", "answer", "source"),
-    [
-        (GOOD, "42", AnswerSource.TAG),
-        ("<ANSWER>42</ANSWER>", "42", AnswerSource.TAG),
-        ("< answer > 42 </ answer >", "42", AnswerSource.TAG),
-        ("```xml\n<reasoning>r</reasoning>\n<answer>42</answer>\n```", "42", AnswerSource.TAG),
-        ("<answer>41</answer> no, <answer>42</answer>", "42", AnswerSource.TAG),
-        ("<answer>so <answer>42</answer></answer>", "42", AnswerSource.TAG),
-        ("<reasoning>is it <answer>41</answer>?</reasoning><answer>42</answer>", "42", AnswerSource.TAG),
-        ("<reasoning>I close with <answer> tags</reasoning><answer>42</answer>", "42", AnswerSource.TAG),
-        ("<answer>42</answer><answer>", "42", AnswerSource.TAG),
-        ("<reasoning>r</reasoning><answer>42", "42", AnswerSource.UNCLOSED_TAG),
-        ("<answer>  </answer>", None, AnswerSource.TAG),
-        ("So it is.\nAnswer: 42\nBye", "42", AnswerSource.MARKER),
-        ("The answer is 41. Wait, the answer is 42", "42", AnswerSource.MARKER),
-        ("Then \\boxed{\\frac{1}{2}} follows.\nDone.", "\\frac{1}{2}", AnswerSource.BOXED),
-        ("First 40.\nThen 42\n\n", "Then 42", AnswerSource.LAST_LINE),
-        ("```\n42\n```", "42", AnswerSource.LAST_LINE),
-        ("<reasoning>r</reasoning>\n42", "42", AnswerSource.LAST_LINE),
-        ("<reasoning>lost in thought, answer: 42", None, AnswerSource.NONE),
-        ("<reasoning>r</reasoning>", None, AnswerSource.NONE),
-        ("", None, AnswerSource.NONE),
-    ],
-)
-def test_answer_is_found_where_the_rules_say(text: str, answer: str | None, source: AnswerSource) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c["reason"])
+def test_corpus_case_is_taken_apart_as_the_rules_say(case: dict[str, Any]) -> None:
+    found = extract(case["text"])
+    assert (found.reasoning, found.answer) == (case["reasoning"], case["answer"]), case["reason"]
+    assert (found.source, found.well_formed) == (AnswerSource(case["source"]), case["well_formed"])
+    assert found.well_formed is not bool(found.problems)
+
+
+def test_corpus_has_distinct_cases_with_reasons() -> None:
+    assert len({case["text"] for case in CASES}) == len(CASES) >= 60
+    assert len({case["reason"] for case in CASES}) == len(CASES)
+    assert {case["source"] for case in CASES} == {source.value for source in AnswerSource}
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
+def test_any_mixture_of_tags_is_taken_apart(text: str) -> None:
     found = extract(text)
-    assert (found.answer, found.source) == (answer, source)
+    for part in (found.reasoning, found.answer):
+        assert part is None or part.strip() == part != ""
+    if found.well_formed:
+        assert text.split("<answer>")[1].split("</answer>")[0].strip() == found.answer
 
 
 @pytest.mark.parametrize(
@@ -75,3 +89,8 @@ def test_every_rendered_trace_is_well_formed_and_comes_back() -> None:
 def test_boxed_braces_are_balanced() -> None:
     assert last_boxed("\\boxed{1} then \\boxed{\\frac{a}{b}}") == "\\frac{a}{b}"
     assert last_boxed("\\boxed{never closed") is None
+    assert last_boxed("\\boxed{1} and \\boxed{never closed") == "1"
+
+
+def test_thousands_of_boxes_that_never_close_are_given_up_quickly() -> None:
+    assert last_boxed("\\boxed{" * 100_000) is None
