@@ -11,18 +11,39 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, PairInput, compare
+from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, compare
 from tunix_rt.quality.identity import ScoreIdentity, mismatches
-from tunix_rt.registry.evalsets import items_of
+from tunix_rt.registry.curves import Curve, training_curves
+from tunix_rt.registry.evalsets import items_by_id
 from tunix_rt.registry.evaluations import get_evaluation
-from tunix_rt.registry.items import first_predictions, sample_rows
+from tunix_rt.registry.items import first_predictions, values_of
 from tunix_rt.registry.pages import check_page_size, context_digest, make_token, read_token
 from tunix_rt.registry.states import JobState
 from tunix_rt.registry.tables.evalsets import EvalSetItemRow
 from tunix_rt.registry.tables.evaluations import EvaluationRow
 
-# What is looked at first comes first.
-_ORDER: Final = {ItemChange.REGRESSION: 0, ItemChange.FIX: 1, ItemChange.UNPAIRED: 2, ItemChange.SAME: 3}
+BY_DIFFERENCE: Final = "difference"
+BY_INDEX: Final = "index"
+# What differs comes first, then what has no pair; of differences that are alike, the regression.
+_CHANGES: Final = {
+    ItemChange.REGRESSION: (0, 0),
+    ItemChange.FIX: (0, 1),
+    ItemChange.UNPAIRED: (1, 0),
+    ItemChange.SAME: (2, 0),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is compared, and which page of it is wanted; ``order_by`` is BY_DIFFERENCE or BY_INDEX."""
+
+    baseline_id: str
+    candidate_id: str
+    only_changed: bool = False
+    order_by: str = BY_DIFFERENCE
+    include_curves: bool = False
+    page_size: int = 0
+    page_token: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,50 +65,66 @@ class Compared:
     statistics: PairedComparison
     diffs: list[Diff]
     next_page_token: str
+    curves: list[Curve]
 
 
-def compare_evaluations(
-    session: Session, *, baseline_id: str, candidate_id: str, only_changed: bool, page_size: int, page_token: str
-) -> Compared:
-    """B (the candidate) against A (the baseline), regressions first. Raises `NotFound` and `FailedPrecondition`."""
-    size = check_page_size(page_size)
-    baseline, candidate = get_evaluation(session, baseline_id), get_evaluation(session, candidate_id)
+def compare_evaluations(session: Session, asked: Asked) -> Compared:
+    """B (the candidate) against A (the baseline). Raises `NotFound`, `FailedPrecondition` and `InvalidInput`."""
+    size = check_page_size(asked.page_size)
+    baseline, candidate = get_evaluation(session, asked.baseline_id), get_evaluation(session, asked.candidate_id)
     check_comparable(baseline, candidate)
-    statistics = compare(pair_inputs(session, baseline), pair_inputs(session, candidate))
-    items = {item.item_id: item for item in items_of(session, baseline.evalset_id)}
+    items = items_by_id(session, baseline.evalset_id)
+    statistics = compare(values_of(session, baseline, items), values_of(session, candidate, items))
     places = sorted(
         (
-            (_ORDER[each.change], items[each.item_id].position, each)
+            (difference_key(asked.order_by, each, items[each.item_id].position), each)
             for each in statistics.items
-            if not (only_changed and each.change is ItemChange.SAME)
+            if not (asked.only_changed and each.change is ItemChange.SAME)
         ),
-        key=lambda place: place[:2],
+        key=lambda place: place[0],
     )
-    bound_to = context_digest("comparison", baseline.id, candidate.id, only_changed)
-    if page_token:
-        last = tuple(read_token(page_token, 2, bound_to))
-        places = [place for place in places if place[:2] > last]
-    shown, more = places[:size], len(places) > size
-    ids = [each.item_id for _, _, each in shown]
-    before = first_predictions(session, baseline.id, ids)
-    after = first_predictions(session, candidate.id, ids)
+    bound_to = context_digest("comparison", baseline.id, candidate.id, asked.only_changed, asked.order_by)
+    if asked.page_token:
+        last = tuple(read_token(asked.page_token, 4, bound_to))
+        places = [place for place in places if place[0] > last]
+    shown = [each for _, each in places[:size]]
     return Compared(
         baseline=baseline,
         candidate=candidate,
         statistics=statistics,
-        diffs=[
-            Diff(items[each.item_id], each, before.get(each.item_id, ""), after.get(each.item_id, ""))
-            for _, _, each in shown
-        ],
-        next_page_token=make_token(shown[-1][:2], bound_to) if more else "",
+        diffs=_with_predictions(session, baseline.id, candidate.id, shown, items),
+        next_page_token=make_token(places[size - 1][0], bound_to) if len(places) > size else "",
+        curves=training_curves(session, [baseline.run_id, candidate.run_id]) if asked.include_curves else [],
     )
 
 
-def pair_inputs(session: Session, evaluation: EvaluationRow) -> list[PairInput]:
-    """Every recorded sample as comparisons take it; samples of one item are averaged there."""
+def difference_key(order_by: str, scores: ItemDiff, position: int) -> tuple[int, float, int, int]:
+    """Where an item stands: the largest difference first, or the evalset's order."""
+    if order_by == BY_INDEX:
+        return 0, 0.0, 0, position
+    group, kind = _CHANGES[scores.change]
+    return group, -abs(difference_of(scores)), kind, position
+
+
+def difference_of(scores: ItemDiff) -> float:
+    """B − A; 0 where one of them has no score."""
+    if scores.baseline_score is None or scores.candidate_score is None:
+        return 0.0
+    return scores.candidate_score - scores.baseline_score
+
+
+def _with_predictions(
+    session: Session, baseline_id: str, candidate_id: str, shown: list[ItemDiff], items: dict[str, EvalSetItemRow]
+) -> list[Diff]:
+    answers = first_predictions(session, [baseline_id, candidate_id], [each.item_id for each in shown])
     return [
-        PairInput(row.item_id, row.value, row.section, row.category, row.difficulty, row.cluster_id)
-        for row in sample_rows(session, evaluation)
+        Diff(
+            item=items[each.item_id],
+            scores=each,
+            baseline_prediction=answers.get((baseline_id, each.item_id), ""),
+            candidate_prediction=answers.get((candidate_id, each.item_id), ""),
+        )
+        for each in shown
     ]
 
 

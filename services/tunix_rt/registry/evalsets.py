@@ -86,3 +86,8 @@ def items_of(session: Session, evalset_id: str) -> Sequence[EvalSetItemRow]:
         .where(col(EvalSetItemRow.evalset_id) == evalset_id)
         .order_by(col(EvalSetItemRow.position))
     ).all()
+
+
+def items_by_id(session: Session, evalset_id: str) -> dict[str, EvalSetItemRow]:
+    """Every item by its id."""
+    return {item.item_id: item for item in items_of(session, evalset_id)}

@@ -18,9 +18,11 @@ from tunix_rt.quality import gate
 from tunix_rt.registry import outbox
 from tunix_rt.registry.baselines import get_baseline, in_force
 from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.comparison import pair_inputs, score_identity
+from tunix_rt.registry.comparison import score_identity
+from tunix_rt.registry.evalsets import items_by_id
 from tunix_rt.registry.evaluations import get_evaluation
 from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.items import values_of
 from tunix_rt.registry.locks import lock_name
 from tunix_rt.registry.messages.models import decision_message
 from tunix_rt.registry.scorecards import statistics_document
@@ -180,4 +182,5 @@ def _decide(
 
 
 def _side(session: Session, evaluation: EvaluationRow) -> gate.GateSide:
-    return gate.GateSide(score_identity(evaluation), pair_inputs(session, evaluation))
+    items = items_by_id(session, evaluation.evalset_id)
+    return gate.GateSide(score_identity(evaluation), values_of(session, evaluation, items))

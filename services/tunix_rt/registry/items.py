@@ -5,14 +5,16 @@ An item's identity is (evaluation, item, sample); the first record stays. Does n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.quality.compare import PairInput
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scored
 from tunix_rt.registry.clock import utc_now
@@ -139,16 +141,41 @@ def sample_rows(session: Session, evaluation: EvaluationRow) -> list[Scored]:
     ]
 
 
-def first_predictions(session: Session, evaluation_id: str, item_ids: Sequence[str]) -> dict[str, str]:
-    """What the model answered in the first sample of each item."""
+def values_of(
+    session: Session, evaluation: EvaluationRow, items: Mapping[str, EvalSetItemRow], metric: str = PRIMARY_METRIC
+) -> list[PairInput]:
+    """Every recorded sample's value of ``metric`` with the labels of its item; None where it was not scored by it.
+
+    ``items`` are those of the evaluation's evalset, by id.
+    """
+    # The primary metric has a column of its own, which spares reading every metric's JSON.
+    source: Any = col(ItemResultRow.answer_correctness if metric == PRIMARY_METRIC else ItemResultRow.metrics)
     found = session.execute(
-        select(col(ItemResultRow.item_id), col(ItemResultRow.prediction)).where(
-            col(ItemResultRow.evaluation_id) == evaluation_id,
+        select(col(ItemResultRow.item_id), col(ItemResultRow.outcome), source).where(
+            col(ItemResultRow.evaluation_id) == evaluation.id
+        )
+    )
+    inputs = []
+    for item_id, outcome, held in found:
+        item = items[item_id]
+        value = held if metric == PRIMARY_METRIC else held.get(metric) if outcome == Outcome.SCORED else None
+        cluster = item.document.get("cluster_id", "")
+        inputs.append(PairInput(item_id, value, item.section, item.category, item.difficulty, cluster))
+    return inputs
+
+
+def first_predictions(
+    session: Session, evaluation_ids: Sequence[str], item_ids: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """What was answered in the first sample, by evaluation and item."""
+    found = session.execute(
+        select(col(ItemResultRow.evaluation_id), col(ItemResultRow.item_id), col(ItemResultRow.prediction)).where(
+            col(ItemResultRow.evaluation_id).in_(evaluation_ids),
             col(ItemResultRow.sample_index) == 0,
             col(ItemResultRow.item_id).in_(item_ids),
         )
     )
-    return {item_id: prediction for item_id, prediction in found}
+    return {(evaluation_id, item_id): prediction for evaluation_id, item_id, prediction in found}
 
 
 def _check_known(session: Session, evaluation: EvaluationRow, results: Sequence[NewResult]) -> None:

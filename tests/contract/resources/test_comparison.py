@@ -1,4 +1,4 @@
-"""CompareEvaluations: paired items, what changed first, and refusals that name what differs."""
+"""CompareEvaluations: paired items, what differs most first, loss curves, and refusals that name what differs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 from scipy.stats import binom
+from sqlalchemy import insert
 
 from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.tables.evaluations import EvaluationRow
+from tunix_rt.registry.tables.runs import MetricRow, RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
@@ -46,6 +50,89 @@ async def test_items_are_paired_and_changes_come_first(registry: Any) -> None:
     assert statistics.p_value == pytest.approx(2 * (binom.cdf(1, 4, 0.5) - 0.5 * binom.pmf(1, 4, 0.5)), abs=1e-9)
     assert found.baseline_scorecard == a.scorecard
     assert found.candidate_scorecard == b.scorecard
+
+
+async def test_the_largest_difference_comes_first_and_of_equal_ones_the_regression(registry: Any) -> None:
+    evalset, model = await registry.evalset(7), await registry.model()
+    a = await registry.scored(evalset.id, model.id, [0.5, 0.25, 0.75, 0.0, 1.0, 0.5, 0.5])
+    b = await registry.scored(evalset.id, model.id, [0.75, 0.75, 0.5, 0.0, 0.5, 1.0, 0.0])
+    # Differences: +0.25, +0.5, −0.25, 0, −0.5, +0.5, −0.5.
+    by_difference = ["q004", "q006", "q001", "q005", "q002", "q000", "q003"]
+    assert [each.item_id for each in (await compared(registry, a.id, b.id)).items] == by_difference
+    assert [each.item_id for each in (await compared(registry, a.id, b.id, order_by="index")).items] == [
+        f"q{n:03d}" for n in range(7)
+    ]
+    for order_by, wanted in (("difference", by_difference), ("index", sorted(by_difference))):
+        seen, token = [], ""
+        for _ in range(4):
+            page = await compared(registry, a.id, b.id, order_by=order_by, page_size=2, page_token=token)
+            seen += [each.item_id for each in page.items]
+            token = page.next_page_token
+        assert (seen, token) == (wanted, "")
+
+
+async def test_an_unknown_order_is_refused(registry: Any, refusal: Any) -> None:
+    assert (await refusal(compared(registry, "eval-1", "eval-2", order_by="score"))).violations == ["order_by"]
+
+
+async def give_run(registry: Any, evaluation: str, run_id: str, losses: dict[int, float]) -> None:
+    """Make the evaluation one of a run that reported these losses."""
+
+    def work(session: Any) -> None:
+        if session.get(RunRow, run_id) is None:
+            run = RunRow(
+                id=run_id,
+                create_time=utc_now(),
+                spec="{}",
+                spec_digest="",
+                pool="cpu",
+                base_model="preset://tiny",
+                dataset_id="ds-1",
+                model_name="tiny",
+            )
+            session.add(run)
+            session.flush()
+            points = [
+                {"run_id": run_id, "key": key, "step": step, "value": value, "time": utc_now()}
+                for step, value in losses.items()
+                for key in ("loss", "grad_norm")
+            ]
+            session.execute(insert(MetricRow), points)
+        session.get(EvaluationRow, evaluation).run_id = run_id
+
+    await registry.database.run_write(work)
+
+
+async def test_the_loss_curves_of_both_runs_come_when_asked_for(registry: Any) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    a = await registry.scored(evalset.id, model.id, [1.0, 0.0])
+    b = await registry.scored(evalset.id, model.id, [1.0, 1.0])
+    assert list((await compared(registry, a.id, b.id, include_curves=True)).curves) == []
+    await give_run(registry, a.id, "run-z", {1: 3.0, 10: 2.0, 5: 2.5})
+    await give_run(registry, b.id, "run-y", {step: 1 / step for step in range(1, 1501)})
+    assert list((await compared(registry, a.id, b.id)).curves) == []
+    first, second = (await compared(registry, a.id, b.id, include_curves=True)).curves
+    assert (first.run_id, first.metric, list(first.steps), list(first.values)) == (
+        "run-z",
+        "loss",
+        [1, 5, 10],
+        [3.0, 2.5, 2.0],
+    )
+    # 1500 points are thinned to every fourth (⌈1500 / 499⌉) from the first, and the last.
+    assert (second.run_id, list(second.steps)) == ("run-y", [*range(1, 1501, 4), 1500])
+    assert list(second.values) == [1 / step for step in second.steps]
+    await give_run(registry, a.id, "run-y", {})
+    assert [each.run_id for each in (await compared(registry, a.id, b.id, include_curves=True)).curves] == ["run-y"]
+
+
+async def test_a_curve_has_at_most_500_points_and_all_of_them_up_to_that(registry: Any) -> None:
+    evalset, model = await registry.evalset(2), await registry.model()
+    a = await registry.scored(evalset.id, model.id, [1.0, 0.0])
+    for count in (500, 501, 998, 999):
+        await give_run(registry, a.id, f"run-{count}", dict.fromkeys(range(count), 1.0))
+        (curve,) = (await compared(registry, a.id, a.id, include_curves=True)).curves
+        assert len(curve.steps) == {500: 500, 501: 251, 998: 500, 999: 334}[count]
+        assert (curve.steps[0], curve.steps[-1]) == (0, count - 1)
 
 
 async def test_diffs_are_paged_and_the_statistics_stay_those_of_all(registry: Any) -> None:

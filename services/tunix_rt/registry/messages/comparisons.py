@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tunix_rt.quality.compare import ItemChange, SliceComparison
 from tunix_rt.registry.comparison import Compared, Diff
+from tunix_rt.registry.curves import Curve
 from tunix_rt.registry.leaderboard import Board, Entry
+from tunix_rt.registry.many_comparisons import Candidate, ManyCompared, ManyDiff
 from tunix_rt.registry.messages.artifacts import timestamp
 from tunix_rt.registry.messages.evaluations import VERDICTS, scorecard_message
 from tunix_rt.registry.messages.models import statistics_message
@@ -45,6 +47,18 @@ def comparison_message(compared: Compared) -> pb.Comparison:
         next_page_token=compared.next_page_token,
         baseline_scorecard=scorecard_message(compared.baseline.scorecard or {}),
         candidate_scorecard=scorecard_message(compared.candidate.scorecard or {}),
+        curves=map(_curve_message, compared.curves),
+    )
+
+
+def many_comparison_message(compared: ManyCompared) -> pb.ManyComparison:
+    """One page of a comparison of many, with every candidate's statistics."""
+    return pb.ManyComparison(
+        baseline_evaluation_id=compared.baseline.id,
+        baseline_scorecard=scorecard_message(compared.baseline.scorecard or {}),
+        candidates=map(_candidate_message, compared.candidates),
+        items=map(_many_diff_message, compared.diffs),
+        next_page_token=compared.next_page_token,
     )
 
 
@@ -91,4 +105,32 @@ def _diff_message(diff: Diff) -> pb.ItemDiff:
         section=diff.item.section,
         category=diff.item.category,
         expected_answer=diff.item.document["expected_answer"],
+    )
+
+
+def _curve_message(curve: Curve) -> pb.Curve:
+    return pb.Curve(run_id=curve.run_id, metric=curve.metric, steps=curve.steps, values=curve.values)
+
+
+def _candidate_message(candidate: Candidate) -> pb.CandidateComparison:
+    return pb.CandidateComparison(
+        evaluation_id=candidate.evaluation.id,
+        statistics=statistics_message(statistics_document(candidate.statistics)),
+        p_adjusted=candidate.p_adjusted,
+        scorecard=scorecard_message(candidate.evaluation.scorecard or {}),
+    )
+
+
+def _many_diff_message(diff: ManyDiff) -> pb.ManyItemDiff:
+    return pb.ManyItemDiff(
+        item_id=diff.item.item_id,
+        section=diff.item.section,
+        category=diff.item.category,
+        expected_answer=diff.item.document["expected_answer"],
+        baseline_score=diff.scores[0].baseline_score,
+        baseline_prediction=diff.baseline_prediction,
+        candidates=[
+            pb.CandidateItem(score=scores.candidate_score, change=CHANGES[scores.change], prediction=prediction)
+            for scores, prediction in zip(diff.scores, diff.predictions, strict=True)
+        ],
     )

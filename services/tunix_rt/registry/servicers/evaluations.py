@@ -15,7 +15,8 @@ from tunix_rt.registry.filters import FilterField, Kind, compile_filter, state_f
 from tunix_rt.registry.idempotency import answer_once
 from tunix_rt.registry.items import results_in_order
 from tunix_rt.registry.leaderboard import leaderboard
-from tunix_rt.registry.messages.comparisons import comparison_message, leaderboard_message
+from tunix_rt.registry.many_comparisons import compare_many_evaluations
+from tunix_rt.registry.messages.comparisons import comparison_message, leaderboard_message, many_comparison_message
 from tunix_rt.registry.messages.evaluations import OUTCOMES, evaluation_message, item_result_message
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
 from tunix_rt.registry.servicers.calls import caller, follow
@@ -174,14 +175,33 @@ class EvaluationServicer(EvaluationWorkerServicer):
         validation.check_compare(request)
 
         def work(session: Session) -> pb.Comparison:
-            compared = comparison.compare_evaluations(
-                session,
+            asked = comparison.Asked(
                 baseline_id=request.baseline_evaluation_id,
                 candidate_id=request.candidate_evaluation_id,
+                only_changed=request.only_changed,
+                order_by=request.order_by or comparison.BY_DIFFERENCE,
+                include_curves=request.include_curves,
+                page_size=request.page_size,
+                page_token=request.page_token,
+            )
+            return comparison_message(comparison.compare_evaluations(session, asked))
+
+        return await self._database.run_read(work)
+
+    async def CompareManyEvaluations(
+        self, request: pb.CompareManyEvaluationsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ManyComparison:
+        validation.check_compare_many(request)
+
+        def work(session: Session) -> pb.ManyComparison:
+            compared = compare_many_evaluations(
+                session,
+                baseline_id=request.baseline_evaluation_id,
+                candidate_ids=request.candidate_evaluation_ids,
                 only_changed=request.only_changed,
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-            return comparison_message(compared)
+            return many_comparison_message(compared)
 
         return await self._database.run_read(work)

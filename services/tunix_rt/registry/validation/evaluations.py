@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from tunix_rt.errors import Violations
+from tunix_rt.registry.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.completion import Completion
 from tunix_rt.registry.evaluations import EvaluationSpec
 from tunix_rt.registry.generation import resolve_generation
@@ -21,6 +22,7 @@ from tunix_rt.v1 import evaluations_pb2 as pb
 
 DEFAULT_THRESHOLD: Final = 0.5
 MAX_SAMPLES: Final = 64
+MAX_CANDIDATES: Final = 31
 MAX_RESULTS: Final = 1000
 MAX_PREDICTION: Final = 1_000_000
 MAX_MESSAGE: Final = 10_000
@@ -94,6 +96,25 @@ def check_compare(request: pb.CompareEvaluationsRequest) -> None:
     violations = Violations()
     check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
     check_id(violations, request.candidate_evaluation_id, "candidate_evaluation_id")
+    violations.check(
+        request.order_by in ("", BY_DIFFERENCE, BY_INDEX), "order_by", f"must be {BY_DIFFERENCE!r} or {BY_INDEX!r}"
+    )
+    violations.raise_if_any()
+
+
+def check_compare_many(request: pb.CompareManyEvaluationsRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
+    candidates = request.candidate_evaluation_ids
+    violations.check(
+        1 <= len(candidates) <= MAX_CANDIDATES, "candidate_evaluation_ids", f"must hold 1 to {MAX_CANDIDATES} ids"
+    )
+    for index, candidate in enumerate(candidates[:MAX_CANDIDATES]):
+        path = f"candidate_evaluation_ids[{index}]"
+        check_id(violations, candidate, path)
+        violations.check(candidate != request.baseline_evaluation_id, path, "is the baseline")
+        violations.check(candidate not in candidates[:index], path, f"{candidate!r} is named twice")
     violations.raise_if_any()
 
 
