@@ -38,9 +38,11 @@ class PostgresServer:
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://{self._authority}/{name}"
 
-    def create(self) -> str:
+    def create(self, *, empty: bool = False) -> str:
+        """A database with every table, or (``empty``) none."""
         name = "test_" + uuid.uuid4().hex
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+        template = "template0" if empty else self._template
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
     def drop(self, name: str) -> None:
@@ -156,5 +158,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without a schema."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.sqlite"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create(empty=True)
     yield server.url(name)
     server.drop(name)

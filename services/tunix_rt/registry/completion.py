@@ -18,6 +18,7 @@ from tunix_rt.registry.items import count_recorded, sample_rows
 from tunix_rt.registry.leases import Lease
 from tunix_rt.registry.models import pin_digest
 from tunix_rt.registry.runs import confirm_cancelled, has_ended_so
+from tunix_rt.registry.score_values import store_values
 from tunix_rt.registry.scorecards import scorecard_document
 from tunix_rt.registry.states import JobState, transition
 from tunix_rt.registry.tables.evalsets import EvalSetRow
@@ -107,3 +108,4 @@ def _write_scorecard(session: Session, row: EvaluationRow) -> None:
     row.n_scored = document["n_scored"]
     row.verdict = document["verdict"]
     session.add(row)
+    store_values(session, row)

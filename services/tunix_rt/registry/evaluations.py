@@ -23,6 +23,7 @@ from tunix_rt.registry.ids import new_id
 from tunix_rt.registry.messages.evaluations import evaluation_message, given_generation
 from tunix_rt.registry.messages.jobs import transition_message
 from tunix_rt.registry.models import find_or_register, find_registered
+from tunix_rt.registry.run_configs import config_of
 from tunix_rt.registry.states import JobState, record_creation
 from tunix_rt.registry.tables.evalsets import EvalSetRow
 from tunix_rt.registry.tables.evaluations import EvaluationRow
@@ -60,14 +61,14 @@ def create_evaluation(session: Session, spec: EvaluationSpec, *, actor: str) -> 
     """A QUEUED evaluation with its command. Raises `NotFound` for a model or evalset that does not exist."""
     evalset = get_evalset(session, spec.evalset)
     model = find_or_register(session, spec.model, actor=actor)
-    return _queue(session, _draft(spec, model, evalset, actor=actor, run_id=None))
+    return _queue(session, _draft(spec, model, evalset, actor=actor, run=_run_of(session, model)))
 
 
 def check_evaluation(session: Session, spec: EvaluationSpec, *, actor: str) -> EvaluationRow:
     """The evaluation that `create_evaluation` would make, without id and not stored; nothing is registered."""
     evalset = get_evalset(session, spec.evalset)
     model = find_registered(session, spec.model)
-    row = _draft(spec, model, evalset, actor=actor, run_id=None)
+    row = _draft(spec, model, evalset, actor=actor, run=_run_of(session, model))
     row.id = ""
     return row
 
@@ -93,7 +94,7 @@ def create_for_run(session: Session, run: RunRow) -> list[str]:
             samples_per_item=1,
             tags=dict(run.tags),
         )
-        row = _draft(spec, model, get_evalset(session, asked.evalset), actor=run.created_by, run_id=run.id)
+        row = _draft(spec, model, get_evalset(session, asked.evalset), actor=run.created_by, run=run)
         created.append(_queue(session, row).id)
     return created
 
@@ -125,19 +126,25 @@ def _send_command(job: EvaluationRow, session: Session) -> None:
     outbox.emit_command(session, COMMAND_SUBJECT, command, resource_id=job.id)
 
 
+def _run_of(session: Session, model: ModelVersionRow | None) -> RunRow | None:
+    """The run that made the model, if one here did."""
+    return None if model is None or model.run_id is None else session.get(RunRow, model.run_id)
+
+
 def _draft(
-    spec: EvaluationSpec, model: ModelVersionRow | None, evalset: EvalSetRow, *, actor: str, run_id: str | None
+    spec: EvaluationSpec, model: ModelVersionRow | None, evalset: EvalSetRow, *, actor: str, run: RunRow | None
 ) -> EvaluationRow:
-    if run_id is None and model is not None:
-        run_id = model.run_id
     return EvaluationRow(
         id=new_id("eval"),
         create_time=utc_now(),
         created_by=actor,
         progress_total=evalset.item_count * spec.samples_per_item,
         progress_unit="items",
-        run_id=run_id,
+        run_id=None if run is None else run.id,
         model_id="" if model is None else model.id,
+        model_name="" if model is None else model.name,
+        dataset_id="" if run is None else run.dataset_id,
+        config={} if run is None else config_of(run.spec),
         evalset_id=evalset.id,
         evalset_key=evalset.key,
         generation=spec.generation,

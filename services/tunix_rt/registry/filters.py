@@ -6,6 +6,7 @@
   AND, and two restrictions side by side are joined by AND.
 - Text: ``=`` compares exactly; ``*`` in a value, quoted or not, stands for anything (``\\*`` is a star); ``:`` is
   "contains", whatever the case of ASCII letters. ``tags.NAME:*`` and ``tags:NAME`` ask whether the tag is there.
+- Numbers are compared as numbers, also within an object: ``config.learning_rate < 1e-4``.
 - Times are RFC 3339, or a date, which is its midnight in UTC.
 - What has no value equals nothing, is neither less nor greater, and differs from everything.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
@@ -60,19 +61,30 @@ class Kind(Enum):
     INTEGER = "integer"
     NUMBER = "number"
     TIME = "time"
+    BOOLEAN = "boolean"
     TAGS = "tags"
+    OBJECT = "object"
+
+
+_DOTTED: Final = frozenset({Kind.TAGS, Kind.OBJECT})
 
 
 @dataclass(frozen=True)
 class FilterField:
     """A field that a filter may name. ``column`` is a mapped attribute; ``values`` are an enum's names.
 
-    TAGS needs a JSON column that holds one object of strings; the filter names ``<field>.<tag>``.
+    TAGS needs a JSON column that holds one object of strings; the filter names ``<field>.<tag>``. OBJECT needs one of
+    scalars; ``members`` are the names that it may hold, and how each is compared (TEXT, NUMBER or BOOLEAN).
     """
 
     column: Any
     kind: Kind = Kind.TEXT
     values: frozenset[str] = frozenset()
+    members: Mapping[str, Kind] = field(default_factory=dict)
+
+    def written(self, name: str) -> str:
+        """How a filter names the field."""
+        return f"{name}.<name>" if self.kind in _DOTTED else name
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,8 @@ class _Compiler(Transformer[Token, ColumnElement[bool]]):
         return or_(*children)
 
     def negation(self, children: list[ColumnElement[bool]]) -> ColumnElement[bool]:
-        return not_(children[0])
+        # NULL is not true, and its negation is.
+        return not_(func.coalesce(children[0], false()))
 
     def quoted(self, children: list[Token]) -> _Value:
         return _read_value(str(children[0])[1:-1])
@@ -151,15 +164,14 @@ class _Compiler(Transformer[Token, ColumnElement[bool]]):
         if self._restrictions > MAX_RESTRICTIONS:
             raise _invalid(f"has more than {MAX_RESTRICTIONS} restrictions")
         name, operator, value = str(children[0]), str(children[1]), children[2]
-        base, _, tag = name.partition(".")
+        base, _, member = name.partition(".")
         field = self._fields.get(base)
-        tagged = field is not None and field.kind is Kind.TAGS
-        if field is None or (tag and not tagged) or (tagged and not tag and operator != ":"):
-            known = ", ".join(f"{each}.<name>" if f.kind is Kind.TAGS else each for each, f in self._fields.items())
+        dotted = field is not None and field.kind in _DOTTED
+        asks_for_a_tag = field is not None and field.kind is Kind.TAGS and operator == ":"
+        if field is None or (member and not dotted) or (dotted and not member and not asks_for_a_tag):
+            known = ", ".join(each.written(name) for name, each in self._fields.items())
             raise _invalid(f"cannot use field {name!r} with {operator!r}; fields are {known}")
-        condition = _COMPARE[field.kind](field, tag if tagged else name, operator, value)
-        # NULL is not true, and its negation is.
-        return func.coalesce(condition, false())
+        return _COMPARE[field.kind](field, member if dotted else name, operator, value)
 
 
 def _compare_text(field: FilterField, name: str, operator: str, value: _Value) -> ColumnElement[bool]:
@@ -228,6 +240,22 @@ def _compare_tag(field: FilterField, name: str, operator: str, value: _Value) ->
     return _text_condition(tags[_checked_tag(name)].as_string(), operator, value)
 
 
+def _compare_boolean(field: FilterField, name: str, operator: str, value: _Value) -> ColumnElement[bool]:
+    if operator not in ("=", "!=") or value.text not in ("true", "false"):
+        raise _invalid(f"{name} is true or false: use = or !=")
+    return _ordered(field.column, operator, value.text == "true")
+
+
+def _compare_member(field: FilterField, name: str, operator: str, value: _Value) -> ColumnElement[bool]:
+    """``name`` is what stands after the dot."""
+    kind = field.members.get(name)
+    if kind is None:
+        raise _invalid(f"there is no {name!r}; there are {', '.join(sorted(field.members))}")
+    member = field.column[name]
+    typed = {Kind.NUMBER: member.as_float, Kind.BOOLEAN: member.as_boolean}.get(kind, member.as_string)()
+    return _COMPARE[kind](FilterField(typed, kind), name, operator, value)
+
+
 def _checked_tag(tag: str) -> str:
     if not _TAG_NAME.fullmatch(tag):
         raise _invalid(f"{tag!r} is not a tag name")
@@ -240,7 +268,9 @@ _COMPARE: Final[Mapping[Kind, Callable[[FilterField, str, str, _Value], ColumnEl
     Kind.INTEGER: _compare_integer,
     Kind.NUMBER: _compare_number,
     Kind.TIME: _compare_time,
+    Kind.BOOLEAN: _compare_boolean,
     Kind.TAGS: _compare_tag,
+    Kind.OBJECT: _compare_member,
 }
 
 

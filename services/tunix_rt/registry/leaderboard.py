@@ -1,13 +1,14 @@
-"""The leaderboard: succeeded evaluations of one score identity, best first, as the database sorts them.
+"""The leaderboard: succeeded evaluations of one score identity by one of their values, as the database sorts them.
 
-Ranks are by groups: an entry shares the rank of the first of its group as long as their intervals overlap. Does not
-compute scores.
+Ranks are by groups: an entry shares the rank of the first of its group as long as their intervals of that value
+overlap. Does not compute scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from sqlalchemy import ColumnElement, Select, func, select, true
 from sqlalchemy.orm import Session
@@ -16,9 +17,10 @@ from sqlmodel import col
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.evalsets import get_evalset
 from tunix_rt.registry.pages import check_page_size, context_digest, make_token, read_token
+from tunix_rt.registry.score_values import COVERAGE, Order, board_of
 from tunix_rt.registry.states import JobState
 from tunix_rt.registry.tables.evalsets import EvalSetRow
-from tunix_rt.registry.tables.evaluations import EvaluationRow
+from tunix_rt.registry.tables.evaluations import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.tables.runs import RunRow
 
 
@@ -28,6 +30,7 @@ class Entry:
 
     rank: int
     evaluation: EvaluationRow
+    value: ScoreValueRow
     run_display_name: str
     tied_with_first: bool
 
@@ -39,6 +42,7 @@ class Board:
     evalset: EvalSetRow
     scorer_version: str
     generation_digest: str
+    order: Order
     entries: list[Entry]
     n_invalid: int
     next_page_token: str
@@ -46,11 +50,13 @@ class Board:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a page begins: entries before it, and the group that the last of them belongs to."""
+    """How many entries came before, the group that the last of them belongs to, and what the leader and the first of
+    the group are surely as good as (larger is better here, whatever the direction)."""
 
     before: int = 0
     group_rank: int = 0
-    group_ci_low: float = 0.0
+    group_worst: float = -inf
+    leader_worst: float = -inf
 
 
 def leaderboard(
@@ -59,6 +65,7 @@ def leaderboard(
     evalset: str,
     generation_digest: str,
     scorer_version: str,
+    order: Order,
     condition: ColumnElement[bool],
     page_size: int,
     page_token: str,
@@ -72,46 +79,37 @@ def leaderboard(
     size = check_page_size(page_size)
     version = get_evalset(session, evalset)
     generation, scorer = _identity(session, version.digest, generation_digest, scorer_version)
-    of_identity = (
-        col(EvaluationRow.evalset_digest) == version.digest,
-        col(EvaluationRow.scorer_version) == scorer,
-        col(EvaluationRow.generation_digest) == generation,
-        col(EvaluationRow.state) == JobState.SUCCEEDED.value,
-    )
-    valid = (col(EvaluationRow.coverage) >= MIN_COVERAGE) & col(EvaluationRow.primary_score).is_not(None)
-    ranked = select(EvaluationRow).where(*of_identity, valid, condition)
+    board = board_of(version.digest, scorer, generation)
     # Tokens name the identity too: a newer evaluation must not switch a reader's board between two pages.
-    bound_to = context_digest(*context, version.digest, generation, scorer)
-    rows, place, after = _read_page(session, ranked, size, page_token, bound_to)
-    leader = session.scalars(_sorted(ranked).limit(1)).first()
-    names = _display_names(session, rows[:size])
+    bound_to = context_digest(*context, board, order)
+    ranked = _values(board, order.name, condition)
+    place = _Place()
+    if page_token:
+        value, last_id, *where = read_token(page_token, 6, bound_to)
+        ranked = ranked.where(_after(order, value, last_id))
+        place = _Place(*where)
+    rows = session.execute(_sorted(ranked, order).limit(size + 1)).all()
+    names = _display_names(session, [evaluation for _, evaluation in rows[:size]])
     entries = []
-    for row in rows[:size]:
-        place = _next_place(place, row)
-        entries.append(
-            Entry(
-                rank=place.group_rank,
-                evaluation=row,
-                run_display_name=names.get(row.run_id or "", ""),
-                tied_with_first=leader is not None and _high(row) >= _low(leader),
-            )
-        )
+    for value_row, row in rows[:size]:
+        place = _next_place(place, order, value_row)
+        tied = _best(order, value_row) >= place.leader_worst
+        entries.append(Entry(place.group_rank, row, value_row, names.get(row.run_id or "", ""), tied))
     token = ""
-    if after:
-        last = rows[size - 1]
-        values = [last.primary_score, last.id, place.before, place.group_rank, place.group_ci_low]
-        token = make_token(values, bound_to)
-    n_invalid = session.scalar(
-        select(func.count()).select_from(EvaluationRow).where(*of_identity, ~func.coalesce(valid, False), condition)
-    )
-    return Board(version, scorer, generation, entries, n_invalid or 0, token)
+    if len(rows) > size:
+        last = rows[size - 1][0]
+        token = make_token(
+            [last.value, last.evaluation_id, place.before, place.group_rank, place.group_worst, place.leader_worst],
+            bound_to,
+        )
+    return Board(version, scorer, generation, order, entries, _count_invalid(session, board, condition), token)
 
 
 def _identity(session: Session, evalset_digest: str, generation: str, scorer: str) -> tuple[str, str]:
     if generation and scorer:
         return generation, scorer
-    newest = session.scalars(
-        select(EvaluationRow)
+    newest = session.execute(
+        select(col(EvaluationRow.generation_digest), col(EvaluationRow.scorer_version))
         .where(
             col(EvaluationRow.evalset_digest) == evalset_digest,
             col(EvaluationRow.state) == JobState.SUCCEEDED.value,
@@ -121,43 +119,57 @@ def _identity(session: Session, evalset_digest: str, generation: str, scorer: st
         .order_by(col(EvaluationRow.create_time).desc(), col(EvaluationRow.id).desc())
         .limit(1)
     ).first()
-    if newest is None:
-        return generation, scorer
-    return newest.generation_digest, newest.scorer_version
+    return (generation, scorer) if newest is None else (newest[0], newest[1])
 
 
-def _sorted(ranked: Select[EvaluationRow]) -> Select[EvaluationRow]:
-    return ranked.order_by(col(EvaluationRow.primary_score).desc(), col(EvaluationRow.id))
+def _values(board: str, name: str, condition: ColumnElement[bool]) -> Select[ScoreValueRow, EvaluationRow]:
+    return (
+        select(ScoreValueRow, EvaluationRow)
+        .join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id))
+        .where(col(ScoreValueRow.board) == board, col(ScoreValueRow.name) == name, condition)
+    )
 
 
-def _read_page(
-    session: Session, ranked: Select[EvaluationRow], size: int, page_token: str, bound_to: str
-) -> tuple[list[EvaluationRow], _Place, bool]:
-    """Rows of the page (one more when there is a next one), where it begins, and whether there is a next one."""
-    place = _Place()
-    if page_token:
-        score, last_id, before, group_rank, group_ci_low = read_token(page_token, 5, bound_to)
-        place = _Place(before, group_rank, group_ci_low)
-        primary, key = col(EvaluationRow.primary_score), col(EvaluationRow.id)
-        ranked = ranked.where((primary < score) | ((primary == score) & (key > last_id)))
-    rows = list(session.scalars(_sorted(ranked).limit(size + 1)))
-    return rows, place, len(rows) > size
+def _sorted(ranked: Select[ScoreValueRow, EvaluationRow], order: Order) -> Select[ScoreValueRow, EvaluationRow]:
+    value = col(ScoreValueRow.value)
+    return ranked.order_by(value.desc() if order.descending else value.asc(), col(ScoreValueRow.evaluation_id))
 
 
-def _next_place(place: _Place, row: EvaluationRow) -> _Place:
-    position = place.before + 1
-    if place.group_rank and _high(row) >= place.group_ci_low:
-        return _Place(position, place.group_rank, place.group_ci_low)
-    return _Place(position, position, _low(row))
+def _after(order: Order, value: float, last_id: str) -> ColumnElement[bool]:
+    """Entries after the last one; the first condition, which the second contains, is where the index is entered."""
+    column, later = col(ScoreValueRow.value), col(ScoreValueRow.evaluation_id) > last_id
+    if order.descending:
+        return (column <= value) & ((column < value) | later)
+    return (column >= value) & ((column > value) | later)
 
 
-def _low(row: EvaluationRow) -> float:
-    """Lower end of the interval; 0 where one item is too few for an interval."""
-    return 0.0 if row.ci_low is None else row.ci_low
+def _count_invalid(session: Session, board: str, condition: ColumnElement[bool]) -> int:
+    """How many were left out for their coverage."""
+    short = _values(board, COVERAGE, condition).where(col(ScoreValueRow.value) < MIN_COVERAGE)
+    return session.scalar(short.with_only_columns(func.count())) or 0
 
 
-def _high(row: EvaluationRow) -> float:
-    return 1.0 if row.ci_high is None else row.ci_high
+def _next_place(place: _Place, order: Order, row: ScoreValueRow) -> _Place:
+    position, worst = place.before + 1, _worst(order, row)
+    if not place.before:
+        return _Place(position, position, worst, worst)
+    if _best(order, row) >= place.group_worst:
+        return _Place(position, place.group_rank, place.group_worst, place.leader_worst)
+    return _Place(position, position, worst, place.leader_worst)
+
+
+def _worst(order: Order, row: ScoreValueRow) -> float:
+    """The bad end of the interval, larger being better; without an interval nothing is sure."""
+    if order.descending:
+        return -inf if row.ci_low is None else row.ci_low
+    return -inf if row.ci_high is None else -row.ci_high
+
+
+def _best(order: Order, row: ScoreValueRow) -> float:
+    """The good end of the interval, larger being better."""
+    if order.descending:
+        return inf if row.ci_high is None else row.ci_high
+    return inf if row.ci_low is None else -row.ci_low
 
 
 def _display_names(session: Session, rows: Sequence[EvaluationRow]) -> dict[str, str]:

@@ -1,12 +1,18 @@
-"""The leaderboard: one score identity, best first, ranks by what intervals can tell apart."""
+"""The leaderboard: one score identity by any of its values, ranks by what intervals can tell apart."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from tunix_rt.errors import NotFound
+from tunix_rt.errors import InvalidInput, NotFound
+from tunix_rt.registry.clock import utc_now
+from tunix_rt.registry.tables.evaluations import ScoreValueRow
+from tunix_rt.registry.tables.models import ModelVersionRow
+from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
@@ -116,3 +122,132 @@ async def test_an_empty_board_is_empty_and_an_unknown_evalset_not_found(registry
     found = await board(registry, evalset.id)
     assert list(found.entries) == []
     assert (await refusal(board(registry, "nothing"))).kind is NotFound
+
+
+async def test_entries_are_ordered_by_a_section_with_its_own_interval(registry: Any) -> None:
+    items = [registry.item(n, section="core" if n < 20 else "edge_case") for n in range(40)]
+    evalset, model = await registry.evalset(items), await registry.model()
+    # Right answers in each section of 20: the second is better overall, the first in edge cases.
+    made = [
+        await registry.scored(evalset.id, model.id, right(core, 20) + right(edge, 20))
+        for core, edge in ((2, 19), (20, 18), (10, 2))
+    ]
+    found = await board(registry, evalset.id, order_by="sections.edge_case")
+    assert [each.evaluation_id for each in found.entries] == [made[n].id for n in (0, 1, 2)]
+    assert [each.value for each in found.entries] == pytest.approx([0.95, 0.9, 0.1])
+    # Of the section's 20 items: 19 and 18 right cannot be told apart, 2 right can.
+    assert [each.rank for each in found.entries] == [1, 1, 3]
+    assert [each.tied_with_first for each in found.entries] == [True, True, False]
+    section = next(each for each in made[0].scorecard.slices if each.value == "edge_case")
+    assert (found.entries[0].value_ci_low, found.entries[0].value_ci_high) == (section.ci_low, section.ci_high)
+    assert found.entries[0].primary_score == pytest.approx(21 / 40)
+    assert found.order_by == "sections.edge_case desc"
+    assert (await board(registry, evalset.id)).entries[0].evaluation_id == made[1].id
+
+
+async def test_ascending_order_ranks_the_smallest_first_and_ties_by_the_same_rule(registry: Any) -> None:
+    evalset, model = await registry.evalset(60), await registry.model()
+    made = [await registry.scored(evalset.id, model.id, right(count, 60)) for count in (58, 57, 30, 3)]
+    pages, token = [], ""
+    for _ in range(2):
+        page = await board(registry, evalset.id, order_by="primary_score asc", page_size=2, page_token=token)
+        pages += page.entries
+        token = page.next_page_token
+    assert (page.order_by, token) == ("primary_score asc", "")
+    assert [each.evaluation_id for each in pages] == [made[n].id for n in (3, 2, 1, 0)]
+    assert [(each.rank, each.tied_with_first) for each in pages] == [(1, True), (2, False), (3, False), (3, False)]
+
+
+async def test_evaluations_without_the_value_are_left_out(registry: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset([registry.item(n, category="sums of two") for n in range(4)]), "pkg://a"
+    lengths = {}
+    for tokens in (40.0, 20.0, None):
+        created = await registry.queued(evalset.id, model)
+        claim = await registry.claim(created.id)
+        metrics = {"answer_correctness": 1.0} | ({} if tokens is None else {"trace_tokens": tokens})
+        await registry.record(claim.lease, [new_result(each.id, 1.0, metrics=metrics) for each in claim.items])
+        lengths[(await registry.complete(claim.lease, claim.evaluation.model_id)).id] = tokens
+    found = await board(registry, evalset.id, order_by="metrics.trace_tokens asc")
+    assert [(each.value, lengths[each.evaluation_id]) for each in found.entries] == [(20.0, 20.0), (40.0, 40.0)]
+    assert len((await board(registry, evalset.id, order_by="categories.sums of two")).entries) == 3
+    assert list((await board(registry, evalset.id, order_by="pass@4")).entries) == []
+
+
+@pytest.mark.parametrize("order_by", ["score", "metrics.", "pass@0", "maj@k", "primary_score down", "desc", "coverage"])
+async def test_an_order_that_does_not_exist_is_refused(registry: Any, refusal: Any, order_by: str) -> None:
+    evalset = await registry.evalset(2)
+    refused = await refusal(board(registry, evalset.id, order_by=order_by))
+    assert (refused.kind, refused.violations) == (InvalidInput, ["order_by"])
+
+
+async def test_filters_know_the_run_behind_a_score(registry: Any) -> None:
+    evalset = await registry.evalset(4)
+    made = {}
+    for name, rate, rank, packing in (("a", 1e-4, 8, True), ("b", 5e-5, 16, False), ("b", 2e-3, None, False)):
+        model = await registry.model(name)
+        hyperparameters = {"learningRate": rate, "seed": "12", "packing": packing, "lrSchedulerType": "cosine"}
+        if rank:
+            hyperparameters["lora"] = {"rank": rank}
+        spec = {"hyperparameters": hyperparameters}
+
+        def give_run(session: Any, model_id: str = model.id, spec: Any = spec, name: str = name) -> None:
+            run = RunRow(
+                id=f"run-of-{model_id}",
+                create_time=utc_now(),
+                spec=json.dumps(spec),
+                spec_digest="",
+                pool="cpu",
+                base_model="preset://tiny",
+                dataset_id=f"ds-{name}",
+                model_name=name,
+            )
+            session.add(run)
+            session.get(ModelVersionRow, model_id).run_id = run.id
+
+        await registry.database.run_write(give_run)
+        made[rate] = (await registry.scored(evalset.id, model.id, right(2, 4), tags={"rate": str(rate)})).id
+    bare = (await registry.scored(evalset.id, (await registry.model("c")).id, right(1, 4))).id
+    wanted = {
+        "": {1e-4, 5e-5, 2e-3},
+        "model_name = b": {5e-5, 2e-3},
+        "dataset_id = ds-a": {1e-4},
+        # As text 5e-05 is more than 0.002.
+        "config.learning_rate < 1e-4": {5e-5},
+        "config.learning_rate >= 0.0001 AND config.learning_rate < 1": {1e-4, 2e-3},
+        "config.lora.rank >= 9": {5e-5},
+        "NOT config.lora.rank >= 9": {1e-4, 2e-3},
+        "config.packing = true": {1e-4},
+        "config.packing != true": {5e-5, 2e-3},
+        "config.lr_scheduler_type : COS config.seed = 12": {1e-4, 5e-5, 2e-3},
+        'create_time > "2020-01-01" tags.rate : "e-05"': {5e-5},
+    }
+    for text, rates in wanted.items():
+        found = await board(registry, evalset.id, filter=text)
+        listed = await registry.evaluations.ListEvaluations(pb.ListEvaluationsRequest(filter=text), timeout=10)
+        expected = {made[rate] for rate in rates} | ({bare} if not text or text[:3] == "NOT" or "!=" in text else set())
+        assert {each.evaluation_id for each in found.entries} == expected, text
+        assert {each.id for each in listed.evaluations} == expected, text
+    entry = next(each for each in (await board(registry, evalset.id)).entries if each.evaluation_id == made[1e-4])
+    assert (entry.dataset_id, dict(entry.tags)) == ("ds-a", {"rate": "0.0001"})
+
+
+@pytest.mark.parametrize(
+    "text", ["config = 1", "config.speed = 1", "config.learning_rate = fast", "config.packing = 1", "config.seed : 1"]
+)
+async def test_a_filter_on_the_config_names_a_hyperparameter_and_a_value_of_its_kind(
+    registry: Any, refusal: Any, text: str
+) -> None:
+    evalset = await registry.evalset(2)
+    assert (await refusal(board(registry, evalset.id, filter=text))).violations == ["filter"]
+
+
+async def test_short_coverage_is_kept_as_its_coverage_alone(registry: Any) -> None:
+    evalset, model = await registry.evalset(10), await registry.model()
+    await registry.scored(evalset.id, model.id, [None, *right(9, 9)])
+
+    def names(session: Any) -> list[tuple[str, float]]:
+        return [(each.name, each.value) for each in session.scalars(select(ScoreValueRow))]
+
+    assert await registry.database.run_read(names) == [("coverage", 0.9)]
+    found = await board(registry, evalset.id, order_by="metrics.format_compliance")
+    assert (list(found.entries), found.n_invalid) == ([], 1)

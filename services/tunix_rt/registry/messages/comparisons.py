@@ -33,6 +33,7 @@ def leaderboard_message(board: Board) -> pb.Leaderboard:
         entries=map(_entry_message, board.entries),
         next_page_token=board.next_page_token,
         n_invalid=board.n_invalid,
+        order_by=str(board.order),
     )
 
 
@@ -80,6 +81,11 @@ def _entry_message(entry: Entry) -> pb.LeaderboardEntry:
         verdict=VERDICTS[row.verdict],
         tied_with_first=entry.tied_with_first,
         metric_means=card.get("metric_means", {}),
+        value=entry.value.value,
+        value_ci_low=entry.value.ci_low,
+        value_ci_high=entry.value.ci_high,
+        dataset_id=row.dataset_id,
+        tags=row.tags,
     )
 
 

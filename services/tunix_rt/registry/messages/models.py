@@ -54,6 +54,14 @@ def alias_message(row: AliasRow) -> pb.Alias:
     )
 
 
+def former_alias_message(row: AliasRow, holder: PromotionRow) -> pb.Alias:
+    """The alias as it is but for its holder, who came by the move ``holder``."""
+    message = alias_message(row)
+    message.model_id = holder.to_model_id
+    message.update_time.FromDatetime(holder.create_time)
+    return message
+
+
 def promotion_message(row: PromotionRow) -> pb.Promotion:
     """One move of an alias."""
     return pb.Promotion(
@@ -113,7 +121,7 @@ def decision_message(row: GateDecisionRow) -> pb.GateDecision:
         id=row.id,
         verdict=GATE_VERDICTS[row.verdict],
         policy_id=row.policy_id,
-        baseline_evaluation_id=row.baseline_evaluation_id,
+        baseline_evaluation_id=row.baseline_evaluation_id or "",
         candidate_evaluation_id=row.candidate_evaluation_id,
         baseline_model_digest=row.baseline_model_digest,
         candidate_model_digest=row.candidate_model_digest,

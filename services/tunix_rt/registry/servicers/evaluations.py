@@ -19,6 +19,8 @@ from tunix_rt.registry.many_comparisons import compare_many_evaluations
 from tunix_rt.registry.messages.comparisons import comparison_message, leaderboard_message, many_comparison_message
 from tunix_rt.registry.messages.evaluations import OUTCOMES, evaluation_message, item_result_message
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
+from tunix_rt.registry.run_configs import KINDS
+from tunix_rt.registry.score_values import read_order
 from tunix_rt.registry.servicers.calls import caller, follow
 from tunix_rt.registry.servicers.evaluation_workers import EvaluationWorkerServicer
 from tunix_rt.registry.states import JobState, is_terminal
@@ -34,6 +36,8 @@ _FILTER: Final = {
     "id": FilterField(EvaluationRow.id),
     "run_id": FilterField(EvaluationRow.run_id),
     "model_id": FilterField(EvaluationRow.model_id),
+    "model_name": FilterField(EvaluationRow.model_name),
+    "dataset_id": FilterField(EvaluationRow.dataset_id),
     "evalset_id": FilterField(EvaluationRow.evalset_id),
     "evalset_key": FilterField(EvaluationRow.evalset_key),
     "state": state_field(EvaluationRow.state, JobState),
@@ -41,6 +45,7 @@ _FILTER: Final = {
     "create_time": FilterField(EvaluationRow.create_time, Kind.TIME),
     "end_time": FilterField(EvaluationRow.end_time, Kind.TIME),
     "tags": FilterField(EvaluationRow.tags, Kind.TAGS),
+    "config": FilterField(EvaluationRow.config, Kind.OBJECT, members=KINDS),
 }
 _ITEM_FILTER: Final = {
     "item_id": FilterField(ItemResultRow.item_id),
@@ -160,6 +165,7 @@ class EvaluationServicer(EvaluationWorkerServicer):
                 evalset=request.evalset,
                 generation_digest=request.generation_digest,
                 scorer_version=request.scorer_version,
+                order=read_order(request.order_by),
                 condition=compile_filter(request.filter, _FILTER),
                 page_size=request.page_size,
                 page_token=request.page_token,

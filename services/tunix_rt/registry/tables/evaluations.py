@@ -1,4 +1,5 @@
-"""Rows of evaluations and of their item results. Scores in columns are copies of the stored scorecard, for SQL."""
+"""Rows of evaluations, of their items and of the values they are ranked by. Scores in columns are copies of the stored
+scorecard, for SQL."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Index
 from sqlmodel import Field, SQLModel
 
+from tunix_rt.registry.tables.append_only import append_only
 from tunix_rt.registry.tables.columns import UtcDateTime
 from tunix_rt.registry.tables.jobs import JobColumns
 
@@ -16,23 +18,17 @@ class EvaluationRow(JobColumns, table=True):
     """One evaluation job. Immutable but for its state; the scorecard is written once, with SUCCEEDED."""
 
     __tablename__ = "evaluations"
-    __table_args__ = (
-        # What the leaderboard reads: one score identity, best first.
-        Index(
-            "ix_evaluations_leaderboard",
-            "evalset_digest",
-            "scorer_version",
-            "generation_digest",
-            "state",
-            "primary_score",
-            "id",
-        ),
-    )
+    # Which score identity of an evalset is the newest.
+    __table_args__ = (Index("ix_evaluations_newest", "evalset_digest", "state", "create_time", "id"),)
 
     run_id: str | None = Field(default=None, index=True)
     model_id: str = Field(index=True, foreign_key="model_versions.id")
     evalset_id: str = Field(index=True, foreign_key="evalsets.id")
     evalset_key: str = Field(index=True)
+    # Copies, for filters: the model's registered name, and dataset and hyperparameters of the run that made it.
+    model_name: str = Field(default="", index=True)
+    dataset_id: str = Field(default="", index=True)
+    config: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     # Every field set: defaults are resolved when the evaluation is created.
     generation: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     evalset_digest: str
@@ -60,6 +56,26 @@ class EvaluationRow(JobColumns, table=True):
             "generation_digest": self.generation_digest,
             "model_digest": self.model_digest,
         }
+
+
+@append_only
+class ScoreValueRow(SQLModel, table=True):
+    """One value of a scorecard that leaderboards can be ordered by, with its interval. Append-only."""
+
+    __tablename__ = "score_values"
+    __table_args__ = (
+        # A board's page is read from here in order, without sorting.
+        Index("ix_score_values_board", "board", "name", "value", "evaluation_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    evaluation_id: str = Field(primary_key=True, foreign_key="evaluations.id")
+    name: str = Field(primary_key=True)
+    # Digest of evalset, scorer and generation.
+    board: str
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
 
 
 class ItemResultRow(SQLModel, table=True):

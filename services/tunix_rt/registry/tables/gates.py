@@ -26,6 +26,10 @@ class GatePolicyRow(SQLModel, table=True):
     alpha: float
     min_coverage: float
     min_effect: float
+    metric: str = "answer_correctness"
+    higher_is_better: bool = True
+    # SliceRules of `quality.gate` as JSON objects.
+    slices: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     # Name of the baseline that candidates are held against when none is given.
     baseline: str = ""
     description: str = ""
@@ -42,13 +46,17 @@ class GateDecisionRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     verdict: str = Field(index=True)
     policy_id: str = Field(index=True, foreign_key="gate_policies.id")
-    baseline_evaluation_id: str = Field(index=True, foreign_key="evaluations.id")
+    # None when INVALID because there was no baseline to hold the candidate against.
+    baseline_evaluation_id: str | None = Field(default=None, index=True, foreign_key="evaluations.id")
     candidate_evaluation_id: str = Field(index=True, foreign_key="evaluations.id")
     baseline_model_digest: str
     candidate_model_digest: str
     # None when the decision is INVALID before any statistics could be computed.
     statistics: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     lower_bound: float | None = None
+    metric: str = "answer_correctness"
+    # SliceDecisions of `quality.gate` as JSON objects.
+    slices: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     items_needed: int = 0
     explanation: str = ""
     digest: str

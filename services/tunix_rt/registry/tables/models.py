@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.tables.append_only import append_only
@@ -56,9 +56,11 @@ class PromotionRow(SQLModel, table=True):
     """One move of an alias. Append-only."""
 
     __tablename__ = "promotions"
+    # Who held an alias when.
+    __table_args__ = (Index("ix_promotions_alias_create_time", "model_name", "alias", "create_time", "id"),)
 
     id: str = Field(primary_key=True)
-    model_name: str = Field(index=True)
+    model_name: str
     alias: str
     from_model_id: str = ""
     to_model_id: str = Field(foreign_key="model_versions.id")

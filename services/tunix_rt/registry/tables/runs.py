@@ -16,7 +16,13 @@ class RunRow(JobColumns, table=True):
     """One training run. The spec is immutable; columns beside it are copies, for SQL."""
 
     __tablename__ = "runs"
-    __table_args__ = (Index("ix_runs_create_time_id", "create_time", "id"),)
+    __table_args__ = (
+        Index("ix_runs_create_time_id", "create_time", "id"),
+        # What lists are filtered by, in the order that they are shown in.
+        Index("ix_runs_state_create_time_id", "state", "create_time", "id"),
+        Index("ix_runs_dataset_id_create_time_id", "dataset_id", "create_time", "id"),
+        Index("ix_runs_model_name_create_time_id", "model_name", "create_time", "id"),
+    )
 
     display_name: str = ""
     # Canonical JSON of the fully set RunSpec, and its sha256.
@@ -24,7 +30,7 @@ class RunRow(JobColumns, table=True):
     spec_digest: str
     pool: str
     base_model: str
-    dataset_id: str = Field(index=True)
+    dataset_id: str
     model_name: str
     gate_policy: str = ""
     tags: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
