@@ -1,53 +1,24 @@
 """Dataset versions: canonical JSONL, its digest, and the manifest that says where every trace came from or went.
 
-Owns building (from a recipe or from imported lines), the token budget, decontamination and the statistics. Stores
-nothing and registers nothing; evalsets are handed in as their prompts.
+Owns building (from a recipe or from imported lines), the token budget, decontamination and the manifest. Stores nothing
+and registers nothing; evalsets are handed in as their prompts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.quality.tokens import TOKENIZER_NAME, count_tokens
-from tunix_rt.traces.normalise import ngrams, normalise_prompt
+from tunix_rt.traces.contamination import Contamination, Prompts, measure_contamination
+from tunix_rt.traces.lengths import CategoryStatistics, TokenLengths, category_statistics, token_lengths, trace_tokens
+from tunix_rt.traces.near_duplicates import earlier_neighbours
+from tunix_rt.traces.normalise import normalise_prompt
 from tunix_rt.traces.recipes import RECIPES, draw_traces
-from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import Trace, canonical_line, parse_traces
-
-NGRAM_SIZE = 13  # Brown et al. 2020 (GPT-3), appendix C
-
-Prompts = Mapping[str, Sequence[str]]
-"""Prompts of each evalset, by evalset id."""
-
-
-@dataclass(frozen=True)
-class TokenLengths:
-    """Length of prompt plus completion over the dataset, in tokens of ``tokenizer``."""
-
-    tokenizer: str
-    min: int
-    max: int
-    mean: float
-    p50: float
-    p95: float
-    total: int
-
-
-@dataclass(frozen=True)
-class Contamination:
-    """Overlap with one evalset: items whose prompt is in the dataset, and items that share a run of words with it."""
-
-    evalset_id: str
-    exact_prompts: int
-    ngram_items: int
-    ngram_size: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +39,8 @@ class Manifest:
     parent_dataset_ids: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     contamination: tuple[Contamination, ...] = ()
+    category_statistics: tuple[CategoryStatistics, ...] = ()
+    near_duplicates: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as a JSON object."""
@@ -92,11 +65,6 @@ def canonical_jsonl(traces: Iterable[Trace]) -> bytes:
 def content_digest(data: bytes) -> str:
     """``sha256:`` and the hex digest of ``data``."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def trace_tokens(trace: Trace) -> int:
-    """`regex-v1` tokens of prompt and completion together: what a trace costs in training."""
-    return count_tokens(trace.prompt) + count_tokens(render_completion(trace))
 
 
 def build_from_recipe(
@@ -178,42 +146,6 @@ def build_from_lines(
     )
 
 
-def measure_contamination(traces: Sequence[Trace], evalsets: Prompts) -> tuple[Contamination, ...]:
-    """Overlap of the dataset with each evalset, in the order of their ids."""
-    exact = {normalise_prompt(trace.prompt) for trace in traces}
-    runs = {run for trace in traces for run in ngrams(trace.prompt, NGRAM_SIZE)}
-    return tuple(
-        Contamination(
-            evalset_id=evalset_id,
-            exact_prompts=sum(normalise_prompt(prompt) in exact for prompt in prompts),
-            ngram_items=sum(not runs.isdisjoint(ngrams(prompt, NGRAM_SIZE)) for prompt in prompts),
-            ngram_size=NGRAM_SIZE,
-        )
-        for evalset_id, prompts in sorted(evalsets.items())
-    )
-
-
-def token_lengths(traces: Sequence[Trace]) -> TokenLengths:
-    """Statistics of `trace_tokens`; percentiles by linear interpolation between order statistics."""
-    lengths = sorted(trace_tokens(trace) for trace in traces)
-    return TokenLengths(
-        tokenizer=TOKENIZER_NAME,
-        min=lengths[0],
-        max=lengths[-1],
-        mean=sum(lengths) / len(lengths),
-        p50=_percentile(lengths, 0.50),
-        p95=_percentile(lengths, 0.95),
-        total=sum(lengths),
-    )
-
-
-def _percentile(ordered: Sequence[int], q: float) -> float:
-    at = q * (len(ordered) - 1)
-    low = math.floor(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
-
-
 def _filters(max_trace_tokens: int | None, kept_out: Prompts) -> dict[str, Any]:
     filters: dict[str, Any] = {}
     if max_trace_tokens is not None:
@@ -239,7 +171,8 @@ def _assemble(
     identity = {"provenance": provenance, "filters": filters, "strategy": strategy, "seed": seed, "digest": digest}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     over_budget, contaminated, duplicates = dropped
-    categories = Counter(str(trace.meta.get("category", "")) or "uncategorised" for trace in traces)
+    lengths = [trace_tokens(trace) for trace in traces]
+    by_category = category_statistics(traces, lengths)
     manifest = Manifest(
         key=key,
         build_id=content_digest(canonical.encode()),
@@ -247,12 +180,14 @@ def _assemble(
         dropped_over_budget=over_budget,
         dropped_contaminated=contaminated,
         dropped_duplicates=duplicates,
-        token_lengths=token_lengths(traces),
-        categories=dict(sorted(categories.items())),
+        token_lengths=token_lengths(lengths),
+        categories={each.category: each.trace_count for each in by_category},
         filters=filters,
         selection_strategy=strategy,
         seed=seed,
         provenance=provenance,
         contamination=measure_contamination(traces, evalsets),
+        category_statistics=by_category,
+        near_duplicates=len(earlier_neighbours([trace.prompt for trace in traces])),
     )
     return BuiltDataset(traces=traces, jsonl=jsonl, digest=digest, manifest=manifest)

@@ -66,17 +66,24 @@ def parse_traces(lines: Iterable[str]) -> list[Trace]:
     Raises `InvalidInput` that names every violation of every line (``line 3.steps[1].content``).
     """
     violations = Violations()
-    traces = []
+    numbered = read_traces(lines, violations)
+    violations.raise_if_any()
+    return [trace for _, trace in numbered]
+
+
+def read_traces(lines: Iterable[str], violations: Violations) -> list[tuple[int, Trace]]:
+    """The good traces of JSONL ``lines`` with the number of their line, from 1; what is wrong with the others is
+    added."""
+    numbered = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         trace = _parse_line(line, violations.under(f"line {number}"))
         if trace is not None:
-            traces.append(trace)
-    if not traces and not violations.found:
+            numbered.append((number, trace))
+    if not numbered and not violations.found:
         violations.add("jsonl", "holds no trace; one JSON object per line is expected")
-    violations.raise_if_any()
-    return traces
+    return numbered
 
 
 def parse_trace(document: Any, violations: Violations) -> Trace | None:

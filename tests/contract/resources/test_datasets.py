@@ -153,6 +153,42 @@ async def test_the_token_budget_drops_and_counts(registry: Any) -> None:
     assert dataset.manifest.dropped_over_budget == 1
 
 
+async def test_near_duplicates_and_categories_are_stored_and_returned(registry: Any) -> None:
+    nine = "one two three four five six seven eight nine"
+    steps = [{"i": 1, "type": "compute", "content": "so"}, {"i": 2, "type": "conclude", "content": "then"}]
+    traces = [
+        trace(1, prompt=nine, meta={"category": "count"}),
+        trace(1, prompt=f"{nine} ten", steps=steps, meta={"category": "count"}),
+        trace(4),
+    ]
+    imported = await upload(registry, lines(traces))
+    found = await registry.datasets.GetDataset(pb.GetDatasetRequest(id=imported.id), timeout=10)
+    assert found == imported
+    assert found.manifest.near_duplicates == 1
+    by_category = {each.category: each for each in found.manifest.category_statistics}
+    assert list(by_category) == ["count", "uncategorised"]
+    count = by_category["count"]
+    assert (count.trace_count, count.mean_steps) == (2, 1.5)
+    # Tags, answer and prompt: 14 + 1 + 9 and 14 + 1 + 10; the steps "1 + 1 = 2" and "so", "then" are 5 and 2.
+    assert (count.token_lengths.min, count.token_lengths.max, count.token_lengths.mean) == (27, 29, 28.0)
+    assert count.token_lengths.tokenizer == "regex-v1"
+
+
+async def test_manifests_from_before_these_statistics_are_still_read(registry: Any) -> None:
+    dataset = await upload(registry, lines([trace(1)]))
+
+    def forget(session: Any) -> None:
+        row = session.get(DatasetRow, dataset.id)
+        later = {"category_statistics", "near_duplicates"}
+        row.manifest = {name: value for name, value in row.manifest.items() if name not in later}
+
+    await registry.database.run_write(forget)
+    found = await registry.datasets.GetDataset(pb.GetDatasetRequest(id=dataset.id), timeout=10)
+    assert found.manifest.trace_count == 1
+    assert list(found.manifest.category_statistics) == []
+    assert found.manifest.near_duplicates == 0
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [("TRACE", {"prompt", "steps", "final_answer", "trace_version"}), ("CHAT", {"messages"})],

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.traces.dataset import build_from_lines, build_from_recipe, trace_tokens
+from tunix_rt.traces.dataset import build_from_lines, build_from_recipe
+from tunix_rt.traces.lengths import Bin, histogram, trace_tokens
+from tunix_rt.traces.near_duplicates import jaccard, shingles
 from tunix_rt.traces.schema import Step, Trace, canonical_line
 
 
@@ -90,3 +92,50 @@ def test_build_id_follows_parameters_and_budget_is_respected() -> None:
         "recipe": "arith-v1",
         "requested_size": 300,
     }
+
+
+def test_manifest_describes_every_category() -> None:
+    two_steps = Trace("a b?", "4", (Step(1, "t", "so"), Step(2, "t", "then")), meta={"category": "y"})
+    built = build_from_lines(
+        [_line("a?"), canonical_line(two_steps), _line("c d e?"), _line("f?", category="")], key="k"
+    )
+    document = built.manifest.to_dict()
+    # "<reasoning> so </reasoning> <answer> 4 </answer>" is 16 tokens: tags of 3 and 4, so, 4. A second step adds one.
+    assert [(c["category"], c["trace_count"], c["mean_steps"]) for c in document["category_statistics"]] == [
+        ("uncategorised", 1, 1.0),
+        ("x", 2, 1.0),
+        ("y", 1, 2.0),
+    ]
+    assert document["category_statistics"][1]["token_lengths"] == {
+        "tokenizer": "regex-v1", "min": 18, "max": 20, "mean": 19.0, "p50": 19.0, "p95": 19.9, "total": 38,
+    }  # fmt: skip
+    assert document["category_statistics"][2]["token_lengths"]["total"] == 3 + 17
+    assert document["categories"] == {"uncategorised": 1, "x": 2, "y": 1}
+
+
+def test_manifest_counts_near_duplicates_and_keeps_them() -> None:
+    nine = "one two three four five six seven eight nine"
+    lines = [_line(nine), _line(nine + " ten"), _line(nine.upper(), content="otherwise"), _line("something else")]
+    built = build_from_lines(lines, key="k")
+    assert built.manifest.near_duplicates == 2
+    assert built.manifest.trace_count == 4
+
+
+def test_recipes_hold_the_near_duplicates_that_all_pairs_show() -> None:
+    """Word problems of arith-v1 that differ in a name alone; golden-v2 has none."""
+    assert build_from_recipe("golden-v2").manifest.near_duplicates == 0
+    built = build_from_recipe("arith-v1", size=1500)
+    sets = [shingles(trace.prompt) for trace in built.traces]
+    near = sum(
+        any(jaccard(sets[earlier], sets[later]) >= 0.8 for earlier in range(later))
+        for later in range(len(sets))
+        if len(sets[later]) > 3
+    )
+    assert built.manifest.near_duplicates == near > 5
+
+
+def test_histogram_bins_hold_every_length() -> None:
+    assert histogram([], 4) == ()
+    assert histogram([7], 4) == (Bin(7, 7, 1),)
+    # Ten values from 1 to 10 in 4 bins: a width of 3.
+    assert histogram(range(1, 11), 4) == (Bin(1, 3, 3), Bin(4, 6, 3), Bin(7, 9, 3), Bin(10, 12, 1))

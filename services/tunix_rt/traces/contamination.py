@@ -1,0 +1,169 @@
+"""What a dataset shares with evalsets: equal prompts, near duplicates, long runs of words, and answers.
+
+Owns the counts of a dataset's manifest, and the list of who overlaps with whom for a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tunix_rt.quality.equality import answers_equal
+from tunix_rt.quality.items import EvalItem
+from tunix_rt.traces.near_duplicates import matches
+from tunix_rt.traces.normalise import ngrams, normalise_prompt
+from tunix_rt.traces.schema import Trace
+
+NGRAM_SIZE = 13  # Brown et al. 2020 (GPT-3), appendix C
+
+Prompts = Mapping[str, Sequence[str]]
+"""Prompts of each evalset, by evalset id."""
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """Overlap with one evalset: items whose prompt is in the dataset, and items that share a run of words with it."""
+
+    evalset_id: str
+    exact_prompts: int
+    ngram_items: int
+    ngram_size: int
+
+
+class Kind(StrEnum):
+    """How a trace's prompt overlaps with an item's, the strongest first."""
+
+    EXACT = "exact"
+    NEAR = "near"
+    NGRAM = "ngram"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A trace and the item it overlaps with most; ``similarity`` is of 5-grams, None where only a run is shared.
+
+    ``same_answer``: the trace's final answer is right for the item, so that training on it gives the answer away.
+    """
+
+    trace: int
+    item_id: str
+    kind: Kind
+    similarity: float | None
+    same_answer: bool
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """The overlap with one evalset, item by item and trace by trace.
+
+    An exact item is also a near one, and both are also n-gram items where they are long enough. ``answered_items``:
+    exact or near items whose answer a trace gives. ``overlaps`` has one entry per overlapping trace, the strongest
+    kinds first.
+    """
+
+    evalset: str
+    item_count: int
+    exact_items: int
+    near_items: int
+    ngram_items: int
+    answered_items: int
+    overlaps: tuple[Overlap, ...]
+
+
+def measure_contamination(traces: Sequence[Trace], evalsets: Prompts) -> tuple[Contamination, ...]:
+    """Counts of the overlap with each evalset, in the order of their ids."""
+    exact = {normalise_prompt(trace.prompt) for trace in traces}
+    runs = {run for trace in traces for run in ngrams(trace.prompt, NGRAM_SIZE)}
+    return tuple(
+        Contamination(
+            evalset_id=evalset_id,
+            exact_prompts=sum(normalise_prompt(prompt) in exact for prompt in prompts),
+            ngram_items=sum(not runs.isdisjoint(ngrams(prompt, NGRAM_SIZE)) for prompt in prompts),
+            ngram_size=NGRAM_SIZE,
+        )
+        for evalset_id, prompts in sorted(evalsets.items())
+    )
+
+
+def find_leaks(traces: Sequence[Trace], evalsets: Mapping[str, Sequence[EvalItem]]) -> tuple[Leaks, ...]:
+    """Which traces overlap with which items of each evalset, in the order given; keys are what to call them."""
+    # All evalsets at once: sketching the traces is what takes time.
+    owners = [(name, position) for name, items in evalsets.items() for position in range(len(items))]
+    similar: dict[str, _Similar] = {name: {} for name in evalsets}
+    prompts = [item.prompt for items in evalsets.values() for item in items]
+    for match in matches([trace.prompt for trace in traces], prompts) if prompts else ():
+        name, position = owners[match.query]
+        similar[name].setdefault(match.position, []).append((match.similarity, position))
+    return tuple(_leaks(name, _Search(traces, items, similar[name])) for name, items in evalsets.items())
+
+
+_Similar = dict[int, list[tuple[float, int]]]
+"""By position of a trace, the near items with their similarity."""
+
+
+def _leaks(evalset: str, search: _Search) -> Leaks:
+    found = (search.strongest(position) for position in range(len(search.traces)))
+    overlaps = [overlap for overlap in found if overlap is not None]
+    order = list(Kind)
+    return Leaks(
+        evalset=evalset,
+        item_count=len(search.items),
+        exact_items=len(search.exact),
+        near_items=len(search.near),
+        ngram_items=len(search.sharing),
+        answered_items=len(search.answered),
+        overlaps=tuple(sorted(overlaps, key=lambda overlap: (order.index(overlap.kind), overlap.trace))),
+    )
+
+
+class _Search:
+    """Looks up one trace after the other, and keeps the positions of the items that were met."""
+
+    def __init__(self, traces: Sequence[Trace], items: Sequence[EvalItem], similar: _Similar) -> None:
+        self.traces = traces
+        self.items = items
+        self.exact: set[int] = set()
+        self.near: set[int] = set()
+        self.sharing: set[int] = set()
+        self.answered: set[int] = set()
+        self._similar = similar
+        self._by_prompt: dict[str, list[int]] = {}
+        self._by_run: dict[tuple[str, ...], list[int]] = {}
+        for position, item in enumerate(items):
+            self._by_prompt.setdefault(normalise_prompt(item.prompt), []).append(position)
+            for run in ngrams(item.prompt, NGRAM_SIZE):
+                self._by_run.setdefault(run, []).append(position)
+
+    def strongest(self, position: int) -> Overlap | None:
+        """The trace's strongest overlap; counts every item that it overlaps with."""
+        trace = self.traces[position]
+        exact = self._by_prompt.get(normalise_prompt(trace.prompt), [])
+        similar = self._similar.get(position, [])
+        runs = ngrams(trace.prompt, NGRAM_SIZE)
+        sharing = {item for run in runs if run in self._by_run for item in self._by_run[run]}
+        self.exact.update(exact)
+        self.near.update(item for _, item in similar)
+        self.sharing |= sharing
+        self.answered.update(item for _, item in similar if item not in self.answered and self._gives(trace, item))
+        if exact:
+            return self._overlap(position, exact[0], Kind.EXACT, 1.0)
+        if similar:
+            similarity, item = max(similar, key=lambda pair: (pair[0], -pair[1]))
+            return self._overlap(position, item, Kind.NEAR, similarity)
+        return self._overlap(position, min(sharing), Kind.NGRAM, None) if sharing else None
+
+    def _overlap(self, position: int, item: int, kind: Kind, similarity: float | None) -> Overlap:
+        gives = self._gives(self.traces[position], item)
+        return Overlap(position, self.items[item].id, kind, similarity, gives)
+
+    def _gives(self, trace: Trace, position: int) -> bool:
+        item = self.items[position]
+        return answers_equal(item.rule, item.references, trace.final_answer, _SameText())
+
+
+class _SameText:
+    """Mathematical expressions that are not equal as text or numbers count as different here."""
+
+    def equal(self, expected: str, answer: str) -> bool:
+        return False

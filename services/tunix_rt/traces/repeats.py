@@ -1,0 +1,114 @@
+"""Traces that say the same again: identical ones, several for one prompt, and near duplicates.
+
+Owns the grouping and whether answers to one prompt differ. Traces are named by their position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunix_rt.quality.numeric_answers import read_number
+from tunix_rt.quality.texts import normal_text
+from tunix_rt.traces.near_duplicates import earlier_neighbours
+from tunix_rt.traces.normalise import normalise_prompt
+from tunix_rt.traces.schema import Trace, canonical_line
+
+
+@dataclass(frozen=True)
+class PromptGroup:
+    """At least two traces of one prompt; ``answers`` are the different final answers among them, as first written."""
+
+    prompt: str
+    positions: tuple[int, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def conflicting(self) -> bool:
+        """Whether the traces disagree on the answer."""
+        return len(self.answers) > 1
+
+
+@dataclass(frozen=True)
+class NearGroup:
+    """A prompt with those that nearly equal it, or nearly equal one that does; the first in the file comes first.
+
+    ``similarity`` is the smallest of a member with the earlier prompt that it resembles.
+    """
+
+    prompt: str
+    positions: tuple[int, ...]
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """``identical`` are the positions of traces that equal an earlier one in everything.
+
+    ``near_duplicates`` counts the traces whose prompt nearly equals (or equals) an earlier one's, as a dataset's
+    manifest does; ``near`` are the groups in which more than one prompt takes part.
+    """
+
+    identical: tuple[int, ...]
+    prompts: tuple[PromptGroup, ...]
+    near: tuple[NearGroup, ...]
+    near_duplicates: int
+
+
+def find_repeats(traces: Sequence[Trace]) -> Repeats:
+    """The repeats among the traces, in their order."""
+    seen: set[str] = set()
+    identical = []
+    for position, trace in enumerate(traces):
+        line = canonical_line(trace)
+        if line in seen:
+            identical.append(position)
+        seen.add(line)
+    near, count = near_groups([trace.prompt for trace in traces])
+    return Repeats(tuple(identical), _prompt_groups(traces), near, count)
+
+
+def distinct_answers(answers: Sequence[str]) -> tuple[str, ...]:
+    """The answers that differ in their number or, where they are not numbers, in their normalised text."""
+    distinct: dict[object, str] = {}
+    for answer in answers:
+        number = read_number(answer)
+        distinct.setdefault(normal_text(answer) if number is None else number, answer)
+    return tuple(distinct.values())
+
+
+def near_groups(prompts: Sequence[str]) -> tuple[tuple[NearGroup, ...], int]:
+    """Groups of prompts that are near duplicates and not all equal, and how many prompts nearly equal an earlier one.
+
+    Each prompt is put to the group of the one that `earlier_neighbours` names.
+    """
+    neighbours = earlier_neighbours(prompts)
+    root = list(range(len(prompts)))
+    similarity = [1.0] * len(prompts)
+    members: dict[int, list[int]] = {}
+    for position in sorted(neighbours):
+        root[position] = root[neighbours[position].position]
+        first = root[position]
+        similarity[first] = min(similarity[first], neighbours[position].similarity)
+        members.setdefault(first, [first]).append(position)
+    groups = tuple(
+        NearGroup(prompts[first], tuple(positions), similarity[first])
+        for first, positions in members.items()
+        if len({normalise_prompt(prompts[position]) for position in positions}) > 1
+    )
+    return groups, len(neighbours)
+
+
+def _prompt_groups(traces: Sequence[Trace]) -> tuple[PromptGroup, ...]:
+    members: dict[str, list[int]] = {}
+    for position, trace in enumerate(traces):
+        members.setdefault(normalise_prompt(trace.prompt), []).append(position)
+    return tuple(
+        PromptGroup(
+            prompt=traces[positions[0]].prompt,
+            positions=tuple(positions),
+            answers=distinct_answers([traces[position].final_answer for position in positions]),
+        )
+        for positions in members.values()
+        if len(positions) > 1
+    )

@@ -1,0 +1,50 @@
+"""What in a trace's steps should make a reader look again: sums that are wrong, steps without words, loops.
+
+Owns the four questions. Judges the steps by `quality.coherence`, and not whether the answer is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunix_rt.quality.coherence import ends_in_loop, trace_coherence
+from tunix_rt.traces.schema import Trace
+
+FALSE_EQUATION = "false_equation"
+OTHER_CONCLUSION = "other_conclusion"
+EMPTY_STEP = "empty_step"
+LOOP = "loop"
+
+EXPLANATIONS = {
+    FALSE_EQUATION: "a step states an equation or comparison that does not hold",
+    OTHER_CONCLUSION: "the steps end in something other than the final answer",
+    EMPTY_STEP: "a step holds neither a letter nor a digit",
+    LOOP: "the steps end by repeating themselves",
+}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One doubt about one trace: its kind, and the words of the trace that raise it."""
+
+    position: int
+    kind: str
+    detail: str
+
+
+def doubts(position: int, trace: Trace) -> list[Doubt]:
+    """The doubts about the trace at ``position``; none for one that holds together."""
+    found = [
+        Doubt(position, EMPTY_STEP, f"step {step.i}: {step.content!r}")
+        for step in trace.steps
+        if not any(character.isalnum() for character in step.content)
+    ]
+    reasoning = "\n".join(step.content for step in trace.steps)
+    coherence = trace_coherence(trace.prompt, reasoning, trace.final_answer)
+    found += [Doubt(position, FALSE_EQUATION, statement) for statement in coherence.false_statements]
+    if coherence.conclusion == 0.0:
+        ends = f"answer {trace.final_answer!r} after {trace.steps[-1].content!r}"
+        found.append(Doubt(position, OTHER_CONCLUSION, ends))
+    if ends_in_loop(reasoning):
+        found.append(Doubt(position, LOOP, reasoning[-80:]))
+    return found
