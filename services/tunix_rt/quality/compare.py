@@ -1,20 +1,22 @@
 """Two evaluations on the same items: is B better than A?
 
-Owns pairing, the choice of method, and the comparison per slice. The order of the items never matters; the seed does
-only where a permutation or bootstrap is drawn (graded values, or clustered items).
+Owns the choice of method, and the comparison per slice; `pairing` puts the items side by side. The order of the items
+never matters; the seed does only where a permutation or bootstrap is drawn (graded values, or clustered items).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from math import fsum, isfinite, sqrt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
 
 from tunix_rt.quality.distributions import t_quantile
 from tunix_rt.quality.estimates import clustered_variance
 from tunix_rt.quality.paired import (
     cluster_bootstrap_means,
+    detectable_difference,
+    detectable_mean,
+    discordant_items_to_detect,
     holm,
     items_to_detect,
     mcnemar_mid_p,
@@ -23,38 +25,24 @@ from tunix_rt.quality.paired import (
     sign_flip_p,
     tango_interval,
 )
+from tunix_rt.quality.pairing import DIMENSIONS, ItemChange, ItemDiff, Pairing, PairInput, pair_up
 
-
-class ItemChange(StrEnum):
-    """What became of an item from A to B."""
-
-    REGRESSION = "regression"
-    FIX = "fix"
-    SAME = "same"
-    UNPAIRED = "unpaired"
-
-
-@dataclass(frozen=True)
-class PairInput:
-    """One item's score in one evaluation; ``value`` is in [0, 1], None when it was not scored. Rows of one item id
-    are samples."""
-
-    item_id: str
-    value: float | None
-    section: str = ""
-    category: str = ""
-    difficulty: str = ""
-    cluster_id: str = ""
-
-
-@dataclass(frozen=True)
-class ItemDiff:
-    """An item in both evaluations; a score is None where it was not scored there."""
-
-    item_id: str
-    change: ItemChange
-    baseline_score: float | None
-    candidate_score: float | None
+__all__ = [
+    "ItemChange",
+    "ItemDiff",
+    "PairInput",
+    "PairedComparison",
+    "Pairing",
+    "SliceComparison",
+    "compare",
+    "compare_many",
+    "comparison_of",
+    "interval",
+    "lower_bound",
+    "p_values",
+    "pair_up",
+    "turned_around",
+]
 
 
 @dataclass(frozen=True)
@@ -71,7 +59,11 @@ class SliceComparison:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """B minus A on the items scored in both. Without a pair: delta 0, interval [-1, 1], p-values 1."""
+    """B minus A on the items scored in both. Without a pair: delta 0, interval [-1, 1], p-values and detectable 1.
+
+    ``p_adjusted`` is ``p_value`` after Holm's correction over the candidates that were compared together.
+    ``detectable`` is the smallest |delta| that as many items show with 80 % power at the discordance seen.
+    """
 
     n_paired: int
     n_regressions: int
@@ -85,102 +77,48 @@ class PairedComparison:
     p_value: float
     p_method: str
     p_worse: float
+    p_adjusted: float
     n_needed: int
+    detectable: float
     slices: tuple[SliceComparison, ...]
     items: tuple[ItemDiff, ...]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One item's values in A and B, both scored."""
-
-    baseline: float
-    candidate: float
-    labels: PairInput
-
-    @property
-    def difference(self) -> float:
-        """B − A."""
-        return self.candidate - self.baseline
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """The pairs of two evaluations in the order of their ids, and every item's change."""
-
-    pairs: tuple[Pair, ...]
-    items: tuple[ItemDiff, ...]
-
-    @property
-    def binary(self) -> bool:
-        """Whether counts of discordant items say everything: values 0 and 1, no clusters."""
-        return all({p.baseline, p.candidate} <= {0.0, 1.0} and not p.labels.cluster_id for p in self.pairs)
-
-    @property
-    def regressions(self) -> int:
-        """Items where B is worse."""
-        return sum(pair.difference < 0 for pair in self.pairs)
-
-    @property
-    def fixes(self) -> int:
-        """Items where B is better."""
-        return sum(pair.difference > 0 for pair in self.pairs)
-
-    @property
-    def delta(self) -> float:
-        """Mean of B − A; 0 without a pair."""
-        return fsum(pair.difference for pair in self.pairs) / len(self.pairs) if self.pairs else 0.0
-
-    def clusters(self) -> tuple[list[float], list[int]]:
-        """Total difference and size of each cluster; an item without one is a cluster of its own."""
-        groups: dict[tuple[str, str], list[float]] = {}
-        for pair in self.pairs:
-            name = pair.labels.cluster_id
-            groups.setdefault((name, "") if name else ("", pair.labels.item_id), []).append(pair.difference)
-        return [fsum(group) for group in groups.values()], [len(group) for group in groups.values()]
-
-    def second_moment(self) -> float:
-        """Mean squared difference per item, with the design effect of the clusters."""
-        n = len(self.pairs)
-        if not n:
-            return 0.0
-        differences = [pair.difference for pair in self.pairs]
-        plain = fsum(d * d for d in differences) / n
-        if not any(pair.labels.cluster_id for pair in self.pairs):
-            return plain
-        variance, _ = clustered_variance(differences, [p.labels.cluster_id for p in self.pairs], self.delta)
-        return max(plain, variance * n + self.delta**2)
-
-
-def pair_up(baseline: Sequence[PairInput], candidate: Sequence[PairInput]) -> Pairing:
-    """The pairing of two evaluations' items by id; samples of one item are averaged.
-
-    Raises ValueError for a value that is not in [0, 1].
-    """
-    a, b = _by_id(baseline), _by_id(candidate)
-    pairs, items = [], []
-    for item_id in sorted(a.keys() | b.keys()):
-        before, after = _mean(a.get(item_id, [])), _mean(b.get(item_id, []))
-        if before is None or after is None:
-            change = ItemChange.UNPAIRED
-        else:
-            pairs.append(Pair(before, after, (a[item_id] + b[item_id])[0]))
-            change = ItemChange.SAME if before == after else ItemChange.FIX if after > before else ItemChange.REGRESSION
-        items.append(ItemDiff(item_id, change, before, after))
-    return Pairing(tuple(pairs), tuple(items))
-
-
-def compare(baseline: Sequence[PairInput], candidate: Sequence[PairInput], *, seed: int = 0) -> PairedComparison:
+def compare(
+    baseline: Sequence[PairInput],
+    candidate: Sequence[PairInput],
+    *,
+    seed: int = 0,
+    higher_is_better: bool = True,
+    unit_interval: bool = True,
+) -> PairedComparison:
     """The paired comparison of B (``candidate``) with A (``baseline``), overall and per slice.
 
     Binary unclustered items: Tango's interval and mid-p McNemar. Otherwise: cluster bootstrap percentiles and the
-    sign-flip permutation of cluster totals, both seeded. Whether the two may be compared at all is for the caller
-    (`identity.comparable`).
+    sign-flip permutation of cluster totals, both seeded. Where lower values are better, regressions and ``p_worse``
+    follow; delta stays B − A. ``unit_interval`` as in `pair_up`. Whether the two may be compared at all is for the
+    caller (`identity.comparable`).
     """
-    pairing = pair_up(baseline, candidate)
+    if higher_is_better:
+        return comparison_of(pair_up(baseline, candidate, unit_interval=unit_interval), seed)
+    return turned_around(comparison_of(pair_up(candidate, baseline, unit_interval=unit_interval), seed))
+
+
+def compare_many(
+    baseline: Sequence[PairInput], candidates: Sequence[Sequence[PairInput]], *, seed: int = 0
+) -> tuple[PairedComparison, ...]:
+    """Each candidate's comparison with the one baseline, in the order given; ``p_adjusted`` is Holm's over them."""
+    found = [compare(baseline, candidate, seed=seed) for candidate in candidates]
+    adjusted = holm([each.p_value for each in found])
+    return tuple(replace(each, p_adjusted=p) for each, p in zip(found, adjusted, strict=True))
+
+
+def comparison_of(pairing: Pairing, seed: int) -> PairedComparison:
+    """The statistics of a pairing in which higher values are better."""
     n = len(pairing.pairs)
-    p_value, p_worse = _p_values(pairing, seed)
+    p_value, p_worse = p_values(pairing, seed)
     low, high = interval(pairing, 0.95, seed)
+    moment = pairing.second_moment()
     return PairedComparison(
         n_paired=n,
         n_regressions=pairing.regressions,
@@ -194,9 +132,26 @@ def compare(baseline: Sequence[PairInput], candidate: Sequence[PairInput], *, se
         p_value=p_value,
         p_method="mcnemar_mid_p" if pairing.binary else "sign_flip",
         p_worse=p_worse,
-        n_needed=items_to_detect(pairing.delta, pairing.second_moment()),
+        p_adjusted=p_value,
+        n_needed=(discordant_items_to_detect if pairing.binary else items_to_detect)(pairing.delta, moment),
+        detectable=_detectable(pairing, moment),
         slices=_slices(pairing, seed),
         items=pairing.items,
+    )
+
+
+def turned_around(found: PairedComparison) -> PairedComparison:
+    """A comparison of A with B as one of B with A in which lower values are better: worse stays worse."""
+    return replace(
+        found,
+        delta=_negative(found.delta),
+        ci_low=_negative(found.ci_high),
+        ci_high=_negative(found.ci_low),
+        slices=tuple(replace(part, delta=_negative(part.delta)) for part in found.slices),
+        items=tuple(
+            replace(item, baseline_score=item.candidate_score, candidate_score=item.baseline_score)
+            for item in found.items
+        ),
     )
 
 
@@ -208,13 +163,13 @@ def interval(pairing: Pairing, confidence: float, seed: int) -> tuple[float, flo
         return tango_interval(pairing.regressions, pairing.fixes, len(pairing.pairs), confidence)
     sums, sizes = pairing.clusters()
     if not any(sums) or len(sums) < 2:
-        return _silent_interval(len(sums), confidence)
+        return _silent_interval(pairing, len(sums), confidence)
     replicates = cluster_bootstrap_means(sums, sizes, seed)
     return quantile(replicates, (1 - confidence) / 2), quantile(replicates, (1 + confidence) / 2)
 
 
 def lower_bound(pairing: Pairing, alpha: float, seed: int) -> float:
-    """One-sided lower bound of the difference at level ``alpha``.
+    """One-sided lower bound of the difference at level ``alpha``; of values in [0, 1] at least −1.
 
     Binary: Tango's. Graded: the lower of the bootstrap's and the cluster-robust t's, because percentiles are too
     narrow when there are few clusters.
@@ -225,16 +180,11 @@ def lower_bound(pairing: Pairing, alpha: float, seed: int) -> float:
         return low
     differences = [pair.difference for pair in pairing.pairs]
     variance, groups = clustered_variance(differences, [p.labels.cluster_id for p in pairing.pairs], pairing.delta)
-    return max(-1.0, min(low, pairing.delta - t_quantile(1 - alpha, groups - 1) * sqrt(variance)))
+    bound = min(low, pairing.delta - t_quantile(1 - alpha, groups - 1) * sqrt(variance))
+    return bound if pairing.scale > 1 else max(-1.0, bound)
 
 
-def _silent_interval(clusters: int, confidence: float) -> tuple[float, float]:
-    """When no cluster differs, or there is only one, resampling knows nothing: as for so many binary items without a
-    discordant one."""
-    return tango_interval(0, 0, clusters, confidence) if clusters > 1 else (-1.0, 1.0)
-
-
-def _p_values(pairing: Pairing, seed: int) -> tuple[float, float]:
+def p_values(pairing: Pairing, seed: int) -> tuple[float, float]:
     """(two-sided, one-sided that B is worse)."""
     if pairing.binary:
         regressions, fixes = pairing.regressions, pairing.fixes
@@ -242,35 +192,35 @@ def _p_values(pairing: Pairing, seed: int) -> tuple[float, float]:
     return sign_flip_p(pairing.clusters()[0], seed)
 
 
-_DIMENSIONS: Mapping[str, Callable[[PairInput], str]] = {
-    "section": lambda item: item.section,
-    "category": lambda item: item.category,
-    "difficulty": lambda item: item.difficulty,
-}
+def _silent_interval(pairing: Pairing, clusters: int, confidence: float) -> tuple[float, float]:
+    """When no cluster differs, or there is only one, resampling knows nothing: as for so many binary items without a
+    discordant one."""
+    low, high = tango_interval(0, 0, clusters, confidence) if clusters > 1 else (-1.0, 1.0)
+    return low * pairing.scale, high * pairing.scale
+
+
+def _detectable(pairing: Pairing, moment: float) -> float:
+    n = len(pairing.pairs)
+    if pairing.binary:
+        return detectable_difference(n, moment)
+    if moment == 0:  # as in _silent_interval
+        return pairing.scale * detectable_difference(len(pairing.clusters()[0]), 0.0)
+    return detectable_mean(n, moment)
+
+
+def _negative(value: float) -> float:
+    # 0.0 stays 0.0
+    return 0.0 - value
 
 
 def _slices(pairing: Pairing, seed: int) -> tuple[SliceComparison, ...]:
-    found: list[tuple[str, str, Pairing, float]] = []
-    for dimension, label_of in _DIMENSIONS.items():
-        for label in sorted({label_of(pair.labels) for pair in pairing.pairs} - {""}):
-            members = Pairing(tuple(pair for pair in pairing.pairs if label_of(pair.labels) == label), ())
-            found.append((dimension, label, members, _p_values(members, seed)[0]))
+    found = [
+        (dimension, label, members, p_values(members, seed)[0])
+        for dimension in DIMENSIONS
+        for label, members in pairing.slices(dimension).items()
+    ]
     adjusted = holm([p for _, _, _, p in found])
     return tuple(
         SliceComparison(dimension, label, len(members.pairs), members.delta, p, p_adjusted)
         for (dimension, label, members, p), p_adjusted in zip(found, adjusted, strict=True)
     )
-
-
-def _by_id(rows: Sequence[PairInput]) -> dict[str, list[PairInput]]:
-    by_id: dict[str, list[PairInput]] = {}
-    for row in rows:
-        if row.value is not None and not (isfinite(row.value) and 0 <= row.value <= 1):
-            raise ValueError(f"item {row.item_id}: value {row.value} is not in [0, 1]")
-        by_id.setdefault(row.item_id, []).append(row)
-    return by_id
-
-
-def _mean(rows: Sequence[PairInput]) -> float | None:
-    values = [row.value for row in rows if row.value is not None]
-    return fsum(values) / len(values) if values else None

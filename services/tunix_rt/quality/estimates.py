@@ -1,4 +1,4 @@
-"""The mean of values in [0, 1] and its interval: the method follows from what the values are.
+"""The mean of values and its interval: the method follows from what the values are.
 
 Owns the choice: Wilson for binary values, Student t for graded ones, cluster-robust t when items come in clusters.
 """
@@ -29,23 +29,25 @@ class Estimate:
 def estimate_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
     """Mean, standard deviation and 95 % interval of ``values``; ``clusters[i]`` is empty for an item that stands alone.
 
-    Does not depend on the order of the items, to the last bit: every sum is exactly rounded.
+    The interval of values that all lie in [0, 1] is kept in [0, 1]; that of others is not bounded. Does not depend on
+    the order of the items, to the last bit: every sum is exactly rounded.
     """
     n = len(values)
     if n == 0:
         return Estimate(0, None, None, None, None, "")
     mean = fsum(values) / n
     stddev = sqrt(fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else None
-    binary = all(v in (0.0, 1.0) for v in values)
     if any(clusters):
-        low, high, method = _clustered(values, clusters, mean, binary)
-    elif binary:
+        low, high, method = _clustered(values, clusters, mean)
+    elif _binary(values):
         (low, high), method = wilson_interval(fsum(values), n, CONFIDENCE), "wilson"
     elif stddev is not None:
         low, high = _around(mean, stddev / sqrt(n), n - 1)
         method = "student_t"
     else:
         low, high, method = None, None, "student_t"
+    if low is not None and high is not None and all(0 <= v <= 1 for v in values):
+        low, high = max(0.0, low), min(1.0, high)
     return Estimate(n, mean, stddev, low, high, method)
 
 
@@ -64,11 +66,9 @@ def clustered_variance(values: Sequence[float], clusters: Sequence[str], mean: f
     return groups / (groups - 1) * fsum(fsum(group) ** 2 for group in sums.values()) / len(values) ** 2, groups
 
 
-def _clustered(
-    values: Sequence[float], clusters: Sequence[str], mean: float, binary: bool
-) -> tuple[float | None, float | None, str]:
+def _clustered(values: Sequence[float], clusters: Sequence[str], mean: float) -> tuple[float | None, float | None, str]:
     variance, groups = clustered_variance(values, clusters, mean)
-    if binary and mean in (0.0, 1.0):
+    if mean in (0.0, 1.0) and _binary(values):
         # No variance to estimate: as much is known as one proportion over so many clusters can tell.
         low, high = wilson_interval(mean * groups, groups, CONFIDENCE)
         return low, high, "wilson"
@@ -79,4 +79,8 @@ def _clustered(
 
 def _around(mean: float, error: float, df: int) -> tuple[float, float]:
     half = t_quantile(0.5 + CONFIDENCE / 2, df) * error
-    return max(0.0, mean - half), min(1.0, mean + half)
+    return mean - half, mean + half
+
+
+def _binary(values: Sequence[float]) -> bool:
+    return all(v in (0.0, 1.0) for v in values)

@@ -5,56 +5,46 @@ so it can be repeated by anyone who has them; its digest says so.
 
 INVALID       the identities are not comparable, or the coverage of either side is under the policy's minimum
 PASS          the one-sided lower bound of Δ = B − A at α lies above −margin: not worse by the margin, shown
-FAIL          B is worse at α (mid-p McNemar, or sign-flip) and by at least the policy's smallest effect
+FAIL          B is worse at α (mid-p McNemar, or sign-flip) and by at least the policy's smallest effect, and not PASS;
+              or, instead of PASS and INCONCLUSIVE too, a critical slice FAILs
 INCONCLUSIVE  anything else, with about how many items would decide
+
+Where lower values are better, Δ stays B − A, and it is the upper bound that has to lie below +margin. A gate with
+critical slices can FAIL in two ways, each with probability at most α (as far as the tests hold it) if nothing changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 
-from tunix_rt.errors import Violations
 from tunix_rt.quality.canonical import canonical_json, sha256_digest
-from tunix_rt.quality.compare import PairedComparison, Pairing, PairInput, compare, lower_bound, pair_up
+from tunix_rt.quality.compare import PairedComparison, comparison_of, lower_bound, turned_around
+from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
+from tunix_rt.quality.gate_slices import SliceOutcome, decide_slices
 from tunix_rt.quality.identity import ScoreIdentity, mismatches
 from tunix_rt.quality.paired import items_to_detect, items_to_exclude
+from tunix_rt.quality.pairing import Pairing, PairInput, pair_up
+
+__all__ = [
+    "GateOutcome",
+    "GatePolicy",
+    "GateSide",
+    "GateVerdict",
+    "SliceOutcome",
+    "SliceRule",
+    "SliceTier",
+    "decide",
+]
 
 # Above this a bound is not "above −margin" by rounding alone.
 _SLACK = 1e-12
 
 
-class GateVerdict(StrEnum):
-    """The decision."""
-
-    PASS = "PASS"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    INVALID = "INVALID"
-
-
-@dataclass(frozen=True)
-class GatePolicy:
-    """What is asked of a candidate; ``alpha`` is one-sided. Raises `InvalidInput` when a value is out of its range."""
-
-    margin: float = 0.05
-    alpha: float = 0.05
-    min_coverage: float = 0.98
-    min_effect: float = 0.02
-
-    def __post_init__(self) -> None:
-        violations = Violations()
-        violations.check(0 <= self.margin < 1, "margin", "must be in [0, 1)")
-        violations.check(0 < self.alpha < 0.5, "alpha", "must be in (0, 0.5)")
-        violations.check(0 <= self.min_coverage <= 1, "min_coverage", "must be in [0, 1]")
-        violations.check(0 <= self.min_effect <= 1, "min_effect", "must be in [0, 1]")
-        violations.raise_if_any()
-
-
 @dataclass(frozen=True)
 class GateSide:
-    """One evaluation: what it is a score of, and every one of its items, unscored ones with value None."""
+    """One evaluation: what it is a score of, and every one of its items with its value of the policy's metric, None for
+    those that were not scored or do not have it."""
 
     identity: ScoreIdentity
     items: Sequence[PairInput]
@@ -67,7 +57,10 @@ class GateSide:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """``statistics`` is None when INVALID kept it from being computed; ``items_needed`` is 0 unless INCONCLUSIVE."""
+    """``statistics`` is None when INVALID kept it from being computed; ``items_needed`` is 0 unless INCONCLUSIVE.
+
+    ``lower_bound`` bounds Δ on its worse side: from above where lower values are better.
+    """
 
     verdict: GateVerdict
     statistics: PairedComparison | None
@@ -75,25 +68,37 @@ class GateOutcome:
     items_needed: int
     explanation: str
     digest: str
+    slices: tuple[SliceOutcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is decided; the digest is made of it."""
+
+    verdict: GateVerdict
+    explanation: str
+    statistics: PairedComparison | None = None
+    lower_bound: float | None = None
+    items_needed: int = 0
+    slices: tuple[SliceOutcome, ...] = ()
 
 
 def decide(policy: GatePolicy, baseline: GateSide, candidate: GateSide, *, seed: int = 0) -> GateOutcome:
-    """The gate's decision on ``candidate`` against ``baseline``."""
+    """The gate's decision on ``candidate`` against ``baseline``.
+
+    Raises ValueError for a value that is not finite, or of answer_correctness not in [0, 1].
+    """
     refusal = _refusal(policy, baseline, candidate)
-    if refusal is not None:
-        return _outcome(policy, baseline, candidate, GateVerdict.INVALID, None, None, 0, refusal)
-    pairing = pair_up(baseline.items, candidate.items)
-    statistics = compare(baseline.items, candidate.items, seed=seed)
-    if not pairing.pairs:
-        return _outcome(
-            policy, baseline, candidate, GateVerdict.INVALID, statistics, None, 0, "no item was scored in both"
-        )
-    bound = lower_bound(pairing, policy.alpha, seed)
-    verdict, explanation = _apply(policy, statistics, bound)
-    needed = _items_needed(policy, pairing) if verdict is GateVerdict.INCONCLUSIVE else 0
-    if needed:
-        explanation += f"; about {needed} items would decide"
-    return _outcome(policy, baseline, candidate, verdict, statistics, bound, needed, explanation)
+    found = _Finding(GateVerdict.INVALID, refusal) if refusal else _find(policy, baseline, candidate, seed)
+    return GateOutcome(
+        verdict=found.verdict,
+        statistics=found.statistics,
+        lower_bound=found.lower_bound,
+        items_needed=found.items_needed,
+        explanation=found.explanation,
+        digest=_digest(policy, baseline, candidate, found),
+        slices=found.slices,
+    )
 
 
 def _refusal(policy: GatePolicy, baseline: GateSide, candidate: GateSide) -> str | None:
@@ -106,13 +111,37 @@ def _refusal(policy: GatePolicy, baseline: GateSide, candidate: GateSide) -> str
     return None
 
 
+def _find(policy: GatePolicy, baseline: GateSide, candidate: GateSide, seed: int) -> _Finding:
+    # Where lower is better the sides change places, so that "worse" is always the negative side of the pairing.
+    before, after = (baseline, candidate) if policy.higher_is_better else (candidate, baseline)
+    pairing = pair_up(before.items, after.items, unit_interval=policy.unit_interval)
+    statistics = comparison_of(pairing, seed)
+    reported = statistics if policy.higher_is_better else turned_around(statistics)
+    if not pairing.pairs:
+        return _Finding(GateVerdict.INVALID, "no item was scored in both", reported)
+    bound = lower_bound(pairing, policy.alpha, seed)
+    verdict, explanation = _apply(policy, statistics, bound)
+    slices = decide_slices(policy, pairing, [*baseline.items, *candidate.items], seed)
+    failing = [part for part in slices if part.verdict is GateVerdict.FAIL]
+    if any(part.tier is SliceTier.CRITICAL for part in failing):
+        verdict = GateVerdict.FAIL
+    explanation += "".join(f"; {_told(part)}" for part in failing)
+    needed = _items_needed(policy, pairing) if verdict is GateVerdict.INCONCLUSIVE else 0
+    if needed:
+        explanation += f"; about {needed} items would decide"
+    return _Finding(verdict, explanation, reported, bound if policy.higher_is_better else 0.0 - bound, needed, slices)
+
+
 def _apply(policy: GatePolicy, found: PairedComparison, bound: float) -> tuple[GateVerdict, str]:
+    """The verdict on all items together, and why; ``found`` and ``bound`` are turned so that higher is better."""
+    sign, side, clear, limit = (1, "lower", "above", "−") if policy.higher_is_better else (-1, "upper", "below", "+")
     counts = (
-        f"{found.n_regressions} regressions and {found.n_fixes} fixes in {found.n_paired} items, Δ = {found.delta:+.4f}"
+        f"{found.n_regressions} regressions and {found.n_fixes} fixes in {found.n_paired} items, "
+        f"Δ = {sign * found.delta + 0.0:+.4f}"
     )
-    bound_text = f"lower bound {bound:+.4f} at α = {policy.alpha:g}"
+    bound_text = f"{side} bound {sign * bound + 0.0:+.4f} at α = {policy.alpha:g}"
     if bound > -policy.margin + _SLACK:
-        return GateVerdict.PASS, f"{counts}: {bound_text} is above −{policy.margin:g}"
+        return GateVerdict.PASS, f"{counts}: {bound_text} is {clear} {limit}{policy.margin:g}"
     if found.p_worse <= policy.alpha and -found.delta >= policy.min_effect - _SLACK:
         return (
             GateVerdict.FAIL,
@@ -120,7 +149,15 @@ def _apply(policy: GatePolicy, found: PairedComparison, bound: float) -> tuple[G
         )
     return (
         GateVerdict.INCONCLUSIVE,
-        f"{counts}: {bound_text} is not above −{policy.margin:g}, and p = {found.p_worse:.4f} for worse fails nothing",
+        f"{counts}: {bound_text} is not {clear} {limit}{policy.margin:g}, "
+        f"and p = {found.p_worse:.4f} for worse fails nothing",
+    )
+
+
+def _told(part: SliceOutcome) -> str:
+    return (
+        f"{part.tier.lower()} slice {part.dimension} {part.value!r} is worse: {part.n_regressions} regressions and "
+        f"{part.n_fixes} fixes in {part.n_paired} items, Δ = {part.delta:+.4f}, adjusted p = {part.p_adjusted:.4f}"
     )
 
 
@@ -128,36 +165,30 @@ def _items_needed(policy: GatePolicy, pairing: Pairing) -> int:
     """Items at which the effects seen here would decide with 80 % power; at least one more than there are."""
     delta, moment = pairing.delta, pairing.second_moment()
     if delta > -policy.margin:
-        needed = items_to_exclude(delta, moment, policy.margin, policy.alpha)
+        needed = items_to_exclude(delta, moment, policy.margin, policy.alpha, scale=pairing.scale)
     else:
         needed = items_to_detect(delta, moment, policy.alpha, sides=1)
     return max(needed, len(pairing.pairs) + 1)
 
 
-def _outcome(
-    policy: GatePolicy,
-    baseline: GateSide,
-    candidate: GateSide,
-    verdict: GateVerdict,
-    statistics: PairedComparison | None,
-    bound: float | None,
-    needed: int,
-    explanation: str,
-) -> GateOutcome:
+def _digest(policy: GatePolicy, baseline: GateSide, candidate: GateSide, found: _Finding) -> str:
     document = {
         "policy": asdict(policy),
         "baseline": _side(baseline),
         "candidate": _side(candidate),
-        "verdict": verdict.value,
-        "lower_bound": bound,
-        "items_needed": needed,
-        "delta": None if statistics is None else statistics.delta,
-        "p_worse": None if statistics is None else statistics.p_worse,
+        "verdict": found.verdict.value,
+        "lower_bound": found.lower_bound,
+        "items_needed": found.items_needed,
+        "delta": None if found.statistics is None else found.statistics.delta,
+        "p_worse": None if found.statistics is None else found.statistics.p_worse,
+        "slices": [asdict(part) for part in found.slices],
     }
-    return GateOutcome(verdict, statistics, bound, needed, explanation, sha256_digest(canonical_json(document)))
+    return sha256_digest(canonical_json(document))
 
 
 def _side(side: GateSide) -> dict[str, object]:
     """The side as it enters the digest: identity and values, in the order of item ids."""
-    rows = sorted((item.item_id, -1.0 if item.value is None else item.value) for item in side.items)
-    return {"identity": asdict(side.identity), "items": [[item_id, None if v < 0 else v] for item_id, v in rows]}
+    rows = sorted(
+        ((item.item_id, item.value) for item in side.items), key=lambda row: (row[0], row[1] is not None, row[1] or 0.0)
+    )
+    return {"identity": asdict(side.identity), "items": [[item_id, value] for item_id, value in rows]}

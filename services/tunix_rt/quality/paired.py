@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from math import ceil, fsum, sqrt
 
 from tunix_rt.quality.distributions import binomial_tail_half, normal_quantile
+from tunix_rt.quality.power import EXACT_DISCORDANT, POWER, items_shown, smallest_shown
 
 PERMUTATIONS = 10_000
 RESAMPLES = 10_000
 _EXACT_BELOW = 14
-POWER = 0.80
 
 
 def tango_interval(regressions: int, fixes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -152,15 +152,56 @@ def items_to_detect(difference: float, second_moment: float, alpha: float = 0.05
     return ceil((needed / difference) ** 2)
 
 
-def items_to_exclude(difference: float, second_moment: float, margin: float, alpha: float) -> int:
+def discordant_items_to_detect(difference: float, discordance: float) -> int:
+    """Binary items that the two-sided mid-p McNemar test at 5 % needs to see ``difference`` with 80 % power; 0 when
+    it is 0.
+
+    By exact enumeration where few discordant items do: there the formula of `items_to_detect` asks for up to a fifth
+    too many. |difference| ≤ ``discordance``.
+    """
+    needed = items_to_detect(difference, discordance)
+    if needed * discordance > EXACT_DISCORDANT or not needed:
+        return needed
+    return items_shown(discordance, abs(difference), 0.05, 2, needed)
+
+
+def detectable_difference(n: int, discordance: float, alpha: float = 0.05, *, sides: int = 2) -> float:
+    """The smallest |difference| of two scores that the mid-p McNemar test of ``n`` binary items shows with 80 % power.
+
+    ``discordance`` is the share of items on which the two differ. Where that is too little to show anything, it is
+    taken to be as large as the difference itself; 1.0 when not even a difference on every item would be shown (n < 5
+    at 5 %, two-sided). By exact enumeration up to 100 expected discordant items, else by `detectable_mean`. The
+    inverse of `discordant_items_to_detect`. Raises ValueError for a discordance outside [0, 1].
+    """
+    if not 0 <= discordance <= 1:
+        raise ValueError(f"discordance {discordance} is not in [0, 1]")
+    if n * discordance > EXACT_DISCORDANT:
+        return detectable_mean(n, discordance, alpha, sides=sides)
+    return smallest_shown(n, discordance, alpha, sides)
+
+
+def detectable_mean(n: int, second_moment: float, alpha: float = 0.05, *, sides: int = 2) -> float:
+    """The smallest |mean difference| that ``n`` > 0 items show with 80 % power: `items_to_detect` solved for it.
+
+    ``second_moment`` as there.
+    """
+    z, power = normal_quantile(1 - alpha / sides), normal_quantile(POWER)
+    # (Δ√n − z√m)² = power²·(m − Δ²), its larger root.
+    a, b, c = n + power * power, z * sqrt(n * second_moment), (z * z - power * power) * second_moment
+    return (b + sqrt(max(0.0, b * b - a * c))) / a
+
+
+def items_to_exclude(
+    difference: float, second_moment: float, margin: float, alpha: float, *, scale: float = 1.0
+) -> int:
     """Items needed to show with 80 % power that a true ``difference`` above −``margin`` is not below it; 0 when it is
-    not above."""
+    not above. ``scale`` is what one item could differ by."""
     room = difference + margin
     if room <= 0:
         return 0
     variance = max(0.0, second_moment - difference * difference)
     z, power = normal_quantile(1 - alpha), normal_quantile(POWER)
-    # Even without a single difference so many items are needed for the bound of the score interval: z²/(n + z²) <
-    # margin.
-    silent = z * z * (1 - margin) / margin if margin > 0 else 0.0
+    # Even without a single difference so many items are needed for the bound of the score interval: scale·z²/(n + z²)
+    # < margin.
+    silent = z * z * (scale - margin) / margin if margin > 0 else 0.0
     return ceil(max((z + power) ** 2 * variance / room**2, silent))

@@ -15,6 +15,7 @@ from math import fsum, isfinite
 
 from tunix_rt.quality.estimates import estimate_mean
 from tunix_rt.quality.outcomes import Outcome
+from tunix_rt.quality.repeats import RepeatEstimate, Samples, repeat_estimates
 
 MIN_COVERAGE = 0.98
 DEFAULT_THRESHOLD = 0.5
@@ -31,7 +32,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Scored:
-    """One stored item result; ``value`` is its answer_correctness in [0, 1], None unless SCORED."""
+    """One stored item result; ``value`` is its answer_correctness in [0, 1], None unless SCORED.
+
+    Rows of an item with equal ``answer_key`` gave the same answer (`votes.answer_key`); "" is no answer.
+    """
 
     item_id: str
     outcome: Outcome
@@ -41,6 +45,7 @@ class Scored:
     category: str = ""
     difficulty: str = ""
     cluster_id: str = ""
+    answer_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,19 @@ class SliceScore:
     primary_score: float | None
     ci_low: float | None
     ci_high: float | None
+
+
+@dataclass(frozen=True)
+class MetricEstimate:
+    """A metric's mean over the ``n`` items that have it, each the mean of its scored samples."""
+
+    metric: str
+    n: int
+    mean: float
+    stddev: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_method: str
 
 
 @dataclass(frozen=True)
@@ -76,17 +94,18 @@ class Scorecard:
     metric_means: dict[str, float]
     verdict: Verdict
     threshold: float
+    metric_estimates: tuple[MetricEstimate, ...] = ()
+    repeats: tuple[RepeatEstimate, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Item:
-    """The samples of one item put together."""
+    """The samples of one item put together; ``row`` is one of them, for the item's labels."""
 
-    id: str
     outcome: Outcome
     value: float | None
     samples: int
-    scored_samples: int
+    scored: tuple[Scored, ...]
     row: Scored
 
 
@@ -107,8 +126,9 @@ def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> S
     values = [item.value for item in scored if item.value is not None]
     estimate = estimate_mean(values, [item.row.cluster_id for item in scored])
     samples = sum(item.samples for item in items)
-    coverage = sum(item.scored_samples for item in items) / samples if samples else 0.0
+    coverage = sum(len(item.scored) for item in items) / samples if samples else 0.0
     total, missing = fsum(values), len(items) - len(values)
+    metrics = _metric_estimates(scored)
     return Scorecard(
         n_items=len(items),
         n_scored=len(scored),
@@ -123,9 +143,11 @@ def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> S
         worst_case=total / len(items) if items else None,
         best_case=fsum([*values, float(missing)]) / len(items) if items else None,
         slices=_slices(items),
-        metric_means=_metric_means(rows),
+        metric_means={found.metric: found.mean for found in metrics},
         verdict=verdict(coverage, estimate.low, estimate.high, threshold),
         threshold=threshold,
+        metric_estimates=metrics,
+        repeats=_repeats(items),
     )
 
 
@@ -145,7 +167,7 @@ def _items(rows: Sequence[Scored]) -> list[_Item]:
     for row in rows:
         _check(row)
         by_id.setdefault(row.item_id, []).append(row)
-    return [_item(item_id, by_id[item_id]) for item_id in sorted(by_id)]
+    return [_item(by_id[item_id]) for item_id in sorted(by_id)]
 
 
 def _check(row: Scored) -> None:
@@ -155,15 +177,16 @@ def _check(row: Scored) -> None:
         raise ValueError(f"item {row.item_id}: value {row.value} is not in [0, 1]")
 
 
-def _item(item_id: str, samples: list[Scored]) -> _Item:
-    values = [row.value for row in samples if row.value is not None]
+def _item(samples: list[Scored]) -> _Item:
+    scored = tuple(row for row in samples if row.value is not None)
+    values = [row.value for row in scored if row.value is not None]
     if values:
         outcome = Outcome.SCORED
     else:
         errored = any(row.outcome is Outcome.ERRORED for row in samples)
         outcome = Outcome.ERRORED if errored else Outcome.SKIPPED
     labelled = min(samples, key=lambda row: (row.section, row.category, row.difficulty, row.cluster_id))
-    return _Item(item_id, outcome, fsum(values) / len(values) if values else None, len(samples), len(values), labelled)
+    return _Item(outcome, fsum(values) / len(values) if values else None, len(samples), scored, labelled)
 
 
 def _slices(items: Sequence[_Item]) -> tuple[SliceScore, ...]:
@@ -178,12 +201,30 @@ def _slices(items: Sequence[_Item]) -> tuple[SliceScore, ...]:
     return tuple(slices)
 
 
-def _metric_means(rows: Sequence[Scored]) -> dict[str, float]:
-    """Mean of each metric over the SCORED rows that have it; values that are not finite are left out."""
+def _metric_estimates(items: Sequence[_Item]) -> tuple[MetricEstimate, ...]:
+    """Every metric of the scored items, sorted by name; values that are not finite are left out."""
     values: dict[str, list[float]] = {}
-    for row in rows:
-        if row.outcome is Outcome.SCORED:
+    clusters: dict[str, list[str]] = {}
+    for item in items:
+        of_item: dict[str, list[float]] = {}
+        for row in item.scored:
             for name, value in row.metrics.items():
                 if isfinite(value):
-                    values.setdefault(name, []).append(value)
-    return {name: fsum(values[name]) / len(values[name]) for name in sorted(values)}
+                    of_item.setdefault(name, []).append(value)
+        for name, samples in of_item.items():
+            values.setdefault(name, []).append(fsum(samples) / len(samples))
+            clusters.setdefault(name, []).append(item.row.cluster_id)
+    found = []
+    for name in sorted(values):
+        known = estimate_mean(values[name], clusters[name])
+        found.append(
+            MetricEstimate(name, known.n, known.mean or 0.0, known.stddev, known.low, known.high, known.method)
+        )
+    return tuple(found)
+
+
+def _repeats(items: Sequence[_Item]) -> tuple[RepeatEstimate, ...]:
+    samples = [
+        Samples(tuple((row.answer_key, row.value or 0.0) for row in item.scored), item.row.cluster_id) for item in items
+    ]
+    return repeat_estimates(samples, max((item.samples for item in items), default=0))

@@ -5,9 +5,17 @@ from __future__ import annotations
 import random
 
 import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from tunix_rt.quality.compare import ItemChange, PairInput, compare, lower_bound, pair_up
-from tunix_rt.quality.paired import mcnemar_mid_p_two_sided, tango_interval
+from tunix_rt.quality.compare import ItemChange, PairInput, compare, compare_many, lower_bound, pair_up
+from tunix_rt.quality.paired import (
+    detectable_difference,
+    detectable_mean,
+    mcnemar_mid_p,
+    mcnemar_mid_p_two_sided,
+    tango_interval,
+)
 
 
 def _rows(values: list[float | None], **labels: str) -> list[PairInput]:
@@ -88,3 +96,86 @@ def test_samples_are_averaged_per_item() -> None:
 def test_value_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="not in"):
         compare([PairInput("a", 42.0)], [])
+
+
+def test_thousand_shuffles_of_both_sides_give_one_comparison() -> None:
+    source = random.Random(6)
+    a = [PairInput(f"i{k // 2}", float(source.random() < 0.5), "core", f"c{k // 2 % 3}") for k in range(80)]
+    b = [PairInput(f"i{k // 2}", float(source.random() < 0.5), "core", f"c{k // 2 % 3}") for k in range(80)]
+    single_a, single_b = a[::2], b[::2]
+    first = compare(single_a, single_b)
+    for _ in range(1000):
+        source.shuffle(single_a)
+        source.shuffle(single_b)
+        assert compare(single_a, single_b) == first
+    graded = compare(a, b, seed=3)
+    for _ in range(3):
+        assert compare(source.sample(a, 80), source.sample(b, 80), seed=3) == graded
+
+
+def test_detectable_is_what_the_items_could_show_at_the_discordance_seen() -> None:
+    found = compare(_rows([1.0] * 100), _rows([0.0] * 8 + [1.0] * 92))
+    assert found.detectable == detectable_difference(100, 0.08)
+    graded = compare(_rows([0.5] * 50), _rows([0.25] * 30 + [0.75] * 20))
+    assert graded.detectable == detectable_mean(50, 0.0625)
+    assert compare([], []).detectable == 1.0
+    assert compare(_rows([0.5] * 100), _rows([0.5] * 100)).detectable == detectable_difference(100, 0.0)
+
+
+def test_items_needed_are_exact_for_few_discordant_items() -> None:
+    # All discordant items being regressions, five of them or more are significant (2 · ½ · 2⁻⁵ = 0.03).
+    needed = next(n for n in range(1, 1000) if stats.binom.sf(4, n, 0.05) >= 0.8)
+    assert compare(_rows([1.0] * 100), _rows([0.0] * 5 + [1.0] * 95)).n_needed == needed
+
+
+def test_many_candidates_are_corrected_together() -> None:
+    baseline = _rows([1.0] * 20)
+    candidates = [_rows([0.0] * r + [1.0] * (20 - r)) for r in (6, 0, 8, 5)]
+    found = compare_many(baseline, candidates)
+    assert [each.n_regressions for each in found] == [6, 0, 8, 5]
+    raw = [compare(baseline, candidate).p_value for candidate in candidates]
+    assert [each.p_value for each in found] == raw
+    expected = multipletests(raw, method="holm")[1]
+    assert [each.p_adjusted for each in found] == pytest.approx(list(expected), abs=1e-12)
+    assert compare(baseline, candidates[0]).p_adjusted == raw[0]
+    assert compare_many(baseline, []) == ()
+
+
+def test_lower_is_better_turns_worse_around_but_not_the_difference() -> None:
+    low, high = _rows([0.0] * 20, category="x"), _rows([1.0] * 7 + [0.0] * 13, category="x")
+    found = compare(low, high, higher_is_better=False)
+    assert (found.delta, found.n_regressions, found.n_fixes) == (0.35, 7, 0)
+    assert found.p_worse == mcnemar_mid_p(7, 0)
+    assert (found.ci_low, found.ci_high) == tango_interval(0, 7, 20)
+    assert found.slices[0].delta == 0.35
+    worst = found.items[0]
+    assert (worst.change, worst.baseline_score, worst.candidate_score) == (ItemChange.REGRESSION, 0.0, 1.0)
+
+
+def test_differences_of_counts_are_not_kept_in_the_unit_interval() -> None:
+    source = random.Random(2)
+    before = [source.gauss(300, 40) for _ in range(60)]
+    after = [value + source.gauss(25, 30) for value in before]
+    found = compare(_rows(list(before)), _rows(list(after)), unit_interval=False)
+    expected = stats.ttest_rel(after, before).confidence_interval(0.95)
+    assert found.delta == pytest.approx(sum(after) / 60 - sum(before) / 60)
+    # Percentiles are a little narrower than t.
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high), abs=1.5)
+    assert found.p_value < 0.001
+    pairing = pair_up(_rows(list(after)), _rows(list(before)), unit_interval=False)
+    assert lower_bound(pairing, 0.025, 0) == pytest.approx(-expected.high, abs=1.5)
+    assert lower_bound(pairing, 0.025, 0) <= -expected.high + 1e-9
+
+
+def test_counts_that_do_not_differ_are_known_as_well_as_their_size_allows() -> None:
+    rows = _rows([200.0] * 100)
+    found = compare(rows, rows, unit_interval=False)
+    low, high = tango_interval(0, 0, 100)
+    assert (found.ci_low, found.ci_high) == (200 * low, 200 * high)
+    assert found.detectable == 200 * detectable_difference(100, 0.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_value_that_is_no_number_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        compare([PairInput("a", value)], [], unit_interval=False)

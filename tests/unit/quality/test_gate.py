@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from tunix_rt.errors import InvalidInput
 from tunix_rt.quality.compare import PairInput
-from tunix_rt.quality.gate import GatePolicy, GateSide, GateVerdict, decide
+from tunix_rt.quality.gate import GatePolicy, GateSide, GateVerdict, SliceRule, SliceTier, decide
 from tunix_rt.quality.identity import ScoreIdentity
+from tunix_rt.quality.paired import mcnemar_mid_p, tango_interval
 
 A = ScoreIdentity("sha256:e", "scorer/1", "sha256:g", "sha256:a")
 B = replace(A, model_digest="sha256:b")
@@ -127,9 +129,154 @@ def test_graded_scores_pass_and_fail_too() -> None:
         {"min_coverage": 1.1},
         {"min_effect": -1.0},
         {"margin": float("nan")},
+        {"metric": ""},
+        {"metric": "trace_tokens", "margin": float("inf")},
     ],
 )
-def test_policy_out_of_range_is_refused(change: dict[str, float]) -> None:
+def test_policy_out_of_range_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         GatePolicy(**change)
-    assert [v.field for v in caught.value.violations] == list(change)
+    assert [v.field for v in caught.value.violations] == list(change)[-1:]
+
+
+def test_every_bad_slice_rule_is_named() -> None:
+    rules = (
+        SliceRule("colour", "red", SliceTier.CRITICAL),
+        SliceRule("section", "core", SliceTier.CRITICAL, min_effect=-1.0),
+        SliceRule("section", "core", SliceTier.ADVISORY),
+    )
+    with pytest.raises(InvalidInput) as caught:
+        GatePolicy(slices=rules)
+    assert [v.field for v in caught.value.violations] == [
+        "slices[0].dimension",
+        "slices[1].min_effect",
+        "slices[2].value",
+    ]
+
+
+def _labelled(worse: dict[str, int], better: dict[str, int] | None = None) -> tuple[GateSide, GateSide]:
+    """Categories a to d of 50 items each, ``worse`` of them regressions and ``better`` fixes."""
+    better = better or {}
+    before, after = [], []
+    for label in "abcd":
+        for k in range(50):
+            regression, fix = k < worse.get(label, 0), k >= 50 - better.get(label, 0)
+            before.append(PairInput(f"{label}{k}", float(not fix), category=label))
+            after.append(PairInput(f"{label}{k}", float(not regression), category=label))
+    return GateSide(A, before), GateSide(B, after)
+
+
+CRITICAL = SliceRule("category", "", SliceTier.CRITICAL)
+
+
+def test_critical_slice_that_is_worse_fails_a_gate_that_would_pass() -> None:
+    sides = _labelled({"a": 7}, {"b": 7})
+    assert decide(GatePolicy(), *sides).verdict is GateVerdict.PASS
+    found = decide(GatePolicy(slices=(CRITICAL,)), *sides)
+    assert found.verdict is GateVerdict.FAIL
+    assert "critical slice category 'a' is worse: 7 regressions and 0 fixes in 50 items" in found.explanation
+    worst = found.slices[0]
+    assert (worst.value, worst.n_paired, worst.n_regressions, worst.n_fixes, worst.delta) == ("a", 50, 7, 0, -0.14)
+    # Seven to none: ½ · 2⁻⁷; four slices.
+    assert (worst.p_worse, worst.p_adjusted, worst.verdict) == (2**-8, 2**-6, GateVerdict.FAIL)
+    assert [(part.value, part.verdict) for part in found.slices[1:]] == [(v, GateVerdict.PASS) for v in "bcd"]
+    assert found.digest != decide(GatePolicy(), *sides).digest
+
+
+def test_slices_are_corrected_for_how_many_there_are() -> None:
+    # Four to none has p = 1/32: shown on its own, not among four slices.
+    sides = _labelled({"a": 4}, {"b": 4})
+    alone = decide(GatePolicy(slices=(SliceRule("category", "a", SliceTier.CRITICAL),)), *sides)
+    assert (alone.verdict, alone.slices[0].p_adjusted) == (GateVerdict.FAIL, 1 / 32)
+    among = decide(GatePolicy(slices=(CRITICAL,)), *sides)
+    assert (among.verdict, among.slices[0].p_adjusted) == (GateVerdict.PASS, 4 / 32)
+
+
+def test_advisory_slices_report_and_do_not_dilute_critical_ones() -> None:
+    rules = (SliceRule("category", "", SliceTier.ADVISORY), SliceRule("category", "b", SliceTier.CRITICAL))
+    found = decide(GatePolicy(slices=rules), *_labelled({"a": 7, "b": 4}, {"c": 11}))
+    assert [(p.value, p.tier, p.verdict) for p in found.slices] == [
+        ("b", SliceTier.CRITICAL, GateVerdict.FAIL),
+        ("a", SliceTier.ADVISORY, GateVerdict.FAIL),
+        ("c", SliceTier.ADVISORY, GateVerdict.PASS),
+        ("d", SliceTier.ADVISORY, GateVerdict.PASS),
+    ]
+    assert (found.slices[0].p_adjusted, found.slices[1].p_adjusted) == (1 / 32, 3 / 256)
+    only_advisory = decide(GatePolicy(slices=rules[:1]), *_labelled({"a": 7}, {"b": 7}))
+    assert only_advisory.verdict is GateVerdict.PASS
+    assert "advisory slice category 'a' is worse" in only_advisory.explanation
+
+
+def test_slice_fails_only_by_its_own_smallest_effect() -> None:
+    rule = SliceRule("category", "a", SliceTier.CRITICAL, min_effect=0.15)
+    assert decide(GatePolicy(slices=(rule,)), *_labelled({"a": 7}, {"b": 7})).verdict is GateVerdict.PASS
+    assert decide(GatePolicy(slices=(rule,)), *_labelled({"a": 8}, {"b": 8})).verdict is GateVerdict.FAIL
+
+
+def test_slice_without_items_decides_nothing_and_costs_nothing() -> None:
+    rules = tuple(SliceRule("category", value, SliceTier.CRITICAL) for value in ("a", "nowhere"))
+    found = decide(GatePolicy(slices=rules), *_labelled({"a": 4}, {"b": 4}))
+    assert (found.slices[0].p_adjusted, found.verdict) == (1 / 32, GateVerdict.FAIL)
+    nowhere = found.slices[1]
+    assert (nowhere.n_paired, nowhere.p_adjusted, nowhere.verdict) == (0, 1.0, GateVerdict.INCONCLUSIVE)
+
+
+def test_failing_gate_stays_failed_and_inconclusive_one_fails_by_a_slice() -> None:
+    better = SliceRule("category", "b", SliceTier.CRITICAL)
+    assert decide(GatePolicy(slices=(better,)), *_labelled({"a": 20})).verdict is GateVerdict.FAIL
+    sides = _labelled({"a": 10, "c": 6}, {"b": 8})
+    assert decide(GatePolicy(), *sides).verdict is GateVerdict.INCONCLUSIVE
+    found = decide(GatePolicy(slices=(CRITICAL,)), *sides)
+    assert (found.verdict, found.items_needed) == (GateVerdict.FAIL, 0)
+
+
+def test_lower_is_better_mirrors_the_decision() -> None:
+    lower = GatePolicy(metric="hallucination", higher_is_better=False)
+    same = GatePolicy(metric="hallucination")
+    for regressions, fixes in ((0, 0), (2, 0), (4, 0), (8, 2), (3, 3)):
+        baseline, candidate = _sides(fixes, regressions)  # what counts as better is now worse
+        mirrored, plain = decide(lower, baseline, candidate), decide(same, *_sides(regressions, fixes))
+        assert mirrored.verdict is plain.verdict
+        assert mirrored.statistics is not None
+        assert mirrored.statistics.delta == (regressions - fixes) / 100
+        assert mirrored.statistics.n_regressions == regressions
+        assert mirrored.statistics.p_worse == mcnemar_mid_p(regressions, fixes)
+        assert mirrored.lower_bound == pytest.approx(tango_interval(fixes, regressions, 100, 0.9)[1], abs=1e-12)
+        assert mirrored.items_needed == plain.items_needed
+
+
+def test_lower_is_better_says_which_bound_it_means() -> None:
+    lower = GatePolicy(metric="hallucination", higher_is_better=False)
+    assert "upper bound +0.0263 at α = 0.05 is below +0.05" in decide(lower, *_sides(0, 0)).explanation
+
+
+def _tokens(extra: float, spread: float = 20.0) -> tuple[GateSide, GateSide]:
+    source = random.Random(9)
+    before = [PairInput(f"i{k}", source.gauss(300, 50), category="ab"[k % 2]) for k in range(100)]
+    after = [replace(row, value=(row.value or 0) + source.gauss(extra, spread)) for row in before]
+    return GateSide(A, before), GateSide(B, after)
+
+
+def test_count_metric_is_gated_in_its_own_unit() -> None:
+    policy = GatePolicy(metric="trace_tokens", higher_is_better=False, margin=10.0, min_effect=5.0, slices=(CRITICAL,))
+    shorter, same, longer = (decide(policy, *_tokens(extra)) for extra in (-30.0, 0.0, 30.0))
+    assert (shorter.verdict, same.verdict, longer.verdict) == (GateVerdict.PASS, GateVerdict.PASS, GateVerdict.FAIL)
+    assert longer.statistics is not None
+    assert longer.statistics.delta > 20
+    assert longer.statistics.ci_low < longer.statistics.delta < (longer.lower_bound or 0)
+    assert [part.delta > 20 and part.verdict is GateVerdict.FAIL for part in longer.slices] == [True, True]
+
+
+def test_negative_values_are_values_and_not_holes() -> None:
+    policy = GatePolicy(metric="log_likelihood", margin=0.5, min_effect=0.1)
+    rows = [PairInput(f"i{k}", -float(k % 7)) for k in range(100)]
+    found = decide(policy, GateSide(A, rows), GateSide(B, rows))
+    assert found.verdict is GateVerdict.PASS
+    holed = [replace(rows[0], value=None), *rows[1:]]
+    assert decide(policy, GateSide(A, rows), GateSide(B, holed)).digest != found.digest
+
+
+def test_correctness_outside_the_unit_interval_is_refused() -> None:
+    rows = [PairInput("a", 2.0)]
+    with pytest.raises(ValueError, match="not in"):
+        decide(GatePolicy(), GateSide(A, rows), GateSide(B, rows))

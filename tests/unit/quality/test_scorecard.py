@@ -116,6 +116,70 @@ def test_slices_and_metric_means_by_hand() -> None:
     }
 
 
+def test_every_metric_has_the_interval_of_its_kind() -> None:
+    tokens = [120.0, 80.0, 200.0, 95.0, 310.0, 64.0]
+    rows = [
+        Scored(
+            f"i{k}", Outcome.SCORED, 1.0, {"f": float(k < 4), "t": tokens[k], "c": tokens[k] / 400, "n": float("nan")}
+        )
+        for k in range(6)
+    ]
+    c, f, t = scorecard(rows).metric_estimates
+    assert ([e.metric for e in (c, f, t)], c.n, c.ci_method) == (["c", "f", "t"], 6, "student_t")
+    assert (f.ci_low, f.ci_high) == pytest.approx(proportion_confint(4, 6, method="wilson"), abs=1e-9)
+    assert (t.mean, t.stddev) == pytest.approx((np.mean(tokens), np.std(tokens, ddof=1)), abs=1e-9)
+    expected = stats.t.interval(0.95, 5, loc=np.mean(tokens), scale=stats.sem(tokens))
+    assert (t.ci_low, t.ci_high) == pytest.approx(expected, abs=1e-9)
+
+
+def test_only_values_in_the_unit_interval_keep_their_interval_there() -> None:
+    rows = [Scored(f"i{k}", Outcome.SCORED, 1.0, {"t": v, "c": v / 10}) for k, v in enumerate([0.0, 0.0, 0.0, 9.0])]
+    share, count = scorecard(rows).metric_estimates
+    assert share.ci_low == 0.0
+    low, high = stats.t.interval(0.95, 3, loc=2.25, scale=stats.sem([0, 0, 0, 9]))
+    assert (count.ci_low, count.ci_high) == pytest.approx((low, high), abs=1e-9)
+    assert low < 0
+
+
+def test_metrics_are_clustered_as_the_score_is() -> None:
+    source = random.Random(8)
+    rows = [
+        Scored(f"i{k}", Outcome.SCORED, 1.0, {"t": source.gauss(100 + 20 * (k % 5), 9)}, cluster_id=f"c{k % 5}")
+        for k in range(30)
+    ]
+    (found,) = scorecard(rows).metric_estimates
+    fit = sm.OLS(np.array([row.metrics["t"] for row in rows]), np.ones(30)).fit(
+        cov_type="cluster", cov_kwds={"groups": np.arange(30) % 5}, use_t=True
+    )
+    assert (found.ci_low, found.ci_high) == pytest.approx(tuple(fit.conf_int()[0]), abs=1e-9)
+    assert found.ci_method == "cluster_robust_t"
+
+
+def test_metrics_of_samples_are_averaged_per_item_first() -> None:
+    rows = [
+        Scored("a", Outcome.SCORED, 1.0, {"t": 10.0}),
+        Scored("a", Outcome.SCORED, 1.0, {"t": 30.0}),
+        Scored("b", Outcome.SCORED, 0.0, {"t": 100.0}),
+    ]
+    found = scorecard(rows)
+    assert [(e.n, e.mean) for e in found.metric_estimates] == [(2, 60.0)]
+    assert found.metric_means == {"t": 60.0}
+
+
+def test_repeats_come_with_several_samples_only() -> None:
+    rows = [Scored(f"i{k}", Outcome.SCORED, float(k < 6), answer_key=str(k < 6)) for k in range(10)]
+    assert scorecard(rows).repeats == ()
+    again = [Scored(f"i{k}", Outcome.SCORED, float(k < 3), answer_key=str(k < 3)) for k in range(10)]
+    found = {(e.statistic, e.k): e.value for e in scorecard(rows + again).repeats}
+    # Items 0–2 are right twice, 3–5 once (a tie of the two answers), the others never.
+    assert found == {("pass@k", 1): 0.45, ("pass@k", 2): 0.6, ("maj@k", 1): 0.45, ("maj@k", 2): 0.45}
+
+
+def test_sample_that_errored_is_no_vote() -> None:
+    rows = [Scored("a", Outcome.SCORED, 1.0, answer_key="x"), Scored("a", Outcome.ERRORED, None)]
+    assert [(e.statistic, e.k, e.n_items) for e in scorecard(rows).repeats] == [("pass@k", 1, 1), ("maj@k", 1, 1)]
+
+
 def test_samples_of_an_item_are_averaged_before_anything_else() -> None:
     rows = [
         Scored("a", Outcome.SCORED, 1.0),
@@ -140,13 +204,14 @@ def test_value_that_contradicts_its_outcome_is_refused() -> None:
 
 _ROWS = st.lists(
     st.builds(
-        lambda k, value, cluster, category: Scored(
-            f"i{k}", Outcome.SCORED, value, {"m": value}, "core", category, "easy", cluster
+        lambda k, value, cluster, category, key: Scored(
+            f"i{k}", Outcome.SCORED, value, {"m": value, "t": 100 * value}, "core", category, "easy", cluster, key
         ),
         st.integers(0, 30),
         st.floats(0, 1),
         st.sampled_from(["", "a", "b", "c"]),
         st.sampled_from(["x", "y"]),
+        st.sampled_from(["", "1", "2"]),
     ),
     min_size=1,
     max_size=40,
@@ -164,7 +229,15 @@ def test_scorecard_does_not_depend_on_order_to_the_last_bit(rows: list[Scored], 
 def test_a_thousand_shuffles_give_one_scorecard() -> None:
     source = random.Random(5)
     rows = [
-        Scored(f"i{k}", Outcome.SCORED, source.random(), {"m": source.random()}, cluster_id=f"c{k % 9}")
+        Scored(
+            f"i{k // 3}",
+            Outcome.SCORED,
+            source.random(),
+            {"m": source.random(), "t": source.gauss(300, 200)},
+            category=f"k{k % 4}",
+            cluster_id=f"c{k // 3 % 9}",
+            answer_key=source.choice(["", "1", "2"]),
+        )
         for k in range(60)
     ]
     first = scorecard(rows)
@@ -184,4 +257,4 @@ def test_errored_item_never_changes_the_score_but_always_lowers_coverage(rows: l
         before.ci_high,
     )
     assert after.coverage < before.coverage
-    assert after.metric_means == before.metric_means
+    assert (after.metric_means, after.metric_estimates) == (before.metric_means, before.metric_estimates)

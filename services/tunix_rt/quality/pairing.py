@@ -1,0 +1,168 @@
+"""Two evaluations' items put side by side.
+
+Owns the pairing by id, what became of each item, and what the differences are in sum: counts, means, clusters. Knows no
+statistics beyond that; those are in `compare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import fsum, isfinite
+
+from tunix_rt.quality.estimates import clustered_variance
+
+
+class ItemChange(StrEnum):
+    """What became of an item from A to B."""
+
+    REGRESSION = "regression"
+    FIX = "fix"
+    SAME = "same"
+    UNPAIRED = "unpaired"
+
+
+@dataclass(frozen=True)
+class PairInput:
+    """One item's value of the metric compared in one evaluation, None when it was not scored. Rows of one item id are
+    samples."""
+
+    item_id: str
+    value: float | None
+    section: str = ""
+    category: str = ""
+    difficulty: str = ""
+    cluster_id: str = ""
+
+
+DIMENSIONS: Mapping[str, Callable[[PairInput], str]] = {
+    "section": lambda item: item.section,
+    "category": lambda item: item.category,
+    "difficulty": lambda item: item.difficulty,
+}
+
+
+@dataclass(frozen=True)
+class ItemDiff:
+    """An item in both evaluations; a score is None where it was not scored there."""
+
+    item_id: str
+    change: ItemChange
+    baseline_score: float | None
+    candidate_score: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One item's values in A and B, both scored."""
+
+    baseline: float
+    candidate: float
+    labels: PairInput
+
+    @property
+    def difference(self) -> float:
+        """B − A."""
+        return self.candidate - self.baseline
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs of two evaluations in the order of their ids, and every item's change."""
+
+    pairs: tuple[Pair, ...]
+    items: tuple[ItemDiff, ...]
+
+    @property
+    def binary(self) -> bool:
+        """Whether counts of discordant items say everything: values 0 and 1, no clusters."""
+        return all({p.baseline, p.candidate} <= {0.0, 1.0} and not p.labels.cluster_id for p in self.pairs)
+
+    @property
+    def regressions(self) -> int:
+        """Items where B is worse."""
+        return sum(pair.difference < 0 for pair in self.pairs)
+
+    @property
+    def fixes(self) -> int:
+        """Items where B is better."""
+        return sum(pair.difference > 0 for pair in self.pairs)
+
+    @property
+    def delta(self) -> float:
+        """Mean of B − A; 0 without a pair."""
+        return fsum(pair.difference for pair in self.pairs) / len(self.pairs) if self.pairs else 0.0
+
+    @property
+    def scale(self) -> float:
+        """What an item could differ by: 1 for values in [0, 1], else the largest absolute value."""
+        return max([1.0, *(abs(value) for pair in self.pairs for value in (pair.baseline, pair.candidate))])
+
+    def clusters(self) -> tuple[list[float], list[int]]:
+        """Total difference and size of each cluster; an item without one is a cluster of its own."""
+        groups: dict[tuple[str, str], list[float]] = {}
+        for pair in self.pairs:
+            name = pair.labels.cluster_id
+            groups.setdefault((name, "") if name else ("", pair.labels.item_id), []).append(pair.difference)
+        return [fsum(group) for group in groups.values()], [len(group) for group in groups.values()]
+
+    def slices(self, dimension: str) -> dict[str, Pairing]:
+        """The pairs of each label of the dimension, sorted by label; items without one are in none."""
+        label_of = DIMENSIONS[dimension]
+        members: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            members.setdefault(label_of(pair.labels), []).append(pair)
+        return {label: Pairing(tuple(members[label]), ()) for label in sorted(members) if label}
+
+    def second_moment(self) -> float:
+        """Mean squared difference per item, with the design effect of the clusters."""
+        n = len(self.pairs)
+        if not n:
+            return 0.0
+        differences = [pair.difference for pair in self.pairs]
+        plain = fsum(d * d for d in differences) / n
+        if not any(pair.labels.cluster_id for pair in self.pairs):
+            return plain
+        variance, _ = clustered_variance(differences, [p.labels.cluster_id for p in self.pairs], self.delta)
+        return max(plain, variance * n + self.delta**2)
+
+
+def pair_up(baseline: Sequence[PairInput], candidate: Sequence[PairInput], *, unit_interval: bool = True) -> Pairing:
+    """The pairing of two evaluations' items by id; samples of one item are averaged.
+
+    Raises ValueError for a value that is not in [0, 1], or, without ``unit_interval``, not finite.
+    """
+    a, b = _by_id(baseline, unit_interval), _by_id(candidate, unit_interval)
+    pairs, items = [], []
+    for item_id in sorted(a.keys() | b.keys()):
+        before, after = _mean(a.get(item_id, [])), _mean(b.get(item_id, []))
+        if before is None or after is None:
+            change = ItemChange.UNPAIRED
+        else:
+            pairs.append(Pair(before, after, _labelled(a[item_id] + b[item_id])))
+            change = ItemChange.SAME if before == after else ItemChange.FIX if after > before else ItemChange.REGRESSION
+        items.append(ItemDiff(item_id, change, before, after))
+    return Pairing(tuple(pairs), tuple(items))
+
+
+def _by_id(rows: Sequence[PairInput], unit_interval: bool) -> dict[str, list[PairInput]]:
+    by_id: dict[str, list[PairInput]] = {}
+    for row in rows:
+        if row.value is not None:
+            if not isfinite(row.value):
+                raise ValueError(f"item {row.item_id}: value {row.value} is not finite")
+            if unit_interval and not 0 <= row.value <= 1:
+                raise ValueError(f"item {row.item_id}: value {row.value} is not in [0, 1]")
+        by_id.setdefault(row.item_id, []).append(row)
+    return by_id
+
+
+def _labelled(rows: Sequence[PairInput]) -> PairInput:
+    """The row that an item's labels are taken from, whatever the order of its samples."""
+    return min(rows, key=lambda row: (row.section, row.category, row.difficulty, row.cluster_id))
+
+
+def _mean(rows: Sequence[PairInput]) -> float | None:
+    values = [row.value for row in rows if row.value is not None]
+    return fsum(values) / len(values) if values else None

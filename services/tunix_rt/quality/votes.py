@@ -1,0 +1,74 @@
+"""Which answers count as the same one where samples of an item vote.
+
+Owns the form that an answer votes in. Whether it is right is for `equality`; who wins is for `majorities`.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from tunix_rt.quality.canonical import canonical_json
+from tunix_rt.quality.choices import read_choice
+from tunix_rt.quality.equality import MAX_ANSWER_CHARS, Rule
+from tunix_rt.quality.locales import without_indian_groups
+from tunix_rt.quality.numbers import parse_number
+from tunix_rt.quality.numeric_answers import read_number
+from tunix_rt.quality.sets import Element, set_elements
+from tunix_rt.quality.surface import collapse, fold, plain, strip_markup
+from tunix_rt.quality.texts import normal_text
+
+
+def answer_key(rule: Rule, answer: str | None) -> str:
+    """A key that two answers to an item share if they are the same answer; "" when there is none.
+
+    numeric: the exact number, and no answer where not exactly one is stated; choice: the label, else the text; set:
+    the elements; regex: the folded text; math: the number, else the text; text: the text as it is compared. What
+    makes answers equal only by way of the reference (a tolerance, an alias, a pattern, algebra) does not join votes.
+    """
+    if answer is None or not answer.strip() or len(answer) > MAX_ANSWER_CHARS:
+        return ""
+    match rule.answer_type:
+        case "numeric":
+            number = _number(rule, answer)
+            return "" if number is None else _written(number)
+        case "choice":
+            return read_choice(answer) or normal_text(answer)
+        case "set":
+            elements = set_elements(without_indian_groups(answer, rule.locale), decimal_comma=rule.decimal_comma)
+            return canonical_json(_written_element(elements))
+        case "regex":
+            return collapse(fold(strip_markup(answer)))
+        case "math":
+            number = _plain_number(rule, answer)
+            return normal_text(answer) if number is None else _written(number)
+        case _:
+            return normal_text(answer)
+
+
+def _number(rule: Rule, answer: str) -> Fraction | None:
+    ungrouped = without_indian_groups(answer, rule.locale)
+    return read_number(ungrouped, unit=rule.unit, decimal_comma=rule.decimal_comma)
+
+
+def _plain_number(rule: Rule, answer: str) -> Fraction | None:
+    if rule.unit:
+        return _number(rule, answer)
+    return parse_number(plain(fold(strip_markup(answer))), decimal_comma=rule.decimal_comma)
+
+
+def _written_element(element: Element) -> list[Any]:
+    match element:
+        case Fraction():
+            return ["number", _written(element)]
+        case tuple():
+            return ["tuple", *map(_written_element, element)]
+        case frozenset():
+            return ["set", *sorted(map(_written_element, element), key=canonical_json)]
+        case _:
+            return ["text", element]
+
+
+def _written(number: Fraction) -> str:
+    """In hexadecimal, because Python refuses to write very long numbers in decimal."""
+    return f"{number.numerator:#x}/{number.denominator:#x}"
