@@ -16,6 +16,8 @@ from tunix_rt.evaluator.grpc_registry import GrpcRegistry
 from tunix_rt.evaluator.handler import EvaluateHandler
 from tunix_rt.evaluator.scoring_servicer import SERVICE, ScoringServicer
 from tunix_rt.evaluator.settings import EvaluatorSettings
+from tunix_rt.quality.scorer_plugins import installed_scorers
+from tunix_rt.quality.scorers import ScorerSet
 from tunix_rt.rpc.auth import static_authorizer
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.server import serve_grpc, stop_on_signals
@@ -37,18 +39,22 @@ def limits_of(settings: EvaluatorSettings) -> Limits:
 async def run(
     settings: EvaluatorSettings, *, stop: asyncio.Event | None = None, on_bound: Callable[[int], None] | None = None
 ) -> None:
-    """Serve until ``stop`` (SIGTERM) is set. Waits for NATS and the registry as long as it takes."""
+    """Serve until ``stop`` (SIGTERM) is set. Waits for NATS and the registry as long as it takes.
+
+    Raises `FailedPrecondition` at once when an installed third-party scorer cannot be used.
+    """
+    scorers = installed_scorers()
     stop = stop or asyncio.Event()
     ready = asyncio.Event()
     authorizer = static_authorizer(settings.token_text, settings.auth)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(), server)
+        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(scorers), server)
         return (SERVICE,)
 
     with stop_on_signals(stop):
         async with asyncio.TaskGroup() as group:
-            working = group.create_task(_work(settings, ready, stop))
+            working = group.create_task(_work(settings, scorers, ready, stop))
             group.create_task(
                 serve_grpc(register, settings, authorizer=authorizer, ready=ready, stop=stop, on_bound=on_bound)
             )
@@ -57,12 +63,12 @@ async def run(
                 working.cancel()
 
 
-async def _work(settings: EvaluatorSettings, ready: asyncio.Event, stop: asyncio.Event) -> None:
+async def _work(settings: EvaluatorSettings, scorers: ScorerSet, ready: asyncio.Event, stop: asyncio.Event) -> None:
     async with (
         open_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as registry_channel,
         open_channel(settings.inferencer_address, token=settings.token_text, tls=settings.tls) as inferencer_channel,
     ):
-        registry = GrpcRegistry(registry_channel, settings.worker_id)
+        registry = GrpcRegistry(registry_channel, settings.worker_id, scorers.version)
         inferencer = GrpcInferencer(
             inferencer_channel,
             load_timeout=settings.load_timeout_seconds,
@@ -74,7 +80,7 @@ async def _work(settings: EvaluatorSettings, ready: asyncio.Event, stop: asyncio
             await ensure_topology(js, (EVALUATE,))
             await until_reachable(registry_channel)
             ready.set()
-            handler = EvaluateHandler(registry, inferencer, limits_of(settings), stop)
+            handler = EvaluateHandler(registry, inferencer, limits_of(settings), stop, scorers)
             await consume(js, EVALUATE, handler, workers=settings.evaluator_workers, stop=stop)
         finally:
             await client.close()

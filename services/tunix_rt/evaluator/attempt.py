@@ -9,6 +9,7 @@ from functools import partial
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, InvalidInput, NotFound
 from tunix_rt.evaluator.generating import Generating
 from tunix_rt.evaluator.work import Cancelled, Ending, Evaluation, Inferencer, Progress, Registry, Result
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
 from tunix_rt.rpc.patience import OutOfPatience, Patience
 
 _FLUSH_SECONDS = 0.5
@@ -33,14 +34,21 @@ class Released(Exception):
 class Attempt:
     """Carries out one claimed evaluation. Use `run` once."""
 
-    def __init__(self, evaluation: Evaluation, registry: Registry, inferencer: Inferencer, limits: Limits) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        registry: Registry,
+        inferencer: Inferencer,
+        limits: Limits,
+        scorers: ScorerSet = BUILT_IN_SCORERS,
+    ) -> None:
         self._evaluation = evaluation
         self._registry = registry
         self._limits = limits
         self._inferencer_patience = Patience("the inferencer", limits.inferencer_patience_seconds)
         # The registry may be away for as long as it likes: nothing that was generated is thrown away.
         self._registry_patience = Patience("the registry", None)
-        self._generating = Generating(evaluation, inferencer, self._inferencer_patience, limits.item_tries)
+        self._generating = Generating(evaluation, inferencer, self._inferencer_patience, limits.item_tries, scorers)
         self._unrecorded: list[Result] = []
         self._changed = asyncio.Event()
         self._recorded = len(evaluation.recorded)

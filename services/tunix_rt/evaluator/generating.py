@@ -8,6 +8,7 @@ from tunix_rt.errors import FailedPrecondition, InvalidArtifact, InvalidInput, N
 from tunix_rt.evaluator.work import Evaluation, Generated, Inferencer, LoadedModel, Result
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.items import EvalItem
+from tunix_rt.quality.scorers import ScorerSet
 from tunix_rt.quality.scoring import score_item
 from tunix_rt.rpc.patience import Patience
 
@@ -17,11 +18,19 @@ _log = get_logger(__name__)
 class Generating:
     """The model of one evaluation on the inferencer. Safe to use from many tasks at once."""
 
-    def __init__(self, evaluation: Evaluation, inferencer: Inferencer, patience: Patience, item_tries: int) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        inferencer: Inferencer,
+        patience: Patience,
+        item_tries: int,
+        scorers: ScorerSet,
+    ) -> None:
         self._evaluation = evaluation
         self._inferencer = inferencer
         self._patience = patience
         self._item_tries = item_tries
+        self._scorers = scorers
         self._model: LoadedModel | None = None
         self._loading = asyncio.Lock()
 
@@ -51,7 +60,7 @@ class Generating:
                 if tries >= self._item_tries:
                     return Result(item.id, sample, "ERRORED", message=f"failed {tries} times: {error}")
             else:
-                return await asyncio.to_thread(_scored, item, sample, generated)
+                return await asyncio.to_thread(_scored, item, sample, generated, self._scorers)
 
     async def _generate(self, item: EvalItem, sample: int) -> Generated:
         seed = self._evaluation.seed + sample
@@ -75,8 +84,8 @@ class Generating:
         return loaded
 
 
-def _scored(item: EvalItem, sample: int, generated: Generated) -> Result:
-    score = score_item(item, generated.text)
+def _scored(item: EvalItem, sample: int, generated: Generated, scorers: ScorerSet) -> Result:
+    score = score_item(item, generated.text, scorers=scorers)
     return Result(
         item_id=item.id,
         sample_index=sample,

@@ -9,25 +9,27 @@ import grpc
 
 from tunix_rt.evaluator.messages import items_of, result_message
 from tunix_rt.evaluator.work import Cancelled, Ending, Evaluation, Lease, NotGranted, Progress, Result
-from tunix_rt.quality.scoring import SCORER_VERSION
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.v1 import common_pb2, evaluations_pb2, evaluations_pb2_grpc
 
 
 class GrpcRegistry:
-    """Translates calls and errors; repeats nothing beyond the channel's own retries."""
+    """Translates calls and errors; repeats nothing beyond the channel's own retries. ``scorer_version`` is that of the
+    scorers in force, which the registry must know by the same name."""
 
-    def __init__(self, channel: grpc.aio.Channel, worker_id: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, worker_id: str, scorer_version: str = BUILT_IN_VERSION) -> None:
         self._stub: evaluations_pb2_grpc.EvaluationServiceAsyncStub = evaluations_pb2_grpc.EvaluationServiceStub(
             channel
         )
         self._worker_id = worker_id
+        self._scorer_version = scorer_version
 
     async def claim(self, evaluation_id: str) -> Evaluation | NotGranted:
         request = evaluations_pb2.ClaimEvaluationRequest(
             evaluation_id=evaluation_id,
             worker_id=self._worker_id,
-            environment={"python": platform.python_version(), "scorer": SCORER_VERSION},
+            environment={"python": platform.python_version(), "scorer": self._scorer_version},
         )
         try:
             claim = await self._stub.ClaimEvaluation(request)
@@ -77,7 +79,7 @@ class GrpcRegistry:
             reason=common_pb2.Reason.Value(f"REASON_{ending.reason or 'UNSPECIFIED'}"),
             message=ending.message,
             model_digest=ending.model_digest,
-            scorer_version=SCORER_VERSION,
+            scorer_version=self._scorer_version,
             retryable=ending.retryable,
         )
         try:

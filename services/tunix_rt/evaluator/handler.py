@@ -17,6 +17,7 @@ from tunix_rt.errors import (
 from tunix_rt.evaluator.attempt import Attempt, Limits, Released
 from tunix_rt.evaluator.work import Ending, Evaluation, Inferencer, NotGranted, Registry
 from tunix_rt.observability.logs import bound_ids, get_logger
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
 from tunix_rt.rpc.patience import Patience
 
 _RETRY_SECONDS = 2.0
@@ -26,11 +27,19 @@ _log = get_logger(__name__)
 class EvaluateHandler:
     """Handles evaluate commands until ``stop`` is set; then hands running evaluations back."""
 
-    def __init__(self, registry: Registry, inferencer: Inferencer, limits: Limits, stop: asyncio.Event) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        inferencer: Inferencer,
+        limits: Limits,
+        stop: asyncio.Event,
+        scorers: ScorerSet = BUILT_IN_SCORERS,
+    ) -> None:
         self._registry = registry
         self._inferencer = inferencer
         self._limits = limits
         self._stop = stop
+        self._scorers = scorers
 
     async def __call__(self, delivery: Delivery) -> Outcome:
         evaluation_id = delivery.text("evaluation_id")
@@ -51,7 +60,8 @@ class EvaluateHandler:
         """Carry it out and report. The registry sends a new command for what has to be tried again."""
         _log.info("evaluating", missing=len(evaluation.missing()), total=evaluation.total)
         try:
-            ending = await Attempt(evaluation, self._registry, self._inferencer, self._limits).run(self._stop)
+            attempt = Attempt(evaluation, self._registry, self._inferencer, self._limits, self._scorers)
+            ending = await attempt.run(self._stop)
         except Aborted as error:
             _log.warning("lease lost, stopping", error=str(error))
             return Done()

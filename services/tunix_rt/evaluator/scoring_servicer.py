@@ -13,7 +13,8 @@ from tunix_rt.evaluator.messages import items_of, result_message, scorecard_mess
 from tunix_rt.evaluator.work import Result
 from tunix_rt.quality.items import EvalItem, parse_evalset
 from tunix_rt.quality.scorecard import Scored, scorecard
-from tunix_rt.quality.scoring import SCORER_VERSION, score_item
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
+from tunix_rt.quality.scoring import score_item, scored_row
 from tunix_rt.v1 import evalsets_pb2, scoring_pb2, scoring_pb2_grpc
 
 SERVICE = scoring_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
@@ -24,7 +25,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
-    """See scoring.proto."""
+    """See scoring.proto. Scores with ``scorers``."""
+
+    def __init__(self, scorers: ScorerSet = BUILT_IN_SCORERS) -> None:
+        self._scorers = scorers
 
     async def ScoreItems(
         self, request: scoring_pb2.ScoreItemsRequest, context: _Context
@@ -32,11 +36,11 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
         items = _checked_items(request, threshold)
         predictions = {given.item_id: given.prediction for given in request.predictions}
-        results, rows = await asyncio.to_thread(_score, items, predictions)
+        results, rows = await asyncio.to_thread(_score, items, predictions, self._scorers)
         return scoring_pb2.ScoreItemsResponse(
             results=[result_message(result) for result in results],
             scorecard=scorecard_message(scorecard(rows, threshold)),
-            scorer_version=SCORER_VERSION,
+            scorer_version=self._scorers.version,
         )
 
     async def ValidateEvalSet(
@@ -89,11 +93,11 @@ def _checked_items(request: scoring_pb2.ScoreItemsRequest, threshold: float) -> 
     return items
 
 
-def _score(items: list[EvalItem], predictions: dict[str, str]) -> tuple[list[Result], list[Scored]]:
+def _score(items: list[EvalItem], predictions: dict[str, str], scorers: ScorerSet) -> tuple[list[Result], list[Scored]]:
     results: list[Result] = []
     rows: list[Scored] = []
     for item in items:
-        score = score_item(item, predictions.get(item.id))
+        score = score_item(item, predictions.get(item.id), scorers=scorers)
         results.append(
             Result(
                 item_id=item.id,
@@ -105,18 +109,7 @@ def _score(items: list[EvalItem], predictions: dict[str, str]) -> tuple[list[Res
                 message=score.message,
             )
         )
-        rows.append(
-            Scored(
-                item_id=item.id,
-                outcome=score.outcome,
-                value=score.metrics.get("answer_correctness"),
-                metrics=score.metrics,
-                section=item.section,
-                category=item.category,
-                difficulty=item.difficulty,
-                cluster_id=item.cluster_id,
-            )
-        )
+        rows.append(scored_row(item, score))
     return results, rows
 
 

@@ -6,25 +6,24 @@ beyond whether a reference is usable.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from tunix_rt.errors import Violations
 from tunix_rt.quality.canonical import canonical_json, sha256_digest
 from tunix_rt.quality.equality import ANSWER_TYPES, Rule, parse_tolerance, reference_problem
+from tunix_rt.quality.item_fields import MAX_TEXT_CHARS, FieldReader, strict_json
+from tunix_rt.quality.locales import is_locale
 
 SECTIONS = ("core", "trace_sensitive", "edge_case")
 DIFFICULTIES = ("easy", "medium", "hard")
-MAX_TEXT_CHARS = 50_000
 MAX_ID_CHARS = 128
 MAX_LABEL_CHARS = 64
-MAX_ALIASES = 100
 MAX_ITEMS = 100_000
+MAX_TRACE_BUDGET = 1_000_000
 
 _FIELDS = frozenset(
     [
@@ -75,6 +74,12 @@ class EvalItem:
             unit=self.unit,
             locale=str(self.meta.get("locale", "")),
         )
+
+    @property
+    def trace_budget(self) -> int | None:
+        """``meta.trace_budget``: how many `regex-v1` tokens the reasoning may have; None without a budget."""
+        budget = self.meta.get("trace_budget")
+        return None if budget is None else int(budget)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -185,7 +190,7 @@ def item_from_dict(document: Any, violations: Violations, *, index: int = 0) -> 
     before = len(violations.found)
     for name in sorted(document.keys() - _FIELDS):
         violations.add(name, f"unknown field; known are {', '.join(sorted(_FIELDS))}")
-    reader = _Reader(document, violations)
+    reader = FieldReader(document, violations)
     item = EvalItem(
         id=reader.text("id", MAX_ID_CHARS),
         prompt=reader.text("prompt", MAX_TEXT_CHARS),
@@ -209,6 +214,7 @@ def item_from_dict(document: Any, violations: Violations, *, index: int = 0) -> 
 
 
 def _check_consistency(item: EvalItem, violations: Violations) -> None:
+    _check_meta(item, violations)
     for name in ("abs_tol", "rel_tol", "unit"):
         given = getattr(item, name) not in ("", "0")
         violations.check(
@@ -223,95 +229,27 @@ def _check_consistency(item: EvalItem, violations: Violations) -> None:
         violations.check(problem is None, f"aliases[{position}]", problem or "")
 
 
+def _check_meta(item: EvalItem, violations: Violations) -> None:
+    budget = item.meta.get("trace_budget", 1)
+    # A protobuf Struct knows no integers: 30 comes back as 30.0.
+    if isinstance(budget, float) and budget.is_integer():
+        budget = int(budget)
+    whole = isinstance(budget, int) and not isinstance(budget, bool)
+    violations.check(
+        whole and 1 <= budget <= MAX_TRACE_BUDGET,
+        "meta.trace_budget",
+        f"must be a whole number from 1 to {MAX_TRACE_BUDGET}: the regex-v1 tokens that the reasoning may have",
+    )
+    locale = item.meta.get("locale", "en")
+    violations.check(
+        isinstance(locale, str) and is_locale(locale), "meta.locale", 'must be a language tag such as "de" or "es-MX"'
+    )
+
+
 def _parse_line(line: str, index: int, violations: Violations) -> EvalItem | None:
     try:
-        document = json.loads(
-            line, parse_float=_WrittenFloat, parse_constant=_refuse_constant, object_pairs_hook=_unique
-        )
-        json.dumps(document, ensure_ascii=False).encode("utf-8")  # a lone surrogate has no UTF-8 form
-    except (ValueError, RecursionError) as error:
+        document = strict_json(line)
+    except ValueError as error:
         violations.add("json", f"is not valid JSON ({error})")
         return None
     return item_from_dict(document, violations, index=index)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a field occurs twice")
-    return document
-
-
-class _WrittenFloat(float):
-    """A float that remembers how it was written, so that 0.1 as a tolerance is exactly one tenth."""
-
-    written: str
-
-    def __new__(cls, written: str) -> _WrittenFloat:
-        value = super().__new__(cls, written)
-        if value in (float("inf"), float("-inf")):
-            raise ValueError(f"{written} is out of range")
-        value.written = written
-        return value
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads typed fields of one JSON object and collects what is wrong with them."""
-
-    document: dict[str, Any]
-    violations: Violations
-
-    def text(self, name: str, limit: int, default: str | None = None) -> str:
-        value = self.document.get(name)
-        if value is None:
-            self.violations.check(default is not None, name, "is required")
-            return default or ""
-        if not isinstance(value, str):
-            self.violations.add(name, f"must be a string, not {type(value).__name__}")
-            return ""
-        self.violations.check(bool(value.strip()) or default == "", name, "must not be empty")
-        self.violations.check(len(value) <= limit, name, f"has {len(value)} characters; at most {limit} are allowed")
-        return value
-
-    def one_of(self, name: str, options: Sequence[str], default: str) -> str:
-        value = self.document.get(name, default)
-        if not isinstance(value, str) or value not in options:
-            self.violations.add(name, f"must be one of {', '.join(options)}")
-            return default
-        return value
-
-    def tolerance(self, name: str) -> str:
-        value = self.document.get(name, "0")
-        written = value.written if isinstance(value, _WrittenFloat) else str(value)
-        exact = (
-            parse_tolerance(written) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
-        )
-        if exact is None:
-            self.violations.add(name, "must be a decimal number of at least 0")
-            return "0"
-        plain = format(Decimal(written).normalize(), "f")
-        return plain if exact else "0"
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self.document.get(name, [])
-        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            self.violations.add(name, "must be a list of strings")
-            return ()
-        self.violations.check(len(value) <= MAX_ALIASES, name, f"at most {MAX_ALIASES} are allowed")
-        for position, text in enumerate(value):
-            at = f"{name}[{position}]"
-            self.violations.check(bool(text.strip()), at, "must not be empty")
-            self.violations.check(len(text) <= MAX_TEXT_CHARS, at, f"at most {MAX_TEXT_CHARS} characters are allowed")
-        return tuple(value)
-
-    def object(self, name: str) -> dict[str, Any]:
-        value = self.document.get(name, {})
-        if not isinstance(value, dict):
-            self.violations.add(name, "must be an object")
-            return {}
-        return value

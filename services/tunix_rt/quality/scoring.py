@@ -1,30 +1,31 @@
 """Scoring one prediction: the outcome, every metric, and why.
 
-Owns the scorers, their registry and their version, which is part of every score's identity: change what any of them
-returns for any input and `SCORER_VERSION` must change. Pure but for items of type ``math``.
+Owns what becomes of an item, and what a scorer's failure means. The scorers themselves are in `scorers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunix_rt.errors import Transient
-from tunix_rt.quality.coherence import trace_coherence
-from tunix_rt.quality.equality import MathJudge, answers_equal, reference_problem
-from tunix_rt.quality.extract import Extraction, extract
+from tunix_rt.quality.equality import MathJudge, reference_problem
+from tunix_rt.quality.extract import extract
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
-from tunix_rt.quality.tokens import count_tokens
+from tunix_rt.quality.scorecard import Scored
+from tunix_rt.quality.scorers import BUILT_IN, BUILT_IN_SCORERS, BUILT_IN_VERSION, PRIMARY_METRIC, Scorable, ScorerSet
 
-SCORER_VERSION = "tunix-rt-scorer/1"
-PRIMARY_METRIC = "answer_correctness"
+SCORER_VERSION = BUILT_IN_VERSION
+_MAX_ERROR_CHARS = 200
 
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What came of one item; ``metrics`` are in [0, 1] except ``trace_tokens``, and empty unless SCORED."""
+    """What came of one item; ``metrics`` are in [0, 1] except counts (`ScorerSet.counts`), and empty unless SCORED.
+
+    A SCORED item has a message only where a third-party scorer failed.
+    """
 
     outcome: Outcome
     metrics: dict[str, float] = field(default_factory=dict)
@@ -33,57 +34,19 @@ class ItemScore:
     message: str = ""
 
 
-@dataclass(frozen=True)
-class Scorable:
-    """What a scorer is given."""
-
-    item: EvalItem
-    prediction: str
-    extraction: Extraction
-    math: MathJudge | None = None
-
-
-Measured = tuple[float, dict[str, Any]]
-
-
-def answer_correctness(given: Scorable) -> Measured:
-    """1 if the extracted answer equals the reference or an alias (`equality`), else 0."""
-    answer = given.extraction.answer
-    right = answer is not None and answers_equal(given.item.rule, given.item.references, answer, given.math)
-    return float(right), {"answer_source": given.extraction.source.value}
-
-
-def format_compliance(given: Scorable) -> Measured:
-    """1 if the completion is exactly one reasoning and one answer as `extract` defines it, else 0."""
-    return float(given.extraction.well_formed), {"format_problems": list(given.extraction.problems)}
-
-
-def coherence(given: Scorable) -> Measured:
-    """The mean of the sub-scores of `coherence.trace_coherence` that apply."""
-    found = trace_coherence(given.item.prompt, given.extraction.reasoning, given.extraction.answer)
-    details = asdict(found) | {"false_statements": list(found.false_statements)[:20]}
-    return found.score, {"trace_coherence": details}
-
-
-def trace_tokens(given: Scorable) -> Measured:
-    """Length of the reasoning in `regex-v1` tokens; not a score, so not in [0, 1]."""
-    return float(count_tokens(given.extraction.reasoning or "")), {}
-
-
-SCORERS: dict[str, Callable[[Scorable], Measured]] = {
-    PRIMARY_METRIC: answer_correctness,
-    "format_compliance": format_compliance,
-    "trace_coherence": coherence,
-    "trace_tokens": trace_tokens,
-}
-
-
-def score_item(item: EvalItem, prediction: str | None, *, math: MathJudge | None = None) -> ItemScore:
+def score_item(
+    item: EvalItem,
+    prediction: str | None,
+    *,
+    scorers: ScorerSet = BUILT_IN_SCORERS,
+    math: MathJudge | None = None,
+) -> ItemScore:
     """The score of ``prediction`` for ``item``.
 
     ``prediction`` None means that none could be made: ERRORED. An item whose reference cannot be used is SKIPPED.
     Everything else, the empty string included, is SCORED. ``math`` replaces the verifier that items of type ``math``
-    are judged by.
+    are judged by. A third-party scorer that fails leaves its metric out and is named in the message; the outcome and
+    every other metric stand.
     """
     problem = reference_problem(item.rule, item.expected_answer)
     if problem is not None:
@@ -94,9 +57,34 @@ def score_item(item: EvalItem, prediction: str | None, *, math: MathJudge | None
     metrics: dict[str, float] = {}
     details: dict[str, Any] = {}
     try:
-        for name, scorer in SCORERS.items():
-            metrics[name], more = scorer(given)
-            details |= more
+        for built_in in BUILT_IN:
+            measured = built_in.measure(given)
+            metrics |= measured.metrics
+            details |= measured.details
     except Transient as error:
         return ItemScore(Outcome.ERRORED, extracted_answer=given.extraction.answer, message=str(error))
-    return ItemScore(Outcome.SCORED, metrics, details, given.extraction.answer)
+    failures = []
+    for scorer in scorers.third_party:
+        try:
+            measured = scorer.measure(given)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"[:_MAX_ERROR_CHARS]
+            failures.append(f"scorer {scorer.name} {scorer.version} failed ({reason})")
+        else:
+            metrics |= measured.metrics
+            details |= measured.details
+    return ItemScore(Outcome.SCORED, metrics, details, given.extraction.answer, "; ".join(failures))
+
+
+def scored_row(item: EvalItem, score: ItemScore) -> Scored:
+    """An item's score with the item's labels, as the scorecard takes it."""
+    return Scored(
+        item_id=item.id,
+        outcome=score.outcome,
+        value=score.metrics.get(PRIMARY_METRIC),
+        metrics=score.metrics,
+        section=item.section,
+        category=item.category,
+        difficulty=item.difficulty,
+        cluster_id=item.cluster_id,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tunix_rt.cli.commands.score import EXAMPLE
 from tunix_rt.cli.main import app
 
 ITEMS = [
@@ -48,7 +49,7 @@ def test_two_right_one_wrong_and_one_missing_are_counted(evalset: Path, tmp_path
             {"id": "c", "prediction": answer("paris")},
         ],
     )
-    document = score("--evalset", str(evalset), "--predictions", str(predictions), "--items", "--json")
+    document = score("--evalset", str(evalset), "--predictions", str(predictions), "--json")
     card = document["scorecard"]
     assert (card["n_items"], card["n_scored"], card["n_errored"]) == (4, 3, 1)
     assert card["primary_score"] == 2 / 3
@@ -64,19 +65,63 @@ def test_two_right_one_wrong_and_one_missing_are_counted(evalset: Path, tmp_path
     text = score("--evalset", str(evalset), "--predictions", str(predictions)).stdout
     assert "0.667 [" in text
     assert "edge_case" in text
+    assert "no prediction for 1: d" in text
+    assert document["missing"] == [{"item_id": "d", "sample_index": 0}]
+    assert document["scorer_version"] == "tunix-rt-scorer/2"
+    listed = score("--evalset", str(evalset), "--predictions", str(predictions), "--items").stdout
+    rows = [line.split()[:3] for line in listed.splitlines()]
+    assert ["b", "SCORED", "0"] in rows and ["d", "ERRORED", "–"] in rows
+
+
+def test_several_predictions_of_an_item_are_samples_and_too_few_lower_the_coverage(
+    evalset: Path, tmp_path: Path
+) -> None:
+    rows = [{"id": item["id"], "prediction": answer(item["expected_answer"])} for item in ITEMS]
+    rows += [{"id": "a", "prediction": answer("0")}, {"id": "b", "prediction": None}]
+    predictions = write_lines(tmp_path / "p.jsonl", rows)
+    document = score("--evalset", str(evalset), "--predictions", str(predictions), "--json")
+    card = document["scorecard"]
+    # a is right in one sample of two; b, c and d in the one they have; five samples of eight are scored.
+    assert (card["n_items"], card["n_scored"], card["primary_score"], card["coverage"]) == (4, 4, 3.5 / 4, 5 / 8)
+    assert document["samples_per_item"] == 2
+    assert document["missing"] == [{"item_id": "c", "sample_index": 1}, {"item_id": "d", "sample_index": 1}]
+    outcomes = {(r["item_id"], r["sample_index"]): r["outcome"] for r in document["results"]}
+    assert outcomes[("a", 1)] == "SCORED" and outcomes[("b", 1)] == outcomes[("c", 1)] == "ERRORED"
+    text = score("--evalset", str(evalset), "--predictions", str(predictions), "--items").stdout
+    assert "2 per item" in text and "a#1" in text and "no prediction for 2: c#1, d#1" in text
+
+
+def test_verdict_does_not_decide_the_exit_code_but_files_and_options_do(evalset: Path, tmp_path: Path) -> None:
+    wrong = write_lines(tmp_path / "p.jsonl", [{"id": item["id"], "prediction": "?"} for item in ITEMS])
+    options = ("--evalset", str(evalset), "--predictions", str(wrong))
+    assert score(*options, "--json")["scorecard"]["verdict"] == "fail"
+    assert "nowhere.jsonl" in score("--evalset", str(evalset), "--predictions", "nowhere.jsonl", exit_code=1).stderr
+    assert "neither a file nor" in score("--evalset", "nothing", "--predictions", str(wrong), exit_code=1).stderr
+    score("--evalset", str(evalset), exit_code=2)
+    score(*options, "--threshold", "1.5", exit_code=2)
+
+
+def test_help_shows_a_line_that_can_be_scored(tmp_path: Path) -> None:
+    text = score("--help").stdout
+    line = next(line for line in EXAMPLE.splitlines() if line.startswith("{"))
+    assert line.split(", ")[0] in text
+    path = tmp_path / "p.jsonl"
+    path.write_text(line + "\n")
+    document = score("--evalset", "arith_v1", "--predictions", str(path), "--json")
+    assert document["results"][0]["metrics"]["answer_correctness"] == 1.0
 
 
 def test_every_bad_prediction_line_is_named(evalset: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    good = json.dumps({"item_id": "a", "prediction": "x"})
+    good = json.dumps({"item_id": "a", "sample_index": 0, "prediction": "x"})
     path.write_text(f'{good}\nnot json\n{{"item_id": "a"}}\n{good}\n{{"item_id": "zz", "prediction": "x"}}\n[1]\n')
     message = score("--evalset", str(evalset), "--predictions", str(path), exit_code=1).stderr
     for line in (
-        "line 2: is not JSON",
-        "line 3: must be",
-        "'a' was predicted before",
-        "no item 'zz'",
-        "line 6: must be",
+        "line 2.json: is not valid JSON",
+        "line 3.prediction: must be text",
+        "line 4.sample_index: sample 0 of 'a' was given before",
+        "line 5.id: the evalset has no item 'zz'",
+        "line 6.json: must be an object",
     ):
         assert line in message
 

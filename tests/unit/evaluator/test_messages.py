@@ -80,3 +80,13 @@ def test_what_is_missing_is_everything_that_was_not_recorded() -> None:
     )
     assert [(item.id, sample) for item, sample in evaluation.missing()] == [("a", 0), ("b", 1)]
     assert evaluation.total == 4
+
+
+def test_a_trace_budget_survives_a_struct_that_knows_no_integers() -> None:
+    meta = struct_pb2.Struct()
+    meta["trace_budget"] = 30
+    (item,) = items_of([evalsets_pb2.EvalSetItem(id="q1", prompt="?", expected_answer="yes", meta=meta)])
+    assert item.trace_budget == 30
+    meta["trace_budget"] = 2.5
+    with pytest.raises(InvalidInput, match="trace_budget"):
+        items_of([evalsets_pb2.EvalSetItem(id="q1", prompt="?", expected_answer="yes", meta=meta)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tunix_rt.errors import Transient
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
@@ -19,7 +21,16 @@ def test_right_answer_in_right_format_scores_one_everywhere() -> None:
     found = score_item(ITEM, "<reasoning>\n40 + 2 = 42\n</reasoning>\n<answer>42</answer>")
     assert found.outcome is Outcome.SCORED
     # 40 is four, zero: five digits and signs in "40 + 2 = 42" make 7 tokens.
-    assert found.metrics == {"answer_correctness": 1, "format_compliance": 1, "trace_coherence": 1, "trace_tokens": 7}
+    assert found.metrics == {
+        "answer_correctness": 1,
+        "format_compliance": 1,
+        "trace_coherence": 1,
+        "trace_coherence.equations": 1,
+        "trace_coherence.carried": 1,
+        "trace_coherence.conclusion": 1,
+        "trace_coherence.no_loop": 1,
+        "trace_tokens": 7,
+    }
     assert found.extracted_answer == "42"
 
 
@@ -53,3 +64,29 @@ def test_math_without_a_worker_is_errored_not_wrong() -> None:
 def test_alias_counts_as_the_answer() -> None:
     item = EvalItem("q", "p", "carbon dioxide", aliases=("CO2",))
     assert score_item(item, "<answer>co2</answer>").metrics["answer_correctness"] == 1.0
+
+
+def test_sub_scores_that_do_not_apply_are_absent_and_the_others_average_to_the_score() -> None:
+    # One of two equations holds; 77 comes from nowhere (3 of 4 operands do not); the answer is not the last result.
+    found = score_item(ITEM, "<reasoning>40 + 2 = 42\n77 + 2 = 80</reasoning><answer>42</answer>").metrics
+    parts = {name.removeprefix("trace_coherence."): v for name, v in found.items() if "coherence." in name}
+    assert parts == {"equations": 0.5, "carried": 0.75, "conclusion": 0.0, "no_loop": 1.0}
+    assert found["trace_coherence"] == (0.5 + 0.75 + 0.0 + 1.0) / 4
+    silent = score_item(ITEM, "<reasoning>I simply know</reasoning><answer>42</answer>").metrics
+    assert [name for name in silent if "coherence." in name] == ["trace_coherence.no_loop"]
+    assert not [name for name in score_item(ITEM, "42").metrics if "coherence." in name]
+
+
+@pytest.mark.parametrize(("budget", "within"), [(6, 0.0), (7, 1.0), (8, 1.0)])
+def test_trace_is_held_against_the_items_budget(budget: int, within: float) -> None:
+    # "40 + 2 = 42": digit, digit, plus, digit, equals, digit, digit.
+    item = EvalItem("q", "p", "42", meta={"trace_budget": budget})
+    found = score_item(item, "<reasoning>40 + 2 = 42</reasoning><answer>42</answer>")
+    assert (found.metrics["trace_tokens"], found.metrics["trace_within_budget"]) == (7, within)
+    assert found.metrics["answer_correctness"] == 1.0
+
+
+def test_without_a_budget_there_is_no_metric_and_no_reasoning_keeps_every_budget() -> None:
+    assert "trace_within_budget" not in score_item(ITEM, "<answer>42</answer>").metrics
+    item = EvalItem("q", "p", "42", meta={"trace_budget": 1})
+    assert score_item(item, "<answer>42</answer>").metrics["trace_within_budget"] == 1.0

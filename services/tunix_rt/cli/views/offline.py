@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from tunix_rt.quality.scoring import ItemScore
 
 
-def scorecard(card: Scorecard) -> list[RenderableType]:
+_NAMED_MISSING = 20
+
+
+def scorecard(card: Scorecard, samples_per_item: int = 1) -> list[RenderableType]:
     """The whole card: score, coverage, metrics, slices."""
     means = ", ".join(f"{formats.escaped(k)} {formats.number(v)}" for k, v in sorted(card.metric_means.items()))
     coverage = f"{card.coverage:.1%}  ({card.n_scored} scored, {card.n_skipped} skipped, {card.n_errored} errored)"
@@ -22,6 +25,7 @@ def scorecard(card: Scorecard) -> list[RenderableType]:
         ("primary score", f"[bold]{_score(card)}[/bold]  {_bar(card)}"),
         ("verdict", f"{formats.styled(card.verdict.upper())} [dim]at threshold {card.threshold:g}[/dim]"),
         ("coverage", coverage),
+        ("samples", f"{samples_per_item} per item" if samples_per_item > 1 else ""),
         ("interval", card.ci_method),
         ("metrics", means),
     ]
@@ -30,17 +34,26 @@ def scorecard(card: Scorecard) -> list[RenderableType]:
     return [output.fields(rows), output.table(columns, slices, numbers=["items"])]
 
 
-def items(scores: Mapping[str, ItemScore]) -> RenderableType:
-    """One line per item."""
+def missing(pairs: Sequence[tuple[str, int]]) -> list[RenderableType]:
+    """Which items have no prediction; nothing when all have."""
+    if not pairs:
+        return []
+    named = ", ".join(formats.escaped(f"{item}#{index}" if index else item) for item, index in pairs[:_NAMED_MISSING])
+    more = f" and {len(pairs) - _NAMED_MISSING} more" if len(pairs) > _NAMED_MISSING else ""
+    return [f"[yellow]no prediction for {len(pairs)}:[/yellow] {named}{more}"]
+
+
+def items(results: Sequence[tuple[str, int, ItemScore]], *, several: bool = False) -> RenderableType:
+    """One line per item, or per sample of it."""
     rows = [
         (
-            formats.escaped(item_id),
+            formats.escaped(f"{item_id}#{index}" if several else item_id),
             score.outcome,
             formats.number(score.metrics["answer_correctness"]) if "answer_correctness" in score.metrics else "–",
             formats.escaped(score.extracted_answer or "", 50),
             formats.escaped(score.message, 60),
         )
-        for item_id, score in scores.items()
+        for item_id, index, score in results
     ]
     return output.table(["item", "outcome", "correct", "answer", "message"], rows, numbers=["correct"])
 

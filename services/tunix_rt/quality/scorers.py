@@ -1,0 +1,167 @@
+"""The scorers: what is measured of one prediction, and under which version.
+
+Owns the built-in scorers, the form of a third-party one, and the version of a whole set, which is part of every
+score's identity: change what any scorer returns for any input, and its version and `BUILT_IN_VERSION` must change.
+Pure but for items of type ``math``. How third-party scorers are found is the business of `scorer_plugins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from math import isfinite
+from typing import Any
+
+from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.quality.coherence import trace_coherence
+from tunix_rt.quality.equality import MathJudge, answers_equal
+from tunix_rt.quality.extract import Extraction
+from tunix_rt.quality.items import EvalItem
+from tunix_rt.quality.tokens import count_tokens
+
+PRIMARY_METRIC = "answer_correctness"
+BUILT_IN_VERSION = "tunix-rt-scorer/2"
+_SUB_SCORES = ("equations", "carried", "conclusion", "no_loop")
+
+
+class Range(StrEnum):
+    """What values a third-party scorer's metric takes."""
+
+    UNIT = "unit"
+    """A share in [0, 1]."""
+    COUNT = "count"
+    """Any finite number of at least 0."""
+
+
+@dataclass(frozen=True)
+class Scorable:
+    """What a built-in scorer is given."""
+
+    item: EvalItem
+    prediction: str
+    extraction: Extraction
+    math: MathJudge | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a scorer found: values by metric name, and details (JSON values) for people."""
+
+    metrics: dict[str, float]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BuiltInScorer:
+    """``metrics`` names everything that it may report; a metric that does not apply to an item is left out."""
+
+    name: str
+    version: str
+    metrics: tuple[str, ...]
+    measure: Callable[[Scorable], Measured]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A third-party scorer, found by an entry point of the group ``tunix_rt.scorers``.
+
+    ``name`` is its metric's name and ``version`` its own; change what ``score`` returns and the version must change,
+    for it is part of every score's identity. ``score(item, prediction, extraction)`` is a pure function that returns
+    the value and details (a mapping of JSON values, perhaps empty). One that raises, or returns something else, leaves
+    its metric out for that item; the item stays SCORED, and its message names the scorer.
+    """
+
+    name: str
+    version: str
+    score: Callable[[EvalItem, str, Extraction], tuple[float, Mapping[str, Any]]]
+    range: Range = Range.UNIT
+
+    def measure(self, given: Scorable) -> Measured:
+        """Value and details under this scorer's name. Raises whatever ``score`` raises, and ValueError or TypeError
+        for a value out of range or details that are not JSON."""
+        value, details = self.score(given.item, given.prediction, given.extraction)
+        number = float(value)
+        if not isfinite(number) or number < 0 or (self.range is Range.UNIT and number > 1):
+            raise ValueError(f"returned {value!r}, which is not {_ALLOWED[self.range]}")
+        canonical_json(dict(details))
+        return Measured({self.name: number}, {self.name: dict(details)} if details else {})
+
+
+_ALLOWED = {Range.UNIT: "in [0, 1]", Range.COUNT: "a finite number of at least 0"}
+
+
+def _answer_correctness(given: Scorable) -> Measured:
+    """1 if the extracted answer equals the reference or an alias (`equality`), else 0."""
+    answer = given.extraction.answer
+    right = answer is not None and answers_equal(given.item.rule, given.item.references, answer, given.math)
+    return Measured({PRIMARY_METRIC: float(right)}, {"answer_source": given.extraction.source.value})
+
+
+def _format_compliance(given: Scorable) -> Measured:
+    """1 if the completion is exactly one reasoning and one answer as `extract` defines it, else 0."""
+    return Measured(
+        {"format_compliance": float(given.extraction.well_formed)},
+        {"format_problems": list(given.extraction.problems)},
+    )
+
+
+def _coherence(given: Scorable) -> Measured:
+    """The mean of the sub-scores of `coherence.trace_coherence` that apply, and each of those as a metric."""
+    found = trace_coherence(given.item.prompt, given.extraction.reasoning, given.extraction.answer)
+    metrics = {"trace_coherence": found.score}
+    for name in _SUB_SCORES:
+        value = getattr(found, name)
+        if value is not None:
+            metrics[f"trace_coherence.{name}"] = value
+    details = asdict(found) | {"false_statements": list(found.false_statements)[:20]}
+    return Measured(metrics, {"trace_coherence": details})
+
+
+def _trace_tokens(given: Scorable) -> Measured:
+    """Length of the reasoning in `regex-v1` tokens (a count, not in [0, 1]), and, where the item has a budget, 1 if it
+    is kept, else 0. No reasoning keeps every budget."""
+    tokens = count_tokens(given.extraction.reasoning or "")
+    metrics = {"trace_tokens": float(tokens)}
+    if given.item.trace_budget is not None:
+        metrics["trace_within_budget"] = float(tokens <= given.item.trace_budget)
+    return Measured(metrics, {})
+
+
+BUILT_IN = (
+    BuiltInScorer(PRIMARY_METRIC, "2", (PRIMARY_METRIC,), _answer_correctness),
+    BuiltInScorer("format_compliance", "2", ("format_compliance",), _format_compliance),
+    BuiltInScorer(
+        "trace_coherence", "2", ("trace_coherence", *(f"trace_coherence.{n}" for n in _SUB_SCORES)), _coherence
+    ),
+    BuiltInScorer("trace_tokens", "2", ("trace_tokens", "trace_within_budget"), _trace_tokens),
+)
+
+
+@dataclass(frozen=True)
+class ScorerSet:
+    """The scorers in force: the built-in ones, then the third-party ones in the order of their names."""
+
+    third_party: tuple[Scorer, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Identity of the whole set, at most 64 characters: the built-in set's version, and with third-party scorers a
+        digest of their names, versions and ranges after it."""
+        if not self.third_party:
+            return BUILT_IN_VERSION
+        members = sorted([scorer.name, scorer.version, scorer.range.value] for scorer in self.third_party)
+        return f"{BUILT_IN_VERSION}+{sha256_digest(canonical_json(members)).removeprefix('sha256:')[:12]}"
+
+    @property
+    def members(self) -> list[tuple[str, str]]:
+        """Name and version of every scorer."""
+        return [(scorer.name, scorer.version) for scorer in (*BUILT_IN, *self.third_party)]
+
+    @property
+    def counts(self) -> frozenset[str]:
+        """Names of the metrics that are not in [0, 1] but counts of at least 0."""
+        return frozenset(["trace_tokens"]) | {s.name for s in self.third_party if s.range is Range.COUNT}
+
+
+BUILT_IN_SCORERS = ScorerSet()
