@@ -3,8 +3,8 @@
 Owns the `trace_coherence` metric: the mean of those of four sub-scores that apply, each in [0, 1]. Knows nothing of
 the reference answer: a coherent trace can still be wrong.
 
-equations   share of the stated equations and comparisons between numbers that are true ("7 + 5 = 12", "5 > 3").
-            Applies if there are any.
+equations   share of the stated equations and comparisons between numbers that are true ("7 + 5 = 12", "5 > 3"); what
+            states one is in `equations`. Applies if there are any.
 carried     share of the operands in those equations that come from somewhere: the prompt, an earlier line, digits of
             either, ten more than such a digit (a borrow), a small constant, or factors of a number that is known
             already. Applies if there are any operands.
@@ -23,21 +23,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import fsum
 
+from tunix_rt.quality.equations import NUMBER, Statement, statements
 from tunix_rt.quality.numbers import parse_number
 from tunix_rt.quality.numeric_answers import read_number
 from tunix_rt.quality.surface import fold
 from tunix_rt.quality.texts import normal_text
 
 _MAX_CHARS = 50_000
-_NUM = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_OPERAND = rf"(?:{_NUM})%?"
-_OP = r"[+\-*/×÷·]"
-_EXPRESSION = rf"(?<![\w.,/^]){_OPERAND}(?:\s?{_OP}\s?{_OPERAND})*"
-_STATEMENT = re.compile(
-    rf"(?P<left>{_EXPRESSION})\s?(?P<sign>=|<=|>=|≤|≥|<|>)\s?(?P<right>-?{_OPERAND}(?:\s?{_OP}\s?{_OPERAND})*)(?![\w^/]|[.,]\d)"
-)
-_TOKEN = re.compile(rf"{_NUM}|{_OP}|%")
-_NUMBER = re.compile(rf"(?<![\w./])(?:{_NUM})")
+_NUMBER = re.compile(rf"(?<![\w./])(?:{NUMBER})")
 _RATIO = re.compile(r"(?<![\w./])\d+\s?/\s?\d+(?![\w/])")
 _COLUMN = re.compile(r"^\s*(ones|tens|hundreds|thousands)\b", re.IGNORECASE)
 _PLACES = {"ones": 0, "tens": 1, "hundreds": 2, "thousands": 3}
@@ -60,12 +53,15 @@ class Coherence:
 
 
 @dataclass(frozen=True)
-class _Statement:
-    text: str
+class _Stated:
+    """A statement of the trace, and the number of its line."""
+
     line: int
-    operands: tuple[Fraction, ...]
-    holds: bool
-    result: Fraction | None
+    statement: Statement
+
+    @property
+    def result(self) -> Fraction | None:
+        return self.statement.result
 
 
 def trace_coherence(prompt: str, reasoning: str | None, answer: str | None) -> Coherence:
@@ -73,10 +69,10 @@ def trace_coherence(prompt: str, reasoning: str | None, answer: str | None) -> C
     lines = [folded for line in (reasoning or "")[:_MAX_CHARS].splitlines() if (folded := _operators(fold(line)))]
     if not lines:
         return Coherence(0.0, None, None, None, None, 0, ())
-    statements = [s for number, line in enumerate(lines) for s in _statements(line, number)]
-    equations = sum(s.holds for s in statements) / len(statements) if statements else None
-    carried = _carried(prompt, lines, statements)
-    conclusion = _conclusion(lines, statements, answer)
+    stated = [_Stated(number, found) for number, line in enumerate(lines) for found in statements(line)]
+    equations = sum(s.statement.holds for s in stated) / len(stated) if stated else None
+    carried = _carried(prompt, lines, stated)
+    conclusion = _conclusion(lines, stated, answer)
     no_loop = 0.0 if ends_in_loop(reasoning or "") else 1.0
     applying = [score for score in (equations, carried, conclusion, no_loop) if score is not None]
     return Coherence(
@@ -85,8 +81,8 @@ def trace_coherence(prompt: str, reasoning: str | None, answer: str | None) -> C
         carried=carried,
         conclusion=conclusion,
         no_loop=no_loop,
-        statements=len(statements),
-        false_statements=tuple(s.text for s in statements if not s.holds),
+        statements=len(stated),
+        false_statements=tuple(s.statement.text for s in stated if not s.statement.holds),
     )
 
 
@@ -108,89 +104,35 @@ def _operators(line: str) -> str:
     return re.sub(r"(?<=\d)\s?[xX]\s?(?=\d)", " × ", line)
 
 
-def _statements(line: str, number: int) -> list[_Statement]:
-    """Equations and comparisons of one line; of a chain "a = b = c" each neighbouring pair."""
-    found = []
-    at = 0
-    while match := _STATEMENT.search(line, at):
-        left, right = _evaluate(match["left"]), _evaluate(match["right"])
-        operands = _operands(match["left"])
-        only_numbers = re.fullmatch(_OPERAND, match["left"]) and re.fullmatch(_OPERAND, match["right"])
-        # "6 = 6" says nothing that could be wrong or right unless it compares; a bare "x = 5" has no number on the
-        # left.
-        if left is not None and right is not None:
-            holds = {"=": left == right, "<": left < right, ">": left > right}.get(match["sign"][0])
-            if match["sign"] in ("<=", "≤"):
-                holds = left <= right
-            elif match["sign"] in (">=", "≥"):
-                holds = left >= right
-            single = re.fullmatch(rf"-?{_OPERAND}(?:\s?/\s?\d+)?", match["right"])
-            result = right if match["sign"] == "=" and single and not only_numbers else None
-            found.append(_Statement(match[0], number, operands, bool(holds), result))
-        at = match.start("right")
-    return found
-
-
-def _operands(expression: str) -> tuple[Fraction, ...]:
-    return tuple(v for token in _TOKEN.findall(expression) if (v := parse_number(token)) is not None)
-
-
-def _evaluate(expression: str) -> Fraction | None:
-    """The exact value of numbers joined by + - × ÷, products first; None when it divides by zero or is too long."""
-    tokens = _TOKEN.findall(expression)
-    if len(tokens) > 200:
-        return None
-    negative = bool(tokens) and tokens[0] == "-"
-    terms: list[Fraction] = []
-    operator, pending_sign = "+", -1 if negative else 1
-    for token in tokens[1:] if negative else tokens:
-        if token == "%":
-            terms[-1] /= 100
-            continue
-        value = parse_number(token)
-        if value is None:
-            operator = token
-            continue
-        if operator in "*×·":
-            terms[-1] *= value
-        elif operator in "/÷":
-            if value == 0:
-                return None
-            terms[-1] /= value
-        else:
-            terms.append(value * (-1 if operator == "-" else pending_sign))
-        operator, pending_sign = "+", 1
-    return sum(terms, Fraction(0))
-
-
-def _carried(prompt: str, lines: list[str], statements: list[_Statement]) -> float | None:
-    operands = [(operand, s) for s in statements for operand in s.operands]
-    if not operands:
-        return None
+def _carried(prompt: str, lines: list[str], stated: list[_Stated]) -> float | None:
+    by_line: dict[int, list[_Stated]] = {}
+    for s in stated:
+        by_line.setdefault(s.line, []).append(s)
     known = _numbers_in(fold(prompt))
-    known_by_line = []
+    digits = _digits(known)
+    found: list[bool] = []
     for number, line in enumerate(lines):
-        known_by_line.append(set(known))
-        known |= _numbers_in(line)
-        known |= {s.result for s in statements if s.line == number and s.result is not None}
-    sourced = 0
-    for operand, s in operands:
-        here = known_by_line[s.line] | _earlier_in_line(s, statements)
-        sourced += _is_sourced(operand, here) or (s.holds and s.result is not None and s.result in here)
-    return sourced / len(operands)
+        for s in by_line.get(number, ()):
+            worked_out = s.statement.holds and s.result is not None and s.result in known
+            found += [worked_out or _is_sourced(operand, known, digits) for operand in s.statement.operands]
+            # A result may be used later on its own line; the line's other numbers only below it.
+            if s.result is not None:
+                known.add(s.result)
+                digits |= _digits({s.result})
+        new = _numbers_in(line)
+        known |= new
+        digits |= _digits(new)
+    return sum(found) / len(found) if found else None
 
 
-def _earlier_in_line(statement: _Statement, statements: list[_Statement]) -> set[Fraction]:
-    """Results stated on the same line before this statement."""
-    before = statements[: next(i for i, s in enumerate(statements) if s is statement)]
-    return {s.result for s in before if s.line == statement.line and s.result is not None}
-
-
-def _is_sourced(operand: Fraction, known: set[Fraction]) -> bool:
+def _is_sourced(operand: Fraction, known: set[Fraction], digits: set[int]) -> bool:
     if operand in known or operand in _CONSTANTS:
         return True
-    digits = {int(d) for value in known for d in re.findall(r"\d", str(value))}
     return operand.denominator == 1 and 10 < operand < 20 and int(operand) - 10 in digits
+
+
+def _digits(values: set[Fraction]) -> set[int]:
+    return {int(digit) for value in values for digit in re.findall(r"\d", str(value))}
 
 
 def _numbers_in(text: str) -> set[Fraction]:
@@ -200,21 +142,21 @@ def _numbers_in(text: str) -> set[Fraction]:
     return {v for token in [*_NUMBER.findall(text), *ratios, *parts] if (v := parse_number(token)) is not None}
 
 
-def _conclusion(lines: list[str], statements: list[_Statement], answer: str | None) -> float | None:
+def _conclusion(lines: list[str], stated: list[_Stated], answer: str | None) -> float | None:
     if answer is None:
         return None
     value = read_number(answer)
     last = len(lines) - 1
-    results = [s.result for s in statements if s.result is not None]
+    results = [s.result for s in stated if s.result is not None]
     if value is not None:
-        if _columns(lines, statements) == value:
+        if _columns(lines, stated) == value:
             return 1.0
         line = lines[last]
-        last_results = [s for s in statements if s.line == last and s.result is not None]
+        last_results = [s for s in stated if s.line == last and s.result is not None]
         # After the last equation's sign, or anywhere when the last line holds none.
-        tail = line[line.rindex(last_results[-1].text) :].rpartition("=")[2] if last_results else line
+        tail = line[last_results[-1].statement.end :] if last_results else line
         numbers = _numbers_in(tail)
-        if not numbers or (not last_results and any(s.line == last for s in statements)):
+        if not numbers or (not last_results and any(s.line == last for s in stated)):
             # The last line only compares, or says nothing in numbers: the last result before it decides, if there is
             # one.
             return None if not results else float(value == results[-1])
@@ -226,10 +168,10 @@ def _conclusion(lines: list[str], statements: list[_Statement], answer: str | No
     )
 
 
-def _columns(lines: list[str], statements: list[_Statement]) -> Fraction | None:
+def _columns(lines: list[str], stated: list[_Stated]) -> Fraction | None:
     """The number that the trace's last run of column-wise lines writes, or None when it has none."""
     total: Fraction | None = None
-    results = {s.line: s.result for s in statements if s.result is not None}
+    results = {s.line: s.result for s in stated if s.result is not None}
     places: dict[int, Fraction] = {}
     for number, line in enumerate(lines):
         match = _COLUMN.match(line)

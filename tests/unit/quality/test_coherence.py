@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from fractions import Fraction
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunix_rt.quality.coherence import ends_in_loop, trace_coherence
 from tunix_rt.traces.recipes import build
@@ -52,10 +57,88 @@ def test_conclusion_must_be_what_the_reasoning_ends_in() -> None:
         ("2 + 3 = 5 = 6", 0.5),
         ("10% = 0.1", 1.0),
         ("3 - 5 = -2", 1.0),
+        ("-3 + 5 = 2", 1.0),
+        ("-5 < 3", 1.0),
+        ("5 - -3 = 8", 1.0),
+        ("5 - (-3) = 8", 1.0),
+        ("(2 + 3) × 4 = 20", 1.0),
+        ("2 + 3 × 4 = 20", 0.0),
+        ("(so 2 + 3 = 5)", 1.0),
+        ("3² + 4² = 25", 1.0),
+        ("2^3 = 9", 0.0),
+        ("-2² = -4", 1.0),
+        ("- 2 + 3 = 5", 1.0),  # a bullet
+        ("1) 2 + 3 = 5", 1.0),
+        ("Step 1: 2 + 3 = 5.", 1.0),
+        ("17 = 3 × 5 + 2", 1.0),
+        ("20 × 50% = 10", 1.0),
+        ("1 1/2 + 1/2 = 2", 1.0),
+        ("$5 + $3 = $9", 0.0),
+        ("0.1 + 0.2 = 0.3", 1.0),
+        ("10 / 3 = 3.33", 0.0),
+        ("３ + ٤ = 7", 1.0),
     ],
 )
 def test_statement_is_evaluated_exactly(line: str, holds: float) -> None:
     assert trace_coherence("", line, None).equations == holds
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x + 2 = 5",
+        "2x + 3 = 7",
+        "50% of 20 = 10",
+        "√16 = 4",
+        "sqrt 16 = 4",
+        "log 100 = 2",
+        "17 mod 5 = 2",
+        "17 % 5 = 2",
+        "7 // 2 = 3",
+        "f(2) = 4",
+        "f(2 + 3) = 4",
+        "5! = 120",
+        "|−3| = 3",
+        "12:30 + 1 = 13:30",
+        "2:3 = 4:6",
+        "10 / 3 = 3.33...",
+        "10 / 3 ≈ 3.33",
+        "2 + 3 ≠ 6",
+        "2 + 3 != 6",
+        "2 + 3 => 6",
+        "100 - 25% = 75",
+        "6/2(1+2) = 9",
+        "5 km = 5000 m",
+        "1 / 0 = 0",
+        "2^10000 = 1",
+        "((" * 50 + "1" + "))" * 50 + " = 2",
+        "1.2.3 = 4",
+    ],
+)
+def test_what_is_not_plain_arithmetic_is_never_called_false(line: str) -> None:
+    found = trace_coherence("", line, None)
+    assert (found.equations, found.false_statements) == (None, ())
+
+
+@given(st.integers(-99, 99), st.integers(1, 99), st.integers(-9, 9), st.sampled_from("+-*/"))
+def test_a_sum_that_is_worked_out_holds_and_one_that_is_off_by_one_does_not(a: int, b: int, c: int, sign: str) -> None:
+    worked_out = {"+": a + b, "-": a - b, "*": a * b, "/": Fraction(a, b)}[sign] * c
+    line = f"So ({a} {sign} {b}) × {c} = "
+    assert trace_coherence("", line + str(worked_out), None).equations == 1.0
+    assert trace_coherence("", line + str(worked_out + 1), None).equations == 0.0
+
+
+@given(st.text("0123456789+-−*/×=<>()^%.,: abx√!\n", max_size=200))
+def test_no_text_whatever_makes_coherence_fail(text: str) -> None:
+    found = trace_coherence("1 2 3", text, "4")
+    assert 0.0 <= found.score <= 1.0
+
+
+def test_a_long_trace_of_new_numbers_takes_seconds_at_most() -> None:
+    text = "\n".join(f"{i} + {i + 7} = {2 * i + 7}" for i in range(1000, 3500))
+    started = time.perf_counter()
+    assert trace_coherence("p", text, None).equations == 1.0
+    assert time.perf_counter() - started < 60  # minutes, if every operand were looked up in every earlier line
 
 
 def test_blank_reasoning_scores_zero() -> None:
