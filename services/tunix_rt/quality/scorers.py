@@ -156,7 +156,7 @@ class ScorerSet:
     @property
     def members(self) -> list[tuple[str, str]]:
         """Name and version of every scorer."""
-        return [(scorer.name, scorer.version) for scorer in (*BUILT_IN, *self.third_party)]
+        return [(s.name, s.version) for s in BUILT_IN] + [(s.name, s.version) for s in self.third_party]
 
     @property
     def counts(self) -> frozenset[str]:
