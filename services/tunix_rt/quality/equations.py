@@ -88,7 +88,7 @@ def _judged(line: str, left: list[_Token], sign: _Token, right: list[_Token]) ->
         # "100 - 25% = 75" means something else than it says.
         return None
     operands = tuple(_number(token) for token in left if token.kind == "number")
-    works_out = sign.text == "=" and _is_number(right) and not _is_number(left)
+    works_out = sign.text == "=" and _is_number(right) and (len(operands) > 1 or not _is_number(left))
     return Statement(
         text=line[left[0].start : right[-1].end],
         operands=operands,
@@ -167,7 +167,7 @@ def _is_arithmetic(token: _Token) -> bool:
 def _is_number(side: list[_Token]) -> bool:
     """A numeral, perhaps with a sign, a per-cent mark or as a ratio of two."""
     shape = "".join("n" if token.kind == "number" else token.text for token in side)
-    return re.fullmatch(r"[-+]?n%?(?:/n)?", shape) is not None and (shape.count("n") == 1 or "/" in shape)
+    return re.fullmatch(r"[-+]?n%?(?:/n)?", shape) is not None
 
 
 def _number(token: _Token) -> Fraction:
