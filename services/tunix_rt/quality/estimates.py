@@ -54,8 +54,10 @@ def estimate_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
 def clustered_variance(values: Sequence[float], clusters: Sequence[str], mean: float) -> tuple[float, int]:
     """Cluster-robust variance of the mean, and the number of clusters.
 
-    G/(G−1) · Σ_g (Σ_{i∈g} (x_i − x̄))² / n² (Liang & Zeger 1986, doi 10.1093/biomet/73.1.13, with the usual
-    small-sample factor). An item without a cluster is one of its own. 0.0 for a single cluster.
+    G/(G−1) · Σ_g (Σ_{i∈g} (x_i − x̄))² / n² (Liang & Zeger 1986, doi 10.1093/biomet/73.1.13). The small-sample factor
+    is the usual G/(G−1) · (n−1)/(n−k) of cluster-robust regression on k = 1 constant, as in statsmodels and Stata; the
+    interval takes t with G − 1 degrees of freedom. An item without a cluster is one of its own. 0.0 for a single
+    cluster.
     """
     sums: dict[tuple[str, int], list[float]] = {}
     for position, (value, cluster) in enumerate(zip(values, clusters, strict=True)):

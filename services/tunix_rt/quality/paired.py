@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from math import ceil, fsum, sqrt
+from math import ceil, comb, fsum, sqrt
 
 from tunix_rt.quality.distributions import binomial_tail_half, normal_quantile
 from tunix_rt.quality.power import EXACT_DISCORDANT, POWER, items_shown, smallest_shown
@@ -70,9 +70,14 @@ def mcnemar_mid_p(regressions: int, fixes: int) -> float:
 
 
 def mcnemar_mid_p_two_sided(regressions: int, fixes: int) -> float:
-    """Two-sided mid-p value that A and B differ; 1.0 when there is no discordant item."""
+    """Two-sided mid-p value that A and B differ; 1.0 when there is no discordant item.
+
+    The probability of a larger imbalance plus half that of one as large (Fagerland et al. 2013).
+    """
+    n = regressions + fixes
     if regressions == fixes:
-        return 1.0
+        # The balanced outcome is one, not two that mirror each other.
+        return 1.0 - 0.5 * comb(n, regressions) / (1 << n) if n else 1.0
     return min(1.0, 2 * mcnemar_mid_p(max(regressions, fixes), min(regressions, fixes)))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from itertools import product
-from math import fsum, log, sqrt
+from math import fsum, sqrt
 
+import numpy as np
 import pytest
 from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
@@ -22,38 +23,70 @@ from tunix_rt.quality.paired import (
 
 
 def _peer_score(regressions: int, fixes: int, n: int, difference: float) -> float:
-    """Tango's statistic with the restricted MLE found by numerical maximisation instead of the closed form."""
-
-    def negative_log_likelihood(worse: float) -> float:
-        better = worse + difference
-        same = 1 - worse - better
-        terms = ((regressions, worse), (fixes, better), (n - regressions - fixes, same))
-        return -sum(count * log(max(p, 1e-300)) for count, p in terms if count)
-
+    """Tango's statistic with the restricted MLE as the root of the likelihood's slope instead of its closed form."""
     low, high = max(0.0, -difference), (1 - difference) / 2
-    found = optimize.minimize_scalar(
-        negative_log_likelihood, bounds=(low, high), method="bounded", options={"xatol": 1e-14}
-    )
-    ends = min((low, high), key=negative_log_likelihood)
-    worse = found.x if found.fun <= negative_log_likelihood(ends) else ends
+    same = n - regressions - fixes
+
+    def slope(worse: float) -> float:
+        return (
+            (regressions / worse if regressions else 0.0)
+            + (fixes / (worse + difference) if fixes else 0.0)
+            - (2 * same / (1 - 2 * worse - difference) if same else 0.0)
+        )
+
+    inset = 1e-9 * (high - low)
+    if slope(low + inset) <= 0:
+        worse = low
+    elif slope(high - inset) >= 0:
+        worse = high
+    else:
+        worse = optimize.brentq(slope, low + inset, high - inset, xtol=1e-16, rtol=1e-15)
     variance = (2 * worse + difference - difference**2) / n
     return ((fixes - regressions) / n - difference) / sqrt(variance)
 
 
 @pytest.mark.parametrize(
     ("regressions", "fixes", "n"),
-    [(2, 12, 50), (0, 5, 30), (1, 0, 100), (8, 2, 100), (10, 10, 40), (0, 3, 3), (30, 45, 400)],
+    [(2, 12, 50), (0, 5, 30), (1, 0, 100), (8, 2, 100), (10, 10, 40), (0, 3, 4), (30, 45, 400), (59, 12, 161)],
 )
 @pytest.mark.parametrize("confidence", [0.90, 0.95])
-def test_tango_bounds_solve_the_score_equation_of_an_independent_mle(
+def test_tango_bounds_are_the_roots_of_the_score_equation_of_an_independent_mle(
     regressions: int, fixes: int, n: int, confidence: float
 ) -> None:
     z = stats.norm.ppf(0.5 + confidence / 2)
-    low, high = tango_interval(regressions, fixes, n, confidence)
-    assert low < (fixes - regressions) / n <= high
-    assert _peer_score(regressions, fixes, n, low) == pytest.approx(z, rel=1e-4)
-    if high < 1:
-        assert _peer_score(regressions, fixes, n, high) == pytest.approx(-z, rel=1e-4)
+    observed = (fixes - regressions) / n
+    low = optimize.brentq(lambda d: _peer_score(regressions, fixes, n, d) - z, -0.99, observed - 1e-9, xtol=1e-14)
+    high = optimize.brentq(lambda d: _peer_score(regressions, fixes, n, d) + z, observed + 1e-9, 0.99, xtol=1e-14)
+    assert tango_interval(regressions, fixes, n, confidence) == pytest.approx((low, high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("regressions", "fixes", "n", "low", "high"),
+    [
+        # R. G. Newcombe's worked example of Tango's interval: (a, b, c, d) = (36, 12, 2, 0).
+        (2, 12, 50, 0.0611, 0.3447),
+        # Complete response before and after consolidation therapy (Cavo et al. 2012): Fagerland, Lydersen & Laake,
+        # Statistical Analysis of Contingency Tables (2017), chapter 8, and the R package contingencytables.
+        (16, 6, 161, -0.1240, -0.0054),
+    ],
+)
+def test_tango_equals_published_intervals(regressions: int, fixes: int, n: int, low: float, high: float) -> None:
+    assert tango_interval(regressions, fixes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("regressions", "fixes", "published"),
+    [
+        # Fagerland et al. 2013, doi 10.1186/1471-2288-13-91: airway hyper-responsiveness (Bentur et al. 2009) and
+        # complete response (Cavo et al. 2012; six digits as printed by the R package contingencytables).
+        (7, 1, 0.0391),
+        (16, 6, 0.034690),
+    ],
+)
+def test_mid_p_equals_published_values(regressions: int, fixes: int, published: float) -> None:
+    found = mcnemar_mid_p_two_sided(regressions, fixes)
+    assert found == pytest.approx(published, abs=5e-5 if published == 0.0391 else 5e-7)
+    assert mcnemar_mid_p_two_sided(fixes, regressions) == found
 
 
 def test_tango_without_discordant_items_has_its_closed_form() -> None:
@@ -73,11 +106,11 @@ def test_mid_p_is_the_exact_tail_minus_half_the_point(regressions: int, fixes: i
     n = regressions + fixes
     one_sided = stats.binom.sf(regressions - 1, n, 0.5) - 0.5 * stats.binom.pmf(regressions, n, 0.5)
     assert mcnemar_mid_p(regressions, fixes) == pytest.approx(one_sided, abs=1e-12)
-    smaller = min(regressions, fixes)
-    two_sided = 2 * stats.binom.cdf(smaller, n, 0.5) - stats.binom.pmf(smaller, n, 0.5)
-    assert mcnemar_mid_p_two_sided(regressions, fixes) == pytest.approx(
-        1.0 if regressions == fixes else two_sided, abs=1e-12
-    )
+    imbalance = abs(2 * np.arange(n + 1) - n)
+    chance = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+    seen = abs(regressions - fixes)
+    two_sided = chance[imbalance > seen].sum() + 0.5 * chance[imbalance == seen].sum()
+    assert mcnemar_mid_p_two_sided(regressions, fixes) == pytest.approx(two_sided, abs=1e-12)
 
 
 def test_mid_p_of_nothing_is_one() -> None:
