@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -117,6 +118,23 @@ def get_alias(session: Session, model_name: str, alias: str) -> AliasRow:
     return row
 
 
+def holder_at(session: Session, model_name: str, alias: str, at: datetime) -> PromotionRow:
+    """The move that whoever held the alias at ``at`` came by. Raises `NotFound` before the first."""
+    row = session.scalars(
+        select(PromotionRow)
+        .where(
+            col(PromotionRow.model_name) == model_name,
+            col(PromotionRow.alias) == alias,
+            col(PromotionRow.create_time) <= at,
+        )
+        .order_by(col(PromotionRow.create_time).desc(), col(PromotionRow.id).desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        raise NotFound(f"nobody held {model_name}@{alias} at {at.isoformat()}")
+    return row
+
+
 def list_aliases(session: Session, model_name: str) -> Sequence[AliasRow]:
     """Every alias of a model name, or of all when empty, by name."""
     statement = select(AliasRow).order_by(col(AliasRow.model_name), col(AliasRow.alias))
@@ -143,10 +161,26 @@ def _check_gate(session: Session, row: AliasRow, model: ModelVersionRow, decisio
         missing.append(f"its candidate is not model {model.id} ({model.digest or 'digest not known yet'})")
     if not holder.digest or decision.baseline_model_digest != holder.digest:
         missing.append(f"its baseline is not the holder {holder.id} ({holder.digest or 'digest not known yet'})")
-    if decision.create_time <= row.move_time:
+    used = _promotion_by(session, row, decision)
+    if used is not None:
+        missing.append(f"it has let {name} move before, at {used.create_time.isoformat()}")
+    elif decision.create_time <= row.move_time:
         missing.append(f"it is stale: the alias has moved since, at {row.move_time.isoformat()}")
     if missing:
         raise FailedPrecondition(f"gate decision {decision.id} does not let {name} move: {'; '.join(missing)}")
+
+
+def _promotion_by(session: Session, row: AliasRow, decision: GateDecisionRow) -> PromotionRow | None:
+    """The move of this alias that the decision was used for; asked of the history, because clocks may disagree."""
+    return session.scalars(
+        select(PromotionRow)
+        .where(
+            col(PromotionRow.model_name) == row.model_name,
+            col(PromotionRow.alias) == row.alias,
+            col(PromotionRow.gate_decision_id) == decision.id,
+        )
+        .limit(1)
+    ).first()
 
 
 def _check_etag(given: str, row: AliasRow | None, model_name: str, alias: str) -> None:

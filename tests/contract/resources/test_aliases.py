@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from tunix_rt.registry.tables.models import AliasRow, PromotionRow
 from tunix_rt.v1 import models_pb2 as pb
+from tunix_rt.v1 import models_pb2_grpc
 
 
 def move(registry: Any, model: str, etag: str = "", **fields: Any) -> Any:
@@ -98,6 +102,44 @@ async def test_of_racing_moves_one_wins_and_the_rest_are_aborted(registry: Any) 
     assert await registry.count(PromotionRow) == 2
 
 
+async def test_of_16_promoters_racing_for_a_guarded_alias_one_wins_and_the_rest_are_aborted(
+    registry: Any, served: Any, held: Any
+) -> None:
+    # Everybody comes with a PASS that would do, over a connection of their own.
+    decisions = [await decide(registry, held.new_score.id, held.old_score.id) for _ in range(16)]
+    async with AsyncExitStack() as stack:
+        racers = []
+        for number, decision in enumerate(decisions):
+            # Channels with the same arguments would share one connection.
+            options = [("grpc.use_local_subchannel_pool", 1), ("tunix.racer", number)]
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{served[1]}", options=options)
+            racers.append((models_pb2_grpc.ModelServiceStub(await stack.enter_async_context(channel)), decision))
+        answers = await asyncio.gather(
+            *(
+                stub.SetAlias(
+                    pb.SetAliasRequest(
+                        request_id=registry.request_id(),
+                        model_name="m",
+                        alias="production",
+                        model_id=held.new.id,
+                        etag=held.alias.etag,
+                        gate_decision_id=decision.id,
+                    ),
+                    timeout=30,
+                )
+                for stub, decision in racers
+            ),
+            return_exceptions=True,
+        )
+    refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+    assert [each.code() for each in refused] == [grpc.StatusCode.ABORTED] * 15
+    (winner,) = [each for each in answers if not isinstance(each, BaseException)]
+    assert winner.model_id == held.new.id
+    used = decisions[answers.index(winner)].id
+    assert [each.gate_decision_id for each in await history(registry)] == [used, ""]
+    assert (await registry.facts()).count("tunix.evt.alias.moved") == 2
+
+
 async def test_of_racing_creations_one_wins(registry: Any) -> None:
     models = [await registry.model("m") for _ in range(5)]
     answers = await asyncio.gather(*(move(registry, each.id) for each in models), return_exceptions=True)
@@ -172,6 +214,89 @@ async def test_a_pass_from_before_the_last_move_is_stale(registry: Any, refusal:
     assert "stale" in refused.text
     fresh = await decide(registry, held.new_score.id, held.old_score.id)
     assert (await move(registry, held.new.id, back.etag, gate_decision_id=fresh.id)).model_id == held.new.id
+
+
+async def test_a_decision_moves_an_alias_once_however_the_clocks_run(registry: Any, refusal: Any, held: Any) -> None:
+    decision = await decide(registry, held.new_score.id, held.old_score.id)
+    moved = await move(registry, held.new.id, held.alias.etag, gate_decision_id=decision.id)
+    back = await move(registry, held.old.id, moved.etag, waiver_reason="back for a while")
+
+    def turn_back_the_clock(session: Any) -> None:
+        session.get(AliasRow, ("m", "production")).move_time -= timedelta(days=1)
+
+    await registry.database.run_write(turn_back_the_clock)
+    refused = await refusal(move(registry, held.new.id, back.etag, gate_decision_id=decision.id))
+    assert refused.kind is FailedPrecondition
+    assert "has let m@production move before" in refused.text
+    assert await registry.count(PromotionRow) == 3
+
+
+async def test_no_role_below_approver_moves_an_alias_or_lifts_its_guard(registry: Any, refusal: Any, held: Any) -> None:
+    decision = await decide(registry, held.new_score.id, held.old_score.id)
+    lax = pb.CreateGatePolicyRequest(request_id=registry.request_id(), name="default", margin=0.9)
+    for role in ("viewer", "editor", "worker"):
+        call = {"timeout": 10, "metadata": [("authorization", f"Bearer {role}")]}
+        attempts = [
+            move(registry, held.new.id, held.alias.etag, gate_decision_id=decision.id, role=role),
+            move(registry, held.bad.id, held.alias.etag, waiver_reason="because", role=role),
+            registry.models.CreateGatePolicy(lax, **call),
+        ]
+        for policy in ("", "default"):
+            lifted = pb.SetAliasPolicyRequest(
+                request_id=registry.request_id(),
+                model_name="m",
+                alias="production",
+                gate_policy_id=policy,
+                etag=held.alias.etag,
+            )
+            attempts.append(registry.models.SetAliasPolicy(lifted, **call))
+        for attempt in attempts:
+            assert (await refusal(attempt)).kind is PermissionDenied
+    found = await registry.models.GetAlias(pb.GetAliasRequest(model_name="m", alias="production"), timeout=10)
+    assert found == held.alias
+
+
+async def test_a_new_version_of_a_guarding_policy_does_not_guard_by_itself(
+    registry: Any, refusal: Any, held: Any
+) -> None:
+    lax = pb.CreateGatePolicyRequest(request_id=registry.request_id(), name="default", margin=0.9)
+    await registry.models.CreateGatePolicy(lax, timeout=10)
+    decision = await decide(registry, held.new_score.id, held.old_score.id, policy="default")
+    refused = await refusal(move(registry, held.new.id, held.alias.etag, gate_decision_id=decision.id))
+    assert "it was decided by policy" in refused.text
+
+
+async def test_registering_a_version_leaves_the_alias_where_it_is(registry: Any, held: Any) -> None:
+    await registry.model("m")
+    found = await registry.models.GetAlias(pb.GetAliasRequest(model_name="m", alias="production"), timeout=10)
+    assert found == held.alias
+
+
+async def test_who_held_an_alias_is_known_for_any_time(registry: Any, refusal: Any) -> None:
+    one, two = await registry.model("m"), await registry.model("m")
+    first = await move(registry, one.id)
+    second = await move(registry, two.id, first.etag)
+    guarded = await guard(registry, second.etag)
+    moves = list(reversed(await history(registry)))
+
+    def asked(at: Any) -> Any:
+        request = pb.GetAliasRequest(model_name="m", alias="production", at=at)
+        return registry.models.GetAlias(request, timeout=10)
+
+    # At the very instant of the move it is held by whom it was given to; a microsecond before, by the former holder.
+    for at, model in ((moves[0].create_time, one), (before(moves[1].create_time), one), (moves[1].create_time, two)):
+        found = await asked(at)
+        assert (found.model_id, found.gate_policy_id, found.etag) == (model.id, guarded.gate_policy_id, guarded.etag)
+    assert (await asked(moves[0].create_time)).update_time == moves[0].create_time
+    assert (await asked(Timestamp(seconds=253402300799))).model_id == two.id
+    assert (await refusal(asked(before(moves[0].create_time)))).kind is NotFound
+    assert (await refusal(asked(Timestamp(seconds=2**60)))).violations == ["at"]
+
+
+def before(time: Timestamp) -> Timestamp:
+    found = Timestamp()
+    found.FromMicroseconds(time.ToMicroseconds() - 1)
+    return found
 
 
 async def test_an_approvers_waiver_moves_it_and_its_reason_is_kept(registry: Any, refusal: Any, held: Any) -> None:

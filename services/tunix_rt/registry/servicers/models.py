@@ -13,7 +13,7 @@ from tunix_rt.registry import aliases, models
 from tunix_rt.registry.aliases import Move
 from tunix_rt.registry.filters import FilterField, Kind, compile_filter
 from tunix_rt.registry.idempotency import answer_once
-from tunix_rt.registry.messages.models import alias_message, model_message, promotion_message
+from tunix_rt.registry.messages.models import alias_message, former_alias_message, model_message, promotion_message
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
 from tunix_rt.registry.servicers.calls import caller
 from tunix_rt.registry.servicers.gates import GateServicer
@@ -109,10 +109,15 @@ class ModelServicer(GateServicer):
         return await self._database.run_write(work)
 
     async def GetAlias(self, request: pb.GetAliasRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.Alias:
-        validation.check_alias_name(request.model_name, request.alias)
-        return await self._database.run_read(
-            lambda s: alias_message(aliases.get_alias(s, request.model_name, request.alias))
-        )
+        at = validation.alias_instant(request)
+
+        def work(session: Session) -> pb.Alias:
+            row = aliases.get_alias(session, request.model_name, request.alias)
+            if at is None:
+                return alias_message(row)
+            return former_alias_message(row, aliases.holder_at(session, request.model_name, request.alias, at))
+
+        return await self._database.run_read(work)
 
     async def ListAliases(
         self, request: pb.ListAliasesRequest, context: grpc.aio.ServicerContext[Any, Any]

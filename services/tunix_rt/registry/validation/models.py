@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Final
 
 from tunix_rt.errors import Violations
@@ -40,12 +41,19 @@ def check_set_alias(request: pb.SetAliasRequest) -> None:
     violations.raise_if_any()
 
 
-def check_alias_name(model_name: str, alias: str) -> None:
-    """Raises `InvalidInput` unless both are names."""
+def alias_instant(request: pb.GetAliasRequest) -> datetime | None:
+    """The instant that is asked about; None is now. Raises `InvalidInput` when the request is malformed."""
     violations = Violations()
-    check_name(violations, model_name, "model_name")
-    check_name(violations, alias, "alias")
+    check_name(violations, request.model_name, "model_name")
+    check_name(violations, request.alias, "alias")
+    instant = None
+    if request.HasField("at"):
+        try:
+            instant = request.at.ToDatetime(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            violations.add("at", "is not a time from year 1 to 9999")
     violations.raise_if_any()
+    return instant
 
 
 def check_set_alias_policy(request: pb.SetAliasPolicyRequest) -> None:
