@@ -275,6 +275,22 @@ def test_a_comparison_counts_what_changed(cli: Cli, scored: dict[str, str]) -> N
     assert "+0.750 [" in cli.run("compare", scored["bad"], scored["good"]).stdout
 
 
+def test_several_candidates_are_compared_at_once(cli: Cli, scored: dict[str, str]) -> None:
+    names = [scored[name] for name in ("bad", "good", "same")]
+    result = cli.json("evaluations", "compare", *names)
+    assert [each["statistics"]["delta"] for each in result["candidates"]] == [0.75, 0.0]
+    assert [each["p_adjusted"] for each in result["candidates"]][1] == 1.0
+    assert len(result["items"]) == ITEMS
+    text = cli.run("evaluations", "compare", *names, "--items", "3").stdout
+    assert f"… and {ITEMS - 30 - 3} more" in text
+
+
+def test_the_leaderboard_takes_an_order_and_a_filter(cli: Cli, scored: dict[str, str]) -> None:
+    board = cli.json("leaderboard", "sums", "--order-by", "sections.core asc", "--filter", "model_name != same")
+    assert [entry["evaluation_id"] for entry in board["entries"]] == [scored["bad"], scored["good"]]
+    assert [entry["value"] for entry in board["entries"]] == [0.25, 1.0]
+
+
 @pytest.mark.parametrize(
     ("candidate", "baseline", "verdict", "exit_code"),
     [("good", "bad", "PASS", 0), ("bad", "good", "FAIL", 1), ("same", "bad", "PASS", 0)],
@@ -296,11 +312,17 @@ def test_a_baseline_is_locked_and_gates_by_name(cli: Cli, scored: dict[str, str]
     assert (first["revision"], second["revision"]) == (1, 2)
     assert cli.json("baselines", "show", "main")["evaluation_id"] == scored["bad"]
     assert [row["revision"] for row in cli.lines("baselines", "list", "--name", "main")] in ([1, 2], [2, 1])
-    policy = cli.json("gate", "create-policy", "strict", "--margin", "0.02", "--baseline", "main")
-    assert policy["margin"] == 0.02
+    slices = ("--critical", "section=core@0.1", "--advisory", "category")
+    policy = cli.json("gate", "create-policy", "strict", "--margin", "0.02", "--baseline", "main", *slices)
+    assert (policy["margin"], policy["metric"]) == (0.02, "answer_correctness")
+    assert [(rule["dimension"], rule["value"], rule["tier"]) for rule in policy["slices"]] == [
+        ("section", "core", "SLICE_TIER_CRITICAL"),
+        ("category", "", "SLICE_TIER_ADVISORY"),
+    ]
     assert policy["id"] in {row["id"] for row in cli.lines("gate", "policies")}
     decision = cli.json("gate", "check", scored["good"], "--policy", "strict")
     assert decision["baseline_evaluation_id"] == scored["bad"]
+    assert [each["verdict"] for each in decision["slices"]] == ["GATE_VERDICT_PASS"] * 2
 
 
 def test_an_inconclusive_gate_exits_2_and_says_how_many_items_would_decide(cli: Cli, scored: dict[str, str]) -> None:
@@ -328,7 +350,12 @@ def test_a_model_is_promoted_and_the_history_tells(cli: Cli, scored: dict[str, s
     assert cli.json("models", "show", "good@production")["id"] == model["id"]
     assert [row["alias"] for row in cli.lines("models", "aliases", "good")] == ["production"]
     assert [row["to_model_id"] for row in cli.lines("models", "aliases", "good", "--history")] == [model["id"]]
+    assert cli.lines("models", "aliases", "good", "--history", "--alias", "staging") == []
     assert "good/1" in cli.run("models", "list").stdout
+    assert cli.json("models", "alias", "good", "production")["model_id"] == model["id"]
+    assert cli.json("models", "alias", "good", "production", "--at", "2999-01-01")["model_id"] == model["id"]
+    refused = cli.run("models", "alias", "good", "production", "--at", "2026-05-03T12:00:00Z", exit_code=1)
+    assert "nobody held good@production at 2026-05-03T12:00:00+00:00" in refused.stderr
 
 
 def test_events_tell_what_happened_in_order(cli: Cli, dataset: dict[str, Any]) -> None:

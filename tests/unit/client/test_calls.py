@@ -295,10 +295,19 @@ def test_a_leaderboard_and_a_comparison_come_whole(server: Any, use: Any) -> Non
         items = [evaluations_pb2.ItemDiff(item_id=request.page_token or "first")]
         return evaluations_pb2.Comparison(items=items, next_page_token="" if request.page_token else "second")
 
-    server.handlers |= {"GetLeaderboard": board, "CompareEvaluations": comparison}
+    def many(request: evaluations_pb2.CompareManyEvaluationsRequest, context: Any) -> evaluations_pb2.ManyComparison:
+        items = [evaluations_pb2.ManyItemDiff(item_id=request.page_token or "first")]
+        return evaluations_pb2.ManyComparison(items=items, next_page_token="" if request.page_token else "second")
+
+    server.handlers |= {"GetLeaderboard": board, "CompareEvaluations": comparison, "CompareManyEvaluations": many}
     assert [e.rank for e in use.one(lambda client: client.leaderboard("arith_v1")).entries] == [1, 2, 3]
     assert [e.rank for e in use.one(lambda client: client.leaderboard("arith_v1", limit=2)).entries] == [1, 2]
-    assert [i.item_id for i in use.one(lambda client: client.compare("a", "b")).items] == ["first", "second"]
+    compared = use.one(lambda client: client.compare("a", "b", include_curves=True))
+    assert [i.item_id for i in compared.items] == ["first", "second"]
+    # The curves come with the first page.
+    assert [request.include_curves for request in server.requests[-2:]] == [True, False]
+    assert [i.item_id for i in use.one(lambda c: c.compare_many("a", ["b", "c"])).items] == ["first", "second"]
+    assert list(server.requests[-1].candidate_evaluation_ids) == ["b", "c"]
 
 
 def test_promotion_replaces_the_alias_as_it_is_and_creates_a_new_one(server: Any, use: Any) -> None:

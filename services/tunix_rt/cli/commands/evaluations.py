@@ -1,4 +1,4 @@
-"""`tunix-rt evaluations`: create, follow, look at."""
+"""`tunix-rt evaluations`: create, follow, look at, compare."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunix_rt.cli.commands import scores
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from tunix_rt.v1 import evaluations_pb2
 
 app = typer.Typer(name="evaluations", help="Evaluations of models on evalsets, with every item's answer.")
+
+app.command("compare", epilog=f"Example: tunix-rt evaluations {scores.COMPARE_ARGUMENTS}")(scores.compare)
 
 EvaluationId = Annotated[str, typer.Argument(help="Id of an evaluation (or of a run that has just one).")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended; exit code 1 unless SUCCEEDED.")]
@@ -81,11 +84,11 @@ def items(
 ) -> None:
     """List what the model answered, item by item."""
     from tunix_rt.cli import lookups, output
-    from tunix_rt.cli.views import scores
+    from tunix_rt.cli.views.scores import item_results
 
     with client(ctx) as api:
         found = api.evaluations.items(lookups.evaluation_id(api, evaluation), filter=filter, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(scores.item_results(found))
+        output.print_json_lines(found) if as_json else output.show(item_results(found))
 
 
 @app.command(epilog="Example: tunix-rt evaluations watch eval-01jd…")
@@ -127,10 +130,10 @@ def follow(ctx: typer.Context, name: str, as_json: bool) -> None:
 
 def wait_for_evaluation(api: TunixClient, evaluation_id: str, display: Any) -> evaluations_pb2.Evaluation:
     """Show an evaluation until it has ended."""
-    from tunix_rt.cli.views.scores import card_score
+    from tunix_rt.cli.views.comparisons import score_of
 
     def update(evaluation: evaluations_pb2.Evaluation) -> None:
-        beside = card_score(evaluation.scorecard) if evaluation.HasField("scorecard") else ""
+        beside = score_of(evaluation.scorecard) if evaluation.HasField("scorecard") else ""
         display.update(evaluation, f"on {evaluation.evalset_key or evaluation.evalset_id}", beside)
 
     return api.evaluations.wait(evaluation_id, on_change=update)

@@ -27,7 +27,7 @@ def check(
 ) -> None:
     """Decide and store the decision. Exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 INVALID; 4 without a decision."""
     from tunix_rt.cli import lookups, output
-    from tunix_rt.cli.views import scores
+    from tunix_rt.cli.views import gates
     from tunix_rt.client.arguments import enum_name
     from tunix_rt.v1 import models_pb2
 
@@ -39,7 +39,7 @@ def check(
             baseline_evaluation_id=lookups.evaluation_id(api, against, evalset) if against else "",
             policy=policy,
         )
-    output.print_json(decision) if as_json else output.show(*scores.gate_decision(decision))
+    output.print_json(decision) if as_json else output.show(*gates.decision(decision))
     raise typer.Exit(EXIT_CODES.get(enum_name(models_pb2.GateVerdict.DESCRIPTOR, decision.verdict), ERROR_CODE))
 
 
@@ -47,14 +47,17 @@ def check(
 def policies(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
     """List gate policies."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
+    from tunix_rt.cli.views import gates
 
     with client(ctx) as api:
         found = api.gate.policies(limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.policies(found))
+        output.print_json_lines(found) if as_json else output.show(gates.policies(found))
 
 
-@app.command("create-policy", epilog="Example: tunix-rt gate create-policy strict --margin 0.02 --baseline main")
+@app.command(
+    "create-policy",
+    epilog="Example: tunix-rt gate create-policy strict --baseline main --critical section=core --advisory category",
+)
 def create_policy(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The same name again makes the next version.")],
@@ -62,13 +65,20 @@ def create_policy(
     alpha: Annotated[float | None, typer.Option(help="One-sided. (0, 0.5)")] = None,
     min_coverage: Annotated[float | None, typer.Option(help="Less is INVALID.")] = None,
     min_effect: Annotated[float | None, typer.Option(help="Smallest drop that can FAIL.")] = None,
+    metric: Annotated[str, typer.Option(help="What is compared; default answer_correctness.")] = "",
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of the metric.")] = False,
+    critical: Annotated[
+        list[str] | None,
+        typer.Option(help="A slice that fails the gate when it is worse: DIMENSION[=VALUE][@MIN_EFFECT]; repeatable."),
+    ] = None,
+    advisory: Annotated[list[str] | None, typer.Option(help="A slice that is only reported, as --critical.")] = None,
     baseline: Annotated[str, typer.Option(help="Baseline meant when none is named.")] = "",
     description: Annotated[str, typer.Option()] = "",
     as_json: Json = False,
 ) -> None:
     """Create a gate policy; a policy never changes."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
+    from tunix_rt.cli.views import gates
 
     with client(ctx) as api:
         created = api.gate.create_policy(
@@ -77,18 +87,35 @@ def create_policy(
             alpha=alpha,
             min_coverage=min_coverage,
             min_effect=min_effect,
+            metric=metric,
+            lower_is_better=lower_is_better,
+            slices=[slice_rule(each, "critical") for each in critical or ()]
+            + [slice_rule(each, "advisory") for each in advisory or ()],
             baseline=baseline,
             description=description,
         )
-    output.print_json(created) if as_json else output.show(catalogue.policies([created]))
+    output.print_json(created) if as_json else output.show(gates.policies([created]))
 
 
 @app.command(epilog="Example: tunix-rt gate decisions --filter 'verdict = FAIL'")
 def decisions(ctx: typer.Context, filter: Filter = "", limit: Limit = 50, as_json: Json = False) -> None:
     """List stored decisions."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
+    from tunix_rt.cli.views import gates
 
     with client(ctx) as api:
         found = api.gate.decisions(filter=filter, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.decisions(found))
+        output.print_json_lines(found) if as_json else output.show(gates.decisions(found))
+
+
+def slice_rule(text: str, tier: str) -> dict[str, str | float]:
+    """``"section=core@0.05"`` as the fields of a SliceRule; raises a usage error naming what cannot be read."""
+    name, at, least = text.partition("@")
+    dimension, _, value = name.partition("=")
+    rule: dict[str, str | float] = {"dimension": dimension, "value": value, "tier": tier}
+    if at:
+        try:
+            rule["min_effect"] = float(least)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r}: {least!r} is not a number", param_hint=f"--{tier}") from None
+    return rule

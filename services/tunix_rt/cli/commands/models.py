@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tunix_rt.v1.inference_pb2 import LoadedAdapter, LoadedModel
 
 Loaded = TypeVar("Loaded", "LoadedModel", "LoadedAdapter")
+
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
 
 app = typer.Typer(
     name="models", help="Model versions with their lineage, aliases and promotions; models in the inferencer's memory."
@@ -86,7 +89,8 @@ def merge(
 def aliases(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Registered model name.")],
-    history: Annotated[bool, typer.Option("--history", help="Every promotion instead.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Every promotion instead, the newest first.")] = False,
+    alias: Annotated[str, typer.Option(help="With --history: this alias only.")] = "",
     as_json: Json = False,
 ) -> None:
     """Show where a model's aliases point, or how they came there."""
@@ -95,11 +99,31 @@ def aliases(
 
     with client(ctx) as api:
         if history:
-            moves = api.models.promotions(name)
+            moves = api.models.promotions(name, alias)
             output.print_json_lines(moves) if as_json else output.show(catalogue.promotions(moves))
         else:
             found = api.models.aliases(name).aliases
             output.print_json_lines(found) if as_json else output.show(catalogue.aliases(found))
+
+
+@app.command(epilog="Example: tunix-rt models alias default production --at 2026-05-03")
+def alias(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    alias: Annotated[str, typer.Argument(help="production, staging, …")],
+    at: Annotated[
+        datetime | None,
+        typer.Option(help="Who held it then; UTC, a date is its midnight.", formats=TIME_FORMATS, show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show who holds an alias, or who held it at a time."""
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import catalogue
+
+    with client(ctx) as api:
+        found = api.models.alias(name, alias, at=at)
+    output.print_json(found) if as_json else output.show(catalogue.aliases([found]))
 
 
 @app.command(epilog="Example: tunix-rt models promote default production model-01jd… --decision gate-01jd…")

@@ -1,4 +1,4 @@
-"""`tunix-rt leaderboard` and `tunix-rt compare`."""
+"""`tunix-rt leaderboard` and `tunix-rt evaluations compare`, which is `tunix-rt compare` too."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import typer
 
 from tunix_rt.cli.context import Filter, Json, Limit, client
 
-LEADERBOARD_EXAMPLE = "Example: tunix-rt leaderboard arith_v1"
-COMPARE_EXAMPLE = "Example: tunix-rt compare run-01ja… run-01jb… --evalset arith_v1"
+LEADERBOARD_EXAMPLE = "Example: tunix-rt leaderboard arith_v1 --order-by 'metrics.trace_tokens asc'"
+COMPARE_ARGUMENTS = "compare run-01ja… run-01jb… run-01jc… --evalset arith_v1"
+COMPARE_EXAMPLE = f"Example: tunix-rt {COMPARE_ARGUMENTS}"
 
 
 def leaderboard(
@@ -18,6 +19,9 @@ def leaderboard(
     generation_digest: Annotated[str, typer.Option(help="Default: that of the newest evaluation.")] = "",
     scorer_version: Annotated[str, typer.Option(help="Default: that of the newest evaluation.")] = "",
     filter: Filter = "",
+    order_by: Annotated[
+        str, typer.Option(help="primary_score, metrics.NAME, sections.NAME, … pass@K; then ' desc' or ' asc'.")
+    ] = "",
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
@@ -27,7 +31,12 @@ def leaderboard(
 
     with client(ctx) as api:
         board = api.leaderboard(
-            evalset, generation_digest=generation_digest, scorer_version=scorer_version, filter=filter, limit=limit
+            evalset,
+            generation_digest=generation_digest,
+            scorer_version=scorer_version,
+            filter=filter,
+            order_by=order_by,
+            limit=limit,
         )
     output.print_json(board) if as_json else output.show(*scores.leaderboard(board))
 
@@ -35,18 +44,24 @@ def leaderboard(
 def compare(
     ctx: typer.Context,
     a: Annotated[str, typer.Argument(help="The reference: evaluation or run.")],
-    b: Annotated[str, typer.Argument(help="The candidate: evaluation or run.")],
+    candidates: Annotated[list[str], typer.Argument(metavar="B [C…]", help="The candidates: evaluations or runs.")],
     evalset: Annotated[str, typer.Option(help="Which evaluation of a run is meant.")] = "",
     items: Annotated[int, typer.Option(help="Changed items to show.", min=0)] = 20,
     only_changed: Annotated[bool, typer.Option("--only-changed", help="Leave equal items out of --json.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare B with A item by item, with the difference's interval and what became better or worse."""
+    """Compare candidates with A item by item: the difference's interval, what became better or worse, loss curves.
+
+    With several candidates their p-values are corrected for the many looks (Holm).
+    """
     from tunix_rt.cli import lookups, output
-    from tunix_rt.cli.views import scores
+    from tunix_rt.cli.views import comparisons
 
     with client(ctx) as api:
-        result = api.compare(
-            lookups.evaluation_id(api, a, evalset), lookups.evaluation_id(api, b, evalset), only_changed=only_changed
-        )
-    output.print_json(result) if as_json else output.show(*scores.comparison(result, items))
+        baseline, *others = (lookups.evaluation_id(api, name, evalset) for name in (a, *candidates))
+        if len(others) > 1:
+            many = api.compare_many(baseline, others, only_changed=only_changed)
+            output.print_json(many) if as_json else output.show(*comparisons.many_comparison(many, items))
+        else:
+            two = api.compare(baseline, others[0], only_changed=only_changed, include_curves=True)
+            output.print_json(two) if as_json else output.show(*comparisons.comparison(two, items))

@@ -1,4 +1,4 @@
-"""Datasets, evalsets, models, aliases, baselines and policies in a terminal."""
+"""Datasets, evalsets, models, aliases and baselines in a terminal."""
 
 from __future__ import annotations
 
@@ -205,37 +205,3 @@ def baselines(items: Iterable[models_pb2.Baseline]) -> RenderableType:
     ]
     columns = ["baseline", "revision", "evaluation id", "run id", "locked by", "locked", "note"]
     return output.table(columns, rows, numbers=["revision"])
-
-
-def policies(items: Iterable[models_pb2.GatePolicy]) -> RenderableType:
-    rows = [
-        (
-            item.id,
-            f"{formats.escaped(item.name)}/{item.version}",
-            f"{item.margin:g}",
-            f"{item.alpha:g}",
-            f"{item.min_coverage:.0%}",
-            f"{item.min_effect:g}",
-            formats.escaped(item.baseline),
-            formats.escaped(item.description, 60),
-        )
-        for item in items
-    ]
-    columns = ["id", "policy", "margin", "alpha", "min coverage", "min effect", "baseline", "description"]
-    return output.table(columns, rows, numbers=columns[2:6])
-
-
-def decisions(items: Iterable[models_pb2.GateDecision]) -> RenderableType:
-    rows = [
-        (
-            item.id,
-            formats.styled(enum_name(models_pb2.GateVerdict.DESCRIPTOR, item.verdict)),
-            formats.signed(item.statistics.delta) if item.statistics.n_paired else "–",
-            item.candidate_evaluation_id,
-            item.baseline_evaluation_id,
-            formats.local_time(item.create_time),
-            formats.escaped(item.explanation, 70),
-        )
-        for item in items
-    ]
-    return output.table(["id", "verdict", "Δ", "candidate id", "baseline id", "decided", "why"], rows)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.progress import headline
-from tunix_rt.cli.views.scores import card_score, scorecard, verdict
+from tunix_rt.cli.views.comparisons import score_of
+from tunix_rt.cli.views.scores import scorecard, verdict
 from tunix_rt.client.arguments import enum_name
 from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2, sweeps_pb2
 
@@ -141,7 +142,7 @@ def evaluations(items: Iterable[evaluations_pb2.Evaluation]) -> RenderableType:
             item.id,
             formats.escaped(item.evalset_key),
             formats.state_of(item.state, item.reason),
-            card_score(item.scorecard) if item.HasField("scorecard") else _way(item.progress),
+            score_of(item.scorecard) if item.HasField("scorecard") else _way(item.progress),
             verdict(item.scorecard.verdict),
             item.model_id,
             item.run_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tunix_rt.client.arguments import to_message
@@ -119,16 +119,22 @@ class Scores(Group[Mode]):
         generation_digest: str = "",
         scorer_version: str = "",
         filter: str = "",
+        order_by: str = "",
         page_size: int = 0,
         limit: int | None = None,
     ) -> Flow[pb.Leaderboard]:
-        """Everything ranked on an evalset (id or key) under one score identity, all pages in one answer."""
+        """Everything ranked on an evalset (id or key) under one score identity, all pages in one answer.
+
+        ``order_by``: "primary_score" (default), "metrics.NAME", "sections.NAME", "categories.NAME",
+        "difficulties.NAME", "pass@K" or "maj@K", then " desc" (default) or " asc".
+        """
         request = pb.GetLeaderboardRequest(
             evalset=evalset,
             generation_digest=generation_digest,
             scorer_version=scorer_version,
             page_size=page_size,
             filter=filter,
+            order_by=order_by,
         )
 
         def steps() -> Steps[pb.Leaderboard]:
@@ -147,24 +153,66 @@ class Scores(Group[Mode]):
     @one
     @staticmethod
     def compare(
-        baseline_evaluation_id: str, candidate_evaluation_id: str, *, only_changed: bool = False, page_size: int = 0
+        baseline_evaluation_id: str,
+        candidate_evaluation_id: str,
+        *,
+        only_changed: bool = False,
+        order_by: str = "",
+        include_curves: bool = False,
+        page_size: int = 0,
     ) -> Flow[pb.Comparison]:
         """B (candidate) against A (baseline) on the same items, with every item's change, all pages in one answer.
 
-        Raises `FailedPrecondition` when the two scores' identities differ.
+        ``order_by``: "difference" (default: largest first) or "index". ``include_curves``: with the training losses of
+        the runs that made the models. Raises `FailedPrecondition` when the two scores' identities differ.
         """
         request = pb.CompareEvaluationsRequest(
             baseline_evaluation_id=baseline_evaluation_id,
             candidate_evaluation_id=candidate_evaluation_id,
             only_changed=only_changed,
+            order_by=order_by,
+            include_curves=include_curves,
             page_size=page_size,
         )
 
         def steps() -> Steps[pb.Comparison]:
             comparison: pb.Comparison = yield unary(Stub, lambda stub: stub.CompareEvaluations, request)
+            request.include_curves = False
             while comparison.next_page_token:
                 request.page_token = comparison.next_page_token
                 more: pb.Comparison = yield unary(Stub, lambda stub: stub.CompareEvaluations, request)
+                comparison.items.extend(more.items)
+                comparison.next_page_token = more.next_page_token
+            return comparison
+
+        return Flow(steps)
+
+    @one
+    @staticmethod
+    def compare_many(
+        baseline_evaluation_id: str,
+        candidate_evaluation_ids: Sequence[str],
+        *,
+        only_changed: bool = False,
+        page_size: int = 0,
+    ) -> Flow[pb.ManyComparison]:
+        """Up to 31 candidates against one baseline, with Holm's correction over them, all pages in one answer.
+
+        Items with the largest difference in any candidate come first. Raises `FailedPrecondition` when the scores'
+        identities differ.
+        """
+        request = pb.CompareManyEvaluationsRequest(
+            baseline_evaluation_id=baseline_evaluation_id,
+            candidate_evaluation_ids=candidate_evaluation_ids,
+            only_changed=only_changed,
+            page_size=page_size,
+        )
+
+        def steps() -> Steps[pb.ManyComparison]:
+            comparison: pb.ManyComparison = yield unary(Stub, lambda stub: stub.CompareManyEvaluations, request)
+            while comparison.next_page_token:
+                request.page_token = comparison.next_page_token
+                more: pb.ManyComparison = yield unary(Stub, lambda stub: stub.CompareManyEvaluations, request)
                 comparison.items.extend(more.items)
                 comparison.next_page_token = more.next_page_token
             return comparison

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
+from tunix_rt.client.arguments import to_message
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.operations import Call, Flow, One, Pages, Steps, new_request_id, paged, unary
 from tunix_rt.errors import NotFound
@@ -48,9 +51,15 @@ class Models(Group[Mode]):
 
     @one
     @staticmethod
-    def alias(model_name: str, alias: str) -> Call[pb.Alias]:
-        """One alias; raises `NotFound` where there is none yet."""
-        return unary(Stub, lambda stub: stub.GetAlias, pb.GetAliasRequest(model_name=model_name, alias=alias))
+    def alias(model_name: str, alias: str, *, at: datetime | None = None) -> Call[pb.Alias]:
+        """One alias and who holds it, or held it at ``at`` (UTC where it has no time zone).
+
+        Raises `NotFound` where there is none, or was none yet.
+        """
+        request = pb.GetAliasRequest(model_name=model_name, alias=alias)
+        if at is not None:
+            request.at.FromDatetime(at)
+        return unary(Stub, lambda stub: stub.GetAlias, request)
 
     @one
     @staticmethod
@@ -190,11 +199,17 @@ class Gate(Group[Mode]):
         alpha: float | None = None,
         min_coverage: float | None = None,
         min_effect: float | None = None,
+        metric: str = "",
+        lower_is_better: bool = False,
+        slices: Sequence[pb.SliceRule | Mapping[str, Any]] = (),
         baseline: str = "",
         description: str = "",
         request_id: str | None = None,
     ) -> Call[pb.GatePolicy]:
-        """Create a policy; the same name again makes its next version."""
+        """Create a policy; the same name again makes its next version.
+
+        ``slices`` are SliceRules or mappings such as ``{"dimension": "section", "value": "core", "tier": "critical"}``.
+        """
         request = pb.CreateGatePolicyRequest(
             request_id=new_request_id(request_id),
             name=name,
@@ -202,6 +217,9 @@ class Gate(Group[Mode]):
             alpha=alpha,
             min_coverage=min_coverage,
             min_effect=min_effect,
+            metric=metric,
+            direction=pb.METRIC_DIRECTION_LOWER_IS_BETTER if lower_is_better else pb.METRIC_DIRECTION_HIGHER_IS_BETTER,
+            slices=[to_message(pb.SliceRule, rule, f"slices[{index}]") for index, rule in enumerate(slices)],
             baseline=baseline,
             description=description,
         )

@@ -1,0 +1,136 @@
+"""Comparisons of two and of many evaluations in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tunix_rt.cli import formats, output
+from tunix_rt.client.arguments import enum_name
+from tunix_rt.v1 import evaluations_pb2 as pb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def statistics(stats: pb.PairedStatistics) -> RenderableType:
+    """The paired figures of B minus A."""
+    seen = f"{stats.detectable:.3f} would be seen with 80 % power" if stats.detectable else ""
+    needed = f"{stats.n_needed} items would show it with 80 % power" if stats.n_needed else ""
+    changes = f"[green]{stats.n_fixes} fixed[/green], [red]{stats.n_regressions} regressed[/red], {stats.n_same} same"
+    rows: list[tuple[str, object]] = [
+        ("Δ (B - A)", f"[bold]{formats.signed(stats.delta, stats.ci_low, stats.ci_high)}[/bold]  {stats.ci_method}"),
+        ("items", f"{stats.n_paired} paired, {stats.n_unpaired} not: {changes}"),
+        ("p two-sided", f"{formats.number(stats.p_value)}  [dim]{stats.p_method}[/dim]"),
+        ("p that B is worse", formats.number(stats.p_worse)),
+        ("power", ", ".join(filter(None, (seen, needed)))),
+    ]
+    return output.fields(rows)
+
+
+def comparison(result: pb.Comparison, shown: int) -> list[RenderableType]:
+    """Both scores, the difference, slices, and up to ``shown`` items that changed."""
+    parts: list[RenderableType] = [
+        output.fields(
+            [
+                ("A", f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}"),
+                ("B", f"{result.candidate_evaluation_id}  {score_of(result.candidate_scorecard)}"),
+                *((f"{curve.metric} of {curve.run_id}", curve_line(curve)) for curve in result.curves),
+            ]
+        ),
+        statistics(result.statistics),
+    ]
+    if result.slices:
+        rows = [
+            (s.dimension, formats.escaped(s.value), s.n_paired, formats.signed(s.delta), formats.number(s.p_adjusted))
+            for s in result.slices
+        ]
+        parts.append(output.table(["dimension", "value", "items", "Δ", "p (Holm)"], rows, numbers=["items"]))
+    changed = [item for item in result.items if item.change != pb.ITEM_CHANGE_SAME]
+    if changed:
+        parts.append(_item_table(changed[:shown]))
+    return [*parts, *_left_out(len(changed), shown)]
+
+
+def many_comparison(result: pb.ManyComparison, shown: int) -> list[RenderableType]:
+    """Every candidate's score and difference, and up to ``shown`` items that changed in some of them."""
+    names = [chr(ord("B") + index) if index < 25 else f"#{index + 1}" for index in range(len(result.candidates))]
+    rows = [
+        (
+            name,
+            score_of(each.scorecard),
+            formats.signed(each.statistics.delta, each.statistics.ci_low, each.statistics.ci_high),
+            f"[green]{each.statistics.n_fixes}[/green]",
+            f"[red]{each.statistics.n_regressions}[/red]",
+            formats.number(each.statistics.p_value),
+            formats.number(each.p_adjusted),
+            each.evaluation_id,
+        )
+        for name, each in zip(names, result.candidates, strict=True)
+    ]
+    columns = ["", "score [95 %]", "Δ to A [95 %]", "fixed", "regressed", "p", "p (Holm)", "evaluation id"]
+    parts: list[RenderableType] = [
+        output.fields([("A", f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}")]),
+        output.table(columns, rows, numbers=["fixed", "regressed"]),
+    ]
+    changed = [item for item in result.items if any(each.change != pb.ITEM_CHANGE_SAME for each in item.candidates)]
+    if changed:
+        cells = [
+            (
+                formats.escaped(item.item_id),
+                formats.escaped(item.expected_answer, 30),
+                _item_score(item.baseline_score if item.HasField("baseline_score") else None),
+                *(_candidate_cell(each) for each in item.candidates),
+            )
+            for item in changed[:shown]
+        ]
+        parts.append(output.table(["item", "expected", "A", *names], cells, numbers=["A"]))
+    return [*parts, *_left_out(len(changed), shown)]
+
+
+def curve_line(curve: pb.Curve) -> str:
+    """A sparkline with the first and the last value."""
+    first, last = formats.number(curve.values[0]), formats.number(curve.values[-1])
+    return (
+        f"{formats.sparkline(curve.values)}  {first} → {last}  [dim]steps {curve.steps[0]} to {curve.steps[-1]}[/dim]"
+    )
+
+
+def score_of(card: pb.Scorecard | pb.SliceScore) -> str:
+    """The primary score with its interval; "–" when nothing was scored."""
+    low = card.ci_low if card.HasField("ci_low") else None
+    high = card.ci_high if card.HasField("ci_high") else None
+    return formats.score(card.primary_score if card.HasField("primary_score") else None, low, high)
+
+
+def _candidate_cell(item: pb.CandidateItem) -> str:
+    score = _item_score(item.score if item.HasField("score") else None)
+    word = enum_name(pb.ItemChange.DESCRIPTOR, item.change)
+    return score if item.change == pb.ITEM_CHANGE_SAME else f"{score} {formats.styled(word)}"
+
+
+def _item_score(value: float | None) -> str:
+    return "–" if value is None else formats.number(value)
+
+
+def _left_out(changed: int, shown: int) -> list[RenderableType]:
+    if changed <= shown:
+        return []
+    return [f"[dim]… and {changed - shown} more; --items shows more, --json all[/dim]"]
+
+
+def _item_table(items: Iterable[pb.ItemDiff]) -> RenderableType:
+    rows = [
+        (
+            formats.escaped(item.item_id),
+            formats.styled(enum_name(pb.ItemChange.DESCRIPTOR, item.change)),
+            _item_score(item.baseline_score if item.HasField("baseline_score") else None),
+            _item_score(item.candidate_score if item.HasField("candidate_score") else None),
+            formats.escaped(item.expected_answer, 30),
+            formats.escaped(item.baseline_prediction[-60:], 60),
+            formats.escaped(item.candidate_prediction[-60:], 60),
+        )
+        for item in items
+    ]
+    columns = ["item", "change", "A", "B", "expected", "A answered (end)", "B answered (end)"]
+    return output.table(columns, rows, numbers=["A", "B"])

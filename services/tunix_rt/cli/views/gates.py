@@ -1,0 +1,100 @@
+"""Gate policies and decisions in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tunix_rt.cli import formats, output
+from tunix_rt.cli.views.comparisons import statistics
+from tunix_rt.client.arguments import enum_name
+from tunix_rt.v1 import models_pb2 as pb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def policies(items: Iterable[pb.GatePolicy]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            f"{formats.escaped(item.name)}/{item.version}",
+            f"{formats.escaped(item.metric)} {'↓' if item.direction == pb.METRIC_DIRECTION_LOWER_IS_BETTER else '↑'}",
+            f"{item.margin:g}",
+            f"{item.alpha:g}",
+            f"{item.min_coverage:.0%}",
+            f"{item.min_effect:g}",
+            ", ".join(map(_rule, item.slices)),
+            formats.escaped(item.baseline),
+            formats.escaped(item.description, 60),
+        )
+        for item in items
+    ]
+    columns = ["id", "policy", "metric", "margin", "alpha", "min coverage", "min effect"]
+    return output.table([*columns, "slices", "baseline", "description"], rows, numbers=columns[3:])
+
+
+def decisions(items: Iterable[pb.GateDecision]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            formats.styled(_verdict(item.verdict)),
+            formats.signed(item.statistics.delta) if item.statistics.n_paired else "–",
+            item.candidate_evaluation_id,
+            item.baseline_evaluation_id,
+            formats.local_time(item.create_time),
+            formats.escaped(item.explanation, 70),
+        )
+        for item in items
+    ]
+    return output.table(["id", "verdict", "Δ", "candidate id", "baseline id", "decided", "why"], rows)
+
+
+def decision(item: pb.GateDecision) -> list[RenderableType]:
+    """The verdict, the rule that decided, and what became of every slice."""
+    rows: list[tuple[str, object]] = [
+        ("gate", formats.styled(_verdict(item.verdict))),
+        ("why", formats.escaped(item.explanation)),
+        ("metric", formats.escaped(item.metric)),
+        ("Δ bounded by", f"{item.lower_bound:+.3f}" if item.HasField("lower_bound") else ""),
+        ("items needed", item.items_needed or ""),
+        ("candidate", item.candidate_evaluation_id),
+        ("baseline", item.baseline_evaluation_id),
+        ("policy", item.policy_id),
+        ("decision", f"{item.id}  [dim]{item.digest[:19]}…[/dim]"),
+    ]
+    parts = [output.fields(rows)]
+    if item.statistics.n_paired:
+        parts.append(statistics(item.statistics))
+    if item.slices:
+        parts.append(_slices(item.slices))
+    return parts
+
+
+def _slices(items: Iterable[pb.SliceDecision]) -> RenderableType:
+    rows = [
+        (
+            f"{each.dimension} {formats.escaped(each.value)}",
+            enum_name(pb.SliceTier.DESCRIPTOR, each.tier).lower(),
+            formats.styled(_verdict(each.verdict)),
+            each.n_paired,
+            each.n_regressions,
+            each.n_fixes,
+            formats.signed(each.delta),
+            formats.number(each.p_worse),
+            formats.number(each.p_adjusted),
+        )
+        for each in items
+    ]
+    columns = ["slice", "tier", "verdict", "items", "regressed", "fixed", "Δ", "p that worse", "p (Holm)"]
+    return output.table(columns, rows, numbers=columns[3:])
+
+
+def _rule(rule: pb.SliceRule) -> str:
+    name = f"{rule.dimension}={formats.escaped(rule.value)}" if rule.value else f"every {rule.dimension}"
+    least = f" by {rule.min_effect:g}" if rule.HasField("min_effect") else ""
+    return f"{enum_name(pb.SliceTier.DESCRIPTOR, rule.tier).lower()} {name}{least}"
+
+
+def _verdict(value: pb.GateVerdict.ValueType) -> str:
+    return enum_name(pb.GateVerdict.DESCRIPTOR, value)
