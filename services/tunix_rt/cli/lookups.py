@@ -27,3 +27,16 @@ def evaluation_id(client: TunixClient, name: str, evalset: str = "") -> str:
     if len(found) > 1:
         raise FailedPrecondition(f"{name} has several evaluations; name one: {', '.join(found)}")
     return found[0]
+
+
+def evaluation_of_run(client: TunixClient, name: str, evaluation: str = "") -> str:
+    """An evaluation of the run ``name``, or ``name`` itself where it is one; ``evaluation`` is an id or an evalset.
+
+    Raises `FailedPrecondition` when ``evaluation`` is not of that run, and as `evaluation_id` does.
+    """
+    if not evaluation.startswith("eval-"):
+        return evaluation_id(client, name, evaluation)
+    found = client.evaluations.get(evaluation)
+    if name not in (found.id, found.run_id):
+        raise FailedPrecondition(f"{evaluation} is not an evaluation of {name}")
+    return found.id

@@ -16,6 +16,7 @@ from tunix_rt.cli.commands import (
     evalsets,
     evaluations,
     events,
+    evidence,
     gate,
     generate,
     logprobs,
@@ -87,7 +88,7 @@ app.command("logprobs", epilog=logprobs.EXAMPLE)(logprobs.logprobs)
 app.command("leaderboard", epilog=scores.LEADERBOARD_EXAMPLE)(scores.leaderboard)
 app.command("compare", epilog=scores.COMPARE_EXAMPLE)(scores.compare)
 app.command("score", epilog=score.EXAMPLE)(score.score)
-for group in (datasets, evalsets, runs, evaluations, baselines, gate, models, sweeps, events):
+for group in (datasets, evalsets, runs, evaluations, baselines, gate, models, sweeps, events, evidence):
     app.add_typer(group.app)
 
 

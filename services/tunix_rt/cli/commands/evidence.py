@@ -1,0 +1,112 @@
+"""`tunix-rt evidence`: all that a score rests on, in one zip that anybody can check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunix_rt.cli.context import Json, client
+
+if TYPE_CHECKING:
+    from tunix_rt.evidence.verify import Verified
+
+app = typer.Typer(name="evidence", help="All that a score rests on in one zip: build it, check it without a server.")
+
+
+@app.command(epilog="Example: tunix-rt evidence build run-01jd… --evaluation arith_v1 --output evidence.zip")
+def build(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(help="Run, or an evaluation (of any model).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: evidence-EVALUATION.zip.", show_default=False)
+    ] = None,
+    evaluation: Annotated[str, typer.Option(help="Which evaluation of the run: its id, or its evalset's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write the evidence of a run's evaluation; the same stored state gives the same bytes. Weights stay out."""
+    from tunix_rt.cli import formats, lookups
+    from tunix_rt.cli import output as printing
+    from tunix_rt.evidence.archive import pack
+    from tunix_rt.evidence.build import files
+    from tunix_rt.evidence.documents import content_digest
+    from tunix_rt.evidence.gathering import gather
+
+    def tell(stage: str) -> None:
+        if not as_json:
+            print(f"reading {stage} …", file=sys.stderr, flush=True)
+
+    with client(ctx) as api:
+        evaluation_id = lookups.evaluation_of_run(api, run, evaluation)
+        contents = files(gather(api, evaluation_id, on_stage=tell))
+    data = pack(contents)
+    path = output or Path(f"evidence-{evaluation_id}.zip")
+    path.write_bytes(data)
+    digest = content_digest(contents)
+    if as_json:
+        document = {"file": str(path), "digest": digest, "size_bytes": len(data), "files": sorted(contents)}
+        printing.print_json(document | {"evaluation_id": evaluation_id})
+        return
+    rows: list[tuple[str, object]] = [
+        ("evidence", f"{formats.escaped(str(path))}  ({formats.size_text(len(data))}, {len(contents)} files)"),
+        ("of", evaluation_id),
+        ("digest", f"{digest}  [dim]note it where nobody can change it[/dim]"),
+    ]
+    printing.show(printing.fields(rows))
+
+
+@app.command(epilog="Example: tunix-rt evidence verify evidence.zip --digest sha256:…")
+def verify(
+    file: Annotated[Path, typer.Argument(help="The zip.")],
+    digest: Annotated[str, typer.Option(help="That `build` printed: nothing else is accepted then.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Check every byte and score everything again, without a server. Exit code 1 names each file that is not right."""
+    from dataclasses import asdict
+
+    from tunix_rt.cli import output
+    from tunix_rt.evidence.verify import verify as check
+
+    found = check(file.read_bytes(), digest=digest)
+    if as_json:
+        output.print_json({"file": str(file), "ok": found.ok} | asdict(found))
+    else:
+        _show(file, found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: tunix-rt evidence schema run_manifest > run_manifest.schema.json")
+def schema(
+    name: Annotated[str, typer.Argument(help="Stem of a file (run_manifest); without it, all names.")] = "",
+) -> None:
+    """Print the JSON schema of a file of evidence; of a .jsonl file, that of its lines."""
+    import json
+
+    from tunix_rt.evidence import schemas
+
+    print(json.dumps(schemas.schema(name), indent=2, ensure_ascii=False) if name else "\n".join(schemas.names()))
+
+
+def _show(file: Path, found: Verified) -> None:
+    from tunix_rt.cli import formats, output
+
+    if not found.ok:
+        rows = [(formats.escaped(problem.file), formats.escaped(problem.reason)) for problem in found.problems]
+        output.show(f"[bold red]REFUSED[/bold red] {formats.escaped(str(file))}", output.table(["file", "why"], rows))
+        return
+    again = f"{found.n_scored_again} predictions scored again, scorecard equal byte for byte"
+    output.show(
+        output.fields(
+            [
+                ("evidence", f"[bold green]HOLDS[/bold green] {formats.escaped(str(file))}"),
+                ("of", f"{found.evaluation_id}, primary score {formats.score(found.primary_score)}"),
+                ("checked", f"{len(found.files)} files; {again}"),
+                ("not generated", found.n_not_generated or ""),
+                ("gate decisions", f"{found.n_gate_decisions} decided again" if found.n_gate_decisions else ""),
+                ("digest", found.digest),
+            ]
+        )
+    )

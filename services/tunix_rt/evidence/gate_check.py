@@ -1,0 +1,75 @@
+"""Gate decisions decided again, from the candidate's stored scores and those of the baseline that evidence holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from tunix_rt.errors import TunixError
+from tunix_rt.evidence.documents import GATE_DECISIONS, Document
+from tunix_rt.evidence.problems import Problems
+from tunix_rt.evidence.scoring import plain, stored_rows
+from tunix_rt.quality.compare import PairInput
+from tunix_rt.quality.gate import GateOutcome, GatePolicy, GateSide, decide
+from tunix_rt.quality.identity import ScoreIdentity
+from tunix_rt.quality.items import EvalItem
+
+
+def check_decisions(
+    gate: Document, summary: Document, items: Sequence[EvalItem], samples: Sequence[Document], problems: Problems
+) -> None:
+    """Every decision of ``gate`` against what `quality.gate` decides on the scores in evidence."""
+    for index, decision in enumerate(gate["decisions"]):
+        path = f"decisions[{index}]"
+        policy, baseline = (
+            gate["policies"].get(decision["policy_id"]),
+            gate["baselines"].get(decision["baseline_evaluation_id"]),
+        )
+        problems.check(
+            decision["candidate_evaluation_id"] == summary["evaluation_id"], GATE_DECISIONS, f"{path} is of another"
+        )
+        if policy is None or baseline is None:
+            problems.add(GATE_DECISIONS, f"{path} lacks its {'policy' if policy is None else 'baseline'}")
+            continue
+        try:
+            candidate = _side(summary["identity"], items, samples)
+            outcome = decide(_policy(policy), _side(baseline["identity"], items, baseline["samples"]), candidate)
+        except (TunixError, KeyError, ValueError, TypeError) as error:
+            problems.add(GATE_DECISIONS, f"{path} cannot be decided again: {error}")
+            continue
+        _hold_against(decision, outcome, path, problems)
+        for side, identity in (("baseline", baseline["identity"]), ("candidate", summary["identity"])):
+            found = decision[f"{side}_model_digest"]
+            problems.same(GATE_DECISIONS, f"{path}.{side}_model_digest", found, identity["model_digest"], "its scores")
+
+
+def _hold_against(decision: Document, outcome: GateOutcome, path: str, problems: Problems) -> None:
+    source = "deciding again"
+    wanted = {name: value for name, value in plain(_shallow(outcome)).items() if name in decision or value}
+    for name in sorted(wanted.keys() | (decision.keys() & {field.name for field in fields(outcome)})):
+        if name != "statistics":
+            problems.same(GATE_DECISIONS, f"{path}.{name}", decision.get(name), wanted.get(name), source)
+    statistics = {} if outcome.statistics is None else plain(asdict(replace(outcome.statistics, slices=(), items=())))
+    for name, found in decision.get("statistics", {}).items():
+        # A contract's message has zero where a figure was never computed.
+        if name in statistics or found:
+            problems.same(GATE_DECISIONS, f"{path}.statistics.{name}", found, statistics.get(name), source)
+    problems.check(bool(statistics) == ("statistics" in decision), GATE_DECISIONS, f"{path}.statistics is out of place")
+
+
+def _shallow(outcome: GateOutcome) -> dict[str, Any]:
+    return asdict(replace(outcome, statistics=None))
+
+
+def _policy(document: Mapping[str, Any]) -> GatePolicy:
+    names: Iterable[str] = (field.name for field in fields(GatePolicy))
+    return GatePolicy(**{name: document[name] for name in names if name in document})
+
+
+def _side(identity: Mapping[str, str], items: Sequence[EvalItem], samples: Sequence[Document]) -> GateSide:
+    rows = stored_rows(items, samples)
+    return GateSide(
+        ScoreIdentity(**identity),
+        [PairInput(row.item_id, row.value, row.section, row.category, row.difficulty, row.cluster_id) for row in rows],
+    )

