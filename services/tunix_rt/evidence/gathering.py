@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from tunix_rt.errors import FailedPrecondition, InvalidArtifact
+from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.evidence.documents import Document
 from tunix_rt.evidence.facts import Facts, GateFacts, TrainingFacts
 from tunix_rt.evidence.messages import json_value, plain
+from tunix_rt.evidence.regeneration import Generate
 from tunix_rt.evidence.scoring import lean
 from tunix_rt.quality.identity import complete_generation
-from tunix_rt.quality.items import EvalSet, parse_evalset
+from tunix_rt.quality.items import EvalItem, EvalSet, parse_evalset
 from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2, models_pb2, runs_pb2
 
 if TYPE_CHECKING:
@@ -54,6 +55,29 @@ def succeeded(client: TunixClient, evaluation_id: str) -> evaluations_pb2.Evalua
         state = plain(evaluation).get("state", "UNSPECIFIED")
         raise FailedPrecondition(f"{evaluation_id} is {state}: only an evaluation that has SUCCEEDED has a score")
     return evaluation
+
+
+def generator(client: TunixClient, evaluation: evaluations_pb2.Evaluation) -> Generate:
+    """Generates answers as the evaluator did: the same model, config, prompt, and seed per sample. Loads the model."""
+    model = client.models.get(evaluation.model_id)
+
+    def load() -> str:
+        weight_format = evaluation.generation.weight_format
+        digest = evaluation.identity.model_digest
+        return client.inference.load(model.reference, expected_digest=digest, weight_format=weight_format).handle
+
+    handle = load()
+
+    def generate(item: EvalItem, sample: int) -> str:
+        config = common_pb2.GenerationConfig()
+        config.CopyFrom(evaluation.generation)
+        config.seed += sample
+        try:
+            return client.inference.generate(handle, item.prompt, config=config).text
+        except NotFound:  # the inferencer made room for another model
+            return client.inference.generate(load(), item.prompt, config=config).text
+
+    return generate
 
 
 def evalset_items(client: TunixClient, evalset: evalsets_pb2.EvalSet) -> EvalSet:

@@ -21,8 +21,9 @@ def plain(message: Message, *, defaults: bool = False) -> dict[str, Any]:
     with ``defaults`` only those that know presence, all the way down.
     """
     document: dict[str, Any] = {}
+    descriptor: Any = message.DESCRIPTOR
     present = {field.name for field, _ in message.ListFields()}
-    for field in message.DESCRIPTOR.fields:
+    for field in descriptor.fields:
         if field.name in present or (defaults and not field.has_presence):
             document[field.name] = _field(field, getattr(message, field.name), defaults)
     return document

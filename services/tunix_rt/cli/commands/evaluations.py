@@ -113,6 +113,30 @@ def cancel(
     output.print_json(found) if as_json else output.show(jobs.evaluations([found]))
 
 
+@app.command(epilog="Example: tunix-rt evaluations verify eval-01jd… --regenerate")
+def verify(
+    ctx: typer.Context,
+    evaluation: EvaluationId,
+    regenerate: Annotated[
+        bool, typer.Option("--regenerate", help="Also generate every answer again, the last item first.")
+    ] = False,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Answers generated at once by --regenerate.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Score the stored predictions again, here; the scorecard must be equal byte for byte. Exit code 1 names what
+    differs."""
+    from tunix_rt.cli import lookups, output, verification
+    from tunix_rt.cli.views import verifications
+
+    with client(ctx) as api:
+        found = verification.verify_evaluation(
+            api, lookups.evaluation_id(api, evaluation), concurrency=concurrency if regenerate else 0
+        )
+    output.print_json(found.document()) if as_json else output.show(*verifications.verification(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
 def follow(ctx: typer.Context, name: str, as_json: bool) -> None:
     """Show an evaluation until it has ended, then its scorecard; exit code 1 unless it succeeded."""
     from tunix_rt.cli import lookups, output

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunix_rt.cli.context import Filter, Json, Limit, client
+
+if TYPE_CHECKING:
+    from tunix_rt.client import TunixClient
+    from tunix_rt.v1 import models_pb2
 
 app = typer.Typer(name="gate", help="Decisions whether a candidate may replace a baseline.")
 
@@ -15,7 +20,7 @@ EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}
 ERROR_CODE = 4
 
 
-@app.command(epilog="Example: tunix-rt gate check run-01jd… --baseline main && deploy")
+@app.command(epilog="Example: tunix-rt gate check run-01jd… --baseline main --junit gate.xml && deploy")
 def check(
     ctx: typer.Context,
     candidate: Annotated[str, typer.Argument(help="Evaluation, or a run that has just one.")],
@@ -23,6 +28,12 @@ def check(
     against: Annotated[str, typer.Option(help="Evaluation or run to hold it against, instead of a baseline.")] = "",
     evalset: Annotated[str, typer.Option(help="Which evaluation of a run is meant.")] = "",
     policy: Annotated[str, typer.Option(help="Id or name; default: the built-in policy.")] = "",
+    junit: Annotated[
+        Path | None, typer.Option(help="Also write JUnit XML to this file, for the CI server.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write a report for a pull request to this file.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decide and store the decision. Exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 INVALID; 4 without a decision."""
@@ -39,8 +50,24 @@ def check(
             baseline_evaluation_id=lookups.evaluation_id(api, against, evalset) if against else "",
             policy=policy,
         )
+        _write_reports(api, decision, junit, markdown)
     output.print_json(decision) if as_json else output.show(*gates.decision(decision))
     raise typer.Exit(EXIT_CODES.get(enum_name(models_pb2.GateVerdict.DESCRIPTOR, decision.verdict), ERROR_CODE))
+
+
+def _write_reports(
+    api: TunixClient, decision: models_pb2.GateDecision, junit: Path | None, markdown: Path | None
+) -> None:
+    if junit is None and markdown is None:
+        return
+    from tunix_rt.cli.reports import gate_junit, gate_markdown
+    from tunix_rt.cli.reports.gate_facts import gate_facts
+
+    facts = gate_facts(api, decision)
+    if junit is not None:
+        junit.write_bytes(gate_junit.junit(facts))
+    if markdown is not None:
+        markdown.write_text(gate_markdown.markdown(facts), encoding="utf-8")
 
 
 @app.command(epilog="Example: tunix-rt gate policies")

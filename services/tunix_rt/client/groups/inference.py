@@ -63,6 +63,16 @@ class Inference(Group[Mode]):
 
     @one
     @staticmethod
+    def generate(
+        handle: str, prompt: Prompt, *, config: common_pb2.GenerationConfig | Mapping[str, Any] | None = None
+    ) -> Call[pb.GenerateResponse]:
+        """The whole answer of the loaded model with this handle; `NotFound` once the inferencer has forgotten it."""
+        request = _request(prompt, config, False, 0)
+        request.model = handle
+        return unary(Stub, lambda stub: stub.Generate, request, peer="inferencer", deadline_seconds=GENERATE_SECONDS)
+
+    @one
+    @staticmethod
     def unload(handle: str) -> Call[pb.UnloadModelResponse]:
         """Free a loaded model's memory."""
         request = pb.UnloadModelRequest(handle=handle)
