@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from google.protobuf import json_format
@@ -89,6 +90,8 @@ def scorecard_message(card: Scorecard) -> evaluations_pb2.Scorecard:
         metric_means=dict(card.metric_means),
         verdict=evaluations_pb2.Verdict.Value(f"VERDICT_{card.verdict.upper()}"),
         threshold=card.threshold,
+        metric_estimates=[evaluations_pb2.MetricEstimate(**asdict(one)) for one in card.metric_estimates],
+        repeats=[evaluations_pb2.RepeatEstimate(**asdict(one)) for one in card.repeats],
     )
 
 

@@ -8,7 +8,7 @@ from math import inf
 
 from tunix_rt.errors import Violations
 from tunix_rt.quality.pairing import DIMENSIONS
-from tunix_rt.quality.scoring import PRIMARY_METRIC
+from tunix_rt.quality.scorers import PRIMARY_METRIC
 
 
 class GateVerdict(StrEnum):

@@ -15,6 +15,7 @@ from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scored
 from tunix_rt.quality.scorers import BUILT_IN, BUILT_IN_SCORERS, BUILT_IN_VERSION, PRIMARY_METRIC, Scorable, ScorerSet
+from tunix_rt.quality.votes import answer_key
 
 SCORER_VERSION = BUILT_IN_VERSION
 _MAX_ERROR_CHARS = 200
@@ -87,4 +88,5 @@ def scored_row(item: EvalItem, score: ItemScore) -> Scored:
         category=item.category,
         difficulty=item.difficulty,
         cluster_id=item.cluster_id,
+        answer_key=answer_key(item.rule, score.extracted_answer),
     )

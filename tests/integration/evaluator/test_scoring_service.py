@@ -67,6 +67,8 @@ async def test_predictions_are_scored_and_summed_up(scoring: scoring_pb2_grpc.Sc
     assert card.stddev == pytest.approx(0.5)
     edge = next(part for part in card.slices if (part.dimension, part.value) == ("section", "edge_case"))
     assert (edge.n_items, edge.primary_score) == (2, 0.5)
+    estimates = {estimate.metric: estimate for estimate in card.metric_estimates}
+    assert (estimates["answer_correctness"].n, estimates["answer_correctness"].mean) == (4, 0.75)
 
 
 async def test_an_item_without_prediction_is_not_scored_as_right(scoring: scoring_pb2_grpc.ScoringServiceStub) -> None:

@@ -85,9 +85,14 @@ def test_several_predictions_of_an_item_are_samples_and_too_few_lower_the_covera
     assert (card["n_items"], card["n_scored"], card["primary_score"], card["coverage"]) == (4, 4, 3.5 / 4, 5 / 8)
     assert document["samples_per_item"] == 2
     assert document["missing"] == [{"item_id": "c", "sample_index": 1}, {"item_id": "d", "sample_index": 1}]
+    # Only a has two scored samples, of which one is right.
+    repeats = {(r["statistic"], r["k"]): (r["value"], r["n_items"]) for r in card["repeats"]}
+    assert repeats["pass@k", 2] == (1.0, 1)
+    assert repeats["maj@k", 2] == (0.5, 1)  # two answers with a vote each
     outcomes = {(r["item_id"], r["sample_index"]): r["outcome"] for r in document["results"]}
     assert outcomes[("a", 1)] == "SCORED" and outcomes[("b", 1)] == outcomes[("c", 1)] == "ERRORED"
     text = score("--evalset", str(evalset), "--predictions", str(predictions), "--items").stdout
+    assert "pass@2 1" in text
     assert "2 per item" in text and "a#1" in text and "no prediction for 2: c#1, d#1" in text
 
 

@@ -6,7 +6,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunix_rt.quality.coherence import ends_in_loop, trace_coherence
@@ -120,6 +120,7 @@ def test_what_is_not_plain_arithmetic_is_never_called_false(line: str) -> None:
     assert (found.equations, found.false_statements) == (None, ())
 
 
+@settings(deadline=None)
 @given(st.integers(-99, 99), st.integers(1, 99), st.integers(-9, 9), st.sampled_from("+-*/"))
 def test_a_sum_that_is_worked_out_holds_and_one_that_is_off_by_one_does_not(a: int, b: int, c: int, sign: str) -> None:
     worked_out = {"+": a + b, "-": a - b, "*": a * b, "/": Fraction(a, b)}[sign] * c
@@ -128,6 +129,7 @@ def test_a_sum_that_is_worked_out_holds_and_one_that_is_off_by_one_does_not(a: i
     assert trace_coherence("", line + str(worked_out + 1), None).equations == 0.0
 
 
+@settings(deadline=None)
 @given(st.text("0123456789+-−*/×=<>()^%.,: abx√!\n", max_size=200))
 def test_no_text_whatever_makes_coherence_fail(text: str) -> None:
     found = trace_coherence("1 2 3", text, "4")

@@ -55,6 +55,7 @@ def test_every_answer_type_has_cases_of_both_kinds(answer_type: str) -> None:
     assert min(kinds.count(True), kinds.count(False)) >= 7
 
 
+@settings(deadline=None)
 @given(st.sampled_from(CASES), st.sampled_from(["**", "`", '"', " ", "\n", "\u200b"]))
 def test_markup_around_a_whole_answer_never_turns_a_wrong_answer_right(case: dict[str, Any], mark: str) -> None:
     answer = f"{mark}{case['answer']}{mark}"
@@ -62,7 +63,7 @@ def test_markup_around_a_whole_answer_never_turns_a_wrong_answer_right(case: dic
         assert not answers_equal(_rule(case), [case["expected"], *case.get("aliases", [])], answer)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(ANSWER_TYPES[:5]), st.text(max_size=60), st.text("0123456789.,+-−/%^()[]{}$\\ eox½", max_size=30)
 )

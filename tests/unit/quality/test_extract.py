@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunix_rt.quality.extract import AnswerSource, extract, last_boxed
@@ -46,6 +46,7 @@ def test_corpus_has_distinct_cases_with_reasons() -> None:
     assert {case["source"] for case in CASES} == {source.value for source in AnswerSource}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
 def test_any_mixture_of_tags_is_taken_apart(text: str) -> None:
     found = extract(text)

@@ -26,6 +26,12 @@ def scorecard(card: Scorecard, samples_per_item: int = 1) -> list[RenderableType
         ("verdict", f"{formats.styled(card.verdict.upper())} [dim]at threshold {card.threshold:g}[/dim]"),
         ("coverage", coverage),
         ("samples", f"{samples_per_item} per item" if samples_per_item > 1 else ""),
+        (
+            "repeats",
+            ", ".join(
+                f"{one.statistic.replace('@k', f'@{one.k}')} {formats.number(one.value)}" for one in card.repeats
+            ),
+        ),
         ("interval", card.ci_method),
         ("metrics", means),
     ]
