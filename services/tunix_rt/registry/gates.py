@@ -5,7 +5,7 @@ The rule itself is `quality.gate`; here it is fed with stored scores, and its an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy import func, select
@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import FailedPrecondition, NotFound
-from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality import gate
+from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
 from tunix_rt.registry import outbox
 from tunix_rt.registry.baselines import get_baseline, in_force
 from tunix_rt.registry.clock import utc_now
@@ -25,7 +26,7 @@ from tunix_rt.registry.ids import new_id
 from tunix_rt.registry.items import values_of
 from tunix_rt.registry.locks import lock_name
 from tunix_rt.registry.messages.models import decision_message
-from tunix_rt.registry.scorecards import statistics_document
+from tunix_rt.registry.scorecards import document_of, statistics_document
 from tunix_rt.registry.states import JobState
 from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.gates import GateDecisionRow, GatePolicyRow
@@ -34,18 +35,13 @@ from tunix_rt.v1 import events_pb2
 
 DEFAULT_POLICY: Final = "default"
 
-_log = get_logger(__name__)
-
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """A policy's rules; the defaults are those that models.proto names."""
+    """A policy that is to be made; the rules' defaults are those that models.proto names."""
 
     name: str
-    margin: float = 0.05
-    alpha: float = 0.05
-    min_coverage: float = 0.98
-    min_effect: float = 0.02
+    rules: GatePolicy = field(default_factory=GatePolicy)
     baseline: str = ""
     description: str = ""
 
@@ -60,11 +56,31 @@ def create_policy(session: Session, spec: PolicySpec, *, actor: str) -> GatePoli
     lock_name(session, "gate_policy", spec.name)
     newest = session.scalar(select(func.max(col(GatePolicyRow.version))).where(col(GatePolicyRow.name) == spec.name))
     row = GatePolicyRow(
-        id=new_id("pol"), version=(newest or 0) + 1, create_time=utc_now(), created_by=actor, **asdict(spec)
+        id=new_id("pol"),
+        name=spec.name,
+        version=(newest or 0) + 1,
+        baseline=spec.baseline,
+        description=spec.description,
+        create_time=utc_now(),
+        created_by=actor,
+        **document_of(spec.rules),
     )
     session.add(row)
     session.flush()
     return row
+
+
+def rules_of(row: GatePolicyRow) -> GatePolicy:
+    """What a stored policy asks of a candidate."""
+    return GatePolicy(
+        margin=row.margin,
+        alpha=row.alpha,
+        min_coverage=row.min_coverage,
+        min_effect=row.min_effect,
+        metric=row.metric,
+        higher_is_better=row.higher_is_better,
+        slices=tuple(SliceRule(**each | {"tier": SliceTier(each["tier"])}) for each in row.slices),
+    )
 
 
 def ensure_default_policy(session: Session) -> None:
@@ -119,9 +135,9 @@ def decide(
 
 
 def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionRow | None:
-    """Decide the gate that the evaluation's run asked for, when this is the run's first evaluation.
+    """Decide the gate that the evaluation's run asked for, when this is the run's first evaluation; else None.
 
-    Without a baseline in force there is nothing to decide yet: None.
+    Whoever waits for the outcome gets one: without a baseline in force it is INVALID.
     """
     run = session.get(RunRow, evaluation.run_id) if evaluation.run_id else None
     if run is None or not run.gate_policy or run.evaluation_ids[:1] != [evaluation.id]:
@@ -129,10 +145,7 @@ def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionR
     rules = get_policy(session, run.gate_policy)
     holder = in_force(session, rules.baseline) if rules.baseline else None
     if holder is None:
-        _log.warning(
-            "gate not decided: its baseline is not locked", run=run.id, baseline=rules.baseline, policy=rules.id
-        )
-        return None
+        return _keep(session, rules, None, evaluation, _without_baseline(rules, evaluation), actor="registry")
     return _decide(session, rules, get_evaluation(session, holder.evaluation_id), evaluation, actor="registry")
 
 
@@ -155,20 +168,32 @@ def _succeeded(session: Session, evaluation_id: str) -> EvaluationRow:
 def _decide(
     session: Session, rules: GatePolicyRow, baseline: EvaluationRow, candidate: EvaluationRow, *, actor: str
 ) -> GateDecisionRow:
-    policy = gate.GatePolicy(
-        margin=rules.margin, alpha=rules.alpha, min_coverage=rules.min_coverage, min_effect=rules.min_effect
-    )
-    outcome = gate.decide(policy, _side(session, baseline), _side(session, candidate))
+    policy = rules_of(rules)
+    outcome = gate.decide(policy, _side(session, baseline, policy.metric), _side(session, candidate, policy.metric))
+    return _keep(session, rules, baseline, candidate, outcome, actor=actor)
+
+
+def _keep(
+    session: Session,
+    rules: GatePolicyRow,
+    baseline: EvaluationRow | None,
+    candidate: EvaluationRow,
+    outcome: gate.GateOutcome,
+    *,
+    actor: str,
+) -> GateDecisionRow:
     row = GateDecisionRow(
         id=new_id("gate"),
         verdict=outcome.verdict.value,
         policy_id=rules.id,
-        baseline_evaluation_id=baseline.id,
+        baseline_evaluation_id=None if baseline is None else baseline.id,
         candidate_evaluation_id=candidate.id,
-        baseline_model_digest=baseline.model_digest,
+        baseline_model_digest="" if baseline is None else baseline.model_digest,
         candidate_model_digest=candidate.model_digest,
         statistics=None if outcome.statistics is None else statistics_document(outcome.statistics),
         lower_bound=outcome.lower_bound,
+        metric=rules.metric,
+        slices=[document_of(each) for each in outcome.slices],
         items_needed=outcome.items_needed,
         explanation=outcome.explanation,
         digest=outcome.digest,
@@ -181,6 +206,13 @@ def _decide(
     return row
 
 
-def _side(session: Session, evaluation: EvaluationRow) -> gate.GateSide:
+def _without_baseline(rules: GatePolicyRow, candidate: EvaluationRow) -> gate.GateOutcome:
+    explanation = f"nothing to hold it against: baseline {rules.baseline!r} of policy {rules.name!r} is not locked"
+    inputs = {"policy": document_of(rules_of(rules)), "baseline": rules.baseline, "candidate": candidate.identity}
+    digest = sha256_digest(canonical_json(inputs | {"verdict": GateVerdict.INVALID.value}))
+    return gate.GateOutcome(GateVerdict.INVALID, None, None, 0, explanation, digest)
+
+
+def _side(session: Session, evaluation: EvaluationRow, metric: str) -> gate.GateSide:
     items = items_by_id(session, evaluation.evalset_id)
-    return gate.GateSide(score_identity(evaluation), values_of(session, evaluation, items))
+    return gate.GateSide(score_identity(evaluation), values_of(session, evaluation, items, metric))

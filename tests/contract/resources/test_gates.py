@@ -80,6 +80,86 @@ async def test_a_better_candidate_passes_and_a_worse_one_fails(registry: Any) ->
     assert stored == passed
 
 
+async def test_a_critical_slice_that_fails_fails_the_gate_and_an_advisory_one_does_not(registry: Any) -> None:
+    items = [registry.item(n, section="core" if n < 40 else "edge_case", category=f"c{n % 2}") for n in range(200)]
+    evalset, model = await registry.evalset(items), await registry.model()
+    a = await registry.scored(evalset.id, model.id, [1.0] * 40 + [0.0] * 160)
+    # Much worse on the 40 core items, and better by far on the others.
+    b = await registry.scored(evalset.id, model.id, [0.0] * 20 + [1.0] * 20 + [1.0] * 160)
+    rules = {
+        tier: [
+            pb.SliceRule(dimension="section", value="core", tier=tier),
+            pb.SliceRule(dimension="category", tier=pb.SLICE_TIER_ADVISORY, min_effect=0.1),
+        ]
+        for tier in (pb.SLICE_TIER_CRITICAL, pb.SLICE_TIER_ADVISORY)
+    }
+    for tier, verdict in (
+        (pb.SLICE_TIER_CRITICAL, pb.GATE_VERDICT_FAIL),
+        (pb.SLICE_TIER_ADVISORY, pb.GATE_VERDICT_PASS),
+    ):
+        made = await policy(registry, slices=rules[tier])
+        assert list(made.slices) == rules[tier]
+        found = await decided(registry, b.id, baseline_evaluation_id=a.id, policy=made.id)
+        assert found.verdict == verdict
+        assert found.statistics.delta == pytest.approx(140 / 200)
+        slices = {(each.dimension, each.value): each for each in found.slices}
+        assert set(slices) == {("section", "core"), ("category", "c0"), ("category", "c1")}
+        core = slices["section", "core"]
+        assert (core.tier, core.verdict, core.n_paired) == (tier, pb.GATE_VERDICT_FAIL, 40)
+        assert (core.n_regressions, core.n_fixes, core.delta) == (20, 0, -0.5)
+        # One-sided mid-p McNemar of 20 regressions without a fix: half of 0.5²⁰.
+        assert core.p_worse == pytest.approx(0.5**21, rel=1e-9)
+        # Holm over the slices of its own tier: itself alone, or three.
+        assert core.p_adjusted == pytest.approx(core.p_worse * (1 if tier == pb.SLICE_TIER_CRITICAL else 3), rel=1e-9)
+        assert slices["category", "c0"].verdict == pb.GATE_VERDICT_PASS
+        stored = await registry.models.GetGateDecision(pb.GetGateDecisionRequest(id=found.id), timeout=10)
+        assert stored == found
+
+
+async def test_a_gate_on_another_metric_follows_its_direction(registry: Any, new_result: Any) -> None:
+    evalset, model = await registry.evalset(30), await registry.model()
+
+    async def with_lengths(shorter: int) -> str:
+        created = await registry.queued(evalset.id, model.id)
+        claim = await registry.claim(created.id)
+        results = [
+            new_result(each.id, 1.0, metrics={"answer_correctness": 1.0, "trace_tokens": 100.0 + n % 3 - shorter})
+            for n, each in enumerate(claim.items)
+        ]
+        await registry.record(claim.lease, results)
+        return (await registry.complete(claim.lease, claim.evaluation.model_id)).id
+
+    long, short = await with_lengths(0), await with_lengths(20)
+    made = await policy(
+        registry,
+        metric="trace_tokens",
+        direction=pb.METRIC_DIRECTION_LOWER_IS_BETTER,
+        margin=5.0,
+        min_effect=2.0,
+    )
+    assert (made.metric, made.direction, made.margin) == ("trace_tokens", pb.METRIC_DIRECTION_LOWER_IS_BETTER, 5.0)
+    better = await decided(registry, short, baseline_evaluation_id=long, policy=made.id)
+    worse = await decided(registry, long, baseline_evaluation_id=short, policy=made.id)
+    assert (better.metric, better.verdict, better.statistics.delta) == (
+        "trace_tokens",
+        pb.GATE_VERDICT_PASS,
+        pytest.approx(-20.0),
+    )
+    assert (worse.verdict, worse.statistics.delta) == (pb.GATE_VERDICT_FAIL, pytest.approx(20.0))
+    # By the answers alone the two are alike.
+    assert (await decided(registry, short, baseline_evaluation_id=long)).statistics.delta == 0.0
+
+
+async def test_a_metric_that_nobody_recorded_decides_nothing(registry: Any) -> None:
+    evalset, model = await registry.evalset(10), await registry.model()
+    a = await registry.scored(evalset.id, model.id, right(5, 10))
+    b = await registry.scored(evalset.id, model.id, right(6, 10))
+    made = await policy(registry, metric="politeness")
+    found = await decided(registry, b.id, baseline_evaluation_id=a.id, policy=made.id)
+    assert found.verdict == pb.GATE_VERDICT_INVALID
+    assert "coverage" in found.explanation
+
+
 async def test_too_few_items_decide_nothing_and_say_how_many_would(registry: Any) -> None:
     evalset, model = await registry.evalset(6), await registry.model()
     a = await registry.scored(evalset.id, model.id, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
@@ -194,11 +274,22 @@ async def test_a_run_that_asked_for_a_gate_gets_one_decision_by_itself(registry:
     assert "tunix.evt.gate.decided" in await registry.facts()
 
 
-async def test_a_run_whose_baseline_is_not_locked_is_evaluated_all_the_same(registry: Any, new_result: Any) -> None:
+async def test_a_run_whose_baseline_is_not_locked_gets_an_invalid_decision_as_its_outcome(
+    registry: Any, new_result: Any
+) -> None:
     evalset, _ = await registry.evalset(2), await registry.model()
-    first, _ = await run_evaluations(registry, evalset.id, "default")
+    first, second = await run_evaluations(registry, evalset.id, "default")
     await finish(registry, new_result, first, [1.0, 1.0])
-    assert await registry.count(GateDecisionRow) == 0
+    await finish(registry, new_result, second, [1.0, 1.0])
+    (found,) = (await registry.models.ListGateDecisions(pb.ListGateDecisionsRequest(), timeout=10)).decisions
+    assert (found.verdict, found.candidate_evaluation_id, found.baseline_evaluation_id) == (
+        pb.GATE_VERDICT_INVALID,
+        first,
+        "",
+    )
+    assert "baseline 'default' of policy 'default' is not locked" in found.explanation
+    assert not found.HasField("statistics")
+    assert (await registry.facts()).count("tunix.evt.gate.decided") == 1
 
 
 async def test_policies_of_one_name_made_at_once_have_different_versions(registry: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from tunix_rt.quality.gate_policy import SliceTier
 from tunix_rt.registry.etags import etag
 from tunix_rt.registry.messages.artifacts import artifact_message, timestamp
 from tunix_rt.registry.tables.gates import GateDecisionRow, GatePolicyRow
@@ -23,6 +24,14 @@ GATE_VERDICTS = {
     "FAIL": pb.GATE_VERDICT_FAIL,
     "INCONCLUSIVE": pb.GATE_VERDICT_INCONCLUSIVE,
     "INVALID": pb.GATE_VERDICT_INVALID,
+}
+TIERS = {pb.SLICE_TIER_CRITICAL: SliceTier.CRITICAL, pb.SLICE_TIER_ADVISORY: SliceTier.ADVISORY}
+TIER_VALUES = {tier.value: value for value, tier in TIERS.items()}
+# Whether higher is better; the unset direction is that.
+DIRECTIONS = {
+    pb.METRIC_DIRECTION_UNSPECIFIED: True,
+    pb.METRIC_DIRECTION_HIGHER_IS_BETTER: True,
+    pb.METRIC_DIRECTION_LOWER_IS_BETTER: False,
 }
 
 
@@ -107,6 +116,9 @@ def policy_message(row: GatePolicyRow) -> pb.GatePolicy:
         baseline=row.baseline,
         create_time=timestamp(row.create_time),
         description=row.description,
+        metric=row.metric,
+        direction=pb.METRIC_DIRECTION_HIGHER_IS_BETTER if row.higher_is_better else pb.METRIC_DIRECTION_LOWER_IS_BETTER,
+        slices=[pb.SliceRule(**rule | {"tier": TIER_VALUES[rule["tier"]]}) for rule in row.slices],
     )
 
 
@@ -132,4 +144,12 @@ def decision_message(row: GateDecisionRow) -> pb.GateDecision:
         create_time=timestamp(row.create_time),
         actor=row.actor,
         digest=row.digest,
+        slices=map(_slice_decision, row.slices),
+        metric=row.metric,
     )
+
+
+def _slice_decision(found: dict[str, Any]) -> pb.SliceDecision:
+    """A slice's outcome from its stored JSON, whose keys are the message's fields."""
+    names = {"tier": TIER_VALUES[found["tier"]], "verdict": GATE_VERDICTS[found["verdict"]]}
+    return pb.SliceDecision(**found | names)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Final
 
-from tunix_rt.errors import Violations
+from tunix_rt.errors import InvalidInput, Violations
+from tunix_rt.quality.gate_policy import GatePolicy, SliceRule, SliceTier
+from tunix_rt.quality.items import DIFFICULTIES, SECTIONS
 from tunix_rt.registry.gates import PolicySpec
+from tunix_rt.registry.messages.models import DIRECTIONS, TIERS
 from tunix_rt.registry.models import check_reference
+from tunix_rt.registry.validation.evaluations import METRIC_NAME
 from tunix_rt.registry.validation.fields import check_id, check_name, check_request_id, check_tags, check_text
 from tunix_rt.v1 import models_pb2 as pb
 
 MAX_REASON: Final = 2_000
+MAX_SLICES: Final = 64
+# The labels of the dimensions that have a fixed set of them.
+_LABELS: Final = {"section": SECTIONS, "difficulty": DIFFICULTIES}
 
 
 def check_register(request: pb.RegisterModelRequest) -> None:
@@ -81,25 +87,49 @@ def policy_spec(request: pb.CreateGatePolicyRequest) -> PolicySpec:
     violations = Violations()
     check_request_id(violations, request.request_id)
     check_name(violations, request.name, "name")
-    spec = PolicySpec(
-        name=request.name,
-        margin=request.margin if request.HasField("margin") else PolicySpec.margin,
-        alpha=request.alpha if request.HasField("alpha") else PolicySpec.alpha,
-        min_coverage=request.min_coverage if request.HasField("min_coverage") else PolicySpec.min_coverage,
-        min_effect=request.min_effect if request.HasField("min_effect") else PolicySpec.min_effect,
-        baseline=request.baseline,
-        description=request.description,
-    )
-    check = violations.check
-    check(_finite(spec.margin) and 0 <= spec.margin < 1, "margin", "must be in [0, 1)")
-    check(_finite(spec.alpha) and 0 < spec.alpha < 0.5, "alpha", "must be in (0, 0.5)")
-    check(_finite(spec.min_coverage) and 0 <= spec.min_coverage <= 1, "min_coverage", "must be in [0, 1]")
-    check(_finite(spec.min_effect) and 0 <= spec.min_effect < 1, "min_effect", "must be in [0, 1)")
-    if spec.baseline:
-        check_name(violations, spec.baseline, "baseline")
-    check_text(violations, spec.description, "description", 10_000)
+    rules = _rules(violations, request)
+    if request.baseline:
+        check_name(violations, request.baseline, "baseline")
+    check_text(violations, request.description, "description", 10_000)
     violations.raise_if_any()
-    return spec
+    return PolicySpec(request.name, rules, request.baseline, request.description)
+
+
+def _rules(violations: Violations, request: pb.CreateGatePolicyRequest) -> GatePolicy:
+    """What the policy asks; the result means nothing when a violation was found."""
+    given = {
+        name: getattr(request, name)
+        for name in ("margin", "alpha", "min_coverage", "min_effect")
+        if request.HasField(name)
+    }
+    if request.metric:
+        given["metric"] = request.metric
+        violations.check(METRIC_NAME.fullmatch(request.metric) is not None, "metric", "is not a metric name")
+    violations.check(request.direction in DIRECTIONS, "direction", "must be HIGHER_IS_BETTER or LOWER_IS_BETTER")
+    violations.check(len(request.slices) <= MAX_SLICES, "slices", f"at most {MAX_SLICES}")
+    slices = tuple(
+        _slice_rule(violations.under(f"slices[{index}]"), each)
+        for index, each in enumerate(request.slices[:MAX_SLICES])
+    )
+    try:
+        return GatePolicy(**given, higher_is_better=DIRECTIONS.get(request.direction, True), slices=slices)
+    except InvalidInput as error:
+        violations.found.extend(error.violations)
+        return GatePolicy()
+
+
+def _slice_rule(violations: Violations, given: pb.SliceRule) -> SliceRule:
+    violations.check(given.tier in TIERS, "tier", "must be CRITICAL or ADVISORY")
+    known = _LABELS.get(given.dimension)
+    if given.value and known is not None:
+        violations.check(given.value in known, "value", f"must be one of {', '.join(known)}")
+    check_text(violations, given.value, "value", 1000)
+    return SliceRule(
+        dimension=given.dimension,
+        value=given.value,
+        tier=TIERS.get(given.tier, SliceTier.ADVISORY),
+        min_effect=given.min_effect if given.HasField("min_effect") else None,
+    )
 
 
 def check_decide(request: pb.DecideGateRequest) -> None:
@@ -118,7 +148,3 @@ def check_decide(request: pb.DecideGateRequest) -> None:
             "must be another evaluation than the candidate's",
         )
     violations.raise_if_any()
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
