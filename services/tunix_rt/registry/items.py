@@ -9,17 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.quality.compare import PairInput
+from tunix_rt.quality.equality import Rule
+from tunix_rt.quality.items import item_from_dict
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scored
+from tunix_rt.quality.votes import answer_key
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.commits import touch
-from tunix_rt.registry.evalsets import items_of
+from tunix_rt.registry.evalsets import items_by_id
 from tunix_rt.registry.tables.evalsets import EvalSetItemRow
 from tunix_rt.registry.tables.evaluations import EvaluationRow, ItemResultRow
 
@@ -116,14 +119,20 @@ def results_in_order(evaluation: EvaluationRow) -> Select[ItemResultRow]:
 
 
 def sample_rows(session: Session, evaluation: EvaluationRow) -> list[Scored]:
-    """Every recorded sample with the labels of its item, as scorecards and comparisons take them; in no given order."""
-    labels = {item.item_id: item for item in items_of(session, evaluation.evalset_id)}
+    """Every recorded sample with the labels of its item, as scorecards take them; in no given order.
+
+    Where an item has several samples, each has the key of its answer, which samples of the same answer share.
+    """
+    items = items_by_id(session, evaluation.evalset_id)
+    several = evaluation.samples_per_item > 1
+    rules = {item_id: _rule_of(item) for item_id, item in items.items()} if several else {}
     found = session.execute(
         select(
             col(ItemResultRow.item_id),
             col(ItemResultRow.outcome),
             col(ItemResultRow.answer_correctness),
             col(ItemResultRow.metrics),
+            col(ItemResultRow.extracted_answer) if several else literal(""),
         ).where(col(ItemResultRow.evaluation_id) == evaluation.id)
     )
     return [
@@ -132,13 +141,23 @@ def sample_rows(session: Session, evaluation: EvaluationRow) -> list[Scored]:
             outcome=Outcome(outcome),
             value=value,
             metrics=metrics,
-            section=labels[item_id].section,
-            category=labels[item_id].category,
-            difficulty=labels[item_id].difficulty,
-            cluster_id=labels[item_id].document.get("cluster_id", ""),
+            section=items[item_id].section,
+            category=items[item_id].category,
+            difficulty=items[item_id].difficulty,
+            cluster_id=items[item_id].document.get("cluster_id", ""),
+            answer_key=answer_key(rules[item_id], answer) if several else "",
         )
-        for item_id, outcome, value, metrics in found
+        for item_id, outcome, value, metrics, answer in found
     ]
+
+
+def _rule_of(row: EvalSetItemRow) -> Rule:
+    """How answers to a stored item are compared."""
+    violations = Violations(f"item {row.item_id}.")
+    item = item_from_dict(row.document, violations)
+    if item is None:
+        raise InvalidInput(violations.found)
+    return item.rule
 
 
 def values_of(

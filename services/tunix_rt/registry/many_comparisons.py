@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, compare
-from tunix_rt.quality.paired import holm
+from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, compare_many
 from tunix_rt.registry.comparison import BY_DIFFERENCE, check_comparable, difference_key
 from tunix_rt.registry.evalsets import items_by_id
 from tunix_rt.registry.evaluations import get_evaluation
@@ -23,11 +22,10 @@ from tunix_rt.registry.tables.evaluations import EvaluationRow
 
 @dataclass(frozen=True)
 class Candidate:
-    """One candidate against the baseline; ``p_adjusted`` is the two-sided p after Holm over the candidates."""
+    """One candidate against the baseline; the p-value is also corrected for the number of candidates."""
 
     evaluation: EvaluationRow
     statistics: PairedComparison
-    p_adjusted: float
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,7 @@ def compare_many_evaluations(
     for row in rows:
         check_comparable(baseline, row)
     items = items_by_id(session, baseline.evalset_id)
-    values = values_of(session, baseline, items)
-    found = [compare(values, values_of(session, row, items)) for row in rows]
-    adjusted = holm([each.p_value for each in found])
-
+    found = compare_many(values_of(session, baseline, items), [values_of(session, row, items) for row in rows])
     places = sorted(_places(found, items, only_changed), key=lambda place: place[0])
     bound_to = context_digest("many comparisons", baseline.id, *(row.id for row in rows), only_changed)
     if page_token:
@@ -80,7 +75,7 @@ def compare_many_evaluations(
     )
     return ManyCompared(
         baseline=baseline,
-        candidates=[Candidate(*each) for each in zip(rows, found, adjusted, strict=True)],
+        candidates=[Candidate(*each) for each in zip(rows, found, strict=True)],
         diffs=[
             ManyDiff(
                 item=items[scores[0].item_id],

@@ -390,3 +390,41 @@ async def test_an_invalid_filter_names_the_filter(registry: Any, refusal: Any) -
     request = pb.ListEvaluationsRequest(filter="state = SOMETIMES")
     refused = await refusal(registry.evaluations.ListEvaluations(request, timeout=10))
     assert (refused.kind, refused.violations) == (InvalidInput, ["filter"])
+
+
+async def test_several_samples_of_an_item_end_in_pass_at_k_and_maj_at_k(registry: Any, new_result: Any) -> None:
+    items = [registry.item(n, answer_type="numeric") for n in range(4)]
+    evalset, model = await registry.evalset(items), await registry.model()
+    created = await registry.queued(evalset.id, model.id, samples_per_item=3)
+    claim = await registry.claim(created.id)
+    # The right answers are 1, 2, 3 and 4; "2.0" is the answer "2", however it is written.
+    answers = [["1", "1", "9"], ["7", "7", "2"], ["3.0", "3", "8"], ["5", "5.0", "5"]]
+    results = [
+        new_result(each.id, float(float(answer) == n + 1), sample=sample, extracted_answer=answer)
+        for n, each in enumerate(claim.items)
+        for sample, answer in enumerate(answers[n])
+    ]
+    await registry.record(claim.lease, results)
+    done = await registry.complete(claim.lease, model.id)
+    repeats = {(each.statistic, each.k): each for each in done.scorecard.repeats}
+    # Of all three samples three items are right at least once, two by majority.
+    assert (repeats["pass@k", 3].value, repeats["pass@k", 3].n_items) == (0.75, 4)
+    assert (repeats["maj@k", 3].value, repeats["maj@k", 3].n_items) == (0.5, 4)
+    assert repeats["pass@k", 1].value == pytest.approx(5 / 12)
+    assert done.scorecard.primary_score == pytest.approx(5 / 12)
+    request = pb.GetLeaderboardRequest(evalset=evalset.id, order_by="maj@3")
+    (entry,) = (await registry.evaluations.GetLeaderboard(request, timeout=10)).entries
+    assert (entry.evaluation_id, entry.value) == (done.id, 0.5)
+    assert (entry.value_ci_low, entry.value_ci_high) == (repeats["maj@k", 3].ci_low, repeats["maj@k", 3].ci_high)
+
+
+async def test_one_sample_of_an_item_has_no_repeats(registry: Any) -> None:
+    evalset, model = await registry.evalset(3), await registry.model()
+    done = await registry.scored(evalset.id, model.id, [1.0, 0.0, 1.0])
+    assert list(done.scorecard.repeats) == []
+    estimates = {each.metric: each for each in done.scorecard.metric_estimates}
+    assert (estimates["answer_correctness"].mean, estimates["answer_correctness"].n) == (pytest.approx(2 / 3), 3)
+    assert estimates["answer_correctness"].ci_low == done.scorecard.ci_low
+    request = pb.GetLeaderboardRequest(evalset=evalset.id, order_by="metrics.format_compliance")
+    (entry,) = (await registry.evaluations.GetLeaderboard(request, timeout=10)).entries
+    assert (entry.value, entry.value_ci_high) == (1.0, estimates["format_compliance"].ci_high)
