@@ -106,6 +106,7 @@ def _write_scorecard(session: Session, row: EvaluationRow) -> None:
     row.ci_high = document["ci_high"]
     row.coverage = document["coverage"]
     row.n_scored = document["n_scored"]
+    row.metric_means = document["metric_means"]
     row.verdict = document["verdict"]
     session.add(row)
     store_values(session, row)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, func, select, true
+from sqlalchemy import ColumnElement, Row, Select, func, select, true
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -23,15 +24,45 @@ from tunix_rt.registry.tables.evalsets import EvalSetRow
 from tunix_rt.registry.tables.evaluations import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.tables.runs import RunRow
 
+# What a line shows: plain columns, because whole rows with their scorecards take longer to read than all the rest.
+_SHOWN: Final[tuple[Any, ...]] = (
+    col(EvaluationRow.id),
+    col(EvaluationRow.run_id),
+    func.coalesce(col(RunRow.display_name), "").label("run_display_name"),
+    col(EvaluationRow.model_id),
+    col(EvaluationRow.dataset_id),
+    col(EvaluationRow.primary_score),
+    col(EvaluationRow.ci_low),
+    col(EvaluationRow.ci_high),
+    col(EvaluationRow.coverage),
+    col(EvaluationRow.n_scored),
+    col(EvaluationRow.end_time),
+    col(EvaluationRow.verdict),
+    col(EvaluationRow.tags),
+    col(EvaluationRow.metric_means),
+    col(ScoreValueRow.value),
+    col(ScoreValueRow.ci_low).label("value_ci_low"),
+    col(ScoreValueRow.ci_high).label("value_ci_high"),
+)
+
+
+_LINES: Final = (
+    select(*_SHOWN)
+    .select_from(ScoreValueRow)
+    .join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id))
+    .outerjoin(RunRow, col(RunRow.id) == col(EvaluationRow.run_id))
+)
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. ``rank`` is that of the first of its group; ``tied_with_first``: not told apart from the leader."""
+    """One line. ``rank`` is that of the first of its group; ``tied_with_first``: not told apart from the leader.
+
+    ``shown`` has the columns of the evaluation by name, and the value that the board is ordered by with its interval.
+    """
 
     rank: int
-    evaluation: EvaluationRow
-    value: ScoreValueRow
-    run_display_name: str
+    shown: Row[Any]
     tied_with_first: bool
 
 
@@ -89,18 +120,15 @@ def leaderboard(
         ranked = ranked.where(_after(order, value, last_id))
         place = _Place(*where)
     rows = session.execute(_sorted(ranked, order).limit(size + 1)).all()
-    names = _display_names(session, [evaluation for _, evaluation in rows[:size]])
     entries = []
-    for value_row, row in rows[:size]:
-        place = _next_place(place, order, value_row)
-        tied = _best(order, value_row) >= place.leader_worst
-        entries.append(Entry(place.group_rank, row, value_row, names.get(row.run_id or "", ""), tied))
+    for row in rows[:size]:
+        place = _next_place(place, order, row)
+        entries.append(Entry(place.group_rank, row, _best(order, row) >= place.leader_worst))
     token = ""
     if len(rows) > size:
-        last = rows[size - 1][0]
+        last = rows[size - 1]
         token = make_token(
-            [last.value, last.evaluation_id, place.before, place.group_rank, place.group_worst, place.leader_worst],
-            bound_to,
+            [last.value, last.id, place.before, place.group_rank, place.group_worst, place.leader_worst], bound_to
         )
     return Board(version, scorer, generation, order, entries, _count_invalid(session, board, condition), token)
 
@@ -122,15 +150,11 @@ def _identity(session: Session, evalset_digest: str, generation: str, scorer: st
     return (generation, scorer) if newest is None else (newest[0], newest[1])
 
 
-def _values(board: str, name: str, condition: ColumnElement[bool]) -> Select[ScoreValueRow, EvaluationRow]:
-    return (
-        select(ScoreValueRow, EvaluationRow)
-        .join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id))
-        .where(col(ScoreValueRow.board) == board, col(ScoreValueRow.name) == name, condition)
-    )
+def _values(board: str, name: str, condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    return _LINES.where(col(ScoreValueRow.board) == board, col(ScoreValueRow.name) == name, condition)
 
 
-def _sorted(ranked: Select[ScoreValueRow, EvaluationRow], order: Order) -> Select[ScoreValueRow, EvaluationRow]:
+def _sorted(ranked: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
     value = col(ScoreValueRow.value)
     return ranked.order_by(value.desc() if order.descending else value.asc(), col(ScoreValueRow.evaluation_id))
 
@@ -146,10 +170,10 @@ def _after(order: Order, value: float, last_id: str) -> ColumnElement[bool]:
 def _count_invalid(session: Session, board: str, condition: ColumnElement[bool]) -> int:
     """How many were left out for their coverage."""
     short = _values(board, COVERAGE, condition).where(col(ScoreValueRow.value) < MIN_COVERAGE)
-    return session.scalar(short.with_only_columns(func.count())) or 0
+    return session.scalar(short.with_only_columns(func.count(), maintain_column_froms=True)) or 0
 
 
-def _next_place(place: _Place, order: Order, row: ScoreValueRow) -> _Place:
+def _next_place(place: _Place, order: Order, row: Row[Any]) -> _Place:
     position, worst = place.before + 1, _worst(order, row)
     if not place.before:
         return _Place(position, position, worst, worst)
@@ -158,23 +182,15 @@ def _next_place(place: _Place, order: Order, row: ScoreValueRow) -> _Place:
     return _Place(position, position, worst, place.leader_worst)
 
 
-def _worst(order: Order, row: ScoreValueRow) -> float:
+def _worst(order: Order, row: Row[Any]) -> float:
     """The bad end of the interval, larger being better; without an interval nothing is sure."""
     if order.descending:
-        return -inf if row.ci_low is None else row.ci_low
-    return -inf if row.ci_high is None else -row.ci_high
+        return -inf if row.value_ci_low is None else row.value_ci_low
+    return -inf if row.value_ci_high is None else -row.value_ci_high
 
 
-def _best(order: Order, row: ScoreValueRow) -> float:
+def _best(order: Order, row: Row[Any]) -> float:
     """The good end of the interval, larger being better."""
     if order.descending:
-        return inf if row.ci_high is None else row.ci_high
-    return inf if row.ci_low is None else -row.ci_low
-
-
-def _display_names(session: Session, rows: Sequence[EvaluationRow]) -> dict[str, str]:
-    run_ids = {row.run_id for row in rows if row.run_id}
-    if not run_ids:
-        return {}
-    found = session.execute(select(col(RunRow.id), col(RunRow.display_name)).where(col(RunRow.id).in_(run_ids)))
-    return {run_id: name for run_id, name in found}
+        return inf if row.value_ci_high is None else row.value_ci_high
+    return inf if row.value_ci_low is None else -row.value_ci_low

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.errors import Violations
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.tables.evaluations import EvaluationRow, ScoreValueRow
 
@@ -45,8 +45,9 @@ class ScoreValue:
     high: float | None = None
 
 
-def read_order(order_by: str) -> Order:
-    """What ``order_by`` asks for; the primary score, best first, when it is empty. Raises `InvalidInput`."""
+def read_order(order_by: str, violations: Violations) -> Order:
+    """What ``order_by`` asks for; the primary score, best first, when it is empty. What is wrong goes into
+    ``violations``."""
     wanted = order_by.strip()
     if not wanted:
         return Order()
@@ -54,12 +55,12 @@ def read_order(order_by: str) -> Order:
     if direction not in ("asc", "desc"):
         name, direction = wanted, "desc"
     name = name.rstrip()
-    if not _NAME.fullmatch(name):
-        description = (
-            "must be primary_score, metrics.<name>, sections.<name>, categories.<name>, difficulties.<name>, pass@<k> "
-            'or maj@<k>, then "desc" or "asc"'
-        )
-        raise InvalidInput([FieldViolation("order_by", description)])
+    violations.check(
+        _NAME.fullmatch(name) is not None,
+        "order_by",
+        "must be primary_score, metrics.<name>, sections.<name>, categories.<name>, difficulties.<name>, pass@<k> or "
+        'maj@<k>, then "desc" or "asc"',
+    )
     return Order(name, direction == "desc")
 
 

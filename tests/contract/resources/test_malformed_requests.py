@@ -196,6 +196,14 @@ RULES: dict[str, Rule] = {
         "progress.done",
     ),
     "leaderboard: an evalset is given": called("evaluations", "GetLeaderboard", ev.GetLeaderboardRequest(), "evalset"),
+    "leaderboard: everything at once": called(
+        "evaluations",
+        "GetLeaderboard",
+        ev.GetLeaderboardRequest(order_by="score", generation_digest="abc"),
+        "evalset",
+        "generation_digest",
+        "order_by",
+    ),
     "leaderboard: digests are digests": called(
         "evaluations",
         "GetLeaderboard",
@@ -232,6 +240,31 @@ RULES: dict[str, Rule] = {
     "policy: alpha is a number": policy("alpha", alpha=NAN),
     "policy: the coverage is a share": policy("min_coverage", min_coverage=1.5),
     "policy: the effect is a share": policy("min_effect", min_effect=-0.1),
+    "policy: the metric is a metric's name": policy("metric", metric="a b"),
+    "policy: the direction is known": policy("direction", direction=9),
+    "policy: there are few slices": policy(
+        "slices",
+        slices=[md.SliceRule(dimension="category", value=f"c{n}", tier=md.SLICE_TIER_ADVISORY) for n in range(65)],
+    ),
+    "policy: every slice says what it is": policy(
+        "slices[0].dimension",
+        "slices[1].tier",
+        "slices[2].value",
+        "slices[3].min_effect",
+        "slices[4].value",
+        "slices[5].value",
+        slices=[
+            md.SliceRule(dimension="topic", tier=md.SLICE_TIER_ADVISORY),
+            md.SliceRule(dimension="category"),
+            md.SliceRule(dimension="section", value="corr", tier=md.SLICE_TIER_CRITICAL),
+            md.SliceRule(dimension="section", value="core", tier=md.SLICE_TIER_CRITICAL, min_effect=-1.0),
+            md.SliceRule(dimension="section", value="core", tier=md.SLICE_TIER_CRITICAL),
+            md.SliceRule(dimension="difficulty", value="core", tier=md.SLICE_TIER_CRITICAL),
+        ],
+    ),
+    "policy: of a count the margin may be large, but not negative": policy(
+        "margin", metric="trace_tokens", margin=-1.0, min_effect=30.0
+    ),
     "policy: its baseline is a name": policy("baseline", baseline="A B"),
     "gate: a candidate is given": called(
         "models", "DecideGate", md.DecideGateRequest(request_id=UUID), "candidate_evaluation_id"

@@ -94,6 +94,7 @@ def test_what_leaderboards_and_filters_need_is_filled_from_what_is_stored(first_
         first, second = session.get_one(EvaluationRow, "eval-1"), session.get_one(EvaluationRow, "eval-2")
         assert (first.model_name, first.dataset_id) == ("tiny", "ds-1")
         assert first.config == {"learning_rate": 1e-3, "max_steps": 20, "lora.rank": 8}
+        assert first.metric_means == CARD["metric_means"]
         assert (second.model_name, second.dataset_id, second.config) == ("tiny", "", {})
         policy, decision = session.get_one(GatePolicyRow, "pol-1"), session.get_one(GateDecisionRow, "gate-1")
         assert (policy.metric, policy.higher_is_better, policy.slices) == ("answer_correctness", True, [])

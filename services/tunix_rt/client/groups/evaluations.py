@@ -75,7 +75,8 @@ class Evaluations(Group[Mode]):
     def list(
         *, filter: str = "", order_by: str = "", page_size: int = 0, limit: int | None = None
     ) -> Pages[pb.Evaluation]:
-        """Evaluations; fields: id, run_id, model_id, evalset_id, evalset_key, state, primary_score, … tags.NAME."""
+        """Evaluations; fields: id, run_id, model_id, model_name, dataset_id, evalset_id, evalset_key, state,
+        primary_score, create_time, end_time, tags.NAME, config.NAME (a hyperparameter of the run)."""
         request = pb.ListEvaluationsRequest(page_size=page_size, filter=filter, order_by=order_by)
         return paged(Stub, lambda stub: stub.ListEvaluations, request, lambda page: page.evaluations, limit=limit)
 

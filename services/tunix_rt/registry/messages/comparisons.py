@@ -64,26 +64,25 @@ def many_comparison_message(compared: ManyCompared) -> pb.ManyComparison:
 
 
 def _entry_message(entry: Entry) -> pb.LeaderboardEntry:
-    row = entry.evaluation
-    card = row.scorecard or {}
+    row = entry.shown
     return pb.LeaderboardEntry(
         rank=entry.rank,
         evaluation_id=row.id,
         run_id=row.run_id or "",
-        run_display_name=entry.run_display_name,
+        run_display_name=row.run_display_name,
         model_id=row.model_id,
-        primary_score=row.primary_score or 0.0,
+        primary_score=row.primary_score,
         ci_low=0.0 if row.ci_low is None else row.ci_low,
         ci_high=1.0 if row.ci_high is None else row.ci_high,
-        coverage=row.coverage or 0.0,
-        n_scored=row.n_scored or 0,
+        coverage=row.coverage,
+        n_scored=row.n_scored,
         end_time=timestamp(row.end_time),
         verdict=VERDICTS[row.verdict],
         tied_with_first=entry.tied_with_first,
-        metric_means=card.get("metric_means", {}),
-        value=entry.value.value,
-        value_ci_low=entry.value.ci_low,
-        value_ci_high=entry.value.ci_high,
+        metric_means=row.metric_means,
+        value=row.value,
+        value_ci_low=row.value_ci_low,
+        value_ci_high=row.value_ci_high,
         dataset_id=row.dataset_id,
         tags=row.tags,
     )
@@ -122,7 +121,7 @@ def _candidate_message(candidate: Candidate) -> pb.CandidateComparison:
     return pb.CandidateComparison(
         evaluation_id=candidate.evaluation.id,
         statistics=statistics_message(statistics_document(candidate.statistics)),
-        p_adjusted=candidate.p_adjusted,
+        p_adjusted=candidate.statistics.p_adjusted,
         scorecard=scorecard_message(candidate.evaluation.scorecard or {}),
     )
 

@@ -20,7 +20,6 @@ from tunix_rt.registry.messages.comparisons import comparison_message, leaderboa
 from tunix_rt.registry.messages.evaluations import OUTCOMES, evaluation_message, item_result_message
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
 from tunix_rt.registry.run_configs import KINDS
-from tunix_rt.registry.score_values import read_order
 from tunix_rt.registry.servicers.calls import caller, follow
 from tunix_rt.registry.servicers.evaluation_workers import EvaluationWorkerServicer
 from tunix_rt.registry.states import JobState, is_terminal
@@ -157,7 +156,7 @@ class EvaluationServicer(EvaluationWorkerServicer):
     async def GetLeaderboard(
         self, request: pb.GetLeaderboardRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Leaderboard:
-        validation.check_leaderboard(request)
+        order = validation.leaderboard_order(request)
 
         def work(session: Session) -> pb.Leaderboard:
             board = leaderboard(
@@ -165,7 +164,7 @@ class EvaluationServicer(EvaluationWorkerServicer):
                 evalset=request.evalset,
                 generation_digest=request.generation_digest,
                 scorer_version=request.scorer_version,
-                order=read_order(request.order_by),
+                order=order,
                 condition=compile_filter(request.filter, _FILTER),
                 page_size=request.page_size,
                 page_token=request.page_token,

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Column, Index
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.tables.append_only import append_only
-from tunix_rt.registry.tables.columns import UtcDateTime
+from tunix_rt.registry.tables.columns import BINARY_JSON, UtcDateTime
 from tunix_rt.registry.tables.jobs import JobColumns
 
 
@@ -28,7 +28,7 @@ class EvaluationRow(JobColumns, table=True):
     # Copies, for filters: the model's registered name, and dataset and hyperparameters of the run that made it.
     model_name: str = Field(default="", index=True)
     dataset_id: str = Field(default="", index=True)
-    config: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(BINARY_JSON, nullable=False))
     # Every field set: defaults are resolved when the evaluation is created.
     generation: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     evalset_digest: str
@@ -45,6 +45,7 @@ class EvaluationRow(JobColumns, table=True):
     ci_high: float | None = None
     coverage: float | None = None
     n_scored: int | None = None
+    metric_means: dict[str, float] = Field(default_factory=dict, sa_type=JSON)
     verdict: str = ""
 
     @property

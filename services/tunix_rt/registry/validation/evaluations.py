@@ -16,6 +16,7 @@ from tunix_rt.registry.leases import JobProgress, Lease
 from tunix_rt.registry.messages.evaluations import OUTCOME_NAMES, given_generation
 from tunix_rt.registry.messages.jobs import read_lease, read_progress, read_reason, read_state
 from tunix_rt.registry.models import check_reference, is_reference
+from tunix_rt.registry.score_values import Order, read_order
 from tunix_rt.registry.states import JobState, Reason
 from tunix_rt.registry.validation.fields import check_id, check_request_id, check_tags, check_text
 from tunix_rt.v1 import evaluations_pb2 as pb
@@ -27,7 +28,7 @@ MAX_RESULTS: Final = 1000
 MAX_PREDICTION: Final = 1_000_000
 MAX_MESSAGE: Final = 10_000
 _TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
-_METRIC: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 # Metrics that count something; all others are in [0, 1].
 _COUNTS: Final = frozenset({"trace_tokens"})
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -77,8 +78,8 @@ def cancel_reason(request: pb.CancelEvaluationRequest) -> Reason:
     return reason or Reason.USER_CANCELLED
 
 
-def check_leaderboard(request: pb.GetLeaderboardRequest) -> None:
-    """Raises `InvalidInput` when the request is malformed."""
+def leaderboard_order(request: pb.GetLeaderboardRequest) -> Order:
+    """What the board is to be ordered by. Raises `InvalidInput` when the request is malformed."""
     violations = Violations()
     check_id(violations, request.evalset, "evalset")
     if request.generation_digest:
@@ -88,7 +89,9 @@ def check_leaderboard(request: pb.GetLeaderboardRequest) -> None:
             'must be "sha256:" and 64 hex digits',
         )
     check_text(violations, request.scorer_version, "scorer_version", 64)
+    order = read_order(request.order_by, violations)
     violations.raise_if_any()
+    return order
 
 
 def check_compare(request: pb.CompareEvaluationsRequest) -> None:
@@ -228,7 +231,7 @@ def _result(violations: Violations, result: pb.ItemResult) -> NewResult:
 def _check_metrics(violations: Violations, metrics: dict[str, float]) -> None:
     for name, value in sorted(metrics.items()):
         path = f"metrics.{name}"
-        violations.check(_METRIC.fullmatch(name) is not None, path, "is not a metric name")
+        violations.check(METRIC_NAME.fullmatch(name) is not None, path, "is not a metric name")
         if not violations.check(math.isfinite(value), path, f"must be finite, not {value}"):
             continue
         if name in _COUNTS:

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
@@ -17,6 +18,7 @@ branch_labels = None
 depends_on = None
 
 NAME = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+BINARY_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 HISTORY = ("baselines", "gate_decisions", "gate_policies", "promotions", "score_values")
 DIMENSIONS = {"section": "sections", "category": "categories", "difficulty": "difficulties"}
 MIN_COVERAGE = 0.98
@@ -25,7 +27,8 @@ MIN_COVERAGE = 0.98
 def upgrade() -> None:
     op.add_column("evaluations", sa.Column("model_name", NAME, nullable=False, server_default=""))
     op.add_column("evaluations", sa.Column("dataset_id", NAME, nullable=False, server_default=""))
-    op.add_column("evaluations", sa.Column("config", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("evaluations", sa.Column("config", BINARY_JSON, nullable=False, server_default="{}"))
+    op.add_column("evaluations", sa.Column("metric_means", sa.JSON(), nullable=False, server_default="{}"))
     op.drop_index("ix_evaluations_leaderboard", table_name="evaluations")
     op.create_index("ix_evaluations_newest", "evaluations", ["evalset_digest", "state", "create_time", "id"])
     op.create_index("ix_evaluations_model_name", "evaluations", ["model_name"])
@@ -73,7 +76,9 @@ def _widen_gates() -> None:
 def _copy_for_filters(bind: sa.Connection) -> None:
     names = "(SELECT name FROM model_versions WHERE model_versions.id = evaluations.model_id)"
     bind.execute(sa.text(f"UPDATE evaluations SET model_name = COALESCE({names}, '')"))
-    evaluations = sa.table("evaluations", sa.column("run_id"), sa.column("dataset_id"), sa.column("config", sa.JSON))
+    evaluations = sa.table(
+        "evaluations", sa.column("run_id"), sa.column("dataset_id"), sa.column("config", BINARY_JSON)
+    )
     runs = sa.text(
         "SELECT id, dataset_id, spec FROM runs WHERE id IN (SELECT run_id FROM evaluations WHERE run_id IS NOT NULL)"
     )
@@ -99,11 +104,14 @@ def _fill_score_values(bind: sa.Connection) -> None:
         "evaluations",
         *(sa.column(name) for name in ("id", "evalset_digest", "scorer_version", "generation_digest")),
         sa.column("scorecard", sa.JSON(none_as_null=True)),
+        sa.column("metric_means", sa.JSON),
     )
     columns = ("evaluation_id", "name", "board", "value", "ci_low", "ci_high")
     values = sa.table("score_values", *map(sa.column, columns))
     found = sa.select(evaluations).where(evaluations.c.scorecard.is_not(None))
     for row in bind.execute(found).all():
+        means = row.scorecard["metric_means"]
+        bind.execute(evaluations.update().where(evaluations.c.id == row.id).values(metric_means=means))
         board = hashlib.sha256(
             "\n".join((row.evalset_digest, row.scorer_version, row.generation_digest)).encode()
         ).hexdigest()[:32]
@@ -174,7 +182,7 @@ def downgrade() -> None:
     op.drop_index("ix_evaluations_dataset_id", table_name="evaluations")
     op.drop_index("ix_evaluations_model_name", table_name="evaluations")
     op.drop_index("ix_evaluations_newest", table_name="evaluations")
-    for column in ("model_name", "dataset_id", "config"):
+    for column in ("model_name", "dataset_id", "config", "metric_means"):
         op.drop_column("evaluations", column)
     op.create_index(
         "ix_evaluations_leaderboard",
