@@ -45,20 +45,21 @@ def verify_evaluation(client: TunixClient, evaluation_id: str, *, concurrency: i
     """
     from tunix_rt.evidence import gathering
     from tunix_rt.evidence.regeneration import regenerate
-    from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences
-    from tunix_rt.quality.scoring import SCORER_VERSION
+    from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences, scorers_of
+    from tunix_rt.quality.scorer_plugins import installed_scorers
 
     evaluation = gathering.succeeded(client, evaluation_id)
-    scorer = evaluation.identity.scorer_version
-    if scorer != SCORER_VERSION:
-        raise FailedPrecondition(f"{evaluation_id} was scored by {scorer}; this release has {SCORER_VERSION}")
+    scorers = scorers_of(evaluation.identity.scorer_version, installed_scorers())
+    if scorers is None:
+        scored_by, here = evaluation.identity.scorer_version, installed_scorers().version
+        raise FailedPrecondition(f"{evaluation_id} was scored by {scored_by}, which is not installed; here is {here}")
     items = gathering.evalset_items(client, client.evalsets.get(evaluation.evalset_id)).items
     samples = [gathering.sample_document(found) for found in client.evaluations.items(evaluation_id, page_size=1000)]
     wrong = misplaced(items, samples, evaluation.samples_per_item)
     if wrong is not None:
         raise FailedPrecondition(f"{evaluation_id} {wrong}")
     card = gathering.evaluation_document(evaluation)["scorecard"]
-    again = rescore(items, samples, evaluation.threshold)
+    again = rescore(items, samples, evaluation.threshold, scorers)
     flips = None
     if concurrency:
         generate = gathering.generator(client, evaluation)

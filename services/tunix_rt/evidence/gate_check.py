@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
 from tunix_rt.errors import TunixError
 from tunix_rt.evidence.documents import GATE_DECISIONS, Document
 from tunix_rt.evidence.problems import Problems
-from tunix_rt.evidence.scoring import plain, stored_rows
-from tunix_rt.quality.compare import PairInput
-from tunix_rt.quality.gate import GateOutcome, GatePolicy, GateSide, decide
+from tunix_rt.evidence.scoring import plain
+from tunix_rt.quality.gate import GateOutcome, GatePolicy, GateSide, SliceRule, SliceTier, decide
 from tunix_rt.quality.identity import ScoreIdentity
 from tunix_rt.quality.items import EvalItem
+from tunix_rt.quality.outcomes import Outcome
+from tunix_rt.quality.pairing import PairInput
+from tunix_rt.quality.scoring import PRIMARY_METRIC
 
 
 def check_decisions(
@@ -33,12 +35,15 @@ def check_decisions(
             problems.add(GATE_DECISIONS, f"{path} lacks its {'policy' if policy is None else 'baseline'}")
             continue
         try:
-            candidate = _side(summary["identity"], items, samples)
-            outcome = decide(_policy(policy), _side(baseline["identity"], items, baseline["samples"]), candidate)
+            rules = _policy(policy)
+            before = _side(baseline["identity"], items, baseline["samples"], rules.metric)
+            outcome = decide(rules, before, _side(summary["identity"], items, samples, rules.metric))
         except (TunixError, KeyError, ValueError, TypeError) as error:
             problems.add(GATE_DECISIONS, f"{path} cannot be decided again: {error}")
             continue
         _hold_against(decision, outcome, path, problems)
+        metric = decision["metric"] or PRIMARY_METRIC
+        problems.same(GATE_DECISIONS, f"{path}.metric", metric, rules.metric, "its policy")
         for side, identity in (("baseline", baseline["identity"]), ("candidate", summary["identity"])):
             found = decision[f"{side}_model_digest"]
             problems.same(GATE_DECISIONS, f"{path}.{side}_model_digest", found, identity["model_digest"], "its scores")
@@ -63,13 +68,27 @@ def _shallow(outcome: GateOutcome) -> dict[str, Any]:
 
 
 def _policy(document: Mapping[str, Any]) -> GatePolicy:
-    names: Iterable[str] = (field.name for field in fields(GatePolicy))
-    return GatePolicy(**{name: document[name] for name in names if name in document})
-
-
-def _side(identity: Mapping[str, str], items: Sequence[EvalItem], samples: Sequence[Document]) -> GateSide:
-    rows = stored_rows(items, samples)
-    return GateSide(
-        ScoreIdentity(**identity),
-        [PairInput(row.item_id, row.value, row.section, row.category, row.difficulty, row.cluster_id) for row in rows],
+    """A policy from its message, in which what was not said is empty."""
+    return GatePolicy(
+        margin=document["margin"],
+        alpha=document["alpha"],
+        min_coverage=document["min_coverage"],
+        min_effect=document["min_effect"],
+        metric=document["metric"] or PRIMARY_METRIC,
+        higher_is_better=document["direction"] != "LOWER_IS_BETTER",
+        slices=tuple(
+            SliceRule(rule["dimension"], rule["value"], SliceTier(rule["tier"]), rule.get("min_effect"))
+            for rule in document["slices"]
+        ),
     )
+
+
+def _side(identity: Mapping[str, str], items: Sequence[EvalItem], samples: Sequence[Document], metric: str) -> GateSide:
+    """An evaluation with every sample's value of ``metric``."""
+    by_id = {item.id: item for item in items}
+    return GateSide(ScoreIdentity(**identity), [_row(by_id[s["item_id"]], s, metric) for s in samples])
+
+
+def _row(item: EvalItem, sample: Document, metric: str) -> PairInput:
+    value = sample["metrics"].get(metric) if sample["outcome"] == Outcome.SCORED else None
+    return PairInput(item.id, value, item.section, item.category, item.difficulty, item.cluster_id)

@@ -12,8 +12,9 @@ from typing import Any
 from tunix_rt.quality.canonical import canonical_json
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
-from tunix_rt.quality.scorecard import Scorecard, Scored, scorecard
-from tunix_rt.quality.scoring import PRIMARY_METRIC, ItemScore, score_item
+from tunix_rt.quality.scorecard import Scorecard, scorecard
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
+from tunix_rt.quality.scoring import ItemScore, score_item, scored_row
 
 Sample = Mapping[str, Any]
 
@@ -42,7 +43,15 @@ class Rescored:
     scorecard: dict[str, Any]
 
 
-def rescore(items: Sequence[EvalItem], samples: Sequence[Sample], threshold: float) -> Rescored:
+def scorers_of(version: str, installed: ScorerSet) -> ScorerSet | None:
+    """Of the ``installed`` scorers those that make up the set ``version``; None when this is another release's, or
+    another set of third-party scorers."""
+    return next((scorers for scorers in (installed, BUILT_IN_SCORERS) if scorers.version == version), None)
+
+
+def rescore(
+    items: Sequence[EvalItem], samples: Sequence[Sample], threshold: float, scorers: ScorerSet = BUILT_IN_SCORERS
+) -> Rescored:
     """Score every sample again. ``samples`` are those of ``items`` (see `misplaced`).
 
     An ERRORED sample without a prediction stays what it is: nothing can be scored. One with a prediction stays only
@@ -58,11 +67,11 @@ def rescore(items: Sequence[EvalItem], samples: Sequence[Sample], threshold: flo
             answer = sample["extracted_answer"] if sample["prediction"] else ""
             failed = ItemScore(Outcome.ERRORED, extracted_answer=answer, message=sample["message"])
             differences += _differences(sample, failed)
-            rows.append(scored_row(item, Outcome.ERRORED, {}))
+            rows.append(scored_row(item, failed))
             continue
-        found = score_item(item, sample["prediction"])
+        found = score_item(item, sample["prediction"], scorers=scorers)
         differences += _differences(sample, found)
-        rows.append(scored_row(item, found.outcome, found.metrics))
+        rows.append(scored_row(item, found))
     return Rescored(tuple(differences), untouched, scorecard_document(scorecard(rows, threshold)))
 
 
@@ -78,26 +87,6 @@ def misplaced(items: Sequence[EvalItem], samples: Sequence[Sample], samples_per_
             shown = ", ".join(f"{item_id} sample {index}" for item_id, index in pairs[:3])
             return f"{name} {shown}{f' and {len(pairs) - 3} more' if len(pairs) > 3 else ''}"
     return "does not hold every sample once, in the order of the evalset"
-
-
-def stored_rows(items: Sequence[EvalItem], samples: Sequence[Sample]) -> list[Scored]:
-    """The samples as they are stored, as scorecards and comparisons take them."""
-    by_id = {item.id: item for item in items}
-    return [scored_row(by_id[s["item_id"]], Outcome(s["outcome"]), s["metrics"]) for s in samples]
-
-
-def scored_row(item: EvalItem, outcome: Outcome, metrics: Mapping[str, float]) -> Scored:
-    """One sample's score with its item's labels."""
-    return Scored(
-        item_id=item.id,
-        outcome=outcome,
-        value=metrics.get(PRIMARY_METRIC) if outcome is Outcome.SCORED else None,
-        metrics=metrics,
-        section=item.section,
-        category=item.category,
-        difficulty=item.difficulty,
-        cluster_id=item.cluster_id,
-    )
 
 
 def scorecard_document(card: Scorecard) -> dict[str, Any]:

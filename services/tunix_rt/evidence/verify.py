@@ -25,9 +25,9 @@ from tunix_rt.evidence.problems import ARCHIVE, Problem, Problems
 from tunix_rt.evidence.readme import readme
 from tunix_rt.evidence.schema_check import violations
 from tunix_rt.evidence.schemas import schema
-from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences
+from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences, scorers_of
 from tunix_rt.quality.items import EvalSet, canonical_jsonl, parse_evalset
-from tunix_rt.quality.scoring import SCORER_VERSION
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
 
 MAX_DIFFERENCES = 20
 
@@ -51,8 +51,11 @@ class Verified:
         return not self.problems
 
 
-def verify(data: bytes, *, digest: str = "") -> Verified:
-    """Check the zip ``data``; with ``digest`` also that it is the evidence that was built under it."""
+def verify(data: bytes, *, digest: str = "", scorers: ScorerSet = BUILT_IN_SCORERS) -> Verified:
+    """Check the zip ``data``; with ``digest`` also that it is the evidence that was built under it.
+
+    ``scorers`` are those that are installed here: scores of another set are refused, because they cannot be checked.
+    """
     problems = Problems()
     contents = unpack(data, problems)
     if not problems:
@@ -64,7 +67,7 @@ def verify(data: bytes, *, digest: str = "") -> Verified:
     documents = _read(contents, problems)
     if problems:
         return Verified(tuple(problems), found, tuple(sorted(contents)))
-    return _check_content(contents, documents, problems, found)
+    return _check_content(contents, documents, problems, found, scorers)
 
 
 def _read(contents: Mapping[str, bytes], problems: Problems) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def _read(contents: Mapping[str, bytes], problems: Problems) -> dict[str, Any]:
 
 
 def _check_content(
-    contents: Mapping[str, bytes], documents: dict[str, Any], problems: Problems, digest: str
+    contents: Mapping[str, bytes], documents: dict[str, Any], problems: Problems, digest: str, installed: ScorerSet
 ) -> Verified:
     manifest, summary = documents[names.RUN_MANIFEST], documents[names.EVAL_SUMMARY]
     evalset = _evalset(contents[names.EVALSET], problems)
@@ -102,7 +105,7 @@ def _check_content(
     _check_run(documents, manifest, summary, problems)
     not_generated = 0
     if evalset is not None:
-        not_generated = _check_scores(evalset, documents, summary, problems)
+        not_generated = _check_scores(evalset, documents, summary, problems, installed)
     written = readme(manifest, summary, contents.keys() - {names.README, names.SUMS})
     problems.check(contents[names.README] == written, names.README, "does not say what the other files say")
     return Verified(
@@ -146,20 +149,21 @@ def _check_run(documents: dict[str, Any], manifest: Document, summary: Document,
             consistency.check_trial(manifest, documents[names.BEST_PARAMS], problems)
 
 
-def _check_scores(evalset: EvalSet, documents: dict[str, Any], summary: Document, problems: Problems) -> int:
+def _check_scores(
+    evalset: EvalSet, documents: dict[str, Any], summary: Document, problems: Problems, installed: ScorerSet
+) -> int:
     """Scores, scorecard and gate decisions made again; how many samples had nothing to score."""
     samples, card = documents[names.PREDICTIONS], summary["scorecard"]
     wrong = misplaced(evalset.items, samples, summary["samples_per_item"])
     if not problems.check(wrong is None, names.PREDICTIONS, wrong or ""):
         return 0
-    scorer = summary["identity"]["scorer_version"]
-    if not problems.check(
-        scorer == SCORER_VERSION,
-        names.EVAL_SUMMARY,
-        f"was scored by {scorer}; this release has {SCORER_VERSION}: verify with the release that scored it",
-    ):
+    version = summary["identity"]["scorer_version"]
+    scorers = scorers_of(version, installed)
+    if scorers is None:
+        here = f"here is {installed.version}: verify with the release and the scorers that scored it"
+        problems.add(names.EVAL_SUMMARY, f"was scored by {version}; {here}")
         return 0
-    again = rescore(evalset.items, samples, card["threshold"])
+    again = rescore(evalset.items, samples, card["threshold"], scorers)
     for difference in again.differences[:MAX_DIFFERENCES]:
         problems.add(names.PREDICTIONS, str(difference))
     if len(again.differences) > MAX_DIFFERENCES:

@@ -10,14 +10,14 @@ import pytest
 
 from tunix_rt.evidence.build import files
 from tunix_rt.evidence.facts import Facts, GateFacts, TrainingFacts
-from tunix_rt.evidence.scoring import plain, rescore, scorecard_document, stored_rows
+from tunix_rt.evidence.scoring import plain, rescore
 from tunix_rt.evidence.spec_digest import spec_digest
-from tunix_rt.quality.compare import PairInput
-from tunix_rt.quality.gate import GatePolicy, GateSide, decide
+from tunix_rt.quality.gate import GatePolicy, GateSide, SliceRule, SliceTier, decide
 from tunix_rt.quality.identity import ScoreIdentity, complete_generation, generation_digest
 from tunix_rt.quality.items import EvalItem, EvalSet, evalset_of
-from tunix_rt.quality.scorecard import scorecard
+from tunix_rt.quality.pairing import PairInput
 from tunix_rt.quality.scoring import SCORER_VERSION, score_item
+from tunix_rt.v1.evaluations_pb2 import PairedStatistics
 
 MODEL_DIGEST, BASELINE_DIGEST, DATASET_DIGEST = ("sha256:" + c * 64 for c in "abc")
 SPEC = {
@@ -30,7 +30,7 @@ SPEC = {
     "max_attempts": 5,
 }
 # One of seven items is not scored.
-POLICY = GatePolicy(min_coverage=0.8)
+POLICY = GatePolicy(min_coverage=0.8, slices=(SliceRule("section", "", SliceTier.CRITICAL),))
 TIME = "2026-05-03T10:00:0{}Z"
 
 
@@ -91,7 +91,6 @@ def identity(evalset: EvalSet, model_digest: str = MODEL_DIGEST) -> dict[str, st
 
 def evaluation_facts(evalset: EvalSet, samples: list[dict[str, Any]], run_id: str) -> dict[str, Any]:
     card = rescore(evalset.items, samples, 0.5).scorecard
-    assert card == scorecard_document(scorecard(stored_rows(evalset.items, samples), 0.5))
     return {
         "id": "eval-1",
         "run_id": run_id,
@@ -223,14 +222,16 @@ def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]]) -> GateFacts:
         "candidate_model_digest": MODEL_DIGEST,
         "create_time": TIME.format(6),
         "actor": "somebody",
-        "slices": [],
-        "metric": "",
+        "metric": "answer_correctness",
     }
     if outcome.statistics is not None:
-        decision["statistics"] = plain(asdict(replace(outcome.statistics, slices=(), items=()))) | {"detectable": 0.0}
-        del decision["statistics"]["slices"], decision["statistics"]["items"]
+        told = {field.name for field in PairedStatistics.DESCRIPTOR.fields}
+        statistics = plain(asdict(replace(outcome.statistics, slices=(), items=())))
+        decision["statistics"] = {name: value for name, value in statistics.items() if name in told}
     policy = {"id": "pol-1", "name": "default", "version": 1, "baseline": "main", "description": "", "metric": ""}
-    policy |= plain(asdict(POLICY)) | {"direction": "UNSPECIFIED", "slices": []}
+    numbers = {name: getattr(POLICY, name) for name in ("margin", "alpha", "min_coverage", "min_effect")}
+    rules = [{"dimension": "section", "value": "", "tier": "CRITICAL"}]
+    policy |= numbers | {"direction": "UNSPECIFIED", "slices": rules}
     names = ("item_id", "sample_index", "outcome", "metrics")
     stored = [{name: row[name] for name in names} for row in before]
     held = {"model_id": "model-0", "identity": identity(evalset, BASELINE_DIGEST), "samples": stored}
@@ -238,8 +239,10 @@ def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]]) -> GateFacts:
 
 
 def _side(evalset: EvalSet, samples: list[dict[str, Any]], model_digest: str) -> GateSide:
-    rows = stored_rows(evalset.items, samples)
-    pairs = [PairInput(r.item_id, r.value, r.section, r.category, r.difficulty, r.cluster_id) for r in rows]
+    pairs = [
+        PairInput(item.id, row["metrics"].get("answer_correctness"), item.section, item.category, item.difficulty)
+        for item, row in zip(evalset.items, samples, strict=True)
+    ]
     return GateSide(ScoreIdentity(**identity(evalset, model_digest)), pairs)
 
 

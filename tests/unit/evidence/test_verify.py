@@ -61,8 +61,6 @@ UNSEEN = {
     "gate_decisions.json": {
         "decisions.actor",
         "decisions.create_time",
-        "decisions.metric",
-        "policies.pol-1.metric",
         "policies.pol-1.baseline",
         "policies.pol-1.description",
         "policies.pol-1.id",
@@ -71,6 +69,8 @@ UNSEEN = {
         "baselines.eval-0.model_id",
         "baselines.eval-0.samples.metrics.format_compliance",
         "baselines.eval-0.samples.metrics.trace_coherence",
+        "baselines.eval-0.samples.metrics.trace_coherence.conclusion",
+        "baselines.eval-0.samples.metrics.trace_coherence.no_loop",
         "baselines.eval-0.samples.metrics.trace_tokens",
         "baselines.eval-0.samples.sample_index",
     },
@@ -304,4 +304,6 @@ def test_a_score_of_another_scorer_is_not_scored_again(facts: Facts) -> None:
     identity = facts.evaluation["identity"] | {"scorer_version": "tunix-rt-scorer/0"}
     older = replace(facts, evaluation=facts.evaluation | {"identity": identity})
     found: Verified = verify(build(older))
-    assert [problem.file for problem in found.problems if "tunix-rt-scorer/0; this release" in problem.reason]
+    assert [
+        problem.file for problem in found.problems if "tunix-rt-scorer/0; here is tunix-rt-scorer/" in problem.reason
+    ]

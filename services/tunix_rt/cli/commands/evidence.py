@@ -68,8 +68,9 @@ def verify(
 
     from tunix_rt.cli import output
     from tunix_rt.evidence.verify import verify as check
+    from tunix_rt.quality.scorer_plugins import installed_scorers
 
-    found = check(file.read_bytes(), digest=digest)
+    found = check(file.read_bytes(), digest=digest, scorers=installed_scorers())
     if as_json:
         output.print_json({"file": str(file), "ok": found.ok} | asdict(found))
     else:

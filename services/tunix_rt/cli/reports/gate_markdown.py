@@ -142,7 +142,7 @@ def _items(facts: GateFacts) -> Iterator[str]:
             (
                 cell(item.item_id),
                 enum_name(pb.ItemChange.DESCRIPTOR, item.change).lower(),
-                f"{_item_score(item, 'baseline_score')} → {_item_score(item, 'candidate_score')}",
+                _scores(item),
                 cell(item.expected_answer, 40),
                 cell(item.baseline_prediction[-60:], 60),
                 cell(item.candidate_prediction[-60:], 60),
@@ -189,5 +189,7 @@ def _difference(item: pb.ItemDiff) -> float:
     return item.candidate_score - item.baseline_score if both else 0.0
 
 
-def _item_score(item: pb.ItemDiff, name: str) -> str:
-    return f"{getattr(item, name):.3g}" if item.HasField(name) else "–"
+def _scores(item: pb.ItemDiff) -> str:
+    before = f"{item.baseline_score:.3g}" if item.HasField("baseline_score") else "–"
+    after = f"{item.candidate_score:.3g}" if item.HasField("candidate_score") else "–"
+    return f"{before} → {after}"
