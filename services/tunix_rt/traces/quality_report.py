@@ -209,7 +209,7 @@ def _leak_findings(leaks: Leaks) -> list[Finding]:
             "problem",
             "nearly_contaminated",
             leaks.near_items - leaks.exact_items,
-            f"more items of {name} are near duplicates of a prompt in the dataset",
+            f"items of {name} are near duplicates of a prompt in the dataset, without being equal",
         ),
         Finding(
             "problem",

@@ -68,12 +68,17 @@ def find_repeats(traces: Sequence[Trace]) -> Repeats:
     return Repeats(tuple(identical), _prompt_groups(traces), near, count)
 
 
+def answer_key(answer: str) -> object:
+    """Equal for answers that are the same number or, where they are none, the same normalised text."""
+    number = read_number(answer)
+    return normal_text(answer) if number is None else number
+
+
 def distinct_answers(answers: Sequence[str]) -> tuple[str, ...]:
-    """The answers that differ in their number or, where they are not numbers, in their normalised text."""
+    """The answers that differ by `answer_key`, each as it was first written."""
     distinct: dict[object, str] = {}
     for answer in answers:
-        number = read_number(answer)
-        distinct.setdefault(normal_text(answer) if number is None else number, answer)
+        distinct.setdefault(answer_key(answer), answer)
     return tuple(distinct.values())
 
 

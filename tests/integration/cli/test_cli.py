@@ -143,6 +143,23 @@ def test_an_export_imported_again_has_the_same_digest(cli: Cli, dataset: dict[st
     assert "error: " in cli.run("datasets", "show", imported["id"], exit_code=1).stderr
 
 
+def test_a_registered_dataset_is_checked_against_a_registered_evalset(
+    cli: Cli, scored: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "leaky.jsonl"
+    steps = [{"i": 1, "type": "compute", "content": "5 + 1 = 6"}]
+    trace = {"trace_version": "1.0", "prompt": "what is 5 + 1", "steps": steps, "final_answer": "6"}
+    path.write_text(json.dumps(trace) + "\n")
+    imported = cli.json("datasets", "import", str(path))
+    report = cli.json("datasets", "check", "leaky", "--evalset", "sums", exit_code=1)
+    (leaks,) = report["contamination"]
+    assert (leaks["exact_items"], leaks["answered_items"], leaks["item_count"]) == (1, 1, ITEMS)
+    assert leaks["overlaps"][0]["item_id"] == "i005"
+    assert cli.json("datasets", "check", imported["id"])["findings"] == []
+    assert "differences of" in cli.run("evalsets", "show", "sums").stdout
+    cli.json("datasets", "delete", imported["id"])
+
+
 def test_a_bad_import_names_every_bad_line(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"prompt": 1}\nnot json\n')

@@ -35,6 +35,7 @@ def test_the_promised_commands_are_there() -> None:
         "up", "down", "status", "demo", "generate", "logprobs", "leaderboard", "compare", "score",
         "datasets build", "datasets import", "datasets list", "datasets show", "datasets export", "datasets recipes",
         "datasets delete", "evalsets create", "evalsets list", "evalsets show", "evalsets items", "evalsets validate",
+        "datasets check", "evalsets check",
         "runs create", "runs list", "runs show", "runs watch", "runs cancel", "runs metrics", "runs logs",
         "runs attempts", "runs history", "evaluations create", "evaluations list", "evaluations show",
         "evaluations items", "evaluations watch", "evaluations cancel", "evaluations compare", "evaluations verify",

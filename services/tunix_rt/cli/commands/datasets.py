@@ -102,6 +102,50 @@ def show(
     output.print_json(found) if as_json else output.show(*catalogue.dataset(found))
 
 
+@app.command(
+    epilog="Example: tunix-rt datasets check traces.jsonl --evalset arith_v1 --max-trace-tokens 512 && "
+    "tunix-rt datasets import traces.jsonl"
+)
+def check(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(metavar="FILE|ID", help="Trace JSONL, or the id or key of a dataset.")],
+    evalset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE|KEY", help="Look for overlap with it: a file, or an evalset's key; repeatable."),
+    ] = None,
+    max_trace_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget: prompt and completion together, in regex-v1 tokens.")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="At most so many examples of each kind.")] = 10,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Report a dataset's quality before a model learns from it. Of a file no platform is needed.
+
+    Exit code 0 without problems, 1 with one.
+
+    Problems are lines that are no traces (every one is named), traces that repeat another in everything, traces over
+    the budget, and contamination: an evalset item whose prompt is in the dataset (equal after normalisation), nearly
+    so (Jaccard similarity of 5-word runs of at least 0.8), or that shares a run of 13 words with it. A score on such
+    an evalset says less than it seems; `datasets build` and `import` keep equal prompts out with --decontaminate.
+
+    Warnings are prompts with several traces, above all when their answers differ, near duplicates, equations in the
+    steps that do not hold, steps that lead to another answer, steps without words, and loops.
+    """
+    from tunix_rt.cli import output, quality_sources
+    from tunix_rt.cli.views import dataset_quality
+    from tunix_rt.traces.quality_report import quality_report
+
+    name, data = quality_sources.trace_jsonl(ctx, dataset)
+    evalsets = {each: quality_sources.evalset_items(ctx, each) for each in evalset or []}
+    report = quality_report(data, evalsets=evalsets, max_trace_tokens=max_trace_tokens)
+    output.print_json({"dataset": name, **report.to_dict()}) if as_json else output.show(
+        *dataset_quality.report(name, report, show)
+    )
+    if any(strict or finding.level == "problem" for finding in report.findings()):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: tunix-rt datasets export arith-v1 --format chat --output arith.jsonl")
 def export(
     ctx: typer.Context,

@@ -1,4 +1,4 @@
-"""`tunix-rt evalsets`: validate, register, look at."""
+"""`tunix-rt evalsets`: validate, check, register, look at."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def create(
 
     with client(ctx) as api:
         created = api.evalsets.create(file, key=key, description=description, tags=parse_tags(tag))
-    output.print_json(created) if as_json else output.show(catalogue.evalset(created))
+    output.print_json(created) if as_json else output.show(*catalogue.evalset(created))
 
 
 @app.command("list", epilog="Example: tunix-rt evalsets list --filter 'item_count >= 100'")
@@ -49,13 +49,13 @@ def show(
     evalset: Annotated[str, typer.Argument(help="Id, or key: then its newest version.")],
     as_json: Json = False,
 ) -> None:
-    """Show an evalset's composition and digest."""
+    """Show an evalset's composition, its digest, and the smallest differences it can show."""
     from tunix_rt.cli import output
     from tunix_rt.cli.views import catalogue
 
     with client(ctx) as api:
         found = api.evalsets.get(evalset)
-    output.print_json(found) if as_json else output.show(catalogue.evalset(found))
+    output.print_json(found) if as_json else output.show(*catalogue.evalset(found))
 
 
 @app.command(epilog="Example: tunix-rt evalsets items arith_v1 --filter 'section = edge_case'")
@@ -106,3 +106,46 @@ def validate(
         for name, value in statistics.items()
     ]
     output.show(output.fields([("evalset", f"{path} is valid"), ("digest", evalset.digest), *rows]))
+
+
+@app.command(epilog="Example: tunix-rt evalsets check my_evalset.jsonl && tunix-rt evalsets create my_evalset.jsonl")
+def check(
+    file: Annotated[Path, typer.Argument(help="JSONL file, or the key of an evalset that ships.")],
+    show: Annotated[int, typer.Option(min=0, help="At most so many similar items.")] = 10,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Report what an evalset holds and which differences it can show, without a platform.
+
+    Exit code 0 without problems, 1 with one.
+
+    Problems are items that cannot be used (every violation is named) and prompts that are in it twice. Items that
+    nearly equal an earlier one (Jaccard similarity of 5-word runs of at least 0.8) are a warning unless both have the
+    same cluster_id: they are not independent, and intervals that take them for it are too narrow.
+
+    The smallest detectable difference is what a paired comparison of two models (two-sided, 5 %) shows with 80 %
+    power. It depends on the share of items on which the two differ, which is small for two checkpoints of one run and
+    large for two unrelated models. Each cluster counts as one item, as if its items always came out alike.
+    """
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import evalset_quality
+    from tunix_rt.client.shipped import evalset_path
+    from tunix_rt.errors import InvalidInput
+    from tunix_rt.quality.items import parse_evalset
+    from tunix_rt.traces.evalset_report import evalset_report
+
+    path = evalset_path(file)
+    try:
+        report = evalset_report(parse_evalset(path.read_bytes()))
+    except InvalidInput as error:
+        if not as_json:
+            raise
+        violations = [{"field": v.field, "description": v.description} for v in error.violations]
+        output.print_json({"valid": False, "file": str(path), "violations": violations})
+        raise typer.Exit(1) from error
+    if as_json:
+        output.print_json({"valid": True, "file": str(path), **report.to_dict()})
+    else:
+        output.show(*evalset_quality.report(str(path), report, show))
+    if any(strict or finding.level == "problem" for finding in report.findings()):
+        raise typer.Exit(1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.cli import formats, output
+from tunix_rt.cli.views import evalset_quality
 from tunix_rt.client.arguments import enum_name
 from tunix_rt.v1 import datasets_pb2, evalsets_pb2, models_pb2
 
@@ -49,7 +50,8 @@ def dataset(item: datasets_pb2.Dataset) -> list[RenderableType]:
             f"{lengths.total} ({lengths.tokenizer}): {lengths.min}…{lengths.max} a trace, mean {lengths.mean:.1f}, "
             f"p50 {lengths.p50:g}, p95 {lengths.p95:g}",
         ),
-        ("categories", formats.counts(manifest.categories)),
+        ("near duplicates", manifest.near_duplicates if manifest.category_statistics else ""),
+        ("categories", "" if manifest.category_statistics else formats.counts(manifest.categories)),
         ("selection", f"{formats.escaped(manifest.selection_strategy)}, seed {manifest.seed}"),
         ("build id", manifest.build_id),
         ("parents", formats.joined(manifest.parent_dataset_ids)),
@@ -57,10 +59,28 @@ def dataset(item: datasets_pb2.Dataset) -> list[RenderableType]:
         ("tags", formats.tags(item.tags)),
     ]
     parts = [output.fields(rows)]
+    if manifest.category_statistics:
+        parts.append(_categories(manifest.category_statistics))
     if manifest.contamination:
         overlaps = [(c.evalset_id, c.exact_prompts, c.ngram_items, c.ngram_size) for c in manifest.contamination]
         parts.append(output.table(["evalset id", "exact prompts", "items sharing an n-gram", "n"], overlaps))
     return parts
+
+
+def _categories(items: Iterable[datasets_pb2.CategoryStatistics]) -> RenderableType:
+    rows = [
+        (
+            formats.escaped(item.category, 40),
+            item.trace_count,
+            f"{item.token_lengths.mean:.1f}",
+            f"{item.token_lengths.p95:g}",
+            item.token_lengths.max,
+            f"{item.mean_steps:.1f}",
+        )
+        for item in items
+    ]
+    columns = ["category", "traces", "tokens (mean)", "p95", "max", "steps (mean)"]
+    return output.table(columns, rows, numbers=columns[1:])
 
 
 def recipes(items: Iterable[datasets_pb2.Recipe]) -> RenderableType:
@@ -84,7 +104,7 @@ def evalsets(items: Iterable[evalsets_pb2.EvalSet]) -> RenderableType:
     return output.table(["id", "key", "items", "sections", "digest", "created", "description"], rows, numbers=["items"])
 
 
-def evalset(item: evalsets_pb2.EvalSet) -> RenderableType:
+def evalset(item: evalsets_pb2.EvalSet) -> list[RenderableType]:
     rows: list[tuple[str, object]] = [
         ("evalset", f"{item.id}  {item.key}"),
         ("description", formats.escaped(item.description)),
@@ -97,7 +117,7 @@ def evalset(item: evalsets_pb2.EvalSet) -> RenderableType:
         ("created", formats.local_time(item.create_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    return output.fields(rows)
+    return [output.fields(rows), *evalset_quality.resolution(item.detectable)]
 
 
 def evalset_items(items: Iterable[evalsets_pb2.EvalSetItem]) -> RenderableType:
