@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import NotFound
 from tunix_rt.quality.items import EvalSet
+from tunix_rt.quality.resolution import independent_items
 from tunix_rt.registry import outbox
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.ids import new_id
 from tunix_rt.registry.locks import lock_name
 from tunix_rt.registry.messages.evalsets import evalset_message
 from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
-from tunix_rt.v1 import events_pb2
+from tunix_rt.v1 import evalsets_pb2, events_pb2
 
 
 def create_evalset(
@@ -60,7 +61,8 @@ def create_evalset(
         for position, item in enumerate(evalset.items)
     )
     session.flush()
-    outbox.emit_fact(session, "evalset", "created", row.id, events_pb2.EvalSetEvent(evalset=evalset_message(row)))
+    message = evalset_message(row, independent_items(item.cluster_id for item in evalset.items))
+    outbox.emit_fact(session, "evalset", "created", row.id, events_pb2.EvalSetEvent(evalset=message))
     return row
 
 
@@ -91,3 +93,17 @@ def items_of(session: Session, evalset_id: str) -> Sequence[EvalSetItemRow]:
 def items_by_id(session: Session, evalset_id: str) -> dict[str, EvalSetItemRow]:
     """Every item by its id."""
     return {item.item_id: item for item in items_of(session, evalset_id)}
+
+
+def described(session: Session, rows: Sequence[EvalSetRow]) -> list[evalsets_pb2.EvalSet]:
+    """The evalsets as clients see them, in the order given."""
+    cluster = col(EvalSetItemRow.document)["cluster_id"].as_string()
+    independent = dict.fromkeys((row.id for row in rows), 0)
+    counts = (
+        select(col(EvalSetItemRow.evalset_id), cluster, func.count())
+        .where(col(EvalSetItemRow.evalset_id).in_(independent))
+        .group_by(col(EvalSetItemRow.evalset_id), cluster)
+    )
+    for evalset_id, cluster_id, items in session.execute(counts):
+        independent[evalset_id] += 1 if cluster_id else items
+    return [evalset_message(row, independent[row.id]) for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunix_rt.errors import InvalidInput, NotFound
+from tunix_rt.quality.resolution import detectable
 from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
 from tunix_rt.v1 import evalsets_pb2 as pb
 
@@ -88,6 +89,19 @@ async def test_every_violation_of_every_line_is_named_and_nothing_is_stored(regi
     assert {"jsonl.line 2.section", "jsonl.line 3.id", "jsonl.line 4.colour"} <= set(refused.violations)
     assert await registry.count(EvalSetRow) == 0
     assert await registry.count(EvalSetItemRow) == 0
+
+
+async def test_an_evalset_tells_the_smallest_differences_it_can_show(registry: Any) -> None:
+    clustered = [registry.item(n, cluster_id=f"text-{n // 4}") for n in range(80)]
+    alone = [registry.item(n) for n in range(80, 85)]
+    created = await registry.evalset(clustered + alone)
+    found = await registry.evalsets.GetEvalSet(pb.GetEvalSetRequest(id=created.id), timeout=10)
+    listed = await registry.evalsets.ListEvalSets(pb.ListEvalSetsRequest(), timeout=10)
+    assert created == found == listed.evalsets[0]
+    # 20 clusters and 5 items of their own.
+    expected = [(each.discordance, each.difference) for each in detectable(25)]
+    assert [(each.discordance, each.difference) for each in found.detectable] == expected
+    assert [share for share, _ in expected] == [0.05, 0.10, 0.20, 0.30]
 
 
 async def test_an_evalset_that_does_not_exist_is_not_found(registry: Any, refusal: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.protobuf import json_format
 
+from tunix_rt.quality.resolution import detectable
 from tunix_rt.registry.etags import etag
 from tunix_rt.registry.messages.artifacts import timestamp
 from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
@@ -25,8 +26,8 @@ ANSWER_TYPES = {
 }
 
 
-def evalset_message(row: EvalSetRow) -> pb.EvalSet:
-    """The evalset as clients see it, without its items."""
+def evalset_message(row: EvalSetRow, independent_items: int) -> pb.EvalSet:
+    """The evalset as clients see it, without its items; of those that share a cluster one is independent."""
     return pb.EvalSet(
         id=row.id,
         key=row.key,
@@ -40,6 +41,10 @@ def evalset_message(row: EvalSetRow) -> pb.EvalSet:
         tags=row.tags,
         etag=etag(row.revision),
         description=row.description,
+        detectable=[
+            pb.DetectableDifference(discordance=each.discordance, difference=each.difference)
+            for each in detectable(independent_items)
+        ],
     )
 
 

@@ -17,7 +17,6 @@ from tunix_rt.registry.messages.evalsets import (
     ANSWER_TYPES,
     DIFFICULTIES,
     SECTIONS,
-    evalset_message,
     item_message,
 )
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
@@ -76,7 +75,7 @@ class EvalSetServicer(pb_grpc.EvalSetServiceServicer):
                     tags=new.tags,
                     actor=actor,
                 )
-                return evalset_message(row)
+                return evalsets.described(session, [row])[0]
 
             return answer_once(session, "CreateEvalSet", request, answer, pb.EvalSet)
 
@@ -86,7 +85,7 @@ class EvalSetServicer(pb_grpc.EvalSetServiceServicer):
         self, request: pb.GetEvalSetRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.EvalSet:
         require_id(request.id)
-        return await self._database.run_read(lambda s: evalset_message(evalsets.get_evalset(s, request.id)))
+        return await self._database.run_read(lambda s: evalsets.described(s, [evalsets.get_evalset(s, request.id)])[0])
 
     async def ListEvalSets(
         self, request: pb.ListEvalSetsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -100,7 +99,7 @@ class EvalSetServicer(pb_grpc.EvalSetServiceServicer):
                 request.page_token,
                 context_digest("evalsets", request.filter, request.order_by),
             )
-            return pb.ListEvalSetsResponse(evalsets=map(evalset_message, rows), next_page_token=token)
+            return pb.ListEvalSetsResponse(evalsets=evalsets.described(session, rows), next_page_token=token)
 
         return await self._database.run_read(work)
 
