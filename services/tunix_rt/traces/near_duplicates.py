@@ -3,8 +3,9 @@
 Two prompts are near duplicates when the sets of their runs of 5 normalised words have a Jaccard similarity of at
 least 0.8; equal prompts have similarity 1. Sketches only propose pairs (Broder 1997, doi 10.1109/SEQUEN.1997.666900;
 banding: Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, §3.4): two prompts of similarity s meet in one of the
-bands with probability 1 − (1 − s⁵)²⁰, which is 0.9996 at 0.8 and 0.03 at 0.3. Every pair is then verified on the sets
-themselves, so nothing is reported that is not one. Time is linear in the number of runs of words.
+bands with probability 1 − (1 − s⁵)²⁰, which is 0.9996 at 0.8 and 0.05 at 0.3. Every pair is then verified on the sets
+themselves, so nothing is reported that is not one; and a prompt too few of whose runs occur in any other is not
+sketched. Time is linear in the number of runs of words.
 
 Knows nothing of traces and evalsets.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,14 +86,17 @@ def earlier_neighbours(prompts: Sequence[str], seed: int = SEED) -> dict[int, Ne
     """
     sets = _shared(prompts)
     found: dict[int, Neighbour] = {}
-    sketches: dict[int, bytes] = {}
     first: dict[Shingles, int] = {}
     for position, runs in enumerate(sets):
         earliest = first.setdefault(runs, position)
         if earliest != position:
             found[position] = Neighbour(earliest, 1.0)
-        elif len(runs) >= _MIN_SHINGLES:
-            sketches[position] = _sketch(runs, seed)
+    holders = Counter(run for runs in first for run in runs)
+    sketches = {
+        position: _sketch(runs, seed)
+        for runs, position in first.items()
+        if _may_be_near(runs, sum(holders[run] > 1 for run in runs))
+    }
     for bucket in _buckets(sketches):
         for later in bucket[1:]:
             before = found[later].position if later in found else later
@@ -104,6 +109,7 @@ def earlier_neighbours(prompts: Sequence[str], seed: int = SEED) -> dict[int, Ne
 def matches(prompts: Sequence[str], queries: Sequence[str], seed: int = SEED) -> Iterator[Match]:
     """Every pair of a prompt and a query that are near duplicates (or equal), in the order of the prompts."""
     query_sets = _shared(queries)
+    asked = frozenset(run for runs in query_sets for run in runs)
     equal: dict[Shingles, list[int]] = {}
     bands: list[dict[bytes, list[int]]] = [{} for _ in range(BANDS)]
     for position, runs in enumerate(query_sets):
@@ -114,13 +120,18 @@ def matches(prompts: Sequence[str], queries: Sequence[str], seed: int = SEED) ->
     for position, prompt in enumerate(prompts):
         runs = shingles(prompt)
         candidates = set(equal.get(runs, ()))
-        if len(runs) >= _MIN_SHINGLES:
+        if _may_be_near(runs, len(runs & asked)):
             keys = _band_keys(_sketch(runs, seed))
             candidates.update(q for band, key in zip(bands, keys, strict=True) for q in band.get(key, ()))
         for query in sorted(candidates):
             similarity = jaccard(runs, query_sets[query])
             if similarity >= THRESHOLD:
                 yield Match(position, query, similarity)
+
+
+def _may_be_near(runs: Shingles, shared: int) -> bool:
+    """Whether a set of which ``shared`` runs occur elsewhere can be near to another; most sets need no sketch."""
+    return len(runs) >= _MIN_SHINGLES and shared / len(runs) >= THRESHOLD
 
 
 def _first_near(sets: Sequence[Shingles], bucket: Sequence[int], later: int, before: int) -> Neighbour | None:
