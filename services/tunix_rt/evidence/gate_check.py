@@ -15,7 +15,7 @@ from tunix_rt.quality.identity import ScoreIdentity
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.pairing import PairInput
-from tunix_rt.quality.scoring import PRIMARY_METRIC
+from tunix_rt.quality.scorers import PRIMARY_METRIC
 
 
 def check_decisions(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tunix_rt.evidence.scoring import Sample
 from tunix_rt.quality.items import EvalItem
-from tunix_rt.quality.scoring import PRIMARY_METRIC, score_item
+from tunix_rt.quality.scorers import PRIMARY_METRIC
+from tunix_rt.quality.scoring import score_item
 
 Generate = Callable[[EvalItem, int], str]
 

@@ -14,10 +14,9 @@ from tunix_rt.quality.extract import extract
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scored
-from tunix_rt.quality.scorers import BUILT_IN, BUILT_IN_SCORERS, BUILT_IN_VERSION, PRIMARY_METRIC, Scorable, ScorerSet
+from tunix_rt.quality.scorers import BUILT_IN, BUILT_IN_SCORERS, PRIMARY_METRIC, Scorable, ScorerSet
 from tunix_rt.quality.votes import answer_key
 
-SCORER_VERSION = BUILT_IN_VERSION
 _MAX_ERROR_CHARS = 200
 
 

@@ -14,6 +14,7 @@ from tunix_rt.bus.consume import consume
 from tunix_rt.bus.publish import Publisher
 from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
 from tunix_rt.observability.logs import get_logger
+from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.auth import TokenAuthorizer
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.dead_commands import DeadCommands
@@ -71,9 +72,10 @@ async def serve(
     """Run the registry until ``stop`` is set or a signal comes.
 
     RPCs are answered whether or not NATS can be reached; facts and commands wait in the outbox meanwhile. Raises
-    `FailedPrecondition` when the schema is unknown or the address is taken.
+    `FailedPrecondition` when the schema is unknown, the address is taken or an installed scorer cannot be used.
     """
     stop = stop or asyncio.Event()
+    installed_scorers()
     database = open_database(settings)
     try:
         if settings.auto_migrate:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.quality.identity import generation_digest
-from tunix_rt.quality.scoring import SCORER_VERSION
+from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry import jobs, leases, outbox
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.evalsets import get_evalset
@@ -150,7 +150,7 @@ def _draft(
         generation=spec.generation,
         evalset_digest=evalset.digest,
         generation_digest=generation_digest(spec.generation),
-        scorer_version=SCORER_VERSION,
+        scorer_version=installed_scorers().version,
         model_digest="" if model is None else model.digest,
         threshold=spec.threshold,
         samples_per_item=spec.samples_per_item,

@@ -17,7 +17,7 @@ from sqlmodel import SQLModel
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
-from tunix_rt.quality.scoring import SCORER_VERSION
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.app import register_servicers
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.dependencies import Dependencies
@@ -118,7 +118,7 @@ class Registry:
         given = {
             "state": common_pb2.JOB_STATE_SUCCEEDED,
             "model_digest": digest_of(model),
-            "scorer_version": SCORER_VERSION,
+            "scorer_version": BUILT_IN_VERSION,
         } | fields
         return await self.evaluations.CompleteEvaluation(
             evaluations_pb2.CompleteEvaluationRequest(lease=lease, **given), timeout=20

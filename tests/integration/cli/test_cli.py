@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from tunix_rt.cli.main import app
 from tunix_rt.client import TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.quality.scoring import SCORER_VERSION
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, evaluations_pb2
 from tunix_rt.v1.evaluations_pb2_grpc import EvaluationServiceStub
@@ -111,7 +111,7 @@ def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[s
                 lease=claim.lease,
                 state=common_pb2.JOB_STATE_SUCCEEDED,
                 model_digest=claim.model.digest or "sha256:" + "0" * 64,
-                scorer_version=claim.evaluation.identity.scorer_version or SCORER_VERSION,
+                scorer_version=claim.evaluation.identity.scorer_version or BUILT_IN_VERSION,
             ),
             timeout=30,
         )

@@ -20,7 +20,8 @@ from tunix_rt.evidence.problems import Problems
 from tunix_rt.local import LocalPlatform
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
-from tunix_rt.quality.scoring import SCORER_VERSION, score_item
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
+from tunix_rt.quality.scoring import score_item
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, evaluations_pb2
 from tunix_rt.v1.evaluations_pb2_grpc import EvaluationServiceStub
@@ -121,7 +122,7 @@ def _play_the_evaluator(platform: LocalPlatform, evaluation_id: str, answer: Ans
                 lease=claim.lease,
                 state=common_pb2.JOB_STATE_SUCCEEDED,
                 model_digest="sha256:" + "0" * 64,
-                scorer_version=SCORER_VERSION,
+                scorer_version=BUILT_IN_VERSION,
             ),
             timeout=30,
         )

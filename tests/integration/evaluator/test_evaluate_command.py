@@ -11,7 +11,7 @@ from tunix_rt.bus import CloudEvent, Delivery, Done, Retry
 from tunix_rt.errors import InvalidArtifact, InvalidInput
 from tunix_rt.evaluator.attempt import Limits
 from tunix_rt.evaluator.handler import EvaluateHandler
-from tunix_rt.quality.scoring import SCORER_VERSION
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.v1 import common_pb2, evaluations_pb2
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def test_every_item_is_generated_scored_and_recorded(house: House) -> None
     assert house.registry.completion is not None
     assert house.registry.completion.state == SUCCEEDED
     assert house.registry.completion.model_digest == "sha256:" + "1" * 64
-    assert house.registry.completion.scorer_version == SCORER_VERSION
+    assert house.registry.completion.scorer_version == BUILT_IN_VERSION
     assert max(house.registry.batches) <= 2
 
 

@@ -16,7 +16,8 @@ from tunix_rt.quality.gate import GatePolicy, GateSide, SliceRule, SliceTier, de
 from tunix_rt.quality.identity import ScoreIdentity, complete_generation, generation_digest
 from tunix_rt.quality.items import EvalItem, EvalSet, evalset_of
 from tunix_rt.quality.pairing import PairInput
-from tunix_rt.quality.scoring import SCORER_VERSION, score_item
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
+from tunix_rt.quality.scoring import score_item
 from tunix_rt.v1.evaluations_pb2 import PairedStatistics
 
 MODEL_DIGEST, BASELINE_DIGEST, DATASET_DIGEST = ("sha256:" + c * 64 for c in "abc")
@@ -83,7 +84,7 @@ def _text(item: EvalItem, right: bool) -> str:
 def identity(evalset: EvalSet, model_digest: str = MODEL_DIGEST) -> dict[str, str]:
     return {
         "evalset_digest": evalset.digest,
-        "scorer_version": SCORER_VERSION,
+        "scorer_version": BUILT_IN_VERSION,
         "generation_digest": generation_digest({}),
         "model_digest": model_digest,
     }

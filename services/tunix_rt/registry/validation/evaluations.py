@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from tunix_rt.errors import Violations
+from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.completion import Completion
 from tunix_rt.registry.evaluations import EvaluationSpec
@@ -29,8 +30,6 @@ MAX_PREDICTION: Final = 1_000_000
 MAX_MESSAGE: Final = 10_000
 _TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
 METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-# Metrics that count something; all others are in [0, 1].
-_COUNTS: Final = frozenset({"trace_tokens"})
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ENDS: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 _CANCEL_REASONS: Final = frozenset(
@@ -234,7 +233,7 @@ def _check_metrics(violations: Violations, metrics: dict[str, float]) -> None:
         violations.check(METRIC_NAME.fullmatch(name) is not None, path, "is not a metric name")
         if not violations.check(math.isfinite(value), path, f"must be finite, not {value}"):
             continue
-        if name in _COUNTS:
+        if name in installed_scorers().counts:
             violations.check(value >= 0, path, f"must be at least 0, not {value}")
         else:
             violations.check(0 <= value <= 1, path, f"must be in [0, 1], not {value}")
