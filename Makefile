@@ -16,7 +16,7 @@ LLAMA := llama-cpp-python==0.3.36
 LLAMA_VENV := .venv-llama
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -94,13 +94,16 @@ proto: $(VENV)/.installed ## regenerate the stubs from protos/
 	  --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
 
-bench: bench-train bench-infer ## every benchmark; with nothing else running
+bench: bench-train bench-infer bench-statistics ## every benchmark; with nothing else running
 
 bench-train: $(VENV)/.parity $(TUNIX_VENV)/.installed ## training beside Transformers' Trainer and google-tunix
 	@TUNIX_RT_BENCH_TUNIX_PYTHON=$(CURDIR)/$(TUNIX_VENV)/bin/python $(PY) tests/bench/training/compare.py $(BENCH_FLAGS)
 
 bench-infer: $(VENV)/.parity $(LLAMA_VENV)/.installed ## serving beside Transformers' generate and llama.cpp
 	@TUNIX_RT_BENCH_LLAMA_PYTHON=$(CURDIR)/$(LLAMA_VENV)/bin/python $(PY) tests/bench/inference/compare.py $(BENCH_FLAGS)
+
+bench-statistics: $(VENV)/.installed ## do intervals, gate and stated power keep what they promise: enumeration, simulation
+	@$(PY) tests/bench/statistics/report.py $(BENCH_FLAGS)
 
 lock: ## refresh requirements.lock
 	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \

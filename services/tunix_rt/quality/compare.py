@@ -18,9 +18,9 @@ from tunix_rt.quality.paired import (
     detectable_mean,
     discordant_items_to_detect,
     holm,
-    items_to_detect,
     mcnemar_mid_p,
     mcnemar_mid_p_two_sided,
+    mean_items_to_detect,
     quantile,
     sign_flip_p,
     tango_interval,
@@ -118,7 +118,6 @@ def comparison_of(pairing: Pairing, seed: int) -> PairedComparison:
     n = len(pairing.pairs)
     p_value, p_worse = p_values(pairing, seed)
     low, high = interval(pairing, 0.95, seed)
-    moment = pairing.second_moment()
     return PairedComparison(
         n_paired=n,
         n_regressions=pairing.regressions,
@@ -133,8 +132,8 @@ def comparison_of(pairing: Pairing, seed: int) -> PairedComparison:
         p_method="mcnemar_mid_p" if pairing.binary else "sign_flip",
         p_worse=p_worse,
         p_adjusted=p_value,
-        n_needed=(discordant_items_to_detect if pairing.binary else items_to_detect)(pairing.delta, moment),
-        detectable=_detectable(pairing, moment),
+        n_needed=_needed(pairing),
+        detectable=_detectable(pairing),
         slices=_slices(pairing, seed),
         items=pairing.items,
     )
@@ -199,13 +198,19 @@ def _silent_interval(pairing: Pairing, clusters: int, confidence: float) -> tupl
     return low * pairing.scale, high * pairing.scale
 
 
-def _detectable(pairing: Pairing, moment: float) -> float:
-    n = len(pairing.pairs)
+def _needed(pairing: Pairing) -> int:
     if pairing.binary:
-        return detectable_difference(n, moment)
-    if moment == 0:  # as in _silent_interval
+        return discordant_items_to_detect(pairing.delta, pairing.second_moment())
+    return mean_items_to_detect(pairing.delta, pairing.variance())
+
+
+def _detectable(pairing: Pairing) -> float:
+    if pairing.binary:
+        return detectable_difference(len(pairing.pairs), pairing.second_moment())
+    variance = pairing.variance()
+    if not variance:  # as in _silent_interval
         return pairing.scale * detectable_difference(len(pairing.clusters()[0]), 0.0)
-    return detectable_mean(n, moment)
+    return min(pairing.scale, detectable_mean(len(pairing.pairs), variance))
 
 
 def _negative(value: float) -> float:

@@ -90,11 +90,14 @@ def binomial_tail_half(k: int, n: int) -> float:
 
 def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion (Wilson 1927, doi 10.1080/01621459.1927.10502953); n > 0."""
-    z = normal_quantile(0.5 + confidence / 2)
-    p = successes / n
-    centre = p + z * z / (2 * n)
-    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
-    high = 1.0 if successes == n else min(1.0, (centre + half) / scale)
-    return low, high
+    low, high = score_interval(successes / n, n, normal_quantile(0.5 + confidence / 2))
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def score_interval(p: float, n: float, critical: float) -> tuple[float, float]:
+    """The proportions that a score test with ``critical`` value accepts after observing ``p`` in ``n`` > 0 trials."""
+    squared = critical * critical
+    centre = p + squared / (2 * n)
+    half = critical * sqrt(p * (1 - p) / n + squared / (4 * n * n))
+    scale = 1 + squared / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

@@ -1,6 +1,7 @@
 """The mean of values and its interval: the method follows from what the values are.
 
-Owns the choice: Wilson for binary values, Student t for graded ones, cluster-robust t when items come in clusters.
+Owns the choice: Wilson for binary values, Student t for graded ones, both with the cluster-robust variance when items
+come in clusters.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
-from tunix_rt.quality.distributions import t_quantile, wilson_interval
+from tunix_rt.quality.distributions import score_interval, t_quantile, wilson_interval
 
 CONFIDENCE = 0.95
 
@@ -39,7 +40,7 @@ def estimate_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
     stddev = sqrt(fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else None
     if any(clusters):
         low, high, method = _clustered(values, clusters, mean)
-    elif _binary(values):
+    elif all(v in (0.0, 1.0) for v in values):
         (low, high), method = wilson_interval(fsum(values), n, CONFIDENCE), "wilson"
     elif stddev is not None:
         low, high = _around(mean, stddev / sqrt(n), n - 1)
@@ -69,20 +70,29 @@ def clustered_variance(values: Sequence[float], clusters: Sequence[str], mean: f
 
 
 def _clustered(values: Sequence[float], clusters: Sequence[str], mean: float) -> tuple[float | None, float | None, str]:
+    """Graded values: t. Binary ones: Wilson's interval of as many independent items as have the same variance.
+
+    The t interval of a proportion near 0 or 1 is too short on the far side: at 20 clusters of 5 it covered 93 % on
+    average and 84 % at worst (tests/bench/statistics). The effective number of items, p(1 − p) over the cluster-robust
+    variance and at most n, and t's critical value in place of the normal one are those of Korn & Graubard 1998 (Survey
+    Methodology 24, 193–201) for Wilson's interval, as compared by Dean & Pagano 2015 (doi 10.1093/jssam/smv024).
+    """
+    n = len(values)
     variance, groups = clustered_variance(values, clusters, mean)
-    if mean in (0.0, 1.0) and _binary(values):
+    binary = all(v in (0.0, 1.0) for v in values)
+    if binary and mean in (0.0, 1.0):
         # No variance to estimate: as much is known as one proportion over so many clusters can tell.
         low, high = wilson_interval(mean * groups, groups, CONFIDENCE)
         return low, high, "wilson"
+    method = "cluster_robust_wilson" if binary else "cluster_robust_t"
     if groups < 2:
-        return None, None, "cluster_robust_t"
-    return *_around(mean, sqrt(variance), groups - 1), "cluster_robust_t"
+        return None, None, method
+    if not binary:
+        return *_around(mean, sqrt(variance), groups - 1), method
+    effective = min(n, mean * (1 - mean) / variance) if variance else n
+    return *score_interval(mean, effective, t_quantile(0.5 + CONFIDENCE / 2, groups - 1)), method
 
 
 def _around(mean: float, error: float, df: int) -> tuple[float, float]:
     half = t_quantile(0.5 + CONFIDENCE / 2, df) * error
     return mean - half, mean + half
-
-
-def _binary(values: Sequence[float]) -> bool:
-    return all(v in (0.0, 1.0) for v in values)

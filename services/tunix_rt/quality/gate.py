@@ -23,7 +23,7 @@ from tunix_rt.quality.compare import PairedComparison, comparison_of, lower_boun
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
 from tunix_rt.quality.gate_slices import SliceOutcome, decide_slices
 from tunix_rt.quality.identity import ScoreIdentity, mismatches
-from tunix_rt.quality.paired import items_to_detect, items_to_exclude
+from tunix_rt.quality.paired import items_to_detect, items_to_exclude, mean_items_to_detect
 from tunix_rt.quality.pairing import Pairing, PairInput, pair_up
 
 __all__ = [
@@ -166,8 +166,10 @@ def _items_needed(policy: GatePolicy, pairing: Pairing) -> int:
     delta, moment = pairing.delta, pairing.second_moment()
     if delta > -policy.margin:
         needed = items_to_exclude(delta, moment, policy.margin, policy.alpha, scale=pairing.scale)
-    else:
+    elif pairing.binary:
         needed = items_to_detect(delta, moment, policy.alpha, sides=1)
+    else:
+        needed = mean_items_to_detect(delta, pairing.variance(), policy.alpha, sides=1)
     return max(needed, len(pairing.pairs) + 1)
 
 

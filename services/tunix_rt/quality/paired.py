@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from math import ceil, comb, fsum, sqrt
+from math import ceil, comb, fsum, inf, log2, sqrt
 
 from tunix_rt.quality.distributions import binomial_tail_half, normal_quantile
 from tunix_rt.quality.power import EXACT_DISCORDANT, POWER, items_shown, smallest_shown
@@ -143,17 +143,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def items_to_detect(difference: float, second_moment: float, alpha: float = 0.05, *, sides: int = 2) -> int:
-    """Items needed to see ``difference`` with 80 % power at level ``alpha``; 0 when it is 0.
+def items_to_detect(difference: float, discordance: float, alpha: float = 0.05, *, sides: int = 2) -> int:
+    """Binary items needed to see ``difference`` with 80 % power at level ``alpha``; 0 when it is 0.
 
-    ``second_moment`` is the mean squared difference per item (for binary items the share of discordant ones),
-    inflated by the design effect when items are clustered (Miettinen 1968, Connor 1987: the paired-proportions
-    formula; its graded form is the paired t).
+    ``discordance`` is the share of items that differ (Miettinen 1968, Connor 1987: the paired-proportions formula).
     """
     if difference == 0:
         return 0
-    spread = sqrt(max(0.0, second_moment - difference * difference))
-    needed = normal_quantile(1 - alpha / sides) * sqrt(second_moment) + normal_quantile(POWER) * spread
+    spread = sqrt(max(0.0, discordance - difference * difference))
+    needed = normal_quantile(1 - alpha / sides) * sqrt(discordance) + normal_quantile(POWER) * spread
     return ceil((needed / difference) ** 2)
 
 
@@ -175,25 +173,45 @@ def detectable_difference(n: int, discordance: float, alpha: float = 0.05, *, si
 
     ``discordance`` is the share of items on which the two differ. Where that is too little to show anything, it is
     taken to be as large as the difference itself; 1.0 when not even a difference on every item would be shown (n < 5
-    at 5 %, two-sided). By exact enumeration up to 100 expected discordant items, else by `detectable_mean`. The
-    inverse of `discordant_items_to_detect`. Raises ValueError for a discordance outside [0, 1].
+    at 5 %, two-sided). By exact enumeration up to 100 expected discordant items, else by the formula of
+    `items_to_detect`. The inverse of `discordant_items_to_detect`. Raises ValueError for a discordance outside [0, 1].
     """
     if not 0 <= discordance <= 1:
         raise ValueError(f"discordance {discordance} is not in [0, 1]")
     if n * discordance > EXACT_DISCORDANT:
-        return detectable_mean(n, discordance, alpha, sides=sides)
+        return _detectable_by_formula(n, discordance, alpha, sides)
     return smallest_shown(n, discordance, alpha, sides)
 
 
-def detectable_mean(n: int, second_moment: float, alpha: float = 0.05, *, sides: int = 2) -> float:
-    """The smallest |mean difference| that ``n`` > 0 items show with 80 % power: `items_to_detect` solved for it.
-
-    ``second_moment`` as there.
-    """
+def _detectable_by_formula(n: int, discordance: float, alpha: float, sides: int) -> float:
     z, power = normal_quantile(1 - alpha / sides), normal_quantile(POWER)
     # (Δ√n − z√m)² = power²·(m − Δ²), its larger root.
-    a, b, c = n + power * power, z * sqrt(n * second_moment), (z * z - power * power) * second_moment
+    a, b, c = n + power * power, z * sqrt(n * discordance), (z * z - power * power) * discordance
     return (b + sqrt(max(0.0, b * b - a * c))) / a
+
+
+def detectable_mean(n: int, variance: float, alpha: float = 0.05, *, sides: int = 2) -> float:
+    """The smallest |mean| of ``n`` graded differences with that variance that is shown with 80 % power.
+
+    `mean_items_to_detect` solved for the difference; infinite for fewer than 3 items, two-sided at 5 %.
+    """
+    z, power = normal_quantile(1 - alpha / sides), normal_quantile(POWER)
+    room = n - z * z / 2
+    return (z + power) * sqrt(variance / room) if room > 0 else inf
+
+
+def mean_items_to_detect(difference: float, variance: float, alpha: float = 0.05, *, sides: int = 2) -> int:
+    """Items needed to see a mean ``difference`` of graded values with 80 % power at level ``alpha``; 0 when it is 0.
+
+    ``variance`` is that of one item's difference, with the design effect when items are clustered. The normal formula
+    for the paired t test and z²/2 items for not knowing the variance (Guenther 1981, The American Statistician 35,
+    243–244); the sign-flip test has the t test's power, but cannot be significant at all with fewer than
+    log₂(sides/α) items.
+    """
+    if difference == 0:
+        return 0
+    z, power = normal_quantile(1 - alpha / sides), normal_quantile(POWER)
+    return ceil(max((z + power) ** 2 * variance / (difference * difference) + z * z / 2, log2(sides / alpha)))
 
 
 def items_to_exclude(

@@ -127,6 +127,11 @@ class Pairing:
         variance, _ = clustered_variance(differences, [p.labels.cluster_id for p in self.pairs], self.delta)
         return max(plain, variance * n + self.delta**2)
 
+    def variance(self) -> float:
+        """Variance of an item's difference, with the design effect of the clusters; 0 where all differ alike."""
+        spread = self.second_moment() - self.delta**2
+        return spread if spread > 1e-12 * self.delta**2 else 0.0
+
 
 def pair_up(baseline: Sequence[PairInput], candidate: Sequence[PairInput], *, unit_interval: bool = True) -> Pairing:
     """The pairing of two evaluations' items by id; samples of one item are averaged.

@@ -12,7 +12,7 @@ from math import comb, exp, fsum, lgamma, log, sqrt
 
 POWER = 0.80
 # Beyond so many expected discordant items the normal approximation's power is right to 0.5 %
-# (tests/bench/statistics/power.py).
+# (tests/bench/statistics/detectable.py).
 EXACT_DISCORDANT = 100
 # Power that is 80 % but for rounding is 80 %.
 _SLACK = 1e-9

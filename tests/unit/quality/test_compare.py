@@ -117,9 +117,14 @@ def test_detectable_is_what_the_items_could_show_at_the_discordance_seen() -> No
     found = compare(_rows([1.0] * 100), _rows([0.0] * 8 + [1.0] * 92))
     assert found.detectable == detectable_difference(100, 0.08)
     graded = compare(_rows([0.5] * 50), _rows([0.25] * 30 + [0.75] * 20))
-    assert graded.detectable == detectable_mean(50, 0.0625)
+    assert graded.detectable == pytest.approx(detectable_mean(50, 0.06), abs=1e-12)  # Δ is −0.05
     assert compare([], []).detectable == 1.0
     assert compare(_rows([0.5] * 100), _rows([0.5] * 100)).detectable == detectable_difference(100, 0.0)
+
+
+def test_items_that_all_differ_alike_do_not_make_everything_detectable() -> None:
+    found = compare(_rows([0.3] * 20), _rows([0.4] * 20))
+    assert (found.n_needed, found.detectable) == (6, detectable_difference(20, 0.0))
 
 
 def test_items_needed_are_exact_for_few_discordant_items() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from tunix_rt.quality.paired import (
     detectable_difference,
@@ -12,6 +13,7 @@ from tunix_rt.quality.paired import (
     discordant_items_to_detect,
     items_to_detect,
     mcnemar_mid_p,
+    mean_items_to_detect,
 )
 from tunix_rt.quality.power import critical_count, mcnemar_power
 
@@ -104,8 +106,27 @@ def test_items_needed_have_the_power_that_the_formula_overshoots() -> None:
 
 
 @pytest.mark.parametrize("sides", [1, 2])
-@pytest.mark.parametrize(("n", "moment"), [(100, 0.2), (1000, 0.01), (50, 25.0)])
-def test_detectable_mean_solves_the_sample_size_formula(n: int, moment: float, sides: int) -> None:
-    difference = detectable_mean(n, moment, sides=sides)
-    assert items_to_detect(difference * (1 + 1e-9), moment, sides=sides) == n
-    assert items_to_detect(difference * (1 - 1e-9), moment, sides=sides) == n + 1
+@pytest.mark.parametrize(("n", "variance"), [(10, 0.04), (25, 0.2), (100, 25.0)])
+def test_detectable_mean_has_the_power_of_statsmodels_t_test(n: int, variance: float, sides: int) -> None:
+    effect = detectable_mean(n, variance, sides=sides) / variance**0.5
+    alternative = "two-sided" if sides == 2 else "larger"
+    power = TTestPower().power(effect_size=effect, nobs=n, alpha=0.05, alternative=alternative)
+    assert power == pytest.approx(0.80, abs=0.01)
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+@pytest.mark.parametrize(("n", "variance"), [(100, 0.2), (1000, 0.01), (50, 25.0)])
+def test_items_for_a_mean_are_the_inverse_of_the_detectable_mean(n: int, variance: float, sides: int) -> None:
+    difference = detectable_mean(n, variance, sides=sides)
+    assert mean_items_to_detect(difference * (1 + 1e-9), variance, sides=sides) == n
+    assert mean_items_to_detect(difference * (1 - 1e-9), variance, sides=sides) == n + 1
+
+
+def test_one_item_shows_no_mean() -> None:
+    assert detectable_mean(1, 0.1) == float("inf")
+    assert mean_items_to_detect(0.0, 0.1) == 0
+
+
+def test_sign_flips_need_so_many_items_however_large_the_difference() -> None:
+    # 2/2⁶ ≤ 5 % < 2/2⁵, and 1/2⁵ ≤ 5 % < 1/2⁴.
+    assert [mean_items_to_detect(9.0, 0.0, sides=sides) for sides in (2, 1)] == [6, 5]

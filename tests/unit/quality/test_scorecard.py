@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from statistics import stdev
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,17 +47,43 @@ def test_graded_scores_get_student_t() -> None:
     assert found.ci_method == "student_t"
 
 
-def test_clustered_scores_get_the_cluster_robust_interval_of_statsmodels() -> None:
-    source = random.Random(3)
-    clusters = [f"c{k % 7}" for k in range(40)]
-    values = [float(source.random() < 0.3 + 0.08 * (k % 7)) for k in range(40)]
-    found = scorecard(_scored(values, clusters))
+def _clustered_fit(values: list[float], clusters: list[str]) -> Any:
     groups = np.array([int(c[1:]) for c in clusters])
-    fit = sm.OLS(np.array(values), np.ones(40)).fit(
+    return sm.OLS(np.array(values), np.ones(len(values))).fit(
         cov_type="cluster", cov_kwds={"groups": groups, "df_correction": True}, use_t=True
     )
-    assert (found.ci_low, found.ci_high) == pytest.approx(tuple(fit.conf_int()[0]), abs=1e-9)
+
+
+def test_clustered_graded_scores_get_the_cluster_robust_interval_of_statsmodels() -> None:
+    source = random.Random(3)
+    clusters = [f"c{k % 7}" for k in range(40)]
+    values = [0.5 * source.random() + 0.05 * (k % 7) for k in range(40)]
+    found = scorecard(_scored(values, clusters))
+    assert (found.ci_low, found.ci_high) == pytest.approx(
+        tuple(_clustered_fit(values, clusters).conf_int()[0]), abs=1e-9
+    )
     assert found.ci_method == "cluster_robust_t"
+
+
+def test_clustered_binary_scores_get_wilson_at_the_items_that_statsmodels_error_is_worth() -> None:
+    source = random.Random(3)
+    clusters = [f"c{k % 7}" for k in range(40)]
+    values = [float(source.random() < 0.1 + 0.12 * (k % 7)) for k in range(40)]
+    found = scorecard(_scored(values, clusters))
+    mean, variance = np.mean(values), _clustered_fit(values, clusters).cov_params()[0, 0]
+    assert mean * (1 - mean) / variance < 40
+    # Its ends are where |mean − p| is t(6) times the standard error at p, the variance growing as p(1 − p).
+    for end in (found.ci_low, found.ci_high):
+        error = np.sqrt(variance * end * (1 - end) / (mean * (1 - mean)))
+        assert abs(mean - end) / error == pytest.approx(stats.t.ppf(0.975, 6), abs=1e-9)
+    assert found.ci_method == "cluster_robust_wilson"
+
+
+def test_clusters_that_happen_to_be_alike_are_worth_no_more_than_their_items() -> None:
+    found = scorecard(_scored([1.0, 0.0] * 10, [f"c{k // 2}" for k in range(20)]))
+    t = stats.t.ppf(0.975, 9)
+    alone = proportion_confint(10, 20, alpha=2 * stats.norm.sf(t), method="wilson")
+    assert (found.ci_low, found.ci_high) == pytest.approx(alone, abs=1e-9)
 
 
 def test_clusters_that_all_agree_are_not_certain() -> None:
