@@ -201,7 +201,9 @@ def test_evidence_that_was_tampered_with_is_refused_naming_the_file(
 def test_a_schema_is_printed_and_an_unknown_one_names_those_there_are(cli: Cli) -> None:
     names = cli.run("evidence", "schema").stdout.split()
     assert "run_manifest" in names
-    assert json.loads(cli.run("evidence", "schema", "run_manifest").stdout)["type"] == "object"
+    assert cli.json("evidence", "schema") == {"schemas": names}
+    printed = json.loads(cli.run("evidence", "schema", "run_manifest").stdout)
+    assert printed == cli.json("evidence", "schema", "run_manifest")
     assert "run_manifest" in cli.run("evidence", "schema", "nonsense", exit_code=1).stderr
 
 

@@ -82,13 +82,18 @@ def verify(
 @app.command(epilog="Example: tunix-rt evidence schema run_manifest > run_manifest.schema.json")
 def schema(
     name: Annotated[str, typer.Argument(help="Stem of a file (run_manifest); without it, all names.")] = "",
+    as_json: Json = False,
 ) -> None:
     """Print the JSON schema of a file of evidence; of a .jsonl file, that of its lines."""
     import json
 
+    from tunix_rt.cli import output
     from tunix_rt.evidence import schemas
 
-    print(json.dumps(schemas.schema(name), indent=2, ensure_ascii=False) if name else "\n".join(schemas.names()))
+    if as_json:
+        output.print_json(schemas.schema(name) if name else {"schemas": schemas.names()})
+    else:
+        print(json.dumps(schemas.schema(name), indent=2, ensure_ascii=False) if name else "\n".join(schemas.names()))
 
 
 def _show(file: Path, found: Verified) -> None:
