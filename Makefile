@@ -14,12 +14,14 @@ TUNIX := google-tunix==0.1.7
 TUNIX_VENV := .venv-tunix
 LLAMA := llama-cpp-python==0.3.36
 LLAMA_VENV := .venv-llama
+MLFLOW := mlflow==3.17.2 psycopg2-binary==2.9.11
+MLFLOW_VENV := .venv-mlflow
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics bench-registry lock
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 # .venv holds uv, the locked dependencies (hashes checked) and the project itself.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -47,6 +49,11 @@ $(LLAMA_VENV)/.installed:
 	@test -x $(LLAMA_VENV)/bin/python || python3 -m venv $(LLAMA_VENV)
 	@CXXFLAGS="-include $(CURDIR)/tests/bench/inference/amx_config.h" CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \
 	  $(LLAMA_VENV)/bin/python -m pip install --quiet --no-cache-dir --no-binary llama-cpp-python $(LLAMA)
+	@touch $@
+
+$(MLFLOW_VENV)/.installed: $(VENV)/.installed
+	@test -x $(MLFLOW_VENV)/bin/python || python3 -m venv $(MLFLOW_VENV)
+	@$(UV) pip install --quiet --python $(MLFLOW_VENV)/bin/python --compile-bytecode $(MLFLOW)
 	@touch $@
 
 $(VENV)/.smollm2: $(VENV)/.installed
@@ -94,7 +101,7 @@ proto: $(VENV)/.installed ## regenerate the stubs from protos/
 	  --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
 
-bench: bench-train bench-infer bench-statistics ## every benchmark; with nothing else running
+bench: bench-train bench-infer bench-statistics bench-registry ## every benchmark; with nothing else running
 
 bench-train: $(VENV)/.parity $(TUNIX_VENV)/.installed ## training beside Transformers' Trainer and google-tunix
 	@TUNIX_RT_BENCH_TUNIX_PYTHON=$(CURDIR)/$(TUNIX_VENV)/bin/python $(PY) tests/bench/training/compare.py $(BENCH_FLAGS)
@@ -104,6 +111,9 @@ bench-infer: $(VENV)/.parity $(LLAMA_VENV)/.installed ## serving beside Transfor
 
 bench-statistics: $(VENV)/.installed ## do intervals, gate and stated power keep what they promise: enumeration, simulation
 	@$(PY) tests/bench/statistics/report.py $(BENCH_FLAGS)
+
+bench-registry: $(VENV)/.installed $(MLFLOW_VENV)/.installed ## the registry beside MLflow's tracking server
+	@TUNIX_RT_BENCH_MLFLOW_PYTHON=$(CURDIR)/$(MLFLOW_VENV)/bin/python $(PY) tests/bench/registry/compare.py $(BENCH_FLAGS)
 
 lock: ## refresh requirements.lock
 	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \
