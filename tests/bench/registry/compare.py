@@ -61,7 +61,7 @@ def measure_ours(data: Store, filled: Filled, given: argparse.Namespace) -> tupl
         if "ingestion" in given.parts:
             for batch in BATCHES:
                 for clients in CLIENTS:
-                    measured.writes[batch, clients] = ours.ingestion(clients, batch, given.seconds)
+                    measured.writes[batch, clients] = ours.ingestion(clients, batch, given.points)
     return measured, found
 
 
@@ -80,7 +80,7 @@ def measure_mlflow(
             measured.reads["leaderboard, first page"] = peer.leaderboards(given.peer_calls)
         if "ingestion" in given.parts:
             for clients in CLIENTS:
-                measured.writes[MAX_BATCH, clients] = peer.ingestion(clients, given.seconds)
+                measured.writes[MAX_BATCH, clients] = peer.ingestion(clients, given.peer_points)
     return measured, found
 
 
@@ -131,7 +131,8 @@ def main() -> None:
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--calls", type=int, default=200, help="of each kind, to the registry")
     arguments.add_argument("--peer-calls", type=int, default=30, help="of each kind, to MLflow")
-    arguments.add_argument("--seconds", type=float, default=10.0, help="of writing, with each number of clients")
+    arguments.add_argument("--points", type=int, default=200_000, help="reported by each number of clients")
+    arguments.add_argument("--peer-points", type=int, default=20_000, help="logged to MLflow by each")
     arguments.add_argument("--home", type=Path, help="keep the data there, and use what is there")
     arguments.add_argument("--fill-only", action="store_true", help="fill the databases and measure nothing")
     arguments.add_argument("--alone", action="store_true", help="measure the registry only")

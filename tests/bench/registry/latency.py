@@ -45,19 +45,13 @@ def timed(call: Callable[[T], object], parameters: Iterable[T]) -> Times:
     return Times(tuple(seconds))
 
 
-def rate(senders: Sequence[Callable[[], int]], seconds: float) -> float:
-    """What the senders, each on a thread and again and again, say to have sent per second; once before, untimed."""
-    for send in senders:
-        send()
+def rate(call: Callable[[T], object], work: Sequence[Sequence[T]], each: int) -> float:
+    """What ``call`` moves per second, ``each`` at a time, while every list of ``work`` is gone through by a thread.
 
-    def again(send: Callable[[], int]) -> int:
-        sent = 0
-        while time.perf_counter() < end:
-            sent += send()
-        return sent
-
-    started = time.perf_counter()
-    end = started + seconds
-    with ThreadPoolExecutor(len(senders)) as threads:
-        total = sum(threads.map(again, senders))
-    return total / (time.perf_counter() - started)
+    The first call of each list is not timed.
+    """
+    with ThreadPoolExecutor(len(work)) as threads:
+        list(threads.map(lambda parameters: call(parameters[0]), work))
+        started = time.perf_counter()
+        done = sum(threads.map(lambda parameters: len([call(one) for one in parameters[1:]]), work))
+        return done * each / (time.perf_counter() - started)

@@ -76,9 +76,10 @@ class Mlflow:
         timed(lambda body: self.post("runs/search", body), bodies[:_WARM_UP])
         return timed(lambda body: self.post("runs/search", body), bodies[_WARM_UP:])
 
-    def ingestion(self, clients: int, seconds: float) -> float:
-        """Points per second that so many clients log, each into its own run, in calls of `MAX_BATCH` points."""
-        return rate([_Batches(self, self._new_run()).send for _ in range(clients)], seconds)
+    def ingestion(self, clients: int, points: int) -> float:
+        """Points per second that so many clients log together, each into its own run, in calls of `MAX_BATCH`."""
+        bodies = [_batches(self._new_run(), points // clients) for _ in range(clients)]
+        return rate(lambda body: self.post("runs/log-batch", body), bodies, MAX_BATCH)
 
     def _new_run(self) -> str:
         body = {"experiment_id": self._experiments["runs"], "start_time": int(time.time() * 1000)}
@@ -86,17 +87,14 @@ class Mlflow:
         return str(answer["run"]["info"]["run_id"])
 
 
-class _Batches:
-    """A client that logs new steps of all metrics with every call."""
-
-    def __init__(self, mlflow: Mlflow, run_id: str) -> None:
-        self._mlflow, self._run_id, self._step = mlflow, run_id, 0
-
-    def send(self) -> int:
-        """Log one batch; how many points it held."""
-        now = int(time.time() * 1000)
-        steps = [(METRICS[n % len(METRICS)], self._step + n // len(METRICS)) for n in range(MAX_BATCH)]
-        metrics = [{"key": key, "value": 1.0 / (step + 1), "timestamp": now, "step": step} for key, step in steps]
-        self._step += MAX_BATCH // len(METRICS)
-        self._mlflow.post("runs/log-batch", {"run_id": self._run_id, "metrics": metrics})
-        return MAX_BATCH
+def _batches(run_id: str, points: int) -> list[bytes]:
+    """Bodies of log-batch: all metrics of one step after the other, as of one time."""
+    bodies = []
+    for start in range(0, points // MAX_BATCH * MAX_BATCH, MAX_BATCH):
+        numbers = [divmod(number, len(METRICS)) for number in range(start, start + MAX_BATCH)]
+        metrics = [
+            {"key": METRICS[metric], "value": 1.0 / (step + 1), "timestamp": 1_767_225_600_000 + step, "step": step}
+            for step, metric in numbers
+        ]
+        bodies.append(json.dumps({"run_id": run_id, "metrics": metrics}).encode())
+    return bodies

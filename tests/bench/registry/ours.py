@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import grpc
@@ -104,10 +105,10 @@ class Ours:
         request = evaluations_pb2.ListEvaluationsRequest(filter=f'evalset_key = "{key}"', page_size=1000)
         return [each.id for each in self._evaluations.ListEvaluations(request).evaluations]
 
-    def ingestion(self, clients: int, batch: int, seconds: float) -> float:
-        """Points per second that so many workers report, each for its own run, in calls of ``batch`` points."""
-        reports = [_Reports(self._runs, self._claimed(), batch) for _ in range(clients)]
-        return rate([each.send for each in reports], seconds)
+    def ingestion(self, clients: int, batch: int, points: int) -> float:
+        """Points per second that so many workers report together, each for its own run, in calls of ``batch``."""
+        leases = [self._claimed() for _ in range(clients)]
+        return rate(self._runs.ReportMetrics, [_reports(lease, batch, points // clients) for lease in leases], batch)
 
     def _claimed(self) -> common_pb2.Lease:
         spec = runs_pb2.RunSpec(base_model=BASE_MODELS[0], dataset_id=self._datasets[0])
@@ -115,26 +116,18 @@ class Ours:
         return self._runs.ClaimAttempt(runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="trainer-1")).lease
 
 
-class _Reports:
-    """A worker that reports new steps of all metrics with every call."""
-
-    def __init__(self, stub: runs_pb2_grpc.RunServiceStub, lease: common_pb2.Lease, batch: int) -> None:
-        self._stub, self._batch, self._step = stub, batch, 0
-        self._request = runs_pb2.ReportMetricsRequest(lease=lease)
-        for _ in range(batch):
-            self._request.points.add()
-
-    def send(self) -> int:
-        """Report one batch, all metrics of a step measured at one time; how many points were stored."""
-        for number, point in enumerate(self._request.points):
-            if number % len(METRICS) == 0:
-                point.time.GetCurrentTime()
-            else:
-                point.time.CopyFrom(self._request.points[number - 1].time)
-            point.key, point.step = METRICS[number % len(METRICS)], self._step + number // len(METRICS)
-            point.value = 1.0 / (point.step + 1)
-        self._step += self._batch // len(METRICS)
-        return self._stub.ReportMetrics(self._request).stored
+def _reports(lease: common_pb2.Lease, batch: int, points: int) -> list[runs_pb2.ReportMetricsRequest]:
+    """What a worker reports of one run: all metrics of one step after the other, as of one time."""
+    values = []
+    for number in range(points // batch * batch):
+        step, metric = divmod(number, len(METRICS))
+        if metric == 0:
+            now = datetime.now(UTC)
+        values.append(common_pb2.MetricPoint(key=METRICS[metric], step=step, value=1.0 / (step + 1), time=now))
+    return [
+        runs_pb2.ReportMetricsRequest(lease=lease, points=values[start : start + batch])
+        for start in range(0, len(values), batch)
+    ]
 
 
 def _copy(message: M) -> M:
