@@ -393,7 +393,7 @@ class Scorecard(_message.Message):
     """95 %."""
     ci_high: _builtins.float
     ci_method: _builtins.str
-    """"wilson" | "student_t" | "cluster_robust_t"."""
+    """"wilson" | "student_t" | "cluster_robust_t" | "cluster_robust_wilson"."""
     worst_case: _builtins.float
     """Unscored items counted as 0 / 1."""
     best_case: _builtins.float
