@@ -207,6 +207,32 @@ def test_a_schema_is_printed_and_an_unknown_one_names_those_there_are(cli: Cli) 
     assert "run_manifest" in cli.run("evidence", "schema", "nonsense", exit_code=1).stderr
 
 
+def test_decisions_on_slices_and_on_other_metrics_are_decided_again(
+    cli: Cli, evaluations: dict[str, str], tmp_path: Path
+) -> None:
+    slices = ("--critical", "category=low@0.1", "--advisory", "category", "--advisory", "section")
+    cli.run("gate", "create-policy", "sliced", "--margin", "0.5", *slices)
+    cli.run("gate", "create-policy", "short", "--metric", "trace_tokens", "--lower-is-better", "--margin", "20")
+    worse, base, path = evaluations["worse"], evaluations["base"], tmp_path / "evidence.zip"
+    against = ("gate", "check", worse, "--against", base, "--policy")
+    cli.run(*against, "sliced", "--junit", str(tmp_path / "gate.xml"), exit_code=1)
+    found = outcomes(ElementTree.parse(tmp_path / "gate.xml").getroot())
+    assert (found["slice category low (critical)"], found["slice category high (advisory)"]) == ("failure", "skipped")
+    assert found["slice section core (advisory)"] == "skipped"
+    cli.run(*against, "short")
+    cli.run("evidence", "build", worse, "-o", str(path))
+    before = cli.json("evidence", "verify", str(path))
+    assert before["n_gate_decisions"] >= 2
+    contents = unpack(path.read_bytes(), Problems())
+    del contents[SUMS]
+    changed = contents["gate_decisions.json"].replace(b'"tier":"CRITICAL"', b'"tier":"ADVISORY"')
+    assert changed != contents["gate_decisions.json"]
+    contents["gate_decisions.json"] = changed
+    path.write_bytes(pack(contents | {SUMS: sums_file(contents)}))
+    problems = cli.json("evidence", "verify", str(path), exit_code=1)["problems"]
+    assert {problem["file"] for problem in problems} == {"gate_decisions.json"}
+
+
 # Verification of what is stored
 
 
