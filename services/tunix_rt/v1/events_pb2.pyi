@@ -275,7 +275,7 @@ Global___EvaluationEvent: _TypeAlias = EvaluationEvent  # noqa: Y015
 
 @_typing.final
 class SweepEvent(_message.Message):
-    """tunix.evt.sweep.{created,running,cancelling,succeeded,failed,cancelled}.<sweep id>"""
+    """tunix.evt.sweep.{created,running,paused,resumed,extended,cancelling,succeeded,failed,cancelled}.<sweep id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 

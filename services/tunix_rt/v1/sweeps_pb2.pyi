@@ -33,7 +33,7 @@ class _SearchAlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Searc
     SEARCH_ALGORITHM_RANDOM: _SearchAlgorithm.ValueType  # 1
     SEARCH_ALGORITHM_GRID: _SearchAlgorithm.ValueType  # 2
     SEARCH_ALGORITHM_TPE: _SearchAlgorithm.ValueType  # 3
-    """Optuna's TPE; a later engine."""
+    """Optuna's tree-structured Parzen estimator."""
 
 class SearchAlgorithm(_SearchAlgorithm, metaclass=_SearchAlgorithmEnumTypeWrapper): ...
 
@@ -41,7 +41,7 @@ SEARCH_ALGORITHM_UNSPECIFIED: SearchAlgorithm.ValueType  # 0
 SEARCH_ALGORITHM_RANDOM: SearchAlgorithm.ValueType  # 1
 SEARCH_ALGORITHM_GRID: SearchAlgorithm.ValueType  # 2
 SEARCH_ALGORITHM_TPE: SearchAlgorithm.ValueType  # 3
-"""Optuna's TPE; a later engine."""
+"""Optuna's tree-structured Parzen estimator."""
 Global___SearchAlgorithm: _TypeAlias = SearchAlgorithm  # noqa: Y015
 
 class _TrialScheduler:
@@ -53,18 +53,20 @@ class _TrialSchedulerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrialS
     TRIAL_SCHEDULER_UNSPECIFIED: _TrialScheduler.ValueType  # 0
     TRIAL_SCHEDULER_FIFO: _TrialScheduler.ValueType  # 1
     TRIAL_SCHEDULER_ASHA: _TrialScheduler.ValueType  # 2
-    """The rest: a later engine."""
+    """Asynchronous successive halving; with more than one bracket, asynchronous Hyperband."""
     TRIAL_SCHEDULER_MEDIAN_STOPPING: _TrialScheduler.ValueType  # 3
     TRIAL_SCHEDULER_PBT: _TrialScheduler.ValueType  # 4
+    """Population-based training: bad members continue from a good one's checkpoint with changed parameters."""
 
 class TrialScheduler(_TrialScheduler, metaclass=_TrialSchedulerEnumTypeWrapper): ...
 
 TRIAL_SCHEDULER_UNSPECIFIED: TrialScheduler.ValueType  # 0
 TRIAL_SCHEDULER_FIFO: TrialScheduler.ValueType  # 1
 TRIAL_SCHEDULER_ASHA: TrialScheduler.ValueType  # 2
-"""The rest: a later engine."""
+"""Asynchronous successive halving; with more than one bracket, asynchronous Hyperband."""
 TRIAL_SCHEDULER_MEDIAN_STOPPING: TrialScheduler.ValueType  # 3
 TRIAL_SCHEDULER_PBT: TrialScheduler.ValueType  # 4
+"""Population-based training: bad members continue from a good one's checkpoint with changed parameters."""
 Global___TrialScheduler: _TypeAlias = TrialScheduler  # noqa: Y015
 
 class _ObjectiveMode:
@@ -222,6 +224,33 @@ class Normal(_message.Message):
 Global___Normal: _TypeAlias = Normal  # noqa: Y015
 
 @_typing.final
+class Condition(_message.Message):
+    """A parameter exists only in trials where another one has one of these values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    parameter: _builtins.str
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Value]:
+        """At least one, of those that the other one can take."""
+
+    def __init__(
+        self,
+        *,
+        parameter: _builtins.str = ...,
+        values: _abc.Iterable[_struct_pb2.Value] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameter", b"parameter", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
+
+@_typing.final
 class Parameter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,8 +262,9 @@ class Parameter(_message.Message):
     RANDINT_FIELD_NUMBER: _builtins.int
     NORMAL_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of a field of Hyperparameters."""
+    """Name of a field of Hyperparameters, nested ones as "lora.rank"."""
     @_builtins.property
     def choice(self) -> Global___Choice: ...
     @_builtins.property
@@ -251,6 +281,10 @@ class Parameter(_message.Message):
     def grid(self) -> Global___Choice:
         """Every value is tried (grid search)."""
 
+    @_builtins.property
+    def when(self) -> Global___Condition:
+        """Unset: always. A trial without the parameter has the base's value."""
+
     def __init__(
         self,
         *,
@@ -262,10 +296,11 @@ class Parameter(_message.Message):
         randint: Global___RandInt | None = ...,
         normal: Global___Normal | None = ...,
         grid: Global___Choice | None = ...,
+        when: Global___Condition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "domain", b"domain", "grid", b"grid", "loguniform", b"loguniform", "normal", b"normal", "quniform", b"quniform", "randint", b"randint", "uniform", b"uniform"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "domain", b"domain", "grid", b"grid", "loguniform", b"loguniform", "normal", b"normal", "quniform", b"quniform", "randint", b"randint", "uniform", b"uniform", "when", b"when"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "domain", b"domain", "grid", b"grid", "loguniform", b"loguniform", "name", b"name", "normal", b"normal", "quniform", b"quniform", "randint", b"randint", "uniform", b"uniform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "domain", b"domain", "grid", b"grid", "loguniform", b"loguniform", "name", b"name", "normal", b"normal", "quniform", b"quniform", "randint", b"randint", "uniform", b"uniform", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_domain: _TypeAlias = _typing.Literal["choice", "uniform", "quniform", "loguniform", "randint", "normal", "grid"]  # noqa: Y015
     _WhichOneofArgType_domain: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
@@ -297,8 +332,112 @@ class Objective(_message.Message):
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
 @_typing.final
+class TpeSettings(_message.Message):
+    """Of the algorithm TPE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTUP_TRIALS_FIELD_NUMBER: _builtins.int
+    MULTIVARIATE_FIELD_NUMBER: _builtins.int
+    startup_trials: _builtins.int
+    """Random trials before the estimator is asked. Default 10."""
+    multivariate: _builtins.bool
+    """Parameters are modelled together, not one by one. Default true."""
+    def __init__(
+        self,
+        *,
+        startup_trials: _builtins.int = ...,
+        multivariate: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_multivariate", b"_multivariate", "multivariate", b"multivariate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multivariate", b"_multivariate", "multivariate", b"multivariate", "startup_trials", b"startup_trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__multivariate: _TypeAlias = _typing.Literal["multivariate"]  # noqa: Y015
+    _WhichOneofArgType__multivariate: _TypeAlias = _typing.Literal["_multivariate", b"_multivariate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__multivariate) -> _WhichOneofReturnType__multivariate | None: ...
+
+Global___TpeSettings: _TypeAlias = TpeSettings  # noqa: Y015
+
+@_typing.final
+class SchedulerSettings(_message.Message):
+    """Of the schedulers that look at trials while they train."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    GRACE_STEPS_FIELD_NUMBER: _builtins.int
+    REDUCTION_FACTOR_FIELD_NUMBER: _builtins.int
+    BRACKETS_FIELD_NUMBER: _builtins.int
+    MIN_TRIALS_FIELD_NUMBER: _builtins.int
+    INTERVAL_STEPS_FIELD_NUMBER: _builtins.int
+    QUANTILE_FRACTION_FIELD_NUMBER: _builtins.int
+    RESAMPLE_PROBABILITY_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Key of the run metric that they compare. Default "eval_loss", which needs base.hyperparameters.eval_steps."""
+    mode: Global___ObjectiveMode.ValueType
+    """Default MIN for a metric that ends in "loss"; required for another."""
+    grace_steps: _builtins.int
+    """No trial is stopped before this training step. Default: a ninth of max_steps, at least 1."""
+    reduction_factor: _builtins.float
+    """ASHA: one trial of so many goes on at each rung; (1, 100]. Default 3."""
+    brackets: _builtins.int
+    """ASHA: 1..10. Default 1; more are Hyperband's."""
+    min_trials: _builtins.int
+    """MEDIAN_STOPPING: trials that must have come as far. Default 3."""
+    interval_steps: _builtins.int
+    """PBT: training steps between looks at the population. Default: a fifth of max_steps, at least 1."""
+    quantile_fraction: _builtins.float
+    """PBT: the share that is replaced, and copied; (0, 0.5]. Default 0.25."""
+    resample_probability: _builtins.float
+    """PBT: the chance that a parameter is drawn anew rather than moved; [0, 1]. Default 0.25."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        mode: Global___ObjectiveMode.ValueType = ...,
+        grace_steps: _builtins.int = ...,
+        reduction_factor: _builtins.float = ...,
+        brackets: _builtins.int = ...,
+        min_trials: _builtins.int = ...,
+        interval_steps: _builtins.int = ...,
+        quantile_fraction: _builtins.float = ...,
+        resample_probability: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resample_probability", b"_resample_probability", "resample_probability", b"resample_probability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resample_probability", b"_resample_probability", "brackets", b"brackets", "grace_steps", b"grace_steps", "interval_steps", b"interval_steps", "metric", b"metric", "min_trials", b"min_trials", "mode", b"mode", "quantile_fraction", b"quantile_fraction", "reduction_factor", b"reduction_factor", "resample_probability", b"resample_probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resample_probability: _TypeAlias = _typing.Literal["resample_probability"]  # noqa: Y015
+    _WhichOneofArgType__resample_probability: _TypeAlias = _typing.Literal["_resample_probability", b"_resample_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resample_probability) -> _WhichOneofReturnType__resample_probability | None: ...
+
+Global___SchedulerSettings: _TypeAlias = SchedulerSettings  # noqa: Y015
+
+@_typing.final
 class SweepSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TrialResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     BASE_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
@@ -309,22 +448,45 @@ class SweepSpec(_message.Message):
     OBJECTIVE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TPE_FIELD_NUMBER: _builtins.int
+    SCHEDULING_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    POOLS_FIELD_NUMBER: _builtins.int
+    TRIAL_RESOURCES_FIELD_NUMBER: _builtins.int
     algorithm: Global___SearchAlgorithm.ValueType
     scheduler: Global___TrialScheduler.ValueType
     num_samples: _builtins.int
-    """1..10000. Grid: repetitions of the whole grid, default 1."""
+    """1..10000 configurations. Grid: repetitions of the whole grid, default 1."""
     max_concurrent_trials: _builtins.int
     """1..1000. Default 1."""
     seed: _builtins.int
     max_attempts: _builtins.int
+    repeats: _builtins.int
+    """1..100 trials of each configuration, with the base's seed, that plus 1, and so on; what the search learns from is
+    their mean. Default 1.
+    """
     @_builtins.property
     def base(self) -> _runs_pb2.RunSpec:
         """What every trial starts from; a trial overrides its hyperparameters."""
 
     @_builtins.property
-    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]: ...
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
+        """Empty is the default space for fine-tuning: learning_rate, per_device_batch_size, weight_decay, warmup_steps."""
+
     @_builtins.property
     def objective(self) -> Global___Objective: ...
+    @_builtins.property
+    def tpe(self) -> Global___TpeSettings: ...
+    @_builtins.property
+    def scheduling(self) -> Global___SchedulerSettings: ...
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Trials are dealt to these hardware pools in turn. Default: the base's."""
+
+    @_builtins.property
+    def trial_resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What a trial's placeholder takes of Ray's cluster while it waits, by Ray's names ("CPU", "memory", …)."""
+
     def __init__(
         self,
         *,
@@ -337,10 +499,15 @@ class SweepSpec(_message.Message):
         objective: Global___Objective | None = ...,
         seed: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
+        tpe: Global___TpeSettings | None = ...,
+        scheduling: Global___SchedulerSettings | None = ...,
+        repeats: _builtins.int = ...,
+        pools: _abc.Iterable[_builtins.str] | None = ...,
+        trial_resources: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "objective", b"objective"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "objective", b"objective", "scheduling", b"scheduling", "tpe", b"tpe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "base", b"base", "max_attempts", b"max_attempts", "max_concurrent_trials", b"max_concurrent_trials", "num_samples", b"num_samples", "objective", b"objective", "parameters", b"parameters", "scheduler", b"scheduler", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "base", b"base", "max_attempts", b"max_attempts", "max_concurrent_trials", b"max_concurrent_trials", "num_samples", b"num_samples", "objective", b"objective", "parameters", b"parameters", "pools", b"pools", "repeats", b"repeats", "scheduler", b"scheduler", "scheduling", b"scheduling", "seed", b"seed", "tpe", b"tpe", "trial_resources", b"trial_resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -388,6 +555,9 @@ class Sweep(_message.Message):
     N_SUCCEEDED_FIELD_NUMBER: _builtins.int
     N_FAILED_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    N_STOPPED_FIELD_NUMBER: _builtins.int
+    TRIAL_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     display_name: _builtins.str
     state: _common_pb2.JobState.ValueType
@@ -400,6 +570,11 @@ class Sweep(_message.Message):
     n_succeeded: _builtins.int
     n_failed: _builtins.int
     created_by: _builtins.str
+    paused: _builtins.bool
+    n_stopped: _builtins.int
+    """Stopped early by the scheduler; not among n_failed."""
+    trial_count: _builtins.int
+    """Trials that the sweep is to have: configurations × repeats."""
     @_builtins.property
     def spec(self) -> Global___SweepSpec: ...
     @_builtins.property
@@ -433,10 +608,13 @@ class Sweep(_message.Message):
         n_succeeded: _builtins.int = ...,
         n_failed: _builtins.int = ...,
         created_by: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        n_stopped: _builtins.int = ...,
+        trial_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "best_trial_id", b"best_trial_id", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "id", b"id", "message", b"message", "n_failed", b"n_failed", "n_succeeded", b"n_succeeded", "n_trials", b"n_trials", "progress", b"progress", "reason", b"reason", "spec", b"spec", "start_time", b"start_time", "state", b"state", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "best_trial_id", b"best_trial_id", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "id", b"id", "message", b"message", "n_failed", b"n_failed", "n_stopped", b"n_stopped", "n_succeeded", b"n_succeeded", "n_trials", b"n_trials", "paused", b"paused", "progress", b"progress", "reason", b"reason", "spec", b"spec", "start_time", b"start_time", "state", b"state", "tags", b"tags", "trial_count", b"trial_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,6 +638,12 @@ class Trial(_message.Message):
     EVALUATION_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    REPEAT_FIELD_NUMBER: _builtins.int
+    REPORTED_VALUE_FIELD_NUMBER: _builtins.int
+    REPORTED_STEP_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     sweep_id: _builtins.str
     number: _builtins.int
@@ -473,12 +657,26 @@ class Trial(_message.Message):
     ci_low: _builtins.float
     ci_high: _builtins.float
     evaluation_id: _builtins.str
+    configuration: _builtins.int
+    """number = configuration × repeats + repeat."""
+    repeat: _builtins.int
+    reported_value: _builtins.float
+    """Last value of scheduling.metric, and its step; 0 steps is none."""
+    reported_step: _builtins.int
+    steps: _builtins.int
+    """Training steps that its run has made."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def observed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the trials whose results the search was told between the suggestion before this one and this one, in
+        that order: with them the search can be driven through the same states again.
+        """
+
     def __init__(
         self,
         *,
@@ -496,10 +694,16 @@ class Trial(_message.Message):
         evaluation_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        configuration: _builtins.int = ...,
+        repeat: _builtins.int = ...,
+        reported_value: _builtins.float | None = ...,
+        reported_step: _builtins.int = ...,
+        observed: _abc.Iterable[_builtins.int] | None = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "ci_high", b"ci_high", "ci_low", b"ci_low", "create_time", b"create_time", "end_time", b"end_time", "objective", b"objective", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "_reported_value", b"_reported_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "create_time", b"create_time", "end_time", b"end_time", "objective", b"objective", "parameters", b"parameters", "reported_value", b"reported_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "ci_high", b"ci_high", "ci_low", b"ci_low", "create_time", b"create_time", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "id", b"id", "message", b"message", "number", b"number", "objective", b"objective", "parameters", b"parameters", "reason", b"reason", "run_id", b"run_id", "state", b"state", "sweep_id", b"sweep_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "_reported_value", b"_reported_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "configuration", b"configuration", "create_time", b"create_time", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "id", b"id", "message", b"message", "number", b"number", "objective", b"objective", "observed", b"observed", "parameters", b"parameters", "reason", b"reason", "repeat", b"repeat", "reported_step", b"reported_step", "reported_value", b"reported_value", "run_id", b"run_id", "state", b"state", "steps", b"steps", "sweep_id", b"sweep_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ci_high: _TypeAlias = _typing.Literal["ci_high"]  # noqa: Y015
     _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
@@ -507,14 +711,168 @@ class Trial(_message.Message):
     _WhichOneofArgType__ci_low: _TypeAlias = _typing.Literal["_ci_low", b"_ci_low"]  # noqa: Y015
     _WhichOneofReturnType__objective: _TypeAlias = _typing.Literal["objective"]  # noqa: Y015
     _WhichOneofArgType__objective: _TypeAlias = _typing.Literal["_objective", b"_objective"]  # noqa: Y015
+    _WhichOneofReturnType__reported_value: _TypeAlias = _typing.Literal["reported_value"]  # noqa: Y015
+    _WhichOneofArgType__reported_value: _TypeAlias = _typing.Literal["_reported_value", b"_reported_value"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_high) -> _WhichOneofReturnType__ci_high | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_low) -> _WhichOneofReturnType__ci_low | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__objective) -> _WhichOneofReturnType__objective | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reported_value) -> _WhichOneofReturnType__reported_value | None: ...
 
 Global___Trial: _TypeAlias = Trial  # noqa: Y015
+
+@_typing.final
+class Configuration(_message.Message):
+    """All trials of the same parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    TRIAL_IDS_FIELD_NUMBER: _builtins.int
+    N_SUCCEEDED_FIELD_NUMBER: _builtins.int
+    N_FAILED_FIELD_NUMBER: _builtins.int
+    N_STOPPED_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    CI_LOW_FIELD_NUMBER: _builtins.int
+    CI_HIGH_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_LOW_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_HIGH_FIELD_NUMBER: _builtins.int
+    TIED_WITH_BEST_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """From 0, in order of suggestion."""
+    n_succeeded: _builtins.int
+    n_failed: _builtins.int
+    n_stopped: _builtins.int
+    objective: _builtins.float
+    """Mean of the succeeded trials' objectives."""
+    ci_low: _builtins.float
+    """95 %: of one trial, that of its score; of several, Student's t over the repeats. Absent where there is none."""
+    ci_high: _builtins.float
+    difference: _builtins.float
+    """Objective less the best one's, with its 95 % interval: over the same items for one trial each, over the same seeds
+    for several. Absent for the best itself and where there is none.
+    """
+    difference_low: _builtins.float
+    difference_high: _builtins.float
+    tied_with_best: _builtins.bool
+    """The interval of the difference holds 0."""
+    @_builtins.property
+    def parameters(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def trial_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        parameters: _struct_pb2.Struct | None = ...,
+        trial_ids: _abc.Iterable[_builtins.str] | None = ...,
+        n_succeeded: _builtins.int = ...,
+        n_failed: _builtins.int = ...,
+        n_stopped: _builtins.int = ...,
+        objective: _builtins.float | None = ...,
+        ci_low: _builtins.float | None = ...,
+        ci_high: _builtins.float | None = ...,
+        difference: _builtins.float | None = ...,
+        difference_low: _builtins.float | None = ...,
+        difference_high: _builtins.float | None = ...,
+        tied_with_best: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_difference", b"_difference", "_difference_high", b"_difference_high", "_difference_low", b"_difference_low", "_objective", b"_objective", "ci_high", b"ci_high", "ci_low", b"ci_low", "difference", b"difference", "difference_high", b"difference_high", "difference_low", b"difference_low", "objective", b"objective", "parameters", b"parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_difference", b"_difference", "_difference_high", b"_difference_high", "_difference_low", b"_difference_low", "_objective", b"_objective", "ci_high", b"ci_high", "ci_low", b"ci_low", "difference", b"difference", "difference_high", b"difference_high", "difference_low", b"difference_low", "index", b"index", "n_failed", b"n_failed", "n_stopped", b"n_stopped", "n_succeeded", b"n_succeeded", "objective", b"objective", "parameters", b"parameters", "tied_with_best", b"tied_with_best", "trial_ids", b"trial_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ci_high: _TypeAlias = _typing.Literal["ci_high"]  # noqa: Y015
+    _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
+    _WhichOneofReturnType__ci_low: _TypeAlias = _typing.Literal["ci_low"]  # noqa: Y015
+    _WhichOneofArgType__ci_low: _TypeAlias = _typing.Literal["_ci_low", b"_ci_low"]  # noqa: Y015
+    _WhichOneofReturnType__difference: _TypeAlias = _typing.Literal["difference"]  # noqa: Y015
+    _WhichOneofArgType__difference: _TypeAlias = _typing.Literal["_difference", b"_difference"]  # noqa: Y015
+    _WhichOneofReturnType__difference_high: _TypeAlias = _typing.Literal["difference_high"]  # noqa: Y015
+    _WhichOneofArgType__difference_high: _TypeAlias = _typing.Literal["_difference_high", b"_difference_high"]  # noqa: Y015
+    _WhichOneofReturnType__difference_low: _TypeAlias = _typing.Literal["difference_low"]  # noqa: Y015
+    _WhichOneofArgType__difference_low: _TypeAlias = _typing.Literal["_difference_low", b"_difference_low"]  # noqa: Y015
+    _WhichOneofReturnType__objective: _TypeAlias = _typing.Literal["objective"]  # noqa: Y015
+    _WhichOneofArgType__objective: _TypeAlias = _typing.Literal["_objective", b"_objective"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_high) -> _WhichOneofReturnType__ci_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_low) -> _WhichOneofReturnType__ci_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__difference) -> _WhichOneofReturnType__difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__difference_high) -> _WhichOneofReturnType__difference_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__difference_low) -> _WhichOneofReturnType__difference_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__objective) -> _WhichOneofReturnType__objective | None: ...
+
+Global___Configuration: _TypeAlias = Configuration  # noqa: Y015
+
+@_typing.final
+class GetSweepResultsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSweepResultsRequest: _TypeAlias = GetSweepResultsRequest  # noqa: Y015
+
+@_typing.final
+class SweepResults(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEP_FIELD_NUMBER: _builtins.int
+    CONFIGURATIONS_FIELD_NUMBER: _builtins.int
+    BEST_TRIAL_ID_FIELD_NUMBER: _builtins.int
+    N_TIED_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    best_trial_id: _builtins.str
+    """Of the best configuration the trial with the best objective."""
+    n_tied: _builtins.int
+    """Configurations that are tied with the best, itself not counted."""
+    statement: _builtins.str
+    """One sentence for people: whether there is a winner."""
+    steps: _builtins.int
+    """Training steps of all trials."""
+    @_builtins.property
+    def sweep(self) -> Global___Sweep: ...
+    @_builtins.property
+    def configurations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Configuration]:
+        """Best objective first; those without one last, by index."""
+
+    def __init__(
+        self,
+        *,
+        sweep: Global___Sweep | None = ...,
+        configurations: _abc.Iterable[Global___Configuration] | None = ...,
+        best_trial_id: _builtins.str = ...,
+        n_tied: _builtins.int = ...,
+        statement: _builtins.str = ...,
+        steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sweep", b"sweep"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_trial_id", b"best_trial_id", "configurations", b"configurations", "n_tied", b"n_tied", "statement", b"statement", "steps", b"steps", "sweep", b"sweep"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepResults: _TypeAlias = SweepResults  # noqa: Y015
 
 @_typing.final
 class CreateSweepRequest(_message.Message):
@@ -664,6 +1022,76 @@ class CancelSweepRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelSweepRequest: _TypeAlias = CancelSweepRequest  # noqa: Y015
+
+@_typing.final
+class PauseSweepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseSweepRequest: _TypeAlias = PauseSweepRequest  # noqa: Y015
+
+@_typing.final
+class ResumeSweepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSweepRequest: _TypeAlias = ResumeSweepRequest  # noqa: Y015
+
+@_typing.final
+class ExtendSweepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    num_samples: _builtins.int
+    """The new number of configurations (grid: repetitions), more than before."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        num_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "num_samples", b"num_samples", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendSweepRequest: _TypeAlias = ExtendSweepRequest  # noqa: Y015
 
 @_typing.final
 class ListTrialsRequest(_message.Message):
@@ -871,8 +1299,14 @@ class HeartbeatSweepResponse(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     CANCEL_REASON_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
     cancel_requested: _builtins.bool
     cancel_reason: _common_pb2.Reason.ValueType
+    paused: _builtins.bool
+    """The worker must release the attempt; the runs of its trials go on."""
+    num_samples: _builtins.int
+    """spec.num_samples now: it grows when the sweep is extended."""
     @_builtins.property
     def lease(self) -> _common_pb2.Lease: ...
     def __init__(
@@ -881,10 +1315,12 @@ class HeartbeatSweepResponse(_message.Message):
         lease: _common_pb2.Lease | None = ...,
         cancel_requested: _builtins.bool = ...,
         cancel_reason: _common_pb2.Reason.ValueType = ...,
+        paused: _builtins.bool = ...,
+        num_samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "lease", b"lease"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "lease", b"lease", "num_samples", b"num_samples", "paused", b"paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -897,25 +1333,105 @@ class CreateTrialRequest(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     @_builtins.property
     def lease(self) -> _common_pb2.Lease: ...
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def observed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """See Trial."""
+
     def __init__(
         self,
         *,
         lease: _common_pb2.Lease | None = ...,
         number: _builtins.int = ...,
         parameters: _struct_pb2.Struct | None = ...,
+        observed: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "number", b"number", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "number", b"number", "observed", b"observed", "parameters", b"parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateTrialRequest: _TypeAlias = CreateTrialRequest  # noqa: Y015
+
+@_typing.final
+class WatchTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEP_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    sweep_id: _builtins.str
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        sweep_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "sweep_id", b"sweep_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTrialRequest: _TypeAlias = WatchTrialRequest  # noqa: Y015
+
+@_typing.final
+class WatchTrialResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> Global___Trial: ...
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.MetricPoint]:
+        """New points of scheduling.metric by step; the first answer holds all."""
+
+    def __init__(
+        self,
+        *,
+        trial: Global___Trial | None = ...,
+        points: _abc.Iterable[_common_pb2.MetricPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTrialResponse: _TypeAlias = WatchTrialResponse  # noqa: Y015
+
+@_typing.final
+class StopTrialRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    message: _builtins.str
+    @_builtins.property
+    def lease(self) -> _common_pb2.Lease: ...
+    def __init__(
+        self,
+        *,
+        lease: _common_pb2.Lease | None = ...,
+        number: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopTrialRequest: _TypeAlias = StopTrialRequest  # noqa: Y015
 
 @_typing.final
 class CompleteSweepRequest(_message.Message):

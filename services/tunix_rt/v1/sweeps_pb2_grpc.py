@@ -55,6 +55,26 @@ class SweepServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.CancelSweepRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
                 _registered_method=True)
+        self.PauseSweep = channel.unary_unary(
+                '/tunix_rt.v1.SweepService/PauseSweep',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.PauseSweepRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+                _registered_method=True)
+        self.ResumeSweep = channel.unary_unary(
+                '/tunix_rt.v1.SweepService/ResumeSweep',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ResumeSweepRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+                _registered_method=True)
+        self.ExtendSweep = channel.unary_unary(
+                '/tunix_rt.v1.SweepService/ExtendSweep',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ExtendSweepRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+                _registered_method=True)
+        self.GetSweepResults = channel.unary_unary(
+                '/tunix_rt.v1.SweepService/GetSweepResults',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.GetSweepResultsRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.SweepResults.FromString,
+                _registered_method=True)
         self.ListTrials = channel.unary_unary(
                 '/tunix_rt.v1.SweepService/ListTrials',
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ListTrialsRequest.SerializeToString,
@@ -78,6 +98,16 @@ class SweepServiceStub:
         self.CreateTrial = channel.unary_unary(
                 '/tunix_rt.v1.SweepService/CreateTrial',
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.CreateTrialRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Trial.FromString,
+                _registered_method=True)
+        self.WatchTrial = channel.unary_stream(
+                '/tunix_rt.v1.SweepService/WatchTrial',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchTrialRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchTrialResponse.FromString,
+                _registered_method=True)
+        self.StopTrial = channel.unary_unary(
+                '/tunix_rt.v1.SweepService/StopTrial',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.StopTrialRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Trial.FromString,
                 _registered_method=True)
         self.CompleteSweep = channel.unary_unary(
@@ -121,6 +151,34 @@ class SweepServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseSweep(self, request, context):
+        """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeSweep(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendSweep(self, request, context):
+        """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
+        queued again with what it knows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSweepResults(self, request, context):
+        """Configurations, best first, with intervals, and which of them cannot be told from the best.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTrials(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -148,6 +206,20 @@ class SweepServiceServicer:
 
     def CreateTrial(self, request, context):
         """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTrial(self, request, context):
+        """A trial now and after every change, with what it reports while it trains, until it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopTrial(self, request, context):
+        """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +260,26 @@ def add_SweepServiceServicer_to_server(servicer, server):
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.CancelSweepRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
             ),
+            'PauseSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseSweep,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.PauseSweepRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
+            ),
+            'ResumeSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSweep,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ResumeSweepRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
+            ),
+            'ExtendSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendSweep,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ExtendSweepRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
+            ),
+            'GetSweepResults': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSweepResults,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.GetSweepResultsRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.SweepResults.SerializeToString,
+            ),
             'ListTrials': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTrials,
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ListTrialsRequest.FromString,
@@ -211,6 +303,16 @@ def add_SweepServiceServicer_to_server(servicer, server):
             'CreateTrial': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTrial,
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.CreateTrialRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Trial.SerializeToString,
+            ),
+            'WatchTrial': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTrial,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchTrialRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchTrialResponse.SerializeToString,
+            ),
+            'StopTrial': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopTrial,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.StopTrialRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Trial.SerializeToString,
             ),
             'CompleteSweep': grpc.unary_unary_rpc_method_handler(
@@ -333,6 +435,114 @@ class SweepService:
             '/tunix_rt.v1.SweepService/CancelSweep',
             tunix__rt_dot_v1_dot_sweeps__pb2.CancelSweepRequest.SerializeToString,
             tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/PauseSweep',
+            tunix__rt_dot_v1_dot_sweeps__pb2.PauseSweepRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/ResumeSweep',
+            tunix__rt_dot_v1_dot_sweeps__pb2.ResumeSweepRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/ExtendSweep',
+            tunix__rt_dot_v1_dot_sweeps__pb2.ExtendSweepRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSweepResults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/GetSweepResults',
+            tunix__rt_dot_v1_dot_sweeps__pb2.GetSweepResultsRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.SweepResults.FromString,
             options,
             channel_credentials,
             insecure,
@@ -467,6 +677,60 @@ class SweepService:
             target,
             '/tunix_rt.v1.SweepService/CreateTrial',
             tunix__rt_dot_v1_dot_sweeps__pb2.CreateTrialRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.Trial.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTrial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/WatchTrial',
+            tunix__rt_dot_v1_dot_sweeps__pb2.WatchTrialRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.WatchTrialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopTrial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/StopTrial',
+            tunix__rt_dot_v1_dot_sweeps__pb2.StopTrialRequest.SerializeToString,
             tunix__rt_dot_v1_dot_sweeps__pb2.Trial.FromString,
             options,
             channel_credentials,

@@ -38,6 +38,15 @@ class SweepServiceStub:
     ListSweeps: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ListSweepsRequest, _sweeps_pb2.ListSweepsResponse]
     CancelSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CancelSweepRequest, _sweeps_pb2.Sweep]
     """Cancels the sweep and every trial that has not ended."""
+    PauseSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.PauseSweepRequest, _sweeps_pb2.Sweep]
+    """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end."""
+    ResumeSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ResumeSweepRequest, _sweeps_pb2.Sweep]
+    ExtendSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ExtendSweepRequest, _sweeps_pb2.Sweep]
+    """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
+    queued again with what it knows.
+    """
+    GetSweepResults: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.GetSweepResultsRequest, _sweeps_pb2.SweepResults]
+    """Configurations, best first, with intervals, and which of them cannot be told from the best."""
     ListTrials: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ListTrialsRequest, _sweeps_pb2.ListTrialsResponse]
     WatchSweep: _grpc.UnaryStreamMultiCallable[_sweeps_pb2.WatchSweepRequest, _sweeps_pb2.WatchSweepResponse]
     ClaimSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ClaimSweepRequest, _sweeps_pb2.ClaimSweepResponse]
@@ -45,6 +54,10 @@ class SweepServiceStub:
     HeartbeatSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.HeartbeatSweepRequest, _sweeps_pb2.HeartbeatSweepResponse]
     CreateTrial: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CreateTrialRequest, _sweeps_pb2.Trial]
     """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes."""
+    WatchTrial: _grpc.UnaryStreamMultiCallable[_sweeps_pb2.WatchTrialRequest, _sweeps_pb2.WatchTrialResponse]
+    """A trial now and after every change, with what it reports while it trains, until it has ended."""
+    StopTrial: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.StopTrialRequest, _sweeps_pb2.Trial]
+    """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints."""
     CompleteSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CompleteSweepRequest, _sweeps_pb2.Sweep]
     ReleaseSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ReleaseSweepRequest, _sweeps_pb2.ReleaseSweepResponse]
 
@@ -58,6 +71,15 @@ class SweepServiceAsyncStub(SweepServiceStub):
     ListSweeps: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ListSweepsRequest, _sweeps_pb2.ListSweepsResponse]  # type: ignore[assignment]
     CancelSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CancelSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     """Cancels the sweep and every trial that has not ended."""
+    PauseSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.PauseSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
+    """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end."""
+    ResumeSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ResumeSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
+    ExtendSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ExtendSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
+    """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
+    queued again with what it knows.
+    """
+    GetSweepResults: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.GetSweepResultsRequest, _sweeps_pb2.SweepResults]  # type: ignore[assignment]
+    """Configurations, best first, with intervals, and which of them cannot be told from the best."""
     ListTrials: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ListTrialsRequest, _sweeps_pb2.ListTrialsResponse]  # type: ignore[assignment]
     WatchSweep: _aio.UnaryStreamMultiCallable[_sweeps_pb2.WatchSweepRequest, _sweeps_pb2.WatchSweepResponse]  # type: ignore[assignment]
     ClaimSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ClaimSweepRequest, _sweeps_pb2.ClaimSweepResponse]  # type: ignore[assignment]
@@ -65,6 +87,10 @@ class SweepServiceAsyncStub(SweepServiceStub):
     HeartbeatSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.HeartbeatSweepRequest, _sweeps_pb2.HeartbeatSweepResponse]  # type: ignore[assignment]
     CreateTrial: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CreateTrialRequest, _sweeps_pb2.Trial]  # type: ignore[assignment]
     """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes."""
+    WatchTrial: _aio.UnaryStreamMultiCallable[_sweeps_pb2.WatchTrialRequest, _sweeps_pb2.WatchTrialResponse]  # type: ignore[assignment]
+    """A trial now and after every change, with what it reports while it trains, until it has ended."""
+    StopTrial: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.StopTrialRequest, _sweeps_pb2.Trial]  # type: ignore[assignment]
+    """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints."""
     CompleteSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CompleteSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     ReleaseSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ReleaseSweepRequest, _sweeps_pb2.ReleaseSweepResponse]  # type: ignore[assignment]
 
@@ -99,6 +125,39 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]:
         """Cancels the sweep and every trial that has not ended."""
+
+    @_abc_1.abstractmethod
+    def PauseSweep(
+        self,
+        request: _sweeps_pb2.PauseSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]:
+        """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end."""
+
+    @_abc_1.abstractmethod
+    def ResumeSweep(
+        self,
+        request: _sweeps_pb2.ResumeSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]: ...
+
+    @_abc_1.abstractmethod
+    def ExtendSweep(
+        self,
+        request: _sweeps_pb2.ExtendSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]:
+        """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
+        queued again with what it knows.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSweepResults(
+        self,
+        request: _sweeps_pb2.GetSweepResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweeps_pb2.SweepResults, _abc.Awaitable[_sweeps_pb2.SweepResults]]:
+        """Configurations, best first, with intervals, and which of them cannot be told from the best."""
 
     @_abc_1.abstractmethod
     def ListTrials(
@@ -136,6 +195,22 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Trial, _abc.Awaitable[_sweeps_pb2.Trial]]:
         """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes."""
+
+    @_abc_1.abstractmethod
+    def WatchTrial(
+        self,
+        request: _sweeps_pb2.WatchTrialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sweeps_pb2.WatchTrialResponse], _abc.AsyncIterator[_sweeps_pb2.WatchTrialResponse]]:
+        """A trial now and after every change, with what it reports while it trains, until it has ended."""
+
+    @_abc_1.abstractmethod
+    def StopTrial(
+        self,
+        request: _sweeps_pb2.StopTrialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweeps_pb2.Trial, _abc.Awaitable[_sweeps_pb2.Trial]]:
+        """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints."""
 
     @_abc_1.abstractmethod
     def CompleteSweep(

@@ -26,7 +26,7 @@ from tunix_rt.v1 import sweeps_pb2 as tunix__rt_dot_v1_dot_sweeps__pb2
 from tunix_rt.v1 import training_pb2 as tunix__rt_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/tuning.proto\x12\x0btunix_rt.v1\x1a\x18tunix_rt/v1/sweeps.proto\x1a\x1atunix_rt/v1/training.proto\"B\n\x1aValidateSearchSpaceRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpec\"n\n\x1bValidateSearchSpaceResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\x12\x13\n\x0btrial_count\x18\x03 \x01(\x05\"\x16\n\x14\x44\x65scribeTunerRequest\"\xa4\x01\n\x15\x44\x65scribeTunerResponse\x12\x30\n\nalgorithms\x18\x01 \x03(\x0e\x32\x1c.tunix_rt.v1.SearchAlgorithm\x12/\n\nschedulers\x18\x02 \x03(\x0e\x32\x1b.tunix_rt.v1.TrialScheduler\x12\x13\n\x0bray_version\x18\x03 \x01(\t\x12\x13\n\x0bray_address\x18\x04 \x01(\t2\xd1\x01\n\rTuningService\x12h\n\x13ValidateSearchSpace\x12\'.tunix_rt.v1.ValidateSearchSpaceRequest\x1a(.tunix_rt.v1.ValidateSearchSpaceResponse\x12V\n\rDescribeTuner\x12!.tunix_rt.v1.DescribeTunerRequest\x1a\".tunix_rt.v1.DescribeTunerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/tuning.proto\x12\x0btunix_rt.v1\x1a\x18tunix_rt/v1/sweeps.proto\x1a\x1atunix_rt/v1/training.proto\"B\n\x1aValidateSearchSpaceRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpec\"n\n\x1bValidateSearchSpaceResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\x12\x13\n\x0btrial_count\x18\x03 \x01(\x05\"\x16\n\x14\x44\x65scribeTunerRequest\"\xa4\x01\n\x15\x44\x65scribeTunerResponse\x12\x30\n\nalgorithms\x18\x01 \x03(\x0e\x32\x1c.tunix_rt.v1.SearchAlgorithm\x12/\n\nschedulers\x18\x02 \x03(\x0e\x32\x1b.tunix_rt.v1.TrialScheduler\x12\x13\n\x0bray_version\x18\x03 \x01(\t\x12\x13\n\x0bray_address\x18\x04 \x01(\t\"d\n\x18\x43omputeImportanceRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpec\x12\"\n\x06trials\x18\x02 \x03(\x0b\x32\x12.tunix_rt.v1.Trial\"c\n\x19\x43omputeImportanceResponse\x12\x34\n\nparameters\x18\x01 \x03(\x0b\x32 .tunix_rt.v1.ParameterImportance\x12\x10\n\x08n_trials\x18\x02 \x01(\x05\"7\n\x13ParameterImportance\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nimportance\x18\x02 \x01(\x01\x32\xb5\x02\n\rTuningService\x12h\n\x13ValidateSearchSpace\x12\'.tunix_rt.v1.ValidateSearchSpaceRequest\x1a(.tunix_rt.v1.ValidateSearchSpaceResponse\x12V\n\rDescribeTuner\x12!.tunix_rt.v1.DescribeTunerRequest\x1a\".tunix_rt.v1.DescribeTunerResponse\x12\x62\n\x11\x43omputeImportance\x12%.tunix_rt.v1.ComputeImportanceRequest\x1a&.tunix_rt.v1.ComputeImportanceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBETUNERREQUEST']._serialized_end=297
   _globals['_DESCRIBETUNERRESPONSE']._serialized_start=300
   _globals['_DESCRIBETUNERRESPONSE']._serialized_end=464
-  _globals['_TUNINGSERVICE']._serialized_start=467
-  _globals['_TUNINGSERVICE']._serialized_end=676
+  _globals['_COMPUTEIMPORTANCEREQUEST']._serialized_start=466
+  _globals['_COMPUTEIMPORTANCEREQUEST']._serialized_end=566
+  _globals['_COMPUTEIMPORTANCERESPONSE']._serialized_start=568
+  _globals['_COMPUTEIMPORTANCERESPONSE']._serialized_end=667
+  _globals['_PARAMETERIMPORTANCE']._serialized_start=669
+  _globals['_PARAMETERIMPORTANCE']._serialized_end=724
+  _globals['_TUNINGSERVICE']._serialized_start=727
+  _globals['_TUNINGSERVICE']._serialized_end=1036
 # @@protoc_insertion_point(module_scope)

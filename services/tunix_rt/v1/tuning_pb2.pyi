@@ -111,3 +111,76 @@ class DescribeTunerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeTunerResponse: _TypeAlias = DescribeTunerResponse  # noqa: Y015
+
+@_typing.final
+class ComputeImportanceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> _sweeps_pb2.SweepSpec: ...
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[_sweeps_pb2.Trial]:
+        """Those with an objective count; at least 4."""
+
+    def __init__(
+        self,
+        *,
+        spec: _sweeps_pb2.SweepSpec | None = ...,
+        trials: _abc.Iterable[_sweeps_pb2.Trial] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComputeImportanceRequest: _TypeAlias = ComputeImportanceRequest  # noqa: Y015
+
+@_typing.final
+class ComputeImportanceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    N_TRIALS_FIELD_NUMBER: _builtins.int
+    n_trials: _builtins.int
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParameterImportance]:
+        """Most important first; they sum to 1."""
+
+    def __init__(
+        self,
+        *,
+        parameters: _abc.Iterable[Global___ParameterImportance] | None = ...,
+        n_trials: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n_trials", b"n_trials", "parameters", b"parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComputeImportanceResponse: _TypeAlias = ComputeImportanceResponse  # noqa: Y015
+
+@_typing.final
+class ParameterImportance(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    importance: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        importance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["importance", b"importance", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParameterImportance: _TypeAlias = ParameterImportance  # noqa: Y015

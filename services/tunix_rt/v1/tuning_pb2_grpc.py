@@ -45,6 +45,11 @@ class TuningServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_tuning__pb2.DescribeTunerRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_tuning__pb2.DescribeTunerResponse.FromString,
                 _registered_method=True)
+        self.ComputeImportance = channel.unary_unary(
+                '/tunix_rt.v1.TuningService/ComputeImportance',
+                request_serializer=tunix__rt_dot_v1_dot_tuning__pb2.ComputeImportanceRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_tuning__pb2.ComputeImportanceResponse.FromString,
+                _registered_method=True)
 
 
 class TuningServiceServicer:
@@ -63,6 +68,13 @@ class TuningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ComputeImportance(self, request, context):
+        """How much of the objective's variance each parameter explains (PED-ANOVA). Pure: the caller brings the trials.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TuningServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_TuningServiceServicer_to_server(servicer, server):
                     servicer.DescribeTuner,
                     request_deserializer=tunix__rt_dot_v1_dot_tuning__pb2.DescribeTunerRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_tuning__pb2.DescribeTunerResponse.SerializeToString,
+            ),
+            'ComputeImportance': grpc.unary_unary_rpc_method_handler(
+                    servicer.ComputeImportance,
+                    request_deserializer=tunix__rt_dot_v1_dot_tuning__pb2.ComputeImportanceRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_tuning__pb2.ComputeImportanceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +149,33 @@ class TuningService:
             '/tunix_rt.v1.TuningService/DescribeTuner',
             tunix__rt_dot_v1_dot_tuning__pb2.DescribeTunerRequest.SerializeToString,
             tunix__rt_dot_v1_dot_tuning__pb2.DescribeTunerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ComputeImportance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.TuningService/ComputeImportance',
+            tunix__rt_dot_v1_dot_tuning__pb2.ComputeImportanceRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_tuning__pb2.ComputeImportanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

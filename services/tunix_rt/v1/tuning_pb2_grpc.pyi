@@ -35,6 +35,8 @@ class TuningServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TuningServiceAsyncStub: ...
     ValidateSearchSpace: _grpc.UnaryUnaryMultiCallable[_tuning_pb2.ValidateSearchSpaceRequest, _tuning_pb2.ValidateSearchSpaceResponse]
     DescribeTuner: _grpc.UnaryUnaryMultiCallable[_tuning_pb2.DescribeTunerRequest, _tuning_pb2.DescribeTunerResponse]
+    ComputeImportance: _grpc.UnaryUnaryMultiCallable[_tuning_pb2.ComputeImportanceRequest, _tuning_pb2.ComputeImportanceResponse]
+    """How much of the objective's variance each parameter explains (PED-ANOVA). Pure: the caller brings the trials."""
 
 @_typing.type_check_only
 class TuningServiceAsyncStub(TuningServiceStub):
@@ -43,6 +45,8 @@ class TuningServiceAsyncStub(TuningServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ValidateSearchSpace: _aio.UnaryUnaryMultiCallable[_tuning_pb2.ValidateSearchSpaceRequest, _tuning_pb2.ValidateSearchSpaceResponse]  # type: ignore[assignment]
     DescribeTuner: _aio.UnaryUnaryMultiCallable[_tuning_pb2.DescribeTunerRequest, _tuning_pb2.DescribeTunerResponse]  # type: ignore[assignment]
+    ComputeImportance: _aio.UnaryUnaryMultiCallable[_tuning_pb2.ComputeImportanceRequest, _tuning_pb2.ComputeImportanceResponse]  # type: ignore[assignment]
+    """How much of the objective's variance each parameter explains (PED-ANOVA). Pure: the caller brings the trials."""
 
 class TuningServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a tuner can say about a search space before it is queued."""
@@ -60,5 +64,13 @@ class TuningServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tuning_pb2.DescribeTunerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tuning_pb2.DescribeTunerResponse, _abc.Awaitable[_tuning_pb2.DescribeTunerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ComputeImportance(
+        self,
+        request: _tuning_pb2.ComputeImportanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tuning_pb2.ComputeImportanceResponse, _abc.Awaitable[_tuning_pb2.ComputeImportanceResponse]]:
+        """How much of the objective's variance each parameter explains (PED-ANOVA). Pure: the caller brings the trials."""
 
 def add_TuningServiceServicer_to_server(servicer: TuningServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
