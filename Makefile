@@ -18,7 +18,7 @@ MLFLOW := mlflow==3.17.2 psycopg2-binary==2.9.11
 MLFLOW_VENV := .venv-mlflow
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics bench-registry lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics bench-registry bench-tuning lock
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -101,7 +101,7 @@ proto: $(VENV)/.installed ## regenerate the stubs from protos/
 	  --plugin=protoc-gen-mypy=$(VENV)/bin/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(VENV)/bin/protoc-gen-mypy_grpc \
 	  --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
 
-bench: bench-train bench-infer bench-statistics bench-registry ## every benchmark; with nothing else running
+bench: bench-train bench-infer bench-statistics bench-registry bench-tuning ## every benchmark; with nothing else running
 
 bench-train: $(VENV)/.parity $(TUNIX_VENV)/.installed ## training beside Transformers' Trainer and google-tunix
 	@TUNIX_RT_BENCH_TUNIX_PYTHON=$(CURDIR)/$(TUNIX_VENV)/bin/python $(PY) tests/bench/training/compare.py $(BENCH_FLAGS)
@@ -114,6 +114,9 @@ bench-statistics: $(VENV)/.installed ## do intervals, gate and stated power keep
 
 bench-registry: $(VENV)/.installed $(MLFLOW_VENV)/.installed ## the registry beside MLflow's tracking server
 	@TUNIX_RT_BENCH_MLFLOW_PYTHON=$(CURDIR)/$(MLFLOW_VENV)/bin/python $(PY) tests/bench/registry/compare.py $(BENCH_FLAGS)
+
+bench-tuning: $(VENV)/.installed ## what a trial costs through the platform beside bare Ray Tune
+	@$(PY) tests/bench/tuning/overhead.py $(BENCH_FLAGS)
 
 lock: ## refresh requirements.lock
 	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \

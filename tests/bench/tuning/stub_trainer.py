@@ -1,0 +1,90 @@
+"""A trainer that trains nothing: it claims runs, reports an objective of their hyperparameters, and completes them.
+
+    python stub_trainer.py WORKERS        with the platform's TUNIX_RT_* variables; ends at SIGTERM
+
+Everything but the training is real: commands from JetStream, lease, metric, completion with a registered model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+
+from google.protobuf import timestamp_pb2
+
+from tunix_rt.bus.connection import connect
+from tunix_rt.bus.consume import consume
+from tunix_rt.bus.delivery import Delivery, Done, Outcome, Retry
+from tunix_rt.bus.topology import ensure_topology, train_consumer
+from tunix_rt.rpc.channel import open_channel
+from tunix_rt.rpc.server import stop_on_signals
+from tunix_rt.rpc.settings import WorkerSettings
+from tunix_rt.rpc.waiting import until_reachable
+from tunix_rt.v1 import common_pb2, runs_pb2, runs_pb2_grpc
+
+OBJECTIVE = "objective"
+
+
+def objective(learning_rate: float, weight_decay: float) -> float:
+    """What a trial is worth: a bowl with its bottom inside the search space."""
+    return 1.0 - (learning_rate - 3e-3) ** 2 * 1e4 - (weight_decay - 0.05) ** 2
+
+
+def _model_of(run_id: str) -> common_pb2.Artifact:
+    file = common_pb2.ArtifactFile(
+        path="model.safetensors", digest="sha256:" + hashlib.sha256(run_id.encode()).hexdigest(), size_bytes=1
+    )
+    line = f"{file.digest.removeprefix('sha256:')}  {file.path}\n"
+    digest = "sha256:" + hashlib.sha256(line.encode()).hexdigest()
+    return common_pb2.Artifact(uri=f"file:///nowhere/{run_id}", digest=digest, size_bytes=1, files=[file])
+
+
+class StubTrainer:
+    """Handles train commands."""
+
+    def __init__(self, stub: runs_pb2_grpc.RunServiceAsyncStub) -> None:
+        self._runs = stub
+
+    async def __call__(self, delivery: Delivery) -> Outcome:
+        run_id = str(delivery.json()["run_id"])
+        claim = await self._runs.ClaimAttempt(
+            runs_pb2.ClaimAttemptRequest(run_id=run_id, worker_id="stub-trainer", pool="cpu")
+        )
+        if not claim.granted:
+            return Retry(claim.retry_after_seconds) if claim.retry_after_seconds else Done()
+        given = claim.run.spec.hyperparameters
+        now = timestamp_pb2.Timestamp()
+        now.GetCurrentTime()
+        point = common_pb2.MetricPoint(
+            key=OBJECTIVE, step=1, value=objective(given.learning_rate, given.weight_decay), time=now
+        )
+        await self._runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=claim.lease, points=[point]))
+        await self._runs.CompleteAttempt(
+            runs_pb2.CompleteAttemptRequest(
+                lease=claim.lease, state=common_pb2.JOB_STATE_SUCCEEDED, model=_model_of(run_id), step=1
+            )
+        )
+        return Done()
+
+
+async def main(workers: int) -> None:
+    """Serve the pool "cpu" until SIGTERM."""
+    settings = WorkerSettings()
+    stop = asyncio.Event()
+    consumer = train_consumer("cpu")
+    with stop_on_signals(stop):
+        async with open_channel(settings.registry_address, token=settings.token_text) as channel:
+            await until_reachable(channel)
+            client = await connect(settings, name="stub-trainer")
+            try:
+                js = client.jetstream()
+                await ensure_topology(js, (consumer,))
+                handler = StubTrainer(runs_pb2_grpc.RunServiceStub(channel))
+                await consume(js, consumer, handler, workers=workers, stop=stop)
+            finally:
+                await client.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
