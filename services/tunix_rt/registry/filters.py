@@ -26,6 +26,7 @@ from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
 from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.registry.tag_conditions import TagIs
 
 MAX_LENGTH: Final = 2000
 MAX_RESTRICTIONS: Final = 50
@@ -237,6 +238,8 @@ def _compare_tag(field: FilterField, name: str, operator: str, value: _Value) ->
     if not name:
         is_there: ColumnElement[bool] = tags[_checked_tag(value.text)].as_string().is_not(None)
         return is_there
+    if operator == "=" and value.pattern is None:
+        return TagIs(tags, _checked_tag(name), value.text)
     return _text_condition(tags[_checked_tag(name)].as_string(), operator, value)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy import ColumnElement, Select, and_, literal, or_, tuple_
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import FieldViolation, InvalidInput
@@ -82,7 +82,14 @@ def page(
 
 
 def _after(keys: Sequence[Key], values: Sequence[Any]) -> ColumnElement[bool]:
-    """Rows that come after ``values`` in lexicographic order of ``keys``."""
+    """Rows that come after ``values`` in lexicographic order of ``keys``.
+
+    Where all keys go one way that is one comparison, which an index answers by beginning at the place.
+    """
+    if len({key.descending for key in keys}) == 1:
+        here = tuple_(*(key.expression for key in keys))
+        there = tuple_(*(literal(value, key.expression.type) for key, value in zip(keys, values, strict=True)))
+        return here < there if keys[0].descending else here > there
     ways = []
     for index, (key, value) in enumerate(zip(keys, values, strict=True)):
         equal = [earlier.expression == values[at] for at, earlier in enumerate(keys[:index])]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from tunix_rt.errors import InvalidInput
+from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.v1 import common_pb2, events_pb2, runs_pb2
 
 TIMEOUT = 20
@@ -56,6 +59,20 @@ async def test_filters_select_runs_by_columns_tags_and_times(registry: Any) -> N
             assert await names(registry, filter=text) == expected, text
 
 
+async def test_tags_are_compared_as_text_whatever_they_hold(registry: Any) -> None:
+    values = ["plain", 'a "quoted" one', "back\\slash", "naïve ✓", "1", "true", "null", "", "{}", "100 %"]
+    for value in values:
+        await registry.create_run(name=value, tags={"x": value, "y.z/a-b": "same"})
+    await registry.create_run(name="without")
+    for value in values:
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        assert await names(registry, filter=f'tags.x = "{quoted}"') == [value]
+        others = [each for each in [*values, "without"] if each != value]
+        assert await names(registry, filter=f'NOT tags.x = "{quoted}"') == others[::-1]
+    assert await names(registry, filter='tags.y.z/a-b = "same" AND tags.x = "1"') == ["1"]
+    assert await names(registry, filter='tags.X = "plain"') == []
+
+
 async def test_orders(registry: Any) -> None:
     b = await registry.create_run(name="b")
     a = await registry.create_run(name="a")
@@ -83,6 +100,22 @@ async def test_pages_are_stable_while_runs_arrive(registry: Any) -> None:
         if not token:
             break
     assert seen == [f"old-{number}" for number in (4, 3, 2, 1, 0)]
+
+
+async def test_runs_of_one_moment_are_paged_without_loss_in_every_order(registry: Any) -> None:
+    """Pages go on after (time, id) as one: runs that share a time or a name are told apart by their ids."""
+    ids = [(await registry.create_run(name="same")).id for _ in range(7)]
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    await registry.database.run_write(lambda session: session.execute(update(RunRow).values(create_time=moment)))
+    orders = {"": ids[::-1], "create_time": ids, "display_name": ids, "end_time": ids, "end_time desc": ids[::-1]}
+    for order, expected in orders.items():
+        seen: list[str] = []
+        token = ""
+        for _ in range(4):
+            page = await list_runs(registry, page_size=2, page_token=token, order_by=order)
+            seen += [run.id for run in page.runs]
+            token = page.next_page_token
+        assert (seen, token) == (expected, ""), order
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,27 @@ async def test_metric_points_sent_twice_are_stored_once_and_the_last_value_stays
     assert dict((await registry.get_run(run.id)).last_metrics) == {"loss": 0.25, "lr": 1e-4}
 
 
+async def test_metric_points_are_stored_to_the_last_bit(registry: Any) -> None:
+    run, lease = await registry.running()
+    values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, -123456789.123456789]
+    times = ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "2026-11-22T17:00:00.000001Z"]
+    times += ["2026-11-22T17:00:00.123456789Z", "9999-12-31T23:59:59.999999999Z", "1970-01-01T00:00:00Z"]
+    points = []
+    for number, key in enumerate(["NULL", "null", "a/b.c-d_e", "0", "-", "x" * 128]):
+        point = common_pb2.MetricPoint(key=key, step=2**63 - 1 - number, value=values[number])
+        point.time.FromJsonString(times[number])
+        points.append(point)
+    stored = await registry.runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=lease, points=points), timeout=20)
+    assert stored.stored == 6
+    found = {point.key: point for point in (await metrics(registry, run.id)).points}
+    for point in points:
+        twin = found.pop(point.key)
+        assert (twin.step, twin.value.hex()) == (point.step, point.value.hex())
+        # Databases keep microseconds.
+        assert twin.time.ToMicroseconds() == point.time.ToMicroseconds()
+    assert not found
+
+
 async def test_metrics_are_listed_by_key_then_step_page_by_page(registry: Any) -> None:
     run, lease = await registry.running()
     await report(registry, lease, *(POINT(key=key, step=step, value=step) for step in (10, 9, 2) for key in "ba"))

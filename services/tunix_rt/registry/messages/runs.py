@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from google.protobuf import json_format
-
 from tunix_rt.registry.etags import etag
 from tunix_rt.registry.messages.artifacts import timestamp
 from tunix_rt.registry.messages.jobs import progress_message, reason_value, state_value
+from tunix_rt.registry.messages.stored_json import message_of
 from tunix_rt.registry.tables.runs import CheckpointRow, LogRow, MetricRow, RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
@@ -14,7 +13,7 @@ from tunix_rt.v1 import runs_pb2 as pb
 
 def run_spec(row: RunRow) -> pb.RunSpec:
     """The run's spec, every field set."""
-    return json_format.Parse(row.spec, pb.RunSpec())
+    return message_of(pb.RunSpec, row.spec)
 
 
 def run_message(row: RunRow) -> pb.Run:

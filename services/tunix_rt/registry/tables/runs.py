@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, Text
 from sqlmodel import Field, SQLModel
 
-from tunix_rt.registry.tables.columns import UtcDateTime
+from tunix_rt.registry.tables.columns import BINARY_JSON, UtcDateTime
 from tunix_rt.registry.tables.jobs import JobColumns
 
 
@@ -17,13 +17,25 @@ class RunRow(JobColumns, table=True):
 
     __tablename__ = "runs"
     __table_args__ = (
-        Index("ix_runs_create_time_id", "create_time", "id"),
-        # What lists are filtered by, in the order that they are shown in.
+        # The order that lists are shown in, with what they are filtered by and hardly any run has in common: such a
+        # list reads this index through instead of the runs.
+        Index("ix_runs_listed", "create_time", "id", "display_name", "base_model", "pool"),
+        # Other filters, in the same order.
         Index("ix_runs_state_create_time_id", "state", "create_time", "id"),
         Index("ix_runs_dataset_id_create_time_id", "dataset_id", "create_time", "id"),
         Index("ix_runs_model_name_create_time_id", "model_name", "create_time", "id"),
+        Index(
+            "ix_runs_tags",
+            "tags",
+            postgresql_using="gin",
+            postgresql_ops={"tags": "jsonb_path_ops"},
+            postgresql_with={"fastupdate": "off"},
+        ).ddl_if(dialect="postgresql"),
     )
 
+    # The indexes above know them.
+    state: str = "QUEUED"
+    create_time: datetime = Field(sa_type=UtcDateTime)
     display_name: str = ""
     # Canonical JSON of the fully set RunSpec, and its sha256.
     spec: str = Field(sa_type=Text)
@@ -33,7 +45,7 @@ class RunRow(JobColumns, table=True):
     dataset_id: str
     model_name: str
     gate_policy: str = ""
-    tags: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    tags: dict[str, str] = Field(default_factory=dict, sa_type=BINARY_JSON)
     model_id: str | None = Field(default=None, index=True)
     # In order of creation.
     evaluation_ids: list[str] = Field(default_factory=list, sa_type=JSON)
@@ -44,12 +56,15 @@ class RunRow(JobColumns, table=True):
 
 
 class MetricRow(SQLModel, table=True):
-    """A metric's value at a step; the identity is (run, key, step) and the last value stays."""
+    """A metric's value at a step; the identity is (run, key, step) and the last value stays.
+
+    That the run exists is known, because it is locked while they are written: the database need not look for each.
+    """
 
     __tablename__ = "metrics"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_id: str = Field(primary_key=True, foreign_key="runs.id")
+    run_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
     step: int = Field(primary_key=True, sa_type=BigInteger)
     value: float
