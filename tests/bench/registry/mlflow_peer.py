@@ -29,16 +29,25 @@ class Mlflow:
 
     def post(self, path: str, body: bytes | Mapping[str, object]) -> bytes:
         """The body of the answer. Raises `RuntimeError` with what MLflow says."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=300)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request("POST", f"/api/2.0/mlflow/{path}", data, {"content-type": "application/json"})
-        response = connection.getresponse()
+        try:
+            response = self._sent(path, data)
+        except (ConnectionError, http.client.RemoteDisconnected):
+            # The server has closed a connection that was not used for a while.
+            self._local.connection = None
+            response = self._sent(path, data)
         answer: bytes = response.read()
         if response.status != 200:
             raise RuntimeError(f"{path}: {response.status} {answer[:500].decode()}")
         return answer
+
+    def _sent(self, path: str, data: bytes) -> http.client.HTTPResponse:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=300)
+        connection.request("POST", f"/api/2.0/mlflow/{path}", data, {"content-type": "application/json"})
+        response: http.client.HTTPResponse = connection.getresponse()
+        return response
 
     def new_experiments(self, names: Sequence[str]) -> dict[str, str]:
         """Ids of new experiments by name."""
