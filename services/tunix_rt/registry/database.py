@@ -10,13 +10,15 @@ import asyncio
 import contextvars
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from tunix_rt.errors import FieldViolation, InvalidInput, Transient
@@ -26,6 +28,7 @@ from tunix_rt.registry.outbox import write_pending
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_MS: Final = 15_000
+_USED: Final = "tunix_rt_used"
 _WRITE: Final = "tunix_rt_write"
 # PostgreSQL: serialization_failure, deadlock_detected. The unit of work was rolled back and may simply run again.
 _REPEATABLE: Final = frozenset({"40001", "40P01"})
@@ -36,10 +39,11 @@ class Database:
     """A database by URL: ``sqlite:///path`` or ``postgresql+psycopg://user:password@host/name``.
 
     Units of work (functions of a session) may run more than once, after a rollback, when PostgreSQL reports a deadlock:
-    they must have no effect outside their session.
+    they must have no effect outside their session. For ``trusted_seconds`` after its last use a connection to
+    PostgreSQL is taken for alive; if it is not, the unit of work fails as `Transient`, and the next one does not.
     """
 
-    def __init__(self, url: str, *, threads: int = 8) -> None:
+    def __init__(self, url: str, *, threads: int = 8, trusted_seconds: float = 2.0) -> None:
         parsed = make_url(url)
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -55,26 +59,34 @@ class Database:
         if self.is_sqlite:
             options["connect_args"] = {"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
         else:
-            options["pool_pre_ping"] = True
             # Whatever the cluster's own encoding is (SQL_ASCII in clusters made under the C locale).
             options["client_encoding"] = "utf8"
         self.engine: Final[Engine] = create_engine(parsed, **options)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
-            self._reader = self.engine
+            self._reader = self._statement_reader = self.engine
         else:
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", self._ping_after_idleness)
+            self._statement_reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
             # One snapshot for all queries of a read: a list and what hangs off its rows agree.
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._trusted_seconds = trusted_seconds
         self._writer = self.engine.execution_options(**{_WRITE: True})
         self._write_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="database")
         self.news: Final = CommitNews()
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session that only reads, on one snapshot; nothing is committed."""
-        with _translated(), Session(self._reader, autoflush=False, expire_on_commit=False) as session:
+    def read(self, *, statement: bool = False) -> Iterator[Session]:
+        """A session that only reads, on one snapshot; nothing is committed.
+
+        With ``statement`` it is for one query, which is a snapshot by itself: PostgreSQL is not asked to begin and end
+        a transaction around it.
+        """
+        reader = self._statement_reader if statement else self._reader
+        with _translated(), Session(reader, autoflush=False, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -103,11 +115,11 @@ class Database:
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
 
-    async def run_read(self, work: Callable[[Session], T]) -> T:
-        """Run a reading unit of work in the thread pool."""
+    async def run_read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
+        """Run a reading unit of work in the thread pool; ``statement`` as of `read`."""
 
         def unit() -> T:
-            with self.read() as session:
+            with self.read(statement=statement) as session:
                 return work(session)
 
         return await self.run(unit)
@@ -115,6 +127,17 @@ class Database:
     async def run_write(self, work: Callable[[Session], T]) -> T:
         """Run a writing unit of work in the thread pool and commit it; deadlocks are run again."""
         return await self.run(lambda: self.commit(work))
+
+    def _ping_after_idleness(self, connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        """What lay idle may have died with its server: then the pool opens another. To ask every time would cost a
+        round trip in each unit of work."""
+        if time.monotonic() - record.info.get(_USED, 0.0) < self._trusted_seconds:
+            return
+        dialect = self.engine.dialect
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the connection died while it was idle") from error
 
     def commit(self, work: Callable[[Session], T]) -> T:
         """Run a writing unit of work here and commit it; deadlocks are run again, up to five times."""
@@ -152,6 +175,10 @@ def _translated() -> Iterator[None]:
             # A last resort behind the validators: NUL in text, a number out of range.
             raise InvalidInput([FieldViolation("", f"holds a value that cannot be stored: {error.orig}")]) from error
         raise
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_USED] = time.monotonic()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

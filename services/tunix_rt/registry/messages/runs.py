@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
+from sqlmodel import col
+
 from tunix_rt.registry.etags import etag
 from tunix_rt.registry.messages.artifacts import timestamp
 from tunix_rt.registry.messages.jobs import progress_message, reason_value, state_value
@@ -10,18 +15,49 @@ from tunix_rt.registry.tables.runs import CheckpointRow, LogRow, MetricRow, RunR
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
+# All that `run_message` reads; the id comes first. A list need not load the rest.
+RUN_COLUMNS: Final = tuple(
+    col(getattr(RunRow, name))
+    for name in (
+        "id",
+        "display_name",
+        "spec",
+        "spec_digest",
+        "state",
+        "reason",
+        "message",
+        "progress_done",
+        "progress_total",
+        "progress_unit",
+        "progress_stage",
+        "create_time",
+        "start_time",
+        "end_time",
+        "tags",
+        "revision",
+        "attempts",
+        "model_id",
+        "evaluation_ids",
+        "sweep_id",
+        "trial_id",
+        "last_metrics",
+        "created_by",
+    )
+)
 
-def run_spec(row: RunRow) -> pb.RunSpec:
-    """The run's spec, every field set."""
-    return message_of(pb.RunSpec, row.spec)
+
+@lru_cache(maxsize=4096)
+def _spec_of(text: str) -> pb.RunSpec:
+    """Shared: not to be changed. A spec never changes either, and lists show the same runs again and again."""
+    return message_of(pb.RunSpec, text)
 
 
 def run_message(row: RunRow) -> pb.Run:
-    """The run as clients see it."""
+    """The run as clients see it; ``row`` is a run's, or has `RUN_COLUMNS`."""
     return pb.Run(
         id=row.id,
         display_name=row.display_name,
-        spec=run_spec(row),
+        spec=_spec_of(row.spec),
         state=state_value(row.state),
         reason=reason_value(row.reason),
         message=row.message,

@@ -17,9 +17,9 @@ from tunix_rt.registry.catalogue import StoredCatalogue
 from tunix_rt.registry.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.idempotency import answer_once, check_request_id
 from tunix_rt.registry.messages.jobs import attempt_message, transition_message
-from tunix_rt.registry.messages.runs import checkpoint_message, log_message, metric_message, run_message
+from tunix_rt.registry.messages.runs import RUN_COLUMNS, checkpoint_message, log_message, metric_message, run_message
 from tunix_rt.registry.outbox import message_json
-from tunix_rt.registry.pages import Key, choose_order, context_digest, page
+from tunix_rt.registry.pages import Key, choose_order, context_digest, page, page_of_columns
 from tunix_rt.registry.run_reports import checkpoints_of
 from tunix_rt.registry.servicers.calls import caller, cancel_reason, checked_id, follow
 from tunix_rt.registry.servicers.run_attempts import RunAttempts
@@ -112,7 +112,9 @@ class RunServicer(RunAttempts, runs_pb2_grpc.RunServiceServicer):
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
         checked_id(request.id)
-        return await self._database.run_read(lambda session: run_message(runs.get_run(session, request.id)))
+        return await self._database.run_read(
+            lambda session: run_message(runs.get_run(session, request.id)), statement=True
+        )
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         condition = compile_filter(request.filter, _FIELDS)
@@ -120,13 +122,12 @@ class RunServicer(RunAttempts, runs_pb2_grpc.RunServiceServicer):
         digest = context_digest("ListRuns", request.filter, " ".join(request.order_by.split()))
 
         def read(session: Session) -> pb.ListRunsResponse:
-            # Ids first: many filters are answered from an index alone, and only the runs that are shown are read.
-            wanted = select(col(RunRow.id)).where(condition)
-            ids, token = page(session, wanted, keys, request.page_size, request.page_token, digest)
-            found = {row.id: row for row in session.scalars(select(RunRow).where(col(RunRow.id).in_(ids)))}
-            return pb.ListRunsResponse(runs=[run_message(found[each]) for each in ids], next_page_token=token)
+            rows, token = page_of_columns(
+                session, RUN_COLUMNS, condition, keys, request.page_size, request.page_token, digest
+            )
+            return pb.ListRunsResponse(runs=map(run_message, rows), next_page_token=token)
 
-        return await self._database.run_read(read)
+        return await self._database.run_read(read, statement=True)
 
     async def UpdateRun(self, request: pb.UpdateRunRequest, context: Context) -> pb.Run:
         checked_id(request.id)
