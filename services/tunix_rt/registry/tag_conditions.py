@@ -25,13 +25,13 @@ class TagIs(FunctionElement[bool]):
         super().__init__(contained, tags[name].as_string() == value)
 
 
-@compiles(TagIs)  # type: ignore[no-untyped-call,untyped-decorator]
+@compiles(TagIs)
 def _taken_out(element: TagIs, compiler: SQLCompiler, **options: Any) -> str:
     _, extracted = element.clauses
     return f"({compiler.process(extracted, **options)})"
 
 
-@compiles(TagIs, "postgresql")  # type: ignore[no-untyped-call,untyped-decorator]
+@compiles(TagIs, "postgresql")
 def _contained(element: TagIs, compiler: SQLCompiler, **options: Any) -> str:
     contained, _ = element.clauses
     return f"({compiler.process(contained, **options)})"

