@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from math import ceil, comb, fsum, inf, log2, sqrt
+from operator import getitem, itemgetter
 
 from tunix_rt.quality.distributions import binomial_tail_half, normal_quantile
 from tunix_rt.quality.power import EXACT_DISCORDANT, POWER, items_shown, smallest_shown
@@ -97,17 +98,26 @@ def sign_flip_p(differences: Sequence[float], seed: int) -> tuple[float, float]:
     total = 2 ** len(nonzero) if exact else PERMUTATIONS
     source = random.Random(seed)
     both = worse = 0
+    tables = _signed_sums(nonzero)
     for number in range(total):
         signs = number if exact else source.getrandbits(len(nonzero))
-        flipped = 0.0
-        for difference in nonzero:
-            flipped += difference if signs & 1 else -difference
-            signs >>= 1
+        flipped = sum(map(getitem, tables, signs.to_bytes(len(tables), "little")))
         both += abs(flipped) >= abs(observed) - slack
         worse += flipped <= observed + slack
     if exact:
         return both / total, worse / total
     return (both + 1) / (total + 1), (worse + 1) / (total + 1)
+
+
+def _signed_sums(values: Sequence[float]) -> list[list[float]]:
+    """For every eight values their sums under all signs: bit i of the place is the sign of value i, 1 being +."""
+    tables = []
+    for start in range(0, len(values), 8):
+        sums = [0.0]
+        for value in values[start : start + 8]:
+            sums = [each - value for each in sums] + [each + value for each in sums]
+        tables.append(sums)
+    return tables
 
 
 def cluster_bootstrap_means(sums: Sequence[float], sizes: Sequence[int], seed: int) -> list[float]:
@@ -117,10 +127,14 @@ def cluster_bootstrap_means(sums: Sequence[float], sizes: Sequence[int], seed: i
     """
     order = sorted(zip(sums, sizes, strict=True))
     source = random.Random(seed)
+    if len(set(sizes)) == 1:
+        # So many clusters always hold as many items: only the totals need to be drawn.
+        totals, items = [total for total, _ in order], sum(sizes)
+        return sorted(sum(source.choices(totals, k=len(totals))) / items for _ in range(RESAMPLES))
     replicates = []
     for _ in range(RESAMPLES):
         drawn = source.choices(order, k=len(order))
-        replicates.append(sum(total for total, _ in drawn) / sum(size for _, size in drawn))
+        replicates.append(sum(map(itemgetter(0), drawn)) / sum(map(itemgetter(1), drawn)))
     return sorted(replicates)
 
 
