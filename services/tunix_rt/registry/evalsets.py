@@ -68,14 +68,13 @@ def create_evalset(
 
 def get_evalset(session: Session, id_or_key: str) -> EvalSetRow:
     """The evalset with that id, or the newest version of that key. Raises `NotFound`."""
-    row = session.get(EvalSetRow, id_or_key)
-    if row is None:
-        row = session.scalars(
-            select(EvalSetRow)
-            .where(col(EvalSetRow.key) == id_or_key)
-            .order_by(col(EvalSetRow.create_time).desc(), col(EvalSetRow.id).desc())
-            .limit(1)
-        ).first()
+    is_id = col(EvalSetRow.id) == id_or_key
+    row = session.scalars(
+        select(EvalSetRow)
+        .where(is_id | (col(EvalSetRow.key) == id_or_key))
+        .order_by(is_id.desc(), col(EvalSetRow.create_time).desc(), col(EvalSetRow.id).desc())
+        .limit(1)
+    ).first()
     if row is None:
         raise NotFound(f"there is no evalset with id or key {id_or_key!r}")
     return row

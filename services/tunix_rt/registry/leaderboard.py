@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, true
+from sqlalchemy import ColumnElement, Row, Select, True_, func, select, true
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -43,14 +43,6 @@ _SHOWN: Final[tuple[Any, ...]] = (
     col(ScoreValueRow.value),
     col(ScoreValueRow.ci_low).label("value_ci_low"),
     col(ScoreValueRow.ci_high).label("value_ci_high"),
-)
-
-
-_LINES: Final = (
-    select(*_SHOWN)
-    .select_from(ScoreValueRow)
-    .join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id))
-    .outerjoin(RunRow, col(RunRow.id) == col(EvaluationRow.run_id))
 )
 
 
@@ -113,13 +105,13 @@ def leaderboard(
     board = board_of(version.digest, scorer, generation)
     # Tokens name the identity too: a newer evaluation must not switch a reader's board between two pages.
     bound_to = context_digest(*context, board, order)
-    ranked = _values(board, order.name, condition)
+    ranked = _places(board, order.name, condition)
     place = _Place()
     if page_token:
         value, last_id, *where = read_token(page_token, 6, bound_to)
         ranked = ranked.where(_after(order, value, last_id))
         place = _Place(*where)
-    rows = session.execute(_sorted(ranked, order).limit(size + 1)).all()
+    rows = session.execute(_lines(_sorted(ranked, order).limit(size + 1), order)).all()
     entries = []
     for row in rows[:size]:
         place = _next_place(place, order, row)
@@ -150,13 +142,32 @@ def _identity(session: Session, evalset_digest: str, generation: str, scorer: st
     return (generation, scorer) if newest is None else (newest[0], newest[1])
 
 
-def _values(board: str, name: str, condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    return _LINES.where(col(ScoreValueRow.board) == board, col(ScoreValueRow.name) == name, condition)
+def _places(board: str, name: str, condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Which evaluations have a value of that name on the board, from its index alone where nothing is filtered."""
+    places = select(col(ScoreValueRow.evaluation_id)).where(
+        col(ScoreValueRow.board) == board, col(ScoreValueRow.name) == name
+    )
+    if isinstance(condition, True_):
+        return places
+    return places.join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id)).where(condition)
 
 
-def _sorted(ranked: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
+def _sorted(places: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
     value = col(ScoreValueRow.value)
-    return ranked.order_by(value.desc() if order.descending else value.asc(), col(ScoreValueRow.evaluation_id))
+    return places.order_by(value.desc() if order.descending else value.asc(), col(ScoreValueRow.evaluation_id))
+
+
+def _lines(places: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
+    """What is shown of these places, in the same order: only rows that are shown are read."""
+    found = places.subquery("found")
+    lines = (
+        select(*_SHOWN)
+        .join_from(found, ScoreValueRow, col(ScoreValueRow.evaluation_id) == found.c.evaluation_id)
+        .join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id))
+        .outerjoin(RunRow, col(RunRow.id) == col(EvaluationRow.run_id))
+        .where(col(ScoreValueRow.name) == order.name)
+    )
+    return _sorted(lines, order)
 
 
 def _after(order: Order, value: float, last_id: str) -> ColumnElement[bool]:
@@ -169,7 +180,7 @@ def _after(order: Order, value: float, last_id: str) -> ColumnElement[bool]:
 
 def _count_invalid(session: Session, board: str, condition: ColumnElement[bool]) -> int:
     """How many were left out for their coverage."""
-    short = _values(board, COVERAGE, condition).where(col(ScoreValueRow.value) < MIN_COVERAGE)
+    short = _places(board, COVERAGE, condition).where(col(ScoreValueRow.value) < MIN_COVERAGE)
     return session.scalar(short.with_only_columns(func.count(), maintain_column_froms=True)) or 0
 
 
