@@ -1,6 +1,6 @@
 """The same sweep in bare Ray Tune: same space, seed, concurrency and stub objective, nothing remembered.
 
-    python bare_ray.py TRIALS CONCURRENCY     prints one JSON line
+python bare_ray.py TRIALS CONCURRENCY     prints one JSON line
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ def main(trials: int, concurrency: int) -> None:
                 max_concurrent_trials=concurrency,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(
-                name="bare", storage_path=f"{directory}/results", verbose=0, callbacks=[ends]
-            ),
+            run_config=tune.RunConfig(name="bare", storage_path=f"{directory}/results", verbose=0, callbacks=[ends]),
         ).fit()
         seconds = time.time() - started
         ray.shutdown()
