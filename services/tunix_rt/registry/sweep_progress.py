@@ -20,9 +20,8 @@ from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.jobs import TransitionRow
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.search_space.defaults import PRIMARY_SCORE
 from tunix_rt.v1 import events_pb2
-
-PRIMARY_SCORE: Final = "primary_score"
 
 _FACTS: Final = {
     JobState.QUEUED: "created",

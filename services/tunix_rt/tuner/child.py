@@ -16,11 +16,11 @@ from typing import IO
 
 from tunix_rt.errors import Aborted
 from tunix_rt.rpc.channel import open_sync_channel
+from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.head_start import HeadStart
 from tunix_rt.tuner.job import EXIT_LEASE_LOST, RAY_STARTED, Job
 from tunix_rt.tuner.processes import ParentWatch, first_line
 from tunix_rt.tuner.settings import TunerSettings
-from tunix_rt.tuner.space import Scalar
 from tunix_rt.tuner.trials import Trial, TrialRegistry
 
 # For what Ray Tune's process said last; others of Ray's may hold its pipe open.

@@ -8,7 +8,7 @@ import grpc
 
 from tunix_rt.errors import Violations
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.tuner.messages import read_space
+from tunix_rt.search_space.messages import read_space
 from tunix_rt.tuner.trials import Lease
 from tunix_rt.tuner.work import Cancelled, Ending, NotGranted, Sweep
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tunix_rt.errors import TunixError
-from tunix_rt.tuner.space import Scalar
+from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.trials import Trial
 
 CarryOut = Callable[[int, Mapping[str, Scalar]], Trial]

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from tunix_rt.tuner.space import Space
+from tunix_rt.search_space.space import Space
 from tunix_rt.tuner.trials import Lease
 
 EXIT_LEASE_LOST = 3

@@ -16,9 +16,9 @@ from typing import Any
 import ray
 from ray import tune
 
+from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.job import RAY_STARTED, Job
 from tunix_rt.tuner.processes import ParentWatch, first_line
-from tunix_rt.tuner.space import Scalar
 from tunix_rt.tuner.suggestions import suggest
 from tunix_rt.tuner.trainable import OBJECTIVE, carry_out_trial
 

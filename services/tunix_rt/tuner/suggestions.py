@@ -12,7 +12,8 @@ import numpy as np
 from ray import tune
 from ray.tune.search.variant_generator import generate_variants
 
-from tunix_rt.tuner.space import Parameter, Scalar, Space
+from tunix_rt.search_space.rules import Scalar
+from tunix_rt.search_space.space import Parameter, Space
 
 
 def suggest(space: Space, seed: int) -> list[dict[str, Scalar]]:

@@ -15,7 +15,7 @@ import grpc
 
 from tunix_rt.errors import Exhausted, Transient
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.tuner.space import Scalar
+from tunix_rt.search_space.rules import Scalar
 from tunix_rt.v1 import common_pb2, runs_pb2, runs_pb2_grpc, sweeps_pb2, sweeps_pb2_grpc
 
 T = TypeVar("T")

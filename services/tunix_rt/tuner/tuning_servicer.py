@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from tunix_rt.errors import Violations
-from tunix_rt.tuner.messages import read_space
+from tunix_rt.search_space.messages import read_space
 from tunix_rt.v1 import sweeps_pb2, training_pb2, tuning_pb2, tuning_pb2_grpc
 
 SERVICE = tuning_pb2.DESCRIPTOR.services_by_name["TuningService"].full_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunix_rt.tuner.space import Space
+from tunix_rt.search_space.space import Space
 from tunix_rt.tuner.trials import Lease
 
 

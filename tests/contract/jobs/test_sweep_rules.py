@@ -53,12 +53,23 @@ def stepped(low: float, high: float, q: float) -> sweeps_pb2.QUniform:
     return sweeps_pb2.QUniform(low=low, high=high, q=q)
 
 
-GRID = sweeps_pb2.SEARCH_ALGORITHM_GRID
+def when(condition: sweeps_pb2.Condition) -> dict[str, Any]:
+    packing = PARAMETER(name="packing", choice=choice(True, False))
+    return {"parameters": [packing, PARAMETER(name=BATCH, choice=choice(4, 8), when=condition)]}
+
+
+def scheduled(**settings: Any) -> dict[str, Any]:
+    return {"scheduler": ASHA, "scheduling": sweeps_pb2.SchedulerSettings(metric="loss", **settings)}
+
+
+GRID, TPE = sweeps_pb2.SEARCH_ALGORITHM_GRID, sweeps_pb2.SEARCH_ALGORITHM_TPE
+ASHA = sweeps_pb2.TRIAL_SCHEDULER_ASHA
+LOSS = sweeps_pb2.SchedulerSettings(metric="loss")
 FIRST = "spec.parameters[0]."
 BATCH = "per_device_batch_size"
 
 RULES: list[tuple[dict[str, Any], str]] = [
-    ({"parameters": []}, "spec.parameters"),
+    ({"algorithm": GRID, "parameters": []}, "spec.parameters"),
     (one("colour", choice=choice(1)), FIRST + "name"),
     (one("lora", choice=choice(1)), FIRST + "name"),
     (one("", choice=choice(1)), FIRST + "name"),
@@ -97,11 +108,30 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": GRID} | one(uniform=uniform(0.1, 0.2)), FIRST + "uniform"),
     ({"algorithm": GRID} | one(BATCH, randint=randint(1, 4)), FIRST + "randint"),
     ({"algorithm": GRID, "num_samples": 10_000} | one(grid=choice(0.1, 0.2)), "spec.parameters"),
-    ({"algorithm": sweeps_pb2.SEARCH_ALGORITHM_TPE}, "spec.algorithm"),
+    ({"algorithm": TPE} | one("weight_decay", normal=sweeps_pb2.Normal(mean=0.5, stddev=0.1)), FIRST + "normal"),
+    ({"algorithm": TPE} | one(grid=choice(0.1)), FIRST + "grid"),
+    ({"tpe": sweeps_pb2.TpeSettings(startup_trials=5)}, "spec.tpe"),
+    (one("lora.alpha", choice=choice(8)), FIRST + "name"),
+    (one("lora.rank", choice=choice(0)), FIRST + "choice.values[0]"),
+    (when(sweeps_pb2.Condition(parameter="packing")), "spec.parameters[1].when.values"),
+    (when(sweeps_pb2.Condition(parameter="packing", values=choice(1).values)), "spec.parameters[1].when.values[0]"),
+    (when(sweeps_pb2.Condition(parameter="dtype", values=choice(1).values)), "spec.parameters[1].when.parameter"),
+    (when(sweeps_pb2.Condition(parameter=BATCH, values=choice(4).values)), "spec.parameters[1].when.parameter"),
     ({"algorithm": 42}, "spec.algorithm"),
-    ({"scheduler": sweeps_pb2.TRIAL_SCHEDULER_ASHA}, "spec.scheduler"),
-    ({"scheduler": sweeps_pb2.TRIAL_SCHEDULER_MEDIAN_STOPPING}, "spec.scheduler"),
+    ({"scheduler": ASHA}, "spec.base.hyperparameters.eval_steps"),
     ({"scheduler": sweeps_pb2.TRIAL_SCHEDULER_PBT}, "spec.scheduler"),
+    ({"scheduling": LOSS}, "spec.scheduling"),
+    ({"scheduler": ASHA, "scheduling": sweeps_pb2.SchedulerSettings(metric="speed")}, "spec.scheduling.mode"),
+    (scheduled(grace_steps=101), "spec.scheduling.grace_steps"),
+    (scheduled(reduction_factor=1), "spec.scheduling.reduction_factor"),
+    (scheduled(brackets=11), "spec.scheduling.brackets"),
+    (scheduled(min_trials=2), "spec.scheduling.min_trials"),
+    ({"repeats": 101}, "spec.repeats"),
+    ({"repeats": 2, "num_samples": 5001}, "spec.repeats"),
+    ({"repeats": 2} | one("seed", choice=choice(1)), FIRST + "name"),
+    ({"pools": ["GPU"]}, "spec.pools[0]"),
+    ({"pools": ["gpu", "gpu"]}, "spec.pools[1]"),
+    ({"trial_resources": {"CPU": -1}}, "spec.trial_resources.CPU"),
     ({"num_samples": -1}, "spec.num_samples"),
     ({"num_samples": 10_001}, "spec.num_samples"),
     ({"max_concurrent_trials": -1}, "spec.max_concurrent_trials"),
@@ -126,22 +156,33 @@ async def test_a_broken_rule_is_refused_by_field_and_leaves_no_row(
 
 
 async def test_what_this_version_cannot_do_says_so(registry: Any, refusal: Any) -> None:
-    refused = await refusal(
-        registry.create_sweep(algorithm=sweeps_pb2.SEARCH_ALGORITHM_TPE, scheduler=sweeps_pb2.TRIAL_SCHEDULER_ASHA)
-    )
+    refused = await refusal(registry.create_sweep(algorithm=99, scheduler=sweeps_pb2.TRIAL_SCHEDULER_PBT))
     assert refused.fields == ["spec.algorithm", "spec.scheduler"]
     assert refused.text.count("not supported by this version") == 2
 
 
-async def test_all_conflicts_are_named_at_once(registry: Any, refusal: Any) -> None:
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_all_conflicts_are_named_at_once(registry: Any, refusal: Any, validate_only: bool) -> None:
     parameters = [
         PARAMETER(name="learning_rate", uniform=uniform(0.5, 0.1)),
         PARAMETER(name="learning_rate", choice=choice()),
         PARAMETER(name="max_steps", loguniform=log(10, 20)),
         PARAMETER(name="num_epochs", randint=randint(1, 3)),
+        PARAMETER(name=BATCH, choice=choice(4), when=sweeps_pb2.Condition(parameter=BATCH, values=choice(4).values)),
     ]
-    spec = registry.sweep_spec(parameters=parameters, base=registry.spec(pool="NO", dataset_id="ds-none"), seed=-4)
-    request = sweeps_pb2.CreateSweepRequest(request_id=registry.request_id(), spec=spec, display_name="x" * 300)
+    spec = registry.sweep_spec(
+        parameters=parameters,
+        base=registry.spec(pool="NO", dataset_id="ds-none"),
+        seed=-4,
+        algorithm=TPE,
+        tpe=sweeps_pb2.TpeSettings(startup_trials=-1),
+        pools=["cpu", "cpu"],
+        repeats=200,
+        **scheduled(brackets=20),
+    )
+    request = sweeps_pb2.CreateSweepRequest(
+        request_id=registry.request_id(), spec=spec, display_name="x" * 300, validate_only=validate_only
+    )
     refused = await refusal(registry.sweeps.CreateSweep(request, timeout=TIMEOUT))
     assert refused.fields == sorted(
         [
@@ -154,9 +195,16 @@ async def test_all_conflicts_are_named_at_once(registry: Any, refusal: Any) -> N
             "spec.parameters[1].choice.values",
             "spec.parameters[1].name",
             "spec.parameters[2].loguniform",
+            "spec.parameters[4].when.parameter",
+            "spec.pools[1]",
+            "spec.repeats",
+            "spec.scheduling.brackets",
+            "spec.scheduling.grace_steps",
             "spec.seed",
+            "spec.tpe.startup_trials",
         ]
     )
+    assert await registry.count(SweepRow) == 0
 
 
 async def test_every_kind_of_domain_has_a_valid_form(registry: Any) -> None:
@@ -189,3 +237,17 @@ async def test_a_base_run_is_held_to_the_rules_of_runs(registry: Any, refusal: A
     )
     refused = await refusal(registry.create_sweep(base=base))
     assert refused.fields == ["spec.base.hyperparameters.learning_rate"]
+
+
+async def test_what_a_spec_leaves_out_is_stored_as_its_default(registry: Any) -> None:
+    base = registry.spec(hyperparameters=runs_pb2.Hyperparameters(eval_steps=10, max_steps=200), pool="gpu")
+    base.evaluate_on.add(evalset="quiz")
+    spec = sweeps_pb2.SweepSpec(base=base, algorithm=TPE, scheduler=ASHA, num_samples=4)
+    request = sweeps_pb2.CreateSweepRequest(request_id=registry.request_id(), spec=spec)
+    stored = (await registry.sweeps.CreateSweep(request, timeout=TIMEOUT)).spec
+    names = [parameter.name for parameter in stored.parameters]
+    assert names == ["learning_rate", BATCH, "weight_decay", "warmup_steps"]
+    assert [value.number_value for value in stored.parameters[3].choice.values] == [0, 6, 20]
+    assert (stored.repeats, list(stored.pools)) == (1, ["gpu"])
+    assert (stored.tpe.startup_trials, stored.tpe.multivariate) == (10, True)
+    assert (stored.scheduling.metric, stored.scheduling.grace_steps) == ("eval_loss", 22)

@@ -19,13 +19,13 @@ import pytest
 from tunix_rt.bus import CloudEvent, Delivery, Done
 from tunix_rt.errors import InvalidInput
 from tunix_rt.rpc.channel import open_channel
+from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.child_process import make_directory
 from tunix_rt.tuner.grpc_registry import GrpcRegistry
 from tunix_rt.tuner.handler import TuneHandler
 from tunix_rt.tuner.job import Job
 from tunix_rt.tuner.processes import session_members
-from tunix_rt.tuner.space import Parameter, Space
 from tunix_rt.tuner.suggestions import suggest
 from tunix_rt.tuner.trials import Lease
 from tunix_rt.v1 import common_pb2, sweeps_pb2

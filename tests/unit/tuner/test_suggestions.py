@@ -3,8 +3,8 @@ from __future__ import annotations
 import itertools
 import json
 
+from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.job import Job
-from tunix_rt.tuner.space import Parameter, Space
 from tunix_rt.tuner.suggestions import suggest
 from tunix_rt.tuner.trials import Lease
 

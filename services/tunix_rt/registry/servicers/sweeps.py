@@ -16,7 +16,6 @@ from tunix_rt.registry import leases, sweeps
 from tunix_rt.registry.catalogue import StoredCatalogue
 from tunix_rt.registry.dependencies import Dependencies
 from tunix_rt.registry.filters import FilterField, Kind, compile_filter, state_field
-from tunix_rt.registry.hyperparameters import RULES
 from tunix_rt.registry.idempotency import answer_once, check_request_id
 from tunix_rt.registry.messages.jobs import lease_message, read_lease, read_progress, reason_value
 from tunix_rt.registry.messages.sweeps import TrialSummary, sweep_message, sweep_spec, trial_message
@@ -29,7 +28,9 @@ from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
 from tunix_rt.registry.validation import run_reports as checks
 from tunix_rt.registry.validation.fields import check_text
 from tunix_rt.registry.validation.runs import check_labels
-from tunix_rt.registry.validation.sweeps import MAX_TRIALS, resolve_sweep, trial_spec
+from tunix_rt.registry.validation.sweeps import resolve_sweep, trial_spec
+from tunix_rt.search_space.rules import RULES
+from tunix_rt.search_space.space import MAX_TRIALS
 from tunix_rt.v1 import sweeps_pb2 as pb
 from tunix_rt.v1 import sweeps_pb2_grpc
 

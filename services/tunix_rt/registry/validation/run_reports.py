@@ -15,7 +15,7 @@ from tunix_rt.registry.run_reports import Line, Point
 from tunix_rt.registry.runs import Completion
 from tunix_rt.registry.states import JobState, Reason
 from tunix_rt.registry.validation.fields import check_text
-from tunix_rt.registry.validation.sweeps import METRIC_KEY
+from tunix_rt.search_space.rules import METRIC_KEY
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 

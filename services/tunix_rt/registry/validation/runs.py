@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Final
 
 from tunix_rt.errors import Violations
 from tunix_rt.registry.catalogue import Catalogue
 from tunix_rt.registry.generation import resolve_generation
-from tunix_rt.registry.hyperparameters import DEFAULT_MAX_STEPS, DURATIONS, RULES
 from tunix_rt.registry.models import check_reference
 from tunix_rt.registry.validation.fields import NAME, check_tags, check_text
+from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS, DURATIONS, FLAT_RULES, LORA_RULES, POOL
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
 PRESETS: Final = frozenset({"small", "tiny"})
-POOL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SCHEMES: Final = ("hf://", "file://", "gguf://", "preset://", "model://", "pkg://")
 _MODULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 # Every family has linear layers; no name of one is common to all.
@@ -49,7 +47,7 @@ def resolve_spec(given: pb.RunSpec, catalogue: Catalogue, violations: Violations
         violations.check(known, "dataset_id", f"there is no dataset {given.dataset_id!r}")
     spec.hyperparameters.CopyFrom(resolve_hyperparameters(given.hyperparameters, violations.under("hyperparameters")))
     spec.pool = given.pool or "cpu"
-    violations.check(POOL.fullmatch(spec.pool) is not None, "pool", "must match [a-z0-9][a-z0-9-]{0,31}")
+    violations.check(POOL.fullmatch(spec.pool) is not None, "pool", f"must match {POOL.pattern}")
     _evaluate_on(spec, catalogue, violations)
     spec.model_name = given.model_name or "default"
     violations.check(NAME.fullmatch(spec.model_name) is not None, "model_name", "must match [a-z0-9][a-z0-9._-]{0,63}")
@@ -71,7 +69,7 @@ def resolve_hyperparameters(given: pb.Hyperparameters, violations: Violations) -
     """``given`` with every field set."""
     resolved = pb.Hyperparameters()
     resolved.CopyFrom(given)
-    for name, rule in RULES.items():
+    for name, rule in FLAT_RULES.items():
         if given.HasField(name):  # type: ignore[arg-type]
             problem = rule.problem(getattr(given, name))
             violations.check(problem is None, name, problem or "")
@@ -89,14 +87,12 @@ def resolve_hyperparameters(given: pb.Hyperparameters, violations: Violations) -
 
 
 def _lora(lora: pb.LoraConfig, violations: Violations) -> None:
-    violations.check(1 <= lora.rank <= 1024, "rank", "must be in [1, 1024]")
-    violations.check(
-        math.isfinite(lora.alpha) and lora.alpha >= 0,
-        "alpha",
-        "must be finite and positive; 0 is the default, 2 × rank",
-    )
+    for name, rule in LORA_RULES.items():
+        value = getattr(lora, name)
+        by_default = name == "alpha" and value == 0
+        problem = None if by_default else rule.problem(value)
+        violations.check(problem is None, name, problem or "")
     lora.alpha = lora.alpha or 2.0 * lora.rank
-    violations.check(0 <= lora.dropout < 1, "dropout", "must be in [0, 1)")
     violations.check(len(lora.target_modules) <= 64, "target_modules", "at most 64")
     for index, module in enumerate(lora.target_modules):
         known = module in _LORA_MODULES or _MODULE.fullmatch(module) is not None

@@ -6,6 +6,7 @@ Does not know protobuf or what a value does in training.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -58,8 +59,9 @@ class Rule:
 
 _STEPS: Final = 10_000_000
 
-# The two of `oneof duration` have no default of their own: max_steps is 100 when neither is given.
-RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+# Fields of Hyperparameters itself. The two of `oneof duration` have no default of their own: max_steps is 100 when
+# neither is given.
+FLAT_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         "learning_rate": Rule(float, 1e-4, 0, 1, low_open=True),
         "per_device_batch_size": Rule(int, 8, 1, 4096),
@@ -86,5 +88,21 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "overlong": Rule(str, "drop", choices=("drop", "truncate", "error")),
     }
 )
+# Those of its message `lora`, by name there. They have no default here: without a rank there is no adapter.
+LORA_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        "rank": Rule(int, None, 1, 1024),
+        "alpha": Rule(float, None, 0, low_open=True, high_open=True),
+        "dropout": Rule(float, None, 0, 1, high_open=True),
+    }
+)
+# All that can be tuned, by the names that parameters have: nested ones as "lora.rank".
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {**FLAT_RULES, **{f"lora.{name}": rule for name, rule in LORA_RULES.items()}}
+)
 DEFAULT_MAX_STEPS: Final = 100
 DURATIONS: Final = ("max_steps", "num_epochs")
+
+# Names of hardware pools, and keys of metrics.
+POOL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+METRIC_KEY: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")

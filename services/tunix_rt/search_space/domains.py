@@ -1,0 +1,108 @@
+"""What can be wrong with the values that one parameter may take, beside the field that it sets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from tunix_rt.errors import Violations
+from tunix_rt.search_space.rules import Rule
+from tunix_rt.search_space.space import LISTED, Algorithm, Parameter
+
+_REAL_ONLY: Final = ("uniform", "loguniform", "normal")
+
+
+def check_domain(parameter: Parameter, rule: Rule | None, violations: Violations) -> None:
+    """``violations`` is the parameter's; ``rule`` is its field's, None where there is no such field."""
+    kind = parameter.kind
+    if kind is None:
+        return
+    inside = violations.under(kind)
+    if kind in LISTED:
+        _check_values(parameter, rule, inside)
+        return
+    if rule is not None and rule.kind in (bool, str):
+        violations.add(kind, f"takes {'true and false' if rule.kind is bool else 'text'}: use choice or grid")
+        return
+    if rule is not None and rule.kind is int and kind in _REAL_ONLY:
+        violations.add(kind, "is for real numbers, and this field takes whole ones: use randint, quniform or choice")
+    given = parameter.arguments
+    if kind == "normal":
+        inside.check(math.isfinite(given["mean"]), "mean", "must be finite")
+        inside.check(math.isfinite(given["stddev"]) and given["stddev"] > 0, "stddev", "must be finite and positive")
+        return
+    _check_interval(parameter, rule, inside)
+
+
+def check_algorithm(parameter: Parameter, algorithm: Algorithm, violations: Violations) -> None:
+    """Whether ``algorithm`` can search such a domain."""
+    kind = parameter.kind
+    if kind is None:
+        return
+    if algorithm == "GRID":
+        violations.check(kind in LISTED, kind, "grid search takes only grid and choice domains")
+    else:
+        violations.check(
+            kind != "grid", kind, f"a grid domain needs the algorithm GRID; use choice for the algorithm {algorithm}"
+        )
+    if algorithm == "TPE":
+        violations.check(
+            kind != "normal", kind, "TPE models bounded domains: use uniform, or the algorithm RANDOM for a normal one"
+        )
+
+
+def can_take(parameter: Parameter, value: Any) -> bool:
+    """Whether a trial can have ``value`` for a parameter of choice, grid or randint."""
+    if parameter.kind in LISTED:
+        return any(_same(value, each) for each in parameter.values)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return number and value == int(value) and parameter.arguments["low"] <= value < parameter.arguments["high"]
+
+
+def repeated(values: tuple[Any, ...]) -> list[int]:
+    """Positions of values that are listed before."""
+    return [index for index, value in enumerate(values) if any(_same(value, before) for before in values[:index])]
+
+
+def _same(one: Any, other: Any) -> bool:
+    # Python takes True for 1.
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _check_values(parameter: Parameter, rule: Rule | None, violations: Violations) -> None:
+    violations.check(bool(parameter.values), "values", "must not be empty")
+    for index, value in enumerate(parameter.values):
+        if rule is not None:
+            problem = rule.problem(value)
+            violations.check(problem is None, f"values[{index}]", problem or "")
+        else:
+            violations.check(value is not None, f"values[{index}]", "must be a number, a string or a boolean")
+    for index in repeated(parameter.values):
+        violations.add(f"values[{index}]", f"{parameter.values[index]!r} is listed twice")
+
+
+def _check_interval(parameter: Parameter, rule: Rule | None, violations: Violations) -> None:
+    low, high = parameter.arguments["low"], parameter.arguments["high"]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        violations.add("low", "low and high must be finite")
+        return
+    violations.check(low < high, "low", f"must be below high, and {low:g} is not below {high:g}")
+    if parameter.kind == "loguniform":
+        violations.check(low > 0, "low", "must be positive for a logarithmic scale")
+    if parameter.kind == "quniform":
+        _check_step(parameter.arguments["q"], low, high, rule, violations)
+    if rule is None:
+        return
+    last = high - 1 if parameter.kind == "randint" else high
+    for name, end in (("low", low), ("high", last)):
+        outside = end < rule.low or end > rule.high or (rule.low_open and end <= rule.low and name == "high")
+        violations.check(not outside, name, f"leaves the field's range {rule.interval}")
+
+
+def _check_step(q: float, low: float, high: float, rule: Rule | None, violations: Violations) -> None:
+    if not violations.check(math.isfinite(q) and q > 0, "q", "must be finite and positive"):
+        return
+    violations.check(q <= high - low or low >= high, "q", "must not exceed high − low")
+    if rule is not None and rule.kind is int:
+        violations.check(q == int(q), "q", "must be a whole number")
+        violations.check(low == int(low), "low", "must be a whole number")
