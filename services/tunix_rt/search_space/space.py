@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from tunix_rt.search_space.rules import Scalar
 
+V = TypeVar("V")
 Kind = Literal["choice", "uniform", "quniform", "loguniform", "randint", "normal", "grid"]
 Algorithm = Literal["RANDOM", "GRID", "TPE"]
 MAX_TRIALS: Final = 10_000
@@ -94,6 +95,10 @@ class Space:
             return when is None or (values.get(when.parameter) in when.values and exists(by_name[when.parameter]))
 
         return tuple(name for name, parameter in by_name.items() if exists(parameter))
+
+    def active(self, values: Mapping[str, V]) -> dict[str, V]:
+        """``values`` without those whose parameters do not exist beside the others, in the space's order."""
+        return {name: values[name] for name in self.existing(values)}
 
     def document(self) -> dict[str, Any]:
         """As plain JSON, for the child process."""

@@ -18,6 +18,11 @@ def test_a_parameter_exists_where_its_condition_holds_all_the_way_up() -> None:
     drawn = {"lr_scheduler_type": "cosine", "warmup_steps": 10, "adam_beta2": 0.95, "per_device_batch_size": 4}
     assert NESTED.existing(drawn) == names
     assert NESTED.existing(drawn | {"warmup_steps": 0}) == (names[0], names[1], names[3])
+    assert NESTED.active(drawn | {"warmup_steps": 0}) == {
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0,
+        "per_device_batch_size": 4,
+    }
     # warmup_steps was drawn as 10, and does not exist: so adam_beta2 does not either.
     assert NESTED.existing(drawn | {"lr_scheduler_type": "constant"}) == (names[0], names[3])
 
