@@ -13,7 +13,7 @@ from typing import Any
 from tunix_rt.quality.canonical import canonical_json, sha256_digest
 
 # The int64 fields of RunSpec and of all that it holds.
-_INT64 = frozenset({"max_steps", "seed", "deadline_seconds"})
+_INT64 = frozenset({"max_steps", "seed", "deadline_seconds", "step"})
 
 
 def spec_digest(config: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from tunix_rt.registry.evalsets import get_evalset
 from tunix_rt.registry.models import get_model
 from tunix_rt.registry.tables.datasets import DatasetRow
 from tunix_rt.registry.tables.gates import GatePolicyRow
+from tunix_rt.registry.tables.runs import CheckpointRow, RunRow
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,14 @@ class PolicyReference:
 
     id: str
     baseline: str
+
+
+@dataclass(frozen=True)
+class CheckpointedRun:
+    """A run's stored spec (JSON), and the steps of its checkpoints that are still there, newest first."""
+
+    spec: str
+    steps: tuple[int, ...]
 
 
 class Catalogue(Protocol):
@@ -38,6 +47,9 @@ class Catalogue(Protocol):
 
     def model(self, name: str) -> str | None:
         """A model version by id, ``name@alias`` or ``name/version``."""
+
+    def checkpointed_run(self, run_id: str) -> CheckpointedRun | None:
+        """A run by id, with its checkpoints."""
 
 
 class StoredCatalogue:
@@ -76,3 +88,14 @@ class StoredCatalogue:
             return get_model(self._session, name).id
         except NotFound:
             return None
+
+    def checkpointed_run(self, run_id: str) -> CheckpointedRun | None:
+        """A run by id, with its checkpoints."""
+        run = self._session.get(RunRow, run_id)
+        if run is None:
+            return None
+        there = select(col(CheckpointRow.step)).where(
+            col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False)
+        )
+        steps = self._session.scalars(there.order_by(col(CheckpointRow.step).desc())).all()
+        return CheckpointedRun(run.spec, tuple(steps))

@@ -316,6 +316,30 @@ class EvaluateOn(_message.Message):
 Global___EvaluateOn: _TypeAlias = EvaluateOn  # noqa: Y015
 
 @_typing.final
+class CheckpointRef(_message.Message):
+    """A checkpoint of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    step: _builtins.int
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointRef: _TypeAlias = CheckpointRef  # noqa: Y015
+
+@_typing.final
 class RunSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,6 +352,7 @@ class RunSpec(_message.Message):
     GATE_POLICY_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    INITIAL_CHECKPOINT_FIELD_NUMBER: _builtins.int
     base_model: _builtins.str
     """hf:// file:// gguf:// preset:// model:// pkg:// (see docs)."""
     dataset_id: _builtins.str
@@ -346,6 +371,14 @@ class RunSpec(_message.Message):
     def hyperparameters(self) -> Global___Hyperparameters: ...
     @_builtins.property
     def evaluate_on(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluateOn]: ...
+    @_builtins.property
+    def initial_checkpoint(self) -> Global___CheckpointRef:
+        """Where the run starts; unset: from the base model at step 0. Parameters, optimizer state, randomness and the place in
+        the data are the checkpoint's; steps count on from its step, up to this run's own max_steps. Base model, dataset,
+        seed, what examples there are (max_seq_length, overlong, held-out share) and LoRA's rank, alpha and modules must be
+        those of the checkpoint's run; everything else is this run's own.
+        """
+
     def __init__(
         self,
         *,
@@ -358,10 +391,11 @@ class RunSpec(_message.Message):
         gate_policy: _builtins.str = ...,
         max_attempts: _builtins.int = ...,
         deadline_seconds: _builtins.int = ...,
+        initial_checkpoint: Global___CheckpointRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "initial_checkpoint", b"initial_checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_id", b"dataset_id", "deadline_seconds", b"deadline_seconds", "evaluate_on", b"evaluate_on", "gate_policy", b"gate_policy", "hyperparameters", b"hyperparameters", "max_attempts", b"max_attempts", "model_name", b"model_name", "pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_id", b"dataset_id", "deadline_seconds", b"deadline_seconds", "evaluate_on", b"evaluate_on", "gate_policy", b"gate_policy", "hyperparameters", b"hyperparameters", "initial_checkpoint", b"initial_checkpoint", "max_attempts", b"max_attempts", "model_name", b"model_name", "pool", b"pool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1137,6 +1171,7 @@ class ClaimAttemptResponse(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     BASE_MODEL_ARTIFACT_FIELD_NUMBER: _builtins.int
+    INITIAL_CHECKPOINT_FIELD_NUMBER: _builtins.int
     granted: _builtins.bool
     """False: somebody else holds the lease (retry_after_seconds), or the run is terminal."""
     retry_after_seconds: _builtins.float
@@ -1154,6 +1189,10 @@ class ClaimAttemptResponse(_message.Message):
     def base_model_artifact(self) -> _common_pb2.Artifact:
         """Set when spec.base_model is model://ID."""
 
+    @_builtins.property
+    def initial_checkpoint(self) -> Global___Checkpoint:
+        """The checkpoint that spec.initial_checkpoint names: where to start when none of `checkpoints` is usable."""
+
     def __init__(
         self,
         *,
@@ -1164,10 +1203,11 @@ class ClaimAttemptResponse(_message.Message):
         checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
         retry_after_seconds: _builtins.float = ...,
         base_model_artifact: _common_pb2.Artifact | None = ...,
+        initial_checkpoint: Global___Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base_model_artifact", b"base_model_artifact", "dataset", b"dataset", "lease", b"lease", "run", b"run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base_model_artifact", b"base_model_artifact", "dataset", b"dataset", "initial_checkpoint", b"initial_checkpoint", "lease", b"lease", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model_artifact", b"base_model_artifact", "checkpoints", b"checkpoints", "dataset", b"dataset", "granted", b"granted", "lease", b"lease", "retry_after_seconds", b"retry_after_seconds", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model_artifact", b"base_model_artifact", "checkpoints", b"checkpoints", "dataset", b"dataset", "granted", b"granted", "initial_checkpoint", b"initial_checkpoint", "lease", b"lease", "retry_after_seconds", b"retry_after_seconds", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,7 @@ def test_it_is_the_sha256_of_the_canonical_json_of_the_message() -> None:
         evaluate_on=[{"evalset": "sums", "generation": {"seed": 3, "stop": ["</answer>"], "temperature": 0.0}}],
         deadline_seconds=60,
     )
+    spec.initial_checkpoint.CopyFrom(runs_pb2.CheckpointRef(run_id="run-1", step=50))
     mapped = json.dumps(json_format.MessageToDict(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert spec_digest(plain(spec)) == "sha256:" + hashlib.sha256(mapped.encode()).hexdigest()
 

@@ -20,7 +20,7 @@ from tunix_rt.registry.servicers.calls import checked_id
 from tunix_rt.registry.states import JobState, Reason, transition
 from tunix_rt.registry.tables.datasets import DatasetRow
 from tunix_rt.registry.tables.models import ModelVersionRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.tables.runs import CheckpointRow, RunRow
 from tunix_rt.registry.validation import run_reports as checks
 from tunix_rt.registry.validation.fields import check_text
 from tunix_rt.v1 import common_pb2
@@ -156,6 +156,10 @@ def _claim(session: Session, request: pb.ClaimAttemptRequest, ttl: timedelta) ->
     response.dataset.artifact.CopyFrom(artifact_message(dataset.uri, dataset.digest, dataset.size_bytes, dataset.files))
     found = run_reports.checkpoints_of(session, run.id)
     response.checkpoints.extend(checkpoint_message(row) for row in found)
+    source = response.run.spec.initial_checkpoint
+    if source.run_id:
+        row = session.get_one(CheckpointRow, (source.run_id, source.step))
+        response.initial_checkpoint.CopyFrom(checkpoint_message(row))
     if base_model is not None:
         response.base_model_artifact.CopyFrom(_artifact_of(base_model))
     return response

@@ -10,6 +10,7 @@ from tunix_rt.registry.catalogue import Catalogue
 from tunix_rt.registry.generation import resolve_generation
 from tunix_rt.registry.models import check_reference
 from tunix_rt.registry.validation.fields import NAME, check_tags, check_text
+from tunix_rt.registry.validation.initial_checkpoints import check_initial_checkpoint
 from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS, DURATIONS, FLAT_RULES, LORA_RULES, POOL
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
@@ -56,6 +57,7 @@ def resolve_spec(given: pb.RunSpec, catalogue: Catalogue, violations: Violations
     violations.check(
         0 <= given.deadline_seconds <= _MAX_DEADLINE, "deadline_seconds", f"must be in [0, {_MAX_DEADLINE}]; 0 is none"
     )
+    check_initial_checkpoint(spec, catalogue, violations)
     return spec
 
 
