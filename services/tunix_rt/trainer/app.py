@@ -18,6 +18,7 @@ from tunix_rt.rpc.waiting import until_reachable
 from tunix_rt.trainer.attempt import Supervision
 from tunix_rt.trainer.grpc_registry import GrpcRegistry
 from tunix_rt.trainer.handler import TrainHandler
+from tunix_rt.trainer.revision import installed_revision
 from tunix_rt.trainer.servicer import SERVICE, TrainingServicer
 from tunix_rt.trainer.settings import TrainerSettings
 from tunix_rt.trainer.standby import stand_by
@@ -53,7 +54,8 @@ async def run(
     # Left by a trainer at this address that was killed.
     await asyncio.to_thread(shutil.rmtree, settings.work_dir, ignore_errors=True)
     async with open_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as channel:
-        registry = GrpcRegistry(channel, settings.worker_id, settings.pool)
+        revision = settings.code_revision or await asyncio.to_thread(installed_revision)
+        registry = GrpcRegistry(channel, settings.worker_id, settings.pool, code_revision=revision)
         handler = TrainHandler(registry, supervision_of(settings), stop)
 
         def register(server: grpc.aio.Server) -> Sequence[str]:

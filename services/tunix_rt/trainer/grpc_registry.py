@@ -26,11 +26,14 @@ _HEARTBEAT_DEADLINE_SECONDS = 5.0
 
 
 class GrpcRegistry:
-    """Translates calls and errors; repeats nothing beyond the channel's own retries."""
+    """Translates calls and errors; repeats nothing beyond the channel's own retries.
 
-    def __init__(self, channel: grpc.aio.Channel, worker_id: str, pool: str) -> None:
+    ``code_revision`` goes into the lineage of every model.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, worker_id: str, pool: str, *, code_revision: str = "") -> None:
         self._stub: runs_pb2_grpc.RunServiceAsyncStub = runs_pb2_grpc.RunServiceStub(channel)
-        self._worker_id, self._pool = worker_id, pool
+        self._worker_id, self._pool, self._code_revision = worker_id, pool, code_revision
 
     async def claim(self, run_id: str) -> ClaimedAttempt | NotGranted:
         request = runs_pb2.ClaimAttemptRequest(
@@ -103,7 +106,7 @@ class GrpcRegistry:
             message=ending.text,
             model=_artifact(ending.model) if ending.model is not None else None,
             step=ending.step,
-            lineage=ending.lineage,
+            lineage={**ending.lineage, "code_revision": self._code_revision},
             retryable=ending.retryable,
         )
         await _answer(self._stub.CompleteAttempt(request))

@@ -25,6 +25,8 @@ class TrainerSettings(WorkerSettings):
     cancel_seconds: float = Field(default=1.0, ge=0)
     # Compiled programs are kept in the cache directory, so that the next run with the same shapes starts in seconds.
     compilation_cache: bool = True
+    # Revision of the code, for the lineage of models. Empty: what the installation or the git work tree says.
+    code_revision: str = ""
 
     # Processes that train one model together: how many, which of them this trainer starts, and where (host:port) the
     # training process of number 0 listens for the others. Number 0 takes commands; the others stand by for it. Without
