@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from tunix_rt.errors import Aborted, Transient
+from tunix_rt.errors import Aborted, Transient, TunixError
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.trainer.job import Job, Member
 from tunix_rt.trainer.memory import ADVICE, out_of_memory_kills
@@ -59,6 +59,7 @@ class Attempt:
         self._directory = supervision.work_dir / claimed.lease.attempt_id
         self._progress = ProgressMade("starting", 0, claimed.hyperparameters.max_steps or 0)
         self._cancelled: CancelAsked | None = None
+        self._cancelling = asyncio.Event()
         self._handing_back = False
 
     async def run(self, stop: asyncio.Event) -> Ending:
@@ -85,7 +86,9 @@ class Attempt:
         try:
             async with asyncio.TaskGroup() as group:
                 watchers = [
-                    group.create_task(self._keep_lease(process)),
+                    group.create_task(self._keep_lease()),
+                    group.create_task(self._listen()),
+                    group.create_task(self._end_on_cancellation(process)),
                     group.create_task(reporter.run(self._supervision.report_seconds)),
                     group.create_task(self._hand_back_on(stop, process)),
                 ]
@@ -133,7 +136,7 @@ class Attempt:
     def _ending(
         self, last: Completed | Failed | HandedBack | None, process: TrainingProcess, reporter: Reporter, kills: int
     ) -> Ending | HandedBack:
-        step = self._progress.done
+        step = last.step if isinstance(last, HandedBack) else self._progress.done
         if isinstance(last, Completed):
             return Ending("SUCCEEDED", step=last.step, model=last.model, lineage=last.lineage)
         if self._cancelled is not None:
@@ -151,11 +154,8 @@ class Attempt:
             return Ending("FAILED", "OUT_OF_MEMORY", f"the kernel ran out of memory; {ADVICE}: {text}", step)
         return Ending("FAILED", "INTERNAL", text, step, retryable=True)
 
-    async def _keep_lease(self, process: TrainingProcess) -> None:
-        """Beat; end the process when the registry asks for it.
-
-        A registry that is away does not disturb the training.
-        """
+    async def _keep_lease(self) -> None:
+        """Beat, and hear whether the run is to end. A registry that is away does not disturb the training."""
         away = False
         while True:
             try:
@@ -166,18 +166,41 @@ class Attempt:
                 away = True
             else:
                 away = False
-                if asked is not None and self._cancelled is None:
-                    _log.info("cancelling", reason=asked.reason)
-                    self._cancelled = asked
-                    await process.end(self._supervision.cancel_seconds)
+                self._obey(asked)
             await asyncio.sleep(self._supervision.heartbeat_seconds)
+
+    async def _listen(self) -> None:
+        """Hear of a cancellation at once. Where that cannot be had, the next heartbeat tells."""
+        while not self._cancelling.is_set():
+            try:
+                self._obey(await self._registry.cancellation(self._claimed.lease))
+            except TunixError:
+                await asyncio.sleep(self._supervision.heartbeat_seconds)
+
+    def _obey(self, asked: CancelAsked | None) -> None:
+        if asked is not None and self._cancelled is None:
+            _log.info("cancelling", reason=asked.reason)
+            self._cancelled = asked
+            self._cancelling.set()
+
+    async def _end_on_cancellation(self, process: TrainingProcess) -> None:
+        await self._cancelling.wait()
+        assert self._cancelled is not None
+        if self._cancelled.keeps_checkpoint:
+            await self._checkpoint_and_end(process)
+        else:
+            await process.end(self._supervision.cancel_seconds)
 
     async def _hand_back_on(self, stop: asyncio.Event, process: TrainingProcess) -> None:
         await stop.wait()
         self._handing_back = True
+        await self._checkpoint_and_end(process)
+
+    async def _checkpoint_and_end(self, process: TrainingProcess) -> None:
+        """Ask for a checkpoint after the step under way; kill the process when it takes too long."""
         process.tell(HandBack())
         await asyncio.sleep(self._supervision.hand_back_seconds)
-        _log.warning("no checkpoint in time, handing back the last one")
+        _log.warning("no checkpoint in time, the last one stands")
         await process.kill()
 
     def _job(self) -> Job:

@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.errors import Transient
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.trainer.job import ArtifactRef
 from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured, ProgressMade
@@ -60,9 +61,19 @@ class GrpcRegistry:
             progress=common_pb2.Progress(done=progress.done, total=progress.total, unit="steps", stage=progress.stage),
         )
         answer = await _answer(self._stub.Heartbeat(request, timeout=_HEARTBEAT_DEADLINE_SECONDS))
-        if not answer.cancel_requested:
-            return None
-        return CancelAsked(common_pb2.Reason.Name(answer.cancel_reason).removeprefix("REASON_"))
+        return _cancel_asked(answer.cancel_reason) if answer.cancel_requested else None
+
+    async def cancellation(self, lease: Lease) -> CancelAsked:
+        watching = self._stub.WatchRun(runs_pb2.WatchRunRequest(id=lease.job_id))
+        try:
+            async for answer in watching:
+                if answer.run.state == common_pb2.JOB_STATE_CANCELLING:
+                    return _cancel_asked(answer.run.reason)
+        except grpc.RpcError as error:
+            raise _translated(error) from error
+        finally:
+            watching.cancel()
+        raise Transient("the registry has stopped telling")
 
     async def report_metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None:
         points = [
@@ -121,15 +132,23 @@ def software_versions() -> dict[str, str]:
     return {"tunix_rt": __version__, "python": platform.python_version(), "machine": platform.machine(), **libraries}
 
 
+def _cancel_asked(reason: common_pb2.Reason.ValueType) -> CancelAsked:
+    return CancelAsked(common_pb2.Reason.Name(reason).removeprefix("REASON_"))
+
+
 async def _answer(call: Awaitable[T]) -> T:
     try:
         return await call
     except grpc.RpcError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # gRPC turns the cancellation of our own task into a status like any other.
-            raise asyncio.CancelledError from error
-        raise from_rpc_error(error) from error
+        raise _translated(error) from error
+
+
+def _translated(error: grpc.RpcError) -> BaseException:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # gRPC turns the cancellation of our own task into a status like any other.
+        return asyncio.CancelledError()
+    return from_rpc_error(error)
 
 
 def _lease(lease: Lease) -> common_pb2.Lease:

@@ -26,6 +26,7 @@ class ProgressMade:
 # What of a row is measured by clock and machine. All other values of a run are the same however often it is executed,
 # interrupted and resumed.
 TIMING_KEYS = frozenset({"tokens_per_second", "step_time", "mfu", "peak_memory_bytes"})
+EVAL_LOSS = "eval_loss"
 
 
 @dataclass(frozen=True)

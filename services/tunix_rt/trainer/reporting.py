@@ -6,13 +6,14 @@ Nothing is lost while the registry is away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured
+from tunix_rt.trainer.messages import EVAL_LOSS, CheckpointWritten, MetricsMeasured
 from tunix_rt.trainer.patience import until_answered
 from tunix_rt.trainer.work import Lease, LogRecord, Registry
 
@@ -20,6 +21,8 @@ T = TypeVar("T")
 # A row holds up to eleven points, and a request at most 5000.
 _ROWS_PER_CALL = 400
 _LINES_PER_CALL = 500
+# Between two flushes, however urgent.
+_BREATH_SECONDS = 0.05
 
 
 class Reporter:
@@ -32,9 +35,13 @@ class Reporter:
         self._checkpoints: list[CheckpointWritten] = []
         self._sequence = itertools.count(1)
         self._sending = asyncio.Lock()
+        self._urgent = asyncio.Event()
 
     def metrics(self, row: MetricsMeasured) -> None:
+        """Queue ``row``; held-out losses go out at once, for schedulers wait for them."""
         self._rows.append(row)
+        if EVAL_LOSS in row.values:
+            self._urgent.set()
 
     def log(self, level: str, text: str, at: float | None = None) -> None:
         self._lines.append(LogRecord(next(self._sequence), level, text, time.time() if at is None else at))
@@ -43,10 +50,14 @@ class Reporter:
         self._checkpoints.append(written)
 
     async def run(self, seconds: float) -> None:
-        """Flush every so many ``seconds``, for ever. Raises `Aborted` when the lease is lost."""
+        """Flush every so many ``seconds``, and when it is urgent, for ever. Raises `Aborted` when the lease is lost."""
         while True:
+            self._urgent.clear()
             await self.flush()
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(seconds, _BREATH_SECONDS))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds - _BREATH_SECONDS):
+                    await self._urgent.wait()
 
     async def flush(self) -> None:
         """Send all that is queued, waiting for the registry as long as it takes.

@@ -61,6 +61,11 @@ class CancelAsked:
 
     reason: str
 
+    @property
+    def keeps_checkpoint(self) -> bool:
+        """Whether what has been trained so far is wanted: others may go on from it."""
+        return self.reason == "EARLY_STOPPED"
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -87,6 +92,10 @@ class Registry(Protocol):
 
     async def claim(self, run_id: str) -> ClaimedAttempt | NotGranted: ...
     async def heartbeat(self, lease: Lease, progress: ProgressMade) -> CancelAsked | None: ...
+    async def cancellation(self, lease: Lease) -> CancelAsked:
+        """Return as soon as the run is to end; that may be never."""
+        ...
+
     async def report_metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None: ...
     async def report_logs(self, lease: Lease, lines: Sequence[LogRecord]) -> None: ...
     async def record_checkpoint(self, lease: Lease, checkpoint: CheckpointWritten) -> None: ...

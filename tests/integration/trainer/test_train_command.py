@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.trainer.messages import TIMING_KEYS
+from tunix_rt.trainer.revision import installed_revision
 from tunix_rt.v1 import common_pb2, models_pb2, models_pb2_grpc, runs_pb2
 
 
@@ -18,9 +19,9 @@ def model_digest(stack: Any, run: runs_pb2.Run) -> str:
     return models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).artifact.digest
 
 
-def lineage_of(stack: Any, run: runs_pb2.Run) -> dict[str, str]:
+def lineage_of(stack: Any, run: runs_pb2.Run) -> models_pb2.Lineage:
     models: models_pb2_grpc.ModelServiceStub = models_pb2_grpc.ModelServiceStub(stack.channel)
-    return dict(models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).lineage.details)
+    return models.GetModel(models_pb2.GetModelRequest(id=run.model_id)).lineage
 
 
 def kill_service(stack: Any, trainer: Any) -> None:
@@ -48,8 +49,8 @@ def test_a_run_becomes_a_registered_model_with_every_metric_row(stack: Any, trai
     assert losses[6] < losses[1]
     assert stack.metrics(run_id, "examples_seen") == {step: 2.0 * step for step in range(1, 7)}
     assert model_digest(stack, run).startswith("sha256:")
-    checkpoints = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).checkpoints
-    assert sorted(checkpoint.step for checkpoint in checkpoints) == [4, 6]
+    assert recorded_steps(stack, run_id) == [6, 4]
+    assert lineage_of(stack, run).code_revision == installed_revision()
 
 
 @pytest.mark.slow
@@ -78,7 +79,7 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: An
     # The two newest checkpoints and the one with the lowest held-out loss, known to the registry as such.
     best = min(held_out, key=held_out.__getitem__)
     assert set(stack.checkpoint_steps(run_id)) == {40, 35, best}
-    lineage = lineage_of(stack, run)
+    lineage = lineage_of(stack, run).details
     assert (lineage["best_step"], float(lineage["best_eval_loss"])) == (str(best), held_out[best])
     counts = [int(lineage[f"examples_{part}"]) for part in ("trained", "held_out", "dropped")]
     assert sum(counts) == stack.dataset.manifest.trace_count
@@ -113,6 +114,48 @@ def test_cancel_is_obeyed_within_five_seconds(stack: Any, trainer: Any) -> None:
     assert run.state == common_pb2.JOB_STATE_CANCELLED
     assert run.reason == common_pb2.REASON_USER_CANCELLED
     assert not any(child.is_running() for child in children)
+
+
+def stopped_early(stack: Any, run_id: str) -> runs_pb2.Run:
+    """The run once it has ended, after a scheduler has stopped it."""
+    request = runs_pb2.CancelRunRequest(
+        request_id=str(uuid.uuid4()), id=run_id, reason=common_pb2.REASON_EARLY_STOPPED, message="below the median"
+    )
+    stack.runs.CancelRun(request)
+    run = stack.finished(run_id, seconds=15)
+    assert (run.state, run.reason) == (common_pb2.JOB_STATE_CANCELLED, common_pb2.REASON_EARLY_STOPPED)
+    return run
+
+
+def recorded_steps(stack: Any, run_id: str) -> list[int]:
+    found = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).checkpoints
+    return [checkpoint.step for checkpoint in found]
+
+
+def test_a_run_that_is_stopped_early_keeps_a_checkpoint_of_its_last_step(stack: Any, trainer: Any) -> None:
+    run_id = stack.create_run(max_steps=100000, save_steps=0)
+    stack.until("training", lambda: stack.metrics(run_id, "loss"))
+    stopped_early(stack, run_id)
+    (step,) = recorded_steps(stack, run_id)
+    assert step == max(stack.metrics(run_id, "loss")) == stack.checkpoint_steps(run_id)[0]
+    assert stack.attempts(run_id) == ["cancelled"]
+    attempts = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).attempts
+    assert attempts[0].message == f"stopped at step {step}"
+    # It is whole, and it outlives the trainer's next run.
+    assert stack.finished(stack.create_run(max_steps=2)).state == common_pb2.JOB_STATE_SUCCEEDED
+    assert stack.checkpoint_files(run_id, step)
+
+
+def test_a_run_that_is_stopped_early_ends_without_a_checkpoint_that_takes_too_long(stack: Any) -> None:
+    trainer = stack.start_trainer(TUNIX_RT_HAND_BACK_SECONDS="0")
+    try:
+        run_id = stack.create_run(max_steps=100000, save_steps=40)
+        stack.until("a checkpoint", lambda: recorded_steps(stack, run_id))
+        stopped_early(stack, run_id)
+    finally:
+        trainer.stop()
+    assert set(recorded_steps(stack, run_id)) <= set(stack.checkpoint_steps(run_id))
+    assert all(step % 40 == 0 for step in recorded_steps(stack, run_id))
 
 
 def test_sigterm_checkpoints_and_hands_the_job_back(stack: Any) -> None:

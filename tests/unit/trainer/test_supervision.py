@@ -75,6 +75,7 @@ class AwayRegistry:
         self.rows: list[MetricsMeasured] = []
         self.lines: list[LogRecord] = []
         self.checkpoints: list[int] = []
+        self.got_rows = asyncio.Event()
 
     def _answer(self) -> None:
         if self.lost:
@@ -90,9 +91,13 @@ class AwayRegistry:
         self._answer()
         return None
 
+    async def cancellation(self, lease: Lease) -> CancelAsked:
+        raise Transient("away")
+
     async def report_metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None:
         self._answer()
         self.rows += rows
+        self.got_rows.set()
 
     async def report_logs(self, lease: Lease, lines: Sequence[LogRecord]) -> None:
         self._answer()
@@ -135,6 +140,24 @@ async def test_a_flush_that_is_cancelled_loses_nothing() -> None:
     registry.failures = 0
     await reporter.flush()
     assert [row.step for row in registry.rows] == [1]
+
+
+async def test_held_out_losses_do_not_wait_for_the_next_batch() -> None:
+    registry = AwayRegistry()
+    reporter = Reporter(registry, LEASE, lambda step: None)
+    reporting = asyncio.create_task(reporter.run(1000))
+    try:
+        reporter.metrics(MetricsMeasured(1, 0.0, {"loss": 1.0}))
+        async with asyncio.timeout(5):
+            await registry.got_rows.wait()
+        registry.got_rows.clear()
+        reporter.metrics(MetricsMeasured(2, 0.0, {"loss": 1.0}))
+        reporter.metrics(MetricsMeasured(3, 0.0, {"loss": 1.0, "eval_loss": 2.0}))
+        async with asyncio.timeout(5):
+            await registry.got_rows.wait()
+        assert [row.step for row in registry.rows] == [1, 2, 3]
+    finally:
+        reporting.cancel()
 
 
 async def test_two_flushes_at_once_send_everything_once() -> None:

@@ -26,7 +26,7 @@ from tunix_rt.trainer.engine.orbax_checkpoints import Position
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, Step, StepMetrics, TrainState
 from tunix_rt.trainer.hyperparameters import Hyperparameters
-from tunix_rt.trainer.messages import MetricsMeasured, ProgressMade
+from tunix_rt.trainer.messages import EVAL_LOSS, MetricsMeasured, ProgressMade
 
 _PROGRESS_SECONDS = 0.5
 _ADVICE = "lower learning_rate or raise warmup_steps"
@@ -144,7 +144,7 @@ class TrainingLoop:
         values = self._await(late)
         held_out = self._evaluate(late.step, state) if self._is_due(late.step, self._hp.eval_steps) else None
         if held_out is not None:
-            values |= {"eval_loss": held_out.loss, "eval_token_accuracy": held_out.token_accuracy}
+            values |= {EVAL_LOSS: held_out.loss, "eval_token_accuracy": held_out.token_accuracy}
         self._row(late, values, force=held_out is not None)
         # Under suspicion no checkpoint: if it is a divergence, the newest one must be from before it.
         last = late.step == self._total
