@@ -127,13 +127,21 @@ class Stack:
         environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{free_port()}", **settings}
         return Service("trainer", [sys.executable, "-m", "tunix_rt.trainer"], environment, self.home / "trainer.log")
 
-    def create_run(self, *, base_model: str = "preset://tiny", max_attempts: int = 0, **hyperparameters: object) -> str:
+    def create_run(
+        self,
+        *,
+        base_model: str = "preset://tiny",
+        max_attempts: int = 0,
+        initial_checkpoint: runs_pb2.CheckpointRef | None = None,
+        **hyperparameters: object,
+    ) -> str:
         spec = runs_pb2.RunSpec(
             base_model=base_model,
             dataset_id=self.dataset.id,
             pool="cpu",
             model_name="tiny",
             max_attempts=max_attempts,
+            initial_checkpoint=initial_checkpoint,
             hyperparameters=runs_pb2.Hyperparameters(
                 **{"per_device_batch_size": 2, "max_seq_length": 64, "overlong": "truncate", **hyperparameters}
             ),

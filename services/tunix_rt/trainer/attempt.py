@@ -218,6 +218,7 @@ class Attempt:
             cache_dir=str(supervision.cache_dir),
             base_model_artifact=claimed.base_model_artifact,
             recorded_steps=claimed.recorded_steps,
+            initial_checkpoint=claimed.initial_checkpoint,
             compilation_cache=str(supervision.cache_dir / "xla") if supervision.compilation_cache else "",
             member=supervision.member,
         )

@@ -15,7 +15,7 @@ from tunix_rt import __version__
 from tunix_rt.artifacts import StoredArtifact
 from tunix_rt.errors import Transient
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.trainer.job import ArtifactRef
+from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint
 from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured, ProgressMade
 from tunix_rt.trainer.spec_messages import hyperparameters_of
 from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
@@ -53,6 +53,7 @@ class GrpcRegistry:
             spec_digest=claim.run.spec_digest,
             base_model_artifact=ArtifactRef(base.uri, base.digest) if base.uri else None,
             recorded_steps=tuple(checkpoint.step for checkpoint in claim.checkpoints),
+            initial_checkpoint=_initial_checkpoint(claim),
         )
 
     async def heartbeat(self, lease: Lease, progress: ProgressMade) -> CancelAsked | None:
@@ -149,6 +150,13 @@ def _translated(error: grpc.RpcError) -> BaseException:
         # gRPC turns the cancellation of our own task into a status like any other.
         return asyncio.CancelledError()
     return from_rpc_error(error)
+
+
+def _initial_checkpoint(claim: runs_pb2.ClaimAttemptResponse) -> InitialCheckpoint | None:
+    if not claim.HasField("initial_checkpoint"):
+        return None
+    found = claim.initial_checkpoint
+    return InitialCheckpoint(claim.run.spec.initial_checkpoint.run_id, found.step, found.uri, found.digest)
 
 
 def _lease(lease: Lease) -> common_pb2.Lease:

@@ -23,6 +23,16 @@ class ArtifactRef:
 
 
 @dataclass(frozen=True)
+class InitialCheckpoint:
+    """The checkpoint of another run that a run starts from; ``digest`` is that of its data, as that run recorded it."""
+
+    run_id: str
+    step: int
+    uri: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Member:
     """A training process's place among ``num_processes`` that train together; the leader is ``process_id`` 0.
 
@@ -53,8 +63,8 @@ class Standby:
 class Job:
     """One attempt. ``recorded_steps`` are the checkpoints that the registry knows, newest first.
 
-    ``base_model_artifact`` is set when ``base_model`` is a ``model://`` reference. ``compilation_cache`` is empty to
-    leave the cache off.
+    ``base_model_artifact`` is set when ``base_model`` is a ``model://`` reference. A run without ``initial_checkpoint``
+    starts from the base model. ``compilation_cache`` is empty to leave the cache off.
     """
 
     run_id: str
@@ -69,6 +79,7 @@ class Job:
     cache_dir: str
     base_model_artifact: ArtifactRef | None = None
     recorded_steps: tuple[int, ...] = ()
+    initial_checkpoint: InitialCheckpoint | None = None
     compilation_cache: str = ""
     member: Member | None = None
 
@@ -84,12 +95,13 @@ class Job:
     @staticmethod
     def of(document: dict[str, Any]) -> Job:
         """The job of its JSON form."""
-        base = document["base_model_artifact"]
+        base, initial = document["base_model_artifact"], document["initial_checkpoint"]
         return Job(
             **{
                 **document,
                 "dataset": ArtifactRef(**document["dataset"]),
                 "base_model_artifact": ArtifactRef(**base) if base else None,
+                "initial_checkpoint": InitialCheckpoint(**initial) if initial else None,
                 "recorded_steps": tuple(document["recorded_steps"]),
                 "member": _member(document["member"]),
                 "hyperparameters": _hyperparameters(document["hyperparameters"]),

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from tunix_rt.artifacts import StoredArtifact
 from tunix_rt.trainer.hyperparameters import Hyperparameters
-from tunix_rt.trainer.job import ArtifactRef
+from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint
 from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured, ProgressMade
 
 
@@ -36,6 +36,7 @@ class ClaimedAttempt:
     spec_digest: str
     base_model_artifact: ArtifactRef | None = None
     recorded_steps: tuple[int, ...] = ()
+    initial_checkpoint: InitialCheckpoint | None = None
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,23 @@ import jax
 import numpy as np
 import pytest
 
+from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.checkpoint_store import MirroredCheckpoints, open_checkpoints
 from tunix_rt.trainer.engine.checkpoints import Best, CheckpointDirectory
+from tunix_rt.trainer.engine.initial_checkpoint import adopt
 from tunix_rt.trainer.engine.optimizer import coefficients_of
-from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, write_state
+from tunix_rt.trainer.engine.orbax_checkpoints import (
+    Position,
+    read_position,
+    read_state,
+    write_position,
+    write_state,
+)
 from tunix_rt.trainer.engine.step import TrainState, initial_state
 from tunix_rt.trainer.hyperparameters import Hyperparameters
-from tunix_rt.trainer.job import ArtifactRef, Job
+from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint, Job
 
 # A refused load ends Orbax's event loop while TensorStore still reads: each of those reads then complains of the
 # closed loop, in whichever test runs by then.
@@ -162,8 +170,54 @@ def test_a_remote_store_is_resumed_from_on_another_machine(tmp_path: Path) -> No
     assert there.write(5, fill("5"))[1] == [3]
 
 
+def adopted_from(root: str, tmp_path: Path) -> tuple[CheckpointDirectory, CheckpointDirectory, InitialCheckpoint]:
+    """Checkpoints of a run with one at step 4, of a run that starts from it, and what the registry says of that one."""
+    source = open_checkpoints(root, replace(job(tmp_path), run_id="run-0"))
+
+    def fill_state(directory: Path) -> None:
+        fill("state")(directory)
+        write_position(directory, Position({"examples_seen": 8}, 3, unreported=({"step": 4},), watch={"streak": 1}))
+
+    stored, _ = source.write(4, fill_state, eval_loss=0.5)
+    return source, open_checkpoints(root, job(tmp_path)), InitialCheckpoint("run-0", 4, stored.uri, stored.digest)
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_an_adopted_checkpoint_outlives_its_source_and_leaves_it_as_it_is(tmp_path: Path, scheme: str) -> None:
+    root = (tmp_path / "store").as_uri() if scheme == "file" else f"memory://{tmp_path.name}"
+    source, own, initial = adopted_from(root, tmp_path)
+    store = ArtifactStore(root, cache_dir=tmp_path / "downloads")
+    stored, removed = adopt(initial, store, own)
+    assert (stored.step, removed, own.steps()) == (4, [], [4])
+    # The metric rows that the source had to report are not this run's to report.
+    assert read_position(source.open(4)).unreported == ({"step": 4},)
+    source.discard(4)
+    assert (own.open(4) / "state" / "weights").read_text() == "state"
+    assert read_position(own.open(4)) == Position({"examples_seen": 8}, 3, (), {"streak": 1})
+    # What its source measured on it does not make it the best of a run that has measured nothing.
+    assert own.best(4) is None
+
+
+def test_a_source_that_is_gone_or_changed_is_not_adopted(tmp_path: Path) -> None:
+    root = (tmp_path / "store").as_uri()
+    source, own, initial = adopted_from(root, tmp_path)
+    store = ArtifactStore(root, cache_dir=tmp_path / "downloads")
+    damage(tmp_path / "store" / "checkpoints" / "run-0" / "4", "changed")
+    with pytest.raises(InvalidArtifact, match="step 4 of run run-0, which is gone or has changed"):
+        adopt(initial, store, own)
+    source.discard(4)
+    with pytest.raises(InvalidArtifact, match="step 4 of run run-0, which is gone"):
+        adopt(initial, store, own)
+    assert own.steps() == []
+
+
 def test_a_job_file_says_what_was_written(tmp_path: Path) -> None:
-    original = replace(job(tmp_path), recorded_steps=(5, 3), base_model_artifact=ArtifactRef("file:///m", "sha256:2"))
+    original = replace(
+        job(tmp_path),
+        recorded_steps=(5, 3),
+        base_model_artifact=ArtifactRef("file:///m", "sha256:2"),
+        initial_checkpoint=InitialCheckpoint("run-0", 5, "file:///c", "sha256:3"),
+    )
     original.write(tmp_path / "job.json")
     assert Job.read(tmp_path / "job.json") == original
 

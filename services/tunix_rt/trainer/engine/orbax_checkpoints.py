@@ -22,7 +22,7 @@ from tunix_rt.errors import InvalidArtifact
 from tunix_rt.trainer.engine.step import TrainState
 
 _STATE = "state"
-_POSITION = "position.json"
+POSITION = "position.json"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def write_position(directory: Path, position: Position) -> None:
     """Write ``position`` into ``directory``."""
     document = {"data": position.data, "seed": position.seed, "unreported": list(position.unreported)}
     document["watch"] = position.watch
-    (directory / _POSITION).write_text(json.dumps(document, sort_keys=True))
+    (directory / POSITION).write_text(json.dumps(document, sort_keys=True))
 
 
 def begin_arrays(directory: Path, state: TrainState) -> Writing:
@@ -70,15 +70,18 @@ def begin_arrays(directory: Path, state: TrainState) -> Writing:
     return writing
 
 
+def read_position(directory: Path) -> Position:
+    """The position in ``directory``."""
+    document = json.loads((directory / POSITION).read_bytes())
+    return Position(document["data"], int(document["seed"]), tuple(document["unreported"]), document.get("watch", {}))
+
+
 def read_state(directory: Path, like: TrainState) -> tuple[TrainState, Position]:
     """The state and position in ``directory``; the state has the structure, shapes, dtypes and placement of ``like``.
 
     Raises `InvalidArtifact` when the arrays do not fit ``like``.
     """
-    document = json.loads((directory / _POSITION).read_bytes())
-    position = Position(
-        document["data"], int(document["seed"]), tuple(document["unreported"]), document.get("watch", {})
-    )
+    position = read_position(directory)
     wanted = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # type: ignore[no-untyped-call]
         for name, leaf in _named_leaves(like).items()

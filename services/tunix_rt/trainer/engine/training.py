@@ -17,7 +17,7 @@ from flax import nnx
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
+from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.chat import render_example
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
@@ -33,6 +33,7 @@ from tunix_rt.trainer.engine.divergence import DivergenceWatch
 from tunix_rt.trainer.engine.flops import count_step_flops
 from tunix_rt.trainer.engine.hardware import machine_peak, program_bytes
 from tunix_rt.trainer.engine.held_out import HeldOut, build_eval_step
+from tunix_rt.trainer.engine.initial_checkpoint import adopt
 from tunix_rt.trainer.engine.layout import Layout, layout_on
 from tunix_rt.trainer.engine.loop import Control, Instruments, TrainingLoop
 from tunix_rt.trainer.engine.lora import adapt, export_adapters
@@ -44,8 +45,8 @@ from tunix_rt.trainer.engine.preparation import Prepared, prepare
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, TrainState, build_step, initial_state
 from tunix_rt.trainer.hyperparameters import check_hyperparameters
-from tunix_rt.trainer.job import Job
-from tunix_rt.trainer.messages import Completed, FromChild, Logged, ProgressMade
+from tunix_rt.trainer.job import InitialCheckpoint, Job
+from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade
 
 Emit = Callable[[FromChild], None]
 
@@ -65,6 +66,9 @@ class Training:
         check_hyperparameters(self._hp, found)
         found.raise_if_any()
         mesh = make_mesh(self._hp.mesh)
+        checkpoints = open_checkpoints(self._store.root_uri, self._job)
+        if self._job.initial_checkpoint is not None and not self._cluster.agreed(checkpoints.steps):
+            self._adopt(self._job.initial_checkpoint, checkpoints)
         self._stage("loading the dataset")
         pairs = self._dataset()
         self._stage("loading the model")
@@ -75,9 +79,9 @@ class Training:
         prepared = self._prepare(model, pairs)
         stream = prepared.stream(self._hp, rows=self._rows)
         self._total = self._hp.max_steps or count_steps(stream, len(prepared.training), self._hp.num_epochs or 1)
+        self._check_duration()
         coefficients = coefficients_of(self._hp, self._total)
         graph, state, frozen = initial_state(model.decoder, coefficients, seed=self._hp.seed, layout=layout)
-        checkpoints = open_checkpoints(self._store.root_uri, self._job)
         watch = DivergenceWatch(model.config.vocab_size)
         state, start, unreported = self._restore(checkpoints, state, stream, watch)
         self._stage("compiling", start)
@@ -187,14 +191,42 @@ class Training:
             except InvalidArtifact as error:
                 self._log(f"cannot resume from step {step}: {error}; falling back", level="warning")
                 continue
-            self._check_position(step, position)
-            stream.seek(position.data)
-            watch.seek(position.watch)
-            self._log(f"resumed from the checkpoint of step {step}")
-            return restored, step, position.unreported
-        if present:
-            self._log("no checkpoint is usable; starting from the beginning", level="warning")
-        return state, 0, ()
+            break
+        else:
+            if present:
+                self._log("no checkpoint is usable; starting from the beginning", level="warning")
+            if self._job.initial_checkpoint is None:
+                return state, 0, ()
+            step = self._job.initial_checkpoint.step
+            self._adopt(self._job.initial_checkpoint, checkpoints)
+            restored, position = read_state(self._verified(checkpoints, step), state)
+        self._check_position(step, position)
+        stream.seek(position.data)
+        watch.seek(position.watch)
+        self._log(f"resumed from the checkpoint of step {step}")
+        return restored, step, position.unreported
+
+    def _adopt(self, source: InitialCheckpoint, checkpoints: CheckpointDirectory) -> None:
+        """Make ``source`` this run's own; raises `InvalidArtifact` when it cannot be had."""
+
+        def take() -> dict[str, str]:
+            try:
+                stored, removed = adopt(source, self._store, checkpoints)
+            except InvalidArtifact as error:
+                return {"problem": str(error)}
+            self._emit(CheckpointWritten(source.step, stored.uri, stored.digest, stored.size_bytes, tuple(removed)))
+            return {}
+
+        found = self._cluster.agreed(take)
+        if "problem" in found:
+            raise InvalidArtifact(found["problem"])
+        self._log(f"starts from the checkpoint of step {source.step} of run {source.run_id}")
+
+    def _check_duration(self) -> None:
+        initial = self._job.initial_checkpoint
+        if initial is not None and self._total <= initial.step:
+            problem = f"count from step 0: {self._total} steps do not exceed {initial.step}, where the run starts"
+            raise InvalidInput([FieldViolation("hyperparameters.max_steps", problem)])
 
     def _verified(self, checkpoints: CheckpointDirectory, step: int) -> Path:
         def verify() -> dict[str, str]:
@@ -243,6 +275,7 @@ class Training:
             "base_model_digest": model.digest,
             "parameters_digest": parameters_digest(trained),
             "seed": str(self._hp.seed),
+            **_lineage_of(self._job.initial_checkpoint),
             **prepared.account,
             "code_version": __version__,
             "jax_version": jax.__version__,
@@ -254,3 +287,13 @@ class Training:
 
     def _log(self, text: str, *, level: str = "info") -> None:
         self._emit(Logged(level, text, time.time()))
+
+
+def _lineage_of(initial: InitialCheckpoint | None) -> dict[str, str]:
+    if initial is None:
+        return {}
+    return {
+        "initial_checkpoint_run_id": initial.run_id,
+        "initial_checkpoint_step": str(initial.step),
+        "initial_checkpoint_digest": initial.digest,
+    }
