@@ -30,6 +30,7 @@ class State:
     home: Path | None = None
     address: str | None = None
     inferencer_address: str | None = None
+    tuner_address: str | None = None
     error_code: int = 1
 
     def platform_home(self, given: Path | None = None) -> Path:
@@ -48,6 +49,7 @@ def client(ctx: typer.Context, *, patient: bool = False) -> Iterator[TunixClient
     with TunixClient(
         state.address,
         inferencer_address=state.inferencer_address,
+        tuner_address=state.tuner_address,
         home=state.home,
         outage_seconds=120.0 if patient else FIRST_CONTACT_SECONDS,
     ) as connected:

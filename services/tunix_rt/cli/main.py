@@ -75,9 +75,12 @@ def root(
     ] = None,
     address: Annotated[str | None, typer.Option(help="host:port of the registry.", show_default=False)] = None,
     inferencer: Annotated[str | None, typer.Option(help="host:port of the inferencer.", show_default=False)] = None,
+    tuner: Annotated[
+        str | None, typer.Option("--tuner-address", "--tuner", help="host:port of the tuner.", show_default=False)
+    ] = None,
 ) -> None:
     """Options before the command choose the platform; without them TUNIX_RT_* or the local platform is used."""
-    ctx.obj = State(home=home, address=address, inferencer_address=inferencer)
+    ctx.obj = State(home=home, address=address, inferencer_address=inferencer, tuner_address=tuner)
 
 
 for name, (function, example) in platform.COMMANDS.items():

@@ -19,6 +19,8 @@ DOMAINS = {
     "normal": ("mean", "stddev"),
 }
 _CALL = re.compile(r"(?P<name>[a-z]+)\((?P<arguments>.*)\)")
+_CONDITION = re.compile(r"(?P<domain>.*?)\s+when\s+(?P<rest>.*)", re.DOTALL)
+_MEMBERSHIP = re.compile(r"(?P<parameter>[\w.]+)\s+in\s+(?P<values>.*\S)\s*", re.DOTALL)
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -76,16 +78,32 @@ def parse_settings(pairs: list[str] | None, option: str) -> dict[str, Any]:
 def parse_parameters(pairs: list[str] | None, option: str = "--param") -> dict[str, Any]:
     """Search-space options → domains.
 
-    ``learning_rate=loguniform(1e-4,1e-2)``, ``per_device_batch_size=8,16,32`` (a choice), ``weight_decay=grid(0,0.1)``.
+    ``learning_rate=loguniform(1e-4,1e-2)``, ``per_device_batch_size=8,16,32`` (a choice), ``weight_decay=grid(0,0.1)``,
+    ``lora.alpha=uniform(8,64) when lora.rank in 8,16`` (exists only in such trials).
     """
     violations = Violations()
     parameters: dict[str, Any] = {}
     for pair in pairs or []:
         name, separator, text = pair.partition("=")
         if violations.check(bool(separator and name), option, f"{pair!r} is not NAME=DOMAIN"):
-            parameters[name.strip()] = _parse_domain(text.strip(), violations, f"{option} {name}")
+            name = name.strip()
+            if violations.check(name not in parameters, option, f"{name!r} is given twice"):
+                parameters[name] = _parse_parameter(text.strip(), violations, f"{option} {name}")
     violations.raise_if_any()
     return parameters
+
+
+def _parse_parameter(text: str, violations: Violations, path: str) -> Any:
+    conditional = _CONDITION.fullmatch(text)
+    if conditional is None:
+        return _parse_domain(text, violations, path)
+    domain = _parse_domain(conditional["domain"], violations, path)
+    found = _MEMBERSHIP.fullmatch(conditional["rest"])
+    if found is None:
+        violations.add(path, f"'when {conditional['rest']}' is not 'when PARAMETER in VALUE,VALUE'")
+        return domain
+    when = {found["parameter"]: [parse_value(part.strip()) for part in found["values"].split(",")]}
+    return (domain if isinstance(domain, dict) else {"choice": domain}) | {"when": when}
 
 
 def _parse_domain(text: str, violations: Violations, path: str) -> Any:

@@ -14,6 +14,7 @@ from tunix_rt.rpc.settings import TlsSettings
 
 DEFAULT_REGISTRY = "127.0.0.1:7700"
 DEFAULT_INFERENCER = "127.0.0.1:7702"
+DEFAULT_TUNER = "127.0.0.1:7704"
 
 
 class ClientSettings(BaseSettings):
@@ -24,6 +25,7 @@ class ClientSettings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     registry_address: str = ""
     inferencer_address: str = ""
+    tuner_address: str = ""
     token: SecretStr | None = None
 
 
@@ -33,11 +35,13 @@ class Connection:
 
     registry: str
     inferencer: str
+    tuner: str = DEFAULT_TUNER
     token: str | None = field(default=None, repr=False)
     tls: TlsSettings = field(default_factory=TlsSettings)
 
     def address_of(self, peer: str) -> str:
-        return self.registry if peer == "registry" else self.inferencer
+        """The address of "registry", "inferencer" or "tuner"."""
+        return {"registry": self.registry, "inferencer": self.inferencer, "tuner": self.tuner}[peer]
 
 
 def discover(
@@ -45,6 +49,7 @@ def discover(
     token: str | None = None,
     *,
     inferencer_address: str | None = None,
+    tuner_address: str | None = None,
     home: Path | str | None = None,
     settings: ClientSettings | None = None,
 ) -> Connection:
@@ -68,5 +73,6 @@ def discover(
     return Connection(
         registry=choose(address, settings.registry_address, local.get("registry"), DEFAULT_REGISTRY),
         inferencer=choose(inferencer_address, settings.inferencer_address, local.get("inferencer"), DEFAULT_INFERENCER),
+        tuner=choose(tuner_address, settings.tuner_address, local.get("tuner"), DEFAULT_TUNER),
         token=choose(token, environment_token, platform_token, "") or None,
     )

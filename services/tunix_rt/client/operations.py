@@ -19,7 +19,7 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 Stub = TypeVar("Stub")
 
-Peer: TypeAlias = Literal["registry", "inferencer"]
+Peer: TypeAlias = Literal["registry", "inferencer", "tuner"]
 
 CALL_SECONDS = 30.0
 # One leg of a followed stream; it is opened again when this has passed.

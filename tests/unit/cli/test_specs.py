@@ -87,3 +87,30 @@ def test_bad_search_spaces_are_named() -> None:
     assert "'a' is not NAME=DOMAIN" in text
     assert "'gauss' is none of choice, grid, uniform" in text
     assert "uniform takes (low, high)" in text
+
+
+def test_a_parameter_may_depend_on_another_one() -> None:
+    pairs = [
+        "lora.rank=4,8,16",
+        "lora.alpha=uniform(8,64) when lora.rank in 8,16",
+        "lora.dropout=0,0.1 when lora.rank in 16",
+        "warmup_steps=5,10 when lr_scheduler_type in linear, cosine",
+    ]
+    assert specs.parse_parameters(pairs) == {
+        "lora.rank": [4, 8, 16],
+        "lora.alpha": {"uniform": {"low": 8, "high": 64}, "when": {"lora.rank": [8, 16]}},
+        "lora.dropout": {"choice": [0, 0.1], "when": {"lora.rank": [16]}},
+        "warmup_steps": {"choice": [5, 10], "when": {"lr_scheduler_type": ["linear", "cosine"]}},
+    }
+
+
+@pytest.mark.parametrize("rest", ["lora.rank", "lora.rank = 8", "lora.rank in", "in 8,16", "lora.rank in  "])
+def test_a_condition_that_cannot_be_read_is_shown_with_its_form(rest: str) -> None:
+    with pytest.raises(InvalidInput, match="is not 'when PARAMETER in VALUE,VALUE'") as caught:
+        specs.parse_parameters([f"lora.alpha=uniform(8,64) when {rest}"])
+    assert [violation.field for violation in caught.value.violations] == ["--param lora.alpha"]
+
+
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="'seed' is given twice"):
+        specs.parse_parameters(["seed=1,2", "seed=3"])

@@ -1,4 +1,4 @@
-"""A registry and an inferencer whose answers the tests script, behind real gRPC; both clients over them."""
+"""A registry, an inferencer and a tuner whose answers the tests script, behind real gRPC; both clients over them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tunix_rt.v1 import (
     models_pb2_grpc,
     runs_pb2_grpc,
     sweeps_pb2_grpc,
+    tuning_pb2_grpc,
 )
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]
@@ -51,6 +52,7 @@ class ScriptedServer:
             (models_pb2_grpc, "ModelService"),
             (runs_pb2_grpc, "RunService"),
             (sweeps_pb2_grpc, "SweepService"),
+            (tuning_pb2_grpc, "TuningService"),
         ):
             base = getattr(module, f"{service}Servicer")
             getattr(module, f"add_{service}Servicer_to_server")(self._servicer(base), server)
@@ -90,7 +92,7 @@ class BlockingUse:
     """Runs a test's client code on the blocking client."""
 
     def __init__(self, server: ScriptedServer, **arguments: Any) -> None:
-        self._arguments = {"address": server.address, "inferencer_address": server.address} | arguments
+        self._arguments = dict.fromkeys(("address", "inferencer_address", "tuner_address"), server.address) | arguments
 
     def one(self, use: Callable[[Any], Any]) -> Any:
         with TunixClient(**self._arguments) as client:

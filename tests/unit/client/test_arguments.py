@@ -8,7 +8,7 @@ import pytest
 
 from tunix_rt.client.arguments import enum_name, to_message
 from tunix_rt.client.groups.runs import run_spec
-from tunix_rt.client.groups.sweeps import sweep_spec
+from tunix_rt.client.sweep_specs import sweep_spec
 from tunix_rt.errors import InvalidInput
 from tunix_rt.v1 import common_pb2, runs_pb2, sweeps_pb2
 
@@ -115,6 +115,41 @@ def test_a_search_space_in_a_spec_file_may_be_a_mapping_too() -> None:
     spec = sweep_spec({"parameters": {"seed": [1, 2]}, "num_samples": 2}, num_samples=5)
     assert spec.parameters[0].name == "seed"
     assert spec.num_samples == 5
+
+
+def test_a_parameter_may_exist_only_under_a_condition() -> None:
+    spec = sweep_spec(
+        parameters={
+            "lora.rank": [4, 8, 16],
+            "lora.alpha": {"uniform": {"low": 8, "high": 64}, "when": {"lora.rank": [8, 16]}},
+        }
+    )
+    rank, alpha = spec.parameters
+    assert not rank.HasField("when")
+    assert alpha.uniform.high == 64
+    assert alpha.when.parameter == "lora.rank"
+    assert [value.number_value for value in alpha.when.values] == [8, 16]
+
+
+@pytest.mark.parametrize("when", ["lora.rank", {"lora.rank": 8}, {"lora.rank": "8"}, {}, {"a": [1], "b": [2]}])
+def test_a_condition_of_another_form_is_named(when: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"must name one parameter and its values") as caught:
+        sweep_spec(parameters={"lora.alpha": {"uniform": {"low": 8, "high": 64}, "when": when}})
+    assert [violation.field for violation in caught.value.violations] == ["parameters.lora.alpha.when"]
+
+
+def test_settings_of_search_and_schedule_are_laid_over_a_spec_field_by_field() -> None:
+    spec = sweep_spec(
+        {"scheduling": {"metric": "loss", "grace_steps": 3}, "pools": ["a"], "trial_resources": {"CPU": 1}},
+        scheduling={"grace_steps": 5, "reduction_factor": 2},
+        tpe={"startup_trials": 4, "multivariate": False},
+        repeats=3,
+        pools=["b", "c"],
+        trial_resources={"memory": 2.5},
+    )
+    assert (spec.scheduling.metric, spec.scheduling.grace_steps, spec.scheduling.reduction_factor) == ("loss", 5, 2.0)
+    assert (spec.tpe.startup_trials, spec.tpe.HasField("multivariate"), spec.tpe.multivariate) == (4, True, False)
+    assert (spec.repeats, list(spec.pools), dict(spec.trial_resources)) == (3, ["b", "c"], {"CPU": 1.0, "memory": 2.5})
 
 
 def test_bad_domains_are_named() -> None:

@@ -24,6 +24,7 @@ from tunix_rt.v1 import (
     models_pb2,
     runs_pb2,
     sweeps_pb2,
+    tuning_pb2,
 )
 
 QUEUED, RUNNING = common_pb2.JOB_STATE_QUEUED, common_pb2.JOB_STATE_RUNNING
@@ -430,3 +431,53 @@ def test_a_sweep_watch_brings_its_trials(server: Any, use: Any) -> None:
     server.handlers["WatchSweep"] = lambda request, context: iter([update])
     ended = use.one(lambda client: client.sweeps.wait("sweep-1"))
     assert (ended.sweep.id, [trial.number for trial in ended.trials]) == ("sweep-1", [0])
+
+
+@pytest.mark.parametrize(
+    ("rpc", "call", "expected"),
+    [
+        ("PauseSweep", lambda client: client.sweeps.pause("sweep-1"), {}),
+        ("ResumeSweep", lambda client: client.sweeps.resume("sweep-1"), {}),
+        ("ExtendSweep", lambda client: client.sweeps.extend("sweep-1", 20), {"num_samples": 20}),
+    ],
+)
+def test_a_sweep_is_paused_resumed_and_extended(server: Any, use: Any, rpc: str, call: Any, expected: Any) -> None:
+    server.handlers[rpc] = lambda request, context: sweeps_pb2.Sweep(id=request.id, paused=rpc == "PauseSweep")
+    assert use.one(call) == sweeps_pb2.Sweep(id="sweep-1", paused=rpc == "PauseSweep")
+    (request,) = server.requests
+    assert uuid.UUID(request.request_id).version == 4
+    assert {name: getattr(request, name) for name in expected} == expected
+
+
+def test_a_sweeps_results_come_as_the_registry_ordered_them(server: Any, use: Any) -> None:
+    answer = sweeps_pb2.SweepResults(
+        configurations=[sweeps_pb2.Configuration(index=4, objective=0.5), sweeps_pb2.Configuration(index=1)],
+        statement="Nothing is known yet.",
+    )
+    server.handlers["GetSweepResults"] = lambda request, context: answer
+    assert use.one(lambda client: client.sweeps.results("sweep-1")) == answer
+
+
+def test_importance_asks_the_tuner_about_all_scored_trials_of_all_pages(server: Any, use: Any) -> None:
+    sweep = sweeps_pb2.Sweep(id="sweep-1", spec=sweeps_pb2.SweepSpec(num_samples=5))
+    trials = [sweeps_pb2.Trial(number=n, run_id=f"run-{n}", objective=n / 10) for n in range(5)]
+    trials[3].ClearField("objective")
+    server.handlers["GetSweep"] = lambda request, context: sweep
+
+    def pages(request: sweeps_pb2.ListTrialsRequest, context: grpc.ServicerContext) -> sweeps_pb2.ListTrialsResponse:
+        begin = int(request.page_token or 0)
+        return sweeps_pb2.ListTrialsResponse(
+            trials=trials[begin : begin + 2], next_page_token=str(begin + 2) if begin < 4 else ""
+        )
+
+    def compute(request: Any, context: grpc.ServicerContext) -> tuning_pb2.ComputeImportanceResponse:
+        assert request.spec == sweep.spec
+        assert [(trial.number, trial.objective) for trial in request.trials] == [(0, 0), (1, 0.1), (2, 0.2), (4, 0.4)]
+        assert not any(trial.run_id for trial in request.trials)
+        share = tuning_pb2.ParameterImportance(name="learning_rate", importance=1.0)
+        return tuning_pb2.ComputeImportanceResponse(parameters=[share], n_trials=len(request.trials))
+
+    server.handlers["ListTrials"] = pages
+    server.handlers["ComputeImportance"] = compute
+    answer = use.one(lambda client: client.sweeps.importance("sweep-1"))
+    assert (answer.n_trials, answer.parameters[0].name) == (4, "learning_rate")

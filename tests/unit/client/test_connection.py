@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.client.connection import ClientSettings, discover
+from tunix_rt.client.connection import ClientSettings, Connection, discover
 from tunix_rt.client.shipped import evalset_path
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.local.platform_file import PlatformFile, write_platform_file
@@ -15,16 +15,20 @@ from tunix_rt.local.platform_file import PlatformFile, write_platform_file
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """No TUNIX_RT_* variable but an empty home."""
-    for name in ("REGISTRY_ADDRESS", "INFERENCER_ADDRESS", "TOKEN"):
+    for name in ("REGISTRY_ADDRESS", "INFERENCER_ADDRESS", "TUNER_ADDRESS", "TOKEN"):
         monkeypatch.delenv(f"TUNIX_RT_{name}", raising=False)
     monkeypatch.setenv("TUNIX_RT_HOME", str(tmp_path / "empty"))
     return monkeypatch
 
 
+def peers(connection: Connection) -> list[str]:
+    return [connection.address_of(peer) for peer in ("registry", "inferencer", "tuner")]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "token").write_text("from-file\n")
-    addresses = {"registry": "file:1", "inferencer": "file:2"}
+    addresses = {"registry": "file:1", "inferencer": "file:2", "tuner": "file:4"}
     write_platform_file(
         tmp_path, PlatformFile("ready", 1, str(tmp_path / "token"), "nats://x", "u", "/p", "now", addresses)
     )
@@ -33,13 +37,15 @@ def home(tmp_path: Path) -> Path:
 
 def test_without_anything_the_documented_ports_are_used(bare: pytest.MonkeyPatch) -> None:
     connection = discover()
-    assert (connection.registry, connection.inferencer, connection.token) == ("127.0.0.1:7700", "127.0.0.1:7702", None)
+    assert peers(connection) == ["127.0.0.1:7700", "127.0.0.1:7702", "127.0.0.1:7704"]
+    assert connection.token is None
 
 
 def test_a_running_platform_in_the_home_of_the_environment_is_found(bare: pytest.MonkeyPatch, home: Path) -> None:
     bare.setenv("TUNIX_RT_HOME", str(home))
     connection = discover()
-    assert (connection.registry, connection.inferencer, connection.token) == ("file:1", "file:2", "from-file")
+    assert peers(connection) == ["file:1", "file:2", "file:4"]
+    assert connection.token == "from-file"
 
 
 def test_the_environment_beats_the_platform_and_arguments_beat_both(bare: pytest.MonkeyPatch, home: Path) -> None:
@@ -47,9 +53,13 @@ def test_the_environment_beats_the_platform_and_arguments_beat_both(bare: pytest
     bare.setenv("TUNIX_RT_REGISTRY_ADDRESS", "env:1")
     bare.setenv("TUNIX_RT_TOKEN", "from-env")
     connection = discover()
-    assert (connection.registry, connection.inferencer, connection.token) == ("env:1", "file:2", "from-env")
-    connection = discover("arg:1", "from-arg", inferencer_address="arg:2")
-    assert (connection.registry, connection.inferencer, connection.token) == ("arg:1", "arg:2", "from-arg")
+    assert peers(connection) == ["env:1", "file:2", "file:4"]
+    assert connection.token == "from-env"
+    bare.setenv("TUNIX_RT_TUNER_ADDRESS", "env:4")
+    assert peers(discover()) == ["env:1", "file:2", "env:4"]
+    connection = discover("arg:1", "from-arg", inferencer_address="arg:2", tuner_address="arg:4")
+    assert peers(connection) == ["arg:1", "arg:2", "arg:4"]
+    assert connection.token == "from-arg"
 
 
 def test_a_home_named_outright_beats_the_environment(bare: pytest.MonkeyPatch, home: Path) -> None:
