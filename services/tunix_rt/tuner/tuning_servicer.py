@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import grpc
+from google.protobuf import json_format
 
 from tunix_rt.errors import Violations
 from tunix_rt.search_space.messages import read_space
+from tunix_rt.tuner.importance import ScoredTrial, importance
 from tunix_rt.v1 import sweeps_pb2, training_pb2, tuning_pb2, tuning_pb2_grpc
 
 SERVICE = tuning_pb2.DESCRIPTOR.services_by_name["TuningService"].full_name
@@ -39,4 +42,22 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
             schedulers=[sweeps_pb2.TRIAL_SCHEDULER_FIFO],
             ray_version=version("ray"),
             ray_address=self._ray_address or "local",
+        )
+
+    async def ComputeImportance(
+        self, request: tuning_pb2.ComputeImportanceRequest, context: _Context
+    ) -> tuning_pb2.ComputeImportanceResponse:
+        violations = Violations()
+        space = read_space(request.spec, violations.under("spec"))
+        violations.raise_if_any()
+        mode: Literal["MAX", "MIN"] = "MIN" if request.spec.objective.mode == sweeps_pb2.OBJECTIVE_MODE_MIN else "MAX"
+        trials = [
+            ScoredTrial(trial.number, json_format.MessageToDict(trial.parameters), trial.objective)
+            for trial in request.trials
+            if trial.HasField("objective")
+        ]
+        found = await asyncio.to_thread(importance, space.parameters, trials, mode)
+        return tuning_pb2.ComputeImportanceResponse(
+            parameters=[tuning_pb2.ParameterImportance(name=part.name, importance=part.share) for part in found],
+            n_trials=len(trials),
         )
