@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
 from tunix_rt.evidence import documents
 from tunix_rt.evidence.archive import pack
+from tunix_rt.evidence.best_params import best_params
 from tunix_rt.evidence.documents import Document, json_file, jsonl_file
 from tunix_rt.evidence.facts import Facts, TrainingFacts
 from tunix_rt.evidence.readme import readme
@@ -146,26 +146,8 @@ def _of_training(training: TrainingFacts, found: Document) -> dict[str, bytes]:
         documents.ENVIRONMENT: json_file(environment),
     }
     if training.sweep is not None:
-        contents[documents.BEST_PARAMS] = json_file(best_params(training.sweep, training.trials, training.run["id"]))
+        contents[documents.BEST_PARAMS] = json_file(best_params(training.sweep, training.run["id"]))
     return contents
-
-
-def best_params(sweep: Document, trials: Sequence[Document], run_id: str) -> Document:
-    """The sweep's best trial and this run's own; the two may be the same."""
-    by_id = {trial["id"]: trial for trial in trials}
-    best = by_id.get(sweep["best_trial_id"])
-    return {
-        "tuning_job_id": sweep["id"],
-        "objective": {"metric": sweep["spec"]["objective"]["metric"], "mode": sweep["spec"]["objective"]["mode"]},
-        "n_trials": sweep["n_trials"],
-        "best": None if best is None else _trial(best),
-        "this_trial": next(_trial(trial) for trial in trials if trial["run_id"] == run_id),
-    }
-
-
-def _trial(trial: Document) -> Document:
-    names = ("number", "run_id", "evaluation_id", "parameters", "objective", "ci_low", "ci_high", "state")
-    return {"trial_id": trial["id"]} | {name: trial[name] for name in names if name in trial}
 
 
 def _artifact(training: TrainingFacts) -> Document:

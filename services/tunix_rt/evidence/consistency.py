@@ -84,24 +84,6 @@ def check_evaluation_command(manifest: Document, summary: Document, problems: Pr
     problems.same(names.RUN_MANIFEST, "command", manifest["command"], command, names.EVAL_SUMMARY)
 
 
-def check_trial(manifest: Document, tuned: Document, problems: Problems) -> None:
-    """best_params.json against the run that this trial carried out."""
-    this, best = tuned["this_trial"], tuned["best"]
-    for name, found, wanted in (
-        ("tuning_job_id", tuned["tuning_job_id"], manifest["tuning_job_id"]),
-        ("this_trial.trial_id", this["trial_id"], manifest["trial_id"]),
-        ("this_trial.run_id", this["run_id"], manifest["run_id"]),
-    ):
-        problems.same(names.BEST_PARAMS, name, found, wanted, names.RUN_MANIFEST)
-    for name, value in this["parameters"].items():
-        found = _at(manifest["config"]["hyperparameters"], name)
-        problems.check(
-            found == value, names.BEST_PARAMS, f"this_trial.parameters.{name} is {value!r}, but config says {found!r}"
-        )
-    if best is not None and any(best[name] == this[name] for name in ("trial_id", "run_id", "number")):
-        problems.same(names.BEST_PARAMS, "best", best, this, "this_trial, which it is")
-
-
 def check_environment(environment: Document, manifest: Document, summary: Document, problems: Problems) -> None:
     """Attempts are numbered from 1 and as many as the run says."""
     numbers = [attempt["number"] for attempt in environment["attempts"]]
@@ -141,9 +123,3 @@ def _of_dataset(dataset: Document) -> Mapping[str, Any]:
         "digest": dataset["digest"],
         "trace_count": dataset["manifest"]["trace_count"],
     }
-
-
-def _at(document: Any, path: str) -> Any:
-    for name in path.split("."):
-        document = document.get(name) if isinstance(document, Mapping) else None
-    return document

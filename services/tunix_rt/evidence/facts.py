@@ -10,6 +10,15 @@ from tunix_rt.quality.items import EvalItem
 
 
 @dataclass(frozen=True)
+class SweepFacts:
+    """Of the sweep whose trial a run carried out; ``results`` has its configurations, best first, without the sweep."""
+
+    sweep: Document
+    trials: Sequence[Document]
+    results: Document
+
+
+@dataclass(frozen=True)
 class TrainingFacts:
     """Of the run that made the model. ``metrics`` are points by key, then step; ``sweep`` is None for a plain run."""
 
@@ -18,8 +27,7 @@ class TrainingFacts:
     attempts: Sequence[Document]
     metrics: Sequence[Document]
     logs: Sequence[Document]
-    sweep: Document | None = None
-    trials: Sequence[Document] = ()
+    sweep: SweepFacts | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.evidence.documents import Document
-from tunix_rt.evidence.facts import Facts, GateFacts, TrainingFacts
+from tunix_rt.evidence.facts import Facts, GateFacts, SweepFacts, TrainingFacts
 from tunix_rt.evidence.messages import json_value, plain
 from tunix_rt.evidence.regeneration import Generate
 from tunix_rt.evidence.scoring import lean
@@ -132,20 +132,23 @@ def _training(client: TunixClient, run_id: str, on_stage: OnStage) -> TrainingFa
     on_stage("training log")
     metrics = [plain(point, defaults=True) for point in client.runs.metrics(run_id, page_size=1000)]
     logs = [plain(line, defaults=True) for line in client.runs.logs(run_id)]
-    sweep, trials = None, []
     if run.sweep_id:
         on_stage("sweep")
-        sweep = plain(client.sweeps.get(run.sweep_id), defaults=True)
-        trials = [plain(trial, defaults=True) for trial in client.sweeps.trials(run.sweep_id, page_size=1000)]
     return TrainingFacts(
         run=_run(run),
         dataset=plain(dataset, defaults=True),
         attempts=[_attempt(attempt) for attempt in sorted(listed.attempts, key=lambda attempt: attempt.number)],
         metrics=metrics,
         logs=logs,
-        sweep=sweep,
-        trials=trials,
+        sweep=sweep_facts(client, run.sweep_id) if run.sweep_id else None,
     )
+
+
+def sweep_facts(client: TunixClient, sweep_id: str) -> SweepFacts:
+    """A sweep with its trials, by number, and its results."""
+    results = plain(client.sweeps.results(sweep_id), defaults=True)
+    trials = [plain(trial, defaults=True) for trial in client.sweeps.trials(sweep_id, page_size=1000)]
+    return SweepFacts(sweep=results.pop("sweep"), trials=trials, results=results)
 
 
 def _run(run: runs_pb2.Run) -> Document:

@@ -17,7 +17,7 @@ _FILES = {
     documents.DATASET_MANIFEST: "the training data's digest, counts, filters, provenance and contamination",
     documents.TRAINING_LOG: "a row per logged step with its metrics, then the log lines",
     documents.ENVIRONMENT: "every attempt at the run with the versions that it ran on",
-    documents.BEST_PARAMS: "the sweep's best trial, and the trial that this run carried out",
+    documents.BEST_PARAMS: "what the sweep found, whether it is a tie, and the trial that this run carried out",
     documents.GATE_DECISIONS: "gate decisions on this evaluation, with policies and the scores they were held against",
     documents.SUMS: "the sha256 of every file but itself",
 }
@@ -38,11 +38,11 @@ and the scorecard byte for byte, and decides every gate decision again.
 There is no signature in here. Whoever changes a file and writes SHA256SUMS anew is caught where files contradict each
 other or the scoring: an answer, a metric, a score, an expected answer, a verdict, the config, a gate decision. Not
 where nothing else depends on it: a prediction rewritten so that all its metrics stay the same, token counts, times,
-names of workers, values in the training log, provenance, the scores of a gate's baseline (that evaluation's own
-evidence has its predictions), an item that is said to have failed before anything was generated; nor a whole set of
-files that was made up consistently. Against these, note the digest that `tunix-rt evidence build` prints (the sha256
-of SHA256SUMS) where the other side cannot change it, and give it to `verify --digest`; or build the evidence again
-from the registry: the same state gives the same digest.
+names of workers, values in the training log, provenance, what a sweep's other trials came to, the scores of a gate's
+baseline (that evaluation's own evidence has its predictions), an item that is said to have failed before anything was
+generated; nor a whole set of files that was made up consistently. Against these, note the digest that
+`tunix-rt evidence build` prints (the sha256 of SHA256SUMS) where the other side cannot change it, and give it to
+`verify --digest`; or build the evidence again from the registry: the same state gives the same digest.
 """
 
 

@@ -26,6 +26,7 @@ from tunix_rt.evidence.readme import readme
 from tunix_rt.evidence.schema_check import violations
 from tunix_rt.evidence.schemas import schema
 from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences, scorers_of
+from tunix_rt.evidence.tuning_consistency import check_best_params
 from tunix_rt.quality.items import EvalSet, canonical_jsonl, parse_evalset
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
 
@@ -146,7 +147,7 @@ def _check_run(documents: dict[str, Any], manifest: Document, summary: Document,
         consistency.check_environment(documents[names.ENVIRONMENT], manifest, summary, problems)
         consistency.check_training_log(documents[names.TRAINING_LOG], problems)
         if tuned and names.BEST_PARAMS in documents:
-            consistency.check_trial(manifest, documents[names.BEST_PARAMS], problems)
+            check_best_params(documents[names.BEST_PARAMS], manifest, summary, problems)
 
 
 def _check_scores(

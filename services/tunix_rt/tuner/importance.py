@@ -17,8 +17,6 @@ from tunix_rt.errors import FailedPrecondition
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from tunix_rt.tuner.space import Scalar
-
 MIN_TRIALS: Final = 4
 # Trials that count as good: PED-ANOVA's tenth, but at least this many, and never more than half.
 _GOOD_SHARE: Final = 0.1
@@ -34,7 +32,7 @@ class Dimension(Protocol):
     @property
     def kind(self) -> str | None: ...
     @property
-    def values(self) -> Sequence[Scalar]: ...
+    def values(self) -> Sequence[bool | int | float | str]: ...
     @property
     def arguments(self) -> Mapping[str, float]: ...
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.evidence.build import files
-from tunix_rt.evidence.facts import Facts, GateFacts, TrainingFacts
+from tunix_rt.evidence.facts import Facts, GateFacts, SweepFacts, TrainingFacts
 from tunix_rt.evidence.scoring import plain, rescore
 from tunix_rt.evidence.spec_digest import spec_digest
 from tunix_rt.quality.gate import GatePolicy, GateSide, SliceRule, SliceTier, decide
@@ -164,7 +164,7 @@ def dataset_facts() -> dict[str, Any]:
     }
 
 
-def training_facts() -> TrainingFacts:
+def training_facts(card: Mapping[str, Any]) -> TrainingFacts:
     run = {
         "id": "run-1",
         "spec": SPEC,
@@ -191,22 +191,68 @@ def training_facts() -> TrainingFacts:
         for step in (10, 20)
     ]
     log = {"time": TIME.format(2), "level": "INFO", "message": "compiled", "sequence": 1, "attempt": 1}
-    trial = {"id": "trial-1", "number": 0, "run_id": "run-1", "evaluation_id": "eval-1", "state": "SUCCEEDED"}
-    sweep = {
-        "id": "sweep-1",
-        "spec": {"objective": {"metric": "primary_score", "mode": "MAX"}},
-        "n_trials": 1,
-        "best_trial_id": "trial-1",
-    }
     return TrainingFacts(
         run=run,
         dataset=dataset_facts(),
         attempts=[attempt],
         metrics=points,
         logs=[log],
-        sweep=sweep,
-        trials=[{**trial, "parameters": {"learning_rate": 0.003}, "objective": 0.5}],
+        sweep=sweep_facts(card),
     )
+
+
+def sweep_facts(card: Mapping[str, Any]) -> SweepFacts:
+    """Two configurations with two repeats each; the run is the second of the first, which is worse and not tied."""
+    scores = {0: 0.375, 1: card["primary_score"], 2: 0.875, 3: None}
+    trials = []
+    for number, score in scores.items():
+        trial = {
+            "id": f"trial-{number}",
+            "number": number,
+            "configuration": number // 2,
+            "repeat": number % 2,
+            "run_id": f"run-{number}",
+            "evaluation_id": f"eval-{number}",
+            "parameters": {"learning_rate": (0.003, 0.001)[number // 2]},
+            "state": "FAILED" if score is None else "SUCCEEDED",
+            "reason": "UNSPECIFIED",
+            "steps": 20,
+        }
+        trials.append(trial | ({} if score is None else {"objective": score}))
+    trials[1] |= {"ci_low": card["ci_low"], "ci_high": card["ci_high"]}
+    mean = (0.375 + card["primary_score"]) / 2
+    worse = {"difference": mean - 0.875, "difference_low": mean - 0.9, "difference_high": -0.01}
+    results = {
+        "best_trial_id": "trial-2",
+        "configurations": [
+            _configuration(1, objective=0.875, ci_low=0.5, ci_high=1.0, n_succeeded=1, n_failed=1),
+            _configuration(0, objective=mean, ci_low=0.1, ci_high=0.9, n_succeeded=2, **worse),
+        ],
+        "n_tied": 0,
+        "statement": "Configuration 1 is best.",
+    }
+    spec = {"algorithm": "TPE", "scheduler": "FIFO", "repeats": 2}
+    sweep = {
+        "id": "sweep-1",
+        "spec": spec | {"objective": {"metric": "primary_score", "mode": "MAX"}},
+        "n_trials": 4,
+        "n_succeeded": 3,
+        "n_failed": 1,
+        "n_stopped": 0,
+    }
+    return SweepFacts(sweep, trials, results)
+
+
+def _configuration(index: int, **known: float) -> dict[str, Any]:
+    return {
+        "index": index,
+        "parameters": {"learning_rate": (0.003, 0.001)[index]},
+        "trial_ids": [f"trial-{2 * index}", f"trial-{2 * index + 1}"],
+        "n_failed": 0,
+        "n_stopped": 0,
+        "tied_with_best": False,
+        **known,
+    }
 
 
 def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]]) -> GateFacts:
@@ -258,7 +304,7 @@ def facts() -> Facts:
         items=evalset.items,
         samples=samples,
         model=model_facts(),
-        training=training_facts(),
+        training=training_facts(evaluation_facts(evalset, samples, "run-1")["scorecard"]),
         gate=gate_facts(evalset, samples),
     )
 

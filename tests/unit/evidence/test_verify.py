@@ -23,7 +23,22 @@ Contents = Mapping[str, bytes]
 # Leaves that nothing else in evidence depends on: whoever changes them and writes SHA256SUMS anew is not seen without
 # the digest. The readme says so. A leaf is its file, and its path without positions.
 UNSEEN = {
-    "best_params.json": {"n_trials", "objective.metric", "objective.mode"},
+    "best_params.json": {
+        "best.evaluation_id",
+        "best.run_id",
+        "best.steps",
+        "best_configuration.ci_low",
+        "best_configuration.trials.trial_id",
+        "n_tied",
+        "n_trials",
+        "objective.metric",
+        "statement",
+        "this_configuration.ci_low",
+        "this_configuration.difference",
+        "this_configuration.trials.trial_id",
+        "this_trial.evaluation_id",
+        "this_trial.steps",
+    },
     "dataset_manifest.json": {
         "create_time",
         "size_bytes",
@@ -249,6 +264,22 @@ def test_what_nothing_else_depends_on_is_all_that_can_be_changed_unseen(contents
         ("gate_decisions.json", (0, "policies", "pol-1", "margin"), 0.5),
         ("gate_decisions.json", (0, "baselines", "eval-0", "samples", 4, "metrics", "answer_correctness"), 1.0),
         ("best_params.json", (0, "this_trial", "parameters", "learning_rate"), 0.1),
+        ("best_params.json", (0, "this_trial", "objective"), 0.99),
+        ("best_params.json", (0, "this_trial", "number"), 0),
+        ("best_params.json", (0, "best", "trial_id"), "trial-9"),
+        ("best_params.json", (0, "best"), None),
+        ("best_params.json", (0, "best_configuration"), None),
+        ("best_params.json", (0, "objective", "mode"), "MIN"),
+        ("best_params.json", (0, "repeats"), 1),
+        ("best_params.json", (0, "n_trials"), 3),
+        ("best_params.json", (0, "best_configuration", "objective"), 0.9),
+        ("best_params.json", (0, "best_configuration", "n_failed"), 0),
+        ("best_params.json", (0, "best_configuration", "tied_with_best"), True),
+        ("best_params.json", (0, "this_configuration", "n_stopped"), 1),
+        ("best_params.json", (0, "this_configuration", "tied_with_best"), True),
+        ("best_params.json", (0, "this_configuration", "difference_low"), 0.5),
+        ("best_params.json", (0, "this_configuration", "trials", 0, "objective"), 0.25),
+        ("best_params.json", (0, "this_configuration", "trials", 0, "repeat"), 1),
     ],
 )
 def test_a_claim_that_the_rest_contradicts_is_refused_naming_the_file(
