@@ -111,13 +111,13 @@ def _check_configuration(configuration: Document, name: str, repeats: int, probl
     for middle, low, high in (("objective", "ci_low", "ci_high"), ("difference", "difference_low", "difference_high")):
         ends = [configuration[part] for part in (low, middle, high) if part in configuration]
         problems.check(ends == sorted(ends), names.BEST_PARAMS, f"{name}.{middle} lies outside its interval")
-    low, high = (configuration.get(part) for part in ("difference_low", "difference_high"))
-    if low is not None and high is not None:
+    worst, best = configuration.get("difference_low"), configuration.get("difference_high")
+    if worst is not None and best is not None:
         problems.same(
             names.BEST_PARAMS,
             f"{name}.tied_with_best",
             configuration["tied_with_best"],
-            low <= 0 <= high,
+            worst <= 0 <= best,
             "its interval",
         )
 

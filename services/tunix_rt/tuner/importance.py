@@ -10,9 +10,10 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tunix_rt.errors import FailedPrecondition
+from tunix_rt.search_space.space import Parameter
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -22,19 +23,6 @@ MIN_TRIALS: Final = 4
 _GOOD_SHARE: Final = 0.1
 _GOOD_TRIALS: Final = 5
 _LISTED: Final = ("choice", "grid")
-
-
-class Dimension(Protocol):
-    """A parameter of a search space (`Parameter`)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str | None: ...
-    @property
-    def values(self) -> Sequence[bool | int | float | str]: ...
-    @property
-    def arguments(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ class Importance:
 
 
 def importance(
-    dimensions: Sequence[Dimension], trials: Sequence[ScoredTrial], mode: Literal["MAX", "MIN"]
+    dimensions: Sequence[Parameter], trials: Sequence[ScoredTrial], mode: Literal["MAX", "MIN"]
 ) -> list[Importance]:
     """The share of each of ``dimensions`` in what tells good trials from all trials, most important first.
 
@@ -85,7 +73,7 @@ def importance(
     return [Importance(name, share) for name, share in ordered]
 
 
-def _divergences(dimensions: Sequence[Dimension], trials: Sequence[ScoredTrial], mode: str) -> dict[str, float]:
+def _divergences(dimensions: Sequence[Parameter], trials: Sequence[ScoredTrial], mode: str) -> dict[str, float]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -109,7 +97,7 @@ def _divergences(dimensions: Sequence[Dimension], trials: Sequence[ScoredTrial],
         return evaluator.evaluate(study)
 
 
-def _domain(dimension: Dimension, trials: Sequence[ScoredTrial]) -> BaseDistribution:
+def _domain(dimension: Parameter, trials: Sequence[ScoredTrial]) -> BaseDistribution:
     """The domain as Optuna has it, with every value that a trial had in it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

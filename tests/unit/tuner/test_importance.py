@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import FailedPrecondition, InvalidInput
-from tunix_rt.tuner.importance import Dimension, Importance, ScoredTrial, importance
-from tunix_rt.tuner.space import Parameter
+from tunix_rt.search_space.space import Parameter
+from tunix_rt.tuner.importance import Importance, ScoredTrial, importance
 from tunix_rt.tuner.tuning_servicer import TuningServicer
 from tunix_rt.v1 import sweeps_pb2 as pb
 from tunix_rt.v1 import tuning_pb2
@@ -37,7 +37,7 @@ def drawn(count: int, objective: Any, seed: int = 0) -> list[ScoredTrial]:
     return trials
 
 
-def first(dimensions: Sequence[Dimension], trials: Sequence[ScoredTrial], mode: Any = "MAX") -> Importance:
+def first(dimensions: Sequence[Parameter], trials: Sequence[ScoredTrial], mode: Any = "MAX") -> Importance:
     return importance(dimensions, trials, mode)[0]
 
 
