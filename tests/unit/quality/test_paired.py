@@ -12,6 +12,7 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 
 from tunix_rt.quality.paired import (
+    cluster_bootstrap_means,
     holm,
     items_to_detect,
     items_to_exclude,
@@ -141,6 +142,32 @@ def test_sign_flip_sampled_agrees_with_scipy_within_monte_carlo_error() -> None:
     assert both == pytest.approx(peer.pvalue, abs=4 * sqrt(peer.pvalue / 10_000))
     assert worse == pytest.approx(1 - peer.pvalue / 2, abs=0.02)
     assert sign_flip_p(differences[::-1], 0) == (both, worse)
+
+
+@pytest.mark.parametrize("n", [15, 16, 17, 40])
+def test_sampled_sign_flips_are_those_of_the_seeds_bits(n: int) -> None:
+    """Bit i of each drawn number is the sign of the i-th smallest difference; n is around whole bytes."""
+    source = random.Random(n)
+    differences = sorted(source.uniform(-0.5, 1.0) for _ in range(n))
+    observed = fsum(differences)
+    bits = random.Random(7)
+    sums = []
+    for _ in range(10_000):
+        signs = bits.getrandbits(n)
+        sums.append(fsum(d if signs >> place & 1 else -d for place, d in enumerate(differences)))
+    both, worse = sum(abs(each) >= abs(observed) for each in sums), sum(each <= observed for each in sums)
+    assert sign_flip_p(differences, 7) == ((both + 1) / 10_001, (worse + 1) / 10_001)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1, 1], [3, 3, 3, 3, 3], [1, 4, 2, 2, 9]])
+def test_the_bootstrap_draws_whole_clusters(sizes: list[int]) -> None:
+    clusters = sorted(zip([0.5, -1.25, 0.0, 0.75, 0.25], sizes, strict=True))
+    source = random.Random(3)
+    means = []
+    for _ in range(10_000):
+        drawn = [clusters[int(source.random() * 5)] for _ in clusters]
+        means.append(sum(total for total, _ in drawn) / sum(size for _, size in drawn))
+    assert cluster_bootstrap_means([0.5, -1.25, 0.0, 0.75, 0.25], sizes, 3) == sorted(means)
 
 
 def test_holm_equals_statsmodels() -> None:
