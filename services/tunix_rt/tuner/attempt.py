@@ -11,7 +11,7 @@ from tunix_rt.errors import Aborted
 from tunix_rt.rpc.patience import Patience
 from tunix_rt.tuner.child_process import ChildProcess, make_directory
 from tunix_rt.tuner.job import EXIT_LEASE_LOST, Job
-from tunix_rt.tuner.work import Cancelled, Ending, Registry, Sweep
+from tunix_rt.tuner.work import Ending, Registry, Sweep, Wishes
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,18 @@ class Limits:
 
 
 class Released(Exception):
-    """The service stops: the sweep goes back to the queue. Its running trials go on."""
+    """The sweep is to be handed back, and the message says why. Its running trials go on."""
 
 
 async def run_attempt(sweep: Sweep, registry: Registry, limits: Limits, stop: asyncio.Event) -> Ending:
-    """How the attempt ended; the caller reports it. Raises `Aborted` (lease lost) and `Released` (``stop`` set).
+    """How the attempt ended; the caller reports it. Raises `Aborted` (lease lost) and `Released` (``stop`` set, or the
+    sweep is paused).
 
     Whatever happens, no process of Ray is left when this returns.
     """
     child = await ChildProcess.start(_job_of(sweep, limits), limits.environment)
     working = asyncio.create_task(child.wait())
-    beating = asyncio.create_task(_beat(sweep, registry, limits.heartbeat_seconds))
+    beating = asyncio.create_task(_beat(sweep, registry, child, limits.heartbeat_seconds))
     stopping = asyncio.create_task(stop.wait())
     tasks = (working, beating, stopping)
     try:
@@ -44,9 +45,11 @@ async def run_attempt(sweep: Sweep, registry: Registry, limits: Limits, stop: as
         if working.done():
             return _ending(working.result(), child.tail)
         if beating.done():
-            cancelled = beating.result()
-            return Ending("CANCELLED", cancelled.reason, "cancelled while it ran")
-        raise Released
+            wishes = beating.result()
+            if wishes.cancel is not None:
+                return Ending("CANCELLED", wishes.cancel, "cancelled while it ran")
+            raise Released("the sweep is paused")
+        raise Released("the tuner stops")
     finally:
         for task in tasks:
             task.cancel()
@@ -57,10 +60,8 @@ async def run_attempt(sweep: Sweep, registry: Registry, limits: Limits, stop: as
 def _job_of(sweep: Sweep, limits: Limits) -> Job:
     return Job(
         lease=sweep.lease,
-        space=sweep.space,
-        seed=sweep.seed,
-        mode=sweep.mode,
-        max_concurrent=min(sweep.max_concurrent, limits.max_concurrent_trials),
+        plan=sweep.plan,
+        limit=min(sweep.plan.max_concurrent, limits.max_concurrent_trials),
         directory=make_directory(),
         ray_address=limits.ray_address,
         ray_num_cpus=limits.ray_num_cpus,
@@ -77,13 +78,19 @@ def _ending(status: int, tail: str) -> Ending:
     return Ending("FAILED", "INTERNAL", f"the sweep's process ended with {how}: {tail[-1000:]}", retryable=True)
 
 
-async def _beat(sweep: Sweep, registry: Registry, every_seconds: float) -> Cancelled:
-    """Extend the lease until cancellation is asked for. A registry that is away is no reason to stop."""
+async def _beat(sweep: Sweep, registry: Registry, child: ChildProcess, every_seconds: float) -> Wishes:
+    """Extend the lease, and the sweep where it has grown, until cancellation or a pause is asked for.
+
+    A registry that is away is no reason to stop.
+    """
     patience = Patience("the registry", None)
-    total = sweep.space.trial_count
+    num_samples = sweep.plan.space.num_samples
     while True:
-        done = await patience.call(partial(registry.ended_trials, sweep.id))
-        answer = await patience.call(partial(registry.heartbeat, sweep.lease, min(done, total), total))
-        if answer is not None:
-            return answer
+        progress = await patience.call(partial(registry.progress, sweep.id))
+        wishes = await patience.call(partial(registry.heartbeat, sweep.lease, progress))
+        if wishes.cancel is not None or wishes.pause:
+            return wishes
+        if wishes.num_samples > num_samples:
+            num_samples = wishes.num_samples
+            await child.extend(num_samples)
         await asyncio.sleep(every_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.tuner.job import Job
+from tunix_rt.tuner.job import Job, extension_line
 from tunix_rt.tuner.processes import kill_session
 
 _TAIL_LINES = 8
@@ -23,7 +24,8 @@ _RAY_ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # A trial's last result has its end in it, and no metric.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
@@ -45,8 +47,6 @@ class ChildProcess:
         self._directory = directory
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._reading = asyncio.gather(self._read_answers(), self._read_errors())
-        # Trials that the sweep will have; 0 until known.
-        self.total = 0
 
     @classmethod
     async def start(cls, job: Job, environment: Mapping[str, str]) -> ChildProcess:
@@ -76,6 +76,13 @@ class ChildProcess:
         """The last lines that it wrote to stderr."""
         return "\n".join(self._tail)
 
+    async def extend(self, num_samples: int) -> None:
+        """Tell it that the sweep has so many samples now. One that has ended does not hear it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._process.stdin.write(extension_line(num_samples))
+            await self._process.stdin.drain()
+
     async def wait(self) -> int:
         """Its exit status; negative: the signal that ended it."""
         status = await self._process.wait()
@@ -93,9 +100,7 @@ class ChildProcess:
     async def _read_answers(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            answer = json.loads(line)
-            self.total = answer.get("total", self.total)
-            _log.info("ray tune", **answer)
+            _log.info("ray tune", **json.loads(line))
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None

@@ -6,11 +6,10 @@ from importlib.metadata import version
 
 import grpc
 
-from tunix_rt.errors import Violations
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.search_space.messages import read_space
+from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.trials import Lease
-from tunix_rt.tuner.work import Cancelled, Ending, NotGranted, Sweep
+from tunix_rt.tuner.work import Ending, NotGranted, Progress, Sweep, Wishes
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
 
 
@@ -32,37 +31,32 @@ class GrpcRegistry:
             raise from_rpc_error(error) from error
         if not claim.granted:
             return NotGranted(claim.retry_after_seconds)
-        spec = claim.sweep.spec
-        # The registry has checked it; what is still wrong here shows in the child process.
-        space = read_space(spec, Violations())
         return Sweep(
             id=sweep_id,
             lease=Lease(claim.lease.job_id, claim.lease.attempt_id, claim.lease.epoch),
-            space=space,
-            seed=spec.seed,
-            mode="min" if spec.objective.mode == sweeps_pb2.OBJECTIVE_MODE_MIN else "max",
-            max_concurrent=max(1, spec.max_concurrent_trials),
+            plan=read_plan(claim.sweep.spec),
         )
 
-    async def ended_trials(self, sweep_id: str) -> int:
+    async def progress(self, sweep_id: str) -> Progress:
         try:
             sweep = await self._stub.GetSweep(sweeps_pb2.GetSweepRequest(id=sweep_id), timeout=10)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        return sweep.n_succeeded + sweep.n_failed
+        return Progress(sweep.n_succeeded + sweep.n_failed + sweep.n_stopped, sweep.trial_count)
 
-    async def heartbeat(self, lease: Lease, done: int, total: int) -> Cancelled | None:
+    async def heartbeat(self, lease: Lease, progress: Progress) -> Wishes:
         request = sweeps_pb2.HeartbeatSweepRequest(
             lease=_lease(lease),
-            progress=common_pb2.Progress(done=done, total=total, unit="trials", stage="running trials"),
+            progress=common_pb2.Progress(
+                done=progress.done, total=progress.total, unit="trials", stage="running trials"
+            ),
         )
         try:
             answer = await self._stub.HeartbeatSweep(request, timeout=10)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        if not answer.cancel_requested:
-            return None
-        return Cancelled(common_pb2.Reason.Name(answer.cancel_reason).removeprefix("REASON_"))
+        reason = common_pb2.Reason.Name(answer.cancel_reason).removeprefix("REASON_")
+        return Wishes(answer.num_samples, reason if answer.cancel_requested else None, answer.paused)
 
     async def complete(self, lease: Lease, ending: Ending) -> None:
         request = sweeps_pb2.CompleteSweepRequest(

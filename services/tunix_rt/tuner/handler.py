@@ -48,14 +48,14 @@ class TuneHandler:
 
     async def _attempt(self, sweep: Sweep) -> Outcome:
         """Carry it out and report. The registry sends a new command for what has to be tried again."""
-        _log.info("tuning", trials=sweep.space.trial_count, max_concurrent=sweep.max_concurrent)
+        _log.info("tuning", trials=sweep.plan.space.trial_count, max_concurrent=sweep.plan.max_concurrent)
         try:
             ending = await run_attempt(sweep, self._registry, self._limits, self._stop)
         except Aborted as error:
             _log.warning("lease lost, stopping", error=str(error))
             return Done()
-        except Released:
-            return await self._release(sweep)
+        except Released as released:
+            return await self._release(sweep, str(released))
         except TunixError as error:
             _log.exception("sweep failed")
             ending = Ending("FAILED", "INTERNAL", str(error), retryable=True)
@@ -77,9 +77,10 @@ class TuneHandler:
             refused = Ending("FAILED", "INTERNAL", f"the registry refuses the end: {error}", retryable=True)
             await patience.call(lambda: self._registry.complete(sweep.lease, refused))
 
-    async def _release(self, sweep: Sweep) -> Outcome:
+    async def _release(self, sweep: Sweep, message: str) -> Outcome:
+        _log.info("handing back", message=message)
         try:
-            await self._registry.release(sweep.lease, "the tuner stops")
+            await self._registry.release(sweep.lease, message)
         except Aborted:
             return Done()
         except TunixError as error:

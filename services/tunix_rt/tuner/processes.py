@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _GRACE_SECONDS = 5.0
@@ -45,26 +47,34 @@ def kill_session(session: int) -> None:
         time.sleep(0.02)
 
 
-def first_line() -> bytes:
-    """The first line of stdin, and not a byte more; `ParentWatch` reads on."""
-    line = b""
-    while not line.endswith(b"\n"):
-        chunk = os.read(_STDIN, 1)
-        if not chunk:
-            raise SystemExit("no job on stdin")
-        line += chunk
-    return line
-
-
 class ParentWatch:
-    """Waits for the end of stdin, which is the parent's end; then ends the whole session, removes ``directory`` and
+    """Reads stdin, which is open as long as the parent lives; then ends the whole session, removes ``directory`` and
     ends this process."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self) -> None:
+        # Ray's files, once known.
+        self.directory: Path | None = None
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def next_line(self) -> bytes:
+        """The next line of stdin; waits for it."""
+        line = self._lines.get()
+        if line is None:
+            raise SystemExit("the parent has gone")
+        return line
+
+    def lines_so_far(self) -> Iterator[bytes]:
+        """Those that have come since; waits for none."""
+        while True:
+            try:
+                line = self._lines.get_nowait()
+            except queue.Empty:
+                return
+            if line is not None:
+                yield line
 
     def give_way(self) -> None:
         """For the end of the main thread: lets the watch finish what it has begun. Does not return then."""
@@ -73,11 +83,16 @@ class ParentWatch:
 
     def _run(self) -> None:
         # Not through sys.stdin: its lock would be held when the interpreter shuts down.
-        while os.read(_STDIN, 4096):
-            pass
+        rest = b""
+        while chunk := os.read(_STDIN, 1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._lines.put(line)
         self._over.set()
+        self._lines.put(None)
         kill_session(os.getsid(0))
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self.directory is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
         os._exit(1)
 
 

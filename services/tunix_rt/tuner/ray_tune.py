@@ -1,78 +1,102 @@
 """``python -m tunix_rt.tuner.ray_tune``: Ray and Ray Tune for one attempt at a sweep, started by `tuner.child`.
 
 A process of its own, for two reasons. Ray forks the processes of its node, which a process with gRPC's threads in it
-must not do; and while it waits for them it holds the interpreter's lock, so that no other thread could watch or work.
+must not do: this one speaks to the registry only when Ray has started, and forks no more. And while it waits for them
+it holds the interpreter's lock, so that no other thread could watch or work.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import ray
-from ray import tune
-
-from tunix_rt.search_space.rules import Scalar
-from tunix_rt.tuner.job import RAY_STARTED, Job
-from tunix_rt.tuner.processes import ParentWatch, first_line
-from tunix_rt.tuner.suggestions import suggest
-from tunix_rt.tuner.trainable import OBJECTIVE, carry_out_trial
-
-# Placement only: a trial waits for its run, which needs no processor here.
-_TRIAL_CPU = 0.001
-_OBJECT_STORE_BYTES = 80 * 1024 * 1024
+from tunix_rt.errors import Aborted
+from tunix_rt.tuner.course import Course, Suggestion
+from tunix_rt.tuner.job import (
+    EXIT_LEASE_LOST,
+    RAY_STARTED,
+    Job,
+    extension_of_line,
+    suggestions_line,
+    trials_of_line,
+)
+from tunix_rt.tuner.outcomes import stored
+from tunix_rt.tuner.processes import ParentWatch
+from tunix_rt.tuner.ray_loop import RayFiles, run_trials, start_ray, stop_ray
+from tunix_rt.tuner.registry_searcher import RegistrySearcher
+from tunix_rt.tuner.schedulers import RegistryScheduler, build_scheduler
+from tunix_rt.tuner.searches import build_course
+from tunix_rt.tuner.trials import Trial, TrialRegistry
 
 
 def main() -> int:
-    """Run the job of stdin. Answers on stdout: ``suggestions``, `RAY_STARTED`, ``failed``."""
+    """Run the job of stdin. Answers on stdout: the first ``suggestions``, then `RAY_STARTED`."""
     # Ray prints to stdout, which is our line to the parent.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    job = Job.of_line(first_line())
-    ParentWatch(Path(job.directory))
-    suggestions = suggest(job.space, job.seed)
-    print(json.dumps({"suggestions": suggestions}), file=answers)
-    _start_ray(job)
+    watch = ParentWatch()
+    job = Job.of_line(watch.next_line())
+    watch.directory = Path(job.directory)
+    course = build_course(job.plan)
+    trials = trials_of_line(watch.next_line())
+    course.replay([stored(trial, job.plan) for trial in trials])
+    running = [trial.number for trial in trials if not trial.ended]
+    suggested = _first(course, job.limit - len(running))
+    print(suggestions_line(suggested), file=answers)
+    if not running and not suggested:
+        return 0  # every trial has ended
+    files = start_ray(job)
     print(json.dumps(RAY_STARTED), file=answers)
-    failed = _fit(job, suggestions)
-    print(json.dumps({"failed": failed}), file=answers)
-    ray.shutdown()
+    try:
+        _run(job, course, trials, suggested, _looking(job, course, watch, files))
+    except Aborted as error:
+        print(f"the registry refuses this lease: {error}", file=sys.stderr)
+        return EXIT_LEASE_LOST
+    finally:
+        stop_ray()
     return 0
 
 
-def _start_ray(job: Job) -> None:
-    if job.ray_address:
-        ray.init(address=job.ray_address, log_to_driver=False, logging_level=logging.ERROR)
-        return
-    ray.init(
-        num_cpus=job.ray_num_cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=job.directory,
-    )
+def _first(course: Course, count: int) -> list[Suggestion]:
+    """At most ``count`` trials that may begin at once."""
+    suggested: list[Suggestion] = []
+    while len(suggested) < count and (suggestion := course.next()) is not None:
+        suggested.append(suggestion)
+    return suggested
 
 
-def _fit(job: Job, suggestions: list[dict[str, Scalar]]) -> int:
-    """Let Ray Tune run every suggestion; returns how many failed."""
-    points: list[dict[str, Any]] = [
-        {"number": number, "parameters": parameters, "lease": job.lease.document()}
-        for number, parameters in enumerate(suggestions)
-    ]
-    tuner = tune.Tuner(
-        tune.with_resources(carry_out_trial, {"cpu": _TRIAL_CPU}),
-        param_space={"trial": tune.grid_search(points)},
-        tune_config=tune.TuneConfig(
-            metric=OBJECTIVE, mode=job.mode, max_concurrent_trials=job.max_concurrent, reuse_actors=True
-        ),
-        run_config=tune.RunConfig(name="sweep", storage_path=f"{job.directory}/results", verbose=0),
+def _looking(job: Job, course: Course, watch: ParentWatch, files: RayFiles) -> Callable[[], None]:
+    def look() -> None:
+        files.check()
+        for line in watch.lines_so_far():
+            course.extend(job.plan.extended(extension_of_line(line)).space.configuration_count)
+
+    return look
+
+
+def _run(
+    job: Job, course: Course, trials: Sequence[Trial], suggested: Sequence[Suggestion], look: Callable[[], None]
+) -> None:
+    registry = TrialRegistry.connect(job.lease)
+    scheduler = build_scheduler(job.plan.scheduling, registry)
+    if isinstance(scheduler, RegistryScheduler):
+        for trial in trials:
+            if trial.ended:
+                scheduler.remember(trial.number, registry.points(trial.number))
+    searcher = RegistrySearcher(
+        course,
+        job.plan,
+        registry,
+        job.lease,
+        running=[trial.number for trial in trials if not trial.ended],
+        suggested=suggested,
+        limit=job.limit,
+        look=look,
     )
-    return int(tuner.fit().num_errors)
+    run_trials(job, searcher, scheduler)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,35 @@
-"""A sweep's trials at the registry, for code without an event loop (the child process and Ray's actors).
+"""A sweep's trials at the registry, for code without an event loop: the child process, Ray's driver and its actors.
 
-A trial is carried out by creating it, which creates its run, and waiting for its end. Creating it again is no work, so
-the same call replays what an earlier attempt has finished.
+A registry that is away is waited for; `Aborted`, a lost lease, ends everything.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import grpc
 
-from tunix_rt.errors import Exhausted, Transient
+from tunix_rt.errors import Exhausted, Transient, TunixError
+from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.rpc.errors import from_rpc_error
+from tunix_rt.search_space.messages import scalar
 from tunix_rt.search_space.rules import Scalar
-from tunix_rt.v1 import common_pb2, runs_pb2, runs_pb2_grpc, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.tuner.settings import TunerSettings
+from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
 
 T = TypeVar("T")
-TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
-_POLL_SECONDS = 0.4
-_BACKOFF_SECONDS = 0.5
-_RUN_TERMINAL = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
+_FIRST_BACKOFF_SECONDS = 0.1
+_LONGEST_BACKOFF_SECONDS = 2.0
+_PAGE = 500
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The fencing token of one attempt at a sweep."""
+    """The fencing token of one attempt at a sweep. ``job_id`` is the sweep's."""
 
     job_id: str
     attempt_id: str
@@ -40,63 +42,153 @@ class Lease:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as the registry stores it. ``objective`` is set when it has SUCCEEDED."""
+    """A trial as the registry stores it. ``reported_value`` is its last intermediate value, at ``reported_step``."""
 
     number: int
-    run_id: str
+    parameters: Mapping[str, Scalar]
+    observed: tuple[int, ...]
     state: str
-    objective: float | None
-    message: str
+    reason: str = ""
+    message: str = ""
+    objective: float | None = None
+    reported_value: float | None = None
+    reported_step: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.state in _ENDED
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "parameters": dict(self.parameters), "observed": list(self.observed)}
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Trial:
+        """The inverse of `document`."""
+        return cls(**{**document, "observed": tuple(document["observed"])})
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a trial reported while it trained."""
+
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Update:
+    """A trial now, with what it has reported since the update before; the first one has everything."""
+
+    trial: Trial
+    points: tuple[Point, ...]
 
 
 class TrialRegistry:
-    """Creates and awaits trials under one lease. A registry that is away is waited for; `Aborted` ends everything."""
+    """Trials of one sweep under one lease."""
 
     def __init__(self, channel: grpc.Channel, lease: Lease) -> None:
-        self._sweeps = sweeps_pb2_grpc.SweepServiceStub(channel)
-        self._runs = runs_pb2_grpc.RunServiceStub(channel)
+        self._stub = sweeps_pb2_grpc.SweepServiceStub(channel)
+        self._sweep_id = lease.job_id
         self._lease = common_pb2.Lease(job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch)
 
-    def carry_out(self, number: int, parameters: Mapping[str, Scalar]) -> Trial:
-        """Create the trial if need be, and return it when it has ended."""
-        trial = self.create(number, parameters)
-        if trial.state not in TERMINAL:
-            self._await_run(trial.run_id)
-            trial = self.create(number, parameters)
-        while trial.state not in TERMINAL:
-            # The run has ended, its evaluation has not; this also notices a lost lease.
-            time.sleep(_POLL_SECONDS)
-            trial = self.create(number, parameters)
-        return trial
+    @classmethod
+    def connect(cls, lease: Lease) -> TrialRegistry:
+        """Over a channel of its own, to where the environment says, so that neither address nor token is written into
+        Ray's files."""
+        settings = TunerSettings()
+        channel = open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls)
+        return cls(channel, lease)
 
-    def create(self, number: int, parameters: Mapping[str, Scalar]) -> Trial:
+    def create(self, number: int, parameters: Mapping[str, Scalar], observed: tuple[int, ...] = ()) -> Trial:
         """The trial with this number, created with its run unless it exists. Raises what the registry refuses."""
-        request = sweeps_pb2.CreateTrialRequest(lease=self._lease, number=number)
+        request = sweeps_pb2.CreateTrialRequest(lease=self._lease, number=number, observed=observed)
         request.parameters.update(dict(parameters))
-        found = _patiently(lambda: self._sweeps.CreateTrial(request))
-        return Trial(
-            number=found.number,
-            run_id=found.run_id,
-            state=common_pb2.JobState.Name(found.state).removeprefix("JOB_STATE_"),
-            objective=found.objective if found.HasField("objective") else None,
-            message=found.message,
-        )
+        return _trial(_patiently(lambda: self._stub.CreateTrial(request)))
 
-    def _await_run(self, run_id: str) -> None:
-        def watch() -> None:
-            for update in self._runs.WatchRun(runs_pb2.WatchRunRequest(id=run_id)):
-                if update.run.state in _RUN_TERMINAL:
-                    return
+    def stop(self, number: int, message: str) -> Trial:
+        """Have the trial's run cancelled as EARLY_STOPPED; no change if it has ended."""
+        request = sweeps_pb2.StopTrialRequest(lease=self._lease, number=number, message=message)
+        return _trial(_patiently(lambda: self._stub.StopTrial(request)))
 
-        _patiently(watch)
+    def list(self) -> list[Trial]:
+        """All trials, by number."""
+        trials: list[Trial] = []
+        request = sweeps_pb2.ListTrialsRequest(sweep_id=self._sweep_id, page_size=_PAGE, order_by="number")
+        while True:
+            page = _patiently(lambda: self._stub.ListTrials(request))
+            trials.extend(_trial(trial) for trial in page.trials)
+            if not page.next_page_token:
+                return trials
+            request.page_token = page.next_page_token
+
+    def watch(self, number: int) -> Iterator[Update]:
+        """The trial now and after every change, until it has ended. No step is reported twice."""
+        request = sweeps_pb2.WatchTrialRequest(sweep_id=self._sweep_id, number=number)
+        last = 0
+        backoff = _Backoff()
+        while True:
+            stream = self._stub.WatchTrial(request)
+            try:
+                for answer in stream:
+                    backoff.over()
+                    points = tuple(Point(point.step, point.value) for point in answer.points if point.step > last)
+                    last = max([last, *(point.step for point in points)])
+                    update = Update(_trial(answer.trial), points)
+                    yield update
+                    if update.trial.ended:
+                        return
+            except grpc.RpcError as error:
+                _raise_lasting(error)
+            finally:
+                stream.cancel()
+            backoff.wait()
+
+    def points(self, number: int) -> tuple[Point, ...]:
+        """All that a trial has reported so far."""
+        return next(self.watch(number)).points
+
+
+def _trial(found: sweeps_pb2.Trial) -> Trial:
+    return Trial(
+        number=found.number,
+        parameters={
+            name: value for name, given in found.parameters.fields.items() if (value := scalar(given)) is not None
+        },
+        observed=tuple(found.observed),
+        state=common_pb2.JobState.Name(found.state).removeprefix("JOB_STATE_"),
+        reason=common_pb2.Reason.Name(found.reason).removeprefix("REASON_") if found.reason else "",
+        message=found.message,
+        objective=found.objective if found.HasField("objective") else None,
+        reported_value=found.reported_value if found.HasField("reported_value") else None,
+        reported_step=found.reported_step,
+    )
+
+
+class _Backoff:
+    def __init__(self) -> None:
+        self._seconds = _FIRST_BACKOFF_SECONDS
+
+    def wait(self) -> None:
+        time.sleep(self._seconds)
+        self._seconds = min(2 * self._seconds, _LONGEST_BACKOFF_SECONDS)
+
+    def over(self) -> None:
+        self._seconds = _FIRST_BACKOFF_SECONDS
 
 
 def _patiently(call: Callable[[], T]) -> T:
+    backoff = _Backoff()
     while True:
         try:
             return call()
         except grpc.RpcError as error:
-            translated = from_rpc_error(error)
-            if not isinstance(translated, Transient | Exhausted):
-                raise translated from error
-        time.sleep(_BACKOFF_SECONDS)
+            _raise_lasting(error)
+        backoff.wait()
+
+
+def _raise_lasting(error: grpc.RpcError) -> None:
+    """Raise ``error`` as ours, unless waiting cures it."""
+    translated: TunixError = from_rpc_error(error)
+    if not isinstance(translated, Transient | Exhausted):
+        raise translated from error

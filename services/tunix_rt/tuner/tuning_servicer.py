@@ -10,8 +10,9 @@ import grpc
 from google.protobuf import json_format
 
 from tunix_rt.errors import Violations
-from tunix_rt.search_space.messages import read_space
+from tunix_rt.search_space.messages import ALGORITHMS, read_space
 from tunix_rt.tuner.importance import ScoredTrial, importance
+from tunix_rt.tuner.plan_messages import SCHEDULERS
 from tunix_rt.v1 import sweeps_pb2, training_pb2, tuning_pb2, tuning_pb2_grpc
 
 SERVICE = tuning_pb2.DESCRIPTOR.services_by_name["TuningService"].full_name
@@ -38,8 +39,8 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
         self, request: tuning_pb2.DescribeTunerRequest, context: _Context
     ) -> tuning_pb2.DescribeTunerResponse:
         return tuning_pb2.DescribeTunerResponse(
-            algorithms=[sweeps_pb2.SEARCH_ALGORITHM_RANDOM, sweeps_pb2.SEARCH_ALGORITHM_GRID],
-            schedulers=[sweeps_pb2.TRIAL_SCHEDULER_FIFO],
+            algorithms=map(sweeps_pb2.SearchAlgorithm.ValueType, ALGORITHMS),
+            schedulers=map(sweeps_pb2.TrialScheduler.ValueType, SCHEDULERS),
             ray_version=version("ray"),
             ray_address=self._ray_address or "local",
         )

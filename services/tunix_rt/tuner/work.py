@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunix_rt.search_space.space import Space
+from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.trials import Lease
 
 
@@ -15,10 +15,7 @@ class Sweep:
 
     id: str
     lease: Lease
-    space: Space
-    seed: int
-    mode: Literal["max", "min"]
-    max_concurrent: int
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,27 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Cancelled:
-    """The registry asked for cancellation."""
+class Progress:
+    """Trials that have ended, and that the sweep is to have."""
 
-    reason: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the registry wants of a running attempt. ``cancel`` is the reason; ``num_samples`` grows."""
+
+    num_samples: int
+    cancel: str | None = None
+    pause: bool = False
 
 
 class Registry(Protocol):
     """The registry, as the tuner sees it. Raises `Aborted` for a lost lease and `Transient` when out of reach."""
 
     async def claim(self, sweep_id: str) -> Sweep | NotGranted: ...
-    async def ended_trials(self, sweep_id: str) -> int: ...
-    async def heartbeat(self, lease: Lease, done: int, total: int) -> Cancelled | None: ...
+    async def progress(self, sweep_id: str) -> Progress: ...
+    async def heartbeat(self, lease: Lease, progress: Progress) -> Wishes: ...
     async def complete(self, lease: Lease, ending: Ending) -> None: ...
     async def release(self, lease: Lease, message: str) -> None: ...

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,21 +20,23 @@ import pytest
 from tunix_rt.bus import CloudEvent, Delivery, Done
 from tunix_rt.errors import InvalidInput
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.child_process import make_directory
+from tunix_rt.tuner.course import Suggestion
 from tunix_rt.tuner.grpc_registry import GrpcRegistry
 from tunix_rt.tuner.handler import TuneHandler
 from tunix_rt.tuner.job import Job
+from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.processes import session_members
-from tunix_rt.tuner.suggestions import suggest
+from tunix_rt.tuner.search import Outcome
+from tunix_rt.tuner.searches import build_course
 from tunix_rt.tuner.trials import Lease
 from tunix_rt.v1 import common_pb2, sweeps_pb2
 
+from .conftest import CANCELLED, tenfold
+
 if TYPE_CHECKING:
     from .conftest import FakeRegistry
-
-SPACE = Space((Parameter("learning_rate", "uniform", (), {"low": 0.01, "high": 0.09}),), "RANDOM", 5)
 
 
 def command(sweep_id: str = "sweep-1") -> Delivery:
@@ -102,29 +105,158 @@ async def until(condition, seconds: float) -> None:  # type: ignore[no-untyped-d
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.slow
-async def test_every_suggestion_becomes_a_trial_and_what_has_ended_is_replayed(registry: FakeRegistry) -> None:
-    before = ray_leftovers()
-    registry.failing = {1}
-    suggestions = suggest(SPACE, 7)
-    # An earlier attempt has finished trial 0.
-    registry.trials[0] = sweeps_pb2.Trial(number=0, run_id="run-0", state=common_pb2.JOB_STATE_SUCCEEDED, objective=0.5)
-    registry.trials[0].parameters.update(suggestions[0])
+async def attempt(registry: FakeRegistry, disturb: Callable[[int], Awaitable[None]]) -> None:
+    """One delivery of the command, while ``disturb`` is done to the attempt's session; the attempt has ended after."""
     async with handling(registry) as handler:
         running = asyncio.ensure_future(handler(command()))
         await until(children, 30)
         (session,) = children()
+        await asyncio.wait_for(disturb(session), 180)
         assert await asyncio.wait_for(running, 180) == Done()
-    assert sorted(registry.created) == [1, 2, 3, 4]
-    assert {number: dict(trial.parameters) for number, trial in registry.trials.items()} == dict(enumerate(suggestions))
-    assert registry.peak <= 2
-    assert set(registry.replayed) == {0, 1, 2, 3, 4}
+    assert session_members(session) == []
+
+
+async def nothing(session: int) -> None:
+    """Leave the attempt alone."""
+
+
+def kill(session: int, name: str) -> None:
+    """SIGKILL to the one process of the session whose command begins with, or has, ``name``."""
+    pid = next(pid for pid, found in commands(session).items() if name in found)
+    os.kill(pid, signal.SIGKILL)
+
+
+def expected(registry: FakeRegistry, num_samples: int) -> list[Suggestion]:
+    """What the sweep suggests if nothing disturbs it, its trials ending one after the other."""
+    spec = sweeps_pb2.SweepSpec()
+    spec.CopyFrom(registry.spec)
+    spec.num_samples = num_samples
+    course = build_course(read_plan(spec))
+    found: list[Suggestion] = []
+    for ended in range(num_samples):
+        while (suggestion := course.next()) is not None:
+            found.append(suggestion)
+        failed = ended in registry.failing
+        course.ended(ended, Outcome("FAILED") if failed else Outcome("SUCCEEDED", tenfold(found[ended].parameters)))
+    return found
+
+
+def made(registry: FakeRegistry) -> list[Suggestion]:
+    """What was created."""
+    return [
+        Suggestion(number, dict(trial.parameters), tuple(trial.observed))
+        for number, trial in sorted(registry.trials.items())
+    ]
+
+
+async def test_a_driver_that_is_killed_loses_nothing_and_tpe_suggests_the_same(registry: FakeRegistry) -> None:
+    before = ray_leftovers()
+    registry.failing = {1}
+    registry.spec.algorithm = sweeps_pb2.SEARCH_ALGORITHM_TPE
+    registry.spec.tpe.startup_trials = 3
+    registry.spec.num_samples = 9
+    registry.run_seconds = 0.5
+
+    async def kill_driver(session: int) -> None:
+        await until(lambda: registry.n_ended >= 3, 120)
+        kill(session, "tunix_rt.tuner.ray_tune")
+
+    await attempt(registry, kill_driver)
+    completion = registry.completion
+    assert completion is not None
+    assert (completion.state, completion.retryable) == (common_pb2.JOB_STATE_FAILED, True)
+    assert "by signal 9" in completion.message
+    assert len(registry.trials) < 9
+    ended = registry.n_ended
+    await attempt(registry, nothing)
     assert registry.completion is not None
     assert registry.completion.state == common_pb2.JOB_STATE_SUCCEEDED
-    assert registry.progress[0][1] == 5
-    assert [trial.state for _, trial in sorted(registry.trials.items())].count(common_pb2.JOB_STATE_FAILED) == 1
-    assert session_members(session) == []
+    assert registry.created == list(range(9))
+    assert made(registry) == expected(registry, 9)
+    assert registry.trials[8].observed == [6]
+    # What had ended was not looked at again.
+    assert sum(registry.watched[number] for number in range(ended)) <= ended
+    assert registry.peak <= 2
+    assert registry.progress[0][1] == 9
     assert ray_leftovers() == before
+
+
+@pytest.mark.slow
+async def test_what_happens_to_ray_does_not_happen_to_the_sweep(registry: FakeRegistry) -> None:
+    registry.spec.algorithm = sweeps_pb2.SEARCH_ALGORITHM_TPE
+    registry.spec.tpe.startup_trials = 3
+    registry.spec.num_samples = 6
+    registry.run_seconds = 4.0
+
+    async def kill_worker_then_delete_files(session: int) -> None:
+        await until(lambda: registry.watched[2], 120)
+        kill(session, "ray::WatchedTrial")
+        # Its trial is watched again, by another one.
+        await until(lambda: max(registry.watched.values()) == 2, 60)
+        assert registry.completion is None
+        (directory,) = ray_leftovers()
+        shutil.rmtree(f"/tmp/{directory}")
+
+    await attempt(registry, kill_worker_then_delete_files)
+    assert registry.completion is not None
+    assert registry.completion.retryable
+    assert "the files of Ray have been deleted" in registry.completion.message
+
+    async def extend(session: int) -> None:
+        await until(lambda: registry.watched[4], 120)
+        registry.spec.num_samples = 8
+
+    await attempt(registry, extend)
+    assert registry.completion.state == common_pb2.JOB_STATE_SUCCEEDED
+    assert registry.created == list(range(8))
+    assert made(registry) == expected(registry, 8)
+
+
+@pytest.mark.slow
+async def test_asha_stops_what_learns_slowly_and_the_registry_says_how_it_ended(registry: FakeRegistry) -> None:
+    registry.spec.num_samples = 8
+    registry.spec.scheduler = sweeps_pb2.TRIAL_SCHEDULER_ASHA
+    registry.spec.base.hyperparameters.max_steps = 90
+    registry.spec.scheduling.CopyFrom(
+        sweeps_pb2.SchedulerSettings(
+            metric="eval_loss",
+            mode=sweeps_pb2.OBJECTIVE_MODE_MIN,
+            grace_steps=10,
+            reduction_factor=3,
+            brackets=1,
+        )
+    )
+    # The greater the learning rate the smaller the loss, at every step.
+    registry.points = lambda parameters: [(step, 1 - tenfold(parameters)) for step in (10, 30, 90)]
+    registry.run_seconds = 1.0
+    await attempt(registry, nothing)
+    assert registry.completion is not None
+    assert registry.completion.state == common_pb2.JOB_STATE_SUCCEEDED
+    assert registry.created == list(range(8))
+    rates = {number: float(parameters["learning_rate"]) for number, parameters in registry.parameters().items()}
+    assert registry.stopped
+    assert len(set(registry.stopped)) == len(registry.stopped)
+    assert max(rates, key=rates.__getitem__) not in registry.stopped
+    for number, trial in registry.trials.items():
+        assert (trial.state == CANCELLED) == (number in registry.stopped)
+    for number in registry.stopped:
+        assert registry.trials[number].reported_step < 90
+    assert registry.progress[-1][1] == 8
+
+
+async def test_a_paused_sweep_is_handed_back_without_any_ray_left(registry: FakeRegistry) -> None:
+    registry.run_seconds = 600
+
+    async def pause(session: int) -> None:
+        await until(lambda: ray_runs(session), 60)
+        registry.paused = True
+
+    await attempt(registry, pause)
+    assert registry.released == ["the sweep is paused"]
+    assert registry.completion is None
+    # The first two were begun before Ray was there.
+    assert registry.created == [0, 1]
+    assert registry.n_ended == 0
 
 
 async def test_cancelling_ends_ray_within_ten_seconds(registry: FakeRegistry) -> None:
@@ -153,10 +285,9 @@ async def test_stopping_hands_the_sweep_back_and_ends_ray(registry: FakeRegistry
         running = asyncio.ensure_future(handler(command()))
         await until(lambda: len(registry.created) == 2, 60)
         (session,) = children()
-        await until(lambda: ray_runs(session), 60)
         stop.set()
         assert await asyncio.wait_for(running, 30) == Done()
-    assert registry.released == 1
+    assert registry.released == ["the tuner stops"]
     assert registry.completion is None
     assert session_members(session) == []
 
@@ -169,25 +300,21 @@ async def test_a_lost_lease_ends_ray_and_reports_nothing(registry: FakeRegistry)
         registry.lost = True
         assert await asyncio.wait_for(running, 30) == Done()
     assert registry.completion is None
-    assert registry.released == 0
+    assert registry.released == []
 
 
-@pytest.mark.parametrize(("victim", "how"), [("tuner.child", "signal 9"), ("tuner.ray_tune", "by signal 9")])
-async def test_a_crash_is_a_failure_that_is_tried_again(registry: FakeRegistry, victim: str, how: str) -> None:
+async def test_a_child_that_is_killed_is_a_failure_that_is_tried_again(registry: FakeRegistry) -> None:
     registry.run_seconds = 600
-    async with handling(registry) as handler:
-        running = asyncio.ensure_future(handler(command()))
+
+    async def kill_child(session: int) -> None:
         await until(lambda: registry.created, 60)
-        (session,) = children()
-        await until(lambda: ray_runs(session), 60)
-        (pid,) = [pid for pid, name in commands(session).items() if f"tunix_rt.{victim}" in name]
-        os.kill(pid, signal.SIGKILL)
-        assert await asyncio.wait_for(running, 30) == Done()
+        os.kill(session, signal.SIGKILL)
+
+    await attempt(registry, kill_child)
     completion = registry.completion
     assert completion is not None
     assert (completion.state, completion.retryable) == (common_pb2.JOB_STATE_FAILED, True)
-    assert how in completion.message
-    assert session_members(session) == []
+    assert "signal 9" in completion.message
 
 
 async def test_ray_that_does_not_start_is_given_up(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,10 +333,8 @@ async def test_ray_does_not_outlive_the_service(registry: FakeRegistry, tmp_path
     directory = Path(make_directory())
     job = Job(
         lease=Lease("sweep-1", "att-1", 1),
-        space=SPACE,
-        seed=7,
-        mode="max",
-        max_concurrent=2,
+        plan=read_plan(registry.spec),
+        limit=2,
         directory=str(directory),
         ray_address=None,
         ray_num_cpus=1,

@@ -43,6 +43,11 @@ async def test_the_service_names_all_problems_at_once_or_counts_the_trials() -> 
 
 async def test_the_tuner_says_what_it_can_do() -> None:
     answer = await TuningServicer(None).DescribeTuner(tuning_pb2.DescribeTunerRequest(), None)  # type: ignore[arg-type]
-    assert list(answer.algorithms) == [pb.SEARCH_ALGORITHM_RANDOM, pb.SEARCH_ALGORITHM_GRID]
+    assert list(answer.algorithms) == [pb.SEARCH_ALGORITHM_RANDOM, pb.SEARCH_ALGORITHM_GRID, pb.SEARCH_ALGORITHM_TPE]
+    assert list(answer.schedulers) == [
+        pb.TRIAL_SCHEDULER_FIFO,
+        pb.TRIAL_SCHEDULER_ASHA,
+        pb.TRIAL_SCHEDULER_MEDIAN_STOPPING,
+    ]
     assert answer.ray_version.startswith("2.")
     assert answer.ray_address == "local"

@@ -1,0 +1,91 @@
+"""The bridge from the registry's trials to Ray Tune's loop: what Ray is to run next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from ray.tune.search import Searcher
+
+from tunix_rt.tuner.course import Course, Suggestion
+from tunix_rt.tuner.outcomes import outcome_of
+from tunix_rt.tuner.plan import Plan
+from tunix_rt.tuner.trainable import ended_trial
+from tunix_rt.tuner.trials import Lease, Trial
+
+
+class Creates(Protocol):
+    """Creates trials, as `TrialRegistry` does."""
+
+    def create(self, number: int, parameters: Any, observed: tuple[int, ...] = ()) -> Trial: ...
+
+
+class RegistrySearcher(Searcher):
+    """Hands out the trials that run already, then ``suggested`` ones, then new ones of the course.
+
+    A trial is created at the registry before Ray hears of it. At most ``limit`` are Ray's at once. ``look`` is called
+    whenever Ray asks, several times a second: it may extend the course, or raise to end the attempt.
+    """
+
+    def __init__(
+        self,
+        course: Course,
+        plan: Plan,
+        registry: Creates,
+        lease: Lease,
+        *,
+        running: Iterable[int],
+        suggested: Iterable[Suggestion],
+        limit: int,
+        look: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self._course = course
+        self._plan = plan
+        self._registry = registry
+        self._lease = lease
+        self._running = deque(running)
+        self._suggested = deque(suggested)
+        self._limit = limit
+        self._look = look
+        self._live: dict[str, int] = {}
+        self._failure: str | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        """The configuration of Ray's next trial; None: ask again; FINISHED: every trial has ended."""
+        self._look()
+        if self._failure is not None:
+            raise RuntimeError(self._failure)
+        if len(self._live) >= self._limit:
+            return None
+        number = self._next_number()
+        if number is not None:
+            self._live[trial_id] = number
+            return {"number": number, "lease": self._lease.document(), "points": self._plan.scheduling is not None}
+        # Not before the last has ended: until then the sweep may be extended.
+        return None if self._live else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Ray's trial is over: how the registry's ended is part of its last result."""
+        number = self._live.pop(trial_id)
+        trial = ended_trial(result or {})
+        outcome = outcome_of(trial, self._plan) if trial is not None else None
+        if outcome is None:
+            self._failure = f"Ray gave up trial {number} before it ended"
+            return
+        self._course.ended(number, outcome)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the registry remembers."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the registry remembers."""
+
+    def _next_number(self) -> int | None:
+        if self._running:
+            return self._running.popleft()
+        suggestion = self._suggested.popleft() if self._suggested else self._course.next()
+        if suggestion is None:
+            return None
+        return self._registry.create(suggestion.number, suggestion.parameters, suggestion.observed).number
