@@ -183,6 +183,22 @@ def values_of(
     return inputs
 
 
+def primary_values_of(
+    session: Session, evaluation_ids: Sequence[str], items: Mapping[str, EvalSetItemRow]
+) -> dict[str, list[PairInput]]:
+    """As `values_of` the primary metric, of several evaluations of one evalset in one query, by evaluation id."""
+    found = session.execute(
+        select(
+            col(ItemResultRow.evaluation_id), col(ItemResultRow.item_id), col(ItemResultRow.answer_correctness)
+        ).where(col(ItemResultRow.evaluation_id).in_(evaluation_ids))
+    )
+    inputs: dict[str, list[PairInput]] = {evaluation_id: [] for evaluation_id in evaluation_ids}
+    clusters = {item_id: item.document.get("cluster_id", "") for item_id, item in items.items()}
+    for evaluation_id, item_id, value in found:
+        inputs[evaluation_id].append(PairInput(item_id, value, cluster_id=clusters[item_id]))
+    return inputs
+
+
 def first_predictions(
     session: Session, evaluation_ids: Sequence[str], item_ids: Sequence[str]
 ) -> dict[tuple[str, str], str]:

@@ -1,7 +1,8 @@
 """What differs between kinds of jobs, as functions dispatched on the job's table.
 
-Each kind registers its own: ``@announce.register``, ``@send_command.register``, ``@job_ended.register``. The kernel
-(`states`, `leases`, `reaper`) calls them and knows no kind.
+Each kind registers its own: ``@announce.register``, ``@send_command.register``, ``@job_ended.register``, and, where it
+has such, ``@is_paused.register`` and ``@can_reopen.register``. The kernel (`states`, `leases`, `reaper`) calls them and
+knows no kind.
 """
 
 from __future__ import annotations
@@ -28,3 +29,15 @@ def send_command(job: JobColumns, session: Session) -> None:
 @singledispatch
 def job_ended(job: JobColumns, session: Session) -> None:
     """Carry the end of ``job`` on to what depends on it; called after the transition to a terminal state."""
+
+
+@singledispatch
+def is_paused(job: JobColumns) -> bool:
+    """Whether no worker is to have ``job`` for now: it is not claimed, and what its worker leaves is no failure."""
+    return False
+
+
+@singledispatch
+def can_reopen(job: JobColumns) -> bool:
+    """Whether ``job`` may go on after its end (`states.REOPENINGS`)."""
+    return False

@@ -79,7 +79,8 @@ def claim(
     """Try to take the lease of a job: (the job, the answer).
 
     A live lease is never taken over, not even by its own holder. An expired one makes its attempt "lost" first, which
-    may end the job when it had no attempts left. A job that waits for its cancellation is ended here.
+    may end the job when it had no attempts left. A job that waits for its cancellation is ended here. A paused one is
+    granted to nobody.
     """
     now = now or utc_now()
     job = lock_job(session, table, job_id)
@@ -88,7 +89,7 @@ def claim(
         remaining = (job.lease_expire_time - now).total_seconds()
         return job, Claim(None, max(0.1, min(remaining, ttl.total_seconds())))
     expire(session, job, now=now, resend=False)
-    if is_terminal(job):
+    if is_terminal(job) or jobs.is_paused(job):
         return job, Claim(None)
     job.epoch += 1
     job.attempts += 1
@@ -192,7 +193,8 @@ def fail_attempt(
     """A worker's report that the attempt failed: tried again while attempts are left, else the job is FAILED."""
     now = now or utc_now()
     end_attempt(session, job, "failed", reason=reason, message=message, now=now)
-    job.failures += 1
+    if not (retryable and jobs.is_paused(job)):
+        job.failures += 1
     if retryable and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
         _continue_without_lease(session, job, now=now, resend=True)
         return
@@ -211,14 +213,15 @@ def fail_attempt(
 def expire(session: Session, job: JobColumns, *, now: datetime | None = None, resend: bool = True) -> bool:
     """Take an expired lease away from a locked job; returns whether anything changed.
 
-    The attempt is "lost" and counts as a failure. Then the job waits for the next worker (its command is sent again
-    when ``resend``), or is FAILED when it has no attempts left, or CANCELLED when that was asked for.
+    The attempt is "lost" and counts as a failure, unless the job is paused. Then the job waits for the next worker (its
+    command is sent again when ``resend``), or is FAILED when it has no attempts left, or CANCELLED when that was asked
+    for.
     """
     now = now or utc_now()
     if is_terminal(job) or lease_is_live(job, now):
         return False
     lost = end_attempt(session, job, "lost", reason=Reason.WORKER_LOST, message="no heartbeat in time", now=now)
-    if lost is not None:
+    if lost is not None and not jobs.is_paused(job):
         job.failures += 1
     if lost is None and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
         return False
@@ -244,7 +247,7 @@ def _continue_without_lease(session: Session, job: JobColumns, *, now: datetime,
         transition(
             session, job, JobState.FAILED, reason=Reason.WORKER_LOST, message=message, attempt=job.epoch, now=now
         )
-    elif resend:
+    elif resend and not jobs.is_paused(job):
         jobs.send_command(job, session)
 
 

@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from tunix_rt.errors import NotFound, TunixError
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.registry import leases
+from tunix_rt.registry import jobs, leases
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.requeue import LEASED
@@ -68,9 +68,12 @@ def extend_leases(session: Session, ttl: timedelta, now: datetime | None = None)
 
 
 def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, why: str) -> bool:
-    """The job's command was given up on: a job that still waits for a worker is FAILED; returns whether it was."""
+    """The job's command was given up on: a job that still waits for a worker is FAILED; returns whether it was.
+
+    A paused one waits for nobody: it gets a new command when it goes on.
+    """
     job = leases.lock_job(session, table, job_id)
-    if is_terminal(job) or job.lease_attempt_id is not None:
+    if is_terminal(job) or job.lease_attempt_id is not None or jobs.is_paused(job):
         return False
     if job.state == JobState.CANCELLING:
         return leases.expire(session, job)

@@ -26,7 +26,7 @@ _STREAM: Final = "commands"
 
 
 def requeue_all(session: Session, now: datetime | None = None) -> int:
-    """Send the command of every job that is not ended and that nobody works on; returns how many.
+    """Send the command of every job that is not ended or paused, and that nobody works on; returns how many.
 
     A worker that holds a lease needs no command; if it dies, the reaper sends one. Commands are idempotent: a job that
     is still queued in JetStream is claimed once.
@@ -39,8 +39,9 @@ def requeue_all(session: Session, now: datetime | None = None) -> int:
             or_(col(table.lease_attempt_id).is_(None), col(table.lease_expire_time) <= now),
         )
         for job in session.scalars(waiting.order_by(col(table.create_time), col(table.id))).all():
-            jobs.send_command(job, session)
-            count += 1
+            if not jobs.is_paused(job):
+                jobs.send_command(job, session)
+                count += 1
     return count
 
 

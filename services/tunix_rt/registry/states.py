@@ -55,6 +55,11 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
 }
+# Beside these, of jobs that `jobs.can_reopen` knows: sweeps that are extended wait for a tuner again.
+REOPENINGS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.SUCCEEDED: frozenset({JobState.QUEUED}),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+}
 
 TERMINAL: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
 
@@ -83,11 +88,13 @@ def transition(
 ) -> TransitionRow:
     """Move ``job`` to ``to``, write the row and the fact, and let what depends on the job follow.
 
-    The caller holds the job's row lock. Raises `FailedPrecondition` for a move that `TRANSITIONS` does not hold.
+    The caller holds the job's row lock. Raises `FailedPrecondition` for a move that `TRANSITIONS` and, where the job
+    can be reopened, `REOPENINGS` do not hold.
     """
     now = now or utc_now()
     came_from = JobState(job.state)
-    if to not in TRANSITIONS[came_from]:
+    reopened = to in REOPENINGS.get(came_from, ()) and jobs.can_reopen(job)
+    if to not in TRANSITIONS[came_from] and not reopened:
         raise FailedPrecondition(f"{job.id} is {came_from} and cannot become {to}")
     job.state = to.value
     job.reason = str(reason)
@@ -97,6 +104,9 @@ def transition(
         job.start_time = now
         if job.deadline_seconds:
             job.deadline_time = now + timedelta(seconds=job.deadline_seconds)
+    if reopened:
+        job.end_time = None
+        job.failures = 0
     if to in TERMINAL:
         job.end_time = now
         job.lease_attempt_id = None

@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 from tunix_rt.registry import jobs
 from tunix_rt.registry.commits import touch
 from tunix_rt.registry.messages.jobs import transition_message
-from tunix_rt.registry.messages.sweeps import trial_message
+from tunix_rt.registry.messages.sweeps import sweep_spec, trial_message
 from tunix_rt.registry.outbox import emit_fact
 from tunix_rt.registry.states import JobState, Reason, is_terminal, transition
 from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.jobs import TransitionRow
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.registry.trial_reports import report_of
 from tunix_rt.search_space.defaults import PRIMARY_SCORE
 from tunix_rt.v1 import events_pb2
 
@@ -132,5 +133,8 @@ def _announce(job: TrialRow, session: Session, transition: TransitionRow) -> Non
     touch(session, job.sweep_id)
     what = _FACTS.get(JobState(transition.to_state))
     if what is not None:
-        event = events_pb2.TrialEvent(trial=trial_message(job), transition=transition_message(transition))
+        run = session.get(RunRow, job.run_id)
+        metric = sweep_spec(session.get_one(SweepRow, job.sweep_id)).scheduling.metric
+        report = report_of(run.last_metrics, run.progress_done, metric) if run is not None else None
+        event = events_pb2.TrialEvent(trial=trial_message(job, report), transition=transition_message(transition))
         emit_fact(session, "trial", what, job.id, event)

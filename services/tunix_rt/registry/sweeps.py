@@ -1,13 +1,13 @@
-"""Sweeps and their trials: creating, claiming, cancelling and completing them.
+"""Sweeps: creating, cancelling and completing them, and what they show of their trials.
 
-A trial's run is an ordinary run, made in the transaction that makes the trial. Does not know search algorithms.
+Does not know search algorithms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -19,17 +19,19 @@ from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.ids import new_id
 from tunix_rt.registry.leases import Lease
 from tunix_rt.registry.messages.jobs import transition_message
-from tunix_rt.registry.messages.sweeps import TrialSummary, sweep_message
+from tunix_rt.registry.messages.sweeps import TrialSummary, sweep_message, trial_count
 from tunix_rt.registry.outbox import emit_command, emit_fact
-from tunix_rt.registry.runs import NewRun, confirm_cancelled, create_run, has_ended_so
+from tunix_rt.registry.runs import confirm_cancelled, has_ended_so
 from tunix_rt.registry.states import TERMINAL, JobState, Reason, record_creation, transition
 from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.jobs import JobColumns, TransitionRow
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.registry.trials import trials_of
 from tunix_rt.v1 import events_pb2
 
 COMMAND_SUBJECT: Final = "tunix.cmd.tune"
+_STOPPED: Final = "stopped early"
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,17 @@ def summaries(session: Session, sweeps: Iterable[SweepRow]) -> dict[str, TrialSu
     """What each sweep shows of its trials, by sweep id; of trials with the best objective the first is the best."""
     modes = {sweep.id: sweep.objective_mode for sweep in sweeps}
     counts: dict[str, dict[str, int]] = {sweep_id: {} for sweep_id in modes}
-    states = select(col(TrialRow.sweep_id), col(TrialRow.state), func.count()).where(col(TrialRow.sweep_id).in_(modes))
-    for sweep_id, state, count in session.execute(states.group_by(col(TrialRow.sweep_id), col(TrialRow.state))):
-        counts[sweep_id][state] = count
+    kinds = (col(TrialRow.sweep_id), col(TrialRow.state), col(TrialRow.reason))
+    found = session.execute(select(*kinds, func.count()).where(col(TrialRow.sweep_id).in_(modes)).group_by(*kinds))
+    for sweep_id, state, reason, count in found:
+        kind = _STOPPED if (state, reason) == (JobState.CANCELLED, Reason.EARLY_STOPPED) else state
+        counts[sweep_id][kind] = counts[sweep_id].get(kind, 0) + count
     return {
         sweep_id: TrialSummary(
             total=sum(of_state.values()),
             succeeded=of_state.get(JobState.SUCCEEDED, 0),
             failed=of_state.get(JobState.FAILED, 0),
+            stopped=of_state.get(_STOPPED, 0),
             best_trial_id=_best_trial(session, sweep_id, modes[sweep_id]) if JobState.SUCCEEDED in of_state else "",
         )
         for sweep_id, of_state in counts.items()
@@ -106,45 +111,6 @@ def _best_trial(session: Session, sweep_id: str, mode: str) -> str:
     return best or ""
 
 
-def trials_of(session: Session, sweep_id: str) -> Sequence[TrialRow]:
-    """Every trial, in order of suggestion."""
-    return session.scalars(
-        select(TrialRow).where(col(TrialRow.sweep_id) == sweep_id).order_by(col(TrialRow.number))
-    ).all()
-
-
-def find_trial(session: Session, sweep_id: str, number: int) -> TrialRow | None:
-    """The trial with that number, if it was created before."""
-    return session.scalars(
-        select(TrialRow).where(col(TrialRow.sweep_id) == sweep_id, col(TrialRow.number) == number)
-    ).first()
-
-
-def create_trial(
-    session: Session, sweep: SweepRow, *, number: int, parameters: Mapping[str, Any], new: NewRun
-) -> TrialRow:
-    """Store a suggestion and create its run; the caller holds the sweep's lease, and knows that the number is new.
-
-    Raises `FailedPrecondition` when the sweep is being cancelled.
-    """
-    if sweep.state != JobState.RUNNING:
-        raise FailedPrecondition(f"{sweep.id} is {sweep.state}: no more trials")
-    trial_id = new_id("trial")
-    run_id = new_id("run")
-    trial = TrialRow(
-        id=trial_id,
-        sweep_id=sweep.id,
-        number=number,
-        parameters=dict(parameters),
-        run_id=run_id,
-        create_time=utc_now(),
-        created_by=sweep.created_by,
-    )
-    record_creation(session, trial, actor=sweep.worker_id)
-    create_run(session, new, actor=sweep.created_by, run_id=run_id, sweep_id=sweep.id, trial_id=trial_id)
-    return trial
-
-
 def cancel_sweep(session: Session, sweep_id: str, *, message: str, actor: str) -> SweepRow:
     """Ask the sweep and every trial that has not ended to end; one that has ended stays as it is. Raises `NotFound`."""
     sweep = leases.lock_job(session, SweepRow, sweep_id)
@@ -160,7 +126,7 @@ def complete_sweep(
     """End the attempt and, unless it is to be tried again, the sweep. Repeating it changes nothing.
 
     SUCCEEDED becomes FAILED with NO_TRIAL_SUCCEEDED when no trial did. Raises `Aborted` for an old lease,
-    `FailedPrecondition` for SUCCEEDED while trials run, or CANCELLED when nobody asked for it.
+    `FailedPrecondition` for SUCCEEDED while trials run or have yet to begin, or CANCELLED when nobody asked for it.
     """
     sweep = leases.lock_job(session, SweepRow, lease.job_id)
     if has_ended_so(session, sweep.id, lease, state):
@@ -182,6 +148,9 @@ def _succeed(session: Session, sweep: SweepRow, reason: str, message: str) -> No
         raise FailedPrecondition(
             f"{sweep.id} cannot succeed yet: {len(unfinished)} trials run, the first is {unfinished[0]}"
         )
+    wanted = trial_count(sweep)
+    if len(trials) < wanted:
+        raise FailedPrecondition(f"{sweep.id} cannot succeed yet: it has {len(trials)} of {wanted} trials")
     leases.end_attempt(session, sweep, "succeeded", reason=reason, message=message)
     if any(trial.state == JobState.SUCCEEDED for trial in trials):
         to = JobState.SUCCEEDED
@@ -207,12 +176,20 @@ def _cancel_trials(session: Session, sweep: SweepRow) -> None:
             cancel(leases.lock_job(session, EvaluationRow, evaluation_id))
 
 
+def emit_sweep_fact(session: Session, sweep: SweepRow, what: str, transition: TransitionRow | None = None) -> None:
+    """Add the fact ``tunix.evt.sweep.<what>.<id>`` to the caller's transaction."""
+    event = events_pb2.SweepEvent(sweep=sweep_message(sweep, summaries(session, [sweep])[sweep.id]))
+    if transition is not None:
+        event.transition.CopyFrom(transition_message(transition))
+    emit_fact(session, "sweep", what, sweep.id, event)
+
+
 @jobs.announce.register
 def _announce(job: SweepRow, session: Session, transition: TransitionRow) -> None:
-    message = sweep_message(job, summaries(session, [job])[job.id])
-    what = "created" if transition.to_state == JobState.QUEUED else transition.to_state.lower()
-    event = events_pb2.SweepEvent(sweep=message, transition=transition_message(transition))
-    emit_fact(session, "sweep", what, job.id, event)
+    what = transition.to_state.lower()
+    if transition.to_state == JobState.QUEUED:
+        what = "extended" if transition.from_state else "created"
+    emit_sweep_fact(session, job, what, transition)
 
 
 @jobs.send_command.register
@@ -223,3 +200,13 @@ def _send_command(job: SweepRow, session: Session) -> None:
 @jobs.job_ended.register
 def _ended(job: SweepRow, session: Session) -> None:
     _cancel_trials(session, job)
+
+
+@jobs.is_paused.register
+def _is_paused(job: SweepRow) -> bool:
+    return job.paused
+
+
+@jobs.can_reopen.register
+def _can_reopen(job: SweepRow) -> bool:
+    return True

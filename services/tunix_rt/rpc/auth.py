@@ -38,6 +38,7 @@ _WORKER = frozenset(
         "ClaimSweep",
         "HeartbeatSweep",
         "CreateTrial",
+        "StopTrial",
         "CompleteSweep",
         "ReleaseSweep",
     ]
@@ -58,13 +59,16 @@ _EDITOR = frozenset(
         "DecideGate",
         "CreateSweep",
         "CancelSweep",
+        "PauseSweep",
+        "ResumeSweep",
+        "ExtendSweep",
         "LoadModel",
         "UnloadModel",
         "LoadAdapter",
         "UnloadAdapter",
     ]
 )
-_VIEWER_VERBS = ("Get", "List", "Watch", "Compare", "Export", "Generate", "Describe", "Validate", "Score")
+_VIEWER_VERBS = ("Get", "List", "Watch", "Compare", "Compute", "Export", "Generate", "Describe", "Validate", "Score")
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,14 @@ from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.dependencies import Dependencies
 from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.leases import lock_job
 from tunix_rt.registry.reaper import reap
 from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.registry.states import JobState, transition
+from tunix_rt.registry.sweep_progress import evaluation_completed
 from tunix_rt.registry.tables.datasets import DatasetRow
 from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
+from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.events import OutboxRow
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.rpc.server import serve_grpc
@@ -224,6 +228,47 @@ class Registry:
         request = sweeps_pb2.CreateTrialRequest(lease=lease, number=number)
         request.parameters.update({"learning_rate": 0.01, "per_device_batch_size": 4} | parameters)
         return await self.sweeps.CreateTrial(request, timeout=TIMEOUT)
+
+    async def claimed_sweep(self, **fields: Any) -> tuple[sweeps_pb2.Sweep, common_pb2.Lease]:
+        """A sweep that tuner-1 has claimed."""
+        sweep = await self.create_sweep(**fields)
+        claim = await self.claim_sweep(sweep.id)
+        assert claim.granted
+        return claim.sweep, claim.lease
+
+    async def get_sweep(self, sweep_id: str) -> sweeps_pb2.Sweep:
+        return await self.sweeps.GetSweep(sweeps_pb2.GetSweepRequest(id=sweep_id), timeout=TIMEOUT)
+
+    async def train(self, trial: sweeps_pb2.Trial) -> runs_pb2.Run:
+        """Carry out a trial's run."""
+        claim = await self.claim(trial.run_id, "trainer-1")
+        return await self.succeed(claim.lease, content=trial.id)
+
+    async def report(self, lease: common_pb2.Lease, key: str, values: Mapping[int, float]) -> None:
+        """Report values of a run's metric, by step."""
+        points = [common_pb2.MetricPoint(key=key, step=step, value=value) for step, value in values.items()]
+        await self.runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=lease, points=points), timeout=TIMEOUT)
+
+    async def score(
+        self,
+        run: runs_pb2.Run,
+        value: float | None,
+        state: JobState = JobState.SUCCEEDED,
+        interval: tuple[float | None, float | None] = (0.1, 0.9),
+    ) -> None:
+        """End the run's first evaluation with that score, as its completion would."""
+
+        def end(session: Any) -> None:
+            row = lock_job(session, EvaluationRow, run.evaluation_ids[0])
+            row.primary_score = value
+            row.ci_low, row.ci_high = interval
+            transition(session, row, JobState.RUNNING, now=utc_now() - timedelta(seconds=1))
+            if state == JobState.CANCELLED:
+                transition(session, row, JobState.CANCELLING)
+            transition(session, row, state, message="as the test wants it")
+            evaluation_completed(session, row)
+
+        await self.database.run_write(end)
 
     async def trials(self, sweep_id: str, order_by: str = "") -> list[sweeps_pb2.Trial]:
         request = sweeps_pb2.ListTrialsRequest(sweep_id=sweep_id, order_by=order_by)

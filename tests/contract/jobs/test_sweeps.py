@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput
-from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.leases import lock_job
-from tunix_rt.registry.states import JobState, transition
-from tunix_rt.registry.sweep_progress import evaluation_completed
-from tunix_rt.registry.tables.evaluations import EvaluationRow
+from tunix_rt.registry.states import JobState
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import TrialRow
 from tunix_rt.v1 import common_pb2, runs_pb2, sweeps_pb2
@@ -22,38 +17,6 @@ TIMEOUT = 20
 SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
 FAILED = common_pb2.JOB_STATE_FAILED
 CANCELLED = common_pb2.JOB_STATE_CANCELLED
-
-
-async def claimed(registry: Any, **fields: Any) -> tuple[sweeps_pb2.Sweep, common_pb2.Lease]:
-    sweep = await registry.create_sweep(**fields)
-    claim = await registry.claim_sweep(sweep.id)
-    assert claim.granted
-    return claim.sweep, claim.lease
-
-
-async def get_sweep(registry: Any, sweep_id: str) -> sweeps_pb2.Sweep:
-    return await registry.sweeps.GetSweep(sweeps_pb2.GetSweepRequest(id=sweep_id), timeout=TIMEOUT)
-
-
-async def train(registry: Any, trial: sweeps_pb2.Trial) -> runs_pb2.Run:
-    """Carry out a trial's run."""
-    claim = await registry.claim(trial.run_id, "trainer-1")
-    return await registry.succeed(claim.lease, content=trial.id)
-
-
-async def score(registry: Any, run: runs_pb2.Run, value: float | None, state: JobState = JobState.SUCCEEDED) -> None:
-    """End the run's first evaluation with that score, as its completion would."""
-
-    def end(session: Any) -> None:
-        row = lock_job(session, EvaluationRow, run.evaluation_ids[0])
-        row.primary_score, row.ci_low, row.ci_high = value, 0.1, 0.9
-        transition(session, row, JobState.RUNNING, now=utc_now() - timedelta(seconds=1))
-        if state == JobState.CANCELLED:
-            transition(session, row, JobState.CANCELLING)
-        transition(session, row, state, message="as the test wants it")
-        evaluation_completed(session, row)
-
-    await registry.database.run_write(end)
 
 
 async def test_a_created_sweep_is_whole_and_queued_for_a_tuner(registry: Any) -> None:
@@ -66,7 +29,7 @@ async def test_a_created_sweep_is_whole_and_queued_for_a_tuner(registry: Any) ->
     assert spec.base.evaluate_on[0].evalset == registry.evalset_id
     assert spec.base.hyperparameters.max_steps == 100
     assert await registry.subjects() == [f"tunix.evt.sweep.created.{sweep.id}", "tunix.cmd.tune"]
-    assert await get_sweep(registry, sweep.id) == sweep
+    assert await registry.get_sweep(sweep.id) == sweep
     again = await registry.sweeps.CreateSweep(
         sweeps_pb2.CreateSweepRequest(spec=registry.sweep_spec(), validate_only=True), timeout=TIMEOUT
     )
@@ -74,7 +37,7 @@ async def test_a_created_sweep_is_whole_and_queued_for_a_tuner(registry: Any) ->
 
 
 async def test_a_trial_is_an_ordinary_run_with_the_suggested_hyperparameters(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     trial = await registry.trial(lease, 0, learning_rate=0.05, per_device_batch_size=2)
     assert (trial.sweep_id, trial.number, trial.state) == (sweep.id, 0, common_pb2.JOB_STATE_QUEUED)
     assert dict(trial.parameters) == {"learning_rate": 0.05, "per_device_batch_size": 2}
@@ -92,7 +55,7 @@ async def test_a_trial_is_an_ordinary_run_with_the_suggested_hyperparameters(reg
 
 
 async def test_a_suggestion_sent_twice_makes_one_trial_even_after_a_crash(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     twice = await asyncio.gather(*(registry.trial(lease, 0) for _ in range(5)))
     assert len({trial.id for trial in twice}) == 1
     await registry.reap(after_seconds=20)
@@ -104,7 +67,7 @@ async def test_a_suggestion_sent_twice_makes_one_trial_even_after_a_crash(regist
 
 
 async def test_an_old_tuner_can_write_nothing(registry: Any, refusal: Any) -> None:
-    sweep, old = await claimed(registry)
+    sweep, old = await registry.claimed_sweep()
     await registry.reap(after_seconds=20)
     claim = await registry.claim_sweep(sweep.id, "tuner-2")
     assert claim.lease.epoch == 2
@@ -122,13 +85,13 @@ async def test_an_old_tuner_can_write_nothing(registry: Any, refusal: Any) -> No
 
 
 async def test_a_trials_objective_is_the_primary_score_of_its_first_evaluation(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     trial = await registry.trial(lease, 0)
-    run = await train(registry, trial)
+    run = await registry.train(trial)
     (waiting,) = await registry.trials(sweep.id)
     assert (waiting.state, waiting.evaluation_id) == (common_pb2.JOB_STATE_RUNNING, run.evaluation_ids[0])
     assert not waiting.HasField("objective")
-    await score(registry, run, 0.75)
+    await registry.score(run, 0.75)
     (done,) = await registry.trials(sweep.id)
     assert (done.state, done.objective, done.ci_low, done.ci_high) == (SUCCEEDED, 0.75, 0.1, 0.9)
     assert await registry.history(trial.id) == ["QUEUED", "RUNNING", "SUCCEEDED"]
@@ -147,16 +110,16 @@ async def test_a_trials_objective_is_the_primary_score_of_its_first_evaluation(r
 async def test_a_trial_without_a_score_does_not_succeed(
     registry: Any, value: float | None, state: JobState, expected: int
 ) -> None:
-    sweep, lease = await claimed(registry)
-    run = await train(registry, await registry.trial(lease, 0))
-    await score(registry, run, value, state)
+    sweep, lease = await registry.claimed_sweep()
+    run = await registry.train(await registry.trial(lease, 0))
+    await registry.score(run, value, state)
     (trial,) = await registry.trials(sweep.id)
     assert trial.state == expected
     assert not trial.HasField("objective")
 
 
 async def test_a_trial_ends_as_its_run_does(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     failing, stopping = await registry.trial(lease, 0), await registry.trial(lease, 1)
     claim = await registry.claim(failing.run_id)
     await registry.end(claim.lease, FAILED, reason=common_pb2.REASON_DIVERGED, message="NaN")
@@ -164,13 +127,12 @@ async def test_a_trial_ends_as_its_run_does(registry: Any) -> None:
     failed, stopped = await registry.trials(sweep.id)
     assert (failed.state, failed.reason, failed.message) == (FAILED, common_pb2.REASON_DIVERGED, "NaN")
     assert (stopped.state, stopped.reason) == (CANCELLED, common_pb2.REASON_EARLY_STOPPED)
-    current = await get_sweep(registry, sweep.id)
+    current = await registry.get_sweep(sweep.id)
     assert (current.n_trials, current.n_succeeded, current.n_failed) == (2, 0, 1)
 
 
 async def test_a_run_metric_can_be_the_objective(registry: Any) -> None:
-    sweep, lease = await claimed(
-        registry,
+    sweep, lease = await registry.claimed_sweep(
         base=registry.spec(),
         objective=sweeps_pb2.Objective(metric="eval/loss", mode=sweeps_pb2.OBJECTIVE_MODE_MIN),
     )
@@ -187,16 +149,16 @@ async def test_a_run_metric_can_be_the_objective(registry: Any) -> None:
     # The last value counts, not the lowest.
     assert [trial.objective for trial in trials[:2]] == [0.4, 0.6]
     assert "eval/loss" in trials[2].message
-    assert (await get_sweep(registry, sweep.id)).best_trial_id == trials[0].id
+    assert (await registry.get_sweep(sweep.id)).best_trial_id == trials[0].id
 
 
 async def test_the_best_trial_has_the_best_objective_and_among_equals_the_lowest_number(registry: Any) -> None:
-    sweep, lease = await claimed(registry, max_concurrent_trials=4)
+    sweep, lease = await registry.claimed_sweep(num_samples=4, max_concurrent_trials=4)
     trials = [await registry.trial(lease, number) for number in range(4)]
-    assert (await get_sweep(registry, sweep.id)).best_trial_id == ""
+    assert (await registry.get_sweep(sweep.id)).best_trial_id == ""
     for trial, value in zip(trials, (0.5, 0.8, 0.8, None), strict=True):
-        await score(registry, await train(registry, trial), value)
-    assert (await get_sweep(registry, sweep.id)).best_trial_id == trials[1].id
+        await registry.score(await registry.train(trial), value)
+    assert (await registry.get_sweep(sweep.id)).best_trial_id == trials[1].id
     assert [trial.number for trial in await registry.trials(sweep.id, "objective desc")] == [1, 2, 0, 3]
     assert [trial.number for trial in await registry.trials(sweep.id, "objective")] == [0, 1, 2, 3]
     done = await registry.end_sweep(lease, SUCCEEDED)
@@ -205,14 +167,14 @@ async def test_the_best_trial_has_the_best_objective_and_among_equals_the_lowest
 
 
 async def test_a_sweep_cannot_succeed_while_a_trial_runs(registry: Any, refusal: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     await registry.trial(lease, 0)
     assert (await refusal(registry.end_sweep(lease, SUCCEEDED))).kind is FailedPrecondition
-    assert (await get_sweep(registry, sweep.id)).state == common_pb2.JOB_STATE_RUNNING
+    assert (await registry.get_sweep(sweep.id)).state == common_pb2.JOB_STATE_RUNNING
 
 
 async def test_a_sweep_whose_trials_all_failed_has_failed(registry: Any) -> None:
-    _, lease = await claimed(registry)
+    _, lease = await registry.claimed_sweep(num_samples=1)
     trial = await registry.trial(lease, 0)
     claim = await registry.claim(trial.run_id)
     await registry.end(claim.lease, FAILED, reason=common_pb2.REASON_DIVERGED)
@@ -222,10 +184,10 @@ async def test_a_sweep_whose_trials_all_failed_has_failed(registry: Any) -> None
 
 
 async def test_cancelling_a_sweep_cancels_everything_below_it(registry: Any, refusal: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep(num_samples=4)
     done, scoring, training, queued = [await registry.trial(lease, number) for number in range(4)]
-    await score(registry, await train(registry, done), 0.5)
-    scored = await train(registry, scoring)
+    await registry.score(await registry.train(done), 0.5)
+    scored = await registry.train(scoring)
     claim = await registry.claim(training.run_id)
     request = sweeps_pb2.CancelSweepRequest(request_id=registry.request_id(), id=sweep.id, message="enough")
     asked = await registry.sweeps.CancelSweep(request, timeout=TIMEOUT)
@@ -252,7 +214,7 @@ async def test_a_queued_sweep_is_cancelled_at_once(registry: Any) -> None:
 
 
 async def test_a_failed_sweep_leaves_no_trial_running(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     trial = await registry.trial(lease, 0)
     await registry.end_sweep(lease, FAILED, reason=common_pb2.REASON_INTERNAL, message="ray died")
     (ended,) = await registry.trials(sweep.id)
@@ -261,7 +223,7 @@ async def test_a_failed_sweep_leaves_no_trial_running(registry: Any) -> None:
 
 
 async def test_a_released_sweep_is_sent_to_the_next_tuner_with_its_trials(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep()
     trial = await registry.trial(lease, 0)
     await registry.sweeps.ReleaseSweep(sweeps_pb2.ReleaseSweepRequest(lease=lease), timeout=TIMEOUT)
     assert (await registry.subjects("command")).count("tunix.cmd.tune") == 2
@@ -282,14 +244,14 @@ async def test_a_released_sweep_is_sent_to_the_next_tuner_with_its_trials(regist
 async def test_a_suggestion_that_does_not_fit_is_refused_by_field(
     registry: Any, refusal: Any, parameters: dict[str, Any], field: str
 ) -> None:
-    _, lease = await claimed(registry)
+    _, lease = await registry.claimed_sweep()
     refused = await refusal(registry.trial(lease, 0, **parameters))
     assert (refused.kind, refused.fields) == (InvalidInput, [field])
     assert (await registry.count(TrialRow), await registry.count(RunRow)) == (0, 0)
 
 
 async def test_a_suggestion_must_name_every_parameter(registry: Any, refusal: Any) -> None:
-    _, lease = await claimed(registry)
+    _, lease = await registry.claimed_sweep()
     request = sweeps_pb2.CreateTrialRequest(lease=lease, number=0)
     request.parameters.update({"learning_rate": 0.1})
     refused = await refusal(registry.sweeps.CreateTrial(request, timeout=TIMEOUT))
@@ -300,7 +262,7 @@ async def test_a_suggestion_must_name_every_parameter(registry: Any, refusal: An
 
 async def test_tuning_num_epochs_replaces_the_bases_max_steps(registry: Any) -> None:
     epochs = sweeps_pb2.Parameter(name="num_epochs", uniform=sweeps_pb2.Uniform(low=1, high=3))
-    _, lease = await claimed(registry, parameters=[epochs])
+    _, lease = await registry.claimed_sweep(parameters=[epochs])
     request = sweeps_pb2.CreateTrialRequest(lease=lease, number=0)
     request.parameters.update({"num_epochs": 2.5})
     trial = await registry.sweeps.CreateTrial(request, timeout=TIMEOUT)
@@ -310,12 +272,12 @@ async def test_tuning_num_epochs_replaces_the_bases_max_steps(registry: Any) -> 
 
 
 async def test_watching_a_sweep_shows_its_trials_and_ends_with_it(registry: Any) -> None:
-    sweep, lease = await claimed(registry)
+    sweep, lease = await registry.claimed_sweep(num_samples=1)
     call = registry.sweeps.WatchSweep(sweeps_pb2.WatchSweepRequest(id=sweep.id), timeout=TIMEOUT)
     first = await call.read()
     assert (len(first.trials), first.sweep.state) == (0, common_pb2.JOB_STATE_RUNNING)
     trial = await registry.trial(lease, 0)
-    await score(registry, await train(registry, trial), 0.5)
+    await registry.score(await registry.train(trial), 0.5)
     await registry.end_sweep(lease, SUCCEEDED)
     last = first
     async for response in call:

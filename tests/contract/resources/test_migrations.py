@@ -14,11 +14,13 @@ from sqlalchemy import JSON, DateTime, Float, Integer, MetaData, String, Table, 
 from sqlalchemy.exc import DBAPIError
 
 from tunix_rt.registry.database import Database
+from tunix_rt.registry.messages.sweeps import sweep_spec, trial_count
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.tables import METADATA
 from tunix_rt.registry.tables.evaluations import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.tables.gates import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.tables.runs import MetricRow, RunRow
+from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
 from tunix_rt.registry.tag_conditions import TagIs
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -106,6 +108,26 @@ def test_what_leaderboards_and_filters_need_is_filled_from_what_is_stored(first_
             [],
             "eval-1",
         )
+
+
+def test_trials_of_an_earlier_release_are_configurations_of_their_own(first_release: Database) -> None:
+    with first_release.write() as session:
+        tables = MetaData()
+        tables.reflect(session.connection())
+        spec = json.dumps({"algorithm": "SEARCH_ALGORITHM_RANDOM", "numSamples": 3, "maxConcurrentTrials": 1})
+        sweeps, trials = tables.tables["sweeps"], tables.tables["trials"]
+        session.execute(sweeps.insert().values(blank(sweeps) | {"id": "sweep-1", "spec": spec}))
+        for number in range(2):
+            given = {"id": f"trial-{number}", "sweep_id": "sweep-1", "number": number, "run_id": f"run-{number}"}
+            session.execute(trials.insert().values(blank(trials) | given))
+    migrate(first_release)
+    with first_release.read() as session:
+        stored = session.scalars(select(TrialRow).order_by("number")).all()
+        assert [(each.configuration, each.repeat, each.observed) for each in stored] == [(0, 0, []), (1, 0, [])]
+        sweep = session.get_one(SweepRow, "sweep-1")
+        assert sweep.paused is False
+        # What its spec does not say yet has its default.
+        assert (sweep_spec(sweep).repeats, trial_count(sweep)) == (1, 3)
 
 
 def test_the_filled_values_stand_on_the_board_that_new_ones_join(first_release: Database) -> None:

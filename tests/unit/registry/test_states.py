@@ -13,10 +13,13 @@ from sqlmodel import col, select
 
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.registry.database import Database
-from tunix_rt.registry.states import TERMINAL, TRANSITIONS, JobState, Reason, transition
+from tunix_rt.registry.jobs import can_reopen
+from tunix_rt.registry.states import REOPENINGS, TERMINAL, TRANSITIONS, JobState, Reason, transition
+from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.events import OutboxRow
 from tunix_rt.registry.tables.jobs import TransitionRow
 from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.tables.sweeps import SweepRow
 from tunix_rt.v1 import common_pb2
 
 # Written out by hand from the design, so that the table in the code has a peer.
@@ -33,6 +36,14 @@ ALLOWED = {
 def test_the_table_is_the_one_of_the_design() -> None:
     assert {state.value: {each.value for each in following} for state, following in TRANSITIONS.items()} == ALLOWED
     assert {state.value for state in TERMINAL} == {"SUCCEEDED", "FAILED", "CANCELLED"}
+
+
+def test_only_what_has_succeeded_or_failed_is_ever_reopened_and_runs_never_are() -> None:
+    found = {state.value: {each.value for each in following} for state, following in REOPENINGS.items()}
+    assert found == {"SUCCEEDED": {"QUEUED"}, "FAILED": {"QUEUED"}}
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert can_reopen(SweepRow(id="sweep-1", spec="{}", create_time=now))
+    assert not can_reopen(EvaluationRow(id="eval-1", create_time=now))
 
 
 def test_states_and_reasons_have_the_names_of_the_contract() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from google.protobuf import json_format
 
 from tunix_rt.registry.etags import etag
 from tunix_rt.registry.messages.artifacts import timestamp
 from tunix_rt.registry.messages.jobs import progress_message, reason_value, state_value
+from tunix_rt.registry.states import is_terminal
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.registry.trial_reports import NOTHING, TrialReport
+from tunix_rt.search_space.defaults import with_defaults
+from tunix_rt.search_space.messages import space_of
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 
@@ -20,12 +25,29 @@ class TrialSummary:
     total: int = 0
     succeeded: int = 0
     failed: int = 0
+    stopped: int = 0
     best_trial_id: str = ""
 
 
 def sweep_spec(row: SweepRow) -> pb.SweepSpec:
-    """The sweep's spec, every field set."""
-    return json_format.Parse(row.spec, pb.SweepSpec())
+    """The sweep's spec, every field set; shared, and so not to be changed."""
+    return _spec_of(row.spec)
+
+
+def trial_count(row: SweepRow) -> int:
+    """Trials that the sweep is to have."""
+    return _trial_count(row.spec)
+
+
+@lru_cache(maxsize=1024)
+def _spec_of(text: str) -> pb.SweepSpec:
+    # Specs of earlier releases have fewer fields.
+    return with_defaults(json_format.Parse(text, pb.SweepSpec()))
+
+
+@lru_cache(maxsize=1024)
+def _trial_count(text: str) -> int:
+    return space_of(_spec_of(text)).trial_count
 
 
 def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
@@ -49,11 +71,15 @@ def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
         n_succeeded=trials.succeeded,
         n_failed=trials.failed,
         created_by=row.created_by,
+        paused=row.paused and not is_terminal(row),
+        n_stopped=trials.stopped,
+        trial_count=trial_count(row),
     )
 
 
-def trial_message(row: TrialRow) -> pb.Trial:
-    """One trial."""
+def trial_message(row: TrialRow, report: TrialReport | None) -> pb.Trial:
+    """One trial, with what its run has reported; None: nothing yet."""
+    report = report or NOTHING
     message = pb.Trial(
         id=row.id,
         sweep_id=row.sweep_id,
@@ -68,6 +94,12 @@ def trial_message(row: TrialRow) -> pb.Trial:
         evaluation_id=row.evaluation_id or "",
         create_time=timestamp(row.create_time),
         end_time=timestamp(row.end_time),
+        configuration=row.configuration,
+        repeat=row.repeat,
+        reported_value=report.value,
+        reported_step=report.step,
+        observed=row.observed,
+        steps=report.steps,
     )
     message.parameters.update(row.parameters)
     return message

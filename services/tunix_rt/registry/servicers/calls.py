@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
@@ -44,12 +44,19 @@ def cancel_reason(given: int, message: str) -> Reason:
     return reason or Reason.USER_CANCELLED
 
 
-async def follow(database: Database, topic: str, read: Callable[[Session], tuple[M, bool]]) -> AsyncIterator[M]:
+async def follow(
+    database: Database,
+    topics: Sequence[str],
+    read: Callable[[Session], tuple[M, bool]],
+    *,
+    poll_seconds: float = POLL_SECONDS,
+) -> AsyncIterator[M]:
     """What ``read`` finds now and after every change, until it says that the last one was final.
 
-    Commits of this process wake it at once; those of another process are seen within a second.
+    Commits of this process that touch a topic wake it at once; those of another process are seen within
+    ``poll_seconds``.
     """
-    with database.news.subscribe([topic]) as news:
+    with database.news.subscribe(topics) as news:
         last: M | None = None
         while True:
             message, final = await database.run_read(read)
@@ -58,4 +65,4 @@ async def follow(database: Database, topic: str, read: Callable[[Session], tuple
                 last = message
             if final:
                 return
-            await news.wait(POLL_SECONDS)
+            await news.wait(poll_seconds)

@@ -150,7 +150,7 @@ class EvaluationServicer(EvaluationWorkerServicer):
             row = evaluations.get_evaluation(session, request.id)
             return pb.WatchEvaluationResponse(evaluation=evaluation_message(row)), is_terminal(row)
 
-        async for response in follow(self._database, request.id, read):
+        async for response in follow(self._database, [request.id], read):
             yield response
 
     async def GetLeaderboard(

@@ -239,5 +239,5 @@ class RunServicer(RunAttempts, runs_pb2_grpc.RunServiceServicer):
             run = runs.get_run(session, request.id)
             return pb.WatchRunResponse(run=run_message(run)), is_terminal(run)
 
-        async for response in follow(self._database, request.id, read):
+        async for response in follow(self._database, [request.id], read):
             yield response

@@ -1,36 +1,34 @@
-"""SweepService: sweeps for clients, trials and leases for the tuner."""
+"""SweepService for clients: creating, reading, changing, cancelling and following sweeps, and their results."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
-from google.protobuf import json_format
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import Violations
-from tunix_rt.registry import leases, sweeps
+from tunix_rt.registry import sweeps
 from tunix_rt.registry.catalogue import StoredCatalogue
-from tunix_rt.registry.dependencies import Dependencies
 from tunix_rt.registry.filters import FilterField, Kind, compile_filter, state_field
-from tunix_rt.registry.idempotency import answer_once, check_request_id
-from tunix_rt.registry.messages.jobs import lease_message, read_lease, read_progress, reason_value
-from tunix_rt.registry.messages.sweeps import TrialSummary, sweep_message, sweep_spec, trial_message
+from tunix_rt.registry.idempotency import Identified, answer_once, check_request_id
+from tunix_rt.registry.messages.sweep_results import results_message
+from tunix_rt.registry.messages.sweeps import TrialSummary, sweep_message
 from tunix_rt.registry.outbox import message_json
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
 from tunix_rt.registry.servicers.calls import caller, checked_id, follow
-from tunix_rt.registry.servicers.runs import new_run_of
+from tunix_rt.registry.servicers.sweep_attempts import SweepAttempts, message_of, trial_messages
 from tunix_rt.registry.states import JobState, is_terminal
+from tunix_rt.registry.sweep_changes import extend_sweep, pause_sweep, resume_sweep
+from tunix_rt.registry.sweep_results import results_of
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
-from tunix_rt.registry.validation import run_reports as checks
+from tunix_rt.registry.trials import trials_of
 from tunix_rt.registry.validation.fields import check_text
 from tunix_rt.registry.validation.runs import check_labels
-from tunix_rt.registry.validation.sweeps import resolve_sweep, trial_spec
-from tunix_rt.search_space.rules import RULES
-from tunix_rt.search_space.space import MAX_TRIALS
+from tunix_rt.registry.validation.sweeps import resolve_sweep
 from tunix_rt.v1 import sweeps_pb2 as pb
 from tunix_rt.v1 import sweeps_pb2_grpc
 
@@ -59,12 +57,8 @@ _TRIAL_ORDERS: Final[Mapping[str, Sequence[Key]]] = {
 }
 
 
-class SweepServicer(sweeps_pb2_grpc.SweepServiceServicer):
+class SweepServicer(SweepAttempts, sweeps_pb2_grpc.SweepServiceServicer):
     """Implements ``tunix_rt.v1.SweepService``."""
-
-    def __init__(self, dependencies: Dependencies) -> None:
-        self._database = dependencies.database
-        self._lease_ttl = dependencies.settings.lease_ttl
 
     async def CreateSweep(self, request: pb.CreateSweepRequest, context: Context) -> pb.Sweep:
         actor = caller()
@@ -77,7 +71,7 @@ class SweepServicer(sweeps_pb2_grpc.SweepServiceServicer):
             new = _new_sweep(spec, request)
             if request.validate_only:
                 return sweep_message(sweeps.new_row(new, actor=actor), TrialSummary())
-            return _message(session, sweeps.create_sweep(session, new, actor=actor))
+            return message_of(session, sweeps.create_sweep(session, new, actor=actor))
 
         if request.validate_only:
             if request.request_id:
@@ -89,7 +83,7 @@ class SweepServicer(sweeps_pb2_grpc.SweepServiceServicer):
 
     async def GetSweep(self, request: pb.GetSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
-        return await self._database.run_read(lambda session: _message(session, sweeps.get_sweep(session, request.id)))
+        return await self._database.run_read(lambda session: message_of(session, sweeps.get_sweep(session, request.id)))
 
     async def ListSweeps(self, request: pb.ListSweepsRequest, context: Context) -> pb.ListSweepsResponse:
         condition = compile_filter(request.filter, _FIELDS)
@@ -112,12 +106,44 @@ class SweepServicer(sweeps_pb2_grpc.SweepServiceServicer):
         violations.raise_if_any()
         actor = caller()
 
-        def cancel(session: Session) -> pb.Sweep:
-            return _message(session, sweeps.cancel_sweep(session, request.id, message=request.message, actor=actor))
-
-        return await self._database.run_write(
-            lambda session: answer_once(session, "CancelSweep", request, lambda: cancel(session), pb.Sweep)
+        return await self._change(
+            request,
+            "CancelSweep",
+            lambda session: sweeps.cancel_sweep(session, request.id, message=request.message, actor=actor),
         )
+
+    async def PauseSweep(self, request: pb.PauseSweepRequest, context: Context) -> pb.Sweep:
+        checked_id(request.id)
+        return await self._change(request, "PauseSweep", lambda session: pause_sweep(session, request.id))
+
+    async def ResumeSweep(self, request: pb.ResumeSweepRequest, context: Context) -> pb.Sweep:
+        checked_id(request.id)
+        return await self._change(request, "ResumeSweep", lambda session: resume_sweep(session, request.id))
+
+    async def ExtendSweep(self, request: pb.ExtendSweepRequest, context: Context) -> pb.Sweep:
+        checked_id(request.id)
+        actor = caller()
+        return await self._change(
+            request,
+            "ExtendSweep",
+            lambda session: extend_sweep(session, request.id, request.num_samples, actor=actor),
+        )
+
+    async def _change(self, request: Identified, method: str, change: Callable[[Session], SweepRow]) -> pb.Sweep:
+        return await self._database.run_write(
+            lambda session: answer_once(
+                session, method, request, lambda: message_of(session, change(session)), pb.Sweep
+            )
+        )
+
+    async def GetSweepResults(self, request: pb.GetSweepResultsRequest, context: Context) -> pb.SweepResults:
+        checked_id(request.id)
+
+        def read(session: Session) -> pb.SweepResults:
+            sweep = sweeps.get_sweep(session, request.id)
+            return results_message(message_of(session, sweep), results_of(session, sweep))
+
+        return await self._database.run_read(read)
 
     async def ListTrials(self, request: pb.ListTrialsRequest, context: Context) -> pb.ListTrialsResponse:
         checked_id(request.sweep_id, "sweep_id")
@@ -125,10 +151,10 @@ class SweepServicer(sweeps_pb2_grpc.SweepServiceServicer):
         digest = context_digest("ListTrials", request.sweep_id, " ".join(request.order_by.split()))
 
         def read(session: Session) -> pb.ListTrialsResponse:
-            sweeps.get_sweep(session, request.sweep_id)
+            sweep = sweeps.get_sweep(session, request.sweep_id)
             statement = select(TrialRow).where(col(TrialRow.sweep_id) == request.sweep_id)
             rows, token = page(session, statement, keys, request.page_size, request.page_token, digest)
-            return pb.ListTrialsResponse(trials=[trial_message(row) for row in rows], next_page_token=token)
+            return pb.ListTrialsResponse(trials=trial_messages(session, sweep, rows), next_page_token=token)
 
         return await self._database.run_read(read)
 
@@ -137,101 +163,11 @@ class SweepServicer(sweeps_pb2_grpc.SweepServiceServicer):
 
         def read(session: Session) -> tuple[pb.WatchSweepResponse, bool]:
             sweep = sweeps.get_sweep(session, request.id)
-            trials = [trial_message(row) for row in sweeps.trials_of(session, request.id)]
-            return pb.WatchSweepResponse(sweep=_message(session, sweep), trials=trials), is_terminal(sweep)
+            found = trial_messages(session, sweep, trials_of(session, request.id))
+            return pb.WatchSweepResponse(sweep=message_of(session, sweep), trials=found), is_terminal(sweep)
 
-        async for response in follow(self._database, request.id, read):
+        async for response in follow(self._database, [request.id], read):
             yield response
-
-    async def ClaimSweep(self, request: pb.ClaimSweepRequest, context: Context) -> pb.ClaimSweepResponse:
-        checked_id(request.sweep_id, "sweep_id")
-        violations = Violations()
-        checks.check_worker(request.worker_id, violations)
-        checks.check_environment(request.environment, violations)
-        violations.raise_if_any()
-
-        def claim(session: Session) -> pb.ClaimSweepResponse:
-            sweep, answer = leases.claim(
-                session,
-                SweepRow,
-                request.sweep_id,
-                worker_id=request.worker_id,
-                environment=request.environment,
-                ttl=self._lease_ttl,
-            )
-            response = pb.ClaimSweepResponse(
-                granted=answer.granted,
-                sweep=_message(session, sweep),
-                retry_after_seconds=answer.retry_after_seconds,
-            )
-            if answer.lease is not None:
-                response.lease.CopyFrom(lease_message(answer.lease))
-                response.trials.extend(trial_message(row) for row in sweeps.trials_of(session, sweep.id))
-            return response
-
-        return await self._database.run_write(claim)
-
-    async def HeartbeatSweep(self, request: pb.HeartbeatSweepRequest, context: Context) -> pb.HeartbeatSweepResponse:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        progress = None
-        if request.HasField("progress"):
-            progress = read_progress(request.progress, violations.under("progress"))
-        violations.raise_if_any()
-
-        def beat(session: Session) -> pb.HeartbeatSweepResponse:
-            sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=progress, ttl=self._lease_ttl)
-            return pb.HeartbeatSweepResponse(
-                lease=lease_message(extended),
-                cancel_requested=sweep.state == JobState.CANCELLING,
-                cancel_reason=reason_value(sweep.cancel_reason),
-            )
-
-        return await self._database.run_write(beat)
-
-    async def CreateTrial(self, request: pb.CreateTrialRequest, context: Context) -> pb.Trial:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        violations.check(0 <= request.number < MAX_TRIALS, "number", f"must be in [0, {MAX_TRIALS})")
-        violations.raise_if_any()
-        suggested = json_format.MessageToDict(request.parameters)
-
-        def create(session: Session) -> pb.Trial:
-            sweep = leases.check(session, SweepRow, lease)
-            before = sweeps.find_trial(session, sweep.id, request.number)
-            if before is not None:
-                return trial_message(before)
-            return trial_message(_create_trial(session, sweep, request.number, suggested))
-
-        return await self._database.run_write(create)
-
-    async def CompleteSweep(self, request: pb.CompleteSweepRequest, context: Context) -> pb.Sweep:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        state, reason = checks.read_end(request.state, request.reason, request.message, violations)
-        violations.raise_if_any()
-
-        def complete(session: Session) -> pb.Sweep:
-            sweep = sweeps.complete_sweep(
-                session, lease, state, reason=reason, message=request.message, retryable=request.retryable
-            )
-            return _message(session, sweep)
-
-        return await self._database.run_write(complete)
-
-    async def ReleaseSweep(self, request: pb.ReleaseSweepRequest, context: Context) -> pb.ReleaseSweepResponse:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        check_text(violations, request.message, "message", checks.MAX_MESSAGE)
-        violations.raise_if_any()
-        await self._database.run_write(
-            lambda session: leases.release(session, SweepRow, lease, message=request.message)
-        )
-        return pb.ReleaseSweepResponse()
-
-
-def _message(session: Session, sweep: SweepRow) -> pb.Sweep:
-    return sweep_message(sweep, sweeps.summaries(session, [sweep])[sweep.id])
 
 
 def _new_sweep(spec: pb.SweepSpec, request: pb.CreateSweepRequest) -> sweeps.NewSweep:
@@ -242,22 +178,4 @@ def _new_sweep(spec: pb.SweepSpec, request: pb.CreateSweepRequest) -> sweeps.New
         max_attempts=spec.max_attempts,
         display_name=request.display_name,
         tags=dict(request.tags),
-    )
-
-
-def _create_trial(session: Session, sweep: SweepRow, number: int, suggested: Mapping[str, Any]) -> TrialRow:
-    """A new trial; its parameters must be exactly those of the search space, each valid for its field."""
-    spec = sweep_spec(sweep)
-    violations = Violations()
-    expected = {parameter.name for parameter in spec.parameters}
-    for name in sorted(expected ^ suggested.keys()):
-        problem = "is missing" if name in expected else "is no parameter of this sweep"
-        violations.add(f"parameters.{name}", problem)
-    run_spec = trial_spec(spec.base, suggested, violations.under("parameters"))
-    violations.raise_if_any()
-    parameters = {name: RULES[name].cast(value) for name, value in suggested.items()}
-    tags = {**sweep.tags, "sweep": sweep.id, "trial": str(number)}
-    name = f"{sweep.display_name or sweep.id} #{number}"[:200]
-    return sweeps.create_trial(
-        session, sweep, number=number, parameters=parameters, new=new_run_of(run_spec, name, tags)
     )

@@ -24,6 +24,8 @@ class SweepRow(JobColumns, table=True):
     # "MAX" or "MIN".
     objective_mode: str = "MAX"
     tags: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    # Of a sweep that has not ended: no tuner is to hold it.
+    paused: bool = False
 
 
 class TrialRow(JobColumns, table=True):
@@ -33,7 +35,12 @@ class TrialRow(JobColumns, table=True):
     __table_args__ = (UniqueConstraint("sweep_id", "number", name="uq_trials_sweep_id_number"),)
 
     sweep_id: str = Field(foreign_key="sweeps.id", index=True)
+    # configuration × repeats + repeat.
     number: int
+    configuration: int = 0
+    repeat: int = 0
+    # Numbers of the trials that the search was told of between the suggestion before and this one, in that order.
+    observed: list[int] = Field(default_factory=list, sa_type=JSON)
     parameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     run_id: str = Field(index=True)
     objective: float | None = None

@@ -1,0 +1,54 @@
+"""What the runs of trials report while they train: read from the runs, stored nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.registry.tables.runs import MetricRow, RunRow
+from tunix_rt.registry.tables.sweeps import TrialRow
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """``value`` is the last one of the metric asked for, at ``step``; ``steps`` are training steps made."""
+
+    value: float | None = None
+    step: int = 0
+    steps: int = 0
+
+
+NOTHING: Final = TrialReport()
+
+
+def report_of(last_metrics: Mapping[str, Sequence[Any]], progress_done: int, metric: str) -> TrialReport:
+    """What one run has reported; ``metric`` is "" where none is asked for."""
+    steps = max([progress_done, *(int(step) for step, _ in last_metrics.values())])
+    if metric not in last_metrics:
+        return TrialReport(steps=steps)
+    step, value = last_metrics[metric]
+    return TrialReport(value=float(value), step=int(step), steps=steps)
+
+
+def reports_of(session: Session, trials: Iterable[TrialRow], metric: str) -> dict[str, TrialReport]:
+    """By the trials' run ids."""
+    found = session.execute(
+        select(col(RunRow.id), col(RunRow.last_metrics), col(RunRow.progress_done)).where(
+            col(RunRow.id).in_([trial.run_id for trial in trials])
+        )
+    )
+    return {run_id: report_of(last_metrics, done, metric) for run_id, last_metrics, done in found}
+
+
+def points_after(session: Session, run_id: str, metric: str, step: int) -> Sequence[MetricRow]:
+    """Points of ``metric`` beyond ``step``, by step."""
+    return session.scalars(
+        select(MetricRow)
+        .where(col(MetricRow.run_id) == run_id, col(MetricRow.key) == metric, col(MetricRow.step) > step)
+        .order_by(col(MetricRow.step))
+    ).all()
