@@ -185,7 +185,7 @@ async def test_a_driver_that_is_killed_loses_nothing_and_tpe_suggests_the_same(r
 async def test_what_happens_to_ray_does_not_happen_to_the_sweep(registry: FakeRegistry) -> None:
     registry.spec.algorithm = sweeps_pb2.SEARCH_ALGORITHM_TPE
     registry.spec.tpe.startup_trials = 3
-    registry.spec.num_samples = 6
+    registry.spec.num_samples = 12
     registry.run_seconds = 4.0
 
     async def kill_worker_then_delete_files(session: int) -> None:
@@ -203,13 +203,13 @@ async def test_what_happens_to_ray_does_not_happen_to_the_sweep(registry: FakeRe
     assert "the files of Ray have been deleted" in registry.completion.message
 
     async def extend(session: int) -> None:
-        await until(lambda: registry.watched[4], 120)
-        registry.spec.num_samples = 8
+        await until(lambda: registry.watched[10], 120)
+        registry.spec.num_samples = 14
 
     await attempt(registry, extend)
     assert registry.completion.state == common_pb2.JOB_STATE_SUCCEEDED
-    assert registry.created == list(range(8))
-    assert made(registry) == expected(registry, 8)
+    assert registry.created == list(range(14))
+    assert made(registry) == expected(registry, 14)
 
 
 @pytest.mark.slow
