@@ -38,11 +38,10 @@ class Ends(tune.Callback):
     def __init__(self) -> None:
         self.times: list[float] = []
         self.memory: list[int] = []
-        self._process = psutil.Process()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.times.append(time.time())
-        self.memory.append(self._process.memory_info().rss)
+        self.memory.append(psutil.Process().memory_info().rss)
 
 
 def main(trials: int, concurrency: int) -> None:
