@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import func, select
@@ -17,7 +18,7 @@ from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry import jobs, leases
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.ids import new_id
-from tunix_rt.registry.leases import Lease
+from tunix_rt.registry.leases import JobProgress, Lease
 from tunix_rt.registry.messages.jobs import transition_message
 from tunix_rt.registry.messages.sweeps import TrialSummary, sweep_message, trial_count
 from tunix_rt.registry.outbox import emit_command, emit_fact
@@ -118,6 +119,18 @@ def cancel_sweep(session: Session, sweep_id: str, *, message: str, actor: str) -
     if sweep.state == JobState.CANCELLING:
         _cancel_trials(session, sweep)
     return sweep
+
+
+def heartbeat_sweep(
+    session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta
+) -> tuple[SweepRow, Lease]:
+    """Extend the lease. Trials that have ended since the last report are progress: no failure before them counts."""
+    before = leases.check(session, SweepRow, lease).progress_done
+    sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=progress, ttl=ttl)
+    if sweep.progress_done > before:
+        sweep.failures = 0
+        session.add(sweep)
+    return sweep, extended
 
 
 def complete_sweep(

@@ -135,6 +135,17 @@ async def test_a_new_trial_forgets_the_failures_before_it(registry: Any) -> None
     assert failed.state == common_pb2.JOB_STATE_FAILED
 
 
+async def test_trials_that_end_forget_the_failures_before_them(registry: Any) -> None:
+    sweep, lease = await registry.claimed_sweep(max_attempts=2)
+    for done, state in ((0, RUNNING), (1, RUNNING), (1, common_pb2.JOB_STATE_FAILED)):
+        progress = common_pb2.Progress(done=done, total=3, unit="trials")
+        beat = sweeps_pb2.HeartbeatSweepRequest(lease=lease, progress=progress)
+        await registry.sweeps.HeartbeatSweep(beat, timeout=TIMEOUT)
+        ended = await registry.end_sweep(lease, common_pb2.JOB_STATE_FAILED, retryable=True, message="Ray died")
+        assert ended.state == state
+        lease = (await registry.claim_sweep(sweep.id)).lease
+
+
 async def test_a_trial_shows_what_its_run_reports(registry: Any) -> None:
     sweep, lease = await registry.claimed_sweep(**ASHA)
     trial = await registry.trial(lease, 0)

@@ -75,7 +75,7 @@ class SweepAttempts:
         violations.raise_if_any()
 
         def beat(session: Session) -> pb.HeartbeatSweepResponse:
-            sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=progress, ttl=self._lease_ttl)
+            sweep, extended = sweeps.heartbeat_sweep(session, lease, progress=progress, ttl=self._lease_ttl)
             return pb.HeartbeatSweepResponse(
                 lease=lease_message(extended),
                 cancel_requested=sweep.state == JobState.CANCELLING,
