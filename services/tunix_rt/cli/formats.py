@@ -101,6 +101,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
+def setting(value: object) -> str:
+    """A hyperparameter's value."""
+    return number(value) if isinstance(value, float) else escaped(str(value))
+
+
 def score(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """``"0.640 [0.542, 0.729]"``; "–" when there is none."""
     if value is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,27 @@ def read_spec(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidInput([FieldViolation(str(path), f"must hold an object, not {type(document).__name__}")])
     return document
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a spec file may say of a job beside its spec; it changes nothing of what the job does."""
+
+    display_name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def split_labels(document: Mapping[str, Any]) -> tuple[dict[str, Any], Labels]:
+    """``document`` without ``display_name`` and ``tags``, and these; raises `InvalidInput` naming what is no text."""
+    violations = Violations()
+    name, tags = document.get("display_name", ""), document.get("tags", {})
+    violations.check(isinstance(name, str), "display_name", "must be text")
+    listed = violations.check(isinstance(tags, Mapping), "tags", "must be an object of texts")
+    for key, value in tags.items() if listed else ():
+        violations.check(isinstance(value, str), f"tags.{key}", "must be text")
+    violations.raise_if_any()
+    spec = {key: value for key, value in document.items() if key not in ("display_name", "tags")}
+    return spec, Labels(name, dict(tags))
 
 
 def _parse(path: Path, text: str) -> object:

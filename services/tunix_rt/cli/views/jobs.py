@@ -1,8 +1,8 @@
-"""Runs, evaluations, sweeps and trials in a terminal."""
+"""Runs and evaluations in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from tunix_rt.cli.progress import headline
 from tunix_rt.cli.views.comparisons import score_of
 from tunix_rt.cli.views.scores import scorecard, verdict
 from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2, sweeps_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,12 +60,8 @@ def run(item: runs_pb2.Run) -> list[RenderableType]:
         ("tags", formats.tags(item.tags)),
     ]
     settings = output.as_document(item.spec.hyperparameters)
-    hyperparameters = [(name, _value(value)) for name, value in sorted(settings.items())]
+    hyperparameters = [(name, formats.setting(value)) for name, value in sorted(settings.items())]
     return [output.fields(rows), "[bold]hyperparameters[/bold]", output.fields(hyperparameters)]
-
-
-def _value(value: object) -> str:
-    return formats.number(value) if isinstance(value, float) else formats.escaped(str(value))
 
 
 def attempts(answer: runs_pb2.ListAttemptsResponse) -> list[RenderableType]:
@@ -169,54 +165,3 @@ def evaluation(item: evaluations_pb2.Evaluation) -> list[RenderableType]:
     if item.HasField("scorecard"):
         parts += scorecard(item.scorecard)
     return parts
-
-
-def sweeps(items: Iterable[sweeps_pb2.Sweep]) -> RenderableType:
-    rows = [
-        (
-            item.id,
-            formats.escaped(item.display_name),
-            formats.state_of(item.state, item.reason),
-            f"{item.n_succeeded} of {item.n_trials}" + (f", {item.n_failed} failed" if item.n_failed else ""),
-            item.best_trial_id,
-            formats.local_time(item.create_time),
-        )
-        for item in items
-    ]
-    return output.table(["id", "name", "state", "trials succeeded", "best trial id", "created"], rows)
-
-
-def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[RenderableType]:
-    objective = item.spec.objective
-    mode = enum_name(sweeps_pb2.ObjectiveMode.DESCRIPTOR, objective.mode).lower()
-    rows: list[tuple[str, object]] = [
-        ("sweep", f"{item.id}  {formats.escaped(item.display_name)}"),
-        ("state", formats.state_of(item.state, item.reason)),
-        ("message", formats.escaped(item.message)),
-        ("objective", f"{mode} {formats.escaped(objective.metric)}"),
-        ("algorithm", enum_name(sweeps_pb2.SearchAlgorithm.DESCRIPTOR, item.spec.algorithm).lower()),
-        ("trials", f"{item.n_trials}: {item.n_succeeded} succeeded, {item.n_failed} failed"),
-        ("best trial", item.best_trial_id),
-        ("took", formats.duration(item.start_time, item.end_time)),
-    ]
-    return [output.fields(rows), trials(found, item.best_trial_id)]
-
-
-def trials(found: Iterable[sweeps_pb2.Trial], best: str = "") -> RenderableType:
-    rows = []
-    for trial in found:
-        has_objective, has_interval = trial.HasField("objective"), trial.HasField("ci_low")
-        low, high = (trial.ci_low, trial.ci_high) if has_interval else (None, None)
-        given = output.as_document(trial.parameters)
-        settings = "  ".join(f"{formats.escaped(name)}={_value(value)}" for name, value in sorted(given.items()))
-        rows.append(
-            (
-                f"{trial.number}{' ★' if best and trial.id == best else ''}",
-                formats.state_of(trial.state, trial.reason),
-                formats.score(trial.objective if has_objective else None, low, high),
-                settings,
-                trial.run_id,
-                formats.escaped(trial.message, 60),
-            )
-        )
-    return output.table(["#", "state", "objective [95 %]", "parameters", "run id", "message"], rows)

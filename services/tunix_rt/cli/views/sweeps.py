@@ -1,0 +1,212 @@
+"""Sweeps, trials and what came of them in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tunix_rt.cli import formats, output
+from tunix_rt.cli.sweep_table import Outcome, SweepTable, sweep_table
+from tunix_rt.client.arguments import enum_name
+from tunix_rt.v1 import sweeps_pb2, tuning_pb2
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SHOWN_TRIALS = 100
+_BAR_WIDTH = 32
+_OUTCOMES: tuple[Outcome, ...] = ("succeeded", "running", "queued", "stopped", "failed", "cancelled")
+_SEGMENTS: tuple[tuple[Outcome, str, str], ...] = (
+    ("succeeded", "green", "█"),
+    ("stopped", "yellow", "▓"),
+    ("failed", "red", "▒"),
+    ("cancelled", "red", "▒"),
+    ("running", "blue", "░"),
+)
+
+
+def sweeps(items: Iterable[sweeps_pb2.Sweep]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            formats.escaped(item.display_name),
+            _state(item),
+            _counts(item),
+            item.best_trial_id,
+            formats.local_time(item.create_time),
+        )
+        for item in items
+    ]
+    return output.table(["id", "name", "state", "trials succeeded", "best trial id", "created"], rows)
+
+
+def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[RenderableType]:
+    """One sweep: how it searches, how far it is, its best trial, and its first `SHOWN_TRIALS` trials."""
+    table = sweep_table(item, found)
+    rows: list[tuple[str, object]] = [
+        ("sweep", f"{item.id}  {formats.escaped(item.display_name)}"),
+        ("state", _state(item)),
+        ("message", formats.escaped(item.message)),
+        ("objective", f"{table.mode.lower()} {formats.escaped(table.metric)}"),
+        ("search", _search(item.spec)),
+        ("scheduler", _scheduling(item.spec)),
+        ("trials", f"{trial_bar(item, table)}  {trial_counts(item, table)}"),
+        ("repeats", f"{item.spec.repeats} of each configuration" if item.spec.repeats > 1 else ""),
+        ("pools", formats.escaped(", ".join(item.spec.pools))),
+        ("best trial", best_line(item, table)),
+        ("took", formats.duration(item.start_time, item.end_time)),
+        ("tags", formats.tags(item.tags)),
+    ]
+    parts = [output.fields(rows), trials(islice(found, SHOWN_TRIALS), item.best_trial_id)]
+    if len(found) > SHOWN_TRIALS:
+        parts.append(f"[dim]… and {len(found) - SHOWN_TRIALS} more: tunix-rt sweeps trials {item.id}[/dim]")
+    return parts
+
+
+def trials(found: Iterable[sweeps_pb2.Trial], best: str = "") -> RenderableType:
+    """One line for each trial; ★ marks the one with the id ``best``."""
+    rows = []
+    for trial in found:
+        has_objective, has_interval = trial.HasField("objective"), trial.HasField("ci_low")
+        low, high = (trial.ci_low, trial.ci_high) if has_interval else (None, None)
+        reported = (
+            f"{formats.number(trial.reported_value)} at {trial.reported_step}"
+            if trial.HasField("reported_value")
+            else ""
+        )
+        rows.append(
+            (
+                f"{trial.number}{' ★' if best and trial.id == best else ''}",
+                f"{trial.configuration}.{trial.repeat}",
+                formats.state_of(trial.state, trial.reason),
+                formats.score(trial.objective if has_objective else None, low, high),
+                reported,
+                trial.steps or "",
+                parameters(output.as_document(trial.parameters)),
+                trial.run_id,
+                formats.escaped(trial.message, 60),
+            )
+        )
+    columns = ["#", "conf.", "state", "objective [95 %]", "reported", "steps", "parameters", "run id", "message"]
+    return output.table(columns, rows, numbers=["steps"])
+
+
+def results(found: sweeps_pb2.SweepResults) -> list[RenderableType]:
+    """Configurations, best first, with their difference from the best; then whether there is a winner."""
+    rows = []
+    for place, each in enumerate(found.configurations, start=1):
+        known = each.HasField("objective")
+        low, high = (each.ci_low, each.ci_high) if each.HasField("ci_low") else (None, None)
+        rows.append(
+            (
+                place if known else "–",
+                each.index,
+                formats.score(each.objective if known else None, low, high),
+                _difference(each),
+                "ties with best" if each.tied_with_best else "",
+                _outcomes(each),
+                parameters(output.as_document(each.parameters)),
+            )
+        )
+    columns = ["place", "configuration", "objective [95 %]", "Δ to best [95 %]", "", "trials", "parameters"]
+    return [
+        output.table(columns, rows, numbers=["place", "configuration"]),
+        output.fields(
+            [
+                ("result", f"[bold]{formats.escaped(found.statement)}[/bold]" if found.statement else ""),
+                ("best trial", found.best_trial_id),
+                ("tied with best", found.n_tied or ""),
+                ("steps trained", f"{found.steps:,}"),
+            ]
+        ),
+    ]
+
+
+def importance(found: tuning_pb2.ComputeImportanceResponse) -> list[RenderableType]:
+    """A bar for each parameter, most important first."""
+    rows = [
+        (formats.escaped(part.name), f"{part.importance:.3f}", "█" * round(part.importance * _BAR_WIDTH))
+        for part in found.parameters
+    ]
+    return [
+        output.table(["parameter", "importance", "0" + " " * (_BAR_WIDTH - 2) + "1"], rows, numbers=["importance"]),
+        f"[dim]PED-ANOVA over {found.n_trials} trials with an objective; the shares sum to 1[/dim]",
+    ]
+
+
+def parameters(given: dict[str, Any]) -> str:
+    """``"learning_rate=0.003  packing=True"``."""
+    return "  ".join(f"{formats.escaped(name)}={formats.setting(value)}" for name, value in sorted(given.items()))
+
+
+def best_line(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
+    """``"0.640 [0.542, 0.729] (trial 3)"``: the trial that the registry calls best; empty before any has succeeded."""
+    best = next((row for row in table.rows if row.trial_id == item.best_trial_id), table.best)
+    return "" if best is None else f"{formats.score(best.objective, best.ci_low, best.ci_high)} (trial {best.number})"
+
+
+def trial_counts(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
+    """``"7 of 12: 4 succeeded, 1 running, 2 stopped early, 1 failed"``."""
+    words = {"stopped": "stopped early"}
+    counted = {name: table.count(name) for name in _OUTCOMES}
+    told = formats.joined(f"{count} {words.get(name, name)}" for name, count in counted.items() if count)
+    total = item.trial_count or len(table.rows)
+    return f"{len(table.rows)} of {total}" + (f": {told}" if told else "")
+
+
+def trial_bar(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
+    """All trials that the sweep is to have as one bar: succeeded, stopped, failed, running, to come."""
+    total = max(1, item.trial_count, len(table.rows))
+    parts, done, drawn = [], 0, 0
+    for outcome, style, block in _SEGMENTS:
+        done += table.count(outcome)
+        width = round(done * _BAR_WIDTH / total) - drawn
+        drawn += width
+        if width:
+            parts.append(f"[{style}]{block * width}[/{style}]")
+    return "".join(parts) + "[dim]" + "·" * (_BAR_WIDTH - drawn) + "[/dim]"
+
+
+def _state(item: sweeps_pb2.Sweep) -> str:
+    return formats.state_of(item.state, item.reason) + (" [yellow]paused[/yellow]" if item.paused else "")
+
+
+def _counts(item: sweeps_pb2.Sweep) -> str:
+    text = f"{item.n_succeeded} of {item.trial_count or item.n_trials}"
+    more = ((item.n_stopped, "stopped early"), (item.n_failed, "failed"))
+    return text + "".join(f", {count} {word}" for count, word in more if count)
+
+
+def _search(spec: sweeps_pb2.SweepSpec) -> str:
+    name = enum_name(sweeps_pb2.SearchAlgorithm.DESCRIPTOR, spec.algorithm).lower()
+    if spec.algorithm != sweeps_pb2.SEARCH_ALGORITHM_TPE:
+        return name
+    joint = ", multivariate" if spec.tpe.multivariate or not spec.tpe.HasField("multivariate") else ""
+    return f"{name} after {spec.tpe.startup_trials} random trials{joint}"
+
+
+def _scheduling(spec: sweeps_pb2.SweepSpec) -> str:
+    name = enum_name(sweeps_pb2.TrialScheduler.DESCRIPTOR, spec.scheduler).lower().replace("_", "-")
+    given = spec.scheduling
+    if spec.scheduler in (sweeps_pb2.TRIAL_SCHEDULER_UNSPECIFIED, sweeps_pb2.TRIAL_SCHEDULER_FIFO):
+        return name
+    mode = enum_name(sweeps_pb2.ObjectiveMode.DESCRIPTOR, given.mode).lower()
+    parts = [f"{mode} {formats.escaped(given.metric)}"]
+    if given.grace_steps:
+        parts.append(f"after {given.grace_steps} steps")
+    if spec.scheduler == sweeps_pb2.TRIAL_SCHEDULER_ASHA:
+        parts.append(f"one in {given.reduction_factor:g} goes on, {given.brackets} bracket(s)")
+    return f"{name}: {', '.join(parts)}"
+
+
+def _difference(each: sweeps_pb2.Configuration) -> str:
+    if not each.HasField("difference"):
+        return ""
+    bounded = each.HasField("difference_low") and each.HasField("difference_high")
+    return formats.signed(each.difference, *((each.difference_low, each.difference_high) if bounded else ()))
+
+
+def _outcomes(each: sweeps_pb2.Configuration) -> str:
+    words = ((each.n_succeeded, "succeeded"), (each.n_stopped, "stopped"), (each.n_failed, "failed"))
+    return formats.joined(f"{count} {word}" for count, word in words if count)
