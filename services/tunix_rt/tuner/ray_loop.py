@@ -83,9 +83,10 @@ def run_trials(job: Job, searcher: RegistrySearcher, scheduler: Any) -> None:
     """Run what ``searcher`` hands out, until it is finished. Raises what it raises."""
     # Which of several brackets a trial gets is drawn from this.
     np.random.seed(job.plan.seed % 2**32)
+    placement = tune.PlacementGroupFactory([_resources(job)])
     experiment = Experiment(
         "sweep",
-        tune.with_resources(WatchedTrial, tune.PlacementGroupFactory([_resources(job)])),
+        tune.with_resources(WatchedTrial, placement),
         num_samples=sys.maxsize,
         storage_path=f"{job.directory}/results",
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -99,6 +100,9 @@ def run_trials(job: Job, searcher: RegistrySearcher, scheduler: Any) -> None:
         reuse_actors=True,
         checkpoint_period=_NEVER_SECONDS,
     )
+    # By itself Ray keeps as many idle actors as trials wait for one, and we hand out none to wait: of trials that end
+    # together all but one would lose their actor, and another takes seconds to start.
+    controller._actor_cache.increase_max(placement, by=job.limit)
     search.add_configurations([experiment])
     controller.update_max_pending_trials(job.limit)
     try:
