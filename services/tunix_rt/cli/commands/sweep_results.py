@@ -183,6 +183,7 @@ def _tell_promotion(found: Any, config: Path, best_params: Path, as_json: bool) 
                 ("config", f"{formats.escaped(str(config))}  [dim]tunix-rt runs create --spec {config}[/dim]"),
                 ("best params", formats.escaped(str(best_params))),
                 ("trial", f"{this['number']}, {score}: {tags['promoted.choice']}"),
+                ("result", formats.escaped(found.best_params["statement"])),
                 ("run", this["run_id"]),
                 ("spec digest", tags["promoted.spec_digest"]),
                 ("model digest", tags["promoted.model_digest"]),
