@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SHOWN_TRIALS = 100
 _BAR_WIDTH = 32
+_SINGLE = "  [dim]of single trials; `sweeps results` ranks configurations[/dim]"
 _OUTCOMES: tuple[Outcome, ...] = ("succeeded", "running", "queued", "stopped", "failed", "cancelled")
 _SEGMENTS: tuple[tuple[Outcome, str, str], ...] = (
     ("succeeded", "green", "█"),
@@ -54,7 +55,7 @@ def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[Ren
         ("trials", f"{trial_bar(item, table)}  {trial_counts(item, table)}"),
         ("repeats", f"{item.spec.repeats} of each configuration" if item.spec.repeats > 1 else ""),
         ("pools", formats.escaped(", ".join(item.spec.pools))),
-        ("best trial", best_line(item, table)),
+        ("best trial", best_line(item, table) + (_SINGLE if item.spec.repeats > 1 and table.best else "")),
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
