@@ -19,7 +19,7 @@ from tunix_rt.v1 import common_pb2, datasets_pb2, sweeps_pb2
 
 ENDED = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
 TRIALS = 12
-STEPS = 270
+STEPS = 135
 
 
 def training_processes() -> list[psutil.Process]:
@@ -75,7 +75,7 @@ def sweep_by_one_command(platform: LocalPlatform, dataset_id: str, *options: str
         "max_steps": STEPS,
         "eval_steps": STEPS // 9,
         "warmup_steps": 10,
-        "per_device_batch_size": 16,
+        "per_device_batch_size": 8,
         "max_seq_length": 72,
         "save_steps": 0,
         "logging_steps": 10,
