@@ -17,7 +17,7 @@ import numpy as np
 import ray
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.experiment import Experiment
+from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchGenerator
 
 from tunix_rt.tuner.job import Job
@@ -79,32 +79,47 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
+class _Controller(TuneController):
+    """Ray Tune's loop, with at most as many actors as there are trials at once, each started once.
+
+    Starting one takes seconds of processor time. Ray's own loop gives an idle actor to a trial that waits for its own,
+    and kills that; and it ends idle actors that no trial waits for, as while a suggestion waits for results.
+    """
+
+    def keep_actors(self, resources: tune.PlacementGroupFactory, count: int) -> None:
+        """Keep up to ``count`` idle actors that have ``resources``."""
+        self._actor_cache.increase_max(resources, by=count)
+
+    def _maybe_reuse_cached_actor(self, trial: Trial) -> bool:
+        if trial in self._trial_to_actor and trial not in self._resetting_trials:
+            return False
+        return bool(super()._maybe_reuse_cached_actor(trial))
+
+
 def run_trials(job: Job, searcher: RegistrySearcher, scheduler: Any) -> None:
     """Run what ``searcher`` hands out, until it is finished. Raises what it raises."""
     # Which of several brackets a trial gets is drawn from this.
     np.random.seed(job.plan.seed % 2**32)
-    placement = tune.PlacementGroupFactory([_resources(job)])
+    resources = tune.PlacementGroupFactory([_resources(job)])
     experiment = Experiment(
         "sweep",
-        tune.with_resources(WatchedTrial, placement),
+        tune.with_resources(WatchedTrial, resources),
         num_samples=sys.maxsize,
         storage_path=f"{job.directory}/results",
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         max_failures=_MAX_FAILURES,
     )
     search = SearchGenerator(searcher)
-    controller: Any = TuneController(
+    controller: Any = _Controller(
         search_alg=search,
         scheduler=scheduler,
         storage=experiment.storage,
         reuse_actors=True,
         checkpoint_period=_NEVER_SECONDS,
     )
-    # By itself Ray keeps as many idle actors as trials wait for one, and we hand out none to wait: of trials that end
-    # together all but one would lose their actor, and another takes seconds to start.
-    controller._actor_cache.increase_max(placement, by=job.limit)
     search.add_configurations([experiment])
     controller.update_max_pending_trials(job.limit)
+    controller.keep_actors(resources, job.limit)
     try:
         while not controller.is_finished():
             controller.step()

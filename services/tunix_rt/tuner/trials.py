@@ -125,7 +125,7 @@ class TrialRegistry:
     def watch(self, number: int) -> Iterator[Update]:
         """The trial now and after every change, until it has ended. No step is reported twice."""
         request = sweeps_pb2.WatchTrialRequest(sweep_id=self._sweep_id, number=number)
-        last = 0
+        last = -1
         backoff = _Backoff()
         while True:
             stream = self._stub.WatchTrial(request)
