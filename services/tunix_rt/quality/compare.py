@@ -34,6 +34,7 @@ __all__ = [
     "PairedComparison",
     "Pairing",
     "SliceComparison",
+    "closed_interval",
     "compare",
     "compare_many",
     "comparison_of",
@@ -165,6 +166,23 @@ def interval(pairing: Pairing, confidence: float, seed: int) -> tuple[float, flo
         return _silent_interval(pairing, len(sums), confidence)
     replicates = cluster_bootstrap_means(sums, sizes, seed)
     return quantile(replicates, (1 - confidence) / 2), quantile(replicates, (1 + confidence) / 2)
+
+
+def closed_interval(pairing: Pairing, confidence: float) -> tuple[float, float]:
+    """As `interval`, but drawn from nothing: graded values have the cluster-robust t interval of their differences.
+
+    For many comparisons at once: a bootstrap of a thousand items takes seconds. Of values in [0, 1] kept in [-1, 1].
+    """
+    if not pairing.pairs or pairing.binary:
+        return interval(pairing, confidence, 0)
+    sums, _ = pairing.clusters()
+    if not any(sums) or len(sums) < 2:
+        return _silent_interval(pairing, len(sums), confidence)
+    differences = [pair.difference for pair in pairing.pairs]
+    variance, groups = clustered_variance(differences, [p.labels.cluster_id for p in pairing.pairs], pairing.delta)
+    half = t_quantile(0.5 + confidence / 2, groups - 1) * sqrt(variance)
+    low, high = pairing.delta - half, pairing.delta + half
+    return (low, high) if pairing.scale > 1 else (max(-1.0, low), min(1.0, high))
 
 
 def lower_bound(pairing: Pairing, alpha: float, seed: int) -> float:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.quality.compare import interval, pair_up
+from tunix_rt.quality.compare import closed_interval, pair_up
 from tunix_rt.quality.estimates import CONFIDENCE
 from tunix_rt.quality.identity import comparable
 from tunix_rt.quality.trial_means import MeanInterval, mean_interval, paired_difference
@@ -161,7 +161,7 @@ def _over_items(
         values = primary_values_of(session, [evaluation_id for _, evaluation_id in batch], items)
         for index, evaluation_id in batch:
             pairing = pair_up(baseline, values[evaluation_id])
-            differences[index] = MeanInterval(pairing.delta, *interval(pairing, CONFIDENCE, 0))
+            differences[index] = MeanInterval(pairing.delta, *closed_interval(pairing, CONFIDENCE))
     return [
         replace(each, difference=differences[each.index], judged=True) if each.index in differences else each
         for each in others

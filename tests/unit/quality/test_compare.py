@@ -6,9 +6,19 @@ import random
 
 import pytest
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
-from tunix_rt.quality.compare import ItemChange, PairInput, compare, compare_many, lower_bound, pair_up
+from tunix_rt.quality.compare import (
+    ItemChange,
+    PairInput,
+    closed_interval,
+    compare,
+    compare_many,
+    interval,
+    lower_bound,
+    pair_up,
+)
 from tunix_rt.quality.paired import (
     detectable_difference,
     detectable_mean,
@@ -70,6 +80,31 @@ def test_clustered_interval_is_wider_than_if_items_were_independent() -> None:
     alone = compare([PairInput(r.item_id, r.value) for r in a], [PairInput(r.item_id, r.value) for r in b])
     assert clustered.ci_method == "cluster_bootstrap"
     assert clustered.ci_high - clustered.ci_low > 2 * (alone.ci_high - alone.ci_low)
+
+
+def test_the_closed_interval_is_students_over_items_and_cluster_robust_over_clusters() -> None:
+    source = random.Random(9)
+    a, b = [[source.random() for _ in range(40)] for _ in range(2)]
+    peer = stats.ttest_rel(b, a).confidence_interval(0.95)
+    assert closed_interval(pair_up(_rows(a), _rows(b)), 0.95) == pytest.approx((peer.low, peer.high), rel=1e-9)
+    groups = [k // 5 for k in range(40)]
+    clustered = [
+        [PairInput(f"i{k}", value, cluster_id=f"c{groups[k]}") for k, value in enumerate(values)] for values in (a, b)
+    ]
+    robust = OLS([y - x for x, y in zip(a, b, strict=True)], [1.0] * 40).fit(
+        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
+    )
+    assert closed_interval(pair_up(*clustered), 0.95) == pytest.approx(tuple(robust.conf_int(0.05)[0]), rel=1e-9)
+
+
+def test_the_closed_interval_is_the_other_one_where_nothing_is_drawn() -> None:
+    binary = pair_up(_rows([1.0] * 30 + [0.0] * 10), _rows([1.0] * 25 + [0.0] * 13 + [1.0] * 2))
+    assert closed_interval(binary, 0.95) == interval(binary, 0.95, 0) == tango_interval(5, 2, 40)
+    silent = pair_up(_rows([0.5] * 20), _rows([0.5] * 20))
+    assert closed_interval(silent, 0.95) == tango_interval(0, 0, 20)
+    assert closed_interval(pair_up([], []), 0.95) == (-1.0, 1.0)
+    wide = pair_up(_rows([0.1, 1.0]), _rows([0.9, 0.0]))
+    assert closed_interval(wide, 0.95) == (-1.0, 1.0)
 
 
 def test_no_difference_in_few_clusters_is_not_certainty() -> None:
