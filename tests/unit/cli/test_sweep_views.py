@@ -23,6 +23,9 @@ def text(parts: Any) -> str:
 def test_a_sweep_shows_its_search_its_scheduler_its_trials_and_its_best(a_sweep: Any, some_trials: Any) -> None:
     sweep = a_sweep(trial_count=15, display_name="mine", paused=True, best_trial_id="trial-2")
     shown = text(views.sweep(sweep, some_trials(12)))
+    assert "learning_rate = loguniform(1e-05, 0.01)" in shown
+    assert "per_device_batch_size = choice(4, 8, 16)" in shown
+    assert "lora.alpha = uniform(8, 64) when lora.rank in 16" in shown
     assert "tpe after 10 random trials, multivariate" in shown
     assert "asha: min eval_loss, after 10 steps, one in 3 goes on, 1 bracket(s)" in shown
     assert "12 of 15: 6 succeeded, 1 running, 4 stopped early, 1 failed" in shown

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.sweep_table import Outcome, SweepTable, sweep_table
 from tunix_rt.client.arguments import enum_name
+from tunix_rt.evidence.messages import json_value
 from tunix_rt.v1 import sweeps_pb2, tuning_pb2
 
 if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Value
     from rich.console import RenderableType
 
 SHOWN_TRIALS = 100
@@ -50,6 +52,7 @@ def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[Ren
         ("state", _state(item)),
         ("message", formats.escaped(item.message)),
         ("objective", f"{table.mode.lower()} {formats.escaped(table.metric)}"),
+        ("space", "\n".join(_space(parameter) for parameter in item.spec.parameters)),
         ("search", _search(item.spec)),
         ("scheduler", _scheduling(item.spec)),
         ("trials", f"{trial_bar(item, table)}  {trial_counts(item, table)}"),
@@ -177,6 +180,25 @@ def _counts(item: sweeps_pb2.Sweep) -> str:
     text = f"{item.n_succeeded} of {item.trial_count or item.n_trials}"
     more = ((item.n_stopped, "stopped early"), (item.n_failed, "failed"))
     return text + "".join(f", {count} {word}" for count, word in more if count)
+
+
+def _space(parameter: sweeps_pb2.Parameter) -> str:
+    """``"lora.alpha = uniform(8, 64) when lora.rank in 8, 16"``, as `sweeps create` takes it."""
+    domain = parameter.WhichOneof("domain") or ""
+    if domain in ("choice", "grid"):
+        listed = parameter.choice if domain == "choice" else parameter.grid
+        arguments = _values(listed.values)
+    else:
+        ends = getattr(parameter, domain or "uniform")
+        arguments = [formats.number(getattr(ends, field.name)) for field in ends.DESCRIPTOR.fields] if domain else []
+    text = f"{parameter.name} = {domain}({', '.join(arguments)})"
+    if not parameter.HasField("when"):
+        return formats.escaped(text)
+    return formats.escaped(f"{text} when {parameter.when.parameter} in {', '.join(_values(parameter.when.values))}")
+
+
+def _values(listed: Iterable[Value]) -> list[str]:
+    return [str(json_value(value)) for value in listed]
 
 
 def _search(spec: sweeps_pb2.SweepSpec) -> str:
