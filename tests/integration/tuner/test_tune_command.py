@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from tunix_rt.bus import CloudEvent, Delivery, Done
 from tunix_rt.errors import InvalidInput
 from tunix_rt.rpc.channel import open_channel
+from tunix_rt.tuner import child_process
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.child_process import make_directory
 from tunix_rt.tuner.course import Suggestion
@@ -65,8 +67,16 @@ async def handling(registry: FakeRegistry, stop: asyncio.Event | None = None) ->
         yield TuneHandler(GrpcRegistry(channel, "worker-1"), limits, stop or asyncio.Event())
 
 
+@pytest.fixture(autouse=True)
+def own_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where these tests' Ray keeps its files: others start one at the same time. Short, for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as directory:
+        monkeypatch.setattr(child_process, "_SHORT", Path(directory))
+        yield
+
+
 def ray_leftovers() -> set[str]:
-    return {path.name for path in Path("/tmp").glob("trt-*")}
+    return {str(path) for path in child_process._SHORT.glob("trt-*")}
 
 
 def children() -> set[int]:
@@ -195,7 +205,7 @@ async def test_what_happens_to_ray_does_not_happen_to_the_sweep(registry: FakeRe
         await until(lambda: max(registry.watched.values()) == 2, 60)
         assert registry.completion is None
         (directory,) = ray_leftovers()
-        shutil.rmtree(f"/tmp/{directory}")
+        shutil.rmtree(directory)
 
     await attempt(registry, kill_worker_then_delete_files)
     assert registry.completion is not None
