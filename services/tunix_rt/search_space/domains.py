@@ -9,6 +9,8 @@ from tunix_rt.errors import Violations
 from tunix_rt.search_space.rules import Rule
 from tunix_rt.search_space.space import LISTED, Algorithm, Parameter
 
+# Of a normal domain, what must lie in the field's range: the rest is drawn again.
+_MIN_SHARE: Final = 0.05
 _REAL_ONLY: Final = ("uniform", "loguniform", "normal")
 
 
@@ -30,8 +32,19 @@ def check_domain(parameter: Parameter, rule: Rule | None, violations: Violations
     if kind == "normal":
         inside.check(math.isfinite(given["mean"]), "mean", "must be finite")
         inside.check(math.isfinite(given["stddev"]) and given["stddev"] > 0, "stddev", "must be finite and positive")
+        if rule is not None and all(map(math.isfinite, given.values())) and given["stddev"] > 0:
+            share = _share_within(rule, given["mean"], given["stddev"])
+            inside.check(
+                share >= _MIN_SHARE, "mean", f"{share:.1%} of what is drawn lies in the field's range {rule.interval}"
+            )
         return
     _check_interval(parameter, rule, inside)
+
+
+def _share_within(rule: Rule, mean: float, stddev: float) -> float:
+    """Of a normal distribution, what lies in the field's range."""
+    low, high = (math.erf((end - mean) / (stddev * math.sqrt(2))) for end in (rule.low, rule.high))
+    return (high - low) / 2
 
 
 def check_algorithm(parameter: Parameter, algorithm: Algorithm, violations: Violations) -> None:

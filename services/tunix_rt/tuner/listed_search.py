@@ -9,7 +9,7 @@ import numpy as np
 from ray import tune
 from ray.tune.search.variant_generator import generate_variants
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.search_space.rules import RULES, Scalar
 from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.search import Outcome, Parameters, multiples
 
@@ -18,7 +18,8 @@ class ListedSearch:
     """Draws configuration 0, 1, … from one seed; the same for the same space, seed and release of Ray.
 
     A random search draws every parameter and leaves out those that do not exist beside the others, so that a condition
-    changes no other draw. A grid is listed as often as asked, points that are equal once.
+    changes no other draw. What a normal domain draws outside of its field's range is drawn again, with all others. A
+    grid is listed as often as asked, points that are equal once.
     """
 
     learns = False
@@ -39,9 +40,12 @@ class ListedSearch:
 def _draws(space: Space, seed: int) -> Iterator[Parameters]:
     random_state = np.random.RandomState(seed % 2**32)
     config = {parameter.name: _domain(parameter) for parameter in space.parameters}
+    normal = [parameter.name for parameter in space.parameters if parameter.kind == "normal"]
     while True:
         for _resolved, variant in generate_variants({"config": config}, random_state=random_state):
-            yield space.active({name: _plain(value) for name, value in variant["config"].items()})
+            drawn = {name: _plain(value) for name, value in variant["config"].items()}
+            if all(RULES[name].problem(drawn[name]) is None for name in normal):
+                yield space.active(drawn)
 
 
 def _grid(space: Space) -> Iterator[Parameters]:

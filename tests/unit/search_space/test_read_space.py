@@ -104,6 +104,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "step wider than the interval": (second(quniform=pb.QUniform(low=0, high=0.5, q=0.6)), SECOND + "quniform.q"),
     "fractional step": (second(name=BATCH, quniform=pb.QUniform(low=1, high=9, q=0.5)), SECOND + "quniform.q"),
     "no spread": (second(normal=pb.Normal(mean=0.1, stddev=0)), SECOND + "normal.stddev"),
+    "mostly outside": (second(normal=pb.Normal(mean=-0.5, stddev=0.1)), SECOND + "normal.mean"),
     "no mean": (second(normal=pb.Normal(mean=math.nan, stddev=1)), SECOND + "normal.mean"),
     "grid drawn at random": (second(grid=choice(0, 0.1)), SECOND + "grid"),
     "grid learned": (second(grid=choice(0, 0.1)) | {"algorithm": TPE}, SECOND + "grid"),

@@ -128,3 +128,11 @@ def test_repeats_are_merged_by_the_mean_of_those_that_succeeded_else_of_those_st
     # Exact, whatever the order.
     tenths = [Outcome("SUCCEEDED", 0.1)] * 10
     assert merge(tenths).value == math.fsum([0.1] * 10) / 10
+
+
+def test_a_normal_domain_gives_only_what_its_field_can_hold() -> None:
+    decay = Parameter("weight_decay", "normal", (), {"mean": 0.0, "stddev": 0.1})
+    search = ListedSearch(Space((decay,), "RANDOM", 200), 4)
+    drawn = [search.suggest(number)["weight_decay"] for number in range(200)]
+    assert all(isinstance(value, float) and 0 <= value <= 1 for value in drawn)
+    assert len(set(drawn)) == 200
