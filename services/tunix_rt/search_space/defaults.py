@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from types import MappingProxyType
+from typing import Final, Literal
 
 from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS
+from tunix_rt.search_space.space import Space
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 PRIMARY_SCORE: Final = "primary_score"
 HELD_OUT_LOSS: Final = "eval_loss"
+# Schedulers that look at trials while they train, by what people call them.
+STOPPING_SCHEDULERS: Final = MappingProxyType[int, Literal["ASHA", "MEDIAN_STOPPING"]](
+    {pb.TRIAL_SCHEDULER_ASHA: "ASHA", pb.TRIAL_SCHEDULER_MEDIAN_STOPPING: "MEDIAN_STOPPING"}
+)
+SCHEDULERS: Final = MappingProxyType[int, str]({pb.TRIAL_SCHEDULER_FIFO: "FIFO", **STOPPING_SCHEDULERS})
 _BATCH_SIZES: Final = (4, 8, 16)
 # Where the length of the training is not known in steps.
 _WARMUP_STEPS: Final = (0, 10, 50)
@@ -34,7 +42,7 @@ def with_defaults(given: pb.SweepSpec) -> pb.SweepSpec:
     if spec.algorithm == pb.SEARCH_ALGORITHM_TPE:
         spec.tpe.startup_trials = given.tpe.startup_trials or 10
         spec.tpe.multivariate = given.tpe.multivariate if given.tpe.HasField("multivariate") else True
-    if spec.scheduler in (pb.TRIAL_SCHEDULER_ASHA, pb.TRIAL_SCHEDULER_MEDIAN_STOPPING):
+    if spec.scheduler in STOPPING_SCHEDULERS:
         _fill_scheduling(spec)
     return spec
 
@@ -62,6 +70,20 @@ def known_max_steps(spec: pb.SweepSpec) -> int | None:
     if base.WhichOneof("duration") == "num_epochs" or any(each.name == "num_epochs" for each in spec.parameters):
         return None
     return base.max_steps or DEFAULT_MAX_STEPS
+
+
+def longest_trial(spec: pb.SweepSpec, space: Space) -> int | None:
+    """Training steps that a trial of ``space`` can have at most; None where trials are as long as their epochs."""
+    steps = known_max_steps(spec)
+    if steps is None:
+        return None
+    tuned = [
+        value
+        for parameter in space.parameters
+        if parameter.name == "max_steps"
+        for value in (*parameter.values, parameter.arguments.get("high"))
+    ]
+    return max([steps, *(int(value) for value in tuned if isinstance(value, int | float) and math.isfinite(value))])
 
 
 def _fill_scheduling(spec: pb.SweepSpec) -> None:

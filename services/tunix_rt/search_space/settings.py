@@ -7,17 +7,17 @@ import re
 from typing import Final
 
 from tunix_rt.errors import Violations
-from tunix_rt.search_space.defaults import HELD_OUT_LOSS, PRIMARY_SCORE, known_max_steps
+from tunix_rt.search_space.defaults import (
+    HELD_OUT_LOSS,
+    PRIMARY_SCORE,
+    SCHEDULERS,
+    STOPPING_SCHEDULERS,
+    longest_trial,
+)
 from tunix_rt.search_space.rules import METRIC_KEY, POOL, RULES
 from tunix_rt.search_space.space import MAX_TRIALS, Space
 from tunix_rt.v1 import sweeps_pb2 as pb
 
-_SCHEDULERS: Final = {
-    pb.TRIAL_SCHEDULER_FIFO: "FIFO",
-    pb.TRIAL_SCHEDULER_ASHA: "ASHA",
-    pb.TRIAL_SCHEDULER_MEDIAN_STOPPING: "MEDIAN_STOPPING",
-}
-_LOOKING: Final = (pb.TRIAL_SCHEDULER_ASHA, pb.TRIAL_SCHEDULER_MEDIAN_STOPPING)
 _MODES: Final = (pb.OBJECTIVE_MODE_MAX, pb.OBJECTIVE_MODE_MIN)
 # Settings that only one scheduler has.
 _OWN: Final = {
@@ -94,14 +94,14 @@ def _check_tpe(spec: pb.SweepSpec, violations: Violations) -> None:
 
 
 def _check_scheduler(spec: pb.SweepSpec, space: Space, violations: Violations) -> None:
-    scheduler = _SCHEDULERS.get(spec.scheduler)
+    scheduler = SCHEDULERS.get(spec.scheduler)
     if scheduler is None:
         known = spec.scheduler in pb.TrialScheduler.values()
         name = pb.TrialScheduler.Name(spec.scheduler) if known else str(spec.scheduler)
-        supported = ", ".join(_SCHEDULERS.values())
+        supported = ", ".join(SCHEDULERS.values())
         violations.add("scheduler", f"{name} is not supported by this version: use {supported}")
         return
-    if spec.scheduler not in _LOOKING:
+    if spec.scheduler not in STOPPING_SCHEDULERS:
         violations.check(
             not spec.HasField("scheduling"),
             "scheduling",
@@ -127,17 +127,12 @@ def _check_scheduler(spec: pb.SweepSpec, space: Space, violations: Violations) -
 
 def _check_grace(spec: pb.SweepSpec, space: Space, violations: Violations) -> None:
     grace = spec.scheduling.grace_steps
-    longest = known_max_steps(spec)
+    longest = longest_trial(spec, space)
     if longest is None:
         violations.check(
             grace >= 1, "grace_steps", "is required, and at least 1, where trials are as long as num_epochs says"
         )
         return
-    for parameter in space.parameters:
-        if parameter.name == "max_steps":
-            tuned = [*parameter.values, parameter.arguments.get("high")]
-            finite = [int(value) for value in tuned if isinstance(value, int | float) and math.isfinite(value)]
-            longest = max(longest, *finite)
     violations.check(1 <= grace <= longest, "grace_steps", f"must be in [1, {longest}], the steps of a trial")
 
 

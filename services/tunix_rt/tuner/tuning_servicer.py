@@ -10,9 +10,9 @@ import grpc
 from google.protobuf import json_format
 
 from tunix_rt.errors import Violations
+from tunix_rt.search_space.defaults import SCHEDULERS
 from tunix_rt.search_space.messages import ALGORITHMS, read_space
 from tunix_rt.tuner.importance import ScoredTrial, importance
-from tunix_rt.tuner.plan_messages import SCHEDULERS
 from tunix_rt.v1 import sweeps_pb2, training_pb2, tuning_pb2, tuning_pb2_grpc
 
 SERVICE = tuning_pb2.DESCRIPTOR.services_by_name["TuningService"].full_name

@@ -180,6 +180,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "scheduling by nothing held out": ({"base": hyper()} | asha(), "base.hyperparameters.eval_steps"),
     "negative grace": (asha(grace_steps=-1), "scheduling.grace_steps"),
     "grace beyond the end": (asha(grace_steps=91), "scheduling.grace_steps"),
+    "no steps to be early among": (
+        {"parameters": [P(name="max_steps", choice=choice())]} | asha(),
+        "parameters[0].choice.values",
+    ),
     "grace by epochs": ({"base": hyper(num_epochs=2, eval_steps=5)} | asha(), "scheduling.grace_steps"),
     "grace by tuned epochs": (second(name="num_epochs", choice=choice(1, 2)) | asha(), "scheduling.grace_steps"),
     "no reduction": (asha(reduction_factor=1), "scheduling.reduction_factor"),
