@@ -7,7 +7,7 @@ from tunix_rt.registry.leases import JobProgress, Lease
 from tunix_rt.registry.messages.artifacts import timestamp
 from tunix_rt.registry.states import JobState, Reason
 from tunix_rt.registry.tables.jobs import AttemptRow, JobColumns, TransitionRow
-from tunix_rt.v1 import common_pb2, runs_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2, sweeps_pb2
 
 _UNSPECIFIED = "UNSPECIFIED"
 
@@ -70,6 +70,19 @@ def read_lease(message: common_pb2.Lease, violations: Violations | None = None) 
     if violations is None:
         found.raise_if_any()
     return Lease(message.job_id, message.attempt_id, message.epoch)
+
+
+def read_heartbeat(
+    request: runs_pb2.HeartbeatRequest | sweeps_pb2.HeartbeatSweepRequest | evaluations_pb2.HeartbeatEvaluationRequest,
+) -> tuple[Lease, JobProgress | None]:
+    """Lease and progress in a worker's heartbeat, whatever the job. Raises `InvalidInput`."""
+    violations = Violations()
+    lease = read_lease(request.lease, violations)
+    progress = None
+    if request.HasField("progress"):
+        progress = read_progress(request.progress, violations.under("progress"))
+    violations.raise_if_any()
+    return lease, progress
 
 
 def transition_message(row: TransitionRow) -> common_pb2.Transition:

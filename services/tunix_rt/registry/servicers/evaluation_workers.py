@@ -14,7 +14,7 @@ from tunix_rt.registry.evalsets import items_of
 from tunix_rt.registry.messages.artifacts import artifact_message
 from tunix_rt.registry.messages.evalsets import item_message
 from tunix_rt.registry.messages.evaluations import evaluation_message
-from tunix_rt.registry.messages.jobs import lease_message, reason_value
+from tunix_rt.registry.messages.jobs import lease_message, read_heartbeat, reason_value
 from tunix_rt.registry.states import JobState
 from tunix_rt.registry.tables.evaluations import EvaluationRow
 from tunix_rt.registry.tables.models import ModelVersionRow
@@ -69,7 +69,7 @@ class EvaluationWorkerServicer(pb_grpc.EvaluationServiceServicer):
     async def HeartbeatEvaluation(
         self, request: pb.HeartbeatEvaluationRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.HeartbeatEvaluationResponse:
-        lease, progress = validation.heartbeat(request)
+        lease, progress = read_heartbeat(request)
 
         def work(session: Session) -> pb.HeartbeatEvaluationResponse:
             row, extended = leases.heartbeat(session, EvaluationRow, lease, progress=progress, ttl=self._ttl)

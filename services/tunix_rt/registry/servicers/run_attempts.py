@@ -14,7 +14,7 @@ from tunix_rt.registry import leases, run_reports, runs
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.dependencies import Dependencies
 from tunix_rt.registry.messages.artifacts import artifact_message
-from tunix_rt.registry.messages.jobs import lease_message, read_lease, read_progress, reason_value
+from tunix_rt.registry.messages.jobs import lease_message, read_heartbeat, read_lease, reason_value
 from tunix_rt.registry.messages.runs import checkpoint_message, run_message
 from tunix_rt.registry.servicers.calls import checked_id
 from tunix_rt.registry.states import JobState, Reason, transition
@@ -52,12 +52,7 @@ class RunAttempts:
         return await self._database.run_write(lambda session: _claim(session, request, self._lease_ttl))
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        progress = None
-        if request.HasField("progress"):
-            progress = read_progress(request.progress, violations.under("progress"))
-        violations.raise_if_any()
+        lease, progress = read_heartbeat(request)
 
         def beat(session: Session) -> pb.HeartbeatResponse:
             run, extended = runs.heartbeat_run(session, lease, progress=progress, ttl=self._lease_ttl)

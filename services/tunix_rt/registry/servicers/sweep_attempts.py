@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tunix_rt.errors import Violations
 from tunix_rt.registry import leases, sweeps, trials
 from tunix_rt.registry.dependencies import Dependencies
-from tunix_rt.registry.messages.jobs import lease_message, read_lease, read_progress, reason_value
+from tunix_rt.registry.messages.jobs import lease_message, read_heartbeat, read_lease, reason_value
 from tunix_rt.registry.messages.runs import metric_message
 from tunix_rt.registry.messages.sweeps import sweep_message, sweep_spec, trial_message
 from tunix_rt.registry.servicers.calls import checked_id, follow
@@ -67,12 +67,7 @@ class SweepAttempts:
         return await self._database.run_write(claim)
 
     async def HeartbeatSweep(self, request: pb.HeartbeatSweepRequest, context: Context) -> pb.HeartbeatSweepResponse:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        progress = None
-        if request.HasField("progress"):
-            progress = read_progress(request.progress, violations.under("progress"))
-        violations.raise_if_any()
+        lease, progress = read_heartbeat(request)
 
         def beat(session: Session) -> pb.HeartbeatSweepResponse:
             sweep, extended = sweeps.heartbeat_sweep(session, lease, progress=progress, ttl=self._lease_ttl)

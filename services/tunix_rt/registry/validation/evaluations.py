@@ -13,9 +13,9 @@ from tunix_rt.registry.completion import Completion
 from tunix_rt.registry.evaluations import EvaluationSpec
 from tunix_rt.registry.generation import resolve_generation
 from tunix_rt.registry.items import NewResult
-from tunix_rt.registry.leases import JobProgress, Lease
+from tunix_rt.registry.leases import Lease
 from tunix_rt.registry.messages.evaluations import OUTCOME_NAMES, given_generation
-from tunix_rt.registry.messages.jobs import read_lease, read_progress, read_reason, read_state
+from tunix_rt.registry.messages.jobs import read_lease, read_reason, read_state
 from tunix_rt.registry.models import check_reference, is_reference
 from tunix_rt.registry.score_values import Order, read_order
 from tunix_rt.registry.states import JobState, Reason
@@ -129,17 +129,6 @@ def check_claim(request: pb.ClaimEvaluationRequest) -> None:
         check_text(violations, name, "environment", 128)
         check_text(violations, value, f"environment.{name}", MAX_MESSAGE)
     violations.raise_if_any()
-
-
-def heartbeat(request: pb.HeartbeatEvaluationRequest) -> tuple[Lease, JobProgress | None]:
-    """Lease and progress in ``request``. Raises `InvalidInput`."""
-    violations = Violations()
-    lease = read_lease(request.lease, violations)
-    progress = None
-    if request.HasField("progress"):
-        progress = read_progress(request.progress, violations.under("progress"))
-    violations.raise_if_any()
-    return lease, progress
 
 
 def released(request: pb.ReleaseEvaluationRequest) -> Lease:
