@@ -3,10 +3,8 @@
 The early-stopping sweeps take minutes and are slow ones.
 """
 
-import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import pytest
@@ -66,11 +64,6 @@ class Searched:
 
 
 def sweep_by_one_command(platform: LocalPlatform, dataset_id: str, *options: str) -> Searched:
-    def tunix_rt(*arguments: str) -> Any:
-        done = CliRunner().invoke(app, ["--home", str(platform.home), *arguments], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout.strip().splitlines()[-1] if "\n{" in done.stdout.strip() else done.stdout)
-
     settings = {
         "max_steps": STEPS,
         "eval_steps": STEPS // 9,
@@ -85,7 +78,8 @@ def sweep_by_one_command(platform: LocalPlatform, dataset_id: str, *options: str
     command += ["--param", "learning_rate=loguniform(1e-4,1e-2)", "--param", "weight_decay=uniform(0,0.1)"]
     command += ["--algorithm", "tpe", "--startup-trials", "4", "--samples", str(TRIALS), "--concurrent", "1"]
     command += ["--seed", "2", *options, "--watch", "--json"]
-    tunix_rt(*command)
+    done = CliRunner().invoke(app, ["--home", str(platform.home), *command], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     with TunixClient(home=platform.home) as client:
         sweep = next(iter(client.sweeps.list(limit=1)))
         results = client.sweeps.results(sweep.id)
