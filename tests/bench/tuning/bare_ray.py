@@ -67,10 +67,18 @@ def main(trials: int, concurrency: int) -> None:
                 max_concurrent_trials=concurrency,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name="bare", storage_path=f"{directory}/results", verbose=0, callbacks=[ends]),
+            run_config=tune.RunConfig(
+                name="bare",
+                storage_path=f"{directory}/results",
+                verbose=0,
+                callbacks=[ends],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
         ).fit()
         seconds = time.time() - started
         ray.shutdown()
+    if len(ends.times) != trials:
+        raise SystemExit(f"{len(ends.times)} of {trials} trials completed")
     print(json.dumps({"ends": ends.times, "memory": ends.memory, "seconds": seconds}))
 
 

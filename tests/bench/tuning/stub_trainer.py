@@ -47,7 +47,7 @@ class StubTrainer:
         self._runs = stub
 
     async def __call__(self, delivery: Delivery) -> Outcome:
-        run_id = str(delivery.json()["run_id"])
+        run_id = delivery.text("run_id")
         claim = await self._runs.ClaimAttempt(
             runs_pb2.ClaimAttemptRequest(run_id=run_id, worker_id="stub-trainer", pool="cpu")
         )
