@@ -80,11 +80,20 @@ def stop_ray() -> None:
 
 
 class _Controller(TuneController):
-    """Ray Tune's loop, with at most as many actors as there are trials at once, each started once.
+    """Ray Tune's loop, with at most as many actors as there are trials at once, each started once; and without a past.
 
-    Starting one takes seconds of processor time. Ray's own loop gives an idle actor to a trial that waits for its own,
-    and kills that; and it ends idle actors that no trial waits for, as while a suggestion waits for results.
+    Starting an actor takes seconds of processor time. Ray's own loop gives an idle one to a trial that waits for its
+    own, and kills that; and it ends idle actors that no trial waits for, as while a suggestion waits for results. It
+    looks at every trial that ever was in each step, and keeps them all for files that nobody writes here.
     """
+
+    def step(self) -> None:
+        super().step()  # type: ignore[no-untyped-call]
+        trials: list[Any] = self._trials
+        for trial in [each for each in trials if each.is_finished() and each not in self._trial_to_actor]:
+            trials.remove(trial)
+            for kept in (self._live_trials, self._stopped_trials, self._failed_trials, self._trials_to_cache):
+                kept.discard(trial)
 
     def keep_actors(self, resources: tune.PlacementGroupFactory, count: int) -> None:
         """Keep up to ``count`` idle actors that have ``resources``."""
