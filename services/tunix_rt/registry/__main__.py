@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
+
+import uvloop
 
 from tunix_rt.errors import TunixError
 from tunix_rt.observability import tracing
@@ -46,7 +47,7 @@ def _serve(settings: RegistrySettings) -> None:
     tracing.configure_tracing("registry", settings.otlp_endpoint)
     stop_metrics = start_metrics(settings.metrics_port)
     try:
-        asyncio.run(serve(settings))
+        uvloop.run(serve(settings))
     finally:
         stop_metrics()
 

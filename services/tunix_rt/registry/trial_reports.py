@@ -45,6 +45,16 @@ def reports_of(session: Session, trials: Iterable[TrialRow], metric: str) -> dic
     return {run_id: report_of(last_metrics, done, metric) for run_id, last_metrics, done in found}
 
 
+def reported_trial(session: Session, trial_id: str, metric: str) -> tuple[TrialRow, TrialReport]:
+    """The trial with what its run has reported, by one query: it is what a trial's watchers wait for."""
+    trial, last_metrics, done = session.execute(
+        select(TrialRow, col(RunRow.last_metrics), col(RunRow.progress_done))
+        .join(RunRow, col(RunRow.id) == col(TrialRow.run_id))
+        .where(col(TrialRow.id) == trial_id)
+    ).one()
+    return trial, report_of(last_metrics, done, metric)
+
+
 def points_after(session: Session, run_id: str, metric: str, step: int) -> Sequence[MetricRow]:
     """Points of ``metric`` beyond ``step``, by step."""
     return session.scalars(

@@ -1173,7 +1173,9 @@ class WatchSweepResponse(_message.Message):
     @_builtins.property
     def sweep(self) -> Global___Sweep: ...
     @_builtins.property
-    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trial]: ...
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trial]:
+        """Those that the messages before did not bring as they are now, by number."""
+
     def __init__(
         self,
         *,

@@ -186,7 +186,9 @@ class SweepServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSweep(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
+        trial, each later one those that are new or have changed.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -49,6 +49,9 @@ class SweepServiceStub:
     """Configurations, best first, with intervals, and which of them cannot be told from the best."""
     ListTrials: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ListTrialsRequest, _sweeps_pb2.ListTrialsResponse]
     WatchSweep: _grpc.UnaryStreamMultiCallable[_sweeps_pb2.WatchSweepRequest, _sweeps_pb2.WatchSweepResponse]
+    """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
+    trial, each later one those that are new or have changed.
+    """
     ClaimSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ClaimSweepRequest, _sweeps_pb2.ClaimSweepResponse]
     """For workers (role "worker")."""
     HeartbeatSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.HeartbeatSweepRequest, _sweeps_pb2.HeartbeatSweepResponse]
@@ -82,6 +85,9 @@ class SweepServiceAsyncStub(SweepServiceStub):
     """Configurations, best first, with intervals, and which of them cannot be told from the best."""
     ListTrials: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ListTrialsRequest, _sweeps_pb2.ListTrialsResponse]  # type: ignore[assignment]
     WatchSweep: _aio.UnaryStreamMultiCallable[_sweeps_pb2.WatchSweepRequest, _sweeps_pb2.WatchSweepResponse]  # type: ignore[assignment]
+    """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
+    trial, each later one those that are new or have changed.
+    """
     ClaimSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ClaimSweepRequest, _sweeps_pb2.ClaimSweepResponse]  # type: ignore[assignment]
     """For workers (role "worker")."""
     HeartbeatSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.HeartbeatSweepRequest, _sweeps_pb2.HeartbeatSweepResponse]  # type: ignore[assignment]
@@ -171,7 +177,10 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _sweeps_pb2.WatchSweepRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_sweeps_pb2.WatchSweepResponse], _abc.AsyncIterator[_sweeps_pb2.WatchSweepResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_sweeps_pb2.WatchSweepResponse], _abc.AsyncIterator[_sweeps_pb2.WatchSweepResponse]]:
+        """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
+        trial, each later one those that are new or have changed.
+        """
 
     @_abc_1.abstractmethod
     def ClaimSweep(

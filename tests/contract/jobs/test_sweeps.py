@@ -279,11 +279,30 @@ async def test_watching_a_sweep_shows_its_trials_and_ends_with_it(registry: Any)
     trial = await registry.trial(lease, 0)
     await registry.score(await registry.train(trial), 0.5)
     await registry.end_sweep(lease, SUCCEEDED)
-    last = first
+    responses = [response async for response in call]
+    assert responses[-1].sweep.state == SUCCEEDED
+    brought = [each for response in responses for each in response.trials]
+    assert (brought[-1].number, brought[-1].objective) == (0, 0.5)
+
+
+async def test_a_watch_brings_only_the_trials_that_changed(registry: Any) -> None:
+    sweep, lease = await registry.claimed_sweep(num_samples=3)
+    await registry.score(await registry.train(await registry.trial(lease, 0)), 0.5)
+    # Trials that run side by side may be stored in another order than that of their numbers.
+    late = await registry.trial(lease, 2)
+    call = registry.sweeps.WatchSweep(sweeps_pb2.WatchSweepRequest(id=sweep.id), timeout=TIMEOUT)
+    assert [trial.number for trial in (await call.read()).trials] == [0, 2]
+    early = await registry.trial(lease, 1)
+    brought = [trial.number for trial in (await call.read()).trials]
+    for trial in (late, early):
+        await registry.score(await registry.train(trial), 0.25)
+    await registry.end_sweep(lease, SUCCEEDED)
+    final: dict[int, sweeps_pb2.Trial] = {}
     async for response in call:
-        last = response
-    assert last.sweep.state == SUCCEEDED
-    assert [each.objective for each in last.trials] == [0.5]
+        brought += [trial.number for trial in response.trials]
+        final |= {trial.number: trial for trial in response.trials}
+    assert brought[0] == 1 and 0 not in brought
+    assert {number: trial.objective for number, trial in final.items()} == {1: 0.25, 2: 0.25}
 
 
 async def test_sweeps_are_listed_with_filters_and_pages(registry: Any) -> None:

@@ -425,12 +425,17 @@ def test_a_broken_answer_stream_is_not_begun_again(server: Any, use: Any) -> Non
 
 
 def test_a_sweep_watch_brings_its_trials(server: Any, use: Any) -> None:
-    update = sweeps_pb2.WatchSweepResponse(
-        sweep=sweeps_pb2.Sweep(id="sweep-1", state=SUCCEEDED), trials=[sweeps_pb2.Trial(number=0)]
+    running, ended = sweeps_pb2.Sweep(id="sweep-1"), sweeps_pb2.Sweep(id="sweep-1", state=SUCCEEDED)
+    first, second, other = (
+        sweeps_pb2.Trial(number=number, objective=value) for number, value in [(0, 1), (1, 2), (0, 3)]
     )
-    server.handlers["WatchSweep"] = lambda request, context: iter([update])
-    ended = use.one(lambda client: client.sweeps.wait("sweep-1"))
-    assert (ended.sweep.id, [trial.number for trial in ended.trials]) == ("sweep-1", [0])
+    updates = [
+        sweeps_pb2.WatchSweepResponse(sweep=running, trials=[first, second]),
+        sweeps_pb2.WatchSweepResponse(sweep=ended, trials=[other]),
+    ]
+    server.handlers["WatchSweep"] = lambda request, context: iter(updates)
+    last = use.one(lambda client: client.sweeps.wait("sweep-1"))
+    assert (last.sweep, last.trials) == (ended, (other, second))
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,17 @@ class SweepProgress:
 
 
 def _followed(id: str) -> Follow[SweepProgress]:
+    trials: dict[int, pb.Trial] = {}
+
+    def unpack(update: pb.WatchSweepResponse) -> SweepProgress:
+        trials.update((trial.number, trial) for trial in update.trials)
+        return SweepProgress(update.sweep, tuple(trials[number] for number in sorted(trials)))
+
     return followed(
         Stub,
         lambda stub: stub.WatchSweep,
         lambda last: pb.WatchSweepRequest(id=id),
-        lambda update: SweepProgress(update.sweep, tuple(update.trials)),
+        unpack,
         lambda progress: has_ended(progress.sweep),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -50,11 +51,12 @@ async def follow(
     read: Callable[[Session], tuple[M, bool]],
     *,
     poll_seconds: float = POLL_SECONDS,
+    rest_seconds: float = 0.0,
 ) -> AsyncIterator[M]:
     """What ``read`` finds now and after every change, until it says that the last one was final.
 
     Commits of this process that touch a topic wake it at once; those of another process are seen within
-    ``poll_seconds``.
+    ``poll_seconds``. What changes within ``rest_seconds`` after a look is found together.
     """
     with database.news.subscribe(topics) as news:
         last: M | None = None
@@ -65,4 +67,6 @@ async def follow(
                 last = message
             if final:
                 return
+            if rest_seconds:
+                await asyncio.sleep(rest_seconds)
             await news.wait(poll_seconds)

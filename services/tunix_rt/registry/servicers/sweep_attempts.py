@@ -19,7 +19,7 @@ from tunix_rt.registry.servicers.calls import checked_id, follow
 from tunix_rt.registry.servicers.runs import new_run_of
 from tunix_rt.registry.states import JobState, is_terminal
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
-from tunix_rt.registry.trial_reports import points_after, reports_of
+from tunix_rt.registry.trial_reports import points_after, reported_trial, reports_of
 from tunix_rt.registry.validation import run_reports as checks
 from tunix_rt.registry.validation.fields import check_text
 from tunix_rt.registry.validation.trials import check_observed, read_suggestion
@@ -101,18 +101,15 @@ class SweepAttempts:
 
     async def WatchTrial(self, request: pb.WatchTrialRequest, context: Context) -> AsyncIterator[pb.WatchTrialResponse]:
         checked_id(request.sweep_id, "sweep_id")
-        found = await self._database.run_read(
-            lambda session: trials.get_trial(session, request.sweep_id, request.number), statement=True
-        )
+        found, metric = await self._database.run_read(lambda session: _watched(session, request))
         step = -1
         last: pb.WatchTrialResponse | None = None
 
         def read(session: Session) -> tuple[pb.WatchTrialResponse, bool]:
             nonlocal step, last
-            sweep = sweeps.get_sweep(session, request.sweep_id)
-            trial = trials.get_trial(session, request.sweep_id, request.number)
-            message = trial_messages(session, sweep, [trial])[0]
-            points = points_after(session, trial.run_id, sweep_spec(sweep).scheduling.metric, step)
+            trial, report = reported_trial(session, found.id, metric)
+            message = trial_message(trial, report)
+            points = points_after(session, trial.run_id, metric, step) if metric else ()
             if last is None or points or message != last.trial:
                 last = pb.WatchTrialResponse(trial=message, points=map(metric_message, points))
                 step = points[-1].step if points else step
@@ -170,6 +167,12 @@ def trial_messages(session: Session, sweep: SweepRow, rows: Sequence[TrialRow]) 
     return [trial_message(row, reports.get(row.run_id)) for row in rows]
 
 
+def _watched(session: Session, request: pb.WatchTrialRequest) -> tuple[TrialRow, str]:
+    """The trial, and the metric that its sweep's scheduler compares."""
+    trial = trials.get_trial(session, request.sweep_id, request.number)
+    return trial, sweep_spec(sweeps.get_sweep(session, request.sweep_id)).scheduling.metric
+
+
 def _new_trial(
     session: Session, sweep: SweepRow, request: pb.CreateTrialRequest, suggested: Mapping[str, Any]
 ) -> trials.NewTrial:
@@ -177,7 +180,7 @@ def _new_trial(
     spec = sweep_spec(sweep)
     violations = Violations()
     suggestion = read_suggestion(spec, request.number, suggested, violations)
-    first = trials.find_trial(session, sweep.id, suggestion.configuration * spec.repeats)
+    first = trials.find_trial(session, sweep.id, request.number - suggestion.repeat) if suggestion.repeat else None
     if first is not None and not violations.found:
         same = first.parameters == suggestion.parameters
         violations.check(same, "parameters", f"must be those of trial {first.number}, which this one repeats")

@@ -21,11 +21,11 @@ from tunix_rt.registry.outbox import message_json
 from tunix_rt.registry.pages import Key, choose_order, context_digest, page
 from tunix_rt.registry.servicers.calls import caller, checked_id, follow
 from tunix_rt.registry.servicers.sweep_attempts import SweepAttempts, message_of, trial_messages
-from tunix_rt.registry.states import JobState, is_terminal
+from tunix_rt.registry.servicers.sweep_watch import SweepWatch
+from tunix_rt.registry.states import JobState
 from tunix_rt.registry.sweep_changes import extend_sweep, pause_sweep, resume_sweep
 from tunix_rt.registry.sweep_results import results_of
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
-from tunix_rt.registry.trials import trials_of
 from tunix_rt.registry.validation.fields import check_text
 from tunix_rt.registry.validation.runs import check_labels
 from tunix_rt.registry.validation.sweeps import resolve_sweep
@@ -47,6 +47,8 @@ _ORDERS: Final[Mapping[str, Sequence[Key]]] = {
     "create_time": (Key(col(SweepRow.create_time)), Key(col(SweepRow.id))),
     "display_name": (Key(col(SweepRow.display_name)), Key(col(SweepRow.id))),
 }
+# Of one who watches, between two looks: the trials of a large sweep move many times a second.
+_WATCH_REST_SECONDS: Final = 0.2
 _HIGHEST: Final = 1.7e308
 _TRIAL_NUMBER: Final = Key(col(TrialRow.number))
 # Trials without an objective come last.
@@ -160,13 +162,8 @@ class SweepServicer(SweepAttempts, sweeps_pb2_grpc.SweepServiceServicer):
 
     async def WatchSweep(self, request: pb.WatchSweepRequest, context: Context) -> AsyncIterator[pb.WatchSweepResponse]:
         checked_id(request.id)
-
-        def read(session: Session) -> tuple[pb.WatchSweepResponse, bool]:
-            sweep = sweeps.get_sweep(session, request.id)
-            found = trial_messages(session, sweep, trials_of(session, request.id))
-            return pb.WatchSweepResponse(sweep=message_of(session, sweep), trials=found), is_terminal(sweep)
-
-        async for response in follow(self._database, [request.id], read):
+        watch = SweepWatch(request.id)
+        async for response in follow(self._database, [request.id], watch.look, rest_seconds=_WATCH_REST_SECONDS):
             yield response
 
 
