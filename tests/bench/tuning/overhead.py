@@ -1,6 +1,6 @@
 """What a trial costs through the platform beside bare Ray Tune, with a stub objective, in one run.
 
-    make bench-tuning                     1,000 trials, 8 at once
+    make bench-tuning                     1,000 trials, 4 at once
     python overhead.py --trials 100 --rounds 1
 
 Ours: a real registry (SQLite), NATS JetStream, tuner with Ray Tune, and a trainer that reports an objective at once.
@@ -153,7 +153,7 @@ def bare(trials: int, concurrency: int) -> Sweep:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--trials", type=int, default=1000)
-    arguments.add_argument("--concurrency", type=int, default=8)
+    arguments.add_argument("--concurrency", type=int, default=4)
     arguments.add_argument("--rounds", type=int, default=2)
     given = arguments.parse_args()
     skipped = max(2 * given.concurrency, given.trials // 50)
