@@ -57,6 +57,9 @@ def extend_sweep(session: Session, sweep_id: str, num_samples: int, *, actor: st
     spec.CopyFrom(sweep_spec(sweep))
     violations = Violations()
     violations.check(num_samples > spec.num_samples, "num_samples", f"must be more than {spec.num_samples}, as before")
+    violations.check(
+        spec.scheduler != pb.TRIAL_SCHEDULER_PBT, "num_samples", "a population cannot grow: its members train together"
+    )
     spec.num_samples = max(num_samples, 0)
     count = space_of(spec).trial_count
     violations.check(

@@ -135,6 +135,6 @@ def _announce(job: TrialRow, session: Session, transition: TransitionRow) -> Non
     if what is not None:
         run = session.get(RunRow, job.run_id)
         metric = sweep_spec(session.get_one(SweepRow, job.sweep_id)).scheduling.metric
-        report = report_of(run.last_metrics, run.progress_done, metric) if run is not None else None
+        report = report_of(run.last_metrics, run.progress_done, metric, job.start) if run is not None else None
         event = events_pb2.TrialEvent(trial=trial_message(job, report), transition=transition_message(transition))
         emit_fact(session, "trial", what, job.id, event)

@@ -161,9 +161,10 @@ def _succeed(session: Session, sweep: SweepRow, reason: str, message: str) -> No
         raise FailedPrecondition(
             f"{sweep.id} cannot succeed yet: {len(unfinished)} trials run, the first is {unfinished[0]}"
         )
-    wanted = trial_count(sweep)
-    if len(trials) < wanted:
-        raise FailedPrecondition(f"{sweep.id} cannot succeed yet: it has {len(trials)} of {wanted} trials")
+    # Those that replace others of their population come on top.
+    wanted, begun = trial_count(sweep), sum(not trial.origin for trial in trials)
+    if begun < wanted:
+        raise FailedPrecondition(f"{sweep.id} cannot succeed yet: it has {begun} of {wanted} trials")
     leases.end_attempt(session, sweep, "succeeded", reason=reason, message=message)
     if any(trial.state == JobState.SUCCEEDED for trial in trials):
         to = JobState.SUCCEEDED

@@ -16,7 +16,7 @@ from tunix_rt.registry.tables.sweeps import TrialRow
 
 @dataclass(frozen=True)
 class TrialReport:
-    """``value`` is the last one of the metric asked for, at ``step``; ``steps`` are training steps made."""
+    """``value`` is the last one of the metric asked for, at ``step``; ``steps`` are its own training steps."""
 
     value: float | None = None
     step: int = 0
@@ -26,9 +26,11 @@ class TrialReport:
 NOTHING: Final = TrialReport()
 
 
-def report_of(last_metrics: Mapping[str, Sequence[Any]], progress_done: int, metric: str) -> TrialReport:
-    """What one run has reported; ``metric`` is "" where none is asked for."""
-    steps = max([progress_done, *(int(step) for step, _ in last_metrics.values())])
+def report_of(
+    last_metrics: Mapping[str, Sequence[Any]], progress_done: int, metric: str, start: int = 0
+) -> TrialReport:
+    """What one run has reported that began at step ``start``; ``metric`` is "" where none is asked for."""
+    steps = max(0, max([progress_done, *(int(step) for step, _ in last_metrics.values())]) - start)
     if metric not in last_metrics:
         return TrialReport(steps=steps)
     step, value = last_metrics[metric]
@@ -37,12 +39,11 @@ def report_of(last_metrics: Mapping[str, Sequence[Any]], progress_done: int, met
 
 def reports_of(session: Session, trials: Iterable[TrialRow], metric: str) -> dict[str, TrialReport]:
     """By the trials' run ids."""
+    starts = {trial.run_id: trial.start for trial in trials}
     found = session.execute(
-        select(col(RunRow.id), col(RunRow.last_metrics), col(RunRow.progress_done)).where(
-            col(RunRow.id).in_([trial.run_id for trial in trials])
-        )
+        select(col(RunRow.id), col(RunRow.last_metrics), col(RunRow.progress_done)).where(col(RunRow.id).in_(starts))
     )
-    return {run_id: report_of(last_metrics, done, metric) for run_id, last_metrics, done in found}
+    return {run_id: report_of(last_metrics, done, metric, starts[run_id]) for run_id, last_metrics, done in found}
 
 
 def reported_trial(session: Session, trial_id: str, metric: str) -> tuple[TrialRow, TrialReport]:
@@ -52,7 +53,7 @@ def reported_trial(session: Session, trial_id: str, metric: str) -> tuple[TrialR
         .join(RunRow, col(RunRow.id) == col(TrialRow.run_id))
         .where(col(TrialRow.id) == trial_id)
     ).one()
-    return trial, report_of(last_metrics, done, metric)
+    return trial, report_of(last_metrics, done, metric, trial.start)
 
 
 def points_after(session: Session, run_id: str, metric: str, step: int) -> Sequence[MetricRow]:

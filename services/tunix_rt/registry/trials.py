@@ -6,7 +6,7 @@ How a trial then follows its run is `sweep_progress`. Does not know search algor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -17,10 +17,12 @@ from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry import leases
 from tunix_rt.registry.clock import utc_now
 from tunix_rt.registry.ids import new_id
+from tunix_rt.registry.messages.sweeps import sweep_spec
 from tunix_rt.registry.runs import NewRun, create_run
 from tunix_rt.registry.states import JobState, Reason, record_creation
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.registry.validation.origins import Origin
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class NewTrial:
     parameters: Mapping[str, Any]
     observed: Sequence[int]
     run: NewRun
+    origin: Origin | None = None
 
 
 def trials_of(session: Session, sweep_id: str) -> Sequence[TrialRow]:
@@ -60,11 +63,15 @@ def get_trial(session: Session, sweep_id: str, number: int) -> TrialRow:
 def create_trial(session: Session, sweep: SweepRow, new: NewTrial) -> TrialRow:
     """Store a suggestion and create its run; the caller holds the sweep's lease, and knows that the number is new.
 
+    One that replaces another of its population stops that one in the same transaction.
+
     It resets the sweep's failures: an attempt that got on does not count against ``max_attempts``. Whether trials may
     begin is asked before (`check_begins_trials`).
     """
     trial_id = new_id("trial")
     run_id = new_id("run")
+    if new.origin is not None:
+        _give_place(session, sweep, new, new.origin)
     trial = TrialRow(
         id=trial_id,
         sweep_id=sweep.id,
@@ -72,6 +79,7 @@ def create_trial(session: Session, sweep: SweepRow, new: NewTrial) -> TrialRow:
         configuration=new.configuration,
         repeat=new.repeat,
         observed=list(new.observed),
+        origin=asdict(new.origin) if new.origin is not None else {},
         parameters=dict(new.parameters),
         run_id=run_id,
         create_time=utc_now(),
@@ -82,6 +90,17 @@ def create_trial(session: Session, sweep: SweepRow, new: NewTrial) -> TrialRow:
     sweep.failures = 0
     session.add(sweep)
     return trial
+
+
+def _give_place(session: Session, sweep: SweepRow, new: NewTrial, origin: Origin) -> None:
+    parent = session.get_one(TrialRow, origin.parent_trial_id)
+    message = f"trial {new.number} takes its place, from step {origin.parent_step} of trial {parent.number}"
+    stop_trial(session, sweep, former_number(sweep, new.number), message)
+
+
+def former_number(sweep: SweepRow, number: int) -> int:
+    """The number of the trial whose place trial ``number`` of a population takes."""
+    return number - sweep_spec(sweep).num_samples
 
 
 def check_begins_trials(sweep: SweepRow) -> None:

@@ -6,16 +6,20 @@ import math
 from types import MappingProxyType
 from typing import Final, Literal
 
-from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS
+from tunix_rt.search_space.population import default_interval
+from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS, HELD_OUT_LOSS
 from tunix_rt.search_space.space import Space
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 PRIMARY_SCORE: Final = "primary_score"
-HELD_OUT_LOSS: Final = "eval_loss"
 # Schedulers that look at trials while they train, by what people call them.
-STOPPING_SCHEDULERS: Final = MappingProxyType[int, Literal["ASHA", "MEDIAN_STOPPING"]](
-    {pb.TRIAL_SCHEDULER_ASHA: "ASHA", pb.TRIAL_SCHEDULER_MEDIAN_STOPPING: "MEDIAN_STOPPING"}
+STOPPING_SCHEDULERS: Final = MappingProxyType[int, Literal["ASHA", "MEDIAN_STOPPING", "PBT"]](
+    {
+        pb.TRIAL_SCHEDULER_ASHA: "ASHA",
+        pb.TRIAL_SCHEDULER_MEDIAN_STOPPING: "MEDIAN_STOPPING",
+        pb.TRIAL_SCHEDULER_PBT: "PBT",
+    }
 )
 SCHEDULERS: Final = MappingProxyType[int, str]({pb.TRIAL_SCHEDULER_FIFO: "FIFO", **STOPPING_SCHEDULERS})
 _BATCH_SIZES: Final = (4, 8, 16)
@@ -31,7 +35,8 @@ def with_defaults(given: pb.SweepSpec) -> pb.SweepSpec:
     spec.scheduler = given.scheduler or pb.TRIAL_SCHEDULER_FIFO
     spec.num_samples = given.num_samples or 1
     spec.repeats = given.repeats or 1
-    spec.max_concurrent_trials = given.max_concurrent_trials or 1
+    population = spec.scheduler == pb.TRIAL_SCHEDULER_PBT
+    spec.max_concurrent_trials = given.max_concurrent_trials or (spec.num_samples if population else 1)
     if not given.parameters and spec.algorithm != pb.SEARCH_ALGORITHM_GRID:
         spec.parameters.extend(default_parameters(given.base.hyperparameters))
     if not given.pools and given.base.pool:
@@ -97,5 +102,11 @@ def _fill_scheduling(spec: pb.SweepSpec) -> None:
     if spec.scheduler == pb.TRIAL_SCHEDULER_ASHA:
         scheduling.reduction_factor = scheduling.reduction_factor or 3.0
         scheduling.brackets = scheduling.brackets or 1
+    elif spec.scheduler == pb.TRIAL_SCHEDULER_PBT:
+        if not scheduling.interval_steps and steps is not None:
+            scheduling.interval_steps = default_interval(spec, steps)
+        scheduling.quantile_fraction = scheduling.quantile_fraction or 0.25
+        if not scheduling.HasField("resample_probability"):
+            scheduling.resample_probability = 0.25
     else:
         scheduling.min_trials = scheduling.min_trials or 3

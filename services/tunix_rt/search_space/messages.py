@@ -1,4 +1,4 @@
-"""Sweep specs as search spaces. With `defaults` and `settings` the only place here that knows protobuf."""
+"""Sweep specs as search spaces."""
 
 from __future__ import annotations
 

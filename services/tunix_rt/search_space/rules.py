@@ -106,3 +106,4 @@ DURATIONS: Final = ("max_steps", "num_epochs")
 # Names of hardware pools, and keys of metrics.
 POOL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 METRIC_KEY: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+HELD_OUT_LOSS: Final = "eval_loss"

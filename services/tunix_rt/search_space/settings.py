@@ -8,13 +8,14 @@ from typing import Final
 
 from tunix_rt.errors import Violations
 from tunix_rt.search_space.defaults import (
-    HELD_OUT_LOSS,
     PRIMARY_SCORE,
     SCHEDULERS,
     STOPPING_SCHEDULERS,
+    known_max_steps,
     longest_trial,
 )
-from tunix_rt.search_space.rules import METRIC_KEY, POOL, RULES
+from tunix_rt.search_space.population import check_population
+from tunix_rt.search_space.rules import HELD_OUT_LOSS, METRIC_KEY, POOL, RULES
 from tunix_rt.search_space.space import MAX_TRIALS, Space
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -114,13 +115,17 @@ def _check_scheduler(spec: pb.SweepSpec, space: Space, violations: Violations) -
         _check_metric(spec, scheduling.metric, scheduling.mode, inside)
     if scheduling.metric == HELD_OUT_LOSS:
         _check_held_out(spec, "scheduling", violations)
-    _check_grace(spec, space, inside)
+    population = scheduler == "PBT"
+    if not population or known_max_steps(spec) is not None:
+        _check_grace(spec, space, inside)
     given = {field.name for field, _ in scheduling.ListFields()}
     for name, owner in _OWN.items():
         inside.check(name not in given or owner == scheduler, name, f"is of the scheduler {owner}")
     if scheduler == "ASHA":
         inside.check(1 < scheduling.reduction_factor <= 100, "reduction_factor", "must be in (1, 100]")
         inside.check(1 <= scheduling.brackets <= 10, "brackets", "must be in [1, 10]; 0 is the default, 1")
+    elif population:
+        check_population(spec, space, known_max_steps(spec), violations)
     else:
         inside.check(1 <= scheduling.min_trials <= MAX_TRIALS, "min_trials", f"must be in [1, {MAX_TRIALS}]")
 

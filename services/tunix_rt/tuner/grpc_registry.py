@@ -42,7 +42,9 @@ class GrpcRegistry:
             sweep = await self._stub.GetSweep(sweeps_pb2.GetSweepRequest(id=sweep_id), timeout=10)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        return Progress(sweep.n_succeeded + sweep.n_failed + sweep.n_stopped, sweep.trial_count)
+        # A population makes more than it begins with.
+        ended = min(sweep.n_succeeded + sweep.n_failed + sweep.n_stopped, sweep.trial_count)
+        return Progress(ended, sweep.trial_count)
 
     async def heartbeat(self, lease: Lease, progress: Progress) -> Wishes:
         request = sweeps_pb2.HeartbeatSweepRequest(

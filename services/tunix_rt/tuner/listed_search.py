@@ -39,11 +39,11 @@ class ListedSearch:
 
 def _draws(space: Space, seed: int) -> Iterator[Parameters]:
     random_state = np.random.RandomState(seed % 2**32)
-    config = {parameter.name: _domain(parameter) for parameter in space.parameters}
+    config = {parameter.name: domain_of(parameter) for parameter in space.parameters}
     normal = [parameter.name for parameter in space.parameters if parameter.kind == "normal"]
     while True:
         for _resolved, variant in generate_variants({"config": config}, random_state=random_state):
-            drawn = {name: _plain(value) for name, value in variant["config"].items()}
+            drawn = {name: plain(value) for name, value in variant["config"].items()}
             if all(RULES[name].problem(drawn[name]) is None for name in normal):
                 yield space.active(drawn)
 
@@ -60,7 +60,8 @@ def _grid(space: Space) -> Iterator[Parameters]:
                 yield point
 
 
-def _domain(parameter: Parameter) -> Any:
+def domain_of(parameter: Parameter) -> Any:
+    """Ray Tune's domain for one that is drawn at random."""
     given = parameter.arguments
     match parameter.kind:
         case "choice":
@@ -78,7 +79,7 @@ def _domain(parameter: Parameter) -> Any:
     raise ValueError(f"a random search cannot draw {parameter.name} from {parameter.kind}")
 
 
-def _plain(value: Any) -> Scalar:
+def plain(value: Any) -> Scalar:
     """NumPy scalars as Python ones."""
-    plain: Scalar = value.item() if isinstance(value, np.generic) else value
-    return plain
+    found: Scalar = value.item() if isinstance(value, np.generic) else value
+    return found

@@ -23,7 +23,7 @@ class Tpe:
 class Scheduling:
     """A scheduler that stops trials by what they report while they train. Lengths in training steps."""
 
-    kind: Literal["ASHA", "MEDIAN_STOPPING"]
+    kind: Literal["ASHA", "MEDIAN_STOPPING", "PBT"]
     mode: Mode
     grace_steps: int
     reduction_factor: float
@@ -31,6 +31,10 @@ class Scheduling:
     min_trials: int
     # Of the longest trial; None: nobody can tell before it ends.
     longest: int | None
+    # Of a population.
+    interval_steps: int = 0
+    quantile_fraction: float = 0.0
+    resample_probability: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ def _scheduling(spec: pb.SweepSpec, space: Space) -> Scheduling | None:
         brackets=given.brackets,
         min_trials=given.min_trials,
         longest=longest_trial(spec, space),
+        interval_steps=given.interval_steps,
+        quantile_fraction=given.quantile_fraction,
+        resample_probability=given.resample_probability,
     )
 
 

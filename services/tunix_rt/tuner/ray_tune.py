@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunix_rt.errors import Aborted
 from tunix_rt.tuner.course import Course, Suggestion
@@ -24,6 +25,7 @@ from tunix_rt.tuner.job import (
     trials_of_line,
 )
 from tunix_rt.tuner.outcomes import stored
+from tunix_rt.tuner.population import PopulationScheduler
 from tunix_rt.tuner.processes import ParentWatch
 from tunix_rt.tuner.ray_loop import RayFiles, run_trials, start_ray, stop_ray
 from tunix_rt.tuner.registry_searcher import RegistrySearcher
@@ -42,7 +44,8 @@ def main() -> int:
     watch.directory = Path(job.directory)
     course = build_course(job.plan)
     trials = trials_of_line(watch.next_line())
-    course.replay([stored(trial, job.plan) for trial in trials])
+    # What takes another one's place is not the search's.
+    course.replay([stored(trial, job.plan) for trial in trials if not trial.replaces])
     running = [trial.number for trial in trials if not trial.ended]
     suggested = _first(course, job.limit - len(running))
     print(suggestions_line(suggested), file=answers)
@@ -81,11 +84,6 @@ def _run(
     job: Job, course: Course, trials: Sequence[Trial], suggested: Sequence[Suggestion], look: Callable[[], None]
 ) -> None:
     registry = TrialRegistry.connect(job.lease)
-    scheduler = build_scheduler(job.plan.scheduling, registry)
-    if isinstance(scheduler, RegistryScheduler):
-        for trial in trials:
-            if trial.ended:
-                scheduler.remember(trial.number, registry.points(trial.number))
     searcher = RegistrySearcher(
         course,
         job.plan,
@@ -96,7 +94,22 @@ def _run(
         limit=job.limit,
         look=look,
     )
-    run_trials(job, searcher, scheduler)
+    run_trials(job, searcher, _scheduler(job, trials, registry, searcher))
+
+
+def _scheduler(job: Job, trials: Sequence[Trial], registry: TrialRegistry, searcher: RegistrySearcher) -> Any:
+    """Ray's scheduler, knowing what ``trials`` have reported."""
+    scheduling = job.plan.scheduling
+    if scheduling is not None and scheduling.kind == "PBT":
+        population = PopulationScheduler(job.plan, registry, searcher.attach)
+        population.recall(trials, registry.points)
+        return population
+    scheduler = build_scheduler(scheduling, registry)
+    if isinstance(scheduler, RegistryScheduler):
+        for trial in trials:
+            if trial.ended:
+                scheduler.remember(trial.number, registry.points(trial.number))
+    return scheduler
 
 
 if __name__ == "__main__":

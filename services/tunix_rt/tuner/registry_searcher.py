@@ -76,6 +76,10 @@ class RegistrySearcher(Searcher):
             return
         self._course.ended(number, outcome)
 
+    def attach(self, number: int) -> None:
+        """Hand out a trial that somebody else has created."""
+        self._running.append(number)
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the registry remembers."""
 

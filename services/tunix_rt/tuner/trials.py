@@ -41,8 +41,21 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Whose place a trial of a population takes, and which checkpoint it goes on from."""
+
+    member: int
+    generation: int
+    parent_trial_id: str
+    parent_step: int
+
+
+@dataclass(frozen=True)
 class Trial:
-    """A trial as the registry stores it. ``reported_value`` is its last intermediate value, at ``reported_step``."""
+    """A trial as the registry stores it. ``reported_value`` is its last intermediate value, at ``reported_step``.
+
+    ``start`` is the training step of the checkpoint that it went on from, 0 of one that began by itself.
+    """
 
     number: int
     parameters: Mapping[str, Scalar]
@@ -53,10 +66,17 @@ class Trial:
     objective: float | None = None
     reported_value: float | None = None
     reported_step: int = 0
+    id: str = ""
+    start: int = 0
 
     @property
     def ended(self) -> bool:
         return self.state in _ENDED
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it took another one's place in a population."""
+        return self.start > 0
 
     def document(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -100,9 +120,17 @@ class TrialRegistry:
         channel = open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls)
         return cls(channel, lease)
 
-    def create(self, number: int, parameters: Mapping[str, Scalar], observed: tuple[int, ...] = ()) -> Trial:
+    def create(
+        self,
+        number: int,
+        parameters: Mapping[str, Scalar],
+        observed: tuple[int, ...] = (),
+        origin: Origin | None = None,
+    ) -> Trial:
         """The trial with this number, created with its run unless it exists. Raises what the registry refuses."""
         request = sweeps_pb2.CreateTrialRequest(lease=self._lease, number=number, observed=observed)
+        if origin is not None:
+            request.origin.CopyFrom(sweeps_pb2.TrialOrigin(**asdict(origin)))
         request.parameters.update(dict(parameters))
         return _trial(_patiently(lambda: self._stub.CreateTrial(request)))
 
@@ -144,6 +172,10 @@ class TrialRegistry:
                 stream.cancel()
             backoff.wait()
 
+    def get(self, number: int) -> Trial:
+        """The trial now."""
+        return next(self.watch(number)).trial
+
     def points(self, number: int) -> tuple[Point, ...]:
         """All that a trial has reported so far."""
         return next(self.watch(number)).points
@@ -162,6 +194,8 @@ def _trial(found: sweeps_pb2.Trial) -> Trial:
         objective=found.objective if found.HasField("objective") else None,
         reported_value=found.reported_value if found.HasField("reported_value") else None,
         reported_step=found.reported_step,
+        id=found.id,
+        start=found.origin.parent_step,
     )
 
 

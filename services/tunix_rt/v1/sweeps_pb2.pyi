@@ -56,7 +56,9 @@ class _TrialSchedulerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrialS
     """Asynchronous successive halving; with more than one bracket, asynchronous Hyperband."""
     TRIAL_SCHEDULER_MEDIAN_STOPPING: _TrialScheduler.ValueType  # 3
     TRIAL_SCHEDULER_PBT: _TrialScheduler.ValueType  # 4
-    """Population-based training: bad members continue from a good one's checkpoint with changed parameters."""
+    """Population-based training of num_samples members: bad ones continue from a good one's checkpoint with changed
+    parameters. They train side by side: max_concurrent_trials is at least num_samples (the default).
+    """
 
 class TrialScheduler(_TrialScheduler, metaclass=_TrialSchedulerEnumTypeWrapper): ...
 
@@ -66,7 +68,9 @@ TRIAL_SCHEDULER_ASHA: TrialScheduler.ValueType  # 2
 """Asynchronous successive halving; with more than one bracket, asynchronous Hyperband."""
 TRIAL_SCHEDULER_MEDIAN_STOPPING: TrialScheduler.ValueType  # 3
 TRIAL_SCHEDULER_PBT: TrialScheduler.ValueType  # 4
-"""Population-based training: bad members continue from a good one's checkpoint with changed parameters."""
+"""Population-based training of num_samples members: bad ones continue from a good one's checkpoint with changed
+parameters. They train side by side: max_concurrent_trials is at least num_samples (the default).
+"""
 Global___TrialScheduler: _TypeAlias = TrialScheduler  # noqa: Y015
 
 class _ObjectiveMode:
@@ -387,7 +391,9 @@ class SchedulerSettings(_message.Message):
     min_trials: _builtins.int
     """MEDIAN_STOPPING: trials that must have come as far. Default 3."""
     interval_steps: _builtins.int
-    """PBT: training steps between looks at the population. Default: a fifth of max_steps, at least 1."""
+    """PBT: training steps between looks at the population, a multiple of those between two points of metric. Default:
+    about a fifth of max_steps. A trial's run writes a checkpoint at each look, whatever the base's save_steps is.
+    """
     quantile_fraction: _builtins.float
     """PBT: the share that is replaced, and copied; (0, 0.5]. Default 0.25."""
     resample_probability: _builtins.float
@@ -458,7 +464,7 @@ class SweepSpec(_message.Message):
     num_samples: _builtins.int
     """1..10000 configurations. Grid: repetitions of the whole grid, default 1."""
     max_concurrent_trials: _builtins.int
-    """1..1000. Default 1."""
+    """1..1000. Default 1; PBT: num_samples."""
     seed: _builtins.int
     max_attempts: _builtins.int
     repeats: _builtins.int
@@ -574,7 +580,7 @@ class Sweep(_message.Message):
     n_stopped: _builtins.int
     """Stopped early by the scheduler; not among n_failed."""
     trial_count: _builtins.int
-    """Trials that the sweep is to have: configurations × repeats."""
+    """Trials that the sweep is to have: configurations × repeats. A population makes more: those that replace others."""
     @_builtins.property
     def spec(self) -> Global___SweepSpec: ...
     @_builtins.property
@@ -621,6 +627,39 @@ class Sweep(_message.Message):
 Global___Sweep: _TypeAlias = Sweep  # noqa: Y015
 
 @_typing.final
+class TrialOrigin(_message.Message):
+    """Of a trial that goes on where another one of its population was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PARENT_TRIAL_ID_FIELD_NUMBER: _builtins.int
+    PARENT_STEP_FIELD_NUMBER: _builtins.int
+    member: _builtins.int
+    """Which of the population it takes the place of, from 0."""
+    generation: _builtins.int
+    """From 1: how often that member has been replaced."""
+    parent_trial_id: _builtins.str
+    """Whose checkpoint it starts from, and of which training step."""
+    parent_step: _builtins.int
+    def __init__(
+        self,
+        *,
+        member: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        parent_trial_id: _builtins.str = ...,
+        parent_step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "member", b"member", "parent_step", b"parent_step", "parent_trial_id", b"parent_trial_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrialOrigin: _TypeAlias = TrialOrigin  # noqa: Y015
+
+@_typing.final
 class Trial(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -644,10 +683,11 @@ class Trial(_message.Message):
     REPORTED_STEP_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     sweep_id: _builtins.str
     number: _builtins.int
-    """From 0, in order of suggestion."""
+    """From 0, in order of suggestion; of a population: its size × generation + member."""
     run_id: _builtins.str
     state: _common_pb2.JobState.ValueType
     reason: _common_pb2.Reason.ValueType
@@ -664,7 +704,7 @@ class Trial(_message.Message):
     """Last value of scheduling.metric, and its step; 0 steps is none."""
     reported_step: _builtins.int
     steps: _builtins.int
-    """Training steps that its run has made."""
+    """Training steps that its run has made itself: of a replacing trial, since origin.parent_step."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct: ...
     @_builtins.property
@@ -676,6 +716,10 @@ class Trial(_message.Message):
         """Numbers of the trials whose results the search was told between the suggestion before this one and this one, in
         that order: with them the search can be driven through the same states again.
         """
+
+    @_builtins.property
+    def origin(self) -> Global___TrialOrigin:
+        """PBT: unset for the first trial of each member."""
 
     def __init__(
         self,
@@ -700,10 +744,11 @@ class Trial(_message.Message):
         reported_step: _builtins.int = ...,
         observed: _abc.Iterable[_builtins.int] | None = ...,
         steps: _builtins.int = ...,
+        origin: Global___TrialOrigin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "_reported_value", b"_reported_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "create_time", b"create_time", "end_time", b"end_time", "objective", b"objective", "parameters", b"parameters", "reported_value", b"reported_value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "_reported_value", b"_reported_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "create_time", b"create_time", "end_time", b"end_time", "objective", b"objective", "origin", b"origin", "parameters", b"parameters", "reported_value", b"reported_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "_reported_value", b"_reported_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "configuration", b"configuration", "create_time", b"create_time", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "id", b"id", "message", b"message", "number", b"number", "objective", b"objective", "observed", b"observed", "parameters", b"parameters", "reason", b"reason", "repeat", b"repeat", "reported_step", b"reported_step", "reported_value", b"reported_value", "run_id", b"run_id", "state", b"state", "steps", b"steps", "sweep_id", b"sweep_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_objective", b"_objective", "_reported_value", b"_reported_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "configuration", b"configuration", "create_time", b"create_time", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "id", b"id", "message", b"message", "number", b"number", "objective", b"objective", "observed", b"observed", "origin", b"origin", "parameters", b"parameters", "reason", b"reason", "repeat", b"repeat", "reported_step", b"reported_step", "reported_value", b"reported_value", "run_id", b"run_id", "state", b"state", "steps", b"steps", "sweep_id", b"sweep_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ci_high: _TypeAlias = _typing.Literal["ci_high"]  # noqa: Y015
     _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
@@ -1336,6 +1381,7 @@ class CreateTrialRequest(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     @_builtins.property
     def lease(self) -> _common_pb2.Lease: ...
@@ -1345,6 +1391,12 @@ class CreateTrialRequest(_message.Message):
     def observed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """See Trial."""
 
+    @_builtins.property
+    def origin(self) -> Global___TrialOrigin:
+        """PBT: the trial before it of that member is stopped in the same transaction. number is spec.num_samples × generation
+        + member. FAILED_PRECONDITION while the parent has no such checkpoint, and once the member has ended.
+        """
+
     def __init__(
         self,
         *,
@@ -1352,10 +1404,11 @@ class CreateTrialRequest(_message.Message):
         number: _builtins.int = ...,
         parameters: _struct_pb2.Struct | None = ...,
         observed: _abc.Iterable[_builtins.int] | None = ...,
+        origin: Global___TrialOrigin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "origin", b"origin", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "number", b"number", "observed", b"observed", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "number", b"number", "observed", b"observed", "origin", b"origin", "parameters", b"parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

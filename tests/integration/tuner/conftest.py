@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 
-from tunix_rt.errors import Aborted, InvalidInput, NotFound
+from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.rpc.settings import ServerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
@@ -44,6 +44,8 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
             objective=sweeps_pb2.Objective(metric="primary_score", mode=sweeps_pb2.OBJECTIVE_MODE_MAX),
         )
         self.run_seconds = 0.2
+        # No trial trains before the first so many are watched, by Ray's actors as by the scheduler before them.
+        self.together = 0
         # Step and value of what a trial reports while it runs.
         self.points: Callable[[Mapping[str, Any]], Sequence[tuple[int, float]]] = lambda _: ()
         self.failing: set[int] = set()
@@ -118,10 +120,14 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
         self._check()
         number = request.number
         if number not in self.trials:
-            if number != len(self.trials):
+            if request.HasField("origin"):
+                await self._take_place(request)
+            elif number != sum(not trial.HasField("origin") for trial in self.trials.values()):
                 raise InvalidInput([])
             self.created.append(number)
             trial = sweeps_pb2.Trial(id=f"trial-{number}", number=number, state=RUNNING, observed=request.observed)
+            if request.HasField("origin"):
+                trial.origin.CopyFrom(request.origin)
             trial.parameters.CopyFrom(request.parameters)
             self.trials[number] = trial
             self.reported[number] = []
@@ -132,9 +138,18 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
         assert list(found.observed) == list(request.observed)
         return found
 
+    async def _take_place(self, request):  # type: ignore[no-untyped-def]
+        former = request.number - self.spec.num_samples
+        assert request.number == self.spec.num_samples * request.origin.generation + request.origin.member
+        if self.trials[former].state != RUNNING:
+            raise FailedPrecondition("there is nothing to replace")
+        await self._stop(former)
+
     async def WatchTrial(self, request, context):  # type: ignore[no-untyped-def]
         number = request.number
-        self.watched[number] += 1
+        async with self._changed:
+            self.watched[number] += 1
+            self._changed.notify_all()
         trial, points = self.trials[number], self.reported[number]
         known = (0, 0)  # how many points, in which state
         while known[1] in (0, RUNNING):
@@ -147,10 +162,13 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
 
     async def StopTrial(self, request, context):  # type: ignore[no-untyped-def]
         self._check()
-        self.stopped.append(request.number)
-        trial = self.trials[request.number]
+        return await self._stop(request.number)
+
+    async def _stop(self, number: int) -> sweeps_pb2.Trial:
+        self.stopped.append(number)
+        trial = self.trials[number]
         if trial.state == RUNNING:
-            self._training[request.number].cancel()
+            self._training[number].cancel()
             async with self._changed:
                 trial.state, trial.reason = CANCELLED, common_pb2.REASON_EARLY_STOPPED
                 self._changed.notify_all()
@@ -172,7 +190,9 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
 
     async def _train(self, number: int) -> None:
         trial = self.trials[number]
-        points = self.points(dict(trial.parameters))
+        async with self._changed:
+            await self._changed.wait_for(lambda: all(self.watched[each] >= 2 for each in range(self.together)))
+        points = [point for point in self.points(dict(trial.parameters)) if point[0] > trial.origin.parent_step]
         for step, value in points:
             await asyncio.sleep(self.run_seconds / (len(points) + 1))
             async with self._changed:

@@ -68,6 +68,10 @@ def asha(**settings: Any) -> dict[str, Any]:
     return {"scheduler": ASHA, "scheduling": pb.SchedulerSettings(**settings)}
 
 
+def pbt(**settings: Any) -> dict[str, Any]:
+    return {"scheduler": PBT, "num_samples": 4, "scheduling": pb.SchedulerSettings(**settings)}
+
+
 SECOND = "parameters[1]."
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown name": (second(name="learning_rat", choice=choice(1)), SECOND + "name"),
@@ -152,7 +156,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown algorithm": ({"algorithm": 42}, "algorithm"),
     "unknown scheduler": ({"scheduler": 42}, "scheduler"),
-    "population-based training": ({"scheduler": PBT, "scheduling": pb.SchedulerSettings()}, "scheduler"),
     "negative samples": ({"num_samples": -1}, "num_samples"),
     "too many samples": ({"num_samples": 10_001}, "num_samples"),
     "negative repeats": ({"repeats": -1}, "repeats"),
@@ -200,6 +203,40 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"scheduler": MEDIAN, "scheduling": pb.SchedulerSettings(min_trials=-1)},
         "scheduling.min_trials",
     ),
+    "population that learns where to look": (pbt() | {"algorithm": TPE}, "algorithm"),
+    "repeated population": (pbt() | {"repeats": 2}, "repeats"),
+    "population of one": (pbt() | {"num_samples": 1}, "num_samples"),
+    "population one after the other": (pbt() | {"max_concurrent_trials": 3}, "max_concurrent_trials"),
+    "members of different shapes": (
+        pbt()
+        | second(name="lora.rank", choice=choice(4, 8))
+        | {"base": hyper(eval_steps=5, lora=runs_pb2.LoraConfig(rank=4))},
+        SECOND + "name",
+    ),
+    "members with different data": (pbt() | second(name="seed", choice=choice(1, 2)), SECOND + "name"),
+    "members of different lengths": (pbt() | second(name="max_steps", choice=choice(90, 99)), SECOND + "name"),
+    "members of different epochs": (pbt() | second(name="num_epochs", choice=choice(1, 2)), SECOND + "name"),
+    "members with different parameters": (pbt() | under(when("lr_scheduler_type", "cosine"), KIND), SECOND + "when"),
+    "population by epochs": (
+        pbt() | {"base": hyper(num_epochs=2, eval_steps=5)},
+        "base.hyperparameters.num_epochs",
+    ),
+    "population never looked at": (pbt(interval_steps=90), "scheduling.interval_steps"),
+    "population looked at backwards": (pbt(interval_steps=-5), "scheduling.interval_steps"),
+    "looks between two reports": (pbt(interval_steps=12), "scheduling.interval_steps"),
+    "looks between two log lines": (
+        pbt(metric="loss", interval_steps=12) | {"base": hyper(logging_steps=10)},
+        "scheduling.interval_steps",
+    ),
+    "too many generations": (
+        pbt(interval_steps=1) | {"num_samples": 1000, "base": hyper(eval_steps=1, max_steps=11)},
+        "scheduling.interval_steps",
+    ),
+    "more than half replaced": (pbt(quantile_fraction=0.51), "scheduling.quantile_fraction"),
+    "quantile that is no number": (pbt(quantile_fraction=math.nan), "scheduling.quantile_fraction"),
+    "chance above one": (pbt(resample_probability=1.5), "scheduling.resample_probability"),
+    "rungs of a population": (pbt(reduction_factor=3), "scheduling.reduction_factor"),
+    "population by nothing held out": (pbt() | {"base": hyper()}, "base.hyperparameters.eval_steps"),
     "bad pool": ({"pools": ["cpu", "GPU"]}, "pools[1]"),
     "empty pool": ({"pools": [""]}, "pools[0]"),
     "pool twice": ({"pools": ["cpu", "cpu"]}, "pools[1]"),
@@ -301,6 +338,9 @@ GOOD: dict[str, dict[str, Any]] = {
         "algorithm": TPE,
     },
     "held-out loss at tuned steps": {"base": hyper()} | second(name="eval_steps", choice=choice(5, 10)) | asha(),
+    "population": pbt(),
+    "population by its training loss": pbt(metric="loss", interval_steps=20, resample_probability=0)
+    | {"base": hyper(logging_steps=10)},
     "pools and resources": {"pools": ["cpu", "gpu-h100"], "trial_resources": {"CPU": 0.5, "memory": 1e9}},
     "largest": {"num_samples": 100, "repeats": 100, "max_concurrent_trials": 1000},
 }
@@ -354,3 +394,20 @@ def test_a_stored_spec_is_read_as_it_was_checked() -> None:
     assert (space.algorithm, space.num_samples, space.repeats, space.trial_count) == ("RANDOM", 4, 3, 12)
     assert space.parameters[1].when is not None
     assert (space.parameters[1].when.parameter, space.parameters[1].when.values) == ("lr_scheduler_type", ("cosine",))
+
+
+def test_the_defaults_of_a_population_are_filled_in() -> None:
+    spec = with_defaults(given(**pbt()))
+    assert spec.max_concurrent_trials == 4
+    # A fifth of 90 steps is 18; the nearest multiple of eval_steps is 20.
+    assert spec.scheduling == pb.SchedulerSettings(
+        metric="eval_loss",
+        mode=pb.OBJECTIVE_MODE_MIN,
+        grace_steps=10,
+        interval_steps=20,
+        quantile_fraction=0.25,
+        resample_probability=0.25,
+    )
+    assert with_defaults(spec) == spec
+    never = with_defaults(given(**pbt(resample_probability=0, interval_steps=5)))
+    assert (never.scheduling.resample_probability, never.scheduling.interval_steps) == (0, 5)

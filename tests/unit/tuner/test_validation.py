@@ -48,6 +48,7 @@ async def test_the_tuner_says_what_it_can_do() -> None:
         pb.TRIAL_SCHEDULER_FIFO,
         pb.TRIAL_SCHEDULER_ASHA,
         pb.TRIAL_SCHEDULER_MEDIAN_STOPPING,
+        pb.TRIAL_SCHEDULER_PBT,
     ]
     assert answer.ray_version.startswith("2.")
     assert answer.ray_address == "local"

@@ -100,6 +100,7 @@ def trial_message(row: TrialRow, report: TrialReport | None) -> pb.Trial:
         reported_step=report.step,
         observed=row.observed,
         steps=report.steps,
+        origin=pb.TrialOrigin(**row.origin) if row.origin else None,
     )
     message.parameters.update(row.parameters)
     return message

@@ -19,9 +19,11 @@ from tunix_rt.registry.servicers.calls import checked_id, follow
 from tunix_rt.registry.servicers.runs import new_run_of
 from tunix_rt.registry.states import JobState, is_terminal
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.registry.trial_origins import continued
 from tunix_rt.registry.trial_reports import points_after, reported_trial, reports_of
 from tunix_rt.registry.validation import run_reports as checks
 from tunix_rt.registry.validation.fields import check_text
+from tunix_rt.registry.validation.origins import read_origin
 from tunix_rt.registry.validation.trials import check_observed, read_suggestion
 from tunix_rt.search_space.space import MAX_TRIALS
 from tunix_rt.v1 import sweeps_pb2 as pb
@@ -179,12 +181,14 @@ def _new_trial(
     """The trial of a suggestion; raises `InvalidInput` naming all of it that does not fit the sweep."""
     spec = sweep_spec(sweep)
     violations = Violations()
-    suggestion = read_suggestion(spec, request.number, suggested, violations)
+    origin = read_origin(spec, request, violations)
+    suggestion = read_suggestion(spec, request.number, suggested, violations, replaces=request.HasField("origin"))
     first = trials.find_trial(session, sweep.id, request.number - suggestion.repeat) if suggestion.repeat else None
     if first is not None and not violations.found:
         same = first.parameters == suggestion.parameters
         violations.check(same, "parameters", f"must be those of trial {first.number}, which this one repeats")
     violations.raise_if_any()
+    run = suggestion.run if origin is None else continued(session, sweep, request.number, origin, suggestion.run)
     tags = {**sweep.tags, "sweep": sweep.id, "trial": str(request.number)}
     name = f"{sweep.display_name or sweep.id} #{request.number}"[:200]
     return trials.NewTrial(
@@ -193,5 +197,6 @@ def _new_trial(
         repeat=suggestion.repeat,
         parameters=suggestion.parameters,
         observed=request.observed,
-        run=new_run_of(suggestion.run, name, tags),
+        run=new_run_of(run, name, tags),
+        origin=origin,
     )

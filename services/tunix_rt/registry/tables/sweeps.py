@@ -41,9 +41,16 @@ class TrialRow(JobColumns, table=True):
     repeat: int = 0
     # Numbers of the trials that the search was told of between the suggestion before and this one, in that order.
     observed: list[int] = Field(default_factory=list, sa_type=JSON)
+    # Of a population, what the trial goes on from: member, generation, parent_trial_id, parent_step. Else empty.
+    origin: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     parameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     run_id: str = Field(index=True)
     objective: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
     evaluation_id: str | None = None
+
+    @property
+    def start(self) -> int:
+        """Training step of the checkpoint that it went on from; 0 of one that began by itself."""
+        return int(self.origin.get("parent_step", 0))

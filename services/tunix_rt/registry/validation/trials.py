@@ -9,6 +9,7 @@ from typing import Any
 from tunix_rt.errors import Violations
 from tunix_rt.registry.validation.runs import resolve_hyperparameters
 from tunix_rt.search_space.messages import space_of
+from tunix_rt.search_space.population import keep_checkpoints
 from tunix_rt.search_space.rules import RULES, Scalar
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
@@ -24,13 +25,17 @@ class Suggestion:
     run: runs_pb2.RunSpec
 
 
-def read_suggestion(spec: pb.SweepSpec, number: int, given: Mapping[str, Any], violations: Violations) -> Suggestion:
+def read_suggestion(
+    spec: pb.SweepSpec, number: int, given: Mapping[str, Any], violations: Violations, *, replaces: bool = False
+) -> Suggestion:
     """Trial ``number`` of a stored ``spec``; ``violations`` gets all that does not fit, with paths from the request.
 
     ``given`` must be the parameters that exist beside each other, no more and no fewer, each valid for its field.
+    ``replaces``: it takes another one's place in a population, beyond the numbers that the sweep begins with.
     """
     space = space_of(spec)
-    violations.check(0 <= number < space.trial_count, "number", f"must be in [0, {space.trial_count}), the sweep's")
+    in_range = replaces or 0 <= number < space.trial_count
+    violations.check(in_range, "number", f"must be in [0, {space.trial_count}), the sweep's")
     expected = set(space.existing(given))
     for name in sorted(expected ^ given.keys()):
         known = any(parameter.name == name for parameter in space.parameters)
@@ -41,6 +46,8 @@ def read_suggestion(spec: pb.SweepSpec, number: int, given: Mapping[str, Any], v
     base.CopyFrom(spec.base)
     base.hyperparameters.seed = spec.base.hyperparameters.seed + repeat
     base.pool = spec.pools[number % len(spec.pools)]
+    if spec.scheduler == pb.TRIAL_SCHEDULER_PBT:
+        keep_checkpoints(base.hyperparameters, spec.scheduling.interval_steps)
     run = overridden(base, given, violations.under("parameters"))
     valid = {name: value for name, value in given.items() if name in RULES and RULES[name].problem(value) is None}
     return Suggestion(configuration, repeat, {name: RULES[name].cast(value) for name, value in valid.items()}, run)

@@ -1,0 +1,48 @@
+"""Where a trial of a population starts: whether the one that it replaces and the one that it goes on from allow it."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from tunix_rt.errors import FailedPrecondition, Violations
+from tunix_rt.registry.catalogue import StoredCatalogue
+from tunix_rt.registry.states import is_terminal
+from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
+from tunix_rt.registry.trials import find_trial, former_number
+from tunix_rt.registry.validation.initial_checkpoints import check_initial_checkpoint
+from tunix_rt.registry.validation.origins import Origin
+from tunix_rt.v1 import runs_pb2
+
+
+def continued(
+    session: Session, sweep: SweepRow, number: int, origin: Origin, run: runs_pb2.RunSpec
+) -> runs_pb2.RunSpec:
+    """``run`` as it starts from ``origin``.
+
+    Raises `InvalidInput` for a parent or a predecessor that the sweep does not have, or from which such a run cannot
+    start, and `FailedPrecondition` while the parent has no such checkpoint, or when the predecessor has ended.
+    """
+    violations = Violations()
+    parent = session.get(TrialRow, origin.parent_trial_id)
+    if parent is None or parent.sweep_id != sweep.id:
+        violations.add("origin.parent_trial_id", f"{sweep.id} has no trial {origin.parent_trial_id!r}")
+    former = find_trial(session, sweep.id, former_number(sweep, number))
+    if former is None:
+        violations.add("origin.generation", f"trial {former_number(sweep, number)}, which it replaces, does not exist")
+    elif former.id == origin.parent_trial_id:
+        violations.add("origin.parent_trial_id", "a trial cannot start from the one that it replaces")
+    violations.raise_if_any()
+    assert parent is not None
+    assert former is not None
+    if is_terminal(former):
+        raise FailedPrecondition(f"trial {former.number} is {former.state}: there is nothing to replace")
+    spec = runs_pb2.RunSpec()
+    spec.CopyFrom(run)
+    spec.initial_checkpoint.run_id, spec.initial_checkpoint.step = parent.run_id, origin.parent_step
+    catalogue = StoredCatalogue(session)
+    source = catalogue.checkpointed_run(parent.run_id)
+    if source is None or origin.parent_step not in source.steps:
+        raise FailedPrecondition(f"trial {parent.number} has no checkpoint of step {origin.parent_step}")
+    check_initial_checkpoint(spec, catalogue, violations)
+    violations.raise_if_any()
+    return spec
