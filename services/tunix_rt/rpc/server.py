@@ -27,7 +27,7 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),  # two services on one port is a mistake, not load balancing
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 _log = get_logger(__name__)

@@ -61,21 +61,26 @@ class TuneHandler:
             ending = Ending("FAILED", "INTERNAL", str(error), retryable=True)
         _log.info("tuned", state=ending.state, reason=ending.reason, message=ending.message)
         try:
-            await self._report(sweep, ending)
+            return await self._report(sweep, ending)
         except Aborted as error:
             _log.warning("lease lost before the report", error=str(error))
-        return Done()
+            return Done()
 
-    async def _report(self, sweep: Sweep, ending: Ending) -> None:
+    async def _report(self, sweep: Sweep, ending: Ending) -> Outcome:
         patience = Patience("the registry", None)
         try:
             await patience.call(lambda: self._registry.complete(sweep.lease, ending))
         except FailedPrecondition as error:
             if ending.state != "SUCCEEDED":
                 raise
+            progress = await patience.call(lambda: self._registry.progress(sweep.id))
+            wishes = await patience.call(lambda: self._registry.heartbeat(sweep.lease, progress))
+            if wishes.num_samples > sweep.plan.space.num_samples:
+                return await self._release(sweep, "the sweep was extended when its last trial had ended")
             # Such as a trial that has not ended: Ray lost sight of it, the next attempt finds it again.
             refused = Ending("FAILED", "INTERNAL", f"the registry refuses the end: {error}", retryable=True)
             await patience.call(lambda: self._registry.complete(sweep.lease, refused))
+        return Done()
 
     async def _release(self, sweep: Sweep, message: str) -> Outcome:
         _log.info("handing back", message=message)

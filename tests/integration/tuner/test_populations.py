@@ -62,6 +62,7 @@ def worst_founder(registry: FakeRegistry) -> int:
     return min(range(MEMBERS), key=lambda number: tenfold(registry.trials[number].parameters))
 
 
+@pytest.mark.slow
 async def test_bad_members_go_on_from_good_ones(population: FakeRegistry) -> None:
     await attempt(population, nothing)
     check(population)
