@@ -1,8 +1,8 @@
 """Ray Tune's loop over a searcher and a scheduler, and the Ray that it runs on.
 
 The loop is Ray Tune's `TuneController` itself, not `Tuner.fit` around it: that writes the state of all trials to files
-and reads them back, reports to a terminal, and moves itself into the cluster when Ray is far away (``ray://``), where
-neither the registry's channel nor our stdin is.
+and reads them back, and reports to a terminal. It runs on a node of the cluster: over Ray's client protocol (``ray://``)
+`Tuner.fit` would move itself into the cluster, where neither the registry's channel nor our stdin is.
 """
 
 from __future__ import annotations
@@ -54,12 +54,18 @@ def start_ray(job: Job) -> RayFiles:
     if job.ray_address:
         # The token is the nodes' own: what is passed here can be read in Ray's state.
         environment = {"TUNIX_RT_REGISTRY_ADDRESS": TunerSettings().registry_address}
-        ray.init(
-            address=job.ray_address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": environment},
-        )
+        try:
+            ray.init(
+                address=job.ray_address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": environment},
+            )
+        except ConnectionError as error:
+            raise RayIsBroken(
+                f"no Ray at {job.ray_address} lets this process in ({error}): is this machine a node of that cluster, "
+                "and, if the cluster authenticates, are RAY_AUTH_MODE=token and RAY_AUTH_TOKEN set?"
+            ) from error
         return RayFiles(None)
     ray.init(
         num_cpus=job.ray_num_cpus,

@@ -1,0 +1,103 @@
+"""A sweep on a Ray cluster that runs already, and that asks for Ray's token."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunix_rt.bus import Done
+from tunix_rt.rpc.channel import open_channel
+from tunix_rt.tuner.attempt import Limits
+from tunix_rt.tuner.grpc_registry import GrpcRegistry
+from tunix_rt.tuner.handler import TuneHandler
+from tunix_rt.tuner.processes import kill_session
+from tunix_rt.v1 import common_pb2
+
+from .test_tune_command import command
+
+if TYPE_CHECKING:
+    from .conftest import FakeRegistry
+
+pytestmark = pytest.mark.slow
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """A head node: its address, and the environment of those who may come in."""
+    port = _free_port()
+    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    # Short, for the sockets in it.
+    directory = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    log = Path(directory, "head.log")
+    with log.open("wb") as output:
+        head = subprocess.Popen(
+            [
+                *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}"),
+                *("--num-cpus=1", "--include-dashboard=false", "--object-store-memory=80000000"),
+                *(f"--temp-dir={directory}", "--ray-client-server-port", str(_free_port())),
+            ],
+            env={**os.environ, **auth},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield f"127.0.0.1:{port}", auth
+    finally:
+        kill_session(head.pid)
+        head.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _started(address: str, head_seconds: float = 90) -> None:
+    host, port = address.split(":")
+    async with asyncio.timeout(head_seconds):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionError:
+                await asyncio.sleep(0.2)
+                continue
+            writer.close()
+            return
+
+
+async def test_a_sweep_runs_on_a_cluster_and_says_what_is_missing_to_enter_it(
+    registry: FakeRegistry, cluster: tuple[str, dict[str, str]]
+) -> None:
+    address, auth = cluster
+    await _started(address)
+    for environment, state, message in [
+        ({"RAY_AUTH_MODE": "disabled"}, common_pb2.JOB_STATE_FAILED, "RAY_AUTH_TOKEN"),
+        (auth, common_pb2.JOB_STATE_SUCCEEDED, ""),
+    ]:
+        limits = Limits(
+            max_concurrent_trials=8,
+            heartbeat_seconds=0.2,
+            ray_address=address,
+            ray_num_cpus=1,
+            environment={"TUNIX_RT_REGISTRY_ADDRESS": registry.address, **environment},
+        )
+        async with open_channel(registry.address, token=None) as channel:
+            handler = TuneHandler(GrpcRegistry(channel, "worker-1"), limits, asyncio.Event())
+            assert await asyncio.wait_for(handler(command()), 180) == Done()
+        assert registry.completion is not None
+        assert (registry.completion.state, message in registry.completion.message) == (state, True)
+    assert sorted(registry.trials) == [0, 1, 2, 3, 4]
