@@ -164,6 +164,8 @@ def complete_attempt(session: Session, lease: Lease, completion: Completion) -> 
     if has_ended_so(session, run.id, lease, completion.state):
         return run
     run = leases.check(session, RunRow, lease)
+    # Steps made since the last heartbeat.
+    run.progress_done = max(run.progress_done, completion.step)
     match completion.state:
         case JobState.SUCCEEDED:
             _succeed(session, run, completion)

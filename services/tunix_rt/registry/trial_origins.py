@@ -5,8 +5,10 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import FailedPrecondition, Violations
+from tunix_rt.registry import leases
 from tunix_rt.registry.catalogue import StoredCatalogue
-from tunix_rt.registry.states import is_terminal
+from tunix_rt.registry.states import JobState, is_terminal
+from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
 from tunix_rt.registry.trials import find_trial, former_number
 from tunix_rt.registry.validation.initial_checkpoints import check_initial_checkpoint
@@ -20,7 +22,8 @@ def continued(
     """``run`` as it starts from ``origin``.
 
     Raises `InvalidInput` for a parent or a predecessor that the sweep does not have, or from which such a run cannot
-    start, and `FailedPrecondition` while the parent has no such checkpoint, or when the predecessor has ended.
+    start, and `FailedPrecondition` while the parent has no such checkpoint, or when the predecessor or its run has
+    ended or is to end.
     """
     violations = Violations()
     parent = session.get(TrialRow, origin.parent_trial_id)
@@ -34,8 +37,12 @@ def continued(
     violations.raise_if_any()
     assert parent is not None
     assert former is not None
-    if is_terminal(former):
-        raise FailedPrecondition(f"trial {former.number} is {former.state}: there is nothing to replace")
+    # A trial may wait for its score when its run has ended, and a run that a person cancels is not to come back.
+    replaced = leases.lock_job(session, RunRow, former.run_id)
+    if is_terminal(former) or replaced.state not in (JobState.QUEUED, JobState.RUNNING):
+        raise FailedPrecondition(
+            f"trial {former.number} is {former.state}, its run {replaced.state}: there is nothing to replace"
+        )
     spec = runs_pb2.RunSpec()
     spec.CopyFrom(run)
     spec.initial_checkpoint.run_id, spec.initial_checkpoint.step = parent.run_id, origin.parent_step

@@ -81,6 +81,11 @@ def check_population(spec: pb.SweepSpec, space: Space, steps: int | None, violat
         "max_concurrent_trials",
         f"the members of a population train side by side: at least {spec.num_samples}, as many as there are",
     )
+    violations.check(
+        not spec.base.initial_checkpoint.run_id,
+        "base.initial_checkpoint",
+        "the members of a population begin by themselves and go on from each other",
+    )
     for index, parameter in enumerate(space.parameters):
         found = violations.under(f"parameters[{index}]")
         found.check(parameter.name not in SHARED, "name", f"{parameter.name} must be the same for all of a population")
@@ -108,4 +113,4 @@ def _check_interval(spec: pb.SweepSpec, steps: int, violations: Violations) -> N
         f"must be a multiple of {every}, base.hyperparameters.{field}: members are compared by what they report",
     )
     most = spec.num_samples * math.ceil(steps / interval)
-    inside.check(most <= MAX_TRIALS, "interval_steps", f"makes up to {most} trials, at most {MAX_TRIALS} are allowed")
+    inside.check(most <= MAX_TRIALS, "interval_steps", f"makes about {most} trials, at most {MAX_TRIALS} are allowed")

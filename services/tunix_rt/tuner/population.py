@@ -237,6 +237,8 @@ class PopulationScheduler(FIFOScheduler):
             _log.info("a member goes on as it is", trial=member.number, parent=parent.number, step=checkpoint.step)
             return False
         member.number, member.start, member.seen = number, step, step
+        # Ray takes it for the parent's last look, which the member may not have come to.
+        self._state(member).last_perturbation_time = step
         self._attach(number)
         return True
 

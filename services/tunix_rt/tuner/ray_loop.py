@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
+from ray.exceptions import AuthenticationError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchGenerator
@@ -61,7 +62,7 @@ def start_ray(job: Job) -> RayFiles:
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": environment},
             )
-        except ConnectionError as error:
+        except (ConnectionError, AuthenticationError) as error:
             raise RayIsBroken(
                 f"no Ray at {job.ray_address} lets this process in ({error}): is this machine a node of that cluster, "
                 "and, if the cluster authenticates, are RAY_AUTH_MODE=token and RAY_AUTH_TOKEN set?"

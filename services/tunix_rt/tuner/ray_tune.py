@@ -35,7 +35,7 @@ from tunix_rt.tuner.trials import Trial, TrialRegistry
 
 
 def main() -> int:
-    """Run the job of stdin. Answers on stdout: the first ``suggestions``, then `RAY_STARTED`."""
+    """Run the job of stdin. Answers on stdout: ``suggestions`` that need not wait for Ray, then `RAY_STARTED`."""
     # Ray prints to stdout, which is our line to the parent.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -48,7 +48,8 @@ def main() -> int:
     course.replay([stored(trial, job.plan) for trial in trials if not trial.replaces])
     running = [trial.number for trial in trials if not trial.ended]
     suggested = _first(course, job.limit - len(running))
-    print(suggestions_line(suggested), file=answers)
+    # Members of a population are replaced only while they train and Ray looks at them: they wait for Ray.
+    print(suggestions_line([] if _is_population(job) else suggested), file=answers)
     if not running and not suggested:
         return 0  # every trial has ended
     files = start_ray(job)
@@ -97,14 +98,17 @@ def _run(
     run_trials(job, searcher, _scheduler(job, trials, registry, searcher))
 
 
+def _is_population(job: Job) -> bool:
+    return job.plan.scheduling is not None and job.plan.scheduling.kind == "PBT"
+
+
 def _scheduler(job: Job, trials: Sequence[Trial], registry: TrialRegistry, searcher: RegistrySearcher) -> Any:
     """Ray's scheduler, knowing what ``trials`` have reported."""
-    scheduling = job.plan.scheduling
-    if scheduling is not None and scheduling.kind == "PBT":
+    if _is_population(job):
         population = PopulationScheduler(job.plan, registry, searcher.attach)
         population.recall(trials, registry.points)
         return population
-    scheduler = build_scheduler(scheduling, registry)
+    scheduler = build_scheduler(job.plan.scheduling, registry)
     if isinstance(scheduler, RegistryScheduler):
         for trial in trials:
             if trial.ended:

@@ -159,6 +159,23 @@ async def test_a_member_that_has_ended_is_not_replaced(population: Population, r
     assert "there is nothing to replace" in refused.text
 
 
+async def test_a_member_whose_run_waits_for_its_score_is_not_replaced(population: Population, refusal: Any) -> None:
+    await population.registry.succeed(population.leases[1])
+    refused = await refusal(population.create(4, generation=1))
+    assert refused.kind is FailedPrecondition
+    assert "its run SUCCEEDED: there is nothing to replace" in refused.text
+
+
+async def test_a_member_that_a_person_cancels_does_not_come_back(population: Population, refusal: Any) -> None:
+    run_id = population.members[1].run_id
+    await population.registry.runs.CancelRun(
+        runs_pb2.CancelRunRequest(request_id=population.registry.request_id(), id=run_id), timeout=TIMEOUT
+    )
+    refused = await refusal(population.create(4, generation=1))
+    assert refused.kind is FailedPrecondition
+    assert "its run CANCELLING: there is nothing to replace" in refused.text
+
+
 async def test_a_population_is_complete_when_every_member_has_been(registry: Any, refusal: Any) -> None:
     base = registry.spec(hyperparameters=runs_pb2.Hyperparameters(eval_steps=10))
     sweep, lease = await registry.claimed_sweep(
@@ -187,10 +204,10 @@ async def test_a_population_is_complete_when_every_member_has_been(registry: Any
     ended = await registry.end_sweep(lease, SUCCEEDED)
     assert (ended.state, ended.best_trial_id, ended.n_trials) == (SUCCEEDED, third.id, 3)
     assert (ended.n_succeeded, ended.n_stopped, ended.n_failed) == (2, 1, 0)
-    # Steps 1 to 20 were the parent's.
-    assert [trial.steps for trial in await registry.trials(sweep.id)] == [0, 20, 10]
+    # Both ended at step 100, and steps 1 to 20 of the last were the parent's.
+    assert [trial.steps for trial in await registry.trials(sweep.id)] == [0, 100, 80]
     results = await registry.sweeps.GetSweepResults(sweeps_pb2.GetSweepResultsRequest(id=sweep.id), timeout=TIMEOUT)
-    assert results.steps == 30
+    assert results.steps == 180
 
 
 async def test_a_population_does_not_grow(population: Population, refusal: Any) -> None:

@@ -1,4 +1,4 @@
-"""What one who watches a sweep has not seen yet: the work of a look grows with what is open, not with the sweep."""
+"""What one who watches a sweep has not seen yet. Trials that have ended are not read again."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from tunix_rt.errors import Violations
 from tunix_rt.registry.validation.runs import resolve_hyperparameters
 from tunix_rt.search_space.messages import space_of
-from tunix_rt.search_space.population import keep_checkpoints
+from tunix_rt.search_space.population import keep_checkpoints, place_of
 from tunix_rt.search_space.rules import RULES, Scalar
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
@@ -45,9 +45,12 @@ def read_suggestion(
     base = runs_pb2.RunSpec()
     base.CopyFrom(spec.base)
     base.hyperparameters.seed = spec.base.hyperparameters.seed + repeat
-    base.pool = spec.pools[number % len(spec.pools)]
+    dealt = number
     if spec.scheduler == pb.TRIAL_SCHEDULER_PBT:
+        # A member stays in its pool, whoever takes its place.
+        _, dealt = place_of(number, spec.num_samples)
         keep_checkpoints(base.hyperparameters, spec.scheduling.interval_steps)
+    base.pool = spec.pools[dealt % len(spec.pools)]
     run = overridden(base, given, violations.under("parameters"))
     valid = {name: value for name, value in given.items() if name in RULES and RULES[name].problem(value) is None}
     return Suggestion(configuration, repeat, {name: RULES[name].cast(value) for name, value in valid.items()}, run)
