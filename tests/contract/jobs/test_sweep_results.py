@@ -158,7 +158,7 @@ async def test_repeats_are_compared_over_their_seeds(registry: Any) -> None:
         assert (each.difference_low, each.difference_high) == (pytest.approx(peer.low), pytest.approx(peer.high))
     # 0.02, 0.01, 0.01: less than twice its standard error of t with 2 degrees of freedom.
     assert (near.tied_with_best, far.tied_with_best) == (True, False)
-    assert (found.n_tied, found.steps) == (1, 90)
+    assert (found.n_tied, found.steps) == (1, 900)
 
 
 async def test_a_repeat_that_failed_is_left_out_of_both_sides(registry: Any) -> None:

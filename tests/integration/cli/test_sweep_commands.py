@@ -205,6 +205,7 @@ def test_a_sweep_that_has_nothing_to_promote_says_so(cli: Cli, base: list[str], 
     assert "has no trial 9" in cli.run("sweeps", "promote", searched["id"], "--trial", "9", exit_code=1).stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_that_has_ended_is_extended_paused_and_resumed(cli: Cli, searched: dict[str, Any]) -> None:
     extended = cli.json("sweeps", "extend", searched["id"], "--num-samples", "3")
     assert (extended["spec"]["num_samples"], extended["trial_count"]) == (3, 6)

@@ -176,6 +176,7 @@ def assert_same(theirs: Any, ours: Any, what: str) -> None:
         assert own_logprob == pytest.approx(logprob, abs=NEAR_TIE), (what, step)
 
 
+@pytest.mark.slow
 async def test_adapters_of_a_real_model_over_grpc(
     tiny: Any,
     tiny_adapters: dict[str, Path],

@@ -38,6 +38,7 @@ def source(stack: Any) -> runs_pb2.Run:
     return run
 
 
+@pytest.mark.slow
 def test_killed_on_the_way_it_ends_with_the_bits_of_the_run_that_went_on_itself(
     stack: Any, trainer: Any, source: runs_pb2.Run
 ) -> None:

@@ -159,6 +159,7 @@ def made(registry: FakeRegistry) -> list[Suggestion]:
     ]
 
 
+@pytest.mark.slow
 async def test_a_driver_that_is_killed_loses_nothing_and_tpe_suggests_the_same(registry: FakeRegistry) -> None:
     before = ray_leftovers()
     registry.failing = {1}
