@@ -12,7 +12,7 @@ from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
 from tunix_rt.registry.trials import find_trial, former_number
 from tunix_rt.registry.validation.initial_checkpoints import check_initial_checkpoint
-from tunix_rt.registry.validation.origins import Origin
+from tunix_rt.search_space.population import Origin
 from tunix_rt.v1 import runs_pb2
 
 

@@ -22,7 +22,7 @@ from tunix_rt.registry.runs import NewRun, create_run
 from tunix_rt.registry.states import JobState, Reason, record_creation
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
-from tunix_rt.registry.validation.origins import Origin
+from tunix_rt.search_space.population import Origin
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ A member's first trial has the member's number. Trials that take its place are g
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 from tunix_rt.errors import Violations
@@ -30,8 +31,19 @@ SHARED: Final = (
     "save_steps",
     "save_total_limit",
 )
-# A member's checkpoint is taken over while it trains on: it is kept for so many intervals.
+# A member's checkpoint is taken over while it trains on: a base that cannot keep those of so many intervals saves less
+# often.
 _KEPT_INTERVALS: Final = 2
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose place a trial takes, and where it starts: step ``parent_step`` of another trial of the sweep."""
+
+    member: int
+    generation: int
+    parent_trial_id: str
+    parent_step: int
 
 
 def place_of(number: int, population: int) -> tuple[int, int]:

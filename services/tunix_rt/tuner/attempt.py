@@ -78,6 +78,12 @@ def _ending(status: int, tail: str) -> Ending:
     return Ending("FAILED", "INTERNAL", f"the sweep's process ended with {how}: {tail[-1000:]}", retryable=True)
 
 
+async def ask(sweep: Sweep, registry: Registry, patience: Patience) -> Wishes:
+    """One heartbeat: tell how far the sweep is, extend the lease, and hear what the registry wants."""
+    progress = await patience.call(partial(registry.progress, sweep.id))
+    return await patience.call(partial(registry.heartbeat, sweep.lease, progress))
+
+
 async def _beat(sweep: Sweep, registry: Registry, child: ChildProcess, every_seconds: float) -> Wishes:
     """Extend the lease, and the sweep where it has grown, until cancellation or a pause is asked for.
 
@@ -86,8 +92,7 @@ async def _beat(sweep: Sweep, registry: Registry, child: ChildProcess, every_sec
     patience = Patience("the registry", None)
     num_samples = sweep.plan.space.num_samples
     while True:
-        progress = await patience.call(partial(registry.progress, sweep.id))
-        wishes = await patience.call(partial(registry.heartbeat, sweep.lease, progress))
+        wishes = await ask(sweep, registry, patience)
         if wishes.cancel is not None or wishes.pause:
             return wishes
         if wishes.num_samples > num_samples:

@@ -16,7 +16,7 @@ from tunix_rt.errors import (
 )
 from tunix_rt.observability.logs import bound_ids, get_logger
 from tunix_rt.rpc.patience import Patience
-from tunix_rt.tuner.attempt import Limits, Released, run_attempt
+from tunix_rt.tuner.attempt import Limits, Released, ask, run_attempt
 from tunix_rt.tuner.work import Ending, NotGranted, Registry, Sweep
 
 _RETRY_SECONDS = 2.0
@@ -73,8 +73,7 @@ class TuneHandler:
         except FailedPrecondition as error:
             if ending.state != "SUCCEEDED":
                 raise
-            progress = await patience.call(lambda: self._registry.progress(sweep.id))
-            wishes = await patience.call(lambda: self._registry.heartbeat(sweep.lease, progress))
+            wishes = await ask(sweep, self._registry, patience)
             if wishes.num_samples > sweep.plan.space.num_samples:
                 return await self._release(sweep, "the sweep was extended when its last trial had ended")
             # Such as a trial that has not ended: Ray lost sight of it, the next attempt finds it again.

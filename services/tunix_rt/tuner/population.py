@@ -19,12 +19,12 @@ from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining, TrialSch
 
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.search_space.population import number_of, place_of
+from tunix_rt.search_space.population import Origin, number_of, place_of
 from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.mutations import changed_within, mutations_of
 from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.trainable import STEP, VALUE
-from tunix_rt.tuner.trials import Origin, Point, Trial
+from tunix_rt.tuner.trials import Point, Trial
 
 # A checkpoint is recorded a moment after the point of its step; a large one takes longer than the others can wait.
 _PATIENCE_SECONDS: Final = 10.0

@@ -16,6 +16,7 @@ from tunix_rt.errors import Exhausted, Transient, TunixError
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.search_space.messages import scalar
+from tunix_rt.search_space.population import Origin
 from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
@@ -38,16 +39,6 @@ class Lease:
     def document(self) -> dict[str, Any]:
         """As plain JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Whose place a trial of a population takes, and which checkpoint it goes on from."""
-
-    member: int
-    generation: int
-    parent_trial_id: str
-    parent_step: int
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import FailedPrecondition, InvalidInput
+from tunix_rt.search_space.population import Origin
 from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.mutations import changed_within, mutations_of
 from tunix_rt.tuner.plan import Plan, Scheduling
 from tunix_rt.tuner.population import PopulationScheduler
-from tunix_rt.tuner.trials import Origin, Point, Trial
+from tunix_rt.tuner.trials import Point, Trial
 
 RATE = Parameter("learning_rate", "loguniform", (), {"low": 1e-4, "high": 1e-2})
 BATCH = Parameter("per_device_batch_size", "choice", (4, 8, 16))

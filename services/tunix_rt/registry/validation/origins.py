@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tunix_rt.errors import Violations
-from tunix_rt.search_space.population import number_of
+from tunix_rt.search_space.population import Origin, number_of
 from tunix_rt.v1 import sweeps_pb2 as pb
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Whose place a trial takes, and where it starts: step ``parent_step`` of another trial of the sweep."""
-
-    member: int
-    generation: int
-    parent_trial_id: str
-    parent_step: int
 
 
 def read_origin(spec: pb.SweepSpec, request: pb.CreateTrialRequest, violations: Violations) -> Origin | None:
