@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,12 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, runs_pb2, runs_pb2_grpc
 
 TOKEN = "test-token"
 TERMINAL = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(what: str, check: Callable[[], object], seconds: float = 150) -> None:
@@ -78,7 +72,7 @@ class Stack:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.nats_port, self.registry_port = free_port(), free_port()
+        self.nats_port, self.registry_port = free_ports(["nats", "registry"]).values()
         self.environment = {
             "TUNIX_RT_HOME": str(home),
             "TUNIX_RT_TOKEN": TOKEN,
@@ -124,7 +118,8 @@ class Stack:
 
     def start_trainer(self, **settings: str) -> Service:
         """A trainer with ``settings`` (TUNIX_RT_… variables) besides the stack's."""
-        environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{free_port()}", **settings}
+        port = free_ports(["trainer"])["trainer"]
+        environment = {**self.environment, "TUNIX_RT_LISTEN": f"127.0.0.1:{port}", **settings}
         return Service("trainer", [sys.executable, "-m", "tunix_rt.trainer"], environment, self.home / "trainer.log")
 
     def create_run(

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tunix_rt.client import TunixClient
+from tunix_rt.local.ports import free_ports
 from tunix_rt.v1 import common_pb2
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,23 +31,18 @@ pytestmark = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def compose() -> Iterator[dict[str, str]]:
     """The project up, under a name and on ports of its own; its images carry a tag of their own and go at the end."""
     command = [shutil.which("docker-compose")] if shutil.which("docker-compose") else ["docker", "compose"]
+    ports = free_ports(["registry", "inferencer", "http"])
     environment = {
         **os.environ,
         "TUNIX_RT_TOKEN": secrets.token_hex(32),
         "POSTGRES_PASSWORD": secrets.token_hex(16),
-        "TUNIX_RT_REGISTRY_PORT": str(free_port()),
-        "TUNIX_RT_INFERENCER_PORT": str(free_port()),
-        "TUNIX_RT_HTTP_PORT": str(free_port()),
+        "TUNIX_RT_REGISTRY_PORT": str(ports["registry"]),
+        "TUNIX_RT_INFERENCER_PORT": str(ports["inferencer"]),
+        "TUNIX_RT_HTTP_PORT": str(ports["http"]),
         "TUNIX_RT_VERSION": f"test-{uuid.uuid4().hex[:8]}",
     }
     project = [*command, "-p", f"tunixrt{uuid.uuid4().hex[:8]}", "-f", str(REPOSITORY / "docker-compose.yml")]

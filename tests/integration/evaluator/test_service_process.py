@@ -5,23 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.v1 import scoring_pb2, tuning_pb2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
 
 CALLS = {
     "evaluator": ("/tunix_rt.v1.ScoringService/ValidateEvalSet", scoring_pb2.ValidateEvalSetRequest()),
@@ -31,7 +23,7 @@ CALLS = {
 
 @pytest.mark.parametrize("service", ["evaluator", "tuner"])
 async def test_without_peers_it_waits_unready_and_ends_cleanly(service: str) -> None:
-    port, nobody = free_port(), free_port()
+    port, nobody = free_ports(["service", "nobody"]).values()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

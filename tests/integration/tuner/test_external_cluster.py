@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunix_rt.bus import Done
+from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.grpc_registry import GrpcRegistry
@@ -32,16 +32,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, dict[str, str]]]:
     """A head node: its address, and the environment of those who may come in."""
-    port = _free_port()
+    ports = free_ports(["head", "client"])
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
     # Short, for the sockets in it.
     directory = tempfile.mkdtemp(prefix="t", dir="/tmp")
@@ -49,9 +43,9 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
     with log.open("wb") as output:
         head = subprocess.Popen(
             [
-                *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}"),
+                *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={ports['head']}"),
                 *("--num-cpus=1", "--include-dashboard=false", "--object-store-memory=80000000"),
-                *(f"--temp-dir={directory}", "--ray-client-server-port", str(_free_port())),
+                *(f"--temp-dir={directory}", f"--ray-client-server-port={ports['client']}"),
             ],
             env={**os.environ, **auth},
             stdout=output,
@@ -59,7 +53,7 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
             start_new_session=True,
         )
     try:
-        yield f"127.0.0.1:{port}", auth
+        yield f"127.0.0.1:{ports['head']}", auth
     finally:
         kill_session(head.pid)
         head.wait()
