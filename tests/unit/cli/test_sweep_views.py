@@ -35,6 +35,19 @@ def test_a_sweep_shows_its_search_its_scheduler_its_trials_and_its_best(a_sweep:
     assert "EARLY_STOPPED" in shown
 
 
+def test_a_population_that_has_replaced_members_says_how_large_it_is(a_sweep: Any, some_trials: Any) -> None:
+    sweep = a_sweep(trial_count=8)
+    sweep.spec.scheduler = pb.TRIAL_SCHEDULER_PBT
+    sweep.spec.scheduling.CopyFrom(
+        pb.SchedulerSettings(
+            metric="eval_loss", mode=pb.OBJECTIVE_MODE_MIN, grace_steps=10, interval_steps=20, quantile_fraction=0.25
+        )
+    )
+    shown = text(views.sweep(sweep, some_trials(12)))
+    assert "12 in a population of 8: 6 succeeded, 1 running, 4 stopped early, 1 failed" in shown
+    assert "pbt: min eval_loss, after 10 steps, the worst 25% give way every 20 steps" in shown
+
+
 def test_the_bar_gives_every_outcome_its_share(a_sweep: Any, some_trials: Any) -> None:
     sweep = a_sweep(trial_count=16)
     table = sweep_table(sweep, some_trials(12))

@@ -151,12 +151,13 @@ def best_line(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
 
 
 def trial_counts(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
-    """``"7 of 12: 4 succeeded, 1 running, 2 stopped early, 1 failed"``."""
+    """``"7 of 12: 4 succeeded, 1 running, 2 stopped early, 1 failed"``; a population makes more than it begins with."""
     words = {"stopped": "stopped early"}
     counted = {name: table.count(name) for name in _OUTCOMES}
     told = formats.joined(f"{count} {words.get(name, name)}" for name, count in counted.items() if count)
-    total = item.trial_count or len(table.rows)
-    return f"{len(table.rows)} of {total}" + (f": {told}" if told else "")
+    begun, total = len(table.rows), item.trial_count or len(table.rows)
+    how_many = f"{begun} of {total}" if begun <= total else f"{begun} in a population of {total}"
+    return how_many + (f": {told}" if told else "")
 
 
 def trial_bar(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
@@ -220,6 +221,8 @@ def _scheduling(spec: sweeps_pb2.SweepSpec) -> str:
         parts.append(f"after {given.grace_steps} steps")
     if spec.scheduler == sweeps_pb2.TRIAL_SCHEDULER_ASHA:
         parts.append(f"one in {given.reduction_factor:g} goes on, {given.brackets} bracket(s)")
+    if spec.scheduler == sweeps_pb2.TRIAL_SCHEDULER_PBT:
+        parts.append(f"the worst {given.quantile_fraction:.0%} give way every {given.interval_steps} steps")
     return f"{name}: {', '.join(parts)}"
 
 
