@@ -18,8 +18,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.schema import migrate
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.schema import migrate
 
 _IMAGE = "postgres:15-bookworm"
 

@@ -1,0 +1,47 @@
+"""The database schema: brought up to date by Alembic, and checked before the registry serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tunix_rt.errors import FailedPrecondition
+from tunix_rt.registry.gates.rules import ensure_default_policy
+from tunix_rt.registry.kernel.database import Database
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Bring the schema to ``revision``, one process at a time on PostgreSQL. The newest holds what is built in."""
+    config = _config()
+    with database.engine.connect().execution_options(tunix_rt_write=True) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    if revision == "head":
+        database.commit(ensure_default_policy)
+
+
+def check_schema(database: Database) -> None:
+    """Raise `FailedPrecondition`, saying what to do, unless the schema is the one that this version was written for."""
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    with database.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        raise FailedPrecondition("the database has no schema yet: run `python -m tunix_rt.registry migrate`")
+    if found != wanted:
+        raise FailedPrecondition(
+            f"the database schema is revision {found}, and this registry knows {wanted}: "
+            "run `python -m tunix_rt.registry migrate`, or start the version that the schema was made by"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
