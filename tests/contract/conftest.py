@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.schema import migrate
+from tunix_rt.registry.schema import migrate
 
 _IMAGE = "postgres:15-bookworm"
 

@@ -14,7 +14,7 @@ from tunix_rt.observability.logs import configure_logging, get_logger, protect
 from tunix_rt.observability.metrics import start_metrics
 from tunix_rt.registry.access import tokens as auth
 from tunix_rt.registry.app import open_database, serve
-from tunix_rt.registry.kernel.schema import check_schema, migrate
+from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
 
 _log = get_logger(__name__)

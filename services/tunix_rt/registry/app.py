@@ -26,9 +26,9 @@ from tunix_rt.registry.jobs.requeue import requeue_all
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.kernel.relay import Relay
-from tunix_rt.registry.kernel.schema import check_schema, migrate
 from tunix_rt.registry.models import service as models
 from tunix_rt.registry.runs import service as runs
+from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.registry.sweeps import service as sweeps
 from tunix_rt.rpc.server import serve_grpc

@@ -26,9 +26,9 @@ from tunix_rt.registry.app import serve
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.event_tables import OutboxRow
 from tunix_rt.registry.kernel.relay import Relay
-from tunix_rt.registry.kernel.schema import migrate
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
 
