@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tunix_rt.contract.scores import PRIMARY_SCORE
 from tunix_rt.registry import jobs
 from tunix_rt.registry.commits import touch
 from tunix_rt.registry.messages.jobs import transition_message
@@ -21,7 +22,6 @@ from tunix_rt.registry.tables.jobs import TransitionRow
 from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
 from tunix_rt.registry.trial_reports import report_of
-from tunix_rt.search_space.defaults import PRIMARY_SCORE
 from tunix_rt.v1 import events_pb2
 
 _FACTS: Final = {
