@@ -17,8 +17,8 @@ import pytest
 from tunix_rt.contract.hyperparameters import LORA_RULES, MESH_RULES, RULES, Hyperparameters
 from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import InvalidInput, TunixError, Violations
-from tunix_rt.registry.validation.runs import resolve_hyperparameters
-from tunix_rt.registry.validation.trials import overridden
+from tunix_rt.registry.runs.checks import resolve_hyperparameters
+from tunix_rt.registry.sweeps.trial_checks import overridden
 from tunix_rt.trainer.engine.training import Training
 from tunix_rt.trainer.job import ArtifactRef, Job
 from tunix_rt.v1 import runs_pb2
