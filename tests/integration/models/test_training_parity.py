@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.parameters import decoder_with, parameters_of
@@ -20,7 +21,6 @@ from tunix_rt.trainer.engine.batches import Batch, lay_out
 from tunix_rt.trainer.engine.examples import Example
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 ROTARY: dict[str, Any] = {
     "vocab_size": 60,

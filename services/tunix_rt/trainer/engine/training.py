@@ -17,6 +17,7 @@ from flax import nnx
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.hyperparameters import check_hyperparameters
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
@@ -44,7 +45,6 @@ from tunix_rt.trainer.engine.platform import machine
 from tunix_rt.trainer.engine.preparation import Prepared, prepare
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, TrainState, build_step, initial_state
-from tunix_rt.trainer.hyperparameters import check_hyperparameters
 from tunix_rt.trainer.job import InitialCheckpoint, Job
 from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade
 
