@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Final
 
 from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.job_messages import read_reason, read_state
 from tunix_rt.registry.kernel.states import JobState, Reason
 from tunix_rt.registry.runs.reports import Line, Point
 from tunix_rt.registry.runs.rules import Completion
-from tunix_rt.search_space.rules import METRIC_KEY
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
