@@ -14,7 +14,8 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.variant_generator import generate_variants
 
-from tunix_rt.search_space.rules import RULES, Scalar
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.course import Course
 from tunix_rt.tuner.plan import Mode, Plan, Tpe

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
-from tunix_rt.registry.tables.models import AliasRow, PromotionRow
+from tunix_rt.registry.models.tables import AliasRow, PromotionRow
 from tunix_rt.v1 import models_pb2 as pb
 from tunix_rt.v1 import models_pb2_grpc
 
@@ -79,6 +79,20 @@ async def test_an_alias_moves_and_every_move_is_kept(registry: Any) -> None:
     assert (await registry.facts())[-1] == "tunix.evt.alias.moved"
     listed = await registry.models.ListAliases(pb.ListAliasesRequest(model_name="m"), timeout=10)
     assert list(listed.aliases) == [second]
+
+
+async def test_aliases_are_listed_in_pages_by_model_and_alias(registry: Any) -> None:
+    model = await registry.model("m")
+    for alias in ("staging", "canary", "production"):
+        request = pb.SetAliasRequest(request_id=registry.request_id(), model_name="m", alias=alias, model_id=model.id)
+        await registry.models.SetAlias(request, timeout=10)
+    asked = pb.ListAliasesRequest(page_size=2)
+    first = await registry.models.ListAliases(asked, timeout=10)
+    asked.page_token = first.next_page_token
+    second = await registry.models.ListAliases(asked, timeout=10)
+    assert [each.alias for each in first.aliases] == ["canary", "production"]
+    assert [each.alias for each in second.aliases] == ["staging"]
+    assert second.next_page_token == ""
 
 
 async def test_giving_it_to_its_holder_again_changes_nothing(registry: Any) -> None:
