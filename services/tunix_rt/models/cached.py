@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.contract.generation import GENERATION_RULES
+from tunix_rt.contract.weight_formats import INT8_V1
+from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.cached_attention import attend_cached
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
@@ -23,7 +25,6 @@ from tunix_rt.models.parameters import names_on
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, product, quantize, quantized_bytes
 from tunix_rt.models.rope import rotation
 from tunix_rt.models.weight_map import LINEAR_NAMES
-from tunix_rt.weight_formats import INT8_V1, WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 
 class Weights(NamedTuple):
@@ -51,11 +52,12 @@ class KVCache(NamedTuple):
 def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str = "") -> Weights:
     """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32.
 
-    In a ``weight_format`` (see `tunix_rt.weight_formats`) it is ``dtype`` of what the format leaves as it is, and of
-    activations. Raises `InvalidInput` for an unknown one, `InvalidArtifact` for weights that it cannot hold.
+    In a ``weight_format`` (see `tunix_rt.contract.weight_formats`) it is ``dtype`` of what the format leaves as it is,
+    and of activations. Raises `InvalidInput` for an unknown one, `InvalidArtifact` for weights that it cannot hold.
     """
-    if weight_format not in WEIGHT_FORMATS:
-        raise InvalidInput([FieldViolation("weight_format", WEIGHT_FORMAT_RULE)])
+    found = Violations()
+    GENERATION_RULES["weight_format"].check(weight_format, "weight_format", found)
+    found.raise_if_any()
 
     exact = ("norm", "kernel") if weight_format else ("norm",)  # a kernel is rounded once
 
