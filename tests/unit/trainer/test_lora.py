@@ -21,8 +21,8 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.loading import LoadedModel, load_parts
 from tunix_rt.models.parameters import parameters_of
+from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import ModelSource, resolve
-from tunix_rt.models.tokenizer_training import train_tokenizer
 from tunix_rt.trainer.engine.batches import Batch, lay_out
 from tunix_rt.trainer.engine.examples import Example
 from tunix_rt.trainer.engine.lora import adapt, export_adapters
