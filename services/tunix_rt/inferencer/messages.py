@@ -23,7 +23,7 @@ from tunix_rt.inferencer.generation import (
 )
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.model_pool import LoadedModel
-from tunix_rt.v1 import inference_pb2
+from tunix_rt.v1 import common_pb2, inference_pb2
 
 _FINISH = {
     FinishReason.STOP: common_pb2.FINISH_REASON_STOP,
