@@ -71,9 +71,9 @@ class OutputMajorLinear(Linear):
 def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str = "") -> Weights:
     """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32.
 
-    With a ``weight_format`` (`tunix_rt.contract.weight_formats`), ``dtype`` applies to activations and to the weights that
-    the format does not convert. Raises `InvalidInput` for an unknown format, `InvalidArtifact` for weights that the
-    format cannot represent.
+    With a ``weight_format`` (`tunix_rt.contract.weight_formats`), ``dtype`` applies to activations and to the weights
+    that the format does not convert. Raises `InvalidInput` for an unknown format, `InvalidArtifact` for weights that
+    the format cannot represent.
     """
     found = Violations()
     GENERATION_RULES["weight_format"].check(weight_format, "weight_format", found)
