@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +177,66 @@ def test_a_remote_store_is_resumed_from_on_another_machine(tmp_path: Path) -> No
     assert there.best(4) == Best(2, 0.5)
     assert (there.open(3) / "state" / "weights").read_text() == "3"
     assert there.write(5, fill("5"))[1] == [3]
+
+
+def hostile_manifest(path: str, size: int = 5) -> Callable[[MemoryFileSystem, str], None]:
+    def change(filesystem: MemoryFileSystem, place: str) -> None:
+        manifest = json.loads(filesystem.cat_file(f"{place}/MANIFEST.json"))
+        manifest["files"] = {path: {"sha256": f"sha256:{'0' * 64}", "size_bytes": size}}
+        filesystem.pipe_file(f"{place}/MANIFEST.json", json.dumps(manifest).encode())
+
+    return change
+
+
+def hostile_file(name: str, content: bytes = b"evil") -> Callable[[MemoryFileSystem, str], None]:
+    return lambda filesystem, place: filesystem.pipe_file(f"{place}/data/{name}", content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hostile_manifest("../../../escaped"),
+        hostile_manifest("/escaped"),
+        hostile_manifest("a\0b"),
+        hostile_manifest("state/weights", size=-1),
+        hostile_file("../../../../escaped"),
+        hostile_file("one-more"),
+        hostile_file("state/weights", b"larger than the manifest says"),
+        hostile_file("state/weights", b""),
+        lambda filesystem, place: filesystem.pipe_file(f"{place}/MANIFEST.json", b"[" * 100_000),
+        lambda filesystem, place: filesystem.pipe_file(f"{place}/MANIFEST.json", b'{"format": 1, "files": {"a": 1}}'),
+    ],
+    ids=lambda change: change.__qualname__,
+)
+def test_a_remote_checkpoint_that_is_not_as_written_leaves_no_file(
+    tmp_path: Path, change: Callable[[MemoryFileSystem, str], None]
+) -> None:
+    store = remote(tmp_path)
+    open_checkpoints(store, job(tmp_path)).write(4, fill("4"))
+    change(store.filesystem, f"bucket/{tmp_path.name}/checkpoints/run-1/4")
+    before = sorted(tmp_path.rglob("*"))
+    there = open_checkpoints(store, replace(job(tmp_path), cache_dir=str(tmp_path / "cache-b")))
+    with pytest.raises(InvalidArtifact):
+        there.open(4)
+    made = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert not [path for path in made if path.is_file() or path.name.startswith("tmp-")]
+
+
+@pytest.mark.parametrize("run_id", ["../run-2", "/run-2", ""])
+def test_the_checkpoints_of_a_run_are_its_own(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(InvalidArtifact):
+        open_checkpoints(remote(tmp_path), replace(job(tmp_path), run_id=run_id))
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///etc", "reference::http://127.0.0.1:9/x", "s3://bucket/elsewhere", "{root}/.."]
+)
+def test_a_checkpoint_outside_of_the_store_is_not_adopted(tmp_path: Path, uri: str) -> None:
+    store = remote(tmp_path)
+    _, own, initial = adopted_from(store, tmp_path)
+    with pytest.raises(InvalidArtifact, match="is gone or has changed"):
+        adopt(replace(initial, uri=uri.replace("{root}", store.root_uri)), store, own)
+    assert own.steps() == []
 
 
 def adopted_from(
