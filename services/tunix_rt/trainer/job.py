@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.artifacts import StoredFile
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora, Mesh
+from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, Mesh
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tunix_rt.artifacts import ArtifactStore, StoredFile, directory_digest
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.errors import InvalidArtifact, NotFound
 from tunix_rt.trainer.engine.base_models import find_base
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.job import ArtifactRef, Job
 
 OTHER = f"sha256:{'0' * 64}"

@@ -11,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tunix_rt.artifacts import ArtifactStore, StoredFile
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.checkpoint_store import MirroredCheckpoints, open_checkpoints
@@ -25,7 +26,6 @@ from tunix_rt.trainer.engine.orbax_checkpoints import (
     write_state,
 )
 from tunix_rt.trainer.engine.step import TrainState, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint, Job
 
 # A refused load ends Orbax's event loop while TensorStore still reads: each of those reads then complains of the

@@ -11,13 +11,13 @@ from typing import Final
 from tunix_rt.artifacts import ArtifactRoot, StoredArtifact, StoredFile
 from tunix_rt.artifacts.digests import MAX_FILES
 from tunix_rt.artifacts.locations import check_name
+from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.job_messages import read_reason, read_state
 from tunix_rt.registry.kernel.states import JobState, Reason
 from tunix_rt.registry.runs.reports import Line, Point
 from tunix_rt.registry.runs.rules import Completion
-from tunix_rt.search_space.rules import METRIC_KEY
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
