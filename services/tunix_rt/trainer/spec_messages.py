@@ -1,14 +1,11 @@
-"""The contract's train command and run spec as the trainer's own values. Knows protobuf; decides nothing."""
+"""A run's spec in protobuf as the trainer's own values."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import json_format
-
-from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.trainer.hyperparameters import DEFAULT_MAX_STEPS, Hyperparameters, Lora, Mesh
-from tunix_rt.v1 import events_pb2, runs_pb2
+from tunix_rt.v1 import runs_pb2
 
 _SCALARS = (
     "learning_rate",
@@ -33,17 +30,6 @@ _SCALARS = (
     "gradient_checkpointing",
     "overlong",
 )
-
-
-def run_id_of(body: dict[str, Any]) -> str:
-    """The run that a `TrainCommand` in protobuf's JSON form names. Raises `InvalidInput` when it names none."""
-    try:
-        command = json_format.ParseDict(body, events_pb2.TrainCommand(), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise InvalidInput([FieldViolation("data", f"not a TrainCommand: {error}")]) from error
-    if not command.run_id:
-        raise InvalidInput([FieldViolation("data.run_id", "a non-empty string is required")])
-    return command.run_id
 
 
 def hyperparameters_of(message: runs_pb2.Hyperparameters) -> Hyperparameters:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunix_rt.tuner.course import Suggestion
 from tunix_rt.tuner.plan import Plan
-from tunix_rt.tuner.trials import Lease, Trial
+from tunix_rt.tuner.trials import Trial
+from tunix_rt.worker.jobs import Lease
 
 EXIT_LEASE_LOST = 3
 RAY_STARTED = {"ray": "started"}
@@ -31,7 +32,7 @@ class Job:
         """One line of JSON."""
         return _line(
             {
-                "lease": self.lease.document(),
+                "lease": asdict(self.lease),
                 "plan": self.plan.document(),
                 "limit": self.limit,
                 "directory": self.directory,

@@ -12,7 +12,8 @@ from tunix_rt.tuner.course import Course, Suggestion
 from tunix_rt.tuner.outcomes import outcome_of
 from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.trainable import ended_trial
-from tunix_rt.tuner.trials import Lease, Trial
+from tunix_rt.tuner.trials import Trial
+from tunix_rt.worker.jobs import Lease
 
 
 class Creates(Protocol):
@@ -62,7 +63,7 @@ class RegistrySearcher(Searcher):
         number = self._next_number()
         if number is not None:
             self._live[trial_id] = number
-            return {"number": number, "lease": self._lease.document(), "points": self._plan.scheduling is not None}
+            return {"number": number, "lease": asdict(self._lease), "points": self._plan.scheduling is not None}
         # Not before the last has ended: until then the sweep may be extended.
         return None if self._live else Searcher.FINISHED
 

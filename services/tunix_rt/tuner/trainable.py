@@ -9,7 +9,8 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from tunix_rt.tuner.trials import Lease, Trial, TrialRegistry, Update
+from tunix_rt.tuner.trials import Trial, TrialRegistry, Update
+from tunix_rt.worker.jobs import Lease
 
 # Of results: training step and value of what the scheduler compares; and of the last one, the trial as it ended.
 STEP = "step"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from tunix_rt.evaluator.grpc_registry import GrpcRegistry
+from tunix_rt.evaluator.handler import EvaluateHandler
 
 from tunix_rt.errors import (
     Aborted,
@@ -19,8 +21,6 @@ from tunix_rt.errors import (
 )
 from tunix_rt.evaluator.attempt import Limits
 from tunix_rt.evaluator.grpc_inferencer import GrpcInferencer
-from tunix_rt.evaluator.grpc_registry import GrpcRegistry
-from tunix_rt.evaluator.handler import EvaluateHandler
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.rpc.settings import ServerSettings

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from tunix_rt.evaluator.handler import EvaluateHandler
 
 from tunix_rt.bus import CloudEvent, Delivery, Done, Retry
 from tunix_rt.errors import InvalidArtifact, InvalidInput
 from tunix_rt.evaluator.attempt import Limits
-from tunix_rt.evaluator.handler import EvaluateHandler
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.v1 import common_pb2, evaluations_pb2
 

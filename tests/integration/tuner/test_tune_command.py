@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tunix_rt.tuner.grpc_registry import GrpcRegistry
+from tunix_rt.tuner.handler import TuneHandler
 
 from tunix_rt.bus import CloudEvent, Delivery, Done
 from tunix_rt.errors import InvalidInput
@@ -25,8 +27,6 @@ from tunix_rt.tuner import child_process
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.child_process import make_directory
 from tunix_rt.tuner.course import Suggestion
-from tunix_rt.tuner.grpc_registry import GrpcRegistry
-from tunix_rt.tuner.handler import TuneHandler
 from tunix_rt.tuner.job import Job
 from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.processes import session_members

@@ -4,12 +4,12 @@ import asyncio
 
 import grpc
 import pytest
+from tunix_rt.trainer.grpc_registry import GrpcRegistry
+from tunix_rt.trainer.work import Lease
 
 from tunix_rt.errors import Transient
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.trainer.grpc_registry import GrpcRegistry
 from tunix_rt.trainer.messages import ProgressMade
-from tunix_rt.trainer.work import Lease
 from tunix_rt.v1 import common_pb2, runs_pb2, runs_pb2_grpc
 
 LEASE = Lease("run-1", "att-1", 1)

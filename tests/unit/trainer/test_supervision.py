@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import pytest
+from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
 
 from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.errors import (
@@ -35,7 +36,6 @@ from tunix_rt.trainer.messages import (
 )
 from tunix_rt.trainer.reporting import Reporter
 from tunix_rt.trainer.spec_messages import hyperparameters_of, run_id_of
-from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
 from tunix_rt.v1 import runs_pb2
 
 LEASE = Lease("run-1", "att-1", 3)

@@ -6,16 +6,16 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+from tunix_rt.tuner.handler import TuneHandler
+from tunix_rt.tuner.work import Ending, Progress, Sweep, Wishes
 
 from tunix_rt.bus import CloudEvent, Delivery, Done
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.search_space.defaults import with_defaults
 from tunix_rt.tuner import handler as module
 from tunix_rt.tuner.attempt import Limits
-from tunix_rt.tuner.handler import TuneHandler
 from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.trials import Lease
-from tunix_rt.tuner.work import Ending, Progress, Sweep, Wishes
 from tunix_rt.v1 import sweeps_pb2
 
 
