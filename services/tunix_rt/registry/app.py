@@ -15,16 +15,22 @@ from tunix_rt.bus.publish import Publisher
 from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.scorer_plugins import installed_scorers
-from tunix_rt.registry.auth import TokenAuthorizer
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.dead_commands import DeadCommands
-from tunix_rt.registry.dependencies import Dependencies
-from tunix_rt.registry.reaper import extend_leases, run_reaper
-from tunix_rt.registry.relay import Relay
-from tunix_rt.registry.requeue import requeue_all
+from tunix_rt.registry.access.tokens import TokenAuthorizer
+from tunix_rt.registry.datasets import service as datasets
+from tunix_rt.registry.evalsets import service as evalsets
+from tunix_rt.registry.evaluations import service as evaluations
+from tunix_rt.registry.events import service as events
+from tunix_rt.registry.jobs.dead_commands import DeadCommands
+from tunix_rt.registry.jobs.reaper import extend_leases, run_reaper
+from tunix_rt.registry.jobs.requeue import requeue_all
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.relay import Relay
+from tunix_rt.registry.models import service as models
+from tunix_rt.registry.runs import service as runs
 from tunix_rt.registry.schema import check_schema, migrate
-from tunix_rt.registry.servicers import datasets, evalsets, evaluations, events, models, runs, sweeps
 from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.registry.sweeps import service as sweeps
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     datasets_pb2_grpc,

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import json_format
 
 from tunix_rt.errors import Aborted, Conflict, InvalidInput, NotFound
-from tunix_rt.registry.tables.requests import RequestRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2, runs_pb2
 
 TIMEOUT = 20

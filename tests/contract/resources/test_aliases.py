@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
-from tunix_rt.registry.tables.models import AliasRow, PromotionRow
+from tunix_rt.registry.models.tables import AliasRow, PromotionRow
 from tunix_rt.v1 import models_pb2 as pb
 from tunix_rt.v1 import models_pb2_grpc
 

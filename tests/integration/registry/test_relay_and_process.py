@@ -22,14 +22,14 @@ from tunix_rt.bus.connection import connect
 from tunix_rt.bus.events import CloudEvent, event_of
 from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
 from tunix_rt.errors import InvalidInput, Transient
-from tunix_rt.registry import runs
 from tunix_rt.registry.app import serve
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.relay import Relay
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.relay import Relay
+from tunix_rt.registry.runs import rules as runs
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
-from tunix_rt.registry.tables.events import OutboxRow
-from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
 
 
