@@ -23,24 +23,16 @@ _INCLUDES: dict[Role, frozenset[Role]] = {
 _PUBLIC_SERVICES = ("grpc.health.", "grpc.reflection.")
 _WORKER = frozenset(
     [
-        "ClaimAttempt",
+        "Claim",
         "Heartbeat",
+        "Complete",
+        "Release",
         "ReportMetrics",
         "ReportLogs",
         "RecordCheckpoint",
-        "CompleteAttempt",
-        "ReleaseAttempt",
-        "ClaimEvaluation",
-        "HeartbeatEvaluation",
         "RecordItems",
-        "CompleteEvaluation",
-        "ReleaseEvaluation",
-        "ClaimSweep",
-        "HeartbeatSweep",
         "CreateTrial",
         "StopTrial",
-        "CompleteSweep",
-        "ReleaseSweep",
     ]
 )
 _APPROVER = frozenset(["SetAlias", "SetAliasPolicy", "LockBaseline", "CreateGatePolicy"])

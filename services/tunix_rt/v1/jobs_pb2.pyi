@@ -540,8 +540,8 @@ class SweepResult(_message.Message):
 
     NUM_SAMPLES_FIELD_NUMBER: _builtins.int
     num_samples: _builtins.int
-    """spec.num_samples as the worker carried it out. When the sweep was extended meanwhile, the attempt ends as RELEASED
-    and the sweep waits for a worker again.
+    """spec.num_samples as it was claimed. When trials are missing because the sweep was extended since, the attempt ends
+    as RELEASED and the sweep waits for a worker again.
     """
     def __init__(
         self,

@@ -15,6 +15,7 @@ _HEARTBEAT_DEADLINE_SECONDS = 5.0
 _RESULTS = {
     field.message_type.full_name: field.name
     for field in jobs_pb2.CompleteRequest.DESCRIPTOR.oneofs_by_name["result"].fields
+    if field.message_type is not None
 }
 
 
