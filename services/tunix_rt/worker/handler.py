@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from tunix_rt.bus.delivery import Delivery, Done, Outcome, Retry
 from tunix_rt.errors import (
     Aborted,
+    Exhausted,
     FailedPrecondition,
     FieldViolation,
     InvalidInput,
@@ -46,8 +47,8 @@ class JobHandler(Generic[P]):
         with bound_ids(job_id=job_id):
             try:
                 granted = await self._jobs.claim(job_id)
-            except Transient as error:
-                _log.warning("the registry is away", error=str(error))
+            except (Transient, Exhausted) as error:
+                _log.warning("the registry is away or full", error=str(error))
                 return Retry(_RETRY_SECONDS)
             except NotFound as error:
                 raise InvalidInput([FieldViolation("data.job_id", str(error))]) from error

@@ -38,9 +38,9 @@ async def test_the_worker_is_handed_the_checkpoint_that_the_run_starts_from(regi
     run = await registry.create_run(initial_checkpoint=start(source, 20))
     assert run.spec.initial_checkpoint == start(source, 20)
     claim = await registry.claim(run.id)
-    found = claim.initial_checkpoint
+    found = claim.run.initial_checkpoint
     assert (found.step, found.uri, found.digest) == (20, "file:///checkpoints/20", registry.digest_of("20"))
-    assert list(claim.checkpoints) == []
+    assert list(claim.run.checkpoints) == []
 
 
 async def test_a_run_without_one_is_handed_none_and_has_the_digest_that_it_always_had(registry: Any) -> None:

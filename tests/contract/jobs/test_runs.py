@@ -161,8 +161,8 @@ async def test_a_run_can_be_based_on_a_registered_model_by_name_and_keeps_the_id
     second = await registry.create_run(base_model="model://sums/1")
     assert second.spec.base_model == f"model://{first.model_id}"
     claim = await registry.claim(second.id)
-    assert claim.base_model_artifact.digest == registry.digest_of("weights")
-    assert claim.base_model_artifact.files[0].path == "model.safetensors"
+    assert claim.run.base_model.digest == registry.digest_of("weights")
+    assert claim.run.base_model.files[0].path == "model.safetensors"
     refused = await refusal(registry.create_run(base_model="model://sums/2"))
     assert refused.fields == ["spec.base_model"]
 

@@ -128,7 +128,7 @@ def heartbeat_sweep(
     sweep = leases.check(session, SweepRow, lease)
     before = sweep.progress_done
     counted = progress_of(sweep, summaries(session, [sweep])[sweep.id])
-    sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=counted, ttl=ttl)
+    sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=counted, ttl=ttl, resumed_step=resumed_step)
     if sweep.progress_done > before:
         sweep.failures = 0
         session.add(sweep)
