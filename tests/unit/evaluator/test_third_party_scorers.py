@@ -37,11 +37,11 @@ EVALUATOR = """
 import asyncio, json
 from tunix_rt.evaluator.generating import Generating
 from tunix_rt.evaluator.scoring_servicer import ScoringServicer
-from tunix_rt.evaluator.work import Evaluation, Generated, Lease, LoadedModel
+from tunix_rt.evaluator.work import Evaluation, Generated, LoadedModel
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.scorer_plugins import installed_scorers
-from tunix_rt.rpc.patience import Patience
 from tunix_rt.v1 import evalsets_pb2, scoring_pb2
+from tunix_rt.worker.retries import RetryPolicy
 
 ANSWER = "<reasoning>one two three</reasoning><answer>42</answer>"
 
@@ -53,9 +53,9 @@ class Inferencer:
 
 async def main():
     item = EvalItem("q", "How much is it?", "42")
-    evaluation = Evaluation("e", Lease("e", "a", 1), [item], frozenset(), 1, "m", "", 0, None)
+    evaluation = Evaluation([item], frozenset(), 1, "m", "", 0, None)
     scorers = installed_scorers()
-    recorded = await Generating(evaluation, Inferencer(), Patience("it", 5), 1, scorers).result(item, 0)
+    recorded = await Generating(evaluation, Inferencer(), RetryPolicy("it", 5), 1, scorers).result(item, 0)
     request = scoring_pb2.ScoreItemsRequest(
         items=[evalsets_pb2.EvalSetItem(id="q", prompt="How much is it?", expected_answer="42")],
         predictions=[scoring_pb2.Prediction(item_id="q", prediction=ANSWER)],
