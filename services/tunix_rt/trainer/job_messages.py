@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint, Job
-from tunix_rt.trainer.spec_messages import hyperparameters_of
 from tunix_rt.v1 import common_pb2, jobs_pb2
 from tunix_rt.worker.jobs import Lease
 

@@ -9,7 +9,8 @@ import numpy as np
 from ray import tune
 from ray.tune.search.variant_generator import generate_variants
 
-from tunix_rt.search_space.rules import RULES, Scalar
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.search import Outcome, Parameters, multiples
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tunix_rt.search_space.rules import RULES, Scalar
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.listed_search import domain_of, plain
 from tunix_rt.tuner.search import multiples

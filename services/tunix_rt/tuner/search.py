@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
 
 Parameters = Mapping[str, Scalar]
 

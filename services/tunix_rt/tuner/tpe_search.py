@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from ray.tune.search.optuna import OptunaSearch
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Parameter, Space
 from tunix_rt.tuner.plan import Mode, Tpe
 from tunix_rt.tuner.search import Outcome, Parameters, multiples

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import grpc
 
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import Exhausted, Transient, TunixError
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.search_space.messages import scalar
 from tunix_rt.search_space.population import Origin
-from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
 from tunix_rt.worker.jobs import Lease

@@ -149,7 +149,7 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordItems(self, request, context):
-        """For workers (role "worker"), under the lease of an attempt; see JobService.
+        """For workers, under the lease of an attempt; see JobService.
         An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

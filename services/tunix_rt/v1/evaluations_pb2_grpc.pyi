@@ -46,7 +46,7 @@ class EvaluationServiceStub:
     CompareManyEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CompareManyEvaluationsRequest, _evaluations_pb2.ManyComparison]
     """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
     RecordItems: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.RecordItemsRequest, _evaluations_pb2.RecordItemsResponse]
-    """For workers (role "worker"), under the lease of an attempt; see JobService.
+    """For workers, under the lease of an attempt; see JobService.
     An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
     """
 
@@ -68,7 +68,7 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     CompareManyEvaluations: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CompareManyEvaluationsRequest, _evaluations_pb2.ManyComparison]  # type: ignore[assignment]
     """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
     RecordItems: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.RecordItemsRequest, _evaluations_pb2.RecordItemsResponse]  # type: ignore[assignment]
-    """For workers (role "worker"), under the lease of an attempt; see JobService.
+    """For workers, under the lease of an attempt; see JobService.
     An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
     """
 
@@ -147,7 +147,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluations_pb2.RecordItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluations_pb2.RecordItemsResponse, _abc.Awaitable[_evaluations_pb2.RecordItemsResponse]]:
-        """For workers (role "worker"), under the lease of an attempt; see JobService.
+        """For workers, under the lease of an attempt; see JobService.
         An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
         """
 

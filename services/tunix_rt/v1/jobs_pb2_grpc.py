@@ -29,7 +29,7 @@ class JobServiceStub:
     """How jobs are carried out, whatever their kind, and the history of jobs. A job is a run, an evaluation or a sweep: a
     spec; an attempt is one execution of it by one worker. What only one kind reports (metrics, item results, trials) is
     reported to that resource's service, under the same lease.
-    For workers (role "worker").
+    For workers.
     """
 
     def __init__(self, channel):
@@ -74,7 +74,7 @@ class JobServiceServicer:
     """How jobs are carried out, whatever their kind, and the history of jobs. A job is a run, an evaluation or a sweep: a
     spec; an attempt is one execution of it by one worker. What only one kind reports (metrics, item results, trials) is
     reported to that resource's service, under the same lease.
-    For workers (role "worker").
+    For workers.
     """
 
     def Claim(self, request, context):
@@ -166,7 +166,7 @@ class JobService:
     """How jobs are carried out, whatever their kind, and the history of jobs. A job is a run, an evaluation or a sweep: a
     spec; an attempt is one execution of it by one worker. What only one kind reports (metrics, item results, trials) is
     reported to that resource's service, under the same lease.
-    For workers (role "worker").
+    For workers.
     """
 
     @staticmethod

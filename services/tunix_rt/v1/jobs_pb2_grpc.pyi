@@ -30,7 +30,7 @@ class JobServiceStub:
     """How jobs are carried out, whatever their kind, and the history of jobs. A job is a run, an evaluation or a sweep: a
     spec; an attempt is one execution of it by one worker. What only one kind reports (metrics, item results, trials) is
     reported to that resource's service, under the same lease.
-    For workers (role "worker").
+    For workers.
     """
 
     @_typing.overload
@@ -58,7 +58,7 @@ class JobServiceAsyncStub(JobServiceStub):
     """How jobs are carried out, whatever their kind, and the history of jobs. A job is a run, an evaluation or a sweep: a
     spec; an attempt is one execution of it by one worker. What only one kind reports (metrics, item results, trials) is
     reported to that resource's service, under the same lease.
-    For workers (role "worker").
+    For workers.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -82,7 +82,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """How jobs are carried out, whatever their kind, and the history of jobs. A job is a run, an evaluation or a sweep: a
     spec; an attempt is one execution of it by one worker. What only one kind reports (metrics, item results, trials) is
     reported to that resource's service, under the same lease.
-    For workers (role "worker").
+    For workers.
     """
 
     @_abc_1.abstractmethod

@@ -160,7 +160,7 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportMetrics(self, request, context):
-        """For workers (role "worker"), under the lease of an attempt; see JobService.
+        """For workers, under the lease of an attempt; see JobService.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

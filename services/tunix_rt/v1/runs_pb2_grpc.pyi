@@ -47,7 +47,7 @@ class RunServiceStub:
     WatchRun: _grpc.UnaryStreamMultiCallable[_runs_pb2.WatchRunRequest, _runs_pb2.WatchRunResponse]
     """The run's state now and after every change, until it is terminal."""
     ReportMetrics: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReportMetricsRequest, _runs_pb2.ReportMetricsResponse]
-    """For workers (role "worker"), under the lease of an attempt; see JobService."""
+    """For workers, under the lease of an attempt; see JobService."""
     ReportLogs: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReportLogsRequest, _runs_pb2.ReportLogsResponse]
     RecordCheckpoint: _grpc.UnaryUnaryMultiCallable[_runs_pb2.RecordCheckpointRequest, _runs_pb2.RecordCheckpointResponse]
 
@@ -70,7 +70,7 @@ class RunServiceAsyncStub(RunServiceStub):
     WatchRun: _aio.UnaryStreamMultiCallable[_runs_pb2.WatchRunRequest, _runs_pb2.WatchRunResponse]  # type: ignore[assignment]
     """The run's state now and after every change, until it is terminal."""
     ReportMetrics: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReportMetricsRequest, _runs_pb2.ReportMetricsResponse]  # type: ignore[assignment]
-    """For workers (role "worker"), under the lease of an attempt; see JobService."""
+    """For workers, under the lease of an attempt; see JobService."""
     ReportLogs: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReportLogsRequest, _runs_pb2.ReportLogsResponse]  # type: ignore[assignment]
     RecordCheckpoint: _aio.UnaryUnaryMultiCallable[_runs_pb2.RecordCheckpointRequest, _runs_pb2.RecordCheckpointResponse]  # type: ignore[assignment]
 
@@ -150,7 +150,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.ReportMetricsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.ReportMetricsResponse, _abc.Awaitable[_runs_pb2.ReportMetricsResponse]]:
-        """For workers (role "worker"), under the lease of an attempt; see JobService."""
+        """For workers, under the lease of an attempt; see JobService."""
 
     @_abc_1.abstractmethod
     def ReportLogs(

@@ -174,7 +174,7 @@ class SweepServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateTrial(self, request, context):
-        """For workers (role "worker"), under the lease of an attempt; see JobService.
+        """For workers, under the lease of an attempt; see JobService.
         Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -53,7 +53,7 @@ class SweepServiceStub:
     trial, each later one those that are new or have changed.
     """
     CreateTrial: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CreateTrialRequest, _sweeps_pb2.Trial]
-    """For workers (role "worker"), under the lease of an attempt; see JobService.
+    """For workers, under the lease of an attempt; see JobService.
     Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
     """
     WatchTrial: _grpc.UnaryStreamMultiCallable[_sweeps_pb2.WatchTrialRequest, _sweeps_pb2.WatchTrialResponse]
@@ -86,7 +86,7 @@ class SweepServiceAsyncStub(SweepServiceStub):
     trial, each later one those that are new or have changed.
     """
     CreateTrial: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CreateTrialRequest, _sweeps_pb2.Trial]  # type: ignore[assignment]
-    """For workers (role "worker"), under the lease of an attempt; see JobService.
+    """For workers, under the lease of an attempt; see JobService.
     Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
     """
     WatchTrial: _aio.UnaryStreamMultiCallable[_sweeps_pb2.WatchTrialRequest, _sweeps_pb2.WatchTrialResponse]  # type: ignore[assignment]
@@ -182,7 +182,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sweeps_pb2.CreateTrialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Trial, _abc.Awaitable[_sweeps_pb2.Trial]]:
-        """For workers (role "worker"), under the lease of an attempt; see JobService.
+        """For workers, under the lease of an attempt; see JobService.
         Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
         """
 

@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 
 from tunix_rt.bus.connection import connect
-from tunix_rt.bus.consume import Handler, consume
+from tunix_rt.bus.consume import consume
+from tunix_rt.bus.receive import Handler
 from tunix_rt.bus.topology import ConsumerSpec, ensure_topology
 from tunix_rt.rpc.auth import static_authorizer
 from tunix_rt.rpc.server import serve_grpc, stop_on_signals

@@ -176,7 +176,9 @@ RULES: dict[str, Rule] = {
     "record: counts are not negative": recorded(
         "results[0].metrics.trace_tokens", metrics={"answer_correctness": 1.0, "trace_tokens": -1.0}
     ),
-    "record: the finish reason is known": recorded("results[0].finish_reason", finish_reason="tired"),
+    "record: the finish reason is known": recorded(
+        "results[0].finish_reason", finish_reason=common_pb2.FINISH_REASON_CANCELLED
+    ),
     "record: tokens are counted up": recorded("results[0].completion_tokens", completion_tokens=-1),
     "complete: success names the model's digest": completed("evaluation.model_digest", model_digest="sha256:1"),
     "complete: success names the scorer": completed("evaluation.scorer_version", scorer_version=""),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunix_rt.models.presets import PRESETS
-from tunix_rt.models.tokenizer_training import train_tokenizer
+from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.registry.runs import checks as runs
 
 

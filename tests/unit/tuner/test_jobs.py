@@ -19,8 +19,9 @@ from tunix_rt.tuner.outcomes import outcome_of, stored
 from tunix_rt.tuner.plan import Plan, Scheduling, Tpe
 from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.search import Outcome
-from tunix_rt.tuner.trials import Lease, Trial
+from tunix_rt.tuner.trials import Trial
 from tunix_rt.v1 import sweeps_pb2 as pb
+from tunix_rt.worker.jobs import Lease
 
 ASHA = Scheduling("ASHA", "min", 10, 3.0, 1, 3, 90)
 PLAN = Plan(

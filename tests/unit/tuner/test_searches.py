@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import replace
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Condition, Parameter, Space
 from tunix_rt.tuner.listed_search import ListedSearch
 from tunix_rt.tuner.plan import Plan, Tpe

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
+from tunix_rt.contract.hyperparameters import (
+    check_hyperparameters,
+)
+from tunix_rt.contract.identifiers import POOL
+from tunix_rt.contract.messages import hyperparameters_message, hyperparameters_of
 from tunix_rt.errors import Violations
 from tunix_rt.registry.evaluations.generation import resolve_generation
 from tunix_rt.registry.kernel.fields import NAME, check_tags, check_text
 from tunix_rt.registry.models.rules import check_reference
 from tunix_rt.registry.runs.catalogue import Catalogue
 from tunix_rt.registry.runs.initial_checkpoints import check_initial_checkpoint
-from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS, DURATIONS, FLAT_RULES, LORA_RULES, POOL
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
 PRESETS: Final = frozenset({"small", "tiny"})
 _SCHEMES: Final = ("hf://", "file://", "gguf://", "preset://", "model://", "pkg://")
-_MODULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
-# Every family has linear layers; no name of one is common to all.
-_LORA_MODULES: Final = ("all-linear",)
 _MAX_NAME: Final = 200
 _MAX_EVALUATIONS: Final = 16
 _MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
 _DEFAULT_ATTEMPTS: Final = 5
 _DEFAULT_THRESHOLD: Final = 0.5
+_CHANGEABLE: Final = ("display_name", "tags")
 
 
 def check_labels(violations: Violations, display_name: str, tags: Any) -> None:
@@ -33,6 +34,18 @@ def check_labels(violations: Violations, display_name: str, tags: Any) -> None:
     check_tags(violations, tags)
     for name, value in tags.items():
         violations.check("\0" not in value, f"tags.{name}", "must not contain NUL")
+
+
+def check_update(request: pb.UpdateRunRequest) -> frozenset[str]:
+    """The fields that an update changes. Raises `InvalidInput` naming every bad one."""
+    violations = Violations()
+    run = request.run
+    violations.check(bool(run.id) and len(run.id) <= 200 and "\0" not in run.id, "run.id", "is required")
+    check_labels(violations.under("run"), run.display_name, run.tags)
+    for index, path in enumerate(request.update_mask.paths):
+        violations.check(path in _CHANGEABLE, f"update_mask.paths[{index}]", f"must be one of {', '.join(_CHANGEABLE)}")
+    violations.raise_if_any()
+    return frozenset(request.update_mask.paths or (name for name in _CHANGEABLE if getattr(run, name)))
 
 
 def resolve_spec(given: pb.RunSpec, catalogue: Catalogue, violations: Violations) -> pb.RunSpec:
@@ -69,38 +82,9 @@ def check_attempts(given: int, violations: Violations) -> int:
 
 def resolve_hyperparameters(given: pb.Hyperparameters, violations: Violations) -> pb.Hyperparameters:
     """``given`` with every field set."""
-    resolved = pb.Hyperparameters()
-    resolved.CopyFrom(given)
-    for name, rule in FLAT_RULES.items():
-        if given.HasField(name):  # type: ignore[arg-type]
-            problem = rule.problem(getattr(given, name))
-            violations.check(problem is None, name, problem or "")
-        elif rule.default is not None:
-            setattr(resolved, name, rule.default)
-    if given.WhichOneof("duration") is None:
-        setattr(resolved, DURATIONS[0], DEFAULT_MAX_STEPS)
-    if given.HasField("lora"):
-        _lora(resolved.lora, violations.under("lora"))
-    for axis in ("data", "fsdp", "tensor"):
-        size = getattr(given.mesh, axis)
-        violations.check(0 <= size <= 4096, f"mesh.{axis}", "must be in [1, 4096]; 0 is the default, 1")
-        setattr(resolved.mesh, axis, size or 1)
-    return resolved
-
-
-def _lora(lora: pb.LoraConfig, violations: Violations) -> None:
-    for name, rule in LORA_RULES.items():
-        value = getattr(lora, name)
-        by_default = name == "alpha" and value == 0
-        problem = None if by_default else rule.problem(value)
-        violations.check(problem is None, name, problem or "")
-    lora.alpha = lora.alpha or 2.0 * lora.rank
-    violations.check(len(lora.target_modules) <= 64, "target_modules", "at most 64")
-    for index, module in enumerate(lora.target_modules):
-        known = module in _LORA_MODULES or _MODULE.fullmatch(module) is not None
-        violations.check(known, f"target_modules[{index}]", "is not a module's name (q_proj, …) or all-linear")
-    if not lora.target_modules:
-        lora.target_modules.extend(_LORA_MODULES)
+    resolved = hyperparameters_of(given)
+    check_hyperparameters(resolved, violations)
+    return hyperparameters_message(resolved)
 
 
 def _base_model(reference: str, catalogue: Catalogue, violations: Violations) -> str:

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import Violations
 from tunix_rt.registry.runs.reports import Line, Point
-from tunix_rt.search_space.rules import METRIC_KEY
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 

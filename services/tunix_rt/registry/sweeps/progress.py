@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tunix_rt.contract.scores import PRIMARY_SCORE
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel.commits import touch
@@ -21,7 +22,6 @@ from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.sweeps.messages import sweep_spec, trial_message
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.registry.sweeps.trial_reports import report_of
-from tunix_rt.search_space.defaults import PRIMARY_SCORE
 from tunix_rt.v1 import events_pb2
 
 _FACTS: Final = {

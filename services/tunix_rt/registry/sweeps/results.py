@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.contract.scores import PRIMARY_SCORE
 from tunix_rt.quality.compare import closed_interval, pair_up
 from tunix_rt.quality.estimates import CONFIDENCE
 from tunix_rt.quality.identity import comparable
@@ -28,7 +29,6 @@ from tunix_rt.registry.sweeps.messages import sweep_spec
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.registry.sweeps.trial_reports import reports_of
 from tunix_rt.registry.sweeps.trials import trials_of
-from tunix_rt.search_space.defaults import PRIMARY_SCORE
 
 # Evaluations whose items are held in memory at once.
 _AT_ONCE: Final = 50

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import Violations
 from tunix_rt.registry.runs.checks import resolve_hyperparameters
 from tunix_rt.search_space.messages import space_of
 from tunix_rt.search_space.population import keep_checkpoints, place_of
-from tunix_rt.search_space.rules import RULES, Scalar
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
