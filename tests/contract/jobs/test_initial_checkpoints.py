@@ -47,7 +47,7 @@ async def test_a_run_without_one_is_handed_none_and_has_the_digest_that_it_alway
     source = await checkpointed(registry)
     run, started = await registry.create_run(), await registry.create_run(initial_checkpoint=start(source, 20))
     assert not run.spec.HasField("initial_checkpoint")
-    assert not (await registry.claim(run.id)).HasField("initial_checkpoint")
+    assert not (await registry.claim(run.id)).run.HasField("initial_checkpoint")
     assert run.spec_digest == (await registry.get_run(source)).spec_digest != started.spec_digest
 
 
