@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from google.protobuf.message import Message
+from tests.fixtures.fake_jobs import FakeJobs
+from tests.fixtures.grpc_server import serving
 
 from tunix_rt.errors import Exhausted, NotFound, Transient, TunixError, Violations
 from tunix_rt.evaluator.app import evaluating
@@ -17,8 +19,6 @@ from tunix_rt.evaluator.grpc_inferencer import GrpcInferencer
 from tunix_rt.evaluator.grpc_recorder import GrpcRecorder
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.rpc.server import serve_grpc
-from tunix_rt.rpc.settings import ServerSettings
 from tunix_rt.v1 import (
     common_pb2,
     evalsets_pb2,
@@ -31,8 +31,6 @@ from tunix_rt.v1 import (
 )
 from tunix_rt.worker.grpc_jobs import GrpcJobs
 from tunix_rt.worker.handler import JobHandler
-
-from ..fake_jobs import FakeJobs
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -177,8 +175,6 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     registry, inferencer = FakeRegistry(), FakeInferencer()
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server_stop, stop = asyncio.Event(), asyncio.Event()
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         jobs_pb2_grpc.add_JobServiceServicer_to_server(registry, server)
@@ -186,19 +182,6 @@ async def house() -> AsyncIterator[House]:
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inferencer, server)
         return ()
 
-    serving = asyncio.create_task(
-        serve_grpc(
-            register,
-            ServerSettings(listen="127.0.0.1:0", grace_seconds=0),
-            authorizer=None,
-            ready=None,
-            stop=server_stop,
-            on_bound=bound.set_result,
-        )
-    )
-    address = f"127.0.0.1:{await asyncio.wait_for(bound, 10)}"
-    async with open_channel(address, token=None) as channel:
-        yield House(registry, inferencer, channel, stop)
+    async with serving(register) as port, open_channel(f"127.0.0.1:{port}", token=None) as channel:
+        yield House(registry, inferencer, channel, asyncio.Event())
         inferencer.let_go.set()
-    server_stop.set()
-    await asyncio.wait_for(serving, 10)

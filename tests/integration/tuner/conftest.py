@@ -11,13 +11,11 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from tests.fixtures.fake_jobs import FakeJobs
+from tests.fixtures.grpc_server import serving
 
 from tunix_rt.errors import FailedPrecondition, InvalidInput
-from tunix_rt.rpc.server import serve_grpc
-from tunix_rt.rpc.settings import ServerSettings
 from tunix_rt.v1 import common_pb2, jobs_pb2, jobs_pb2_grpc, sweeps_pb2, sweeps_pb2_grpc
-
-from ..fake_jobs import FakeJobs
 
 RUNNING = common_pb2.JOB_STATE_RUNNING
 SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
@@ -173,26 +171,13 @@ class FakeRegistry(FakeJobs, sweeps_pb2_grpc.SweepServiceServicer):
 @pytest.fixture
 async def registry() -> AsyncIterator[FakeRegistry]:
     fake = FakeRegistry()
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    stop = asyncio.Event()
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         jobs_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
         sweeps_pb2_grpc.add_SweepServiceServicer_to_server(fake, server)
         return ()
 
-    serving = asyncio.create_task(
-        serve_grpc(
-            register,
-            ServerSettings(listen="127.0.0.1:0", grace_seconds=0),
-            authorizer=None,
-            ready=None,
-            stop=stop,
-            on_bound=bound.set_result,
-        )
-    )
-    fake.address = f"127.0.0.1:{await asyncio.wait_for(bound, 10)}"
-    yield fake
-    await fake.close()
-    stop.set()
-    await asyncio.wait_for(serving, 10)
+    async with serving(register) as port:
+        fake.address = f"127.0.0.1:{port}"
+        yield fake
+        await fake.close()

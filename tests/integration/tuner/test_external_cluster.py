@@ -17,7 +17,7 @@ import pytest
 
 from tunix_rt.bus import Done
 from tunix_rt.local.ports import free_ports
-from tunix_rt.tuner.processes import kill_session
+from tunix_rt.tuner.driver_process import kill_session
 from tunix_rt.v1 import common_pb2
 
 from .test_tune_command import command, handling
