@@ -56,7 +56,14 @@ async def test_every_item_is_generated_scored_and_recorded(house: House) -> None
 
 
 async def test_the_model_is_loaded_once_with_its_digest_and_concurrency_is_bounded(house: House) -> None:
-    await house.handler()(command())
+    house.inferencer.hold = {"q1", "q2", "q3", "q4", "q5"}
+    handling = asyncio.ensure_future(house.handler()(command()))
+    async with asyncio.timeout(10):
+        while house.inferencer.running < 3:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    house.inferencer.let_go.set()
+    await handling
     assert [(load.reference, load.expected_digest) for load in house.inferencer.loads] == [
         ("file:///models/m", "sha256:" + "1" * 64)
     ]
