@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.models.tables import ModelVersionRow
-from tunix_rt.registry.runs.tables import LogRow, MetricRow
+from tunix_rt.registry.runs.tables import LogRow, MetricRow, RunRow
 from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2, models_pb2, runs_pb2
 
 TIMEOUT = 20
@@ -108,6 +108,20 @@ async def test_success_registers_the_model_and_creates_the_evaluations_in_one_ac
     # Sent again, because the answer was lost.
     assert await registry.succeed(lease) == done
     assert (await registry.count(ModelVersionRow), await registry.count(EvaluationRow)) == (1, 1)
+
+
+async def test_a_stored_spec_that_would_be_refused_today_still_ends_with_its_evaluations(registry: Any) -> None:
+    run, lease = await registry.running(evaluate_on=[runs_pb2.EvaluateOn(evalset="quiz")])
+
+    def as_an_earlier_release_took_it(session: Any) -> None:
+        row = session.get_one(RunRow, run.id)
+        row.spec = row.spec.replace('"generation":{"dtype":"float32"', '"generation":{"dtype":"bfloat16"')
+
+    await registry.database.run_write(as_an_earlier_release_took_it)
+    done = await registry.succeed(lease)
+    request = evaluations_pb2.GetEvaluationRequest(id=done.evaluation_ids[0])
+    evaluation = await registry.evaluations.GetEvaluation(request, timeout=TIMEOUT)
+    assert (done.state, evaluation.generation.dtype) == (common_pb2.JOB_STATE_SUCCEEDED, "bfloat16")
 
 
 async def test_a_run_ends_with_the_reason_that_it_was_cancelled_for(registry: Any) -> None:
