@@ -68,8 +68,8 @@ def _artifact_of(model: ModelVersionRow) -> common_pb2.Artifact:
 
 
 def _read_result(result: pb.RunResult, violations: Violations) -> rules.Result:
-    violations.check(result.HasField("model"), "model", "is required")
-    model = read_artifact(result.model, violations.under("model"))
+    given = violations.check(result.HasField("model"), "model", "is required")
+    model = read_artifact(result.model, violations.under("model") if given else Violations())
     violations.check(result.step >= 0, "step", "must not be negative")
     check_entries(result.lineage, violations, "lineage")
     return rules.Result(model, result.step, dict(result.lineage))
