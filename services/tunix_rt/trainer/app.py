@@ -74,6 +74,7 @@ async def run(
                 settings.pool,
                 settings.cache_root,
                 lambda: next(iter(handler.running), ""),
+                artifacts_uri=settings.artifact_root,
                 simulated_devices=settings.simulated_devices,
                 processes=settings.num_processes,
             )

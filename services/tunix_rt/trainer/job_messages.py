@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint, Job
 from tunix_rt.v1 import common_pb2, jobs_pb2
@@ -37,7 +37,8 @@ def run_result(step: int, model: StoredArtifact, lineage: dict[str, str]) -> job
 
 
 def _reference(artifact: common_pb2.Artifact) -> ArtifactRef:
-    return ArtifactRef(artifact.uri, artifact.digest)
+    files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in artifact.files)
+    return ArtifactRef(artifact.uri, artifact.digest, files)
 
 
 def _initial_checkpoint(payload: jobs_pb2.RunPayload) -> InitialCheckpoint | None:

@@ -170,10 +170,14 @@ class Registry:
         await self.jobs.Complete(self.success(lease, content), timeout=TIMEOUT)
         return await self.get_run(lease.job_id)
 
+    def uri(self, path: str) -> str:
+        """The URI of what lies at ``path`` in the artifact store."""
+        return f"{self.dependencies.artifacts.root_uri}/{path}"
+
     def success(self, lease: common_pb2.Lease, content: str = "weights") -> jobs_pb2.CompleteRequest:
         result = jobs_pb2.RunResult(
             model=common_pb2.Artifact(
-                uri=f"file:///models/{content}",
+                uri=self.uri(f"models/{content}"),
                 digest=digest_of(content),
                 size_bytes=5,
                 files=[common_pb2.ArtifactFile(path="model.safetensors", digest=digest_of(content), size_bytes=5)],

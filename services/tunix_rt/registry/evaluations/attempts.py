@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import Violations
 from tunix_rt.registry.evalsets.messages import item_message
 from tunix_rt.registry.evalsets.rules import items_of
@@ -34,7 +35,7 @@ def _payload(session: Session, row: EvaluationRow) -> pb.EvaluationPayload:
     )
 
 
-def _read_result(result: pb.EvaluationResult, violations: Violations) -> Result:
+def _read_result(result: pb.EvaluationResult, _: ArtifactRoot, violations: Violations) -> Result:
     violations.check(
         DIGEST.fullmatch(result.model_digest) is not None,
         "model_digest",

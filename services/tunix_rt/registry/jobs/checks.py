@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.kernel.fields import check_text
@@ -40,8 +41,11 @@ def read_heartbeat(request: pb.HeartbeatRequest) -> tuple[Lease, JobProgress | N
     return lease, progress
 
 
-def read_completion(request: pb.CompleteRequest, kind: JobKind[Any]) -> tuple[End, Any]:
-    """How the attempt ended, and its result, None unless it SUCCEEDED. Raises `InvalidInput`."""
+def read_completion(request: pb.CompleteRequest, kind: JobKind[Any], root: ArtifactRoot) -> tuple[End, Any]:
+    """How the attempt ended, and its result, None unless it SUCCEEDED; artifacts must lie below ``root``.
+
+    Looks into the file system. Raises `InvalidInput`.
+    """
     violations = Violations()
     state, reason = read_state(request.state), read_reason(request.reason)
     violations.check(state in _ENDS, "state", "must be SUCCEEDED, FAILED or CANCELLED")
@@ -53,7 +57,7 @@ def read_completion(request: pb.CompleteRequest, kind: JobKind[Any]) -> tuple[En
     if state != JobState.SUCCEEDED:
         violations.check(given is None, given or "", "comes only with SUCCEEDED")
     elif violations.check(given == kind.name, kind.name, f"is required with SUCCEEDED of a {kind.name}"):
-        result = kind.read_result(getattr(request, kind.name), violations.under(kind.name))
+        result = kind.read_result(getattr(request, kind.name), root, violations.under(kind.name))
     violations.raise_if_any()
     return End(state or JobState.FAILED, reason or Reason.NONE, request.message, request.retryable), result
 

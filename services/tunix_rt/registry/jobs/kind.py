@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy.orm import Session
 
+from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.job_tables import JobColumns
@@ -38,15 +39,16 @@ class JobKind(Generic[J]):
 
     ``payload`` makes what a granted claim carries; ``before_claim`` (job, pool of the worker) may refuse the claim, or
     end a job that cannot be carried out. ``directives`` are what a heartbeat is answered beside a cancellation.
-    ``read_result`` checks the result's message field by field; ``succeed`` applies what it has read, ends attempt and
-    job, and may raise `FailedPrecondition`. ``heartbeat`` None is `leases.heartbeat`.
+    ``read_result`` checks the result's message field by field, and that its artifacts lie in the store; ``succeed``
+    applies what it has read, ends attempt and job, and may raise `FailedPrecondition`. ``heartbeat`` None is
+    `leases.heartbeat`.
     """
 
     name: str
     number: pb.JobKind.ValueType
     table: type[J]
     payload: Callable[[Session, J], Message]
-    read_result: Callable[[Any, Violations], Any]
+    read_result: Callable[[Any, ArtifactRoot, Violations], Any]
     succeed: Callable[[Session, J, Any, End], None]
     before_claim: Callable[[Session, J, str], None] = nothing
     heartbeat: Heartbeat[J] | None = None

@@ -45,6 +45,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
         self._database = dependencies.database
         self._lease_ttl = dependencies.settings.lease_ttl
+        self._artifact_root = dependencies.artifacts.root
 
     async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
         checked_id(request.job_id, "job_id")
@@ -77,7 +78,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
         lease = read_lease(request.lease)
         kind = kind_of(lease.job_id)
-        end, result = checks.read_completion(request, kind)
+        end, result = await self._database.run(lambda: checks.read_completion(request, kind, self._artifact_root))
 
         def complete(session: Session) -> pb.CompleteResponse:
             job = leases.complete(

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import FailedPrecondition, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.jobs.checks import check_entries
@@ -67,9 +68,9 @@ def _artifact_of(model: ModelVersionRow) -> common_pb2.Artifact:
     return artifact_message(model.uri or model.reference, model.digest, model.size_bytes, model.files)
 
 
-def _read_result(result: pb.RunResult, violations: Violations) -> rules.Result:
+def _read_result(result: pb.RunResult, root: ArtifactRoot, violations: Violations) -> rules.Result:
     given = violations.check(result.HasField("model"), "model", "is required")
-    model = read_artifact(result.model, violations.under("model") if given else Violations())
+    model = read_artifact(result.model, root, violations.under("model") if given else Violations())
     violations.check(result.step >= 0, "step", "must not be negative")
     check_entries(result.lineage, violations, "lineage")
     return rules.Result(model, result.step, dict(result.lineage))

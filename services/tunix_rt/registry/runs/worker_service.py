@@ -27,6 +27,7 @@ class RunAttempts:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._database = dependencies.database
+        self._artifact_root = dependencies.artifacts.root
 
     async def _under_lease(self, lease: leases.Lease, write: Callable[[Session, RunRow], R]) -> R:
         def unit(session: Session) -> R:
@@ -57,7 +58,8 @@ class RunAttempts:
     ) -> pb.RecordCheckpointResponse:
         violations = Violations()
         lease = read_lease(request.lease, violations)
-        checks.check_checkpoint(request, violations)
+        # In a thread: it follows links in a file system that may be a network's.
+        await self._database.run(lambda: checks.check_checkpoint(request, self._artifact_root, violations))
         violations.raise_if_any()
         checkpoint = request.checkpoint
 

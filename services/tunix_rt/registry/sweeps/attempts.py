@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.sweeps import rules
@@ -23,7 +24,7 @@ def _directives(sweep: SweepRow) -> pb.SweepDirectives:
     return pb.SweepDirectives(paused=sweep.paused, num_samples=sweep_spec(sweep).num_samples)
 
 
-def _read_result(result: pb.SweepResult, violations: Violations) -> int:
+def _read_result(result: pb.SweepResult, _: ArtifactRoot, violations: Violations) -> int:
     """How many samples the sweep was to have when it was claimed."""
     violations.check(result.num_samples >= 1, "num_samples", "must be at least 1")
     return result.num_samples
