@@ -7,9 +7,10 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from tunix_rt.artifacts.digests import StoredArtifact, StoredFile, bytes_digest, directory_digest, hex_of
+from tunix_rt.artifacts.digests import StoredArtifact, StoredFile, directory_digest, hex_of
 from tunix_rt.artifacts.local_files import LocalBlobs, path_of
 from tunix_rt.artifacts.object_stores import ObjectBlobs, download_directory, read_bytes
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
 
 
@@ -33,7 +34,7 @@ class ArtifactStore:
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> StoredArtifact:
         """Store ``data`` at ``<root>/sha256/ab/<hex><suffix>``. Repeating it changes nothing."""
-        digest = bytes_digest(data)
+        digest = sha256_digest(data)
         key = _key(digest) + suffix
         self._blobs.write_bytes(key, data)
         entry = StoredFile(key.rsplit("/", 1)[1], digest, len(data))
@@ -56,7 +57,7 @@ class ArtifactStore:
             data = path_of(uri).read_bytes() if uri.startswith("file://") else read_bytes(uri)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise InvalidArtifact(f"{uri} does not exist") from error
-        found = bytes_digest(data)
+        found = sha256_digest(data)
         if found != digest:
             raise InvalidArtifact(f"{uri} has digest {found}, expected {digest}")
         return data

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.artifacts import StoredArtifact
-from tunix_rt.errors import Conflict, FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
+from tunix_rt.contract.digests import check_digest
+from tunix_rt.errors import Conflict, FailedPrecondition, NotFound, Violations
 from tunix_rt.registry.kernel import outbox
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.ids import new_id
@@ -162,8 +163,9 @@ def pin_digest(session: Session, model: ModelVersionRow, loaded: str) -> None:
     A reference without digest gets ``loaded`` for good. Raises `InvalidInput` for what is no digest, and
     `FailedPrecondition` when the model is registered with another.
     """
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", loaded):
-        raise InvalidInput([FieldViolation("model_digest", 'must be "sha256:" and 64 hex digits')])
+    violations = Violations()
+    check_digest(loaded, "model_digest", violations)
+    violations.raise_if_any()
     if not model.digest:
         model.digest = loaded
         model.revision += 1

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel.fields import check_text
@@ -27,7 +28,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The years 1 to 9999.
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def read_points(request: pb.ReportMetricsRequest, now: datetime, violations: Violations) -> list[Point]:
@@ -121,7 +121,7 @@ def read_artifact(message: common_pb2.Artifact, violations: Violations) -> Store
         found.check(
             0 < len(file.path) <= 1000 and "\0" not in file.path, "path", "is required, at most 1000 characters"
         )
-        found.check(is_digest(file.digest), "digest", 'must be "sha256:" and 64 hex digits')
+        check_digest(file.digest, "digest", found)
     files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in message.files)
     return StoredArtifact(message.uri, message.digest, message.size_bytes, files)
 
@@ -141,14 +141,9 @@ def check_worker(worker_id: str, violations: Violations) -> None:
     )
 
 
-def is_digest(text: str) -> bool:
-    """Whether ``text`` is "sha256:" and 64 hex digits."""
-    return len(text) == 71 and text.startswith("sha256:") and _HEX.issuperset(text[7:])
-
-
 def _check_address(uri: str, digest: str, size_bytes: int, violations: Violations) -> None:
     violations.check("://" in uri and len(uri) <= 2000 and "\0" not in uri, "uri", "must be a URI such as file:///…")
-    violations.check(is_digest(digest), "digest", 'must be "sha256:" and 64 hex digits')
+    check_digest(digest, "digest", violations)
     violations.check(size_bytes >= 0, "size_bytes", "must not be negative")
 
 
