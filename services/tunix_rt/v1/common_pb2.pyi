@@ -233,7 +233,7 @@ class Artifact(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """fsspec URI (file://, s3://, gs://)."""
+    """Below the root of the artifact store: file://, s3:// or gs://."""
     digest: _builtins.str
     """"sha256:" and 64 hex digits. Of a directory: of the sorted lines "<sha256>  <relative path>\\n"."""
     size_bytes: _builtins.int

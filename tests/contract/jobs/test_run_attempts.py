@@ -33,7 +33,7 @@ async def metrics(registry: Any, run_id: str, **fields: Any) -> runs_pb2.ListMet
 def writes(registry: Any, lease: common_pb2.Lease) -> dict[str, Any]:
     """One call of every worker RPC that writes under a lease."""
     runs = registry.runs
-    checkpoint = runs_pb2.Checkpoint(step=1, uri="file:///c", digest=registry.digest_of("c"))
+    checkpoint = runs_pb2.Checkpoint(step=1, uri=registry.uri("c"), digest=registry.digest_of("c"))
     return {
         "Heartbeat": lambda: registry.heartbeat(lease),
         "ReportMetrics": lambda: report(registry, lease, POINT(key="loss", step=1, value=1)),
@@ -432,7 +432,7 @@ async def test_checkpoints_come_back_newest_first_without_the_removed_ones(regis
 
     async def record(step: int, content: str, *removed: int) -> None:
         checkpoint = runs_pb2.Checkpoint(
-            step=step, uri=f"file:///{content}", digest=registry.digest_of(content), size_bytes=3
+            step=step, uri=registry.uri(content), digest=registry.digest_of(content), size_bytes=3
         )
         request = runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint, removed_steps=removed)
         await registry.runs.RecordCheckpoint(request, timeout=TIMEOUT)
@@ -444,8 +444,8 @@ async def test_checkpoints_come_back_newest_first_without_the_removed_ones(regis
     await registry.reap(after_seconds=20)
     claim = await registry.claim(run.id, "worker-2")
     assert [(each.step, each.uri) for each in claim.checkpoints] == [
-        (30, "file:///thirty"),
-        (20, "file:///twenty-again"),
+        (30, registry.uri("thirty")),
+        (20, registry.uri("twenty-again")),
     ]
     assert claim.checkpoints[0].digest == registry.digest_of("thirty")
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.artifacts.digests import hex_of
 from tunix_rt.contract.digests import canonical_json, is_digest, sha256_digest
 from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
@@ -43,7 +44,9 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
 def test_registry_inferencer_and_artifact_store_agree_on_what_a_digest_is(text: str, ok: bool) -> None:
     asked = inference_pb2.LoadAdapterRequest(model="m", reference="file:///a", expected_digest=text)
     found = Violations()
-    read_artifact(common_pb2.Artifact(uri="file:///a", digest=text), found)
+    stored = common_pb2.Artifact(uri="file:///store/a", digest=text, size_bytes=1)
+    stored.files.add(path="a", digest=ABC, size_bytes=1)
+    read_artifact(stored, ArtifactRoot("file:///store"), found)
     refused = {
         "rule": not is_digest(text),
         "inferencer": [each.field for each in check_load(asked)] == ["expected_digest"],
