@@ -212,7 +212,7 @@ async def test_what_happens_to_ray_does_not_happen_to_the_sweep(registry: FakeRe
     await attempt(registry, kill_worker_then_delete_files)
     assert registry.completion is not None
     assert registry.completion.retryable
-    assert "the files of Ray have been deleted" in registry.completion.message
+    assert "Ray's session directory was deleted" in registry.completion.message
 
     async def extend(session: int) -> None:
         await until(lambda: registry.watched[10], 120)
