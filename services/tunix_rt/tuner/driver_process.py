@@ -48,6 +48,8 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Ray asks nobody who connects for a name. Without its support for clusters, a local Ray listens on 127.0.0.1 only.
+_LOOPBACK_ONLY: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Paths of sockets in it must stay below 108 bytes, and the default of some systems is already long.
 _SHORT_PATH = Path("/tmp")
 _log = get_logger(__name__)
@@ -119,11 +121,12 @@ class DriverProcess(asyncio.SubprocessProtocol):
     @classmethod
     async def start(cls, job: Job, environment: Mapping[str, str], ray_start_seconds: float) -> DriverProcess:
         """Start it on ``job``. ``environment`` is added to this process's own."""
+        local = {} if job.ray_address else _LOOPBACK_ONLY
         _transport, driver = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(job, ray_start_seconds),
             *(sys.executable, "-m", _DRIVER),
             start_new_session=True,
-            env={**os.environ, **_ENVIRONMENT, **environment},
+            env={**os.environ, **_ENVIRONMENT, **local, **environment},
         )
         driver._write(job.line())
         return driver
