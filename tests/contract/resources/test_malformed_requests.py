@@ -158,6 +158,11 @@ RULES: dict[str, Rule] = {
     "generation: stops are few": config("stop", ["x"] * 17),
     "generation: stops are not empty": config("stop", ["a", ""], at="[1]"),
     "generation: the type is known": config("dtype", "float16"),
+    "generation: the type is served": config("dtype", "bfloat16"),
+    "generation: stop tokens are few": config("stop_token_ids", list(range(17))),
+    "generation: stop tokens are not negative": config("stop_token_ids", [1, -1], at="[1]"),
+    "generation: stops hold no NUL": config("stop", ["a\0"], at="[0]"),
+    "generation: the system prompt is short": config("system_prompt", "x" * 50_001),
     "generation: the weight format is known": config("weight_format", "int2"),
     "generation: the weight format has a version": config("weight_format", "int8"),
     "cancel: the reason fits": called(

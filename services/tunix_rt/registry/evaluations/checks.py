@@ -12,7 +12,7 @@ from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.evaluations.completion import Completion
 from tunix_rt.registry.evaluations.generation import resolve_generation
 from tunix_rt.registry.evaluations.items import NewResult
-from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES, given_generation
+from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
@@ -46,7 +46,7 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
     else:
         check_id(violations, request.model, "model")
     check_id(violations, request.evalset, "evalset")
-    generation = resolve_generation(given_generation(request.generation), violations.under("generation"))
+    generation = resolve_generation(request.generation, violations.under("generation"))
     threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
     violations.check(math.isfinite(threshold) and 0 <= threshold <= 1, "threshold", "must be in [0, 1]")
     samples = request.samples_per_item
