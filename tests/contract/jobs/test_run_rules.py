@@ -58,7 +58,6 @@ RULES = [
     (top(request_id="abc"), "request_id"),
     (top(display_name="x" * 201), "display_name"),
     (top(display_name="a\0b"), "display_name"),
-    (top(trial_id="trial-1"), "trial_id"),
     (tags(**{"bad name": "x"}), "tags.bad name"),
     (tags(long="x" * 257), "tags.long"),
     (spec(base_model=""), "spec.base_model"),

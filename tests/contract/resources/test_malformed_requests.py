@@ -222,7 +222,7 @@ RULES: dict[str, Rule] = {
         "CompareEvaluations",
         ev.CompareEvaluationsRequest(),
         "baseline_evaluation_id",
-        "candidate_evaluation_id",
+        "candidate_evaluation_ids",
     ),
     "model: the name is a name": model("name", name="Tiny"),
     "model: a reference is given": model("reference", reference=""),

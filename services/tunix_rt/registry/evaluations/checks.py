@@ -97,17 +97,9 @@ def check_compare(request: pb.CompareEvaluationsRequest) -> None:
     """Raises `InvalidInput` when the request is malformed."""
     violations = Violations()
     check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
-    check_id(violations, request.candidate_evaluation_id, "candidate_evaluation_id")
     violations.check(
         request.order_by in ("", BY_DIFFERENCE, BY_INDEX), "order_by", f"must be {BY_DIFFERENCE!r} or {BY_INDEX!r}"
     )
-    violations.raise_if_any()
-
-
-def check_compare_many(request: pb.CompareManyEvaluationsRequest) -> None:
-    """Raises `InvalidInput` when the request is malformed."""
-    violations = Violations()
-    check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
     candidates = request.candidate_evaluation_ids
     violations.check(
         1 <= len(candidates) <= MAX_CANDIDATES, "candidate_evaluation_ids", f"must hold 1 to {MAX_CANDIDATES} ids"
