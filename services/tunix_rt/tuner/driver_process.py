@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ EXIT_LEASE_LOST: Final = 3
 RAY_STARTING: Final = "starting"
 RAY_STARTED: Final = "started"
 
-_DRIVER: Final = "tunix_rt.tuner.ray_driver"
+_COMMAND: Final = (sys.executable, "-m", "tunix_rt.tuner.ray_driver")
 _STDIN, _STDOUT, _STDERR = range(3)
 _TAIL_LINES: Final = 8
 # After the driver's exit: its pipes end with it, unless a process of Ray has inherited them.
@@ -119,12 +119,14 @@ class DriverProcess(asyncio.SubprocessProtocol):
         self.start_timed_out = False
 
     @classmethod
-    async def start(cls, job: Job, environment: Mapping[str, str], ray_start_seconds: float) -> DriverProcess:
+    async def start(
+        cls, job: Job, environment: Mapping[str, str], ray_start_seconds: float, *, command: Sequence[str] = _COMMAND
+    ) -> DriverProcess:
         """Start it on ``job``. ``environment`` is added to this process's own."""
         local = {} if job.ray_address else _LOOPBACK_ONLY
         _transport, driver = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(job, ray_start_seconds),
-            *(sys.executable, "-m", _DRIVER),
+            *command,
             start_new_session=True,
             env={**os.environ, **_ENVIRONMENT, **local, **environment},
         )
