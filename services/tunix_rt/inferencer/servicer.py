@@ -10,10 +10,11 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.protobuf import empty_pb2
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
-from tunix_rt.inferencer.adapter_messages import check_digest, check_load, write_adapter
+from tunix_rt.inferencer.adapter_messages import check_load, write_adapter
 from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Generation
@@ -63,7 +64,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def LoadModel(self, request: inference_pb2.LoadModelRequest, context: _Context) -> inference_pb2.LoadedModel:
         bad = Violations()
         bad.check(bool(request.reference), "reference", "must be file://, hf://, gguf:// or pkg://")
-        check_digest(request.expected_digest, bad)
+        if request.expected_digest:
+            check_digest(request.expected_digest, "expected_digest", bad)
         GENERATION_RULES["weight_format"].check(request.weight_format, "weight_format", bad)
         bad.raise_if_any()
         model = await self._pool.load(request.reference, request.expected_digest, request.weight_format)

@@ -7,11 +7,11 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from tunix_rt.artifacts import ArtifactRoot
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.errors import Violations
 from tunix_rt.registry.evalsets.messages import item_message
 from tunix_rt.registry.evalsets.rules import items_of
 from tunix_rt.registry.evaluations import items
-from tunix_rt.registry.evaluations.checks import DIGEST
 from tunix_rt.registry.evaluations.completion import Result, succeed
 from tunix_rt.registry.evaluations.messages import evaluation_message
 from tunix_rt.registry.evaluations.tables import EvaluationRow
@@ -36,11 +36,7 @@ def _payload(session: Session, row: EvaluationRow) -> pb.EvaluationPayload:
 
 
 def _read_result(result: pb.EvaluationResult, _: ArtifactRoot, violations: Violations) -> Result:
-    violations.check(
-        DIGEST.fullmatch(result.model_digest) is not None,
-        "model_digest",
-        'must be "sha256:" and 64 hex digits: the digest of the model as it was loaded',
-    )
+    check_digest(result.model_digest, "model_digest", violations)
     violations.check(bool(result.scorer_version), "scorer_version", "is required")
     return Result(result.model_digest, result.scorer_version)
 

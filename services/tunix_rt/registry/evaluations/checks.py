@@ -6,6 +6,7 @@ import math
 import re
 from typing import Final
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.errors import Violations
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
@@ -29,7 +30,6 @@ MAX_PREDICTION: Final = 1_000_000
 MAX_MESSAGE: Final = 10_000
 _TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
 METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _CANCEL_REASONS: Final = frozenset(
     {Reason.NONE, Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED, Reason.DEADLINE}
 )
@@ -80,11 +80,7 @@ def leaderboard_order(request: pb.GetLeaderboardRequest) -> Order:
     violations = Violations()
     check_id(violations, request.evalset, "evalset")
     if request.generation_digest:
-        violations.check(
-            DIGEST.fullmatch(request.generation_digest) is not None,
-            "generation_digest",
-            'must be "sha256:" and 64 hex digits',
-        )
+        check_digest(request.generation_digest, "generation_digest", violations)
     check_text(violations, request.scorer_version, "scorer_version", 64)
     order = read_order(request.order_by, violations)
     violations.raise_if_any()
