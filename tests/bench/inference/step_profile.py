@@ -31,7 +31,7 @@ from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.models.cached import KVCache, attend_cached, forward_cached, init_cache, logits_of
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.rope import rotation
+from tunix_rt.models.rope import rotation_of
 
 _TOKENS = 64
 COLOURS = {
@@ -102,7 +102,7 @@ def parts_of(weights: Any, config: ModelConfig, slots: int, capacity: int, posit
 
     def layers(weights: Any, x: jax.Array, at: jax.Array) -> jax.Array:
         learned = config.architecture.learned_positions
-        turns = {kind: None if learned else rotation(config, at, kind) for kind in dict.fromkeys(kinds)}
+        turns = {kind: None if learned else rotation_of(config, at, kind) for kind in dict.fromkeys(kinds)}
         for kind, block in zip(kinds, weights.blocks, strict=True):
             x = block(x, turns[kind], lambda q, k, v: q + k[:, :, :, None] + v[:, :, :, None])
         return weights.norm(x)
