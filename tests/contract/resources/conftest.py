@@ -167,7 +167,7 @@ def result(item_id: str, value: float | None, sample: int = 0, **fields: Any) ->
         outcome=evaluations_pb2.ITEM_OUTCOME_SCORED,
         prediction=f"<answer>{value}</answer>",
         metrics=fields.pop("metrics", {"answer_correctness": value, "format_compliance": 1.0, "trace_tokens": 12.0}),
-        finish_reason="stop",
+        finish_reason=common_pb2.FINISH_REASON_STOP,
         completion_tokens=7,
         **fields,
     )

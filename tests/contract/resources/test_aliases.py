@@ -81,6 +81,20 @@ async def test_an_alias_moves_and_every_move_is_kept(registry: Any) -> None:
     assert list(listed.aliases) == [second]
 
 
+async def test_aliases_are_listed_in_pages_by_model_and_alias(registry: Any) -> None:
+    model = await registry.model("m")
+    for alias in ("staging", "canary", "production"):
+        request = pb.SetAliasRequest(request_id=registry.request_id(), model_name="m", alias=alias, model_id=model.id)
+        await registry.models.SetAlias(request, timeout=10)
+    asked = pb.ListAliasesRequest(page_size=2)
+    first = await registry.models.ListAliases(asked, timeout=10)
+    asked.page_token = first.next_page_token
+    second = await registry.models.ListAliases(asked, timeout=10)
+    assert [each.alias for each in first.aliases] == ["canary", "production"]
+    assert [each.alias for each in second.aliases] == ["staging"]
+    assert second.next_page_token == ""
+
+
 async def test_giving_it_to_its_holder_again_changes_nothing(registry: Any) -> None:
     one = await registry.model("m")
     first = await move(registry, one.id)

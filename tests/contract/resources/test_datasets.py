@@ -228,6 +228,11 @@ async def test_lists_are_filtered_and_paged_by_the_database(registry: Any) -> No
 async def test_recipes_are_listed(registry: Any) -> None:
     found = await registry.datasets.ListRecipes(pb.ListRecipesRequest(), timeout=10)
     assert {each.name: each.default_size for each in found.recipes} == {"arith-v1": 6000, "golden-v2": 100}
+    first = await registry.datasets.ListRecipes(pb.ListRecipesRequest(page_size=1), timeout=10)
+    request = pb.ListRecipesRequest(page_size=1, page_token=first.next_page_token)
+    second = await registry.datasets.ListRecipes(request, timeout=10)
+    assert [[each.name for each in page.recipes] for page in (first, second)] == [["arith-v1"], ["golden-v2"]]
+    assert second.next_page_token == ""
 
 
 def run_on(dataset_id: str) -> RunRow:

@@ -172,7 +172,7 @@ async def test_the_scorecard_is_computed_from_the_stored_rows(registry: Any) -> 
     assert card.metric_means["format_compliance"] == 1.0
     assert card.verdict == pb.VERDICT_UNCERTAIN
     assert done.identity.model_digest == registry.digest_of(model.id)
-    assert "tunix.evt.evaluation.completed" in await registry.facts()
+    assert "tunix.evt.evaluation.succeeded" in await registry.facts()
     assert await get(registry, done.id) == done
 
 

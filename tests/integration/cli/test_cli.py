@@ -101,7 +101,7 @@ def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[s
                 outcome=evaluations_pb2.ITEM_OUTCOME_SCORED,
                 prediction=f"<answer>{item.expected_answer if item.id in right else 'no'}</answer>",
                 metrics={"answer_correctness": 1.0 if item.id in right else 0.0, "format_compliance": 1.0},
-                finish_reason="stop",
+                finish_reason=common_pb2.FINISH_REASON_STOP,
             )
             for item in claim.items
         ]

@@ -177,7 +177,7 @@ def recipes(ctx: typer.Context, as_json: Json = False) -> None:
     from tunix_rt.cli.views import catalogue
 
     with client(ctx) as api:
-        found = api.datasets.recipes().recipes
+        found = list(api.datasets.recipes())
     output.print_json_lines(found) if as_json else output.show(catalogue.recipes(found))
 
 

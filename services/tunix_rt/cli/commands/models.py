@@ -102,7 +102,7 @@ def aliases(
             moves = api.models.promotions(name, alias)
             output.print_json_lines(moves) if as_json else output.show(catalogue.promotions(moves))
         else:
-            found = api.models.aliases(name).aliases
+            found = list(api.models.aliases(name))
             output.print_json_lines(found) if as_json else output.show(catalogue.aliases(found))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.views.comparisons import score_of
 from tunix_rt.client.arguments import enum_name
+from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def item_results(results: Iterable[pb.ItemResult]) -> RenderableType:
             enum_name(pb.ItemOutcome.DESCRIPTOR, result.outcome),
             formats.number(result.metrics["answer_correctness"]) if "answer_correctness" in result.metrics else "–",
             formats.escaped(result.extracted_answer, 40),
-            result.finish_reason,
+            enum_name(common_pb2.FinishReason.DESCRIPTOR, result.finish_reason) if result.finish_reason else "",
             result.completion_tokens,
             formats.escaped(result.message or result.prediction, 60),
         )

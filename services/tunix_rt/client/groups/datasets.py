@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from google.protobuf import empty_pb2
+
 from tunix_rt.client.arguments import enum_value
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.operations import (
@@ -130,15 +132,16 @@ class Datasets(Group[Mode]):
         request = pb.ExportDatasetRequest(id=id, format=pb.ExportFormat.ValueType(number))
         return streamed(Stub, lambda stub: stub.ExportDataset, request, lambda part: part.chunk)
 
-    @one
+    @many
     @staticmethod
-    def recipes() -> Call[pb.ListRecipesResponse]:
-        """The recipes that ship with the registry."""
-        return unary(Stub, lambda stub: stub.ListRecipes, pb.ListRecipesRequest())
+    def recipes() -> Pages[pb.Recipe]:
+        """The recipes that ship with the registry, by name."""
+        request = pb.ListRecipesRequest()
+        return paged(Stub, lambda stub: stub.ListRecipes, request, lambda page: page.recipes, limit=None)
 
     @one
     @staticmethod
-    def delete(id: str, *, etag: str = "", request_id: str | None = None) -> Call[pb.DeleteDatasetResponse]:
+    def delete(id: str, *, etag: str = "", request_id: str | None = None) -> Call[empty_pb2.Empty]:
         """Delete a dataset version; `FailedPrecondition` while a run refers to it."""
         request = pb.DeleteDatasetRequest(request_id=new_request_id(request_id), id=id, etag=etag)
         return unary(Stub, lambda stub: stub.DeleteDataset, request)

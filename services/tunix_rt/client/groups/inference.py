@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from google.protobuf import empty_pb2
+
 from tunix_rt.client.arguments import to_message
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.groups.models import Models
@@ -73,7 +75,7 @@ class Inference(Group[Mode]):
 
     @one
     @staticmethod
-    def unload(handle: str) -> Call[pb.UnloadModelResponse]:
+    def unload(handle: str) -> Call[empty_pb2.Empty]:
         """Free a loaded model's memory."""
         request = pb.UnloadModelRequest(handle=handle)
         return unary(Stub, lambda stub: stub.UnloadModel, request, peer="inferencer")
@@ -86,7 +88,7 @@ class Inference(Group[Mode]):
 
     @one
     @staticmethod
-    def unload_adapter(handle: str) -> Call[pb.UnloadAdapterResponse]:
+    def unload_adapter(handle: str) -> Call[empty_pb2.Empty]:
         """Free a loaded adapter's place for another one."""
         request = pb.UnloadAdapterRequest(handle=handle)
         return unary(Stub, lambda stub: stub.UnloadAdapter, request, peer="inferencer")

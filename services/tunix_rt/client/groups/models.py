@@ -43,11 +43,12 @@ class Models(Group[Mode]):
         request = pb.ListModelsRequest(page_size=page_size, filter=filter, order_by=order_by)
         return paged(Stub, lambda stub: stub.ListModels, request, lambda page: page.models, limit=limit)
 
-    @one
+    @many
     @staticmethod
-    def aliases(model_name: str) -> Call[pb.ListAliasesResponse]:
-        """The aliases of a model name and what they point to."""
-        return unary(Stub, lambda stub: stub.ListAliases, pb.ListAliasesRequest(model_name=model_name))
+    def aliases(model_name: str = "", *, page_size: int = 0, limit: int | None = None) -> Pages[pb.Alias]:
+        """The aliases of a model name ("": of every one) and what they point to."""
+        request = pb.ListAliasesRequest(model_name=model_name, page_size=page_size)
+        return paged(Stub, lambda stub: stub.ListAliases, request, lambda page: page.aliases, limit=limit)
 
     @one
     @staticmethod

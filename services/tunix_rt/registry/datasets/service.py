@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any, Final
 
 import grpc
+from google.protobuf import empty_pb2
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
@@ -21,9 +22,9 @@ from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.kernel.fields import require_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
 from tunix_rt.registry.kernel.idempotency import answer_once
-from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page
+from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page, page_of_names
 from tunix_rt.traces.dataset import BuiltDataset
-from tunix_rt.traces.recipes import RECIPES
+from tunix_rt.traces.recipes import RECIPES, Recipe
 from tunix_rt.v1 import datasets_pb2 as pb
 from tunix_rt.v1 import datasets_pb2_grpc as pb_grpc
 
@@ -106,29 +107,20 @@ class DatasetServicer(pb_grpc.DatasetServiceServicer):
     async def ListRecipes(
         self, request: pb.ListRecipesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListRecipesResponse:
-        return pb.ListRecipesResponse(
-            recipes=[
-                pb.Recipe(
-                    name=recipe.name,
-                    description=recipe.description,
-                    default_size=recipe.default_size,
-                    default_seed=recipe.default_seed,
-                )
-                for _, recipe in sorted(RECIPES.items())
-            ]
-        )
+        names, token = page_of_names(sorted(RECIPES), request.page_size, request.page_token, context_digest("recipes"))
+        return pb.ListRecipesResponse(recipes=[_recipe_message(RECIPES[name]) for name in names], next_page_token=token)
 
     async def DeleteDataset(
         self, request: pb.DeleteDatasetRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.DeleteDatasetResponse:
+    ) -> empty_pb2.Empty:
         validation.check_delete(request)
 
-        def work(session: Session) -> pb.DeleteDatasetResponse:
-            def answer() -> pb.DeleteDatasetResponse:
+        def work(session: Session) -> empty_pb2.Empty:
+            def answer() -> empty_pb2.Empty:
                 datasets.delete_dataset(session, request.id, request.etag)
-                return pb.DeleteDatasetResponse()
+                return empty_pb2.Empty()
 
-            return answer_once(session, "DeleteDataset", request, answer, pb.DeleteDatasetResponse)
+            return answer_once(session, "DeleteDataset", request, answer, empty_pb2.Empty)
 
         return await self._database.run_write(work)
 
@@ -174,6 +166,15 @@ class DatasetServicer(pb_grpc.DatasetServiceServicer):
             return answer_once(session, method, request, answer, pb.Dataset)
 
         return await self._database.run_write(work)
+
+
+def _recipe_message(recipe: Recipe) -> pb.Recipe:
+    return pb.Recipe(
+        name=recipe.name,
+        description=recipe.description,
+        default_size=recipe.default_size,
+        default_seed=recipe.default_seed,
+    )
 
 
 class _Imported:

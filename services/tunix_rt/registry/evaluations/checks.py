@@ -12,7 +12,7 @@ from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.evaluations.completion import Completion
 from tunix_rt.registry.evaluations.generation import resolve_generation
 from tunix_rt.registry.evaluations.items import NewResult
-from tunix_rt.registry.evaluations.messages import OUTCOME_NAMES, given_generation
+from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES, given_generation
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
@@ -194,7 +194,8 @@ def _result(violations: Violations, result: pb.ItemResult) -> NewResult:
     violations.check(bool(outcome), "outcome", "must be SCORED, SKIPPED or ERRORED")
     for field, limit in _TEXT_LIMITS.items():
         violations.check(len(getattr(result, field)) <= limit, field, f"at most {limit} characters")
-    violations.check(result.finish_reason in ("", "stop", "length"), "finish_reason", 'must be "stop" or "length"')
+    known = result.finish_reason in FINISH_REASON_NAMES
+    violations.check(known, "finish_reason", "must be FINISH_REASON_STOP or FINISH_REASON_LENGTH")
     violations.check(result.prompt_tokens >= 0, "prompt_tokens", "must be at least 0")
     violations.check(result.completion_tokens >= 0, "completion_tokens", "must be at least 0")
     metrics = dict(result.metrics)
@@ -210,7 +211,7 @@ def _result(violations: Violations, result: pb.ItemResult) -> NewResult:
         extracted_answer=_without_nul(result.extracted_answer),
         metrics=metrics,
         message=_without_nul(result.message),
-        finish_reason=result.finish_reason,
+        finish_reason=FINISH_REASON_NAMES.get(result.finish_reason, ""),
         prompt_tokens=result.prompt_tokens,
         completion_tokens=result.completion_tokens,
     )

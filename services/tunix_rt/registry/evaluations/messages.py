@@ -19,6 +19,13 @@ OUTCOMES = {
     "SKIPPED": pb.ITEM_OUTCOME_SKIPPED,
     "ERRORED": pb.ITEM_OUTCOME_ERRORED,
 }
+# As they are stored.
+FINISH_REASONS = {
+    "": common_pb2.FINISH_REASON_UNSPECIFIED,
+    "stop": common_pb2.FINISH_REASON_STOP,
+    "length": common_pb2.FINISH_REASON_LENGTH,
+}
+FINISH_REASON_NAMES = {value: name for name, value in FINISH_REASONS.items()}
 OUTCOME_NAMES = {value: name for name, value in OUTCOMES.items()}
 VERDICTS = {
     "pass": pb.VERDICT_PASS,
@@ -92,7 +99,7 @@ def item_result_message(row: ItemResultRow) -> pb.ItemResult:
         extracted_answer=row.extracted_answer,
         metrics=row.metrics,
         message=row.message,
-        finish_reason=row.finish_reason,
+        finish_reason=FINISH_REASONS[row.finish_reason],
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
     )

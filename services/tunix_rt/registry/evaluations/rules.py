@@ -40,7 +40,7 @@ _FACTS: Final[Mapping[str, str]] = {
     JobState.QUEUED: "created",
     JobState.RUNNING: "running",
     JobState.CANCELLING: "cancelling",
-    JobState.SUCCEEDED: "completed",
+    JobState.SUCCEEDED: "succeeded",
     JobState.FAILED: "failed",
     JobState.CANCELLED: "cancelled",
 }

@@ -74,6 +74,14 @@ def page(
     return [row[0] for row in rows[:size]], _next_token(rows, keys, size, context_digest)
 
 
+def page_of_names(names: Sequence[str], page_size: int, page_token: str, context_digest: str) -> tuple[list[str], str]:
+    """As `page`, of sorted ``names`` that no table holds."""
+    size = check_page_size(page_size)
+    last = read_token(page_token, 1, context_digest)[0] if page_token else ""
+    rest = [name for name in names if name > last]
+    return rest[:size], make_token([rest[size - 1]], context_digest) if len(rest) > size else ""
+
+
 def page_of_columns(
     session: Session,
     columns: Sequence[Any],

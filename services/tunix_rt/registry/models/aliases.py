@@ -5,7 +5,6 @@ An alias that a gate policy guards moves on a fresh PASS against its holder, or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -133,14 +132,6 @@ def holder_at(session: Session, model_name: str, alias: str, at: datetime) -> Pr
     if row is None:
         raise NotFound(f"nobody held {model_name}@{alias} at {at.isoformat()}")
     return row
-
-
-def list_aliases(session: Session, model_name: str) -> Sequence[AliasRow]:
-    """Every alias of a model name, or of all when empty, by name."""
-    statement = select(AliasRow).order_by(col(AliasRow.model_name), col(AliasRow.alias))
-    if model_name:
-        statement = statement.where(col(AliasRow.model_name) == model_name)
-    return session.scalars(statement).all()
 
 
 def _check_gate(session: Session, row: AliasRow, model: ModelVersionRow, decision: GateDecisionRow | None) -> None:

@@ -20,7 +20,7 @@ from tunix_rt.registry.models import checks as validation
 from tunix_rt.registry.models import rules as models
 from tunix_rt.registry.models.aliases import Move
 from tunix_rt.registry.models.messages import alias_message, former_alias_message, model_message, promotion_message
-from tunix_rt.registry.models.tables import ModelVersionRow, PromotionRow
+from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
 from tunix_rt.rpc.auth import ANONYMOUS, current_principal
 from tunix_rt.v1 import models_pb2 as pb
 
@@ -123,8 +123,21 @@ class ModelServicer(GateServicer):
     async def ListAliases(
         self, request: pb.ListAliasesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListAliasesResponse:
-        rows = await self._database.run_read(lambda s: aliases.list_aliases(s, request.model_name))
-        return pb.ListAliasesResponse(aliases=map(alias_message, rows))
+        def work(session: Session) -> pb.ListAliasesResponse:
+            statement = select(AliasRow)
+            if request.model_name:
+                statement = statement.where(col(AliasRow.model_name) == request.model_name)
+            rows, token = page(
+                session,
+                statement,
+                (Key(col(AliasRow.model_name)), Key(col(AliasRow.alias))),
+                request.page_size,
+                request.page_token,
+                context_digest("aliases", request.model_name),
+            )
+            return pb.ListAliasesResponse(aliases=map(alias_message, rows), next_page_token=token)
+
+        return await self._database.run_read(work)
 
     async def SetAliasPolicy(
         self, request: pb.SetAliasPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -25,6 +25,7 @@ _MAX_EVALUATIONS: Final = 16
 _MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
 _DEFAULT_ATTEMPTS: Final = 5
 _DEFAULT_THRESHOLD: Final = 0.5
+_CHANGEABLE: Final = ("display_name", "tags")
 
 
 def check_labels(violations: Violations, display_name: str, tags: Any) -> None:
@@ -33,6 +34,18 @@ def check_labels(violations: Violations, display_name: str, tags: Any) -> None:
     check_tags(violations, tags)
     for name, value in tags.items():
         violations.check("\0" not in value, f"tags.{name}", "must not contain NUL")
+
+
+def check_update(request: pb.UpdateRunRequest) -> frozenset[str]:
+    """The fields that an update changes. Raises `InvalidInput` naming every bad one."""
+    violations = Violations()
+    run = request.run
+    violations.check(bool(run.id) and len(run.id) <= 200 and "\0" not in run.id, "run.id", "is required")
+    check_labels(violations.under("run"), run.display_name, run.tags)
+    for index, path in enumerate(request.update_mask.paths):
+        violations.check(path in _CHANGEABLE, f"update_mask.paths[{index}]", f"must be one of {', '.join(_CHANGEABLE)}")
+    violations.raise_if_any()
+    return frozenset(request.update_mask.paths or (name for name in _CHANGEABLE if getattr(run, name)))
 
 
 def resolve_spec(given: pb.RunSpec, catalogue: Catalogue, violations: Violations) -> pb.RunSpec:

@@ -23,7 +23,7 @@ from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, pa
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.catalogue import StoredCatalogue
-from tunix_rt.registry.runs.checks import check_labels, resolve_spec
+from tunix_rt.registry.runs.checks import check_labels, check_update, resolve_spec
 from tunix_rt.registry.runs.messages import RUN_COLUMNS, checkpoint_message, log_message, metric_message, run_message
 from tunix_rt.registry.runs.reports import checkpoints_of
 from tunix_rt.registry.runs.tables import LogRow, MetricRow, RunRow
@@ -130,21 +130,15 @@ class RunServicer(RunAttempts, runs_pb2_grpc.RunServiceServicer):
         return await self._database.run_read(read, statement=True)
 
     async def UpdateRun(self, request: pb.UpdateRunRequest, context: Context) -> pb.Run:
-        checked_id(request.id)
-        violations = Violations()
-        check_labels(violations, request.display_name, request.tags)
-        violations.check(
-            request.replace_tags or not request.tags, "tags", "would be ignored: set replace_tags to replace all tags"
-        )
-        violations.raise_if_any()
+        changed = check_update(request)
 
         def update(session: Session) -> pb.Run:
             run = runs.update_run(
                 session,
-                request.id,
-                given_etag=request.etag,
-                display_name=request.display_name if request.HasField("display_name") else None,
-                tags=dict(request.tags) if request.replace_tags else None,
+                request.run.id,
+                given_etag=request.run.etag,
+                display_name=request.run.display_name if "display_name" in changed else None,
+                tags=dict(request.run.tags) if "tags" in changed else None,
             )
             return run_message(run)
 
