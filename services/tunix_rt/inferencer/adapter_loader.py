@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.inferencer.engine.interface import AdapterFactors
-from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
+from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load_adapter
 from tunix_rt.models.peft_files import read_settings
@@ -22,14 +22,14 @@ class AdapterReader:
         self._cache_dir = cache_dir
         self._sources: dict[str, AdapterSource] = {}
 
-    def find(self, reference: str) -> AdapterCandidate:
+    def find(self, reference: str) -> ResolvedAdapter:
         """Reads no weights. Raises as `resolve_adapter` and `read_settings` do."""
         source = resolve_adapter(reference, cache_dir=self._cache_dir)
         self._sources[reference] = source
         rank = read_settings(source.path).rank
-        return AdapterCandidate(reference, source.digest, source.base.digest, str(source.base), rank)
+        return ResolvedAdapter(reference, source.digest, source.base.digest, str(source.base), rank)
 
-    def load(self, candidate: AdapterCandidate, config: ModelConfig) -> ServableAdapter:
+    def load(self, candidate: ResolvedAdapter, config: ModelConfig) -> ServableAdapter:
         """The candidate for a model of ``config``. Raises as `load_adapter` does."""
         parts = load_adapter(self._sources.pop(candidate.reference).path, config)
         scaling = np.float32(parts.settings.scaling)

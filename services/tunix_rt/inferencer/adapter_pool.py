@@ -16,7 +16,7 @@ from typing import Protocol
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, LoadedAdapter, ServableAdapter, adapter_handle
+from tunix_rt.inferencer.loaded_adapter import LoadedAdapter, ResolvedAdapter, ServableAdapter, adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool, Servable
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.shared_loads import SharedLoads
@@ -28,17 +28,17 @@ _log = get_logger(__name__)
 class AdapterLoader(Protocol):
     """Both methods block and are called in the pool's loader thread, one at a time."""
 
-    def find_adapter(self, reference: str) -> AdapterCandidate:
+    def find_adapter(self, reference: str) -> ResolvedAdapter:
         """Raises `InvalidInput`, `NotFound`, `InvalidArtifact` or `Transient`."""
         ...
 
-    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+    def load_adapter(self, candidate: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         """Read and verify. Raises `InvalidArtifact`."""
         ...
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A loaded model as one request has it: with one of its adapters, or alone."""
 
     model: LoadedModel
@@ -73,7 +73,7 @@ class Served:
     def servable(self) -> Servable:
         """The model's, with the adapter's own tokenizer and end-of-sequence tokens."""
         servable, adapter = self.model.servable, self.adapter
-        return replace(servable, codec=adapter.codec, eos_ids=adapter.eos_ids) if adapter else servable
+        return replace(servable, tokenizer=adapter.tokenizer, eos_ids=adapter.eos_ids) if adapter else servable
 
 
 class AdapterPool:
@@ -105,32 +105,32 @@ class AdapterPool:
         return self._touched(await self._loads.result(key, lambda: self._load(*key)))
 
     @contextmanager
-    def using(self, model: str, adapter: str = "") -> Iterator[Served]:
+    def using(self, model: str, adapter: str = "") -> Iterator[ServedModel]:
         """Hold a model, and one of its adapters, against eviction. Raises `NotFound` for what is not loaded."""
         with self._models.using(model) as loaded:
             if not adapter:
-                yield Served(loaded)
+                yield ServedModel(loaded)
                 return
             found = loaded.adapters.get(adapter)
             if found is None:
                 raise NotFound(f"adapter {adapter!r} is not loaded on model {model!r}; call LoadAdapter first")
             found.users += 1
             try:
-                yield Served(loaded, self._touched(found))
+                yield ServedModel(loaded, self._touched(found))
             finally:
                 found.users -= 1
                 self._touched(found)
 
-    def named(self, name: str) -> Served | None:
+    def named(self, name: str) -> ServedModel | None:
         """The model or adapter with this handle, or the only one of them that was loaded by this reference."""
         served = [one for model in self._models.models() for one in self.served(model)]
         by_reference = [found for found in served if (found.adapter or found.model).reference == name]
         by_handle = [found for found in served if found.handle == name]
         return next(iter(by_handle), None) or (by_reference[0] if len(by_reference) == 1 else None)
 
-    def served(self, model: LoadedModel) -> list[Served]:
+    def served(self, model: LoadedModel) -> list[ServedModel]:
         """The model alone, then with each of its adapters."""
-        return [Served(model), *(Served(model, adapter) for adapter in self.of(model))]
+        return [ServedModel(model), *(ServedModel(model, adapter) for adapter in self.of(model))]
 
     def of(self, model: LoadedModel) -> list[LoadedAdapter]:
         """The model's adapters, the one used last first."""
@@ -182,7 +182,7 @@ class AdapterPool:
                     rank=candidate.rank,
                     memory_bytes=engine.adapter_bytes // engine.adapter_places,
                     load_seconds=now - started,
-                    codec=found.codec,
+                    tokenizer=found.tokenizer,
                     eos_ids=found.eos_ids,
                     last_used=now,
                 )
@@ -206,7 +206,7 @@ class AdapterPool:
         return adapter
 
 
-def _check_fits(candidate: AdapterCandidate, model: LoadedModel) -> None:
+def _check_fits(candidate: ResolvedAdapter, model: LoadedModel) -> None:
     engine = model.servable.engine
     if not engine.adapter_places:
         raise FailedPrecondition("this inferencer takes no adapters: TUNIX_RT_INFERENCER_ADAPTERS is 0")

@@ -66,7 +66,7 @@ SAMPLING_BOUNDS: Mapping[str, Bound] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Generation:
+class GenerationRequest:
     """One validated request: ``prompt`` are token ids, at least one and fewer than the engine's capacity.
 
     ``top_logprobs`` asks for so many runners-up per token; -1 asks for no log-probabilities at all.

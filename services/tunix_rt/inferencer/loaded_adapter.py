@@ -6,12 +6,12 @@ import hashlib
 import time
 from dataclasses import dataclass, field
 
-from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.engine.interface import AdapterFactors
+from tunix_rt.inferencer.text import Tokenizer
 
 
 @dataclass(frozen=True)
-class AdapterCandidate:
+class ResolvedAdapter:
     """An adapter that has been found and not been read. ``base`` says in words on what it was trained."""
 
     reference: str
@@ -26,7 +26,7 @@ class ServableAdapter:
     """What an adapter brings along: factors for the engine, and its own way from text to tokens and back."""
 
     factors: AdapterFactors
-    codec: Codec
+    tokenizer: Tokenizer
     eos_ids: frozenset[int]
 
 
@@ -42,7 +42,7 @@ class LoadedAdapter:
     rank: int
     memory_bytes: int
     load_seconds: float
-    codec: Codec
+    tokenizer: Tokenizer
     eos_ids: frozenset[int]
     last_used: float
     users: int = 0

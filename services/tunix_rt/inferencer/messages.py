@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
 from tunix_rt.inferencer.adapter_messages import write_adapter
-from tunix_rt.inferencer.adapter_pool import Served
-from tunix_rt.inferencer.codec import Codec
+from tunix_rt.inferencer.adapter_pool import ServedModel
 from tunix_rt.inferencer.generation import (
     ROLES,
     SAMPLING_BOUNDS,
     ChosenToken,
     Delta,
     FinishReason,
-    Generation,
+    GenerationRequest,
     Sampling,
 )
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.model_pool import LoadedModel
+from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.v1 import common_pb2, inference_pb2
 from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
@@ -44,7 +44,9 @@ def check_request(request: inference_pb2.GenerateRequest) -> Violations:
     return bad
 
 
-def read_request(request: inference_pb2.GenerateRequest, model: Served, *, caller: str, bad: Violations) -> Generation:
+def read_request(
+    request: inference_pb2.GenerateRequest, model: ServedModel, *, caller: str, bad: Violations
+) -> GenerationRequest:
     """The domain's request. Adds to ``bad`` what only the model can tell; raises `InvalidInput` if there is anything.
 
     Tokenises, so that it may take some milliseconds for a long prompt.
@@ -58,10 +60,10 @@ def read_request(request: inference_pb2.GenerateRequest, model: Served, *, calle
     if kind == "tokens":
         servable.check_ids(request.tokens.token_ids, "tokens.token_ids", bad)
     bad.raise_if_any()
-    prompt = _tokens(request, servable.codec)
+    prompt = _tokens(request, servable.tokenizer)
     servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
     bad.raise_if_any()
-    return Generation(
+    return GenerationRequest(
         prompt=tuple(prompt),
         sampling=_sampling(config),
         max_new_tokens=config.max_new_tokens if config.HasField("max_new_tokens") else 256,
@@ -75,14 +77,14 @@ def read_request(request: inference_pb2.GenerateRequest, model: Served, *, calle
 
 
 def write_stream(
-    delta: Delta, generation: Generation, tokens_so_far: int, model: Served
+    delta: Delta, generation: GenerationRequest, tokens_so_far: int, model: ServedModel
 ) -> inference_pb2.GenerateStreamResponse:
     """One message of a stream; ``tokens_so_far`` counts this delta's."""
     last = delta.finish is not None
     return inference_pb2.GenerateStreamResponse(
         text=delta.text,
         token_ids=[token.token_id for token in delta.tokens],
-        logprobs=_logprobs_of(delta.tokens, generation, model.servable.codec),
+        logprobs=_logprobs_of(delta.tokens, generation, model.servable.tokenizer),
         finish_reason=_FINISH[delta.finish] if delta.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
         usage=write_usage(delta, generation, tokens_so_far) if last else None,
         model_digest=model.digest if last else "",
@@ -90,7 +92,9 @@ def write_stream(
     )
 
 
-def write_response(deltas: list[Delta], generation: Generation, model: Served) -> inference_pb2.GenerateResponse:
+def write_response(
+    deltas: list[Delta], generation: GenerationRequest, model: ServedModel
+) -> inference_pb2.GenerateResponse:
     """The unary answer: all deltas together."""
     tokens = [token for delta in deltas for token in delta.tokens]
     last = deltas[-1]
@@ -98,7 +102,7 @@ def write_response(deltas: list[Delta], generation: Generation, model: Served) -
         text="".join(delta.text for delta in deltas),
         token_ids=[token.token_id for token in tokens],
         finish_reason=_FINISH[last.finish] if last.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
-        logprobs=_logprobs_of(tokens, generation, model.servable.codec),
+        logprobs=_logprobs_of(tokens, generation, model.servable.tokenizer),
         usage=write_usage(last, generation, len(tokens)),
         model_digest=model.digest,
         adapter_digest=model.adapter_digest,
@@ -175,16 +179,16 @@ def _check_chat(request: inference_pb2.GenerateRequest, bad: Violations) -> None
     bad.check(not twice, "config.system_prompt", "the chat begins with a system message already")
 
 
-def _tokens(request: inference_pb2.GenerateRequest, codec: Codec) -> list[int]:
+def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer) -> list[int]:
     kind = request.WhichOneof("input")
     if kind == "tokens":
         return list(request.tokens.token_ids)
     if kind == "text":
-        return codec.encode(request.text)
+        return tokenizer.encode(request.text)
     messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
     if request.config.system_prompt:
         messages.insert(0, {"role": "system", "content": request.config.system_prompt})
-    return codec.encode(codec.render_chat(messages))
+    return tokenizer.encode(tokenizer.render_chat(messages))
 
 
 def _sampling(config: common_pb2.GenerationConfig) -> Sampling:
@@ -199,20 +203,20 @@ def _sampling(config: common_pb2.GenerationConfig) -> Sampling:
 
 
 def _logprobs_of(
-    tokens: Iterable[ChosenToken], generation: Generation, codec: Codec
+    tokens: Iterable[ChosenToken], generation: GenerationRequest, tokenizer: Tokenizer
 ) -> list[inference_pb2.TokenLogprob]:
-    return [] if generation.top_logprobs < 0 else write_logprobs(tokens, codec)
+    return [] if generation.top_logprobs < 0 else write_logprobs(tokens, tokenizer)
 
 
-def write_logprobs(tokens: Iterable[ChosenToken], codec: Codec) -> list[inference_pb2.TokenLogprob]:
+def write_logprobs(tokens: Iterable[ChosenToken], tokenizer: Tokenizer) -> list[inference_pb2.TokenLogprob]:
     return [
         inference_pb2.TokenLogprob(
             token_id=token.token_id,
-            token=codec.token_text(token.token_id),
+            token=tokenizer.token_text(token.token_id),
             logprob=token.logprob,
             processed_logprob=token.processed,
             top=[
-                inference_pb2.TopLogprob(token_id=other, token=codec.token_text(other), logprob=logprob)
+                inference_pb2.TopLogprob(token_id=other, token=tokenizer.token_text(other), logprob=logprob)
                 for other, logprob in token.top
             ],
         )
@@ -220,7 +224,7 @@ def write_logprobs(tokens: Iterable[ChosenToken], codec: Codec) -> list[inferenc
     ]
 
 
-def write_usage(last: Delta, generation: Generation, completion_tokens: int) -> inference_pb2.Usage:
+def write_usage(last: Delta, generation: GenerationRequest, completion_tokens: int) -> inference_pb2.Usage:
     timings = last.timings
     return inference_pb2.Usage(
         prompt_tokens=len(generation.prompt),

@@ -8,8 +8,8 @@ from pathlib import Path
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.inferencer.adapter_loader import AdapterReader, eos_ids
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
-from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
-from tunix_rt.inferencer.model_pool import Candidate, Servable
+from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
+from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
 from tunix_rt.models.cached import decode_weights, weight_bytes
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load, load_config
@@ -28,7 +28,7 @@ class JaxModelLoader:
         self._sources: dict[str, ModelSource] = {}
         self._adapters = AdapterReader(cache_dir)
 
-    def find(self, reference: str, weight_format: str = "") -> Candidate:
+    def find(self, reference: str, weight_format: str = "") -> ResolvedModel:
         source = resolve(reference, cache_dir=self._cache_dir)
         config = load_config(source)
         if config is None:
@@ -36,9 +36,9 @@ class JaxModelLoader:
             raise InvalidInput([FieldViolation("reference", description)])
         self._sources[reference] = source
         memory = memory_estimate(config, self._shape_for(config), weight_format)
-        return Candidate(reference, source.digest, memory, weight_format)
+        return ResolvedModel(reference, source.digest, memory, weight_format)
 
-    def load(self, candidate: Candidate) -> Servable:
+    def load(self, candidate: ResolvedModel) -> Servable:
         source = self._sources.pop(candidate.reference)
         model = load(source)
         config, tokenizer = model.config, model.tokenizer
@@ -48,7 +48,7 @@ class JaxModelLoader:
         engine.warm_up()
         return Servable(
             engine=engine,
-            codec=tokenizer,
+            tokenizer=tokenizer,
             family=config.family,
             parameter_count=config.parameter_count,
             vocabulary=config.vocab_size,
@@ -56,10 +56,10 @@ class JaxModelLoader:
             memory_bytes=engine.memory_bytes,
         )
 
-    def find_adapter(self, reference: str) -> AdapterCandidate:
+    def find_adapter(self, reference: str) -> ResolvedAdapter:
         return self._adapters.find(reference)
 
-    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+    def load_adapter(self, candidate: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         if not isinstance(servable.engine, JaxEngine):
             raise TypeError(f"a {servable.family} model of another loader")
         return self._adapters.load(candidate, servable.engine.config)

@@ -16,13 +16,13 @@ from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
-from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.shared_loads import SharedLoads
+from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ResolvedModel:
     """A model that has been found and not been read. ``memory_bytes`` is what it will need once it is loaded."""
 
     reference: str
@@ -45,7 +45,7 @@ class Servable:
     """A warmed-up engine with what is needed to speak to it."""
 
     engine: Engine
-    codec: Codec
+    tokenizer: Tokenizer
     family: str
     parameter_count: int
     vocabulary: int
@@ -72,11 +72,11 @@ class Servable:
 class Loader(Protocol):
     """Both methods block and are called in the pool's loader thread, one at a time."""
 
-    def find(self, reference: str, weight_format: str) -> Candidate:
+    def find(self, reference: str, weight_format: str) -> ResolvedModel:
         """Raises `InvalidInput`, `NotFound`, `InvalidArtifact` or `Transient`."""
         ...
 
-    def load(self, candidate: Candidate) -> Servable:
+    def load(self, candidate: ResolvedModel) -> Servable:
         """Read, verify and compile. Raises `InvalidArtifact` and `InvalidInput`."""
         ...
 

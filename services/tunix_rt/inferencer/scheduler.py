@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from tunix_rt.errors import Exhausted, TunixError
 from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
-from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure, FinishReason, Generation, Timings
+from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure, FinishReason, GenerationRequest, Timings
 from tunix_rt.inferencer.observer import IGNORE, Observer
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 
 # Called on the engine's thread with each delta; must not block.
 Sink = Callable[[Delta | Failure], None]
@@ -26,7 +26,7 @@ Sink = Callable[[Delta | Failure], None]
 class Ticket:
     """A request on its way. `cancel` may be called from any thread, any number of times."""
 
-    generation: Generation
+    generation: GenerationRequest
     transcript: Transcript
     sink: Sink
     accepted: float
@@ -82,11 +82,11 @@ class Scheduler:
     def has_work(self) -> bool:
         return self.busy_slots > 0 or self.waiting > 0
 
-    def submit(self, generation: Generation, transcript: Transcript, sink: Sink) -> Ticket:
+    def submit(self, generation: GenerationRequest, transcript: Transcript, sink: Sink) -> Ticket:
         """Put a request in line. Raises `Exhausted` when the line is full, and the refusal once `fail` was called."""
         return self.submit_all([(generation, transcript, sink)])[0]
 
-    def submit_all(self, requests: Sequence[tuple[Generation, Transcript, Sink]]) -> list[Ticket]:
+    def submit_all(self, requests: Sequence[tuple[GenerationRequest, Transcript, Sink]]) -> list[Ticket]:
         """`submit` all of them, or none where not all have a place."""
         now = self._clock()
         tickets = [Ticket(generation, transcript, sink, now) for generation, transcript, sink in requests]

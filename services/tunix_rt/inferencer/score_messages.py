@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.adapter_pool import Served
-from tunix_rt.inferencer.generation import Delta, Generation
+from tunix_rt.inferencer.adapter_pool import ServedModel
+from tunix_rt.inferencer.generation import Delta, GenerationRequest
 from tunix_rt.inferencer.messages import write_logprobs, write_usage
 from tunix_rt.v1 import inference_pb2
 
@@ -23,17 +23,19 @@ def check_score(request: inference_pb2.ScoreRequest) -> Violations:
     return bad
 
 
-def read_score(request: inference_pb2.ScoreRequest, model: Served, *, caller: str, bad: Violations) -> Generation:
+def read_score(
+    request: inference_pb2.ScoreRequest, model: ServedModel, *, caller: str, bad: Violations
+) -> GenerationRequest:
     """A generation of nothing, with the scores of its prompt. Raises `InvalidInput` with ``bad`` and what only the
     model can tell."""
     servable = model.servable
     field = "text" if request.WhichOneof("input") == "text" else "tokens.token_ids"
     servable.check_ids(request.tokens.token_ids, field, bad)
     bad.raise_if_any()
-    ids = servable.codec.encode(request.text) if field == "text" else list(request.tokens.token_ids)
+    ids = servable.tokenizer.encode(request.text) if field == "text" else list(request.tokens.token_ids)
     servable.check_length(ids, field, bad, answered=False)
     bad.raise_if_any()
-    return Generation(
+    return GenerationRequest(
         prompt=tuple(ids),
         max_new_tokens=0,
         prompt_logprobs=request.top_logprobs,
@@ -42,11 +44,11 @@ def read_score(request: inference_pb2.ScoreRequest, model: Served, *, caller: st
     )
 
 
-def write_score(deltas: list[Delta], generation: Generation, model: Served) -> inference_pb2.ScoreResponse:
+def write_score(deltas: list[Delta], generation: GenerationRequest, model: ServedModel) -> inference_pb2.ScoreResponse:
     scores = [token for delta in deltas for token in delta.prompt]
     return inference_pb2.ScoreResponse(
         token_ids=generation.prompt,
-        logprobs=write_logprobs(scores, model.servable.codec),
+        logprobs=write_logprobs(scores, model.servable.tokenizer),
         usage=write_usage(deltas[-1], generation, 0),
         model_digest=model.digest,
         adapter_digest=model.adapter_digest,

@@ -13,13 +13,13 @@ from google.protobuf import empty_pb2
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
 from tunix_rt.inferencer.adapter_messages import check_digest, check_load, write_adapter
-from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
+from tunix_rt.inferencer.adapter_pool import AdapterPool, ServedModel
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.generation import Delta, Generation
+from tunix_rt.inferencer.generation import Delta, GenerationRequest
 from tunix_rt.inferencer.messages import check_request, read_request, write_model, write_response, write_stream
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
 from tunix_rt.inferencer.score_messages import check_score, read_score, write_score
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
@@ -30,7 +30,7 @@ _Read = TypeVar("_Read", contravariant=True)
 
 
 class _Reader(Protocol[_Read]):
-    def __call__(self, request: _Read, model: Served, /, *, caller: str, bad: Violations) -> Generation: ...
+    def __call__(self, request: _Read, model: ServedModel, /, *, caller: str, bad: Violations) -> GenerationRequest: ...
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -94,7 +94,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     @asynccontextmanager
     async def _started(
         self, request: _Request, bad: Violations, read: _Reader[_Request], context: _Context
-    ) -> AsyncIterator[tuple[Served, Generation, AsyncGenerator[Delta, None]]]:
+    ) -> AsyncIterator[tuple[ServedModel, GenerationRequest, AsyncGenerator[Delta, None]]]:
         if self._pool.find(request.model) is None:
             bad.raise_if_any()
             raise NotFound(f"model {request.model!r} is not loaded here; call LoadModel first")
@@ -103,7 +103,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             caller = f"{current_principal().name}@{context.peer()}"
             reading = partial(read, request, model, caller=caller, bad=bad)
             generation = await streams.read_apart(request.ByteSize(), reading)
-            transcript = Transcript(model.servable.codec.detokenizer(), generation.stop)
+            transcript = Transcript(model.servable.tokenizer.detokenizer(), generation.stop)
             deltas = streams.generate(self._driver, model.scheduler, generation, transcript)
             async with aclosing(deltas):
                 yield model, generation, deltas

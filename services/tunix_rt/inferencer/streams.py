@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.generation import Delta, Failure, Generation
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest
 from tunix_rt.inferencer.scheduler import Scheduler
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 
 _T = TypeVar("_T")
 # Reading and tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
@@ -25,7 +25,7 @@ async def read_apart(size: int, read: Callable[[], _T]) -> _T:
 
 @contextmanager
 def submitted(
-    driver: Driver, scheduler: Scheduler, requests: Sequence[tuple[Generation, Transcript]]
+    driver: Driver, scheduler: Scheduler, requests: Sequence[tuple[GenerationRequest, Transcript]]
 ) -> Iterator[AsyncIterator[tuple[int, Delta]]]:
     """Put requests in line now; yields their deltas as they arrive, each with its request's index.
 
@@ -53,7 +53,7 @@ def submitted(
 
 
 async def generate(
-    driver: Driver, scheduler: Scheduler, generation: Generation, transcript: Transcript
+    driver: Driver, scheduler: Scheduler, generation: GenerationRequest, transcript: Transcript
 ) -> AsyncGenerator[Delta, None]:
     """Deltas of one request, which is in line from the first step on. Closing the iterator early frees the slot."""
     with submitted(driver, scheduler, [(generation, transcript)]) as deltas:

@@ -24,11 +24,11 @@ from models import MODELS
 from ours import FLOAT32, servable, shape_arguments, shape_of
 
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
-from tunix_rt.inferencer.generation import Delta, Failure, Generation
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest
 from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.inferencer.sampling import choose_tokens, empty_rows
 from tunix_rt.inferencer.scheduler import Scheduler
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.models.cached import KVCache, attend_cached, forward_cached, init_cache, logits_of
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.rope import rotation_of
@@ -77,8 +77,8 @@ def whole_step(model: Servable, shape: EngineShape, vocabulary: int, positions: 
             arrived[0] += 0 if isinstance(event, Failure) else len(event.tokens)
 
         for prompt in source.integers(0, vocabulary, (shape.slots, positions - _TOKENS // 2)).tolist():
-            generation = Generation(tuple(prompt), max_new_tokens=_TOKENS)
-            scheduler.submit(generation, Transcript(model.codec.detokenizer()), count)
+            generation = GenerationRequest(tuple(prompt), max_new_tokens=_TOKENS)
+            scheduler.submit(generation, Transcript(model.tokenizer.detokenizer()), count)
         while scheduler.has_work:
             before, began = arrived[0], time.perf_counter()
             scheduler.tick()

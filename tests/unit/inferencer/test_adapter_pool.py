@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from fake_engine import FakeEngine
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.inferencer.adapter_pool import AdapterPool
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.loaded_adapter import adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
 from tunix_rt.weight_formats import INT8_V1
@@ -129,7 +129,7 @@ async def test_rank_and_base_are_refused_at_once(arithmetic_loader: Callable[...
 
 
 async def test_adapters_can_be_off(arithmetic_loader: Callable[..., Any]) -> None:
-    async with pools_of(arithmetic_loader(engine=lambda: ArithmeticEngine(adapters=0))) as (models, adapters, _):
+    async with pools_of(arithmetic_loader(engine=lambda: FakeEngine(adapters=0))) as (models, adapters, _):
         model = await models.load("test://a")
         with pytest.raises(FailedPrecondition, match="TUNIX_RT_INFERENCER_ADAPTERS is 0"):
             await adapters.load(model.handle, "adapter://x/1/a")

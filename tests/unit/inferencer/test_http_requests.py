@@ -10,8 +10,8 @@ import pytest
 
 from tunix_rt.errors import Exhausted, InvalidInput, NotFound, Transient, Unauthenticated
 from tunix_rt.inferencer.generation import Sampling
-from tunix_rt.inferencer.http.chat_request import read_chat
-from tunix_rt.inferencer.http.completion_request import read_completion
+from tunix_rt.inferencer.http.chat import read_chat
+from tunix_rt.inferencer.http.completions import read_completion
 from tunix_rt.inferencer.http.errors import error_object, headers_of, status_of
 from tunix_rt.inferencer.http.fields import json_object
 from tunix_rt.inferencer.http.options import seed_of_choice

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tunix_rt.inferencer.generation import Delta, FinishReason, Generation
+from tunix_rt.inferencer.generation import Delta, FinishReason, GenerationRequest
 
 FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length", FinishReason.CANCELLED: "cancelled", None: None}
 
@@ -61,7 +61,7 @@ class Answer:
 class Usage:
     """Token counts of a request. A prompt counts once, however many choices it has."""
 
-    def __init__(self, generations: Sequence[Generation], choices_per_prompt: int) -> None:
+    def __init__(self, generations: Sequence[GenerationRequest], choices_per_prompt: int) -> None:
         self._prompt = sum(len(generation.prompt) for generation in generations[::choices_per_prompt])
         self._completion = 0
         self._cached = 0

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.generation import ChosenToken
-from tunix_rt.inferencer.transcript import Detokenizer
+from tunix_rt.inferencer.text import Detokenizer, Tokenizer
 
 # JSON has no -inf; OpenAI's API writes this for what is next to impossible.
 LOWEST = -9999.0
@@ -21,8 +20,8 @@ class LogprobLists:
     where its character does.
     """
 
-    def __init__(self, codec: Codec, detokenizer: Detokenizer, offset: int = 0) -> None:
-        self._codec = codec
+    def __init__(self, tokenizer: Tokenizer, detokenizer: Detokenizer, offset: int = 0) -> None:
+        self._tokenizer = tokenizer
         self._detokenizer = detokenizer
         self._offset = offset
         self._document: dict[str, list[Any]] = {
@@ -41,7 +40,7 @@ class LogprobLists:
             top: dict[str, float] = {}
             # Different tokens may look alike (parts of characters do): the likeliest has the key.
             for other, logprob in (*token.top, (token.token_id, token.logprob)):
-                top.setdefault(self._codec.token_text(other), finite(logprob))
+                top.setdefault(self._tokenizer.token_text(other), finite(logprob))
             self._add(token.token_id, finite(token.logprob), top)
 
     def take(self) -> dict[str, list[Any]]:
@@ -51,19 +50,19 @@ class LogprobLists:
         return taken
 
     def _add(self, token_id: int, logprob: float | None, top: dict[str, float] | None) -> None:
-        self._document["tokens"].append(self._codec.token_text(token_id))
+        self._document["tokens"].append(self._tokenizer.token_text(token_id))
         self._document["token_logprobs"].append(logprob)
         self._document["top_logprobs"].append(top)
         self._document["text_offset"].append(self._offset)
         self._offset += len(self._detokenizer.push(token_id))
 
 
-def logprob_entries(tokens: Iterable[ChosenToken], codec: Codec) -> list[dict[str, Any]]:
+def logprob_entries(tokens: Iterable[ChosenToken], tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """``choices[].logprobs.content`` of a chat completion."""
     return [
         {
-            **_entry(token.token_id, token.logprob, codec),
-            "top_logprobs": [_entry(other, logprob, codec) for other, logprob in token.top],
+            **_entry(token.token_id, token.logprob, tokenizer),
+            "top_logprobs": [_entry(other, logprob, tokenizer) for other, logprob in token.top],
         }
         for token in tokens
     ]
@@ -73,8 +72,8 @@ def finite(logprob: float) -> float:
     return max(logprob, LOWEST)
 
 
-def _entry(token_id: int, logprob: float, codec: Codec) -> dict[str, Any]:
-    text = codec.token_text(token_id)
+def _entry(token_id: int, logprob: float, tokenizer: Tokenizer) -> dict[str, Any]:
+    text = tokenizer.token_text(token_id)
     # A part of a character has no text of its own, and its bytes are not known here.
     of_text = None if _REPLACEMENT in text else list(text.encode())
     return {"token": text, "logprob": finite(logprob), "bytes": of_text}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.generation import SAMPLING_BOUNDS, Generation, Sampling
+from tunix_rt.inferencer.generation import SAMPLING_BOUNDS, GenerationRequest, Sampling
 from tunix_rt.inferencer.http.fields import Fields, is_text
 
 MAX_CHOICES = 128
@@ -44,7 +44,7 @@ def seed_of_choice(seed: int, index: int) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def choices_of(generation: Generation, options: Options) -> list[Generation]:
+def choices_of(generation: GenerationRequest, options: Options) -> list[GenerationRequest]:
     """``generation`` once for each choice, with the sampling and the stop strings that the options ask for."""
     return [
         replace(

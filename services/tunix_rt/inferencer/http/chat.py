@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.adapter_pool import Served
-from tunix_rt.inferencer.generation import ROLES, Generation
+from tunix_rt.inferencer.adapter_pool import ServedModel
+from tunix_rt.inferencer.generation import ROLES, Delta, GenerationRequest
+from tunix_rt.inferencer.http.answers import FINISH, Document
 from tunix_rt.inferencer.http.fields import Fields, is_text
+from tunix_rt.inferencer.http.logprobs import logprob_entries
 from tunix_rt.inferencer.http.options import Options, choices_of, read_options, refuse_common
+from tunix_rt.inferencer.text import Tokenizer
+
+KIND = "chat.completion"
+CHUNK_KIND = "chat.completion.chunk"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
     return request
 
 
-def plan_chat(request: ChatRequest, model: Served, caller: str) -> list[Generation]:
+def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[GenerationRequest]:
     """One generation per choice. Raises `InvalidInput` where the model cannot take the conversation.
 
     Tokenises, so that it may take some milliseconds for a long one.
@@ -50,14 +56,14 @@ def plan_chat(request: ChatRequest, model: Served, caller: str) -> list[Generati
     messages = [{"role": role, "content": content} for role, content in request.messages]
     ids: tuple[int, ...] = ()
     try:
-        ids = tuple(servable.codec.encode(servable.codec.render_chat(messages)))
+        ids = tuple(servable.tokenizer.encode(servable.tokenizer.render_chat(messages)))
     except InvalidArtifact as error:
         # Templates complain in this way of conversations that the model was not made for.
         bad.add("messages", str(error))
     bad.raise_if_any()
     servable.check_length(ids, "messages", bad, verb="have")
     bad.raise_if_any()
-    generation = Generation(
+    generation = GenerationRequest(
         prompt=ids,
         max_new_tokens=request.max_tokens,
         stop_token_ids=servable.eos_ids,
@@ -131,3 +137,38 @@ def _refuse(fields: Fields) -> None:
     for name in ("audio", "prediction", "reasoning_effort", "verbosity", "web_search_options"):
         fields.only(name)
     fields.refuse_others()
+
+
+class ChatChoice:
+    """`Choice` number ``index``."""
+
+    def __init__(self, index: int, generation: GenerationRequest, tokenizer: Tokenizer) -> None:
+        self._index = index
+        self._wanted = generation.top_logprobs >= 0
+        self._tokenizer = tokenizer
+        self._begun = False
+
+    def piece(self, delta: Delta) -> Document | None:
+        entries = logprob_entries(delta.tokens, self._tokenizer) if self._wanted else []
+        if not (delta.text or delta.finish or entries):
+            return None
+        message: Document = {"content": delta.text} if delta.text or not self._begun else {}
+        if not self._begun:
+            self._begun = True
+            message = {"role": "assistant", **message}
+        return {
+            "index": self._index,
+            "delta": message,
+            "logprobs": {"content": entries, "refusal": None} if self._wanted else None,
+            "finish_reason": FINISH[delta.finish],
+        }
+
+    def whole(self, pieces: Sequence[Document]) -> Document:
+        content = "".join(piece["delta"].get("content", "") for piece in pieces)
+        entries = [entry for piece in pieces for entry in piece["logprobs"]["content"]] if self._wanted else []
+        return {
+            "index": self._index,
+            "message": {"role": "assistant", "content": content, "refusal": None},
+            "logprobs": {"content": entries, "refusal": None} if self._wanted else None,
+            "finish_reason": pieces[-1]["finish_reason"],
+        }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.adapter_pool import Served
-from tunix_rt.inferencer.generation import Generation
+from tunix_rt.inferencer.adapter_pool import ServedModel
+from tunix_rt.inferencer.generation import Delta, GenerationRequest
+from tunix_rt.inferencer.http.answers import FINISH, Document
 from tunix_rt.inferencer.http.fields import Fields, is_integer, is_text
+from tunix_rt.inferencer.http.logprobs import LogprobLists
 from tunix_rt.inferencer.http.options import (
     MAX_CHOICES,
     Options,
@@ -18,6 +20,9 @@ from tunix_rt.inferencer.http.options import (
     read_options,
     refuse_common,
 )
+from tunix_rt.inferencer.text import Tokenizer
+
+KIND = "text_completion"
 
 # As in OpenAI's API.
 DEFAULT_MAX_TOKENS = 16
@@ -61,7 +66,7 @@ def read_completion(document: Mapping[str, Any]) -> CompletionRequest:
     return request
 
 
-def plan_completion(request: CompletionRequest, model: Served, caller: str) -> list[Generation]:
+def plan_completion(request: CompletionRequest, model: ServedModel, caller: str) -> list[GenerationRequest]:
     """One generation per choice, those of a prompt together. Raises `InvalidInput` for what the model cannot take.
 
     Tokenises, so that it may take some milliseconds for long prompts.
@@ -70,7 +75,7 @@ def plan_completion(request: CompletionRequest, model: Served, caller: str) -> l
     prompts = []
     for i, prompt in enumerate(request.prompts):
         field = "prompt" if len(request.prompts) == 1 else f"prompt[{i}]"
-        ids = tuple(servable.codec.encode(prompt)) if isinstance(prompt, str) else prompt
+        ids = tuple(servable.tokenizer.encode(prompt)) if isinstance(prompt, str) else prompt
         servable.check_ids(ids, field, bad)
         servable.check_length(ids, field, bad, answered=request.max_tokens > 0)
         prompts.append(ids)
@@ -78,7 +83,7 @@ def plan_completion(request: CompletionRequest, model: Served, caller: str) -> l
     # Without tokens to generate, scoring is what is left to do, even if nobody wants to see the scores.
     of_prompt = request.logprobs if request.max_tokens else max(request.logprobs, 0)
     generations = [
-        Generation(
+        GenerationRequest(
             prompt=ids,
             max_new_tokens=request.max_tokens,
             stop_token_ids=servable.eos_ids,
@@ -112,3 +117,60 @@ def _read_prompt(value: object) -> Prompt | None:
         return value if value and is_text(value) else None
     whole = isinstance(value, list) and bool(value) and all(is_integer(token) for token in value)
     return tuple(value) if isinstance(value, list) and whole else None
+
+
+class CompletionChoice:
+    """`Choice` number ``index``. ``echoed`` is the prompt as it was sent; None where the answer stands alone."""
+
+    def __init__(self, index: int, generation: GenerationRequest, echoed: Prompt | None, tokenizer: Tokenizer) -> None:
+        self._index = index
+        self._generation = generation
+        self._tokenizer = tokenizer
+        self._echo = echoed is not None
+        self._text = _text_of(echoed, tokenizer) if echoed is not None else ""
+        self._wanted = generation.top_logprobs >= 0
+        self._lists = LogprobLists(tokenizer, tokenizer.detokenizer(), len(self._text))
+        self._begun = False
+
+    def piece(self, delta: Delta) -> Document | None:
+        text, logprobs = delta.text, None
+        if not self._begun:
+            self._begun = True
+            text = self._text + text
+            logprobs = self._of_prompt(delta) if self._echo and self._wanted else None
+        self._lists.add(delta.tokens)
+        if not (text or delta.tokens or delta.finish or logprobs):
+            return None
+        own = self._lists.take()
+        if logprobs is not None:
+            own = {name: logprobs[name] + own[name] for name in own}
+        return {
+            "index": self._index,
+            "text": text,
+            "logprobs": own if self._wanted else None,
+            "finish_reason": FINISH[delta.finish],
+        }
+
+    def whole(self, pieces: Sequence[Document]) -> Document:
+        lists = [piece["logprobs"] for piece in pieces]
+        return {
+            "index": self._index,
+            "text": "".join(piece["text"] for piece in pieces),
+            "logprobs": {name: [x for part in lists for x in part[name]] for name in lists[0]}
+            if self._wanted
+            else None,
+            "finish_reason": pieces[-1]["finish_reason"],
+        }
+
+    def _of_prompt(self, delta: Delta) -> Document:
+        lists = LogprobLists(self._tokenizer, self._tokenizer.detokenizer(keep_special=True))
+        lists.add_unscored(self._generation.prompt[0])
+        lists.add(delta.prompt)
+        return lists.take()
+
+
+def _text_of(prompt: Prompt, tokenizer: Tokenizer) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    detokenizer = tokenizer.detokenizer(keep_special=True)
+    return "".join(detokenizer.push(token) for token in prompt) + detokenizer.flush()

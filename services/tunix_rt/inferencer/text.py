@@ -1,11 +1,11 @@
-"""The text of one generation as it grows: whole characters only, and nothing that may still become a stop string.
+"""Text and tokens: what the inferencer needs of a tokenizer, and the text of a running generation.
 
-Knows tokens only through a `Detokenizer`; knows no engine and no stream.
+`tunix_rt.models.tokenizer.Tokenizer` satisfies the protocol; tests use a smaller one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
@@ -19,6 +19,22 @@ class Detokenizer(Protocol):
     def flush(self) -> str:
         """What is left at the end (an incomplete character shows as U+FFFD)."""
         ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]: ...
+
+    def token_text(self, token_id: int) -> str:
+        """One token's text, for log-probabilities."""
+        ...
+
+    def detokenizer(self, *, keep_special: bool = False) -> Detokenizer:
+        """A fresh one; ``keep_special`` shows special tokens as text, which an answer leaves out."""
+        ...
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str: ...
 
 
 class Transcript:

@@ -1,9 +1,9 @@
-"""An engine without a model, whose answers can be computed by hand: for tests of the scheduler and of the service.
+"""A fake engine whose answers can be computed by hand, for tests of the scheduler and of the service.
 
-The token at position ``p`` is ``(sum(prompt) + p) mod vocabulary``, plus the seed when the request samples. A prompt's
-token ``t`` behind ``s`` has the log-probability ``-((t - s) mod vocabulary)``, so that the likeliest is ``s`` again.
-An adapter of rank r adds r to each token: to those that are chosen, and to the likeliest behind ``s``.
-It obeys the same interface and the same refusals as the real engine, so that the contract tests run on both.
+The token at position ``p`` is ``(sum(prompt) + p) mod vocabulary``, plus the seed when the request samples. A prompt
+token ``t`` after ``s`` has the log-probability ``-((t - s) mod vocabulary)``, so ``s`` is the most likely.
+An adapter of rank r adds r to each chosen token, and to the most likely token after ``s``.
+It implements the interface of the real engine, errors included; the contract tests run on both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tunix_rt.inferencer.generation import ChosenToken, Sampling
 
 
 def arithmetic_token(prompt: tuple[int, ...], sampling: Sampling, position: int, vocabulary: int) -> int:
-    """The one rule of this engine."""
+    """The token that this engine chooses at ``position``."""
     return (sum(prompt) + position + (0 if sampling.greedy else sampling.seed)) % vocabulary
 
 
@@ -37,8 +37,8 @@ class _Slot:
     stopped: bool = False
 
 
-class ArithmeticEngine:
-    """`Engine` by arithmetic. ``before_decode`` is called at each dispatch: tests hold or break the engine there."""
+class FakeEngine:
+    """`Engine` by arithmetic. ``before_decode`` is called at each dispatch: tests block or break the engine there."""
 
     def __init__(
         self,
