@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 import grpc
 
@@ -42,6 +43,7 @@ from tunix_rt.v1 import (
     sweeps_pb2_grpc,
 )
 
+_BUS_RETRY_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
@@ -125,7 +127,20 @@ async def _background(database: Database, settings: RegistrySettings, stop: asyn
 
 
 async def run_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
-    """Publish the outbox and listen for commands that nobody could carry out, until ``stop`` is set."""
+    """Publish the outbox and fail the jobs of dead-lettered commands, until ``stop`` is set.
+
+    An error, such as a drifted stream, is logged and retried: RPCs do not depend on NATS.
+    """
+    while not stop.is_set():
+        try:
+            await _serve_bus(database, settings, stop)
+        except Exception:
+            _log.exception("the bus has failed; RPCs go on, facts and commands wait in the outbox")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _BUS_RETRY_SECONDS)
+
+
+async def _serve_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
     connecting = asyncio.ensure_future(connect(settings, name="registry", tls_ca_file=settings.tls.ca_file))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
