@@ -56,7 +56,7 @@ class FakeEngine:
         self.capacity = capacity
         self.max_stop_ids = 32
         self.scoring_cost = 2
-        self.adapter_places = adapters
+        self.max_adapters = adapters
         self.adapter_rank = adapter_rank
         self.adapter_bytes = adapters * adapter_rank
         self._vocabulary = vocabulary
@@ -64,12 +64,12 @@ class FakeEngine:
         self._steps = steps
         self._before_decode = before_decode
         self._open: dict[int, _Slot] = {}
-        self._adapters: dict[int, tuple[str, int]] = {}  # place -> name and rank
+        self._adapters: dict[int, tuple[str, int]] = {}  # index -> name and rank
 
-    def prepare_adapter(self, place: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
-        if not 0 <= place < self.adapter_places or factors.rank > self.adapter_rank:
+    def prepare_adapter(self, index: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
+        if not 0 <= index < self.max_adapters or factors.rank > self.adapter_rank:
             raise ValueError(f"adapter {name!r} does not fit")
-        return lambda: self._adapters.update({place: (name, factors.rank)})
+        return lambda: self._adapters.update({index: (name, factors.rank)})
 
     def open(self, slot: int, spec: SlotSpec) -> None:
         if slot in self._open or not 0 <= slot < self.slots:
@@ -77,7 +77,7 @@ class FakeEngine:
         spec.check_fits(self.capacity)
         ranks = {"": 0} | dict(self._adapters.values())
         if spec.adapter not in ranks:
-            raise ValueError(f"there is no adapter {spec.adapter!r}")
+            raise ValueError(f"unknown adapter {spec.adapter!r}")
         self._open[slot] = _Slot(spec, ranks[spec.adapter], stopped=spec.max_tokens == 0)
 
     def prefill(self, slot: int) -> bool:

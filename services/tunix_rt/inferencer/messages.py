@@ -1,4 +1,4 @@
-"""The edge between protobuf and the domain: checks requests and writes answers. Nothing behind it sees protobuf."""
+"""Converts between protobuf and domain objects, and validates requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.adapter_messages import write_adapter
 from tunix_rt.inferencer.adapter_pool import ServedModel
 from tunix_rt.inferencer.generation import (
     ROLES,
@@ -31,7 +30,7 @@ _FINISH = {
 
 
 def check_request(request: inference_pb2.GenerateRequest) -> Violations:
-    """Every violation that can be seen without the model."""
+    """Every violation that can be found without the model."""
     bad = Violations()
     bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
     _check_config(request.config, bad.under("config"))
@@ -47,14 +46,14 @@ def check_request(request: inference_pb2.GenerateRequest) -> Violations:
 def read_request(
     request: inference_pb2.GenerateRequest, model: ServedModel, *, caller: str, bad: Violations
 ) -> GenerationRequest:
-    """The domain's request. Adds to ``bad`` what only the model can tell; raises `InvalidInput` if there is anything.
+    """Convert and tokenise a request. Raises `InvalidInput` for ``bad`` and for violations found with the model.
 
-    Tokenises, so that it may take some milliseconds for a long prompt.
+    May take some milliseconds for a long prompt.
     """
     servable, config = model.servable, request.config
     kind = request.WhichOneof("input")
-    if config.weight_format in WEIGHT_FORMATS:  # else it is in `bad` already
-        other = f"this handle's is {model.weight_format!r}; load the model with the one that you want"
+    if config.weight_format in WEIGHT_FORMATS:  # otherwise `bad` has it already
+        other = f"the loaded model has {model.weight_format!r}; load the model in the format that you want"
         bad.check(config.weight_format in ("", model.weight_format), "config.weight_format", other)
     servable.check_ids(config.stop_token_ids, "config.stop_token_ids", bad)
     if kind == "tokens":
@@ -79,14 +78,14 @@ def read_request(
 def write_stream(
     delta: Delta, generation: GenerationRequest, tokens_so_far: int, model: ServedModel
 ) -> inference_pb2.GenerateStreamResponse:
-    """One message of a stream; ``tokens_so_far`` counts this delta's."""
+    """One message of a stream; ``tokens_so_far`` includes this delta's."""
     last = delta.finish is not None
     return inference_pb2.GenerateStreamResponse(
         text=delta.text,
         token_ids=[token.token_id for token in delta.tokens],
         logprobs=_logprobs_of(delta.tokens, generation, model.servable.tokenizer),
         finish_reason=_FINISH[delta.finish] if delta.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
-        usage=write_usage(delta, generation, tokens_so_far) if last else None,
+        usage=_usage(delta, generation, tokens_so_far) if last else None,
         model_digest=model.digest if last else "",
         adapter_digest=model.adapter_digest if last else "",
     )
@@ -95,7 +94,7 @@ def write_stream(
 def write_response(
     deltas: list[Delta], generation: GenerationRequest, model: ServedModel
 ) -> inference_pb2.GenerateResponse:
-    """The unary answer: all deltas together."""
+    """The unary response, made of all deltas."""
     tokens = [token for delta in deltas for token in delta.tokens]
     last = deltas[-1]
     return inference_pb2.GenerateResponse(
@@ -103,10 +102,70 @@ def write_response(
         token_ids=[token.token_id for token in tokens],
         finish_reason=_FINISH[last.finish] if last.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
         logprobs=_logprobs_of(tokens, generation, model.servable.tokenizer),
-        usage=write_usage(last, generation, len(tokens)),
+        usage=_usage(last, generation, len(tokens)),
         model_digest=model.digest,
         adapter_digest=model.adapter_digest,
     )
+
+
+def check_score(request: inference_pb2.ScoreRequest) -> Violations:
+    """Every violation that can be found without the model."""
+    bad = Violations()
+    bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
+    kind = request.WhichOneof("input")
+    if bad.check(kind is not None, "input", "set one of text and tokens"):
+        empty = not (request.text if kind == "text" else request.tokens.token_ids)
+        bad.check(not empty, "text" if kind == "text" else "tokens.token_ids", "must not be empty")
+    ok = 0 <= request.top_logprobs <= domain.MAX_TOP_LOGPROBS
+    bad.check(ok, "top_logprobs", f"must be 0..{domain.MAX_TOP_LOGPROBS}")
+    return bad
+
+
+def read_score(
+    request: inference_pb2.ScoreRequest, model: ServedModel, *, caller: str, bad: Violations
+) -> GenerationRequest:
+    """A request that scores its prompt and generates nothing. Raises `InvalidInput` for ``bad`` and for violations
+    found with the model."""
+    servable = model.servable
+    field = "text" if request.WhichOneof("input") == "text" else "tokens.token_ids"
+    servable.check_ids(request.tokens.token_ids, field, bad)
+    bad.raise_if_any()
+    ids = servable.tokenizer.encode(request.text) if field == "text" else list(request.tokens.token_ids)
+    servable.check_length(ids, field, bad, answered=False)
+    bad.raise_if_any()
+    return GenerationRequest(
+        prompt=tuple(ids),
+        max_new_tokens=0,
+        prompt_logprobs=request.top_logprobs,
+        caller=caller,
+        adapter=model.adapter_name,
+    )
+
+
+def write_score(deltas: list[Delta], generation: GenerationRequest, model: ServedModel) -> inference_pb2.ScoreResponse:
+    scores = [token for delta in deltas for token in delta.prompt]
+    return inference_pb2.ScoreResponse(
+        token_ids=generation.prompt,
+        logprobs=_logprobs(scores, model.servable.tokenizer),
+        usage=_usage(deltas[-1], generation, 0),
+        model_digest=model.digest,
+        adapter_digest=model.adapter_digest,
+    )
+
+
+def check_load_adapter(request: inference_pb2.LoadAdapterRequest) -> Violations:
+    """Every violation that can be found without the adapter."""
+    bad = Violations()
+    bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
+    bad.check(bool(request.reference), "reference", "must be file:// or hf://")
+    check_digest(request.expected_digest, bad)
+    return bad
+
+
+def check_digest(digest: str, bad: Violations) -> None:
+    """Record a violation unless ``digest`` is a digest or empty."""
+    ok = not digest or (digest.startswith("sha256:") and len(digest) == 71)
+    bad.check(ok, "expected_digest", "must be 'sha256:' and 64 hex digits")
 
 
 def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> inference_pb2.LoadedModel:
@@ -123,6 +182,18 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
         slots=servable.engine.slots,
         weight_format=model.weight_format,
         adapters=[write_adapter(adapter) for adapter in adapters],
+    )
+
+
+def write_adapter(adapter: LoadedAdapter) -> inference_pb2.LoadedAdapter:
+    return inference_pb2.LoadedAdapter(
+        handle=adapter.handle,
+        reference=adapter.reference,
+        digest=adapter.digest,
+        model=adapter.model,
+        rank=adapter.rank,
+        memory_bytes=adapter.memory_bytes,
+        load_seconds=adapter.load_seconds,
     )
 
 
@@ -205,10 +276,10 @@ def _sampling(config: common_pb2.GenerationConfig) -> Sampling:
 def _logprobs_of(
     tokens: Iterable[ChosenToken], generation: GenerationRequest, tokenizer: Tokenizer
 ) -> list[inference_pb2.TokenLogprob]:
-    return [] if generation.top_logprobs < 0 else write_logprobs(tokens, tokenizer)
+    return [] if generation.top_logprobs < 0 else _logprobs(tokens, tokenizer)
 
 
-def write_logprobs(tokens: Iterable[ChosenToken], tokenizer: Tokenizer) -> list[inference_pb2.TokenLogprob]:
+def _logprobs(tokens: Iterable[ChosenToken], tokenizer: Tokenizer) -> list[inference_pb2.TokenLogprob]:
     return [
         inference_pb2.TokenLogprob(
             token_id=token.token_id,
@@ -224,7 +295,7 @@ def write_logprobs(tokens: Iterable[ChosenToken], tokenizer: Tokenizer) -> list[
     ]
 
 
-def write_usage(last: Delta, generation: GenerationRequest, completion_tokens: int) -> inference_pb2.Usage:
+def _usage(last: Delta, generation: GenerationRequest, completion_tokens: int) -> inference_pb2.Usage:
     timings = last.timings
     return inference_pb2.Usage(
         prompt_tokens=len(generation.prompt),

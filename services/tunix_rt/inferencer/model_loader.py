@@ -1,4 +1,4 @@
-"""From a model reference to a warmed-up JAX engine, through `tunix_rt.models`. Blocks: for the pool's loader thread."""
+"""Loads a model into a warmed-up JAX engine. Blocking: runs in the pool's loader thread."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _F32 = 4
 
 
 class JaxModelLoader:
-    """`Loader` for every reference that has weights, and `AdapterLoader` for what it has loaded."""
+    """`Loader` for every reference with weights, and `AdapterLoader` for the models it loaded."""
 
     def __init__(self, shape: EngineShape, *, cache_dir: Path) -> None:
-        """``shape.capacity`` is an upper limit: a short model context is kept. Downloads go to ``cache_dir``."""
+        """``shape.capacity`` is a maximum: a shorter model context is used as it is. Downloads go to ``cache_dir``."""
         self._shape = shape
         self._cache_dir = cache_dir
         self._sources: dict[str, ModelSource] = {}
@@ -32,18 +32,18 @@ class JaxModelLoader:
         source = resolve(reference, cache_dir=self._cache_dir)
         config = load_config(source)
         if config is None:
-            description = "a preset has no weights yet: train it, then load what the run exported"
+            description = "a preset has no weights: train it, then load the exported model"
             raise InvalidInput([FieldViolation("reference", description)])
         self._sources[reference] = source
         memory = memory_estimate(config, self._shape_for(config), weight_format)
         return ResolvedModel(reference, source.digest, memory, weight_format)
 
-    def load(self, candidate: ResolvedModel) -> Servable:
-        source = self._sources.pop(candidate.reference)
+    def load(self, resolved: ResolvedModel) -> Servable:
+        source = self._sources.pop(resolved.reference)
         model = load(source)
         config, tokenizer = model.config, model.tokenizer
-        weights = decode_weights(model.decoder, weight_format=candidate.weight_format)
-        del model  # its float32 weights, before the engine takes memory of its own
+        weights = decode_weights(model.decoder, weight_format=resolved.weight_format)
+        del model  # frees its float32 weights before the engine allocates
         engine = JaxEngine(weights, config, self._shape_for(config))
         engine.warm_up()
         return Servable(
@@ -59,10 +59,10 @@ class JaxModelLoader:
     def find_adapter(self, reference: str) -> ResolvedAdapter:
         return self._adapters.find(reference)
 
-    def load_adapter(self, candidate: ResolvedAdapter, servable: Servable) -> ServableAdapter:
+    def load_adapter(self, resolved: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         if not isinstance(servable.engine, JaxEngine):
-            raise TypeError(f"a {servable.family} model of another loader")
-        return self._adapters.load(candidate, servable.engine.config)
+            raise TypeError(f"the {servable.family} model was not loaded by this loader")
+        return self._adapters.load(resolved, servable.engine.config)
 
     def _shape_for(self, config: ModelConfig) -> EngineShape:
         limit = self._shape
@@ -71,7 +71,7 @@ class JaxModelLoader:
 
 
 def memory_estimate(config: ModelConfig, shape: EngineShape, weight_format: str = "") -> int:
-    """Bytes of weights, cache, kept chunks, slot state and one scored chunk's logits."""
+    """Bytes of weights, cache, prefix cache, slot state and the logits of one scored chunk."""
     per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     positions = shape.slots * shape.capacity + shape.pages * shape.chunk
     cache = positions * per_position * _F32

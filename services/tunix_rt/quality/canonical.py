@@ -1,4 +1,4 @@
-"""Canonical JSON and content digests: the byte forms that identities are made of."""
+"""Canonical JSON and content digests, from which identities are computed."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ async def test_a_model_is_served_in_the_weight_format_that_was_asked_for(
         for handle, weight_format in ((plain.handle, ""), (int8.handle, ""), (int8.handle, "int8-v1")):
             assert list((await stub.Generate(request(handle, weight_format))).token_ids) == [61, 62]
         for handle, weight_format, said in (
-            (plain.handle, "int8-v1", "this handle's is ''"),
+            (plain.handle, "int8-v1", "the loaded model has ''"),
             (plain.handle, "int8", '"int8-v1"'),
             (int8.handle, "int8", '"int8-v1"'),
         ):

@@ -1,4 +1,4 @@
-"""What ``/v1/chat/completions`` is asked for: reads the body, and makes the domain's requests of it."""
+"""``/v1/chat/completions``: from the body to generation requests, and from deltas to choices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK_KIND = "chat.completion.chunk"
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """``logprobs`` runners-up per token are wanted; -1: no log-probabilities."""
+    """``logprobs``: number of most likely alternatives per token; -1: no log-probabilities."""
 
     options: Options
     messages: tuple[tuple[str, str], ...]  # role and content
@@ -38,7 +38,7 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
     request = ChatRequest(
         options=options,
         messages=_read_messages(fields),
-        # Up to the context's end, as in OpenAI's API.
+        # Up to the end of the context, as in OpenAI's API.
         max_tokens=options.max_tokens or domain.MAX_NEW_TOKENS,
         logprobs=_read_logprobs(fields),
     )
@@ -48,9 +48,9 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
 
 
 def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[GenerationRequest]:
-    """One generation per choice. Raises `InvalidInput` where the model cannot take the conversation.
+    """One request per choice. Raises `InvalidInput` for a conversation that the model does not support.
 
-    Tokenises, so that it may take some milliseconds for a long one.
+    Tokenises, so it may take some milliseconds for a long one.
     """
     servable, bad = model.servable, Violations()
     messages = [{"role": role, "content": content} for role, content in request.messages]
@@ -58,7 +58,7 @@ def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[Gen
     try:
         ids = tuple(servable.tokenizer.encode(servable.tokenizer.render_chat(messages)))
     except InvalidArtifact as error:
-        # Templates complain in this way of conversations that the model was not made for.
+        # The template rejects the conversation.
         bad.add("messages", str(error))
     bad.raise_if_any()
     servable.check_length(ids, "messages", bad, verb="have")
@@ -83,7 +83,7 @@ def _read_logprobs(fields: Fields) -> int:
 
 def _read_messages(fields: Fields) -> tuple[tuple[str, str], ...]:
     value, bad = fields.take("messages"), fields.bad
-    if not bad.check(isinstance(value, list) and bool(value), "messages", "must be a list that is not empty"):
+    if not bad.check(isinstance(value, list) and bool(value), "messages", "must be a non-empty list"):
         return ()
     messages = []
     for i, item in enumerate(value):
@@ -91,7 +91,7 @@ def _read_messages(fields: Fields) -> tuple[tuple[str, str], ...]:
             messages.append(_read_message(Fields(item, bad.under(f"messages[{i}]")), i))
     if messages:
         bad.check(
-            messages[-1][0] in ("user", ""), f"messages[{len(value) - 1}].role", "the last one must be the user's"
+            messages[-1][0] in ("user", ""), f"messages[{len(value) - 1}].role", "must be user in the last message"
         )
     return tuple(messages)
 
@@ -100,7 +100,7 @@ def _read_message(fields: Fields, index: int) -> tuple[str, str]:
     role = fields.take("role")
     role = "system" if role == "developer" else role
     known = fields.bad.check(role in ROLES, "role", f"must be one of developer, {', '.join(ROLES)}")
-    fields.bad.check(index == 0 or role != "system", "role", "the system message comes first")
+    fields.bad.check(index == 0 or role != "system", "role", "system is only allowed in the first message")
     content = _read_content(fields)
     for name in ("name", "tool_calls", "tool_call_id", "function_call", "audio", "refusal"):
         fields.only(name)
@@ -109,7 +109,7 @@ def _read_message(fields: Fields, index: int) -> tuple[str, str]:
 
 
 def _read_content(fields: Fields) -> str:
-    """A text, or text parts."""
+    """A string or a list of text parts."""
     value = fields.take("content")
     parts = [{"type": "text", "text": value}] if isinstance(value, str) else value
     ok = isinstance(parts, list) and all(
@@ -117,12 +117,12 @@ def _read_content(fields: Fields) -> str:
         for part in parts
     )
     text = "".join(part["text"] for part in parts) if ok else ""
-    fields.bad.check(bool(text), "content", "must be a text or text parts, not empty")
+    fields.bad.check(bool(text), "content", "must be a non-empty string or list of text parts")
     return text
 
 
 def _refuse(fields: Fields) -> None:
-    """Fields of OpenAI's API that are not served, unless they ask for nothing."""
+    """Reject fields of OpenAI's API that are not supported, unless their value has no effect."""
     refuse_common(fields)
     fields.only("tools", [])
     fields.only("tool_choice", "none", "auto")

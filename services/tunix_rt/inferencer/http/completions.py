@@ -1,4 +1,4 @@
-"""What ``/v1/completions`` is asked for: reads the body, and makes the domain's requests of it."""
+"""``/v1/completions``: from the body to generation requests, and from deltas to choices."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ KIND = "text_completion"
 # As in OpenAI's API.
 DEFAULT_MAX_TOKENS = 16
 
-# Text, or token ids.
+# Text or token ids.
 Prompt: TypeAlias = str | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """``logprobs`` runners-up per token are wanted; -1: no log-probabilities. ``echo`` puts the prompt first."""
+    """``logprobs``: number of most likely alternatives per token; -1: no log-probabilities. ``echo``: the answer begins
+    with the prompt."""
 
     options: Options
     prompts: tuple[Prompt, ...]
@@ -55,9 +56,9 @@ def read_completion(document: Mapping[str, Any]) -> CompletionRequest:
         logprobs=fields.integer("logprobs", -1, 0, domain.MAX_TOP_LOGPROBS),
         echo=fields.flag("echo"),
     )
-    bad.check(max_tokens > 0 or request.echo, "max_tokens", "may be 0 with echo only")
+    bad.check(max_tokens > 0 or request.echo, "max_tokens", "may be 0 only with echo")
     choices = len(request.prompts) * options.n
-    bad.check(choices <= MAX_CHOICES, "n", f"asks for {choices} choices; a request may have {MAX_CHOICES}")
+    bad.check(choices <= MAX_CHOICES, "n", f"requests {choices} choices; at most {MAX_CHOICES} are allowed")
     refuse_common(fields)
     fields.only("best_of", 1)
     fields.only("suffix", "")
@@ -67,9 +68,9 @@ def read_completion(document: Mapping[str, Any]) -> CompletionRequest:
 
 
 def plan_completion(request: CompletionRequest, model: ServedModel, caller: str) -> list[GenerationRequest]:
-    """One generation per choice, those of a prompt together. Raises `InvalidInput` for what the model cannot take.
+    """One request per choice, grouped by prompt. Raises `InvalidInput` for prompts that the model does not support.
 
-    Tokenises, so that it may take some milliseconds for long prompts.
+    Tokenises, so it may take some milliseconds for long prompts.
     """
     servable, bad = model.servable, Violations()
     prompts = []
@@ -80,7 +81,7 @@ def plan_completion(request: CompletionRequest, model: ServedModel, caller: str)
         servable.check_length(ids, field, bad, answered=request.max_tokens > 0)
         prompts.append(ids)
     bad.raise_if_any()
-    # Without tokens to generate, scoring is what is left to do, even if nobody wants to see the scores.
+    # Without tokens to generate the prompt must be scored, even if the scores are not returned.
     of_prompt = request.logprobs if request.max_tokens else max(request.logprobs, 0)
     generations = [
         GenerationRequest(
@@ -98,7 +99,7 @@ def plan_completion(request: CompletionRequest, model: ServedModel, caller: str)
 
 
 def _read_prompts(fields: Fields) -> tuple[Prompt, ...]:
-    """A text, token ids, or a list of either."""
+    """A string, a list of token ids, or a list of either."""
     value = fields.take("prompt")
     only = _read_prompt(value)
     if only is not None:
@@ -106,9 +107,9 @@ def _read_prompts(fields: Fields) -> tuple[Prompt, ...]:
     if isinstance(value, list) and value:
         found = [_read_prompt(item) for item in value]
         for i, prompt in enumerate(found):
-            fields.bad.check(prompt is not None, f"prompt[{i}]", "must be a text or a list of token ids, not empty")
+            fields.bad.check(prompt is not None, f"prompt[{i}]", "must be a non-empty string or list of token ids")
         return tuple(prompt for prompt in found if prompt is not None)
-    fields.bad.add("prompt", "must be a text, a list of token ids, or a list of either; not empty")
+    fields.bad.add("prompt", "must be a non-empty string, list of token ids, or list of either")
     return ()
 
 
@@ -120,7 +121,7 @@ def _read_prompt(value: object) -> Prompt | None:
 
 
 class CompletionChoice:
-    """`Choice` number ``index``. ``echoed`` is the prompt as it was sent; None where the answer stands alone."""
+    """`Choice` number ``index``. ``echoed`` is the prompt as it was sent; None without echo."""
 
     def __init__(self, index: int, generation: GenerationRequest, echoed: Prompt | None, tokenizer: Tokenizer) -> None:
         self._index = index

@@ -1,4 +1,4 @@
-"""The endpoints: from a body to generations, from their deltas to an answer or a stream."""
+"""The HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tunix_rt.rpc.auth import current_principal
 
 
 class Endpoints:
-    """What is behind the paths. A client that goes away cancels its handler, which frees the slots."""
+    """The handlers. A disconnected client cancels its handler, which frees the slots."""
 
     def __init__(
         self, pool: ModelPool, adapters: AdapterPool, driver: Driver, clock: Callable[[], float] = time.time
@@ -41,7 +41,7 @@ class Endpoints:
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/models", self.list_models)
-        # References have slashes.
+        # The name may be a reference, which contains slashes.
         app.router.add_get("/v1/models/{model:.+}", self.show_model)
         app.router.add_post("/v1/completions", self.complete)
         app.router.add_post("/v1/chat/completions", self.chat)
@@ -92,7 +92,7 @@ class Endpoints:
     ) -> web.StreamResponse:
         tokenizer, usage = model.servable.tokenizer, Usage(generations, options.n)
         waiting = [(generation, Transcript(tokenizer.detokenizer(), generation.stop)) for generation in generations]
-        # All are in line before the first byte is sent: what is refused is refused by its status.
+        # All requests are queued before the first byte is sent, so an error sets the status code.
         with submitted(self._driver, model.scheduler, waiting) as deltas:
             if options.stream:
                 return await _stream(request, deltas, answer, usage, options.include_usage)
@@ -105,7 +105,7 @@ class Endpoints:
             return web.json_response(answer.document(whole) | {"usage": usage.document()}, dumps=_strict_json)
 
     def _find(self, name: str) -> ServedModel:
-        model = self._adapters.named(name)
+        model = self._adapters.find(name)
         if model is None:
             raise NotFound(f"model {name!r} is not loaded here; load it first, then use its handle from /v1/models")
         return model
@@ -142,12 +142,12 @@ async def _stream(
 
 
 def _caller(request: web.Request, options: Options) -> str:
-    """Whom the scheduler is fair to: a host, and on it each of the users that a client may name."""
+    """The caller for fair scheduling: a host, and each ``user`` that a client names on it."""
     return f"{current_principal().name}@{request.remote}/{options.user}"
 
 
 def _model(served: ServedModel) -> Document:
-    """An adapter has its model as its ``parent``."""
+    """The model object; the ``parent`` of an adapter is its model."""
     loaded = served.adapter or served.model
     return {
         "id": served.handle,

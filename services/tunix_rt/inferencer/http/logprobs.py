@@ -1,4 +1,4 @@
-"""The two forms that log-probabilities have in OpenAI's API: parallel lists (completions) and entries (chat)."""
+"""The two forms of log-probabilities in OpenAI's API: parallel lists (completions) and entries (chat)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tunix_rt.inferencer.generation import ChosenToken
 from tunix_rt.inferencer.text import Detokenizer, Tokenizer
 
-# JSON has no -inf; OpenAI's API writes this for what is next to impossible.
+# JSON has no -inf; OpenAI's API uses this value.
 LOWEST = -9999.0
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -16,8 +16,8 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class LogprobLists:
     """``tokens``, ``token_logprobs``, ``top_logprobs`` and ``text_offset`` of consecutive tokens.
 
-    An offset counts characters of the returned text up to where the token's text begins; a part of a character begins
-    where its character does.
+    An offset is the position of the token's text in the returned text, in characters; a part of a character has the
+    offset of its character.
     """
 
     def __init__(self, tokenizer: Tokenizer, detokenizer: Detokenizer, offset: int = 0) -> None:
@@ -32,19 +32,19 @@ class LogprobLists:
         }
 
     def add_unscored(self, token_id: int) -> None:
-        """A text's first token: nothing says how likely it is."""
+        """Add a text's first token, which has no log-probability."""
         self._add(token_id, None, None)
 
     def add(self, tokens: Iterable[ChosenToken]) -> None:
         for token in tokens:
             top: dict[str, float] = {}
-            # Different tokens may look alike (parts of characters do): the likeliest has the key.
+            # Different tokens may have the same text (parts of characters): the most likely one is kept.
             for other, logprob in (*token.top, (token.token_id, token.logprob)):
                 top.setdefault(self._tokenizer.token_text(other), finite(logprob))
             self._add(token.token_id, finite(token.logprob), top)
 
     def take(self) -> dict[str, list[Any]]:
-        """What was added since the last call."""
+        """The entries added since the last call."""
         taken = self._document
         self._document = {name: [] for name in taken}
         return taken
@@ -74,6 +74,6 @@ def finite(logprob: float) -> float:
 
 def _entry(token_id: int, logprob: float, tokenizer: Tokenizer) -> dict[str, Any]:
     text = tokenizer.token_text(token_id)
-    # A part of a character has no text of its own, and its bytes are not known here.
+    # The bytes of a part of a character are unknown.
     of_text = None if _REPLACEMENT in text else list(text.encode())
     return {"token": text, "logprob": finite(logprob), "bytes": of_text}
