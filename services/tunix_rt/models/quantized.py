@@ -1,7 +1,7 @@
 """Linear layers and the output table in int8 for cached decoding: the weight format "int8-v1".
 
-`tunix_rt.weight_formats` specifies the format, which never changes. Sums are exact and each row has its own scale, so a
-row's product depends neither on its neighbours nor on the machine's order of addition.
+`tunix_rt.contract.weight_formats` specifies the format, which never changes. Sums are exact and each row has its own
+scale, so a row's product depends neither on its neighbours nor on the machine's order of addition.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
-from fake_engine import FakeEngine
 from tunix_rt.inferencer.engine.interface import AdapterFactors, Engine, SlotSpec
 from tunix_rt.inferencer.generation import ChosenToken, Sampling
 

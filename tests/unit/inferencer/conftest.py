@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
-from fake_engine import FakeEngine
 from tunix_rt.errors import NotFound
 from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure

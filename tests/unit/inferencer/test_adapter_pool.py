@@ -9,14 +9,14 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
-from fake_engine import FakeEngine
+from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.inferencer.adapter_pool import AdapterPool
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.loaded_adapter import adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
-from tunix_rt.weight_formats import INT8_V1
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
-from fake_engine import FakeEngine
 from tunix_rt.inferencer.app import serve
 from tunix_rt.inferencer.http.options import seed_of_choice
 from tunix_rt.inferencer.settings import InferencerSettings

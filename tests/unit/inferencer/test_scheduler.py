@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
-from fake_engine import FakeEngine
 from tunix_rt.errors import Exhausted, Transient
 from tunix_rt.inferencer.generation import Failure, FinishReason, GenerationRequest, Sampling
 from tunix_rt.inferencer.scheduler import Scheduler, Ticket
