@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import check_generation, complete_generation
 from tunix_rt.contract.messages import generation_fields
 from tunix_rt.contract.weight_formats import WEIGHT_FORMATS
@@ -161,14 +162,9 @@ def check_load_adapter(request: inference_pb2.LoadAdapterRequest) -> Violations:
     bad = Violations()
     bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
     bad.check(bool(request.reference), "reference", "must be file:// or hf://")
-    check_digest(request.expected_digest, bad)
+    if request.expected_digest:
+        check_digest(request.expected_digest, "expected_digest", bad)
     return bad
-
-
-def check_digest(digest: str, bad: Violations) -> None:
-    """Record a violation unless ``digest`` is a digest or empty."""
-    ok = not digest or (digest.startswith("sha256:") and len(digest) == 71)
-    bad.check(ok, "expected_digest", "must be 'sha256:' and 64 hex digits")
 
 
 def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> inference_pb2.LoadedModel:

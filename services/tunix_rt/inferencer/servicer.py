@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.protobuf import empty_pb2
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
@@ -17,7 +18,6 @@ from tunix_rt.inferencer.adapter_pool import AdapterPool, ServedModel
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, GenerationRequest
 from tunix_rt.inferencer.messages import (
-    check_digest,
     check_load_adapter,
     check_request,
     check_score,
@@ -73,7 +73,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def LoadModel(self, request: inference_pb2.LoadModelRequest, context: _Context) -> inference_pb2.LoadedModel:
         bad = Violations()
         bad.check(bool(request.reference), "reference", "must be file://, hf://, gguf:// or pkg://")
-        check_digest(request.expected_digest, bad)
+        if request.expected_digest:
+            check_digest(request.expected_digest, "expected_digest", bad)
         GENERATION_RULES["weight_format"].check(request.weight_format, "weight_format", bad)
         bad.raise_if_any()
         model = await self._pool.load(request.reference, request.expected_digest, request.weight_format)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.contract.generation import complete_generation
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Final
 from tunix_rt.artifacts import ArtifactRoot, StoredArtifact, StoredFile
 from tunix_rt.artifacts.digests import MAX_FILES
 from tunix_rt.artifacts.locations import check_name
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.registry.kernel.fields import check_text
@@ -29,7 +30,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The years 1 to 9999.
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def read_points(request: pb.ReportMetricsRequest, now: datetime, violations: Violations) -> list[Point]:
@@ -124,7 +124,7 @@ def read_artifact(message: common_pb2.Artifact, root: ArtifactRoot, violations: 
             check_name(file.path)
         except InvalidArtifact as error:
             found.add("path", str(error))
-        found.check(is_digest(file.digest), "digest", 'must be "sha256:" and 64 hex digits')
+        check_digest(file.digest, "digest", found)
         found.check(file.size_bytes >= 0, "size_bytes", "must not be negative")
     files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in message.files)
     return StoredArtifact(message.uri, message.digest, message.size_bytes, files)
@@ -145,17 +145,12 @@ def check_worker(worker_id: str, violations: Violations) -> None:
     )
 
 
-def is_digest(text: str) -> bool:
-    """Whether ``text`` is "sha256:" and 64 hex digits."""
-    return len(text) == 71 and text.startswith("sha256:") and _HEX.issuperset(text[7:])
-
-
 def _check_address(stored: common_pb2.Artifact | pb.Checkpoint, root: ArtifactRoot, violations: Violations) -> None:
     try:
         root.locate(stored.uri)
     except InvalidArtifact as error:
         violations.add("uri", str(error))
-    violations.check(is_digest(stored.digest), "digest", 'must be "sha256:" and 64 hex digits')
+    check_digest(stored.digest, "digest", violations)
     violations.check(stored.size_bytes >= 0, "size_bytes", "must not be negative")
 
 
