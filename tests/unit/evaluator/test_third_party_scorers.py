@@ -150,7 +150,7 @@ def test_every_broken_entry_point_is_named_in_one_error_at_the_start(tmp_path: P
     site = install(tmp_path / "site", broken)
     done = run(site, *files)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: third-party scorers cannot be used; mend or uninstall them:\n")
+    assert done.stderr.startswith("error: third-party scorers are unusable; fix or uninstall them:\n")
     for line in (
         "  absent = acme_scorers:NOWHERE of acme-scorers 1.0: AttributeError",
         "  missing = no_such_module:X of acme-scorers 1.0: ModuleNotFoundError",
@@ -165,5 +165,5 @@ def test_every_broken_entry_point_is_named_in_one_error_at_the_start(tmp_path: P
     assert done.stderr.count("\n") == len(broken)  # the title, seven entry points, the name that occurs twice
     service = run(site, "-m", "tunix_rt.evaluator")
     assert service.returncode == 1
-    assert "the evaluator cannot start: third-party scorers cannot be used" in service.stderr
+    assert "the evaluator cannot start: third-party scorers are unusable" in service.stderr
     assert "Traceback" not in service.stderr
