@@ -14,7 +14,7 @@ from tunix_rt.evidence.messages import json_value, plain
 from tunix_rt.evidence.regeneration import Generate
 from tunix_rt.evidence.scoring import lean
 from tunix_rt.quality.items import EvalItem, EvalSet, parse_evalset
-from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2, models_pb2, runs_pb2
+from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2, jobs_pb2, models_pb2, runs_pb2
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -128,7 +128,7 @@ def _training(client: TunixClient, run_id: str, on_stage: OnStage) -> TrainingFa
     on_stage("run")
     run = client.runs.get(run_id)
     dataset = client.datasets.get(run.spec.dataset_id)
-    listed = client.runs.attempts(run_id)
+    attempts = [_attempt(attempt) for attempt in client.runs.attempts(run_id, page_size=1000)]
     on_stage("training log")
     metrics = [plain(point, defaults=True) for point in client.runs.metrics(run_id, page_size=1000)]
     logs = [plain(line, defaults=True) for line in client.runs.logs(run_id)]
@@ -137,7 +137,7 @@ def _training(client: TunixClient, run_id: str, on_stage: OnStage) -> TrainingFa
     return TrainingFacts(
         run=_run(run),
         dataset=plain(dataset, defaults=True),
-        attempts=[_attempt(attempt) for attempt in sorted(listed.attempts, key=lambda attempt: attempt.number)],
+        attempts=attempts,
         metrics=metrics,
         logs=logs,
         sweep=sweep_facts(client, run.sweep_id) if run.sweep_id else None,
@@ -156,9 +156,10 @@ def _run(run: runs_pb2.Run) -> Document:
     return plain(run, defaults=True) | {"spec": plain(run.spec)}
 
 
-def _attempt(attempt: runs_pb2.Attempt) -> Document:
+def _attempt(attempt: jobs_pb2.Attempt) -> Document:
     document = plain(attempt, defaults=True)
-    return {name: value for name, value in document.items() if name not in ("id", "run_id", "heartbeat_time")}
+    document["outcome"] = document["outcome"].lower()
+    return {name: value for name, value in document.items() if name not in ("id", "job_id", "heartbeat_time")}
 
 
 def _gate(client: TunixClient, evaluation_id: str) -> GateFacts:

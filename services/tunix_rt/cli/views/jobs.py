@@ -11,7 +11,7 @@ from tunix_rt.cli.progress import headline
 from tunix_rt.cli.views.comparisons import score_of
 from tunix_rt.cli.views.scores import scorecard, verdict
 from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2, runs_pb2
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,11 +64,11 @@ def run(item: runs_pb2.Run) -> list[RenderableType]:
     return [output.fields(rows), "[bold]hyperparameters[/bold]", output.fields(hyperparameters)]
 
 
-def attempts(answer: runs_pb2.ListAttemptsResponse) -> list[RenderableType]:
+def attempts(found: Iterable[jobs_pb2.Attempt], checkpoints: Iterable[runs_pb2.Checkpoint]) -> list[RenderableType]:
     rows = [
         (
             attempt.number,
-            attempt.outcome,
+            enum_name(jobs_pb2.AttemptOutcome.DESCRIPTOR, attempt.outcome).lower(),
             enum_name(common_pb2.Reason.DESCRIPTOR, attempt.reason) if attempt.reason else "",
             formats.escaped(attempt.worker_id),
             attempt.resumed_step,
@@ -76,12 +76,12 @@ def attempts(answer: runs_pb2.ListAttemptsResponse) -> list[RenderableType]:
             formats.duration(attempt.start_time, attempt.end_time),
             formats.escaped(attempt.message, 80),
         )
-        for attempt in answer.attempts
+        for attempt in found
     ]
     columns = ["#", "outcome", "reason", "worker", "from step", "started", "took", "message"]
     kept = [
         (checkpoint.step, formats.size_text(checkpoint.size_bytes), formats.local_time(checkpoint.create_time))
-        for checkpoint in answer.checkpoints
+        for checkpoint in checkpoints
     ]
     return [
         output.table(columns, rows, title="attempts", numbers=["#", "from step"]),
@@ -93,8 +93,8 @@ def history(transitions: Iterable[common_pb2.Transition]) -> RenderableType:
     rows = [
         (
             formats.local_time(row.create_time),
-            enum_name(common_pb2.JobState.DESCRIPTOR, getattr(row, "from")) if getattr(row, "from") else "",
-            formats.state_of(row.to, row.reason),
+            enum_name(common_pb2.JobState.DESCRIPTOR, row.from_state) if row.from_state else "",
+            formats.state_of(row.to_state, row.reason),
             row.attempt or "",
             formats.escaped(row.actor),
             formats.escaped(row.message),

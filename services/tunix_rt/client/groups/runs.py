@@ -11,8 +11,9 @@ from tunix_rt.client.arguments import to_message
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.jobs import has_ended
 from tunix_rt.client.operations import Call, Follow, Last, Pages, followed, new_request_id, paged, unary
-from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import common_pb2, jobs_pb2
 from tunix_rt.v1 import runs_pb2 as pb
+from tunix_rt.v1.jobs_pb2_grpc import JobServiceStub
 from tunix_rt.v1.runs_pb2_grpc import RunServiceStub as Stub
 
 
@@ -181,14 +182,25 @@ class Runs(Group[Mode]):
         request = pb.ListLogsRequest(run_id=id, page_size=page_size)
         return paged(Stub, lambda stub: stub.ListLogs, request, lambda page: page.lines, limit=limit)
 
-    @one
+    @many
     @staticmethod
-    def attempts(id: str) -> Call[pb.ListAttemptsResponse]:
-        """The run's attempts and the checkpoints they left."""
-        return unary(Stub, lambda stub: stub.ListAttempts, pb.ListAttemptsRequest(run_id=id))
+    def checkpoints(id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[pb.Checkpoint]:
+        """The run's checkpoints that are still there, newest first."""
+        request = pb.ListCheckpointsRequest(run_id=id, page_size=page_size)
+        return paged(Stub, lambda stub: stub.ListCheckpoints, request, lambda page: page.checkpoints, limit=limit)
 
-    @one
+    @many
     @staticmethod
-    def history(job_id: str) -> Call[pb.ListTransitionsResponse]:
-        """Every state change of a run, evaluation, sweep or trial, with its reason."""
-        return unary(Stub, lambda stub: stub.ListTransitions, pb.ListTransitionsRequest(job_id=job_id))
+    def attempts(job_id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[jobs_pb2.Attempt]:
+        """The attempts at a run, evaluation or sweep, oldest first."""
+        request = jobs_pb2.ListAttemptsRequest(job_id=job_id, page_size=page_size)
+        return paged(JobServiceStub, lambda stub: stub.ListAttempts, request, lambda page: page.attempts, limit=limit)
+
+    @many
+    @staticmethod
+    def history(job_id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[common_pb2.Transition]:
+        """Every state change of a run, evaluation, sweep or trial, with its reason, oldest first."""
+        request = jobs_pb2.ListTransitionsRequest(job_id=job_id, page_size=page_size)
+        return paged(
+            JobServiceStub, lambda stub: stub.ListTransitions, request, lambda page: page.transitions, limit=limit
+        )
