@@ -34,19 +34,6 @@ _CHANGES: Final = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is compared, and which page of it is wanted; ``order_by`` is BY_DIFFERENCE or BY_INDEX."""
-
-    baseline_id: str
-    candidate_id: str
-    only_changed: bool = False
-    order_by: str = BY_DIFFERENCE
-    include_curves: bool = False
-    page_size: int = 0
-    page_token: str = ""
-
-
-@dataclass(frozen=True)
 class Diff:
     """One item in both evaluations; predictions are those of the first sample."""
 
@@ -68,24 +55,37 @@ class Compared:
     curves: list[Curve]
 
 
-def compare_evaluations(session: Session, asked: Asked) -> Compared:
-    """B (the candidate) against A (the baseline). Raises `NotFound`, `FailedPrecondition` and `InvalidInput`."""
-    size = check_page_size(asked.page_size)
-    baseline, candidate = get_evaluation(session, asked.baseline_id), get_evaluation(session, asked.candidate_id)
+def compare_evaluations(
+    session: Session,
+    *,
+    baseline_id: str,
+    candidate_id: str,
+    only_changed: bool = False,
+    order_by: str = BY_DIFFERENCE,
+    include_curves: bool = False,
+    page_size: int = 0,
+    page_token: str = "",
+) -> Compared:
+    """B (the candidate) against A (the baseline), and one page of the items' diffs.
+
+    ``order_by`` is BY_DIFFERENCE or BY_INDEX. Raises `NotFound`, `FailedPrecondition` and `InvalidInput`.
+    """
+    size = check_page_size(page_size)
+    baseline, candidate = get_evaluation(session, baseline_id), get_evaluation(session, candidate_id)
     check_comparable(baseline, candidate)
     items = items_by_id(session, baseline.evalset_id)
     statistics = compare(values_of(session, baseline, items), values_of(session, candidate, items))
     places = sorted(
         (
-            (difference_key(asked.order_by, each, items[each.item_id].position), each)
+            (difference_key(order_by, each, items[each.item_id].position), each)
             for each in statistics.items
-            if not (asked.only_changed and each.change is ItemChange.SAME)
+            if not (only_changed and each.change is ItemChange.SAME)
         ),
         key=lambda place: place[0],
     )
-    bound_to = context_digest("comparison", baseline.id, candidate.id, asked.only_changed, asked.order_by)
-    if asked.page_token:
-        last = tuple(read_token(asked.page_token, 4, bound_to))
+    bound_to = context_digest("comparison", baseline.id, candidate.id, only_changed, order_by)
+    if page_token:
+        last = tuple(read_token(page_token, 4, bound_to))
         places = [place for place in places if place[0] > last]
     shown = [each for _, each in places[:size]]
     return Compared(
@@ -94,7 +94,7 @@ def compare_evaluations(session: Session, asked: Asked) -> Compared:
         statistics=statistics,
         diffs=_with_predictions(session, baseline.id, candidate.id, shown, items),
         next_page_token=make_token(places[size - 1][0], bound_to) if len(places) > size else "",
-        curves=training_curves(session, [baseline.run_id, candidate.run_id]) if asked.include_curves else [],
+        curves=training_curves(session, [baseline.run_id, candidate.run_id]) if include_curves else [],
     )
 
 

@@ -185,7 +185,8 @@ class EvaluationServicer(EvaluationWorkerServicer):
         validation.check_compare(request)
 
         def work(session: Session) -> pb.Comparison:
-            asked = comparison.Asked(
+            compared = comparison.compare_evaluations(
+                session,
                 baseline_id=request.baseline_evaluation_id,
                 candidate_id=request.candidate_evaluation_id,
                 only_changed=request.only_changed,
@@ -194,7 +195,7 @@ class EvaluationServicer(EvaluationWorkerServicer):
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-            return comparison_message(comparison.compare_evaluations(session, asked))
+            return comparison_message(compared)
 
         return await self._database.run_read(work)
 

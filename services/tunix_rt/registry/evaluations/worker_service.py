@@ -12,7 +12,7 @@ from tunix_rt.registry.evalsets.rules import items_of
 from tunix_rt.registry.evaluations import checks as validation
 from tunix_rt.registry.evaluations import items
 from tunix_rt.registry.evaluations.completion import complete_evaluation
-from tunix_rt.registry.evaluations.messages import evaluation_message
+from tunix_rt.registry.evaluations.messages import evaluation_message, item_result_row
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.artifact_messages import artifact_message
@@ -85,10 +85,11 @@ class EvaluationWorkerServicer(pb_grpc.EvaluationServiceServicer):
     async def RecordItems(
         self, request: pb.RecordItemsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RecordItemsResponse:
-        lease, results = validation.new_results(request)
+        lease = validation.recorded(request)
 
         def work(session: Session) -> pb.RecordItemsResponse:
             row = leases.check(session, EvaluationRow, lease)
+            results = [item_result_row(each) for each in request.results]
             return pb.RecordItemsResponse(stored=items.record_items(session, row, results))
 
         return await self._database.run_write(work)
