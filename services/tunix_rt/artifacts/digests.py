@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from tunix_rt.errors import InvalidArtifact
 
 PREFIX = "sha256:"
+# In one artifact.
+MAX_FILES: Final = 10_000
 _CHUNK_BYTES = 1 << 20
 
 
@@ -57,15 +61,21 @@ def listing_digest(files: Iterable[StoredFile]) -> str:
     return bytes_digest("".join(lines).encode())
 
 
-def directory_digest(path: Path) -> tuple[str, tuple[StoredFile, ...]]:
-    """Digest and entries (sorted by path) of every regular file under ``path``; links to files are followed.
+def directory_digest(path: Path, *, follow_links: bool = True) -> tuple[str, tuple[StoredFile, ...]]:
+    """Digest and entries (sorted by path) of every regular file under ``path``.
 
-    Raises `InvalidArtifact` when the directory does not exist or holds no file.
+    Links to files are followed, as in a hub's snapshots, or refused. Raises `InvalidArtifact` when the directory does
+    not exist, holds no file, or holds more than `MAX_FILES` entries.
     """
     if not path.is_dir():
         raise InvalidArtifact(f"{path} is not a directory")
     entries: list[StoredFile] = []
-    for found in sorted(path.rglob("*")):
+    everything = list(islice(path.rglob("*"), MAX_FILES + 1))
+    if len(everything) > MAX_FILES:
+        raise InvalidArtifact(f"{path} holds more than {MAX_FILES} files")
+    for found in sorted(everything):
+        if found.is_symlink() and not follow_links:
+            raise InvalidArtifact(f"{found} is a link, and a stored artifact holds none")
         if found.is_file():
             entry = file_digest(found)
             entries.append(StoredFile(found.relative_to(path).as_posix(), entry.digest, entry.size_bytes))

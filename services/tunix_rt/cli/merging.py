@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 _NEEDED = ("jax", "flax", "safetensors", "tokenizers")
 
 
-def merge(model: models_pb2.ModelVersion, out: Path) -> dict[str, Any]:
+def merge(model: models_pb2.ModelVersion, out: Path, *, artifacts_uri: str) -> dict[str, Any]:
     """Write the adapter ``model`` and its base as one model to ``out``; its directory, digest and size in bytes.
 
+    Nothing outside of ``artifacts_uri``, the root of the artifact store, is read or fetched, whatever ``model`` says.
     Raises `FailedPrecondition` when ``model`` is not an adapter, or when the libraries, the adapter or its base are
     not there.
     """
@@ -29,9 +30,10 @@ def merge(model: models_pb2.ModelVersion, out: Path) -> dict[str, Any]:
     if model.format != models_pb2.MODEL_FORMAT_PEFT_ADAPTER:
         raise FailedPrecondition(f"model {model.id} is not an adapter: there is nothing to merge")
     require(_NEEDED)
-    command = [sys.executable, "-m", "tunix_rt.models.merge", "--adapter", model.artifact.uri]
-    command += ["--digest", model.artifact.digest, "--out", str(out)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tunix_rt.models.merge", f"--adapter={model.artifact.uri}", "--files"]
+    command += [f"--digest={model.artifact.digest}", f"--artifacts={artifacts_uri}", f"--out={out}"]
+    files = [{"path": f.path, "digest": f.digest, "size_bytes": f.size_bytes} for f in model.artifact.files]
+    done = subprocess.run(command, input=json.dumps(files), capture_output=True, text=True)
     if done.returncode != 0:
         raise FailedPrecondition(f"model {model.id} cannot be merged: {done.stderr.strip()[-2000:]}")
     merged: dict[str, Any] = json.loads(done.stdout)

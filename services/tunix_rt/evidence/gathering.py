@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.contract.generation import complete_generation
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.evidence.documents import Document
 from tunix_rt.evidence.facts import Facts, GateFacts, SweepFacts, TrainingFacts
 from tunix_rt.evidence.messages import json_value, plain
 from tunix_rt.evidence.regeneration import Generate
 from tunix_rt.evidence.scoring import lean
-from tunix_rt.quality.identity import complete_generation
 from tunix_rt.quality.items import EvalItem, EvalSet, parse_evalset
 from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2, models_pb2, runs_pb2
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.protobuf import empty_pb2
 
+from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
 from tunix_rt.inferencer.adapter_messages import check_digest, check_load, write_adapter
@@ -22,7 +23,6 @@ from tunix_rt.inferencer.score_messages import check_score, read_score, write_sc
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
-from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Request = TypeVar("_Request", inference_pb2.GenerateRequest, inference_pb2.ScoreRequest)
@@ -64,7 +64,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         bad = Violations()
         bad.check(bool(request.reference), "reference", "must be file://, hf://, gguf:// or pkg://")
         check_digest(request.expected_digest, bad)
-        bad.check(request.weight_format in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
+        GENERATION_RULES["weight_format"].check(request.weight_format, "weight_format", bad)
         bad.raise_if_any()
         model = await self._pool.load(request.reference, request.expected_digest, request.weight_format)
         return self._written(model)

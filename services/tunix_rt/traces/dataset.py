@@ -36,7 +36,6 @@ class Manifest:
     filters: dict[str, Any]
     selection_strategy: str
     seed: int
-    parent_dataset_ids: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     contamination: tuple[Contamination, ...] = ()
     category_statistics: tuple[CategoryStatistics, ...] = ()

@@ -35,7 +35,7 @@ from tunix_rt.v1 import common_pb2
 
 HERE = Path(__file__).parent
 STUB_WORKERS = 4
-DRIVER = "tunix_rt.tuner.ray_tune"
+DRIVER = "tunix_rt.tuner.ray_driver"
 MIB = 1024 * 1024
 
 

@@ -112,7 +112,7 @@ def _slices(facts: GateFacts) -> Iterator[str]:
                 for found in facts.decision.slices
             ],
         )
-    elif facts.comparison is not None and facts.comparison.slices:
+    elif facts.comparison is not None and facts.comparison.candidates[0].slices:
         yield "### Slices (for information; the policy names none)"
         yield ""
         yield from _table(
@@ -124,7 +124,7 @@ def _slices(facts: GateFacts) -> Iterator[str]:
                     f"{found.delta:+.3f}",
                     f"{found.p_adjusted:.4f}",
                 )
-                for found in facts.comparison.slices
+                for found in facts.comparison.candidates[0].slices
             ],
         )
 
@@ -141,11 +141,11 @@ def _items(facts: GateFacts) -> Iterator[str]:
         [
             (
                 cell(item.item_id),
-                enum_name(pb.ItemChange.DESCRIPTOR, item.change).lower(),
+                enum_name(pb.ItemChange.DESCRIPTOR, item.candidates[0].change).lower(),
                 _scores(item),
                 cell(item.expected_answer, 40),
                 cell(item.baseline_prediction[-60:], 60),
-                cell(item.candidate_prediction[-60:], 60),
+                cell(item.candidates[0].prediction[-60:], 60),
             )
             for item in ordered[:SHOWN_ITEMS]
         ],
@@ -183,13 +183,15 @@ def _model(evaluation: pb.Evaluation) -> str:
     return f"`{evaluation.model_id}` `{evaluation.identity.model_digest[:19]}…`"
 
 
-def _difference(item: pb.ItemDiff) -> float:
+def _difference(item: pb.ItemComparison) -> float:
     """Candidate minus baseline; 0 for an item that is not scored in both."""
-    both = item.HasField("baseline_score") and item.HasField("candidate_score")
-    return item.candidate_score - item.baseline_score if both else 0.0
+    (candidate,) = item.candidates
+    both = item.HasField("baseline_score") and candidate.HasField("score")
+    return candidate.score - item.baseline_score if both else 0.0
 
 
-def _scores(item: pb.ItemDiff) -> str:
+def _scores(item: pb.ItemComparison) -> str:
     before = f"{item.baseline_score:.3g}" if item.HasField("baseline_score") else "–"
-    after = f"{item.candidate_score:.3g}" if item.HasField("candidate_score") else "–"
+    (candidate,) = item.candidates
+    after = f"{candidate.score:.3g}" if candidate.HasField("score") else "–"
     return f"{before} → {after}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunix_rt.client.arguments import to_message
@@ -155,21 +155,21 @@ class Scores(Group[Mode]):
     @staticmethod
     def compare(
         baseline_evaluation_id: str,
-        candidate_evaluation_id: str,
-        *,
+        *candidate_evaluation_ids: str,
         only_changed: bool = False,
         order_by: str = "",
         include_curves: bool = False,
         page_size: int = 0,
     ) -> Flow[pb.Comparison]:
-        """B (candidate) against A (baseline) on the same items, with every item's change, all pages in one answer.
+        """Up to 31 candidates against one baseline on the same items, with every item, all pages in one answer.
 
-        ``order_by``: "difference" (default: largest first) or "index". ``include_curves``: with the training losses of
-        the runs that made the models. Raises `FailedPrecondition` when the two scores' identities differ.
+        p-values are also given after Holm's correction over the candidates. ``order_by``: "difference" (default:
+        largest in any candidate first) or "index". ``include_curves``: with the training losses of the runs that made
+        the models. Raises `FailedPrecondition` when the scores' identities differ.
         """
         request = pb.CompareEvaluationsRequest(
             baseline_evaluation_id=baseline_evaluation_id,
-            candidate_evaluation_id=candidate_evaluation_id,
+            candidate_evaluation_ids=candidate_evaluation_ids,
             only_changed=only_changed,
             order_by=order_by,
             include_curves=include_curves,
@@ -182,38 +182,6 @@ class Scores(Group[Mode]):
             while comparison.next_page_token:
                 request.page_token = comparison.next_page_token
                 more: pb.Comparison = yield unary(Stub, lambda stub: stub.CompareEvaluations, request)
-                comparison.items.extend(more.items)
-                comparison.next_page_token = more.next_page_token
-            return comparison
-
-        return Flow(steps)
-
-    @one
-    @staticmethod
-    def compare_many(
-        baseline_evaluation_id: str,
-        candidate_evaluation_ids: Sequence[str],
-        *,
-        only_changed: bool = False,
-        page_size: int = 0,
-    ) -> Flow[pb.ManyComparison]:
-        """Up to 31 candidates against one baseline, with Holm's correction over them, all pages in one answer.
-
-        Items with the largest difference in any candidate come first. Raises `FailedPrecondition` when the scores'
-        identities differ.
-        """
-        request = pb.CompareManyEvaluationsRequest(
-            baseline_evaluation_id=baseline_evaluation_id,
-            candidate_evaluation_ids=candidate_evaluation_ids,
-            only_changed=only_changed,
-            page_size=page_size,
-        )
-
-        def steps() -> Steps[pb.ManyComparison]:
-            comparison: pb.ManyComparison = yield unary(Stub, lambda stub: stub.CompareManyEvaluations, request)
-            while comparison.next_page_token:
-                request.page_token = comparison.next_page_token
-                more: pb.ManyComparison = yield unary(Stub, lambda stub: stub.CompareManyEvaluations, request)
                 comparison.items.extend(more.items)
                 comparison.next_page_token = more.next_page_token
             return comparison

@@ -11,7 +11,7 @@ from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.evaluations.completion import Completion
 from tunix_rt.registry.evaluations.generation import resolve_generation
-from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES, given_generation
+from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
@@ -45,7 +45,7 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
     else:
         check_id(violations, request.model, "model")
     check_id(violations, request.evalset, "evalset")
-    generation = resolve_generation(given_generation(request.generation), violations.under("generation"))
+    generation = resolve_generation(request.generation, violations.under("generation"))
     threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
     violations.check(math.isfinite(threshold) and 0 <= threshold <= 1, "threshold", "must be in [0, 1]")
     samples = request.samples_per_item
@@ -96,17 +96,9 @@ def check_compare(request: pb.CompareEvaluationsRequest) -> None:
     """Raises `InvalidInput` when the request is malformed."""
     violations = Violations()
     check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
-    check_id(violations, request.candidate_evaluation_id, "candidate_evaluation_id")
     violations.check(
         request.order_by in ("", BY_DIFFERENCE, BY_INDEX), "order_by", f"must be {BY_DIFFERENCE!r} or {BY_INDEX!r}"
     )
-    violations.raise_if_any()
-
-
-def check_compare_many(request: pb.CompareManyEvaluationsRequest) -> None:
-    """Raises `InvalidInput` when the request is malformed."""
-    violations = Violations()
-    check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
     candidates = request.candidate_evaluation_ids
     violations.check(
         1 <= len(candidates) <= MAX_CANDIDATES, "candidate_evaluation_ids", f"must hold 1 to {MAX_CANDIDATES} ids"

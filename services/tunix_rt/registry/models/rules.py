@@ -15,7 +15,16 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.artifacts import StoredArtifact
-from tunix_rt.errors import Conflict, FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
+from tunix_rt.artifacts.locations import local_path
+from tunix_rt.errors import (
+    Conflict,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArtifact,
+    InvalidInput,
+    NotFound,
+    Violations,
+)
 from tunix_rt.registry.kernel import outbox
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.ids import new_id
@@ -27,9 +36,9 @@ from tunix_rt.v1 import events_pb2
 
 REFERENCE_SCHEMES: Final = ("pkg://", "hf://", "file://", "gguf://")
 MAX_REFERENCE: Final = 2_000
-_HF = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# A revision becomes a part of a path in the hub's cache.
+_HF = re.compile(r"(?!.*\.\.)hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\w[\w./-]*)?", re.ASCII)
 _PKG = re.compile(r"pkg://[A-Za-z_][A-Za-z0-9_]*")
-_PATH = re.compile(r"(file|gguf):///[^\x00]+")
 
 
 def is_reference(text: str) -> bool:
@@ -44,8 +53,14 @@ def check_reference(violations: Violations, text: str, path: str) -> None:
     violations.check(len(text) <= MAX_REFERENCE, path, f"at most {MAX_REFERENCE} characters")
     known = text.startswith(REFERENCE_SCHEMES)
     if violations.check(known, path, f"must begin with one of {', '.join(REFERENCE_SCHEMES)}"):
-        whole = any(form.fullmatch(text) for form in (_HF, _PKG, _PATH))
-        violations.check(whole, path, "must be hf://org/name[@rev], pkg://package, file:///dir or gguf:///file")
+        if text.startswith(("file://", "gguf://")):
+            try:
+                local_path(text)
+            except InvalidArtifact as error:
+                violations.add(path, f"must be file:///dir or gguf:///file: {error}")
+        else:
+            whole = any(form.fullmatch(text) for form in (_HF, _PKG))
+            violations.check(whole, path, "must be hf://org/name[@rev], pkg://package, file:///dir or gguf:///file")
 
 
 def register_reference(

@@ -60,9 +60,6 @@ def resolved_run(session: Session, request: pb.CreateRunRequest, *, actor: str) 
     """The run that ``request`` asks for, as it would be created. Raises `InvalidInput`."""
     violations = Violations()
     check_labels(violations, request.display_name, request.tags)
-    violations.check(
-        not request.trial_id, "trial_id", "trials make their runs themselves: use SweepService.CreateTrial"
-    )
     spec = resolve_spec(request.spec, StoredCatalogue(session), violations.under("spec"))
     violations.raise_if_any()
     return runs.new_run(spec, display_name=request.display_name, tags=request.tags, actor=actor)
