@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import uuid
 from collections.abc import Callable, Mapping
@@ -22,16 +23,50 @@ from tunix_rt.registry.schema import alembic_config, migrate
 from tunix_rt.registry.sweeps.tables import SweepRow, sweep_spec
 
 JSON = dict[str, Any]
-# Of an answer that says the same in words that have changed since.
+Asked = tuple[str, JSON, JSON]
+# What was asked and answered then, in the words of this release's contracts: method, request and answer.
 _FINISH_REASONS = {"stop": "FINISH_REASON_STOP", "length": "FINISH_REASON_LENGTH"}
 
 
-def _finish_reasons(answer: JSON) -> JSON:
+def _item_results(request: JSON, answer: JSON) -> Asked:
     found = [each | {"finish_reason": _FINISH_REASONS[each["finish_reason"]]} for each in answer.get("results", [])]
-    return {"results": found} if found else {}
+    return "ListItemResults", request, answer | ({"results": found} if found else {})
 
 
-NOW: Mapping[str, Callable[[JSON], JSON]] = {"EvaluationService.ListItemResults": _finish_reasons}
+def _comparison(request: JSON, answer: JSON) -> Asked:
+    candidate = {
+        "evaluation_id": answer.pop("candidate_evaluation_id"),
+        "statistics": answer["statistics"],
+        # Of one candidate nothing is corrected.
+        "p_adjusted": answer.pop("statistics")["p_value"],
+        "scorecard": answer.pop("candidate_scorecard"),
+        "slices": answer.pop("slices"),
+    }
+    names = {"candidate_score": "score", "change": "change", "candidate_prediction": "prediction"}
+    for item in answer["items"]:
+        item["candidates"] = [{names[name]: item.pop(name) for name in names if name in item}]
+    asked = {"candidate_evaluation_ids": [request.pop("candidate_evaluation_id")]}
+    return "CompareEvaluations", request | asked, answer | {"candidates": [candidate]}
+
+
+def _many_comparison(request: JSON, answer: JSON) -> Asked:
+    return "CompareEvaluations", request, answer
+
+
+NOW: Mapping[str, Callable[[JSON, JSON], Asked]] = {
+    "ListItemResults": _item_results,
+    "CompareEvaluations": _comparison,
+    "CompareManyEvaluations": _many_comparison,
+}
+
+
+def told_then(method: str, found: JSON) -> JSON:
+    """What of an answer the release of that time told too."""
+    if method == "CompareManyEvaluations":
+        for candidate in found["candidates"]:
+            del candidate["slices"]
+    # A token is bound to the release that made it; whether there is one is said in every release.
+    return found | ({"next_page_token": True} if found.get("next_page_token") else {})
 
 
 async def ask(channel: grpc.aio.Channel, service: str, method: str, request: JSON) -> JSON:
@@ -45,11 +80,6 @@ async def ask(channel: grpc.aio.Channel, service: str, method: str, request: JSO
     )
     given = await call(json_format.ParseDict(request, kind()), timeout=60)
     return json_format.MessageToDict(given, preserving_proto_field_name=True)
-
-
-def without_token(answer: JSON) -> JSON:
-    """A token is bound to the release that made it; whether there is one is said in every release."""
-    return answer | ({"next_page_token": True} if answer.get("next_page_token") else {})
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -77,10 +107,10 @@ async def test_every_answer_is_the_one_that_the_earlier_release_gave(
     asked = [each for each in answers if each["service"] == service]
     assert asked
     for each in asked:
-        method, request, answer = each["method"], each["request"], each["answer"]
-        changed = NOW.get(f"{service}.{method}", lambda same: same)
+        then, request, answer = each["method"], *copy.deepcopy((each["request"], each["answer"]))
+        method, request, answer = NOW[then](request, answer) if then in NOW else (then, request, answer)
         found = await ask(served, service, method, request)
-        assert without_token(found) == without_token(answer | changed(answer)), (method, request)
+        assert told_then(then, found) == told_then("", answer), (method, request)
 
 
 def first(answers: list[JSON], method: str) -> JSON:
