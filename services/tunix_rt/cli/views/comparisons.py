@@ -6,14 +6,24 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import evaluations_pb2 as pb
+from tunix_rt.contract.enums import ItemChange
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client.resources.scores import (
+        CandidateItem,
+        Comparison,
+        Curve,
+        ItemDiff,
+        ManyComparison,
+        PairedStatistics,
+        Scorecard,
+        SliceScore,
+    )
 
-def statistics(stats: pb.PairedStatistics) -> RenderableType:
+
+def statistics(stats: PairedStatistics) -> RenderableType:
     """The paired figures of B minus A."""
     seen = f"{stats.detectable:.3f} would be seen with 80 % power" if stats.detectable else ""
     needed = f"{stats.n_needed} items would show it with 80 % power" if stats.n_needed else ""
@@ -28,7 +38,7 @@ def statistics(stats: pb.PairedStatistics) -> RenderableType:
     return output.fields(rows)
 
 
-def comparison(result: pb.Comparison, shown: int) -> list[RenderableType]:
+def comparison(result: Comparison, shown: int) -> list[RenderableType]:
     """Both scores, the difference, slices, and up to ``shown`` items that changed."""
     parts: list[RenderableType] = [
         output.fields(
@@ -46,13 +56,13 @@ def comparison(result: pb.Comparison, shown: int) -> list[RenderableType]:
             for s in result.slices
         ]
         parts.append(output.table(["dimension", "value", "items", "Δ", "p (Holm)"], rows, numbers=["items"]))
-    changed = [item for item in result.items if item.change != pb.ITEM_CHANGE_SAME]
+    changed = [item for item in result.items if item.change is not ItemChange.SAME]
     if changed:
         parts.append(_item_table(changed[:shown]))
     return [*parts, *_left_out(len(changed), shown)]
 
 
-def many_comparison(result: pb.ManyComparison, shown: int) -> list[RenderableType]:
+def many_comparison(result: ManyComparison, shown: int) -> list[RenderableType]:
     """Every candidate's score and difference, and up to ``shown`` items that changed in some of them."""
     names = [chr(ord("B") + index) if index < 25 else f"#{index + 1}" for index in range(len(result.candidates))]
     rows = [
@@ -73,13 +83,13 @@ def many_comparison(result: pb.ManyComparison, shown: int) -> list[RenderableTyp
         output.fields([("A", f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}")]),
         output.table(columns, rows, numbers=["fixed", "regressed"]),
     ]
-    changed = [item for item in result.items if any(each.change != pb.ITEM_CHANGE_SAME for each in item.candidates)]
+    changed = [item for item in result.items if any(each.change is not ItemChange.SAME for each in item.candidates)]
     if changed:
         cells = [
             (
                 formats.escaped(item.item_id),
                 formats.escaped(item.expected_answer, 30),
-                _item_score(item.baseline_score if item.HasField("baseline_score") else None),
+                _item_score(item.baseline_score),
                 *(_candidate_cell(each) for each in item.candidates),
             )
             for item in changed[:shown]
@@ -88,7 +98,7 @@ def many_comparison(result: pb.ManyComparison, shown: int) -> list[RenderableTyp
     return [*parts, *_left_out(len(changed), shown)]
 
 
-def curve_line(curve: pb.Curve) -> str:
+def curve_line(curve: Curve) -> str:
     """A sparkline with the first and the last value."""
     first, last = formats.number(curve.values[0]), formats.number(curve.values[-1])
     return (
@@ -96,17 +106,14 @@ def curve_line(curve: pb.Curve) -> str:
     )
 
 
-def score_of(card: pb.Scorecard | pb.SliceScore) -> str:
+def score_of(card: Scorecard | SliceScore) -> str:
     """The primary score with its interval; "–" when nothing was scored."""
-    low = card.ci_low if card.HasField("ci_low") else None
-    high = card.ci_high if card.HasField("ci_high") else None
-    return formats.score(card.primary_score if card.HasField("primary_score") else None, low, high)
+    return formats.score(card.primary_score, card.ci_low, card.ci_high)
 
 
-def _candidate_cell(item: pb.CandidateItem) -> str:
-    score = _item_score(item.score if item.HasField("score") else None)
-    word = enum_name(pb.ItemChange.DESCRIPTOR, item.change)
-    return score if item.change == pb.ITEM_CHANGE_SAME else f"{score} {formats.styled(word)}"
+def _candidate_cell(item: CandidateItem) -> str:
+    score = _item_score(item.score)
+    return score if item.change is ItemChange.SAME else f"{score} {formats.styled(item.change)}"
 
 
 def _item_score(value: float | None) -> str:
@@ -119,13 +126,13 @@ def _left_out(changed: int, shown: int) -> list[RenderableType]:
     return [f"[dim]… and {changed - shown} more; --items shows more, --json all[/dim]"]
 
 
-def _item_table(items: Iterable[pb.ItemDiff]) -> RenderableType:
+def _item_table(items: Iterable[ItemDiff]) -> RenderableType:
     rows = [
         (
             formats.escaped(item.item_id),
-            formats.styled(enum_name(pb.ItemChange.DESCRIPTOR, item.change)),
-            _item_score(item.baseline_score if item.HasField("baseline_score") else None),
-            _item_score(item.candidate_score if item.HasField("candidate_score") else None),
+            formats.styled(item.change),
+            _item_score(item.baseline_score),
+            _item_score(item.candidate_score),
             formats.escaped(item.expected_answer, 30),
             formats.escaped(item.baseline_prediction[-60:], 60),
             formats.escaped(item.candidate_prediction[-60:], 60),

@@ -1,11 +1,11 @@
-"""How long an outage is borne, on a clock that the test turns."""
+"""Retry budget and backoff, on a clock that the test turns."""
 
 from __future__ import annotations
 
 import grpc
 import pytest
 
-from tunix_rt.client.outage import Outage
+from tunix_rt.client.retries import RetryBudget
 from tunix_rt.errors import NotFound, Transient
 
 
@@ -53,43 +53,43 @@ class Clock:
 
 def test_delays_grow_to_two_seconds_and_the_limit_ends_them() -> None:
     clock = Clock()
-    outage = Outage("the registry", 30.0, clock=clock)
+    budget = RetryBudget("the registry", 30.0, clock=clock)
     delays = []
     with pytest.raises(Transient, match="the registry cannot be reached"):
         while True:
-            delays.append(outage.delay_after(UNAVAILABLE))
+            delays.append(budget.delay_after(UNAVAILABLE))
             clock.now += delays[-1]
     assert all(0.05 * 2**i <= delays[i] <= 0.1 * 2**i for i in range(4))
     assert max(delays) <= 2.0
     assert sum(delays) == pytest.approx(30.0)
 
 
-def test_a_sign_of_life_ends_an_outage() -> None:
+def test_an_answer_ends_an_outage() -> None:
     clock = Clock()
-    outage = Outage("the registry", 5.0, clock=clock)
-    outage.delay_after(UNAVAILABLE)
+    budget = RetryBudget("the registry", 5.0, clock=clock)
+    budget.delay_after(UNAVAILABLE)
     clock.now += 4.9
-    outage.over()
+    budget.answered()
     clock.now += 4.9
-    assert outage.delay_after(UNAVAILABLE) <= 0.1
+    assert budget.delay_after(UNAVAILABLE) <= 0.1
 
 
 def test_other_errors_are_raised_at_once() -> None:
     with pytest.raises(NotFound):
-        Outage("the registry", 30.0).delay_after(FailedCall(grpc.StatusCode.NOT_FOUND))
+        RetryBudget("the registry", 30.0).delay_after(FailedCall(grpc.StatusCode.NOT_FOUND))
     with pytest.raises(Transient, match="DEADLINE_EXCEEDED"):
-        Outage("the registry", 30.0).delay_after(FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED))
+        RetryBudget("the registry", 30.0).delay_after(FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED))
 
 
 def test_a_stream_is_reopened_at_once_when_its_leg_is_over() -> None:
-    outage = Outage("the registry", 0.0)
-    assert outage.delay_after(FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED), reopen=True) == 0.0
+    budget = RetryBudget("the registry", 0.0)
+    assert budget.delay_after(FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED), reopen=True) == 0.0
 
 
 def test_calls_get_no_more_time_than_is_left() -> None:
     clock = Clock()
-    outage = Outage("the registry", 30.0, deadline=110.0, clock=clock)
-    assert outage.call_seconds(300.0) == 10.0
+    budget = RetryBudget("the registry", 30.0, deadline=110.0, clock=clock)
+    assert budget.call_seconds(300.0) == 10.0
     clock.now = 110.0
-    with pytest.raises(Transient, match="the time is over"):
-        outage.call_seconds(300.0)
+    with pytest.raises(Transient, match="timed out waiting for the registry"):
+        budget.call_seconds(300.0)

@@ -1,4 +1,4 @@
-"""Merging an adapter, in a process of its own: the command line itself does without the libraries that it takes."""
+"""Merging an adapter into its base model, in a process of its own: the client does without the libraries it takes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tunix_rt.client.resources.models import ModelVersion
+from tunix_rt.contract.enums import ModelFormat
 from tunix_rt.errors import FailedPrecondition
-
-if TYPE_CHECKING:
-    from tunix_rt.v1 import models_pb2
 
 _NEEDED = ("jax", "flax", "safetensors", "tokenizers")
 
 
-def merge(model: models_pb2.ModelVersion, out: Path) -> dict[str, Any]:
-    """Write the adapter ``model`` and its base as one model to ``out``; its directory, digest and size in bytes.
+def merge_adapter(model: ModelVersion[Any], out: Path) -> dict[str, Any]:
+    """Write the adapter ``model`` and its base as one model to ``out``; returns directory, digest and size in bytes.
 
-    Raises `FailedPrecondition` when ``model`` is not an adapter, or when the libraries, the adapter or its base are
-    not there.
+    Raises `FailedPrecondition` when ``model`` is not an adapter, and when the libraries, the adapter or its base are
+    missing.
     """
-    from tunix_rt.v1 import models_pb2
-
-    if model.format != models_pb2.MODEL_FORMAT_PEFT_ADAPTER:
-        raise FailedPrecondition(f"model {model.id} is not an adapter: there is nothing to merge")
+    if model.format is not ModelFormat.PEFT_ADAPTER:
+        raise FailedPrecondition(f"model {model.id} is not an adapter")
     require(_NEEDED)
     command = [sys.executable, "-m", "tunix_rt.models.merge", "--adapter", model.artifact.uri]
     command += ["--digest", model.artifact.digest, "--out", str(out)]
@@ -43,5 +40,5 @@ def require(libraries: Sequence[str]) -> None:
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         raise FailedPrecondition(
-            f"merging needs {', '.join(missing)}; install what the trainer has: `pip install 'tunix-rt[trainer]'`"
+            f"merging needs {', '.join(missing)}; install them with `pip install 'tunix-rt[trainer]'`"
         )

@@ -4,22 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.cli.merging import merge, require
+from tunix_rt.client import ModelVersion
+from tunix_rt.client.workflows.merging import merge_adapter, require
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.v1 import common_pb2, models_pb2
 
 
 def test_a_whole_model_is_not_merged(tmp_path: Path) -> None:
-    model = models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_HUGGING_FACE)
+    model = ModelVersion(models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_HUGGING_FACE))
     with pytest.raises(FailedPrecondition, match="model-1 is not an adapter"):
-        merge(model, tmp_path / "out")
+        merge_adapter(model, tmp_path / "out")
 
 
 def test_what_stands_against_merging_is_told(tmp_path: Path) -> None:
     artifact = common_pb2.Artifact(uri=(tmp_path / "gone").as_uri(), digest=f"sha256:{'0' * 64}")
-    model = models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_PEFT_ADAPTER, artifact=artifact)
+    model = ModelVersion(
+        models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_PEFT_ADAPTER, artifact=artifact)
+    )
     with pytest.raises(FailedPrecondition, match=r"model-1 cannot be merged: .*gone is missing or empty"):
-        merge(model, tmp_path / "out")
+        merge_adapter(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

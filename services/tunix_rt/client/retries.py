@@ -1,4 +1,4 @@
-"""How long a client bears with a peer that is away, and how long it waits between tries."""
+"""Retry budget and backoff for unavailable services."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tunix_rt.rpc.errors import from_rpc_error
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
 
-# A followed stream may also be opened again when its leg's deadline has passed or the server, stopping, cancelled it.
+# A followed stream is also reopened when its leg's deadline has passed, or when the server cancelled it to stop.
 _REOPEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
-class Outage:
-    """Counts one operation's outage: call `delay_after` for each failure and `over` for each sign of life.
+class RetryBudget:
+    """One operation's retries: call `delay_after` for each failure and `answered` for each response.
 
-    ``limit_seconds`` bounds an outage; ``deadline`` (in ``clock``'s seconds) bounds the whole operation.
+    ``limit_seconds`` bounds one outage; ``deadline`` (in ``clock``'s seconds) bounds the whole operation.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class Outage:
         self._began: float | None = None
         self._delay = FIRST_DELAY_SECONDS
 
-    def over(self) -> None:
-        """The peer answered."""
+    def answered(self) -> None:
+        """The peer answered: the outage, if there was one, is over."""
         self._began = None
         self._delay = FIRST_DELAY_SECONDS
 
@@ -49,7 +49,7 @@ class Outage:
             return wanted
         left = self._deadline - self._clock()
         if left <= 0:
-            raise Transient(f"gave up waiting for {self._peer}: the time is over")
+            raise Transient(f"timed out waiting for {self._peer}")
         return min(wanted, left)
 
     def delay_after(self, error: grpc.RpcError, *, reopen: bool = False) -> float:
@@ -63,7 +63,7 @@ class Outage:
         return self._next_delay(translated, error)
 
     def delay_after_end(self) -> float:
-        """Seconds to wait before a stream is opened again that the server ended before its last item."""
+        """Seconds to wait before reopening a stream that the server ended before its last item."""
         return self._next_delay(Transient(f"{self._peer} ended the stream early"), None)
 
     def _next_delay(self, error: TunixError, cause: BaseException | None) -> float:
