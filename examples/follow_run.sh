@@ -45,7 +45,7 @@ while IFS= read -r line <&3; do
     case $kind in run.failed | run.cancelled) exit 1 ;; esac
   elif [ -n "$run" ] && [ "$(field runId "$body")" = "$run" ]; then
     echo "$kind $id"
-    if [ "$kind" = evaluation.completed ]; then
+    if [ "$kind" = evaluation.succeeded ]; then
       card=${body#*\"scorecard\":}
       echo "scorecard $id primary_score $(field primaryScore "$card") [$(field ciLow "$card"), $(field ciHigh "$card")]"
       exit 0

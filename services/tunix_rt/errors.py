@@ -91,5 +91,9 @@ class Violations:
         if self.found:
             raise InvalidInput(self.found)
 
+    def __bool__(self) -> bool:
+        """Whether anything was found."""
+        return bool(self.found)
+
     def __iter__(self) -> Iterator[FieldViolation]:
         return iter(self.found)

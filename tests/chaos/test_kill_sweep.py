@@ -28,7 +28,7 @@ SERVICES = ("tuner", "trainer", "registry", "nats")
 # Parts of command lines of the processes below the tuner and the trainer, by what they are called here.
 BELOW = {
     "Ray worker": ("ray::", "default_worker.py"),
-    "Ray driver": ("tunix_rt.tuner.ray_tune",),
+    "Ray driver": ("tunix_rt.tuner.ray_driver",),
     "Ray's raylet": ("raylet/raylet",),
     "training process": ("tunix_rt.trainer.child",),
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tunix_rt.registry.database import Database
+from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.schema import migrate
 
 _IMAGE = "postgres:15-bookworm"

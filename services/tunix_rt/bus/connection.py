@@ -1,4 +1,4 @@
-"""One way to connect to NATS: wait for it as long as it takes, and come back for ever."""
+"""How every service connects to NATS: waits until the server is reachable, then reconnects indefinitely."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import nats
 from nats.aio.client import Client
 from pydantic import SecretStr
 
+from tunix_rt.bus.tolerant_client import TolerantClient
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -34,7 +34,7 @@ async def connect(
     tls_ca_file: Path | None = None,
     on_reconnect: Callable[[], Awaitable[None]] | None = None,
 ) -> Client:
-    """A connection that reconnects for ever; returns when the server is first reached, however long that takes.
+    """A connection that reconnects indefinitely; waits until the server is first reached.
 
     ``on_reconnect`` runs after each reconnection (to check the topology, to publish again). Close it with ``drain()``.
     """
@@ -50,18 +50,18 @@ async def connect(
     async def failed(error: Exception) -> None:
         _log.warning("nats error", error=repr(error))
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"reconnect_time_wait": 0.5}  # seconds; nats-py declares an int
     if settings.nats_user:
         password = settings.nats_password.get_secret_value() if settings.nats_password else ""
         options.update(user=settings.nats_user, password=password)
     if tls_ca_file is not None:
         options["tls"] = ssl.create_default_context(cafile=str(tls_ca_file))
-    return await nats.connect(
+    client = TolerantClient()
+    await client.connect(
         servers=[url.strip() for url in settings.nats_url.split(",")],
         name=name,
         allow_reconnect=True,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
         connect_timeout=2,
         ping_interval=10,
         max_outstanding_pings=2,
@@ -70,3 +70,4 @@ async def connect(
         error_cb=failed,
         **options,
     )
+    return client

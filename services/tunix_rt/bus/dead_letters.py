@@ -1,53 +1,68 @@
-"""Messages that nobody could handle: copied to TUNIX_DLQ with the reason, then taken out of their stream."""
+"""Messages that cannot be handled: copied to TUNIX_DLQ with the reason, then removed from their stream.
+
+A copy keeps the CloudEvents attributes and the body, and no header that controls delivery. A consumer of dead letters
+makes no dead letters: what it cannot handle stays in TUNIX_DLQ as the one entry that it is.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from tunix_rt.bus.events import MESSAGE_ID
+from tunix_rt.bus.events import MESSAGE_ID, attributes_of, event_of
+from tunix_rt.bus.publish import HEADER_BYTES
 from tunix_rt.bus.topology import DLQ_SUBJECT, ConsumerSpec
 from tunix_rt.observability.logs import get_logger
 
-REASON = "tunix-dlq-reason"
-CONSUMER = "tunix-dlq-consumer"
-_REASON_CHARACTERS = 500
+REASON: Final = "tunix-dlq-reason"
+CONSUMER: Final = "tunix-dlq-consumer"
+TRUNCATED: Final = "tunix-dlq-truncated"
+_REASON_CHARACTERS: Final = 500
 _log = get_logger(__name__)
 
 
-async def bury(js: JetStreamContext, consumer: ConsumerSpec, message: Msg, error: Exception) -> None:
+async def dead_letter(js: JetStreamContext, consumer: ConsumerSpec, message: Msg, error: BaseException) -> None:
     """Publish the message to ``tunix.dlq.<subject>`` with the reason, then end it. Raises what nats raises."""
+    reason = _one_line(f"{type(error).__name__}: {error}")
+    if consumer.reads_dead_letters:
+        await message.term()
+        _log.error("dead letter cannot be handled", subject=message.subject, reason=reason)
+        return
     sequence = message.metadata.sequence.stream
-    await _copy(
-        js, consumer, message.subject, message.headers, message.data, sequence, f"{type(error).__name__}: {error}"
-    )
+    await _copy(js, consumer, message.subject, message.headers, message.data, sequence, reason)
     await message.term()
-    _log.error("message buried", subject=message.subject, reason=str(error))
+    _log.error("message dead-lettered", subject=message.subject, reason=reason)
 
 
 @asynccontextmanager
-async def stuck_messages_buried(js: JetStreamContext, consumer: ConsumerSpec) -> AsyncIterator[None]:
-    """Inside the block, messages whose last delivery ended in a crash are buried too.
+async def dead_lettering_stuck_messages(js: JetStreamContext, consumer: ConsumerSpec) -> AsyncIterator[None]:
+    """Inside the block, messages whose last delivery ended in a crash are dead-lettered too.
 
     No handler is left to do it then; JetStream only says so in an advisory and keeps the message where it is.
     """
+    if consumer.reads_dead_letters:
+        yield
+        return
 
     async def advised(advisory: Msg) -> None:
-        sequence = int(json.loads(advisory.data)["stream_seq"])
+        sequence = _stuck_sequence(advisory.data)
+        if sequence is None:
+            _log.warning("ignored an advisory without stream_seq", subject=advisory.subject)
+            return
         try:
             found = await js.get_msg(consumer.stream, sequence)
         except NotFoundError:
-            return  # buried already
-        reason = f"delivered {consumer.max_deliver} times, and no worker lived to answer"
+            return  # dead-lettered already
+        reason = f"delivered {consumer.max_deliver} times without an answer from a worker"
         await _copy(js, consumer, found.subject or "", found.headers, found.data or b"", sequence, reason)
         await js.delete_msg(consumer.stream, sequence)
-        _log.error("stuck message buried", subject=found.subject, reason=reason)
+        _log.error("stuck message dead-lettered", subject=found.subject, reason=reason)
 
     client = js._nc  # the context has no public way to its connection
     subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{consumer.stream}.{consumer.durable}"
@@ -59,6 +74,14 @@ async def stuck_messages_buried(js: JetStreamContext, consumer: ConsumerSpec) ->
             await subscription.unsubscribe()
 
 
+def _stuck_sequence(advisory: bytes) -> int | None:
+    try:
+        sequence = json.loads(advisory)["stream_seq"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return sequence if type(sequence) is int and sequence > 0 else None
+
+
 async def _copy(
     js: JetStreamContext,
     consumer: ConsumerSpec,
@@ -68,8 +91,16 @@ async def _copy(
     sequence: int,
     reason: str,
 ) -> None:
-    kept = {name: str(value) for name, value in (headers or {}).items()}
-    kept[MESSAGE_ID] = f"dead-{consumer.stream}-{sequence}-{kept.get(MESSAGE_ID, '')}"
-    kept[REASON] = " ".join(reason.split())[:_REASON_CHARACTERS]
+    identity = event_of(subject, headers, data, fallback_id="").id
+    kept = attributes_of(headers)
+    kept[MESSAGE_ID] = f"dead-{consumer.stream}-{sequence}-{identity}"
+    kept[REASON] = reason
     kept[CONSUMER] = consumer.durable
-    await js.publish(f"{DLQ_SUBJECT}.{subject}", data, headers=kept, timeout=5.0)
+    room = js._nc.max_payload - HEADER_BYTES
+    if len(data) > room:
+        kept[TRUNCATED] = str(len(data))
+    await js.publish(f"{DLQ_SUBJECT}.{subject}", data[:room], headers=kept, timeout=5.0)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())[:_REASON_CHARACTERS])

@@ -1,4 +1,8 @@
-"""CloudEvents 1.0 in NATS binary mode: attributes as ``ce-*`` headers, the body as canonical JSON."""
+"""CloudEvents 1.0 in NATS binary mode: attributes as ``ce-*`` headers, the body as canonical JSON.
+
+Headers of a received message are untrusted: only those on an allow-list are read, and only when they are short,
+printable ASCII.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,11 @@ from tunix_rt.observability.propagation import TRACEPARENT
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
 SPEC_VERSION: Final = "1.0"
+_MESSAGE_ID_LOWER: Final = MESSAGE_ID.lower()
+_ATTRIBUTES: Final = frozenset(
+    {"ce-id", "ce-source", "ce-specversion", "ce-subject", "ce-time", "ce-type", "content-type", TRACEPARENT}
+)
+_MAX_VALUE_CHARACTERS: Final = 256
 
 
 @dataclass(frozen=True)
@@ -48,26 +57,44 @@ def headers_of(event: CloudEvent) -> dict[str, str]:
 
 
 def event_of(subject: str, headers: Mapping[str, Any] | None, data: bytes, *, fallback_id: str) -> CloudEvent:
-    """The event in a message. Messages without ``ce-*`` headers (published by hand) get ``fallback_id`` and now."""
-    found = {name.lower(): str(value) for name, value in (headers or {}).items()}
-    identity = found.get("ce-id") or found.get(MESSAGE_ID.lower()) or fallback_id
+    """The event in a message; never raises.
+
+    An attribute that is missing or malformed is empty; the id is then that of ``Nats-Msg-Id``, else ``fallback_id``,
+    and the time is now.
+    """
+    found = attributes_of(headers)
     return CloudEvent(
-        id=identity,
+        id=found.get("ce-id") or _checked(headers).get(_MESSAGE_ID_LOWER) or fallback_id,
         type=found.get("ce-type", ""),
         source=found.get("ce-source", ""),
         subject=subject,
         resource_id=found.get("ce-subject", ""),
-        time=_time(found.get("ce-time")),
+        time=_time(found.get("ce-time", "")),
         data=data,
         traceparent=found.get(TRACEPARENT, ""),
     )
 
 
-def _time(text: str | None) -> datetime:
-    if text:
-        try:
-            parsed = datetime.fromisoformat(text)
-        except ValueError:
-            return datetime.now(UTC)
-        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    return datetime.now(UTC)
+def attributes_of(headers: Mapping[str, Any] | None) -> dict[str, str]:
+    """The headers that a copy of a message may carry: CloudEvents attributes, content type and trace context.
+
+    Leaves out everything else, above all what controls delivery (``Nats-*``, ``Status``, ``tunix-*``).
+    """
+    return {name: value for name, value in _checked(headers).items() if name in _ATTRIBUTES}
+
+
+def _checked(headers: Mapping[str, Any] | None) -> dict[str, str]:
+    texts = ((name.lower(), str(value)) for name, value in (headers or {}).items())
+    return {name: text for name, text in texts if 0 < len(text) <= _MAX_VALUE_CHARACTERS and _is_plain(text)}
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _time(text: str) -> datetime:
+    try:
+        parsed = datetime.fromisoformat(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # OverflowError: year 1 or 9999 in another time zone
+        return datetime.now(UTC)

@@ -1,6 +1,8 @@
-"""Publishing: once per event id, and only done when JetStream has said so."""
+"""Publishing: once per event id, and only done when JetStream has acknowledged it."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import nats.errors
 from nats.js import JetStreamContext
@@ -8,9 +10,12 @@ from nats.js.errors import NoStreamResponseError
 
 from tunix_rt.bus.events import CloudEvent, headers_of
 from tunix_rt.bus.topology import ensure_topology
-from tunix_rt.errors import Transient
+from tunix_rt.errors import FailedPrecondition, Transient
 from tunix_rt.observability import metrics
 from tunix_rt.observability.propagation import span
+
+# NATS counts headers towards its maximum payload, and disconnects a client that exceeds it.
+HEADER_BYTES: Final = 8192
 
 
 class Publisher:
@@ -23,9 +28,13 @@ class Publisher:
     async def publish(self, event: CloudEvent) -> None:
         """Store ``event`` in its stream. Repeating it within ten minutes stores nothing more.
 
-        Streams that JetStream has lost are made anew. Raises `Transient` when JetStream did not confirm: the event may
-        or may not be stored, and publishing it again is safe.
+        Streams that JetStream has lost are recreated. Raises `Transient` when JetStream did not confirm: the event may
+        or may not be stored, and publishing it again is safe. Raises `FailedPrecondition` for an event that NATS never
+        takes, since it is too large.
         """
+        room = self._js._nc.max_payload - HEADER_BYTES
+        if len(event.data) > room:
+            raise FailedPrecondition(f"{event.subject}: {event.id} has {len(event.data)} bytes, NATS takes {room}")
         with span(f"publish {event.type}", kind="producer", traceparent=event.traceparent):
             try:
                 await self._publish(event)

@@ -32,7 +32,7 @@ class TopologyDrift(FailedPrecondition):
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A stream as it must be. ``max_age_seconds`` 0 keeps messages until they are consumed."""
+    """The required configuration of a stream. ``max_age_seconds`` 0 keeps messages until they are consumed."""
 
     name: str
     subjects: tuple[str, ...]
@@ -55,6 +55,15 @@ class ConsumerSpec:
     # Waits after the first, second, … failure; the last one repeats.
     backoff_seconds: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0)
 
+    @property
+    def is_work_queue(self) -> bool:
+        """Whether a message may be replaced by a copy: nobody else reads it."""
+        return self.stream == CMD_STREAM
+
+    @property
+    def reads_dead_letters(self) -> bool:
+        return self.stream == DLQ_STREAM
+
 
 STREAMS = (
     StreamSpec(CMD_STREAM, ("tunix.cmd.>",), _Retention.WORK_QUEUE, _Discard.NEW, max_age_seconds=0.0),
@@ -64,7 +73,7 @@ STREAMS = (
 
 EVALUATE = ConsumerSpec(CMD_STREAM, "evaluate", EVALUATE_SUBJECT)
 TUNE = ConsumerSpec(CMD_STREAM, "tune", TUNE_SUBJECT)
-# For the registry: commands that nobody could carry out.
+# For the registry: commands that no worker could carry out.
 DEAD_COMMANDS = ConsumerSpec(DLQ_STREAM, "dead-commands", f"{DLQ_SUBJECT}.tunix.cmd.>")
 
 
@@ -108,9 +117,9 @@ async def ensure_topology(
 
 
 async def command_stream_identity(js: JetStreamContext) -> str:
-    """Changes when the command stream was lost and made anew: then queued jobs have to be published again.
+    """Changes when the command stream was lost and recreated: then queued jobs have to be published again.
 
-    Makes the streams that are missing. Raises `Transient` when JetStream cannot be asked.
+    Creates the streams that are missing. Raises `Transient` when JetStream cannot be asked.
     """
     try:
         try:

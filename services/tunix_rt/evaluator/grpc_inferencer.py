@@ -8,7 +8,7 @@ from tunix_rt.evaluator.work import Generated, LoadedModel
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-_FINISH = {inference_pb2.FINISH_REASON_STOP: "stop", inference_pb2.FINISH_REASON_LENGTH: "length"}
+_FINISH = {common_pb2.FINISH_REASON_STOP: "stop", common_pb2.FINISH_REASON_LENGTH: "length"}
 
 
 class GrpcInferencer:

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tunix_rt.evaluator.work import Result
 from tunix_rt.quality.items import EvalItem, parse_evalset
 from tunix_rt.quality.scorecard import Scorecard
-from tunix_rt.v1 import evalsets_pb2, evaluations_pb2
+from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2
 
 _OPTIONAL_TEXT = ("category", "abs_tol", "rel_tol", "unit", "cluster_id")
 
@@ -54,7 +54,7 @@ def result_message(result: Result) -> evaluations_pb2.ItemResult:
         extracted_answer=result.extracted_answer,
         metrics=dict(result.metrics),
         message=result.message,
-        finish_reason=result.finish_reason,
+        finish_reason=common_pb2.FinishReason.Value(f"FINISH_REASON_{result.finish_reason.upper() or 'UNSPECIFIED'}"),
         prompt_tokens=result.prompt_tokens,
         completion_tokens=result.completion_tokens,
     )

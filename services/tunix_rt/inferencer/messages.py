@@ -24,9 +24,9 @@ from tunix_rt.v1 import common_pb2, inference_pb2
 from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 _FINISH = {
-    FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
-    FinishReason.LENGTH: inference_pb2.FINISH_REASON_LENGTH,
-    FinishReason.CANCELLED: inference_pb2.FINISH_REASON_CANCELLED,
+    FinishReason.STOP: common_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: common_pb2.FINISH_REASON_LENGTH,
+    FinishReason.CANCELLED: common_pb2.FINISH_REASON_CANCELLED,
 }
 
 
@@ -83,7 +83,7 @@ def write_stream(
         text=delta.text,
         token_ids=[token.token_id for token in delta.tokens],
         logprobs=_logprobs_of(delta.tokens, generation, model.servable.codec),
-        finish_reason=_FINISH[delta.finish] if delta.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
+        finish_reason=_FINISH[delta.finish] if delta.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
         usage=write_usage(delta, generation, tokens_so_far) if last else None,
         model_digest=model.digest if last else "",
         adapter_digest=model.adapter_digest if last else "",
@@ -97,7 +97,7 @@ def write_response(deltas: list[Delta], generation: Generation, model: Served) -
     return inference_pb2.GenerateResponse(
         text="".join(delta.text for delta in deltas),
         token_ids=[token.token_id for token in tokens],
-        finish_reason=_FINISH[last.finish] if last.finish else inference_pb2.FINISH_REASON_UNSPECIFIED,
+        finish_reason=_FINISH[last.finish] if last.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
         logprobs=_logprobs_of(tokens, generation, model.servable.codec),
         usage=write_usage(last, generation, len(tokens)),
         model_digest=model.digest,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import grpc
+from google.protobuf import empty_pb2
 
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
@@ -68,11 +69,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         model = await self._pool.load(request.reference, request.expected_digest, request.weight_format)
         return self._written(model)
 
-    async def UnloadModel(
-        self, request: inference_pb2.UnloadModelRequest, context: _Context
-    ) -> inference_pb2.UnloadModelResponse:
+    async def UnloadModel(self, request: inference_pb2.UnloadModelRequest, context: _Context) -> empty_pb2.Empty:
         self._pool.unload(request.handle)
-        return inference_pb2.UnloadModelResponse()
+        return empty_pb2.Empty()
 
     async def ListLoadedModels(
         self, request: inference_pb2.ListLoadedModelsRequest, context: _Context
@@ -85,11 +84,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         check_load(request).raise_if_any()
         return write_adapter(await self._adapters.load(request.model, request.reference, request.expected_digest))
 
-    async def UnloadAdapter(
-        self, request: inference_pb2.UnloadAdapterRequest, context: _Context
-    ) -> inference_pb2.UnloadAdapterResponse:
+    async def UnloadAdapter(self, request: inference_pb2.UnloadAdapterRequest, context: _Context) -> empty_pb2.Empty:
         self._adapters.unload(request.handle)
-        return inference_pb2.UnloadAdapterResponse()
+        return empty_pb2.Empty()
 
     def _written(self, model: LoadedModel) -> inference_pb2.LoadedModel:
         return write_model(model, self._adapters.of(model))

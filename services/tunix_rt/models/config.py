@@ -1,15 +1,14 @@
-"""What a decoder looks like: one validated, frozen description, read from and written to Hugging Face's
-``config.json``.
+"""The configuration of a decoder: every field that affects a logit, validated when it is built.
 
-Owns the meaning of every field that decides a logit. A field that is unknown, or known and not supported, is an error
-that names it: a silently ignored field is a silently wrong model.
+`tunix_rt.models.hf_config` reads it from and writes it to Hugging Face's ``config.json``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
 from tunix_rt.errors import Violations
 from tunix_rt.models.families import ARCHITECTURES, BiasedPart, Family, FamilyName
@@ -20,14 +19,35 @@ LAYER_TYPES: tuple[LayerType, ...] = ("full_attention", "sliding_attention")
 ComputeDtype = Literal["float32", "bfloat16"]
 COMPUTE_DTYPES: tuple[ComputeDtype, ...] = ("float32", "bfloat16")
 
+_SIZES = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings",
+)  # fmt: skip
+_POSITIVE = (
+    "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
+    "final_logit_softcapping",
+)  # fmt: skip
+# Fields that only some families have. The config.json of any other family has no place for them.
+_FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "attention_bias": frozenset({"llama", "qwen3", "gemma3"}),
+        "mlp_bias": frozenset({"llama"}),
+        "layer_types": frozenset({"qwen2", "qwen3", "gemma3"}),
+        "sliding_window": frozenset({"qwen2", "qwen3", "gemma3"}),
+        "sliding_rope_theta": frozenset({"gemma3"}),
+        "query_pre_attn_scalar": frozenset({"gemma3"}),
+        "final_logit_softcapping": frozenset({"gemma3"}),
+    }
+)
+
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """Rotary frequencies for contexts longer than the model was first trained on; `tunix_rt.models.rope` has the
-    formulas. A field counts for the types that name it.
+    """Context extension of the rotary frequencies. The formulas are in `tunix_rt.models.rope`.
 
-    ``linear`` and ``dynamic``: ``factor``. ``llama3``: ``factor``, the two frequency factors and the original length.
-    ``yarn``: ``factor``, the original length, and all that follow it; ``attention_factor`` None is the paper's.
+    Each type uses its own fields. ``linear`` and ``dynamic``: ``factor``. ``llama3``: ``factor``, both frequency
+    factors and the original length. ``yarn``: ``factor``, the original length and every field below it;
+    ``attention_factor`` None uses the paper's value.
     """
 
     rope_type: RopeType = "default"
@@ -42,14 +62,29 @@ class RopeScaling:
     mscale_all_dim: float | None = None
     truncate: bool = True
 
+    def check(self, head_dim: int, bad: Violations) -> None:
+        """Record every field that a model with heads of ``head_dim`` cannot use."""
+        bad.check(self.factor > 0, "factor", f"must be positive, is {self.factor!r}")
+        if self.rope_type in ("llama3", "yarn"):
+            original = self.original_max_position_embeddings
+            bad.check(original > 0, "original_max_position_embeddings", f"must be positive, is {original!r}")
+        if self.rope_type == "llama3":
+            ordered = 0 < self.low_freq_factor < self.high_freq_factor
+            bad.check(ordered, "low_freq_factor", "must be positive and below high_freq_factor")
+        if self.rope_type == "yarn":
+            ordered = 0 < self.beta_slow <= self.beta_fast
+            bad.check(ordered, "beta_slow", "must be positive and not above beta_fast")
+        if self.rope_type == "dynamic":
+            bad.check(head_dim > 2, "rope_type", f"'dynamic' needs a head_dim above 2, is {head_dim}")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A decoder's shape and constants; building one checks it and raises `InvalidInput` naming every bad field.
+    """A decoder's shape and constants. Construction raises `InvalidInput` naming every invalid field.
 
-    ``layer_types`` is one per layer, () where all are ``full_attention``; a sliding layer's query sees the
-    ``sliding_window`` last positions, its own among them. ``sliding_rope_theta`` None: sliding layers turn as the
-    others do. ``query_pre_attn_scalar`` None: ``head_dim``, as everywhere but in gemma3.
+    ``layer_types`` has one entry per layer, or is () when all layers are ``full_attention``. A query of a sliding layer
+    attends to the last ``sliding_window`` positions, its own included. ``sliding_rope_theta`` None: sliding layers use
+    ``rope_theta``. ``query_pre_attn_scalar`` None: ``head_dim``; only gemma3 sets it.
     """
 
     vocab_size: int
@@ -69,7 +104,7 @@ class ModelConfig:
     pad_token_id: int | None = None
     initializer_range: float = 0.02
     family: FamilyName = "llama"
-    # Type of activations; parameters are always held in float32. Not part of config.json.
+    # Dtype of activations; parameters are always float32. Not part of config.json.
     compute_dtype: ComputeDtype = "float32"
     attention_bias: bool = False
     mlp_bias: bool = False
@@ -81,15 +116,19 @@ class ModelConfig:
     final_logit_softcapping: float | None = None
 
     def __post_init__(self) -> None:
-        from tunix_rt.models.config_checks import check_config
-
         bad = Violations()
-        check_config(self, bad)
+        self._check_fields(bad)
+        if not bad.found:
+            self._check_heads(bad)
+            self._check_tokens(bad)
+            self._check_layers(bad)
+            self.rope_scaling.check(self.head_dim, bad.under("rope_scaling"))
+            self.sliding_rope_scaling.check(self.head_dim, bad.under("sliding_rope_scaling"))
         bad.raise_if_any()
 
     @property
     def architecture(self) -> Family:
-        """What the config's family fixes."""
+        """The fixed part of the family's architecture."""
         return ARCHITECTURES[self.family]
 
     @property
@@ -99,34 +138,34 @@ class ModelConfig:
 
     @property
     def attention_scale(self) -> float:
-        """What scores are multiplied with before the softmax."""
+        """Factor of the attention scores before the softmax."""
         scalar = self.head_dim if self.query_pre_attn_scalar is None else self.query_pre_attn_scalar
         return float(scalar**-0.5)
 
     @property
     def types_of_layers(self) -> tuple[LayerType, ...]:
-        """The type of each layer, also where ``layer_types`` leaves it to the default."""
+        """The type of each layer, defaults filled in."""
         full: LayerType = "full_attention"
         return self.layer_types or (full,) * self.num_hidden_layers
 
     def window_of(self, layer_type: LayerType) -> int | None:
-        """How many positions a query of such a layer sees; None for all up to its own."""
+        """Number of positions a query of this layer type attends to; None: all up to its own."""
         return self.sliding_window if layer_type == "sliding_attention" else None
 
     def rope_of(self, layer_type: LayerType) -> tuple[float, RopeScaling]:
-        """Rotary base and scaling of such a layer."""
+        """Rotary base and scaling of this layer type."""
         if layer_type == "sliding_attention" and self.sliding_rope_theta is not None:
             return self.sliding_rope_theta, self.sliding_rope_scaling
         return self.rope_theta, self.rope_scaling
 
     def has_bias(self, part: BiasedPart) -> bool:
         """Whether the linear layers of ``part`` have a bias."""
-        asked_for = self.mlp_bias if part == "mlp" else self.attention_bias
-        return asked_for or part in self.architecture.biases
+        configured = self.mlp_bias if part == "mlp" else self.attention_bias
+        return configured or part in self.architecture.biases
 
     @property
     def parameter_count(self) -> int:
-        """Number of trained scalars (tied embeddings counted once)."""
+        """Number of parameters; tied embeddings count once."""
         fixed, h, inner = self.architecture, self.hidden_size, self.intermediate_size
         q, kv = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         norm = h * (2 if fixed.norm == "layer" else 1)
@@ -138,15 +177,46 @@ class ModelConfig:
         embeddings = self.vocab_size * h * (1 if self.tie_word_embeddings else 2) + positions
         return embeddings + self.num_hidden_layers * layer + norm
 
-    @staticmethod
-    def from_hf(document: Mapping[str, Any]) -> ModelConfig:
-        """Read the content of a ``config.json``; raises `InvalidInput` naming every unknown or unsupported field."""
-        from tunix_rt.models.hf_config import read_config
+    def _check_fields(self, bad: Violations) -> None:
+        """Check each field by itself."""
+        if not bad.check(self.family in ARCHITECTURES, "family", f"must be one of {', '.join(ARCHITECTURES)}"):
+            return
+        for name in _SIZES:
+            value = getattr(self, name)
+            bad.check(type(value) is int and value > 0, name, f"must be a positive integer, is {value!r}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            bad.check(value is None or value > 0, name, f"must be positive, is {value!r}")
+        bad.check(self.initializer_range >= 0, "initializer_range", "must not be negative")
+        bad.check(self.compute_dtype in COMPUTE_DTYPES, "compute_dtype", f"must be one of {', '.join(COMPUTE_DTYPES)}")
+        for name, families in _FAMILIES_WITH.items():
+            unset = getattr(self, name) in (None, False, ())
+            bad.check(unset or self.family in families, name, f"is not a field of the {self.family} family")
 
-        return read_config(document)
+    def _check_heads(self, bad: Violations) -> None:
+        heads, keys = self.num_attention_heads, self.num_key_value_heads
+        bad.check(heads % keys == 0, "num_key_value_heads", f"{keys} does not divide num_attention_heads = {heads}")
+        if self.architecture.fused_attention:
+            same = self.head_dim * heads == self.hidden_size and keys == heads
+            bad.check(same, "num_attention_heads", f"{heads} heads must share hidden_size = {self.hidden_size} evenly")
+        if not self.architecture.learned_positions:
+            bad.check(self.head_dim % 2 == 0, "head_dim", f"must be even for rotary positions, is {self.head_dim}")
 
-    def to_hf(self) -> dict[str, Any]:
-        """The content of a ``config.json`` that Transformers 4 and 5 read alike."""
-        from tunix_rt.models.hf_config import write_config
+    def _check_tokens(self, bad: Violations) -> None:
+        for name, ids in (
+            ("bos_token_id", (self.bos_token_id,)),
+            ("pad_token_id", (self.pad_token_id,)),
+            ("eos_token_id", self.eos_token_ids),
+        ):
+            for token in ids:
+                inside = token is None or -1 <= token < self.vocab_size
+                bad.check(inside, name, f"{token} is outside the vocabulary of {self.vocab_size}")
 
-        return write_config(self)
+    def _check_layers(self, bad: Violations) -> None:
+        types = self.types_of_layers
+        unknown = sorted({str(kind) for kind in types if kind not in LAYER_TYPES})
+        bad.check(not unknown, "layer_types", f"supported: {', '.join(LAYER_TYPES)}; not: {', '.join(unknown)}")
+        count, layers = len(types), self.num_hidden_layers
+        bad.check(count == layers, "layer_types", f"has {count} entries for num_hidden_layers = {layers}")
+        slides = "sliding_attention" in types
+        bad.check(not slides or self.sliding_window is not None, "sliding_window", "is required by sliding layers")

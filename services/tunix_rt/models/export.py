@@ -10,6 +10,7 @@ from tunix_rt.models.adapters import factors_of
 from tunix_rt.models.base_model import BaseModel, write_base_model
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.hf_config import to_hf
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.peft_files import LoraSettings, write_adapter
 from tunix_rt.models.safetensors_files import write_tensors
@@ -50,7 +51,7 @@ def export_adapter(
 
 
 def _write_companions(config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
-    _write_json(out_dir / "config.json", config.to_hf())
+    _write_json(out_dir / "config.json", to_hf(config))
     eos = list(tokenizer.eos_token_ids)
     generation = {
         "bos_token_id": config.bos_token_id,

@@ -1,11 +1,9 @@
-"""What the models of a family have in common and no config field says: norms, activation, projections, positions.
-
-Owns the names of the families. What differs between two models of a family is `ModelConfig`'s.
+"""The model families: norms, activation, projections and position encoding that no config field selects.
 
 - ``llama``: Touvron et al. 2023 (arXiv 2302.13971); Llama 3 (arXiv 2407.21783) and SmolLM2 are the same decoder.
 - ``qwen2``: Yang et al. 2024 (arXiv 2407.10671): biases on query, key and value, optionally windows.
-- ``qwen3``: Yang et al. 2025 (arXiv 2505.09388): queries and keys normed per head, no biases.
-- ``gemma3``: Gemma team 2025 (arXiv 2503.19786): sliding and full layers, norms around each, scaled embeddings.
+- ``qwen3``: Yang et al. 2025 (arXiv 2505.09388): queries and keys normalised per head, no biases.
+- ``gemma3``: Gemma team 2025 (arXiv 2503.19786): sliding and full layers, pre- and post-norms, scaled embeddings.
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -25,8 +23,8 @@ Activation = Literal["silu", "gelu_tanh"]
 class Family:
     """The fixed part of an architecture.
 
-    ``norm``: ``rms``; ``rms_around_one`` stores its scale as the difference from one; ``layer`` centres and has a bias.
-    ``biases``: linear layers that always have one. ``output_norms``: a norm behind each sublayer as well as before it.
+    ``norm``: ``rms``; ``rms_around_one`` stores ``scale - 1``; ``layer`` subtracts the mean and has a bias.
+    ``biases``: linear layers that always have a bias. ``output_norms``: a norm after each sublayer as well as before.
     """
 
     norm: Literal["rms", "rms_around_one", "layer"] = "rms"

@@ -1,33 +1,191 @@
-"""Translation between `ModelConfig` and Hugging Face's ``config.json``, by the family's table of fields.
+"""Translation between `ModelConfig` and Hugging Face's ``config.json``.
 
-Owns how a field is read, and names every field that is missing, unknown or unsupported. Knows nothing of weights.
+One table per family lists the fields that are read, those with one supported value, and those without effect. An
+unknown or unsupported field is an error that names it: a silently ignored field is a silently wrong model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.families import FamilyName
-from tunix_rt.models.hf_fields import FIELDS, Fields
 from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
+
+
+@dataclass(frozen=True)
+class FamilyFields:
+    """The fields of one family's ``config.json``.
+
+    ``names``: Hugging Face's name of each `ModelConfig` field that is copied unchanged. ``defaults``: values of absent
+    fields; a field without a default is required. ``only``: fields with a closed set of supported values; the first is
+    written. ``translated``: fields that need more than copying. ``without_effect``: ignored.
+    """
+
+    model_type: str
+    architecture: str
+    names: Mapping[str, str]
+    defaults: Mapping[str, Any]
+    only: Mapping[str, tuple[Any, ...]]
+    translated: frozenset[str]
+    without_effect: frozenset[str]
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every field that is accepted."""
+        return self.without_effect | self.translated | self.only.keys() | set(self.names.values())
+
+    def hf_name(self, name: str) -> str:
+        """The ``config.json`` name of a `ModelConfig` field."""
+        first, dot, rest = name.partition(".")
+        return self.names.get(first, first) + dot + rest
+
+
+# They describe the file, its history or how PyTorch runs it. No logit depends on them.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "_name_or_path", "_attn_implementation", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
+        "is_decoder", "is_encoder_decoder", "label2id", "output_attentions", "output_hidden_states", "problem_type",
+        "return_dict", "torch_dtype", "transformers_version", "use_cache",
+    }
+)  # fmt: skip
+_Only = dict[str, tuple[Any, ...]]
+_ONLY: _Only = {
+    "add_cross_attention": (False,),
+    "cross_attention_hidden_size": (None,),
+    "quantization_config": (None,),
+}
+_SILU: _Only = {"hidden_act": ("silu", "swish"), "attention_dropout": (0.0,)}
+_TOKENS = frozenset({"model_type", "bos_token_id", "eos_token_id", "pad_token_id"})
+_ROPE = frozenset({"rope_parameters", "rope_scaling", "rope_theta"})
+_LAYERS = frozenset({"layer_types", "sliding_window"})
+_WINDOWS = _LAYERS | {"use_sliding_window", "max_window_layers"}
+
+_SAME = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings", "initializer_range", "tie_word_embeddings",
+)  # fmt: skip
+_ROTARY = {name: name for name in _SAME} | {"norm_epsilon": "rms_norm_eps"}
+_DEFAULTS = {"norm_epsilon": 1e-6, "initializer_range": 0.02, "tie_word_embeddings": False, "attention_bias": False}
+
+_FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
+    {
+        "llama": FamilyFields(
+            "llama",
+            "LlamaForCausalLM",
+            names=_ROTARY | {"attention_bias": "attention_bias", "mlp_bias": "mlp_bias"},
+            defaults=_DEFAULTS | {"max_position_embeddings": 2048, "mlp_bias": False},
+            only=_ONLY | _SILU | {"rope_interleaved": (False,), "sliding_window": (None,)},
+            translated=_TOKENS | _ROPE,
+            without_effect=_WITHOUT_EFFECT | {"is_llama_config", "pretraining_tp", "transformers.js_config"},
+        ),
+        "qwen2": FamilyFields(
+            "qwen2",
+            "Qwen2ForCausalLM",
+            names=_ROTARY,
+            defaults=_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32},
+            only=_ONLY | _SILU | {"use_mrope": (False,)},
+            translated=_TOKENS | _ROPE | _WINDOWS,
+            without_effect=_WITHOUT_EFFECT,
+        ),
+        "qwen3": FamilyFields(
+            "qwen3",
+            "Qwen3ForCausalLM",
+            names=_ROTARY | {"attention_bias": "attention_bias"},
+            defaults=_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
+            only=_ONLY | _SILU,
+            translated=_TOKENS | _ROPE | _WINDOWS,
+            without_effect=_WITHOUT_EFFECT,
+        ),
+        "gemma3": FamilyFields(
+            "gemma3_text",
+            "Gemma3ForCausalLM",
+            names=_ROTARY
+            | {
+                "attention_bias": "attention_bias",
+                "query_pre_attn_scalar": "query_pre_attn_scalar",
+                "final_logit_softcapping": "final_logit_softcapping",
+            },
+            defaults=_DEFAULTS
+            | {
+                "max_position_embeddings": 131072,
+                "num_key_value_heads": 4,
+                "head_dim": 256,
+                "query_pre_attn_scalar": 256,
+                "final_logit_softcapping": None,
+                "tie_word_embeddings": True,
+            },
+            # Transformers does not apply attn_logit_softcapping in this family: a value would be ambiguous.
+            only=_ONLY
+            | {
+                "hidden_activation": ("gelu_pytorch_tanh",),
+                "attention_dropout": (0.0,),
+                "attn_logit_softcapping": (None,),
+                "use_bidirectional_attention": (False, None),
+            },
+            translated=_TOKENS
+            | _ROPE
+            | _LAYERS
+            | {"rope_local_base_freq", "sliding_window_pattern", "_sliding_window_pattern"},
+            without_effect=_WITHOUT_EFFECT | {"cache_implementation"},
+        ),
+        "gpt2": FamilyFields(
+            "gpt2",
+            "GPT2LMHeadModel",
+            names={
+                "vocab_size": "vocab_size",
+                "hidden_size": "n_embd",
+                "intermediate_size": "n_inner",
+                "num_hidden_layers": "n_layer",
+                "num_attention_heads": "n_head",
+                "max_position_embeddings": "n_positions",
+                "norm_epsilon": "layer_norm_epsilon",
+                "initializer_range": "initializer_range",
+                "tie_word_embeddings": "tie_word_embeddings",
+            },
+            defaults={
+                "max_position_embeddings": 1024,
+                "norm_epsilon": 1e-5,
+                "initializer_range": 0.02,
+                "tie_word_embeddings": True,
+            },
+            only=_ONLY
+            | {
+                "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+                "scale_attn_weights": (True,),
+                "scale_attn_by_inverse_layer_idx": (False,),
+            },
+            translated=_TOKENS,
+            # Dropout acts during training in PyTorch only; this trainer fine-tunes without it. Attention scores are
+            # always float32 here, so reorder_and_upcast_attn has no effect.
+            without_effect=_WITHOUT_EFFECT
+            | {
+                "_num_labels", "attn_pdrop", "embd_pdrop", "gradient_checkpointing", "n_ctx",
+                "reorder_and_upcast_attn", "resid_pdrop", "summary_activation", "summary_first_dropout",
+                "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params",
+            },
+        ),
+    }
+)  # fmt: skip
 
 _NUMBERS = frozenset({"norm_epsilon", "initializer_range", "query_pre_attn_scalar", "final_logit_softcapping"})
 _FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias"})
-_GEMMA_PATTERN = 6  # every sixth layer of gemma3 is a full one, unless the config says otherwise
+_GEMMA_PATTERN = 6  # default of gemma3: every sixth layer has full attention
 
 
-def read_config(document: Mapping[str, Any]) -> ModelConfig:
+def from_hf(document: Mapping[str, Any]) -> ModelConfig:
     """`ModelConfig` of a ``config.json``. Raises `InvalidInput` naming every missing, unknown or unsupported field."""
     bad = Violations()
-    by_type = {fields.model_type: family for family, fields in FIELDS.items()}
+    by_type = {fields.model_type: family for family, fields in _FAMILY_FIELDS.items()}
     family = by_type.get(str(document.get("model_type")))
     if family is None:
         bad.add("model_type", f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}")
         raise InvalidInput(bad.found)
-    fields = FIELDS[family]
+    fields = _FAMILY_FIELDS[family]
     for name in sorted(document.keys() - fields.known):
         bad.add(name, f"is not a known field of a {fields.model_type} config")
     for name, supported in fields.only.items():
@@ -35,12 +193,12 @@ def read_config(document: Mapping[str, Any]) -> ModelConfig:
             bad.add(name, f"{document[name]!r} is not supported; supported: {supported[0]!r}")
     values = _copied(document, fields, bad)
     values |= _tokens(document, bad)
-    if "layer_types" in fields.elsewhere:
+    if "layer_types" in fields.translated:
         values |= _layers(document, family, values["num_hidden_layers"], bad)
     if family == "gemma3":
         (values["rope_theta"], values["rope_scaling"]), sliding = read_gemma_rope(document, bad)
         values["sliding_rope_theta"], values["sliding_rope_scaling"] = sliding
-    elif "rope_theta" in fields.elsewhere:
+    elif "rope_theta" in fields.translated:
         values["rope_theta"], values["rope_scaling"] = read_rope(document, bad)
     bad.raise_if_any()
     try:
@@ -50,8 +208,8 @@ def read_config(document: Mapping[str, Any]) -> ModelConfig:
         raise InvalidInput(named) from error
 
 
-def _copied(document: Mapping[str, Any], fields: Fields, bad: Violations) -> dict[str, Any]:
-    """The fields that mean what they say, with Transformers' defaults where they are absent."""
+def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) -> dict[str, Any]:
+    """Fields that are copied unchanged, with Transformers' defaults for absent ones."""
     values: dict[str, Any] = {}
     for ours, name in fields.names.items():
         value = document.get(name)
@@ -72,8 +230,8 @@ def _copied(document: Mapping[str, Any], fields: Fields, bad: Violations) -> dic
     return values
 
 
-def _derived(name: str, values: Mapping[str, Any], fields: Fields) -> int | None:
-    """What a size follows from where it is null, or absent without a default of its own."""
+def _derived(name: str, values: Mapping[str, Any], fields: FamilyFields) -> int | None:
+    """The size that a null field takes, or an absent field without a default."""
     if name == "num_key_value_heads":
         return int(values["num_attention_heads"])
     if name == "head_dim":
@@ -97,12 +255,12 @@ def _tokens(document: Mapping[str, Any], bad: Violations) -> dict[str, Any]:
 
 
 def _layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: Violations) -> dict[str, Any]:
-    """Layer types and window; no types at all where every layer is a full one."""
+    """Layer types and window. The types are () when every layer has full attention."""
 
     def count(name: str, default: int) -> int:
         value = document.get(name, default)
         ok = type(value) is int and value >= 0
-        bad.check(ok, name, f"must be an integer and not negative, is {value!r}")
+        bad.check(ok, name, f"must be a non-negative integer, is {value!r}")
         return value if ok else default
 
     types: Any = document.get("layer_types")
@@ -111,7 +269,7 @@ def _layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: V
         pattern = count("sliding_window_pattern", _GEMMA_PATTERN)
         bad.check(pattern > 0, "sliding_window_pattern", "must be positive")
         shadowed = types is not None or document.get("_sliding_window_pattern", _GEMMA_PATTERN) == _GEMMA_PATTERN
-        bad.check(shadowed, "_sliding_window_pattern", "has no effect in Transformers: give layer_types")
+        bad.check(shadowed, "_sliding_window_pattern", "has no effect in Transformers; set layer_types")
         default = ["sliding_attention" if (i + 1) % max(pattern, 1) else "full_attention" for i in range(layers)]
     else:
         used = document.get("use_sliding_window", False)
@@ -126,13 +284,13 @@ def _layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: V
     bad.check(window is None or type(window) is int, "sliding_window", f"must be an integer or null, is {window!r}")
     slides = "sliding_attention" in types
     uniform: tuple[LayerType, ...] = () if set(types) == {"full_attention"} and len(types) == layers else tuple(types)
-    # A window that no layer has is no part of the model.
+    # A window that no layer uses is not part of the model.
     return {"layer_types": uniform, "sliding_window": window if slides else None}
 
 
-def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The ``config.json`` of a config; weights beside it are float32."""
-    fields, eos = FIELDS[config.family], config.eos_token_ids
+def to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The content of a ``config.json`` for float32 weights, readable by Transformers 4 and 5."""
+    fields, eos = _FAMILY_FIELDS[config.family], config.eos_token_ids
     document: dict[str, Any] = {
         name: supported[0] for name, supported in fields.only.items() if supported[0] is not None
     }
@@ -150,23 +308,23 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     if config.family == "gemma3":
         document |= write_gemma_rope(full, sliding)
         document |= {"query_pre_attn_scalar": _whole(config.query_pre_attn_scalar or config.head_dim)}
-    elif "rope_theta" in fields.elsewhere:
+    elif "rope_theta" in fields.translated:
         document |= write_rope(full)
-    if "layer_types" in fields.elsewhere:
-        # Transformers wants a window in gemma3 even where no layer has it.
+    if "layer_types" in fields.translated:
+        # Transformers requires a window in gemma3 even if no layer uses it.
         unused = 4096 if config.family == "gemma3" else None
         document |= {"layer_types": list(config.types_of_layers), "sliding_window": config.sliding_window or unused}
-    if "use_sliding_window" in fields.elsewhere:
+    if "use_sliding_window" in fields.translated:
         slides = config.sliding_window is not None
-        # The types say which layers slide; version 4 of Transformers warns without the two others.
+        # layer_types decides; Transformers 4 warns when the other two are absent.
         first = config.types_of_layers.index("sliding_attention") if slides else config.num_hidden_layers
         document |= {"use_sliding_window": slides, "max_window_layers": first}
     if config.family == "gpt2":
-        # Fine-tuning here is without dropout; absent, these would be 0.1 for whoever trains on.
+        # Fine-tuning here uses no dropout; if absent, Transformers would default these to 0.1.
         document |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
     return document
 
 
 def _whole(value: float) -> int | float:
-    """An integer where the value is one: Transformers insists on its fields' types."""
+    """The integer for an integral value: Transformers checks the types of its fields."""
     return int(value) if value == int(value) else value

@@ -1,7 +1,7 @@
-"""Rotary base and scaling out of a ``config.json`` and back, in the fields of Transformers 4 and of 5.
+"""Rotary base and scaling in ``config.json``, as Transformers 4 and Transformers 5 write them.
 
-Version 5 has ``rope_parameters`` with everything in it, nested by layer type in gemma3; version 4 has ``rope_theta``
-and ``rope_scaling`` beside each other, and ``rope_local_base_freq`` for gemma3's sliding layers.
+Version 5 has one object ``rope_parameters``, nested by layer type in gemma3. Version 4 has ``rope_theta`` and
+``rope_scaling``, and ``rope_local_base_freq`` for gemma3's sliding layers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tunix_rt.errors import Violations
 from tunix_rt.models.config import LAYER_TYPES, RopeScaling
 
 Rope = tuple[float, RopeScaling]
-# Transformers' defaults: of gemma3's full and sliding layers, and of every other family.
+# Transformers' defaults: gemma3's full layers, gemma3's sliding layers, every other family.
 _GLOBAL_THETA, _SLIDING_THETA, _THETA = 1_000_000.0, 10_000.0, 10_000.0
 
 
@@ -36,7 +36,7 @@ _NULLABLE = frozenset({"attention_factor", "mscale", "mscale_all_dim", "beta_fas
 
 
 def read_rope(document: Mapping[str, Any], bad: Violations) -> Rope:
-    """Base and scaling of a family whose layers all turn alike."""
+    """Base and scaling of a family whose layers all use the same."""
     old = _scaling(document, "rope_scaling", document.get("rope_theta"), _THETA, bad)
     new = _scaling(document, "rope_parameters", document.get("rope_theta"), _THETA, bad)
     return _agreed(old, new, bad) or (_theta(document, "rope_theta", _THETA, bad), RopeScaling())
@@ -49,13 +49,13 @@ def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope,
     if not bad.check(isinstance(nested, Mapping), "rope_parameters", "must be an object"):
         nested = {}
     for name in sorted(nested.keys() - set(LAYER_TYPES)):
-        bad.add(f"rope_parameters.{name}", f"is not known; layer types are {', '.join(LAYER_TYPES)}")
+        bad.add(f"rope_parameters.{name}", f"unknown layer type; expected one of {', '.join(LAYER_TYPES)}")
     old = _scaling(document, "rope_scaling", document.get("rope_theta"), _GLOBAL_THETA, bad)
     both = bad.under("rope_parameters")
     full = _scaling(nested, "full_attention", document.get("rope_theta"), _GLOBAL_THETA, both)
     sliding = _scaling(nested, "sliding_attention", document.get("rope_local_base_freq"), _SLIDING_THETA, both)
     for kind, rope in (("full_attention", full), ("sliding_attention", sliding)):
-        # Transformers looks for it beside the two objects, where it must not stand.
+        # Transformers reads it beside the two objects, where it is not a valid field.
         both.check(rope is None or rope[1].truncate, f"{kind}.truncate", "false is not supported in this family")
     return (
         _agreed(old, full, bad) or (_theta(document, "rope_theta", _GLOBAL_THETA, bad), RopeScaling()),
@@ -65,7 +65,7 @@ def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope,
 
 def _agreed(old: Rope | None, new: Rope | None, bad: Violations) -> Rope | None:
     same = old is None or new is None or old == new
-    bad.check(same, "rope_scaling", "says something else than rope_parameters")
+    bad.check(same, "rope_scaling", "contradicts rope_parameters")
     return new or old
 
 
@@ -84,7 +84,7 @@ def _number(value: Any, name: str, bad: Violations) -> float:
 def _scaling(
     document: Mapping[str, Any], name: str, outer_theta: Any, default_theta: float, bad: Violations
 ) -> Rope | None:
-    """What the object ``name`` says; None where there is none."""
+    """Base and scaling in the object ``name``; None if it is absent."""
     raw = document.get(name)
     if raw is None or not bad.check(isinstance(raw, Mapping), name, "must be an object"):
         return None
@@ -94,7 +94,7 @@ def _scaling(
     theta = next(value for value in (fields.pop("rope_theta", None), outer_theta, default_theta) if value is not None)
     theta = _number(theta, "rope_theta", inner)
     if not inner.check(
-        isinstance(kind, str) and kind in _TYPES, "rope_type", f"{kind!r} is not one of {', '.join(_TYPES)}"
+        isinstance(kind, str) and kind in _TYPES, "rope_type", f"unknown {kind!r}; expected one of {', '.join(_TYPES)}"
     ):
         return theta, RopeScaling()
     keys = _TYPES[kind]
@@ -120,20 +120,20 @@ def _scaling(
 
 
 def write_scaling(scaling: RopeScaling) -> dict[str, Any]:
-    """The ``rope_type`` of a scaling and the fields that count for it; those that are None are left out."""
+    """``rope_type`` and the fields that this type uses, without those that are None."""
     keys = _TYPES[scaling.rope_type]
     values = {name: getattr(scaling, name) for name in sorted(keys.required | keys.optional)}
     return {"rope_type": scaling.rope_type} | {name: value for name, value in values.items() if value is not None}
 
 
 def write_rope(rope: Rope) -> dict[str, Any]:
-    """``rope_theta`` and ``rope_scaling``, which both generations read."""
+    """``rope_theta`` and ``rope_scaling``, which both versions read."""
     theta, scaling = rope
     return {"rope_theta": theta, "rope_scaling": None if scaling.rope_type == "default" else write_scaling(scaling)}
 
 
 def write_gemma_rope(full: Rope, sliding: Rope) -> dict[str, Any]:
-    """The fields of both generations; a scaling of sliding layers is known to version 5 alone."""
+    """The fields of both versions. Only version 5 can express a scaling of sliding layers."""
     nested = {
         kind: {"rope_theta": theta} | write_scaling(scaling)
         for kind, (theta, scaling) in (("full_attention", full), ("sliding_attention", sliding))

@@ -21,13 +21,13 @@ from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_files import GGUFFile
+from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.parameters import decoder_with
 from tunix_rt.models.peft_files import Factors, LoraSettings, check_shapes, merge, read_adapter
-from tunix_rt.models.presets import PRESETS
+from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.models.references import ModelSource
 from tunix_rt.models.safetensors_files import open_tensors
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.models.tokenizer_training import train_tokenizer
 from tunix_rt.models.weight_map import Parameters, to_parameters
 
 
@@ -153,7 +153,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_config(directory: Path) -> ModelConfig:
-    return ModelConfig.from_hf(_read_json(directory / "config.json"))
+    return from_hf(_read_json(directory / "config.json"))
 
 
 def _generation_eos(directory: Path) -> tuple[int, ...]:

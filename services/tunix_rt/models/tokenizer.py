@@ -7,7 +7,7 @@ nothing of what a conversation should say (see `chat`) or of logits.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.chat_template import render_template
-from tunix_rt.models.detokenizer import IncrementalDetokenizer
+
+_REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -167,3 +168,49 @@ def _read_json(path: Path) -> dict[str, Any]:
 def added_tokens(texts: Sequence[str], *, special: bool) -> list[AddedToken]:
     """Tokens that are matched whole, before any splitting; ``special`` ones vanish from decoded answers."""
     return [AddedToken(text, normalized=False, special=special) for text in texts]
+
+
+class IncrementalDetokenizer:
+    """Turns one token at a time into the text that it adds.
+
+    The concatenation of all pieces, `flush` included, equals decoding the whole sequence at once. A piece is held
+    back while the text ends in an incomplete UTF-8 sequence. Only a short window is decoded again for each token, so
+    the cost does not grow with the answer.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._window = 0  # first id of the window that is decoded again
+        self._shown = 0  # ids before this one are in text that was handed out
+
+    def push(self, token_id: int) -> str:
+        """Text that became certain with ``token_id``; often a word, sometimes nothing."""
+        self._ids.append(token_id)
+        before = self._decode(self._ids[self._window : self._shown])
+        now = self._decode(self._ids[self._window :])
+        if now.endswith(_REPLACEMENT) or len(now) <= len(before):
+            return ""
+        self._window, self._shown = self._shown, len(self._ids)
+        return now[len(before) :]
+
+    def flush(self) -> str:
+        """What is still held back at the end; an incomplete character becomes U+FFFD."""
+        before = self._decode(self._ids[self._window : self._shown])
+        now = self._decode(self._ids[self._window :])
+        self._window, self._shown = self._shown, len(self._ids)
+        return now[len(before) :]
+
+
+def render_prompt(tokenizer: Tokenizer, user: str, system: str | None = None) -> list[int]:
+    """Ids of a conversation whose next turn is the assistant's; ``system`` goes first when it is set."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    return tokenizer.encode(tokenizer.render_chat([*messages, {"role": "user", "content": user}]))
+
+
+def render_example(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+    """Ids of a whole training example, and 1 for each id that the loss counts: the completion and the end-of-turn
+    token."""
+    before = render_prompt(tokenizer, prompt)
+    after = [*tokenizer.encode(completion), tokenizer.eos_token_ids[0]]
+    return before + after, [0] * len(before) + [1] * len(after)

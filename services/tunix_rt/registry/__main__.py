@@ -12,7 +12,7 @@ from tunix_rt.errors import TunixError
 from tunix_rt.observability import tracing
 from tunix_rt.observability.logs import configure_logging, get_logger, protect
 from tunix_rt.observability.metrics import start_metrics
-from tunix_rt.registry import auth
+from tunix_rt.registry.access import tokens as auth
 from tunix_rt.registry.app import open_database, serve
 from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 import grpc
 
@@ -15,16 +16,22 @@ from tunix_rt.bus.publish import Publisher
 from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.scorer_plugins import installed_scorers
-from tunix_rt.registry.auth import TokenAuthorizer
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.dead_commands import DeadCommands
-from tunix_rt.registry.dependencies import Dependencies
-from tunix_rt.registry.reaper import extend_leases, run_reaper
-from tunix_rt.registry.relay import Relay
-from tunix_rt.registry.requeue import requeue_all
+from tunix_rt.registry.access.tokens import TokenAuthorizer
+from tunix_rt.registry.datasets import service as datasets
+from tunix_rt.registry.evalsets import service as evalsets
+from tunix_rt.registry.evaluations import service as evaluations
+from tunix_rt.registry.events import service as events
+from tunix_rt.registry.jobs.dead_commands import DeadCommands
+from tunix_rt.registry.jobs.reaper import extend_leases, run_reaper
+from tunix_rt.registry.jobs.requeue import requeue_all
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.relay import Relay
+from tunix_rt.registry.models import service as models
+from tunix_rt.registry.runs import service as runs
 from tunix_rt.registry.schema import check_schema, migrate
-from tunix_rt.registry.servicers import datasets, evalsets, evaluations, events, models, runs, sweeps
 from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.registry.sweeps import service as sweeps
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     datasets_pb2_grpc,
@@ -36,6 +43,7 @@ from tunix_rt.v1 import (
     sweeps_pb2_grpc,
 )
 
+_BUS_RETRY_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
@@ -119,7 +127,20 @@ async def _background(database: Database, settings: RegistrySettings, stop: asyn
 
 
 async def run_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
-    """Publish the outbox and listen for commands that nobody could carry out, until ``stop`` is set."""
+    """Publish the outbox and fail the jobs of dead-lettered commands, until ``stop`` is set.
+
+    An error, such as a drifted stream, is logged and retried: RPCs do not depend on NATS.
+    """
+    while not stop.is_set():
+        try:
+            await _serve_bus(database, settings, stop)
+        except Exception:
+            _log.exception("the bus has failed; RPCs go on, facts and commands wait in the outbox")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _BUS_RETRY_SECONDS)
+
+
+async def _serve_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
     connecting = asyncio.ensure_future(connect(settings, name="registry", tls_ca_file=settings.tls.ca_file))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)

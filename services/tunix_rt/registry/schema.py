@@ -11,8 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.gates import ensure_default_policy
+from tunix_rt.registry.gates.rules import ensure_default_policy
+from tunix_rt.registry.kernel.database import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 

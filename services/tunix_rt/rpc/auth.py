@@ -1,4 +1,4 @@
-"""Who calls, and which role a method asks for. Where tokens are kept is an `Authorizer`'s business."""
+"""Who calls, and which roles they hold. An `Authorizer` knows the tokens."""
 
 from __future__ import annotations
 
@@ -20,55 +20,6 @@ _INCLUDES: dict[Role, frozenset[Role]] = {
     "admin": frozenset({"viewer", "editor", "approver", "admin"}),
     "worker": frozenset({"viewer", "editor", "worker"}),
 }
-_PUBLIC_SERVICES = ("grpc.health.", "grpc.reflection.")
-_WORKER = frozenset(
-    [
-        "ClaimAttempt",
-        "Heartbeat",
-        "ReportMetrics",
-        "ReportLogs",
-        "RecordCheckpoint",
-        "CompleteAttempt",
-        "ReleaseAttempt",
-        "ClaimEvaluation",
-        "HeartbeatEvaluation",
-        "RecordItems",
-        "CompleteEvaluation",
-        "ReleaseEvaluation",
-        "ClaimSweep",
-        "HeartbeatSweep",
-        "CreateTrial",
-        "StopTrial",
-        "CompleteSweep",
-        "ReleaseSweep",
-    ]
-)
-_APPROVER = frozenset(["SetAlias", "SetAliasPolicy", "LockBaseline", "CreateGatePolicy"])
-_EDITOR = frozenset(
-    [
-        "BuildDataset",
-        "ImportDataset",
-        "DeleteDataset",
-        "CreateEvalSet",
-        "CreateRun",
-        "UpdateRun",
-        "CancelRun",
-        "CreateEvaluation",
-        "CancelEvaluation",
-        "RegisterModel",
-        "DecideGate",
-        "CreateSweep",
-        "CancelSweep",
-        "PauseSweep",
-        "ResumeSweep",
-        "ExtendSweep",
-        "LoadModel",
-        "UnloadModel",
-        "LoadAdapter",
-        "UnloadAdapter",
-    ]
-)
-_VIEWER_VERBS = ("Get", "List", "Watch", "Compare", "Compute", "Export", "Generate", "Describe", "Validate", "Score")
 
 
 @dataclass(frozen=True)
@@ -107,23 +58,6 @@ def bearer_token(header: str | None) -> str | None:
     """The token of an ``Authorization`` header (or metadata); None where it holds no bearer token."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
-
-
-def required_role(method: str) -> Role | None:
-    """The role that a full method name (``/tunix_rt.v1.RunService/CreateRun``) asks for; None: open to all.
-
-    A method that is not known here asks for ``admin``, so that a new RPC is closed until somebody decides.
-    """
-    service, _, name = method.lstrip("/").partition("/")
-    if service.startswith(_PUBLIC_SERVICES):
-        return None
-    if name in _WORKER:
-        return "worker"
-    if name in _APPROVER:
-        return "approver"
-    if name in _EDITOR:
-        return "editor"
-    return "viewer" if name.startswith(_VIEWER_VERBS) else "admin"
 
 
 class StaticTokenAuthorizer:

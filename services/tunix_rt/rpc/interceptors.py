@@ -20,8 +20,9 @@ from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
-from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, required_role, set_current_principal
+from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, set_current_principal
 from tunix_rt.rpc.errors import to_status
+from tunix_rt.rpc.roles import required_role
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]

@@ -6,13 +6,13 @@ import math
 from types import MappingProxyType
 from typing import Final, Literal
 
+from tunix_rt.contract.hyperparameters import DEFAULT_MAX_STEPS
+from tunix_rt.contract.scores import HELD_OUT_LOSS, PRIMARY_SCORE
 from tunix_rt.search_space.population import default_interval
-from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS, HELD_OUT_LOSS
 from tunix_rt.search_space.space import Space
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
-PRIMARY_SCORE: Final = "primary_score"
 # Schedulers that look at trials while they train, by what people call them.
 STOPPING_SCHEDULERS: Final = MappingProxyType[int, Literal["ASHA", "MEDIAN_STOPPING", "PBT"]](
     {
@@ -28,7 +28,7 @@ _WARMUP_STEPS: Final = (0, 10, 50)
 
 
 def with_defaults(given: pb.SweepSpec) -> pb.SweepSpec:
-    """``given`` with every default filled in that `sweeps.proto` names; ``base`` as it is. Twice is as once."""
+    """``given`` with every default filled in that `sweeps.proto` names; ``base`` as it is. Idempotent."""
     spec = pb.SweepSpec()
     spec.CopyFrom(given)
     spec.algorithm = given.algorithm or pb.SEARCH_ALGORITHM_RANDOM

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from tunix_rt.contract.rules import Rule
 from tunix_rt.errors import Violations
-from tunix_rt.search_space.rules import Rule
 from tunix_rt.search_space.space import LISTED, Algorithm, Parameter
 
 # Of a normal domain, what must lie in the field's range: the rest is drawn again.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, Final
 
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import Violations
 from tunix_rt.search_space.defaults import with_defaults
 from tunix_rt.search_space.parameters import check_adapters, check_space
-from tunix_rt.search_space.rules import Scalar
 from tunix_rt.search_space.settings import check_settings
 from tunix_rt.search_space.space import Algorithm, Condition, Parameter, Space
 from tunix_rt.v1 import sweeps_pb2 as pb

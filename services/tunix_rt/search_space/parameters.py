@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from tunix_rt.contract.hyperparameters import DURATIONS, RULES
 from tunix_rt.errors import Violations
 from tunix_rt.search_space.conditions import check_conditions, exists_wherever
 from tunix_rt.search_space.domains import check_algorithm, check_domain
-from tunix_rt.search_space.rules import DURATIONS, RULES
 from tunix_rt.search_space.space import KINDS, MAX_TRIALS, Algorithm, Space
 
 _MAX_PARAMETERS: Final = 32
@@ -17,7 +17,7 @@ _NEED_RANK: Final = ("lora.alpha", "lora.dropout")
 def check_space(space: Space, algorithm: Algorithm | None, violations: Violations) -> None:
     """Add everything that is wrong with ``space``, with paths from the spec.
 
-    ``algorithm`` is None where the spec names none that this version has: then domains are not held against it.
+    ``algorithm`` is None where the spec names none that this version has: algorithm-specific checks are skipped.
     """
     violations.check(len(space.parameters) <= _MAX_PARAMETERS, "parameters", f"at most {_MAX_PARAMETERS}")
     seen: set[str] = set()

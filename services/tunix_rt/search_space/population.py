@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from tunix_rt.contract.hyperparameters import DEFAULT_MAX_STEPS, RULES
+from tunix_rt.contract.scores import HELD_OUT_LOSS
 from tunix_rt.errors import Violations
-from tunix_rt.search_space.rules import DEFAULT_MAX_STEPS, HELD_OUT_LOSS, RULES
 from tunix_rt.search_space.space import MAX_TRIALS, Space
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb

@@ -6,16 +6,17 @@ import math
 import re
 from typing import Final
 
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.identifiers import POOL
+from tunix_rt.contract.scores import HELD_OUT_LOSS, METRIC_KEY, PRIMARY_SCORE
 from tunix_rt.errors import Violations
 from tunix_rt.search_space.defaults import (
-    PRIMARY_SCORE,
     SCHEDULERS,
     STOPPING_SCHEDULERS,
     known_max_steps,
     longest_trial,
 )
 from tunix_rt.search_space.population import check_population
-from tunix_rt.search_space.rules import HELD_OUT_LOSS, METRIC_KEY, POOL, RULES
 from tunix_rt.search_space.space import MAX_TRIALS, Space
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -79,7 +80,7 @@ def _check_held_out(spec: pb.SweepSpec, who: str, violations: Violations) -> Non
     violations.check(
         tuned or spec.base.hyperparameters.eval_steps > 0 or not spec.HasField("base"),
         "base.hyperparameters.eval_steps",
-        f"{who}.metric {HELD_OUT_LOSS} is reported every so many steps: set it",
+        f"{who}.metric {HELD_OUT_LOSS} requires eval_steps > 0",
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_args
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
 
 V = TypeVar("V")
 Kind = Literal["choice", "uniform", "quniform", "loguniform", "randint", "normal", "grid"]

@@ -13,11 +13,11 @@ from google.protobuf import timestamp_pb2
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import Transient
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint
 from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured, ProgressMade
-from tunix_rt.trainer.spec_messages import hyperparameters_of
 from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
 from tunix_rt.v1 import common_pb2, runs_pb2, runs_pb2_grpc
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora, Mesh
+from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, Mesh
 
 
 @dataclass(frozen=True)

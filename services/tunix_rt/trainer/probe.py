@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.contract.hyperparameters import Lora
 from tunix_rt.errors import InvalidArtifact, InvalidInput, NotFound
-from tunix_rt.trainer.hyperparameters import Lora
 from tunix_rt.trainer.memory import ModelShape
 
 if TYPE_CHECKING:

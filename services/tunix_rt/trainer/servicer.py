@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 
+from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.trainer.grpc_registry import software_versions
-from tunix_rt.trainer.spec_messages import hyperparameters_of
 from tunix_rt.trainer.validation import Machine, assess, look_at_machine
 from tunix_rt.v1 import training_pb2, training_pb2_grpc
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.contract.hyperparameters import Hyperparameters, check_hyperparameters
 from tunix_rt.errors import FieldViolation, Transient, Violations
-from tunix_rt.trainer.hyperparameters import Hyperparameters, check_hyperparameters
 from tunix_rt.trainer.memory import (
     ADVICE,
     RUNTIME_BYTES,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from tunix_rt.artifacts import StoredArtifact
-from tunix_rt.trainer.hyperparameters import Hyperparameters
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint
 from tunix_rt.trainer.messages import CheckpointWritten, MetricsMeasured, ProgressMade
 

@@ -23,7 +23,7 @@ from tunix_rt.v1 import tuning_pb2_grpc
 
 
 def limits_of(settings: TunerSettings) -> Limits:
-    """The limits as set. The child process and Ray's actors read registry and token from their environment."""
+    """The limits as set. Ray's driver and actors read registry and token from their environment."""
     environment = {"TUNIX_RT_REGISTRY_ADDRESS": settings.registry_address}
     if settings.token_text:
         environment["TUNIX_RT_TOKEN"] = settings.token_text
@@ -33,6 +33,7 @@ def limits_of(settings: TunerSettings) -> Limits:
         ray_address=settings.ray_address,
         ray_num_cpus=settings.ray_num_cpus,
         environment=environment,
+        ray_start_seconds=settings.ray_start_seconds,
     )
 
 

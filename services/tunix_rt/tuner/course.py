@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.tuner.search import Outcome, Parameters, Search, merge
+from tunix_rt.tuner.plan import Plan
+from tunix_rt.tuner.search import Outcome, Parameters, Search, merge, outcome_of
+from tunix_rt.tuner.trials import Trial
 
 _log = get_logger(__name__)
 
@@ -31,6 +33,11 @@ class Stored:
 
     suggestion: Suggestion
     outcome: Outcome | None
+
+    @classmethod
+    def of(cls, trial: Trial, plan: Plan) -> Stored:
+        """A trial as the registry stores it."""
+        return cls(Suggestion(trial.number, trial.parameters, trial.observed), outcome_of(trial, plan))
 
 
 class Course:

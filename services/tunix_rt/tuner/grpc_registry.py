@@ -1,4 +1,4 @@
-"""The registry over gRPC, as `work.Registry`. The service's side only; see `trials` for the child process."""
+"""The registry over gRPC, as `work.Registry`. The service's side only; see `trials` for Ray's driver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from importlib.metadata import version
 import grpc
 
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.trials import Lease
 from tunix_rt.tuner.work import Ending, NotGranted, Progress, Sweep, Wishes
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
@@ -34,7 +33,7 @@ class GrpcRegistry:
         return Sweep(
             id=sweep_id,
             lease=Lease(claim.lease.job_id, claim.lease.attempt_id, claim.lease.epoch),
-            plan=read_plan(claim.sweep.spec),
+            spec=claim.sweep.spec,
         )
 
     async def progress(self, sweep_id: str) -> Progress:

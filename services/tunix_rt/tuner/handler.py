@@ -48,7 +48,7 @@ class TuneHandler:
 
     async def _attempt(self, sweep: Sweep) -> Outcome:
         """Carry it out and report. The registry sends a new command for what has to be tried again."""
-        _log.info("tuning", trials=sweep.plan.space.trial_count, max_concurrent=sweep.plan.max_concurrent)
+        _log.info("tuning", samples=sweep.spec.num_samples, max_concurrent=sweep.spec.max_concurrent_trials)
         try:
             ending = await run_attempt(sweep, self._registry, self._limits, self._stop)
         except Aborted as error:
@@ -74,7 +74,7 @@ class TuneHandler:
             if ending.state != "SUCCEEDED":
                 raise
             wishes = await ask(sweep, self._registry, patience)
-            if wishes.num_samples > sweep.plan.space.num_samples:
+            if wishes.num_samples > sweep.spec.num_samples:
                 return await self._release(sweep, "the sweep was extended when its last trial had ended")
             # Such as a trial that has not ended: Ray lost sight of it, the next attempt finds it again.
             refused = Ending("FAILED", "INTERNAL", f"the registry refuses the end: {error}", retryable=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tunix_rt.search_space.rules import RULES, Scalar
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Parameter, Space
-from tunix_rt.tuner.listed_search import domain_of, plain
-from tunix_rt.tuner.search import multiples
+from tunix_rt.tuner.searches import domain_of, multiples, plain
 
 
 def mutations_of(space: Space) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.search_space.population import Origin, number_of, place_of
-from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.mutations import changed_within, mutations_of
 from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.trainable import STEP, VALUE

@@ -21,7 +21,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchGenerator
 
-from tunix_rt.tuner.job import Job
+from tunix_rt.tuner.driver_process import Job
 from tunix_rt.tuner.registry_searcher import RegistrySearcher
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.tuner.trainable import WatchedTrial
@@ -115,7 +115,7 @@ class _Controller(TuneController):
 def run_trials(job: Job, searcher: RegistrySearcher, scheduler: Any) -> None:
     """Run what ``searcher`` hands out, until it is finished. Raises what it raises."""
     # Which of several brackets a trial gets is drawn from this.
-    np.random.seed(job.plan.seed % 2**32)
+    np.random.seed(job.spec.seed % 2**32)
     resources = tune.PlacementGroupFactory([_resources(job)])
     experiment = Experiment(
         "sweep",
@@ -144,7 +144,7 @@ def run_trials(job: Job, searcher: RegistrySearcher, scheduler: Any) -> None:
 
 
 def _resources(job: Job) -> dict[str, float]:
-    given = dict(job.plan.trial_resources)
+    given = dict(job.spec.trial_resources)
     return {"CPU": given.pop("CPU", _TRIAL_CPU), **given}
 
 

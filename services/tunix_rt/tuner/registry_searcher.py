@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from tunix_rt.tuner.course import Course, Suggestion
-from tunix_rt.tuner.outcomes import outcome_of
+from tunix_rt.tuner.course import Course
 from tunix_rt.tuner.plan import Plan
+from tunix_rt.tuner.search import outcome_of
 from tunix_rt.tuner.trainable import ended_trial
 from tunix_rt.tuner.trials import Lease, Trial
 
@@ -22,10 +23,10 @@ class Creates(Protocol):
 
 
 class RegistrySearcher(Searcher):
-    """Hands out the trials that run already, then ``suggested`` ones, then new ones of the course.
+    """Hands out the trials that are running already, then new ones of the course, at most ``limit`` at once.
 
-    A trial is created at the registry before Ray hears of it. At most ``limit`` are Ray's at once. ``look`` is called
-    whenever Ray asks, several times a second: it may extend the course, or raise to end the attempt.
+    A trial is created at the registry before Ray hears of it. ``on_poll`` is called whenever Ray asks for a trial,
+    several times a second: it may extend the course, or raise to end the attempt.
     """
 
     def __init__(
@@ -36,9 +37,8 @@ class RegistrySearcher(Searcher):
         lease: Lease,
         *,
         running: Iterable[int],
-        suggested: Iterable[Suggestion],
         limit: int,
-        look: Callable[[], None],
+        on_poll: Callable[[], None],
     ) -> None:
         super().__init__()
         self._course = course
@@ -46,15 +46,14 @@ class RegistrySearcher(Searcher):
         self._registry = registry
         self._lease = lease
         self._running = deque(running)
-        self._suggested = deque(suggested)
         self._limit = limit
-        self._look = look
+        self._on_poll = on_poll
         self._live: dict[str, int] = {}
         self._failure: str | None = None
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of Ray's next trial; None: ask again; FINISHED: every trial has ended."""
-        self._look()
+        self._on_poll()
         if self._failure is not None:
             raise RuntimeError(self._failure)
         if len(self._live) >= self._limit:
@@ -62,7 +61,7 @@ class RegistrySearcher(Searcher):
         number = self._next_number()
         if number is not None:
             self._live[trial_id] = number
-            return {"number": number, "lease": self._lease.document(), "points": self._plan.scheduling is not None}
+            return {"number": number, "lease": asdict(self._lease), "points": self._plan.scheduling is not None}
         # Not before the last has ended: until then the sweep may be extended.
         return None if self._live else Searcher.FINISHED
 
@@ -89,7 +88,7 @@ class RegistrySearcher(Searcher):
     def _next_number(self) -> int | None:
         if self._running:
             return self._running.popleft()
-        suggestion = self._suggested.popleft() if self._suggested else self._course.next()
+        suggestion = self._course.next()
         if suggestion is None:
             return None
         return self._registry.create(suggestion.number, suggestion.parameters, suggestion.observed).number

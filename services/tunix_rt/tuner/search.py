@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
+from tunix_rt.tuner.plan import Plan
+from tunix_rt.tuner.trials import Trial
 
 Parameters = Mapping[str, Scalar]
 
@@ -41,12 +43,6 @@ class Search(Protocol):
         """How a configuration that was suggested has ended; once for each."""
 
 
-def multiples(low: float, high: float, q: float) -> tuple[float, float]:
-    """The first and the last multiple of ``q`` in [low, high]: what quniform draws from, Ray Tune's as Optuna's."""
-    close = 1e-9
-    return math.ceil(low / q - close) * q, math.floor(high / q + close) * q
-
-
 def merge(outcomes: Sequence[Outcome]) -> Outcome:
     """Of a configuration, from those of its repeats: the mean of those that succeeded, else of those stopped early."""
     for kind in ("SUCCEEDED", "STOPPED"):
@@ -55,4 +51,22 @@ def merge(outcomes: Sequence[Outcome]) -> Outcome:
         if found:
             mean = math.fsum(values) / len(values) if values else None
             return Outcome(found[0].kind, mean, max(outcome.step for outcome in found))
+    return Outcome("FAILED")
+
+
+def outcome_of(trial: Trial, plan: Plan) -> Outcome | None:
+    """What a search learns from a stored trial; None if it has not ended.
+
+    A trial that was cancelled by anybody but the scheduler has failed.
+    """
+    if not trial.ended:
+        return None
+    if trial.state == "SUCCEEDED" and trial.objective is not None and math.isfinite(trial.objective):
+        return Outcome("SUCCEEDED", trial.objective)
+    if trial.reason == "EARLY_STOPPED" and plan.scheduling is not None:
+        value = trial.reported_value
+        if value is None or not math.isfinite(value):
+            return Outcome("STOPPED")
+        # The reported metric may be a loss where the objective is a score.
+        return Outcome("STOPPED", value if plan.scheduling.mode == plan.mode else -value, trial.reported_step)
     return Outcome("FAILED")

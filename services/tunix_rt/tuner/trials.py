@@ -1,4 +1,4 @@
-"""A sweep's trials at the registry, for code without an event loop: the child process, Ray's driver and its actors.
+"""A sweep's trials at the registry, for code without an event loop: Ray's driver and its actors.
 
 A registry that is away is waited for; `Aborted`, a lost lease, ends everything.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import Exhausted, Transient, TunixError
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.search_space.messages import scalar
 from tunix_rt.search_space.population import Origin
-from tunix_rt.search_space.rules import Scalar
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
 
@@ -35,10 +35,6 @@ class Lease:
     job_id: str
     attempt_id: str
     epoch: int
-
-    def document(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -69,15 +65,6 @@ class Trial:
         """Whether it took another one's place in a population."""
         return self.start > 0
 
-    def document(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**asdict(self), "parameters": dict(self.parameters), "observed": list(self.observed)}
-
-    @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> Trial:
-        """The inverse of `document`."""
-        return cls(**{**document, "observed": tuple(document["observed"])})
-
 
 @dataclass(frozen=True)
 class Point:
@@ -99,6 +86,7 @@ class TrialRegistry:
     """Trials of one sweep under one lease."""
 
     def __init__(self, channel: grpc.Channel, lease: Lease) -> None:
+        self._channel = channel
         self._stub = sweeps_pb2_grpc.SweepServiceStub(channel)
         self._sweep_id = lease.job_id
         self._lease = common_pb2.Lease(job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch)
@@ -110,6 +98,10 @@ class TrialRegistry:
         settings = TunerSettings()
         channel = open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls)
         return cls(channel, lease)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
 
     def create(
         self,

@@ -1,12 +1,12 @@
-"""What an attempt at a sweep is made of, and what it asks of the registry. Knows no protobuf and no network."""
+"""What an attempt at a sweep is made of, and what it asks of the registry. Knows no network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.trials import Lease
+from tunix_rt.v1 import sweeps_pb2
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Sweep:
 
     id: str
     lease: Lease
-    plan: Plan
+    # The stored one, defaults filled in.
+    spec: sweeps_pb2.SweepSpec
 
 
 @dataclass(frozen=True)

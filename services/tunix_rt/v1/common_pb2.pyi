@@ -106,6 +106,29 @@ REASON_NO_TRIAL_SUCCEEDED: Reason.ValueType  # 12
 """Every trial of a sweep failed, so that there is no best one."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
+class _FinishReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
+    FINISH_REASON_STOP: _FinishReason.ValueType  # 1
+    """End-of-sequence token or stop string."""
+    FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
+    """max_new_tokens or the context length."""
+    FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 3
+
+class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
+
+FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
+FINISH_REASON_STOP: FinishReason.ValueType  # 1
+"""End-of-sequence token or stop string."""
+FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
+"""max_new_tokens or the context length."""
+FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
+Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
+
 class _LogLevel:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

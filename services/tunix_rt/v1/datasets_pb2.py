@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tunix_rt.v1 import common_pb2 as tunix__rt_dot_v1_dot_common__pb2
+from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/datasets.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunix_rt/v1/common.proto\"\x95\x02\n\x07\x44\x61taset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\'\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x15.tunix_rt.v1.Artifact\x12.\n\x08manifest\x18\x04 \x01(\x0b\x32\x1c.tunix_rt.v1.DatasetManifest\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x04tags\x18\x06 \x03(\x0b\x32\x1e.tunix_rt.v1.Dataset.TagsEntry\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xea\x04\n\x0f\x44\x61tasetManifest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08\x62uild_id\x18\x02 \x01(\t\x12\x13\n\x0btrace_count\x18\x03 \x01(\x03\x12\x1b\n\x13\x64ropped_over_budget\x18\x04 \x01(\x03\x12\x1c\n\x14\x64ropped_contaminated\x18\x05 \x01(\x03\x12\x1a\n\x12\x64ropped_duplicates\x18\x06 \x01(\x03\x12\x30\n\rtoken_lengths\x18\x07 \x01(\x0b\x32\x19.tunix_rt.v1.TokenLengths\x12@\n\ncategories\x18\x08 \x03(\x0b\x32,.tunix_rt.v1.DatasetManifest.CategoriesEntry\x12(\n\x07\x66ilters\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12selection_strategy\x18\n \x01(\t\x12\x0c\n\x04seed\x18\x0b \x01(\x03\x12\x1a\n\x12parent_dataset_ids\x18\x0c \x03(\t\x12+\n\nprovenance\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\rcontamination\x18\x0e \x03(\x0b\x32\x1a.tunix_rt.v1.Contamination\x12<\n\x13\x63\x61tegory_statistics\x18\x0f \x03(\x0b\x32\x1f.tunix_rt.v1.CategoryStatistics\x12\x17\n\x0fnear_duplicates\x18\x10 \x01(\x03\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x81\x01\n\x12\x43\x61tegoryStatistics\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x13\n\x0btrace_count\x18\x02 \x01(\x03\x12\x30\n\rtoken_lengths\x18\x03 \x01(\x0b\x32\x19.tunix_rt.v1.TokenLengths\x12\x12\n\nmean_steps\x18\x04 \x01(\x01\"r\n\x0cTokenLengths\x12\x11\n\ttokenizer\x18\x01 \x01(\t\x12\x0b\n\x03min\x18\x02 \x01(\x03\x12\x0b\n\x03max\x18\x03 \x01(\x03\x12\x0c\n\x04mean\x18\x04 \x01(\x01\x12\x0b\n\x03p50\x18\x05 \x01(\x01\x12\x0b\n\x03p95\x18\x06 \x01(\x01\x12\r\n\x05total\x18\x07 \x01(\x03\"c\n\rContamination\x12\x12\n\nevalset_id\x18\x01 \x01(\t\x12\x15\n\rexact_prompts\x18\x02 \x01(\x03\x12\x13\n\x0bngram_items\x18\x03 \x01(\x03\x12\x12\n\nngram_size\x18\x04 \x01(\x05\"\xbc\x02\n\x13\x42uildDatasetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\x04size\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10max_trace_tokens\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12!\n\x19\x64\x65\x63ontaminate_evalset_ids\x18\x07 \x03(\t\x12\x38\n\x04tags\x18\x08 \x03(\x0b\x32*.tunix_rt.v1.BuildDatasetRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_sizeB\x07\n\x05_seedB\x13\n\x11_max_trace_tokens\"_\n\x14ImportDatasetRequest\x12.\n\x04spec\x18\x01 \x01(\x0b\x32\x1e.tunix_rt.v1.ImportDatasetSpecH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xf0\x01\n\x11ImportDatasetSpec\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1d\n\x10max_trace_tokens\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19\x64\x65\x63ontaminate_evalset_ids\x18\x04 \x03(\t\x12\x36\n\x04tags\x18\x05 \x03(\x0b\x32(.tunix_rt.v1.ImportDatasetSpec.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_max_trace_tokens\"\x1f\n\x11GetDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"^\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"W\n\x14ListDatasetsResponse\x12&\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x14.tunix_rt.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n\x14\x45xportDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.tunix_rt.v1.ExportFormat\"&\n\x15\x45xportDatasetResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"W\n\x06Recipe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_size\x18\x03 \x01(\x05\x12\x14\n\x0c\x64\x65\x66\x61ult_seed\x18\x04 \x01(\x03\"\x14\n\x12ListRecipesRequest\";\n\x13ListRecipesResponse\x12$\n\x07recipes\x18\x01 \x03(\x0b\x32\x13.tunix_rt.v1.Recipe\"D\n\x14\x44\x65leteDatasetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"\x17\n\x15\x44\x65leteDatasetResponse*{\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XPORT_FORMAT_TRACE\x10\x01\x12\x1b\n\x17\x45XPORT_FORMAT_TUNIX_SFT\x10\x02\x12\x16\n\x12\x45XPORT_FORMAT_CHAT\x10\x03\x32\xc1\x04\n\x0e\x44\x61tasetService\x12\x46\n\x0c\x42uildDataset\x12 .tunix_rt.v1.BuildDatasetRequest\x1a\x14.tunix_rt.v1.Dataset\x12J\n\rImportDataset\x12!.tunix_rt.v1.ImportDatasetRequest\x1a\x14.tunix_rt.v1.Dataset(\x01\x12\x42\n\nGetDataset\x12\x1e.tunix_rt.v1.GetDatasetRequest\x1a\x14.tunix_rt.v1.Dataset\x12S\n\x0cListDatasets\x12 .tunix_rt.v1.ListDatasetsRequest\x1a!.tunix_rt.v1.ListDatasetsResponse\x12X\n\rExportDataset\x12!.tunix_rt.v1.ExportDatasetRequest\x1a\".tunix_rt.v1.ExportDatasetResponse0\x01\x12P\n\x0bListRecipes\x12\x1f.tunix_rt.v1.ListRecipesRequest\x1a .tunix_rt.v1.ListRecipesResponse\x12V\n\rDeleteDataset\x12!.tunix_rt.v1.DeleteDatasetRequest\x1a\".tunix_rt.v1.DeleteDatasetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/datasets.proto\x12\x0btunix_rt.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x19tunix_rt/v1/options.proto\"\x95\x02\n\x07\x44\x61taset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\'\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x15.tunix_rt.v1.Artifact\x12.\n\x08manifest\x18\x04 \x01(\x0b\x32\x1c.tunix_rt.v1.DatasetManifest\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x04tags\x18\x06 \x03(\x0b\x32\x1e.tunix_rt.v1.Dataset.TagsEntry\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xea\x04\n\x0f\x44\x61tasetManifest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08\x62uild_id\x18\x02 \x01(\t\x12\x13\n\x0btrace_count\x18\x03 \x01(\x03\x12\x1b\n\x13\x64ropped_over_budget\x18\x04 \x01(\x03\x12\x1c\n\x14\x64ropped_contaminated\x18\x05 \x01(\x03\x12\x1a\n\x12\x64ropped_duplicates\x18\x06 \x01(\x03\x12\x30\n\rtoken_lengths\x18\x07 \x01(\x0b\x32\x19.tunix_rt.v1.TokenLengths\x12@\n\ncategories\x18\x08 \x03(\x0b\x32,.tunix_rt.v1.DatasetManifest.CategoriesEntry\x12(\n\x07\x66ilters\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12selection_strategy\x18\n \x01(\t\x12\x0c\n\x04seed\x18\x0b \x01(\x03\x12\x1a\n\x12parent_dataset_ids\x18\x0c \x03(\t\x12+\n\nprovenance\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\rcontamination\x18\x0e \x03(\x0b\x32\x1a.tunix_rt.v1.Contamination\x12<\n\x13\x63\x61tegory_statistics\x18\x0f \x03(\x0b\x32\x1f.tunix_rt.v1.CategoryStatistics\x12\x17\n\x0fnear_duplicates\x18\x10 \x01(\x03\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x81\x01\n\x12\x43\x61tegoryStatistics\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x13\n\x0btrace_count\x18\x02 \x01(\x03\x12\x30\n\rtoken_lengths\x18\x03 \x01(\x0b\x32\x19.tunix_rt.v1.TokenLengths\x12\x12\n\nmean_steps\x18\x04 \x01(\x01\"r\n\x0cTokenLengths\x12\x11\n\ttokenizer\x18\x01 \x01(\t\x12\x0b\n\x03min\x18\x02 \x01(\x03\x12\x0b\n\x03max\x18\x03 \x01(\x03\x12\x0c\n\x04mean\x18\x04 \x01(\x01\x12\x0b\n\x03p50\x18\x05 \x01(\x01\x12\x0b\n\x03p95\x18\x06 \x01(\x01\x12\r\n\x05total\x18\x07 \x01(\x03\"c\n\rContamination\x12\x12\n\nevalset_id\x18\x01 \x01(\t\x12\x15\n\rexact_prompts\x18\x02 \x01(\x03\x12\x13\n\x0bngram_items\x18\x03 \x01(\x03\x12\x12\n\nngram_size\x18\x04 \x01(\x05\"\xbc\x02\n\x13\x42uildDatasetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\x04size\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10max_trace_tokens\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12!\n\x19\x64\x65\x63ontaminate_evalset_ids\x18\x07 \x03(\t\x12\x38\n\x04tags\x18\x08 \x03(\x0b\x32*.tunix_rt.v1.BuildDatasetRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_sizeB\x07\n\x05_seedB\x13\n\x11_max_trace_tokens\"_\n\x14ImportDatasetRequest\x12.\n\x04spec\x18\x01 \x01(\x0b\x32\x1e.tunix_rt.v1.ImportDatasetSpecH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xf0\x01\n\x11ImportDatasetSpec\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1d\n\x10max_trace_tokens\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19\x64\x65\x63ontaminate_evalset_ids\x18\x04 \x03(\t\x12\x36\n\x04tags\x18\x05 \x03(\x0b\x32(.tunix_rt.v1.ImportDatasetSpec.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_max_trace_tokens\"\x1f\n\x11GetDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"^\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"W\n\x14ListDatasetsResponse\x12&\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x14.tunix_rt.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n\x14\x45xportDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.tunix_rt.v1.ExportFormat\"&\n\x15\x45xportDatasetResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"W\n\x06Recipe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_size\x18\x03 \x01(\x05\x12\x14\n\x0c\x64\x65\x66\x61ult_seed\x18\x04 \x01(\x03\";\n\x12ListRecipesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListRecipesResponse\x12$\n\x07recipes\x18\x01 \x03(\x0b\x32\x13.tunix_rt.v1.Recipe\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x14\x44\x65leteDatasetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t*{\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XPORT_FORMAT_TRACE\x10\x01\x12\x1b\n\x17\x45XPORT_FORMAT_TUNIX_SFT\x10\x02\x12\x16\n\x12\x45XPORT_FORMAT_CHAT\x10\x03\x32\xdf\x04\n\x0e\x44\x61tasetService\x12L\n\x0c\x42uildDataset\x12 .tunix_rt.v1.BuildDatasetRequest\x1a\x14.tunix_rt.v1.Dataset\"\x04\x88\xb5\x18\x02\x12P\n\rImportDataset\x12!.tunix_rt.v1.ImportDatasetRequest\x1a\x14.tunix_rt.v1.Dataset\"\x04\x88\xb5\x18\x02(\x01\x12H\n\nGetDataset\x12\x1e.tunix_rt.v1.GetDatasetRequest\x1a\x14.tunix_rt.v1.Dataset\"\x04\x88\xb5\x18\x01\x12Y\n\x0cListDatasets\x12 .tunix_rt.v1.ListDatasetsRequest\x1a!.tunix_rt.v1.ListDatasetsResponse\"\x04\x88\xb5\x18\x01\x12^\n\rExportDataset\x12!.tunix_rt.v1.ExportDatasetRequest\x1a\".tunix_rt.v1.ExportDatasetResponse\"\x04\x88\xb5\x18\x01\x30\x01\x12V\n\x0bListRecipes\x12\x1f.tunix_rt.v1.ListRecipesRequest\x1a .tunix_rt.v1.ListRecipesResponse\"\x04\x88\xb5\x18\x01\x12P\n\rDeleteDataset\x12!.tunix_rt.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\x88\xb5\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,52 +44,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUILDDATASETREQUEST_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_IMPORTDATASETSPEC_TAGSENTRY']._loaded_options = None
   _globals['_IMPORTDATASETSPEC_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_EXPORTFORMAT']._serialized_start=2645
-  _globals['_EXPORTFORMAT']._serialized_end=2768
-  _globals['_DATASET']._serialized_start=133
-  _globals['_DATASET']._serialized_end=410
-  _globals['_DATASET_TAGSENTRY']._serialized_start=367
-  _globals['_DATASET_TAGSENTRY']._serialized_end=410
-  _globals['_DATASETMANIFEST']._serialized_start=413
-  _globals['_DATASETMANIFEST']._serialized_end=1031
-  _globals['_DATASETMANIFEST_CATEGORIESENTRY']._serialized_start=982
-  _globals['_DATASETMANIFEST_CATEGORIESENTRY']._serialized_end=1031
-  _globals['_CATEGORYSTATISTICS']._serialized_start=1034
-  _globals['_CATEGORYSTATISTICS']._serialized_end=1163
-  _globals['_TOKENLENGTHS']._serialized_start=1165
-  _globals['_TOKENLENGTHS']._serialized_end=1279
-  _globals['_CONTAMINATION']._serialized_start=1281
-  _globals['_CONTAMINATION']._serialized_end=1380
-  _globals['_BUILDDATASETREQUEST']._serialized_start=1383
-  _globals['_BUILDDATASETREQUEST']._serialized_end=1699
-  _globals['_BUILDDATASETREQUEST_TAGSENTRY']._serialized_start=367
-  _globals['_BUILDDATASETREQUEST_TAGSENTRY']._serialized_end=410
-  _globals['_IMPORTDATASETREQUEST']._serialized_start=1701
-  _globals['_IMPORTDATASETREQUEST']._serialized_end=1796
-  _globals['_IMPORTDATASETSPEC']._serialized_start=1799
-  _globals['_IMPORTDATASETSPEC']._serialized_end=2039
-  _globals['_IMPORTDATASETSPEC_TAGSENTRY']._serialized_start=367
-  _globals['_IMPORTDATASETSPEC_TAGSENTRY']._serialized_end=410
-  _globals['_GETDATASETREQUEST']._serialized_start=2041
-  _globals['_GETDATASETREQUEST']._serialized_end=2072
-  _globals['_LISTDATASETSREQUEST']._serialized_start=2074
-  _globals['_LISTDATASETSREQUEST']._serialized_end=2168
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=2170
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=2257
-  _globals['_EXPORTDATASETREQUEST']._serialized_start=2259
-  _globals['_EXPORTDATASETREQUEST']._serialized_end=2336
-  _globals['_EXPORTDATASETRESPONSE']._serialized_start=2338
-  _globals['_EXPORTDATASETRESPONSE']._serialized_end=2376
-  _globals['_RECIPE']._serialized_start=2378
-  _globals['_RECIPE']._serialized_end=2465
-  _globals['_LISTRECIPESREQUEST']._serialized_start=2467
-  _globals['_LISTRECIPESREQUEST']._serialized_end=2487
-  _globals['_LISTRECIPESRESPONSE']._serialized_start=2489
-  _globals['_LISTRECIPESRESPONSE']._serialized_end=2548
-  _globals['_DELETEDATASETREQUEST']._serialized_start=2550
-  _globals['_DELETEDATASETREQUEST']._serialized_end=2618
-  _globals['_DELETEDATASETRESPONSE']._serialized_start=2620
-  _globals['_DELETEDATASETRESPONSE']._serialized_end=2643
-  _globals['_DATASETSERVICE']._serialized_start=2771
-  _globals['_DATASETSERVICE']._serialized_end=3348
+  _globals['_DATASETSERVICE'].methods_by_name['BuildDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['BuildDataset']._serialized_options = b'\210\265\030\002'
+  _globals['_DATASETSERVICE'].methods_by_name['ImportDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['ImportDataset']._serialized_options = b'\210\265\030\002'
+  _globals['_DATASETSERVICE'].methods_by_name['GetDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['GetDataset']._serialized_options = b'\210\265\030\001'
+  _globals['_DATASETSERVICE'].methods_by_name['ListDatasets']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['ListDatasets']._serialized_options = b'\210\265\030\001'
+  _globals['_DATASETSERVICE'].methods_by_name['ExportDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['ExportDataset']._serialized_options = b'\210\265\030\001'
+  _globals['_DATASETSERVICE'].methods_by_name['ListRecipes']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['ListRecipes']._serialized_options = b'\210\265\030\001'
+  _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._serialized_options = b'\210\265\030\002'
+  _globals['_EXPORTFORMAT']._serialized_start=2740
+  _globals['_EXPORTFORMAT']._serialized_end=2863
+  _globals['_DATASET']._serialized_start=189
+  _globals['_DATASET']._serialized_end=466
+  _globals['_DATASET_TAGSENTRY']._serialized_start=423
+  _globals['_DATASET_TAGSENTRY']._serialized_end=466
+  _globals['_DATASETMANIFEST']._serialized_start=469
+  _globals['_DATASETMANIFEST']._serialized_end=1087
+  _globals['_DATASETMANIFEST_CATEGORIESENTRY']._serialized_start=1038
+  _globals['_DATASETMANIFEST_CATEGORIESENTRY']._serialized_end=1087
+  _globals['_CATEGORYSTATISTICS']._serialized_start=1090
+  _globals['_CATEGORYSTATISTICS']._serialized_end=1219
+  _globals['_TOKENLENGTHS']._serialized_start=1221
+  _globals['_TOKENLENGTHS']._serialized_end=1335
+  _globals['_CONTAMINATION']._serialized_start=1337
+  _globals['_CONTAMINATION']._serialized_end=1436
+  _globals['_BUILDDATASETREQUEST']._serialized_start=1439
+  _globals['_BUILDDATASETREQUEST']._serialized_end=1755
+  _globals['_BUILDDATASETREQUEST_TAGSENTRY']._serialized_start=423
+  _globals['_BUILDDATASETREQUEST_TAGSENTRY']._serialized_end=466
+  _globals['_IMPORTDATASETREQUEST']._serialized_start=1757
+  _globals['_IMPORTDATASETREQUEST']._serialized_end=1852
+  _globals['_IMPORTDATASETSPEC']._serialized_start=1855
+  _globals['_IMPORTDATASETSPEC']._serialized_end=2095
+  _globals['_IMPORTDATASETSPEC_TAGSENTRY']._serialized_start=423
+  _globals['_IMPORTDATASETSPEC_TAGSENTRY']._serialized_end=466
+  _globals['_GETDATASETREQUEST']._serialized_start=2097
+  _globals['_GETDATASETREQUEST']._serialized_end=2128
+  _globals['_LISTDATASETSREQUEST']._serialized_start=2130
+  _globals['_LISTDATASETSREQUEST']._serialized_end=2224
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=2226
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=2313
+  _globals['_EXPORTDATASETREQUEST']._serialized_start=2315
+  _globals['_EXPORTDATASETREQUEST']._serialized_end=2392
+  _globals['_EXPORTDATASETRESPONSE']._serialized_start=2394
+  _globals['_EXPORTDATASETRESPONSE']._serialized_end=2432
+  _globals['_RECIPE']._serialized_start=2434
+  _globals['_RECIPE']._serialized_end=2521
+  _globals['_LISTRECIPESREQUEST']._serialized_start=2523
+  _globals['_LISTRECIPESREQUEST']._serialized_end=2582
+  _globals['_LISTRECIPESRESPONSE']._serialized_start=2584
+  _globals['_LISTRECIPESRESPONSE']._serialized_end=2668
+  _globals['_DELETEDATASETREQUEST']._serialized_start=2670
+  _globals['_DELETEDATASETREQUEST']._serialized_end=2738
+  _globals['_DATASETSERVICE']._serialized_start=2866
+  _globals['_DATASETSERVICE']._serialized_end=3473
 # @@protoc_insertion_point(module_scope)

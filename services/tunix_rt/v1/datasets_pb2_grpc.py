@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from tunix_rt.v1 import datasets_pb2 as tunix__rt_dot_v1_dot_datasets__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -68,7 +69,7 @@ class DatasetServiceStub:
         self.DeleteDataset = channel.unary_unary(
                 '/tunix_rt.v1.DatasetService/DeleteDataset',
                 request_serializer=tunix__rt_dot_v1_dot_datasets__pb2.DeleteDatasetRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_datasets__pb2.DeleteDatasetResponse.FromString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
 
 
@@ -158,7 +159,7 @@ def add_DatasetServiceServicer_to_server(servicer, server):
             'DeleteDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDataset,
                     request_deserializer=tunix__rt_dot_v1_dot_datasets__pb2.DeleteDatasetRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_datasets__pb2.DeleteDatasetResponse.SerializeToString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,7 +351,7 @@ class DatasetService:
             target,
             '/tunix_rt.v1.DatasetService/DeleteDataset',
             tunix__rt_dot_v1_dot_datasets__pb2.DeleteDatasetRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_datasets__pb2.DeleteDatasetResponse.FromString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

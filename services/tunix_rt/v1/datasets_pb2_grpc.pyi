@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from tunix_rt.v1 import datasets_pb2 as _datasets_pb2
 import abc as _abc_1
@@ -42,7 +43,7 @@ class DatasetServiceStub:
     ExportDataset: _grpc.UnaryStreamMultiCallable[_datasets_pb2.ExportDatasetRequest, _datasets_pb2.ExportDatasetResponse]
     """Streams the traces in the asked-for format, one JSON object per line."""
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.ListRecipesRequest, _datasets_pb2.ListRecipesResponse]
-    DeleteDataset: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDatasetRequest, _datasets_pb2.DeleteDatasetResponse]
+    DeleteDataset: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDatasetRequest, _empty_pb2.Empty]
     """Refused (FAILED_PRECONDITION) while a run refers to it."""
 
 @_typing.type_check_only
@@ -59,7 +60,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     ExportDataset: _aio.UnaryStreamMultiCallable[_datasets_pb2.ExportDatasetRequest, _datasets_pb2.ExportDatasetResponse]  # type: ignore[assignment]
     """Streams the traces in the asked-for format, one JSON object per line."""
     ListRecipes: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ListRecipesRequest, _datasets_pb2.ListRecipesResponse]  # type: ignore[assignment]
-    DeleteDataset: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDatasetRequest, _datasets_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
+    DeleteDataset: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Refused (FAILED_PRECONDITION) while a run refers to it."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -115,7 +116,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _datasets_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_datasets_pb2.DeleteDatasetResponse, _abc.Awaitable[_datasets_pb2.DeleteDatasetResponse]]:
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Refused (FAILED_PRECONDITION) while a run refers to it."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/evalsets.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x02\n\x0b\x45valSetItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpected_answer\x18\x03 \x01(\t\x12%\n\x07section\x18\x04 \x01(\x0e\x32\x14.tunix_rt.v1.Section\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12+\n\ndifficulty\x18\x06 \x01(\x0e\x32\x17.tunix_rt.v1.Difficulty\x12,\n\x0b\x61nswer_type\x18\x07 \x01(\x0e\x32\x17.tunix_rt.v1.AnswerType\x12\x0f\n\x07\x61\x62s_tol\x18\x08 \x01(\t\x12\x0f\n\x07rel_tol\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x12\n\ncluster_id\x18\x0c \x01(\t\x12%\n\x04meta\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05index\x18\x0e \x01(\x05\"\xe4\x05\n\x07\x45valSet\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x05\x12\x34\n\x08sections\x18\x05 \x03(\x0b\x32\".tunix_rt.v1.EvalSet.SectionsEntry\x12\x38\n\ncategories\x18\x06 \x03(\x0b\x32$.tunix_rt.v1.EvalSet.CategoriesEntry\x12<\n\x0c\x64ifficulties\x18\x07 \x03(\x0b\x32&.tunix_rt.v1.EvalSet.DifficultiesEntry\x12;\n\x0c\x61nswer_types\x18\x08 \x03(\x0b\x32%.tunix_rt.v1.EvalSet.AnswerTypesEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x04tags\x18\n \x03(\x0b\x32\x1e.tunix_rt.v1.EvalSet.TagsEntry\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x0c \x01(\t\x12\x35\n\ndetectable\x18\r \x03(\x0b\x32!.tunix_rt.v1.DetectableDifference\x1a/\n\rSectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x33\n\x11\x44ifficultiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x32\n\x10\x41nswerTypesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x14\x44\x65tectableDifference\x12\x13\n\x0b\x64iscordance\x18\x01 \x01(\x01\x12\x12\n\ndifference\x18\x02 \x01(\x01\"\xc3\x01\n\x14\x43reateEvalSetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05jsonl\x18\x03 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x39\n\x04tags\x18\x05 \x03(\x0b\x32+.tunix_rt.v1.CreateEvalSetRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1f\n\x11GetEvalSetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"^\n\x13ListEvalSetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"W\n\x14ListEvalSetsResponse\x12&\n\x08\x65valsets\x18\x01 \x03(\x0b\x32\x14.tunix_rt.v1.EvalSet\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x17ListEvalSetItemsRequest\x12\x12\n\nevalset_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"\\\n\x18ListEvalSetItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.EvalSetItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*h\n\x07Section\x12\x17\n\x13SECTION_UNSPECIFIED\x10\x00\x12\x10\n\x0cSECTION_CORE\x10\x01\x12\x1b\n\x17SECTION_TRACE_SENSITIVE\x10\x02\x12\x15\n\x11SECTION_EDGE_CASE\x10\x03*i\n\nDifficulty\x12\x1a\n\x16\x44IFFICULTY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IFFICULTY_EASY\x10\x01\x12\x15\n\x11\x44IFFICULTY_MEDIUM\x10\x02\x12\x13\n\x0f\x44IFFICULTY_HARD\x10\x03*\xb2\x01\n\nAnswerType\x12\x1b\n\x17\x41NSWER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41NSWER_TYPE_TEXT\x10\x01\x12\x17\n\x13\x41NSWER_TYPE_NUMERIC\x10\x02\x12\x16\n\x12\x41NSWER_TYPE_CHOICE\x10\x03\x12\x13\n\x0f\x41NSWER_TYPE_SET\x10\x04\x12\x15\n\x11\x41NSWER_TYPE_REGEX\x10\x05\x12\x14\n\x10\x41NSWER_TYPE_MATH\x10\x06\x32\xd4\x02\n\x0e\x45valSetService\x12H\n\rCreateEvalSet\x12!.tunix_rt.v1.CreateEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\x12\x42\n\nGetEvalSet\x12\x1e.tunix_rt.v1.GetEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\x12S\n\x0cListEvalSets\x12 .tunix_rt.v1.ListEvalSetsRequest\x1a!.tunix_rt.v1.ListEvalSetsResponse\x12_\n\x10ListEvalSetItems\x12$.tunix_rt.v1.ListEvalSetItemsRequest\x1a%.tunix_rt.v1.ListEvalSetItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/evalsets.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tunix_rt/v1/options.proto\"\xe1\x02\n\x0b\x45valSetItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpected_answer\x18\x03 \x01(\t\x12%\n\x07section\x18\x04 \x01(\x0e\x32\x14.tunix_rt.v1.Section\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12+\n\ndifficulty\x18\x06 \x01(\x0e\x32\x17.tunix_rt.v1.Difficulty\x12,\n\x0b\x61nswer_type\x18\x07 \x01(\x0e\x32\x17.tunix_rt.v1.AnswerType\x12\x0f\n\x07\x61\x62s_tol\x18\x08 \x01(\t\x12\x0f\n\x07rel_tol\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x12\n\ncluster_id\x18\x0c \x01(\t\x12%\n\x04meta\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05index\x18\x0e \x01(\x05\"\xe4\x05\n\x07\x45valSet\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x05\x12\x34\n\x08sections\x18\x05 \x03(\x0b\x32\".tunix_rt.v1.EvalSet.SectionsEntry\x12\x38\n\ncategories\x18\x06 \x03(\x0b\x32$.tunix_rt.v1.EvalSet.CategoriesEntry\x12<\n\x0c\x64ifficulties\x18\x07 \x03(\x0b\x32&.tunix_rt.v1.EvalSet.DifficultiesEntry\x12;\n\x0c\x61nswer_types\x18\x08 \x03(\x0b\x32%.tunix_rt.v1.EvalSet.AnswerTypesEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x04tags\x18\n \x03(\x0b\x32\x1e.tunix_rt.v1.EvalSet.TagsEntry\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x0c \x01(\t\x12\x35\n\ndetectable\x18\r \x03(\x0b\x32!.tunix_rt.v1.DetectableDifference\x1a/\n\rSectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x33\n\x11\x44ifficultiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x32\n\x10\x41nswerTypesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x14\x44\x65tectableDifference\x12\x13\n\x0b\x64iscordance\x18\x01 \x01(\x01\x12\x12\n\ndifference\x18\x02 \x01(\x01\"\xc3\x01\n\x14\x43reateEvalSetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05jsonl\x18\x03 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x39\n\x04tags\x18\x05 \x03(\x0b\x32+.tunix_rt.v1.CreateEvalSetRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1f\n\x11GetEvalSetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"^\n\x13ListEvalSetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"W\n\x14ListEvalSetsResponse\x12&\n\x08\x65valsets\x18\x01 \x03(\x0b\x32\x14.tunix_rt.v1.EvalSet\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x17ListEvalSetItemsRequest\x12\x12\n\nevalset_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"\\\n\x18ListEvalSetItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.EvalSetItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*h\n\x07Section\x12\x17\n\x13SECTION_UNSPECIFIED\x10\x00\x12\x10\n\x0cSECTION_CORE\x10\x01\x12\x1b\n\x17SECTION_TRACE_SENSITIVE\x10\x02\x12\x15\n\x11SECTION_EDGE_CASE\x10\x03*i\n\nDifficulty\x12\x1a\n\x16\x44IFFICULTY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IFFICULTY_EASY\x10\x01\x12\x15\n\x11\x44IFFICULTY_MEDIUM\x10\x02\x12\x13\n\x0f\x44IFFICULTY_HARD\x10\x03*\xb2\x01\n\nAnswerType\x12\x1b\n\x17\x41NSWER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41NSWER_TYPE_TEXT\x10\x01\x12\x17\n\x13\x41NSWER_TYPE_NUMERIC\x10\x02\x12\x16\n\x12\x41NSWER_TYPE_CHOICE\x10\x03\x12\x13\n\x0f\x41NSWER_TYPE_SET\x10\x04\x12\x15\n\x11\x41NSWER_TYPE_REGEX\x10\x05\x12\x14\n\x10\x41NSWER_TYPE_MATH\x10\x06\x32\xec\x02\n\x0e\x45valSetService\x12N\n\rCreateEvalSet\x12!.tunix_rt.v1.CreateEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\"\x04\x88\xb5\x18\x02\x12H\n\nGetEvalSet\x12\x1e.tunix_rt.v1.GetEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\"\x04\x88\xb5\x18\x01\x12Y\n\x0cListEvalSets\x12 .tunix_rt.v1.ListEvalSetsRequest\x1a!.tunix_rt.v1.ListEvalSetsResponse\"\x04\x88\xb5\x18\x01\x12\x65\n\x10ListEvalSetItems\x12$.tunix_rt.v1.ListEvalSetItemsRequest\x1a%.tunix_rt.v1.ListEvalSetItemsResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,42 +46,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALSET_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._loaded_options = None
   _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_SECTION']._serialized_start=1882
-  _globals['_SECTION']._serialized_end=1986
-  _globals['_DIFFICULTY']._serialized_start=1988
-  _globals['_DIFFICULTY']._serialized_end=2093
-  _globals['_ANSWERTYPE']._serialized_start=2096
-  _globals['_ANSWERTYPE']._serialized_end=2274
-  _globals['_EVALSETITEM']._serialized_start=107
-  _globals['_EVALSETITEM']._serialized_end=460
-  _globals['_EVALSET']._serialized_start=463
-  _globals['_EVALSET']._serialized_end=1203
-  _globals['_EVALSET_SECTIONSENTRY']._serialized_start=955
-  _globals['_EVALSET_SECTIONSENTRY']._serialized_end=1002
-  _globals['_EVALSET_CATEGORIESENTRY']._serialized_start=1004
-  _globals['_EVALSET_CATEGORIESENTRY']._serialized_end=1053
-  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_start=1055
-  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_end=1106
-  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_start=1108
-  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_end=1158
-  _globals['_EVALSET_TAGSENTRY']._serialized_start=1160
-  _globals['_EVALSET_TAGSENTRY']._serialized_end=1203
-  _globals['_DETECTABLEDIFFERENCE']._serialized_start=1205
-  _globals['_DETECTABLEDIFFERENCE']._serialized_end=1268
-  _globals['_CREATEEVALSETREQUEST']._serialized_start=1271
-  _globals['_CREATEEVALSETREQUEST']._serialized_end=1466
-  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_start=1160
-  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_end=1203
-  _globals['_GETEVALSETREQUEST']._serialized_start=1468
-  _globals['_GETEVALSETREQUEST']._serialized_end=1499
-  _globals['_LISTEVALSETSREQUEST']._serialized_start=1501
-  _globals['_LISTEVALSETSREQUEST']._serialized_end=1595
-  _globals['_LISTEVALSETSRESPONSE']._serialized_start=1597
-  _globals['_LISTEVALSETSRESPONSE']._serialized_end=1684
-  _globals['_LISTEVALSETITEMSREQUEST']._serialized_start=1686
-  _globals['_LISTEVALSETITEMSREQUEST']._serialized_end=1786
-  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_start=1788
-  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_end=1880
-  _globals['_EVALSETSERVICE']._serialized_start=2277
-  _globals['_EVALSETSERVICE']._serialized_end=2617
+  _globals['_EVALSETSERVICE'].methods_by_name['CreateEvalSet']._loaded_options = None
+  _globals['_EVALSETSERVICE'].methods_by_name['CreateEvalSet']._serialized_options = b'\210\265\030\002'
+  _globals['_EVALSETSERVICE'].methods_by_name['GetEvalSet']._loaded_options = None
+  _globals['_EVALSETSERVICE'].methods_by_name['GetEvalSet']._serialized_options = b'\210\265\030\001'
+  _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSets']._loaded_options = None
+  _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSets']._serialized_options = b'\210\265\030\001'
+  _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSetItems']._loaded_options = None
+  _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSetItems']._serialized_options = b'\210\265\030\001'
+  _globals['_SECTION']._serialized_start=1909
+  _globals['_SECTION']._serialized_end=2013
+  _globals['_DIFFICULTY']._serialized_start=2015
+  _globals['_DIFFICULTY']._serialized_end=2120
+  _globals['_ANSWERTYPE']._serialized_start=2123
+  _globals['_ANSWERTYPE']._serialized_end=2301
+  _globals['_EVALSETITEM']._serialized_start=134
+  _globals['_EVALSETITEM']._serialized_end=487
+  _globals['_EVALSET']._serialized_start=490
+  _globals['_EVALSET']._serialized_end=1230
+  _globals['_EVALSET_SECTIONSENTRY']._serialized_start=982
+  _globals['_EVALSET_SECTIONSENTRY']._serialized_end=1029
+  _globals['_EVALSET_CATEGORIESENTRY']._serialized_start=1031
+  _globals['_EVALSET_CATEGORIESENTRY']._serialized_end=1080
+  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_start=1082
+  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_end=1133
+  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_start=1135
+  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_end=1185
+  _globals['_EVALSET_TAGSENTRY']._serialized_start=1187
+  _globals['_EVALSET_TAGSENTRY']._serialized_end=1230
+  _globals['_DETECTABLEDIFFERENCE']._serialized_start=1232
+  _globals['_DETECTABLEDIFFERENCE']._serialized_end=1295
+  _globals['_CREATEEVALSETREQUEST']._serialized_start=1298
+  _globals['_CREATEEVALSETREQUEST']._serialized_end=1493
+  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_start=1187
+  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_end=1230
+  _globals['_GETEVALSETREQUEST']._serialized_start=1495
+  _globals['_GETEVALSETREQUEST']._serialized_end=1526
+  _globals['_LISTEVALSETSREQUEST']._serialized_start=1528
+  _globals['_LISTEVALSETSREQUEST']._serialized_end=1622
+  _globals['_LISTEVALSETSRESPONSE']._serialized_start=1624
+  _globals['_LISTEVALSETSRESPONSE']._serialized_end=1711
+  _globals['_LISTEVALSETITEMSREQUEST']._serialized_start=1713
+  _globals['_LISTEVALSETITEMSREQUEST']._serialized_end=1813
+  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_start=1815
+  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_end=1907
+  _globals['_EVALSETSERVICE']._serialized_start=2304
+  _globals['_EVALSETSERVICE']._serialized_end=2668
 # @@protoc_insertion_point(module_scope)

@@ -131,8 +131,8 @@ class ItemResult(_message.Message):
     """What was found between <answer> and </answer>; empty when nothing was."""
     message: _builtins.str
     """Why it was skipped or errored."""
-    finish_reason: _builtins.str
-    """"stop" | "length"."""
+    finish_reason: _common_pb2.FinishReason.ValueType
+    """STOP or LENGTH; unspecified where nothing was generated."""
     prompt_tokens: _builtins.int
     completion_tokens: _builtins.int
     @_builtins.property
@@ -149,7 +149,7 @@ class ItemResult(_message.Message):
         extracted_answer: _builtins.str = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         message: _builtins.str = ...,
-        finish_reason: _builtins.str = ...,
+        finish_reason: _common_pb2.FinishReason.ValueType = ...,
         prompt_tokens: _builtins.int = ...,
         completion_tokens: _builtins.int = ...,
     ) -> None: ...

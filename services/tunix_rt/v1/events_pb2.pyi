@@ -249,7 +249,7 @@ Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
 
 @_typing.final
 class EvaluationEvent(_message.Message):
-    """tunix.evt.evaluation.{created,running,cancelling,completed,failed,cancelled}.<evaluation id>"""
+    """tunix.evt.evaluation.{created,running,cancelling,succeeded,failed,cancelled}.<evaluation id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 

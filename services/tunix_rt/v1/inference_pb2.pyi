@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tunix_rt.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,29 +18,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _FinishReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
-    FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """End-of-sequence token or stop string."""
-    FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_new_tokens or the context length."""
-    FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 3
-
-class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
-
-FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
-FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""End-of-sequence token or stop string."""
-FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_new_tokens or the context length."""
-FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
-Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
 class ChatMessage(_message.Message):
@@ -271,7 +247,7 @@ class GenerateResponse(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    finish_reason: Global___FinishReason.ValueType
+    finish_reason: _common_pb2.FinishReason.ValueType
     model_digest: _builtins.str
     adapter_digest: _builtins.str
     """"" without an adapter."""
@@ -286,7 +262,7 @@ class GenerateResponse(_message.Message):
         *,
         text: _builtins.str = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
-        finish_reason: Global___FinishReason.ValueType = ...,
+        finish_reason: _common_pb2.FinishReason.ValueType = ...,
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
         usage: Global___Usage | None = ...,
         model_digest: _builtins.str = ...,
@@ -313,7 +289,7 @@ class GenerateStreamResponse(_message.Message):
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The next piece; whole Unicode characters only."""
-    finish_reason: Global___FinishReason.ValueType
+    finish_reason: _common_pb2.FinishReason.ValueType
     """Set in the last message."""
     model_digest: _builtins.str
     adapter_digest: _builtins.str
@@ -329,7 +305,7 @@ class GenerateStreamResponse(_message.Message):
         text: _builtins.str = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
-        finish_reason: Global___FinishReason.ValueType = ...,
+        finish_reason: _common_pb2.FinishReason.ValueType = ...,
         usage: Global___Usage | None = ...,
         model_digest: _builtins.str = ...,
         adapter_digest: _builtins.str = ...,
@@ -522,22 +498,9 @@ class UnloadModelRequest(_message.Message):
 Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
 
 @_typing.final
-class UnloadModelResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
-
-@_typing.final
 class ListLoadedModelsRequest(_message.Message):
+    """Not paged: the models that fit into one inferencer's memory are few."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -657,18 +620,3 @@ class UnloadAdapterRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnloadAdapterRequest: _TypeAlias = UnloadAdapterRequest  # noqa: Y015
-
-@_typing.final
-class UnloadAdapterResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnloadAdapterResponse: _TypeAlias = UnloadAdapterResponse  # noqa: Y015

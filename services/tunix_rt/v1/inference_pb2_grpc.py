@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from tunix_rt.v1 import inference_pb2 as tunix__rt_dot_v1_dot_inference__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -58,7 +59,7 @@ class InferenceServiceStub:
         self.UnloadModel = channel.unary_unary(
                 '/tunix_rt.v1.InferenceService/UnloadModel',
                 request_serializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadModelRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadModelResponse.FromString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
         self.ListLoadedModels = channel.unary_unary(
                 '/tunix_rt.v1.InferenceService/ListLoadedModels',
@@ -73,7 +74,7 @@ class InferenceServiceStub:
         self.UnloadAdapter = channel.unary_unary(
                 '/tunix_rt.v1.InferenceService/UnloadAdapter',
                 request_serializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterResponse.FromString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
 
 
@@ -158,7 +159,7 @@ def add_InferenceServiceServicer_to_server(servicer, server):
             'UnloadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.UnloadModel,
                     request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadModelRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadModelResponse.SerializeToString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'ListLoadedModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLoadedModels,
@@ -173,7 +174,7 @@ def add_InferenceServiceServicer_to_server(servicer, server):
             'UnloadAdapter': grpc.unary_unary_rpc_method_handler(
                     servicer.UnloadAdapter,
                     request_deserializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterResponse.SerializeToString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,7 +312,7 @@ class InferenceService:
             target,
             '/tunix_rt.v1.InferenceService/UnloadModel',
             tunix__rt_dot_v1_dot_inference__pb2.UnloadModelRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_inference__pb2.UnloadModelResponse.FromString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,
@@ -392,7 +393,7 @@ class InferenceService:
             target,
             '/tunix_rt.v1.InferenceService/UnloadAdapter',
             tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_inference__pb2.UnloadAdapterResponse.FromString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

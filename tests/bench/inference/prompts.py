@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 from workload import Request
 
-from tunix_rt.models.chat import render_prompt
-from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.tokenizer import Tokenizer, render_prompt
 from tunix_rt.traces.recipes import build
 from tunix_rt.traces.render import render_completion
 

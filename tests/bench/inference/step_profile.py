@@ -29,8 +29,7 @@ from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.inferencer.sampling import choose_tokens, empty_rows
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.transcript import Transcript
-from tunix_rt.models.cached import KVCache, forward_cached, init_cache, logits_of
-from tunix_rt.models.cached_attention import attend_cached
+from tunix_rt.models.cached import KVCache, attend_cached, forward_cached, init_cache, logits_of
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.rope import rotation
 

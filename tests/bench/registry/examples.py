@@ -181,7 +181,7 @@ def _result(item: evalsets_pb2.EvalSetItem, source: random.Random, skill: float)
             "trace_coherence": round(source.random(), 6),
             "trace_tokens": float(source.randrange(30, 90)),
         },
-        finish_reason="stop",
+        finish_reason=common_pb2.FINISH_REASON_STOP,
         prompt_tokens=40,
         completion_tokens=75,
     )

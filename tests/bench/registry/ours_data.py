@@ -17,7 +17,7 @@ from loading import Loader, bulk_load
 from population import STEPS, PlannedRun, Size, planned_runs
 from sqlalchemy import Table, or_, select
 
-from tunix_rt.registry.database import Database
+from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.tables import METADATA
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

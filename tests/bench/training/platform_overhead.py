@@ -25,8 +25,7 @@ from workload import Workload
 
 from tunix_rt.client import JobState, Run, TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.models.chat import render_example
-from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.tokenizer import Tokenizer, render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
 

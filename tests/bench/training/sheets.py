@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from workload import Workload
 
-from tunix_rt.models.chat import render_example
-from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.tokenizer import Tokenizer, render_example
 from tunix_rt.traces.recipes import build
 from tunix_rt.traces.render import render_completion
 

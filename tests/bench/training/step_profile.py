@@ -24,6 +24,7 @@ from compare import MODELS
 from flax import nnx
 from sheets import LONGEST
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.attention import causal_attention
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.batches import Batch
@@ -32,7 +33,6 @@ from tunix_rt.trainer.engine.hardware import machine_peak
 from tunix_rt.trainer.engine.loss import cross_entropy_sums
 from tunix_rt.trainer.engine.optimizer import coefficients_of, optimizer_at
 from tunix_rt.trainer.engine.step import build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 COLOURS = {
     "linear layers": "#4c72b0",

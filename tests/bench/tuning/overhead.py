@@ -34,7 +34,7 @@ from tunix_rt.local import LocalPlatform
 
 HERE = Path(__file__).parent
 STUB_WORKERS = 4
-DRIVER = "tunix_rt.tuner.ray_tune"
+DRIVER = "tunix_rt.tuner.ray_driver"
 MIB = 1024 * 1024
 
 

@@ -17,21 +17,21 @@ from sqlmodel import SQLModel, col
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
+from tunix_rt.registry.access.tokens import TokenAuthorizer
 from tunix_rt.registry.app import register_servicers
-from tunix_rt.registry.auth import TokenAuthorizer
-from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.dependencies import Dependencies
-from tunix_rt.registry.ids import new_id
-from tunix_rt.registry.leases import lock_job
-from tunix_rt.registry.reaper import reap
+from tunix_rt.registry.datasets.tables import DatasetRow
+from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
+from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.jobs.reaper import reap
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.leases import lock_job
+from tunix_rt.registry.kernel.states import JobState, transition
 from tunix_rt.registry.settings import RegistrySettings
-from tunix_rt.registry.states import JobState, transition
-from tunix_rt.registry.sweep_progress import evaluation_completed
-from tunix_rt.registry.tables.datasets import DatasetRow
-from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
-from tunix_rt.registry.tables.evaluations import EvaluationRow
-from tunix_rt.registry.tables.events import OutboxRow
+from tunix_rt.registry.sweeps.progress import evaluation_completed
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (

@@ -8,8 +8,8 @@ import pytest
 from sqlmodel import select
 
 from tunix_rt.errors import Conflict, InvalidInput, PermissionDenied, Unauthenticated
-from tunix_rt.registry import auth
-from tunix_rt.registry.tables.tokens import TokenRow
+from tunix_rt.registry.access import tokens as auth
+from tunix_rt.registry.access.tables import TokenRow
 from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
 
 TIMEOUT = 20

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2, events_pb2, runs_pb2
 
 TIMEOUT = 20

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from tunix_rt.errors import Transient
-from tunix_rt.registry.database import Database
+from tunix_rt.registry.kernel.database import Database
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput
-from tunix_rt.registry.tables.sweeps import TrialRow
+from tunix_rt.registry.sweeps.tables import TrialRow
 from tunix_rt.v1 import common_pb2, runs_pb2, sweeps_pb2
 
 TIMEOUT = 20

@@ -11,9 +11,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
-from tunix_rt.registry.tables.evaluations import EvaluationRow
-from tunix_rt.registry.tables.models import ModelVersionRow
-from tunix_rt.registry.tables.runs import LogRow, MetricRow
+from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.models.tables import ModelVersionRow
+from tunix_rt.registry.runs.tables import LogRow, MetricRow
 from tunix_rt.v1 import common_pb2, evaluations_pb2, models_pb2, runs_pb2
 
 TIMEOUT = 20

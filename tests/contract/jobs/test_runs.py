@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import json_format
 
 from tunix_rt.errors import Aborted, Conflict, InvalidInput, NotFound
-from tunix_rt.registry.tables.requests import RequestRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2, runs_pb2
 
 TIMEOUT = 20
@@ -114,20 +114,25 @@ async def test_an_unknown_run_is_not_found_and_an_impossible_id_is_invalid(regis
 async def test_name_and_tags_change_under_the_current_etag_only(registry: Any, refusal: Any) -> None:
     run = await registry.create_run(name="old", tags={"team": "a", "kept": "no"})
     update = runs_pb2.UpdateRunRequest(
-        request_id=registry.request_id(), id=run.id, etag=run.etag, display_name="new", tags={"team": "b"}
+        request_id=registry.request_id(),
+        run=runs_pb2.Run(id=run.id, etag=run.etag, display_name="new", tags={"team": "b"}),
+        update_mask={"paths": ["spec", "display_name", "etag"]},
     )
     refused = await refusal(registry.runs.UpdateRun(update, timeout=TIMEOUT))
-    assert refused.fields == ["tags"]
-    update.replace_tags = True
+    assert refused.fields == ["update_mask.paths[0]", "update_mask.paths[2]"]
+    update.ClearField("update_mask")
     changed = await registry.runs.UpdateRun(update, timeout=TIMEOUT)
     assert (changed.display_name, dict(changed.tags)) == ("new", {"team": "b"})
     assert changed.etag != run.etag
     assert changed.spec_digest == run.spec_digest
     update.request_id = registry.request_id()
     assert (await refusal(registry.runs.UpdateRun(update, timeout=TIMEOUT))).kind is Aborted
-    update.etag = changed.etag
-    update.ClearField("display_name")
-    assert (await registry.runs.UpdateRun(update, timeout=TIMEOUT)).display_name == "new"
+    update.run.etag = changed.etag
+    update.run.ClearField("display_name")
+    update.run.ClearField("tags")
+    update.update_mask.paths.append("tags")
+    cleared = await registry.runs.UpdateRun(update, timeout=TIMEOUT)
+    assert (cleared.display_name, dict(cleared.tags)) == ("new", {})
 
 
 async def test_a_queued_run_is_cancelled_at_once(registry: Any) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, PermissionDenied
-from tunix_rt.registry import auth
-from tunix_rt.registry.reaper import fail_undeliverable
-from tunix_rt.registry.requeue import requeue_all
-from tunix_rt.registry.tables.sweeps import SweepRow
+from tunix_rt.registry.access import tokens as auth
+from tunix_rt.registry.jobs.reaper import fail_undeliverable
+from tunix_rt.registry.jobs.requeue import requeue_all
+from tunix_rt.registry.sweeps.tables import SweepRow
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
 
 TIMEOUT = 20

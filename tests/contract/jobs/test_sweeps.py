@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput
-from tunix_rt.registry.states import JobState
-from tunix_rt.registry.tables.runs import RunRow
-from tunix_rt.registry.tables.sweeps import TrialRow
+from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.sweeps.tables import TrialRow
 from tunix_rt.v1 import common_pb2, runs_pb2, sweeps_pb2
 
 TIMEOUT = 20

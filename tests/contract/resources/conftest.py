@@ -19,8 +19,8 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.app import register_servicers
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.dependencies import Dependencies
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import Principal
 from tunix_rt.rpc.errors import from_rpc_error
@@ -145,7 +145,7 @@ class Registry:
         """Subjects of all facts without their last part, in order."""
         from sqlalchemy import select
 
-        from tunix_rt.registry.tables.events import OutboxRow
+        from tunix_rt.registry.kernel.event_tables import OutboxRow
 
         subjects = await self.database.run_read(
             lambda s: s.scalars(select(OutboxRow.subject).order_by(OutboxRow.sequence)).all()
@@ -167,7 +167,7 @@ def result(item_id: str, value: float | None, sample: int = 0, **fields: Any) ->
         outcome=evaluations_pb2.ITEM_OUTCOME_SCORED,
         prediction=f"<answer>{value}</answer>",
         metrics=fields.pop("metrics", {"answer_correctness": value, "format_compliance": 1.0, "trace_tokens": 12.0}),
-        finish_reason="stop",
+        finish_reason=common_pb2.FINISH_REASON_STOP,
         completion_tokens=7,
         **fields,
     )

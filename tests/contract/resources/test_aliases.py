@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
-from tunix_rt.registry.tables.models import AliasRow, PromotionRow
+from tunix_rt.registry.models.tables import AliasRow, PromotionRow
 from tunix_rt.v1 import models_pb2 as pb
 from tunix_rt.v1 import models_pb2_grpc
 
@@ -79,6 +79,20 @@ async def test_an_alias_moves_and_every_move_is_kept(registry: Any) -> None:
     assert (await registry.facts())[-1] == "tunix.evt.alias.moved"
     listed = await registry.models.ListAliases(pb.ListAliasesRequest(model_name="m"), timeout=10)
     assert list(listed.aliases) == [second]
+
+
+async def test_aliases_are_listed_in_pages_by_model_and_alias(registry: Any) -> None:
+    model = await registry.model("m")
+    for alias in ("staging", "canary", "production"):
+        request = pb.SetAliasRequest(request_id=registry.request_id(), model_name="m", alias=alias, model_id=model.id)
+        await registry.models.SetAlias(request, timeout=10)
+    asked = pb.ListAliasesRequest(page_size=2)
+    first = await registry.models.ListAliases(asked, timeout=10)
+    asked.page_token = first.next_page_token
+    second = await registry.models.ListAliases(asked, timeout=10)
+    assert [each.alias for each in first.aliases] == ["canary", "production"]
+    assert [each.alias for each in second.aliases] == ["staging"]
+    assert second.next_page_token == ""
 
 
 async def test_giving_it_to_its_holder_again_changes_nothing(registry: Any) -> None:
@@ -150,10 +164,10 @@ async def test_of_racing_creations_one_wins(registry: Any) -> None:
 
 async def test_a_missing_or_stale_etag_is_aborted(registry: Any, refusal: Any) -> None:
     one, two = await registry.model("m"), await registry.model("m")
-    assert (await refusal(move(registry, one.id, '"r1"'))).kind is Aborted
+    assert (await refusal(move(registry, one.id, "r1"))).kind is Aborted
     await move(registry, one.id)
     assert (await refusal(move(registry, two.id))).kind is Aborted
-    assert (await refusal(move(registry, two.id, '"r9"'))).kind is Aborted
+    assert (await refusal(move(registry, two.id, "r9"))).kind is Aborted
     assert await registry.count(PromotionRow) == 1
 
 
@@ -315,7 +329,7 @@ async def test_a_detached_policy_no_longer_guards(registry: Any, held: Any) -> N
 
 
 async def test_a_policy_is_attached_only_to_what_exists_and_with_its_etag(registry: Any, refusal: Any) -> None:
-    assert (await refusal(guard(registry, '"r1"'))).kind is NotFound
+    assert (await refusal(guard(registry, "r1"))).kind is NotFound
     first = await move(registry, (await registry.model("m")).id)
-    assert (await refusal(guard(registry, '"r9"'))).kind is Aborted
+    assert (await refusal(guard(registry, "r9"))).kind is Aborted
     assert (await refusal(guard(registry, first.etag, policy="none"))).kind is NotFound

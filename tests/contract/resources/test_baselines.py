@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from tunix_rt.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied
-from tunix_rt.registry.tables.models import BaselineRow
+from tunix_rt.registry.models.tables import BaselineRow
 from tunix_rt.v1 import models_pb2 as pb
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidArtifact, InvalidInput, NotFound
-from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.ids import new_id
-from tunix_rt.registry.tables.datasets import DatasetRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.datasets.tables import DatasetRow
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import datasets_pb2 as pb
 
 
@@ -228,6 +228,11 @@ async def test_lists_are_filtered_and_paged_by_the_database(registry: Any) -> No
 async def test_recipes_are_listed(registry: Any) -> None:
     found = await registry.datasets.ListRecipes(pb.ListRecipesRequest(), timeout=10)
     assert {each.name: each.default_size for each in found.recipes} == {"arith-v1": 6000, "golden-v2": 100}
+    first = await registry.datasets.ListRecipes(pb.ListRecipesRequest(page_size=1), timeout=10)
+    request = pb.ListRecipesRequest(page_size=1, page_token=first.next_page_token)
+    second = await registry.datasets.ListRecipes(request, timeout=10)
+    assert [[each.name for each in page.recipes] for page in (first, second)] == [["arith-v1"], ["golden-v2"]]
+    assert second.next_page_token == ""
 
 
 def run_on(dataset_id: str) -> RunRow:
@@ -253,7 +258,7 @@ async def test_a_dataset_that_a_run_refers_to_is_not_deleted(registry: Any, refu
 
 async def test_deleting_needs_the_current_etag_when_one_is_sent(registry: Any, refusal: Any) -> None:
     dataset = await upload(registry, lines([trace(1)]))
-    request = pb.DeleteDatasetRequest(request_id=registry.request_id(), id=dataset.id, etag='"r99"')
+    request = pb.DeleteDatasetRequest(request_id=registry.request_id(), id=dataset.id, etag="r99")
     assert (await refusal(registry.datasets.DeleteDataset(request, timeout=10))).kind is Aborted
     request = pb.DeleteDatasetRequest(request_id=registry.request_id(), id=dataset.id, etag=dataset.etag)
     await registry.datasets.DeleteDataset(request, timeout=10)

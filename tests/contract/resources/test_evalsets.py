@@ -6,7 +6,7 @@ from typing import Any
 
 from tunix_rt.errors import InvalidInput, NotFound
 from tunix_rt.quality.resolution import detectable
-from tunix_rt.registry.tables.evalsets import EvalSetItemRow, EvalSetRow
+from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.v1 import evalsets_pb2 as pb
 
 

@@ -11,14 +11,14 @@ from sqlalchemy import select
 
 from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
-from tunix_rt.registry import evaluations as domain
-from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.ids import new_id
-from tunix_rt.registry.models import register_from_run
-from tunix_rt.registry.tables.evaluations import EvaluationRow, ItemResultRow
-from tunix_rt.registry.tables.events import OutboxRow
-from tunix_rt.registry.tables.models import ModelVersionRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.evaluations import rules as domain
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.models.rules import register_from_run
+from tunix_rt.registry.models.tables import ModelVersionRow
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
@@ -172,7 +172,7 @@ async def test_the_scorecard_is_computed_from_the_stored_rows(registry: Any) -> 
     assert card.metric_means["format_compliance"] == 1.0
     assert card.verdict == pb.VERDICT_UNCERTAIN
     assert done.identity.model_digest == registry.digest_of(model.id)
-    assert "tunix.evt.evaluation.completed" in await registry.facts()
+    assert "tunix.evt.evaluation.succeeded" in await registry.facts()
     assert await get(registry, done.id) == done
 
 

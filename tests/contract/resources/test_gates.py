@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from tunix_rt.errors import FailedPrecondition, NotFound
-from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.evaluations import create_for_run
-from tunix_rt.registry.ids import new_id
-from tunix_rt.registry.tables.gates import GateDecisionRow, GatePolicyRow
-from tunix_rt.registry.tables.models import ModelVersionRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.evaluations.rules import create_for_run
+from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.models.tables import ModelVersionRow
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import models_pb2 as pb
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from tunix_rt.registry.gates import BUILT_IN, create_policy
-from tunix_rt.registry.tables.gates import GatePolicyRow
-from tunix_rt.registry.tables.models import PromotionRow
+from tunix_rt.registry.gates.rules import BUILT_IN, create_policy
+from tunix_rt.registry.gates.tables import GatePolicyRow
+from tunix_rt.registry.models.tables import PromotionRow
 from tunix_rt.v1 import models_pb2 as pb
 
 

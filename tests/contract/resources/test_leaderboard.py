@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from tunix_rt.errors import InvalidInput, NotFound
-from tunix_rt.registry.clock import utc_now
-from tunix_rt.registry.tables.evaluations import ScoreValueRow
-from tunix_rt.registry.tables.models import ModelVersionRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.evaluations.tables import ScoreValueRow
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.models.tables import ModelVersionRow
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 

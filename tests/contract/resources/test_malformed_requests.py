@@ -183,7 +183,9 @@ RULES: dict[str, Rule] = {
     "record: counts are not negative": recorded(
         "results[0].metrics.trace_tokens", metrics={"answer_correctness": 1.0, "trace_tokens": -1.0}
     ),
-    "record: the finish reason is known": recorded("results[0].finish_reason", finish_reason="tired"),
+    "record: the finish reason is known": recorded(
+        "results[0].finish_reason", finish_reason=common_pb2.FINISH_REASON_CANCELLED
+    ),
     "record: tokens are counted up": recorded("results[0].completion_tokens", completion_tokens=-1),
     "complete: the state is an end": completed("state", state=common_pb2.JOB_STATE_RUNNING),
     "complete: success names the model's digest": completed("model_digest", model_digest="sha256:1"),

@@ -13,15 +13,15 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import JSON, DateTime, Float, Integer, MetaData, String, Table, select
 from sqlalchemy.exc import DBAPIError
 
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.messages.sweeps import sweep_spec, trial_count
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
+from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.tag_conditions import TagIs
+from tunix_rt.registry.runs.tables import MetricRow, RunRow
 from tunix_rt.registry.schema import migrate
+from tunix_rt.registry.sweeps.messages import sweep_spec, trial_count
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.registry.tables import METADATA
-from tunix_rt.registry.tables.evaluations import EvaluationRow, ScoreValueRow
-from tunix_rt.registry.tables.gates import GateDecisionRow, GatePolicyRow
-from tunix_rt.registry.tables.runs import MetricRow, RunRow
-from tunix_rt.registry.tables.sweeps import SweepRow, TrialRow
-from tunix_rt.registry.tag_conditions import TagIs
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 CARD = {
@@ -131,7 +131,7 @@ def test_trials_of_an_earlier_release_are_configurations_of_their_own(first_rele
 
 
 def test_the_filled_values_stand_on_the_board_that_new_ones_join(first_release: Database) -> None:
-    from tunix_rt.registry.score_values import board_of, values_of
+    from tunix_rt.registry.evaluations.score_values import board_of, values_of
 
     migrate(first_release)
     with first_release.read() as session:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import NotFound
-from tunix_rt.registry.tables.models import ModelVersionRow
+from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.v1 import models_pb2 as pb
 
 

@@ -106,7 +106,7 @@ async def test_a_malformed_command_is_a_dead_letter_at_once(client: Client) -> N
         return Done()
 
     async with consuming(js, handler):
-        await js.publish("tunix.cmd.evaluate", b"not json")
+        await js.publish("tunix.cmd.evaluate", b'{"evaluation_id": 7}')
         await settled(js, "TUNIX_DLQ", 1)
         await settled(js, "TUNIX_CMD", 0)
     assert calls == 1

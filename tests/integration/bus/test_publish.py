@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import nats
@@ -9,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from tunix_rt.bus import CloudEvent, Publisher, ensure_topology
-from tunix_rt.errors import Transient
+from tunix_rt.errors import FailedPrecondition, Transient
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -82,4 +83,15 @@ async def test_an_unconfirmed_event_is_a_transient_error(client: Client, server)
             except Transient:
                 await asyncio.sleep(0.1)
     # The first try may have waited in the client's buffer: it is the same event either way.
+    assert (await js.stream_info("TUNIX_EVT")).state.messages == 1
+
+
+async def test_an_event_that_nats_never_takes_is_refused_and_the_connection_stays(client: Client) -> None:
+    js = client.jetstream()
+    await ensure_topology(js)
+    room = client.max_payload - 8192
+    await Publisher(js).publish(replace(event("evt-1"), data=b"1" * room))
+    with pytest.raises(FailedPrecondition, match=f"evt-2 has {room + 1} bytes, NATS takes {room}"):
+        await Publisher(js).publish(replace(event("evt-2"), data=b"1" * (room + 1)))
+    assert client.is_connected
     assert (await js.stream_info("TUNIX_EVT")).state.messages == 1

@@ -112,7 +112,7 @@ def _play_the_evaluator(platform: LocalPlatform, evaluation_id: str, answer: Ans
                     extracted_answer=score.extracted_answer or "",
                     metrics={**score.metrics, **(over if score.metrics else {})},
                     message=score.message,
-                    finish_reason="" if text is None else "stop",
+                    finish_reason=None if text is None else common_pb2.FINISH_REASON_STOP,
                     completion_tokens=0 if text is None else 20,
                 )
             )

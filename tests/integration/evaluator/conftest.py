@@ -184,7 +184,7 @@ class FakeInferencer(inference_pb2_grpc.InferenceServiceServicer):
         text = f"<reasoning>\n{number} and {number}\n</reasoning>\n<answer>{answer}</answer>"
         return inference_pb2.GenerateResponse(
             text=text,
-            finish_reason=inference_pb2.FINISH_REASON_STOP,
+            finish_reason=common_pb2.FINISH_REASON_STOP,
             usage=inference_pb2.Usage(prompt_tokens=11, completion_tokens=22),
             model_digest=self.digest,
         )

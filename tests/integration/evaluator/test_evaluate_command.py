@@ -44,7 +44,11 @@ async def test_every_item_is_generated_scored_and_recorded(house: House) -> None
     assert stored.prediction == "<reasoning>\n4 and 4\n</reasoning>\n<answer>8</answer>"
     assert stored.extracted_answer == "8"
     assert stored.metrics["format_compliance"] == 1.0
-    assert (stored.finish_reason, stored.prompt_tokens, stored.completion_tokens) == ("stop", 11, 22)
+    assert (stored.finish_reason, stored.prompt_tokens, stored.completion_tokens) == (
+        common_pb2.FINISH_REASON_STOP,
+        11,
+        22,
+    )
     assert house.registry.completion is not None
     assert house.registry.completion.state == SUCCEEDED
     assert house.registry.completion.model_digest == "sha256:" + "1" * 64

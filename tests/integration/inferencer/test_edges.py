@@ -155,7 +155,7 @@ async def test_prompts_that_are_empty_maximal_and_too_long(reciting: Callable[[]
         longest = prompt[: CAPACITY - 1]
         answer = await reciter.grpc(longest, max_new_tokens=30)
         assert list(answer.token_ids) == [follower[longest[-1]]]
-        assert answer.finish_reason == inference_pb2.FINISH_REASON_LENGTH
+        assert answer.finish_reason == common_pb2.FINISH_REASON_LENGTH
         status, document = await reciter.http(longest, max_tokens=30)
         assert (status, document["choices"][0]["finish_reason"]) == (200, "length")
         usage = document["usage"]

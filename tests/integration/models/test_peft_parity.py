@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from tunix_rt.artifacts import directory_digest
 from tunix_rt.models.adapters import add_adapters, factors_of
 from tunix_rt.models.base_model import BaseModel
-from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.export import export_adapter
+from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.merge import merge
 from tunix_rt.models.parameters import decoder_with
 from tunix_rt.models.peft_files import LoraSettings
+from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.safetensors_files import open_tensors
-from tunix_rt.models.tokenizer_training import train_tokenizer
 from tunix_rt.models.weight_map import LINEAR_NAMES, to_parameters
 
 # Attention and MLP in both; GPT-2's c_proj is two modules of which one is meant.
@@ -60,7 +60,7 @@ def case(request: pytest.FixtureRequest, transformers: Any, torch: Any, tmp_path
     common = {"vocab_size": 272, "bos_token_id": None, "eos_token_id": 2, "initializer_range": 0.3}
     hf_config = transformers.AutoConfig.for_model(family, **SIZES[family], **common)
     transformers.AutoModelForCausalLM.from_config(hf_config).save_pretrained(root / "base")
-    config = ModelConfig.from_hf(hf_config.to_dict())
+    config = from_hf(hf_config.to_dict())
     with open_tensors(root / "base") as files:
         decoder = decoder_with(config, to_parameters(config, files.names, files.read, layout="hf"))
     settings = LoraSettings(4, 6.0, CASES[family])

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from tunix_rt.errors import InvalidInput
 from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
-from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.hf_config import from_hf, to_hf
 from tunix_rt.models.parameters import decoder_with, parameters_of
 from tunix_rt.models.safetensors_files import open_tensors, write_tensors
 from tunix_rt.models.weight_map import to_hf_tensors, to_parameters
@@ -212,7 +212,7 @@ def peer(transformers: ModuleType, torch: ModuleType, tmp_path: Path) -> Callabl
 
 
 def _ours(directory: Path) -> Decoder:
-    config = ModelConfig.from_hf(json.loads((directory / "config.json").read_text(encoding="utf-8")))
+    config = from_hf(json.loads((directory / "config.json").read_text(encoding="utf-8")))
     with open_tensors(directory) as files:
         return decoder_with(config, to_parameters(config, files.names, files.read, layout="hf"))
 
@@ -272,7 +272,7 @@ def test_logits_equal_those_of_transformers(
     exported = tmp_path / "exported"
     exported.mkdir()
     write_tensors(to_hf_tensors(ours.config, parameters_of(ours)), exported / "model.safetensors")
-    (exported / "config.json").write_text(json.dumps(ours.config.to_hf()), encoding="utf-8")
+    (exported / "config.json").write_text(json.dumps(to_hf(ours.config)), encoding="utf-8")
     read, notes = transformers.AutoModelForCausalLM.from_pretrained(
         exported, dtype=torch.float32, output_loading_info=True
     )
@@ -283,7 +283,7 @@ def test_logits_equal_those_of_transformers(
     # What Transformers makes of our config is the same config.
     read.config.save_pretrained(exported)
     document = json.loads((exported / "config.json").read_text(encoding="utf-8"))
-    assert ModelConfig.from_hf(document) == ours.config
+    assert from_hf(document) == ours.config
 
 
 def test_compiled_logits_of_mixed_layers_equal_those_of_transformers(peer: Callable[[str, str], Peer]) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
-from tunix_rt.models.chat import render_prompt
 from tunix_rt.models.loading import LoadedModel, load
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.references import resolve
+from tunix_rt.models.tokenizer import render_prompt
 
 TEXTS = (
     "",

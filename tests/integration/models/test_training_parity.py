@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tunix_rt.models.config import ModelConfig
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.parameters import decoder_with, parameters_of
 from tunix_rt.models.weight_map import to_hf_tensors, to_parameters
 from tunix_rt.trainer.engine.batches import Batch, lay_out
 from tunix_rt.trainer.engine.examples import Example
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 ROTARY: dict[str, Any] = {
     "vocab_size": 60,
@@ -73,7 +73,7 @@ def peer(transformers: ModuleType, torch: ModuleType) -> Callable[[str], Any]:
 
 def ours_of(model: Any) -> Decoder:
     """A decoder with the peer's parameters."""
-    config = ModelConfig.from_hf(model.config.to_dict())
+    config = from_hf(model.config.to_dict())
     tensors = {name: value.detach().numpy().copy() for name, value in model.named_parameters()}
     return decoder_with(config, to_parameters(config, tensors, tensors.__getitem__, layout="hf"))
 

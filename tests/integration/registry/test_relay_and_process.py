@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from tunix_rt.bus.connection import connect
 from tunix_rt.bus.events import CloudEvent, event_of
 from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
 from tunix_rt.errors import InvalidInput, Transient
-from tunix_rt.registry import runs
 from tunix_rt.registry.app import serve
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.relay import Relay
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.relay import Relay
+from tunix_rt.registry.runs import rules as runs
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
-from tunix_rt.registry.tables.events import OutboxRow
-from tunix_rt.registry.tables.runs import RunRow
 from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
 
 
@@ -146,10 +147,16 @@ async def test_an_event_that_can_never_be_published_does_not_hold_up_the_rest(da
 
 @pytest.fixture
 async def served(nats_server: Nats, tmp_path: Path) -> AsyncIterator[tuple[RegistrySettings, int]]:
-    """The whole registry, with relay and reaper, in this process."""
+    async with served_registry(tmp_path, nats_server) as running:
+        yield running
+
+
+@asynccontextmanager
+async def served_registry(home: Path, nats_server: Nats) -> AsyncIterator[tuple[RegistrySettings, int]]:
+    """The whole registry, with relay and reaper, in this process: its settings and its port."""
     settings = RegistrySettings(
         listen="127.0.0.1:0",
-        home=tmp_path,
+        home=home,
         auth="off",
         auto_migrate=True,
         nats_url=nats_server.nats_url,
@@ -211,6 +218,25 @@ async def test_a_total_loss_of_jetstream_loses_no_job(served: tuple[RegistrySett
     _, second = await next_command(nats_server)
     assert (first.resource_id, second.resource_id) == (run_id, run_id)
     assert first.id != second.id
+
+
+async def test_a_drifted_stream_stops_commands_but_no_rpc_until_it_is_repaired(
+    tmp_path: Path, nats_server: Nats
+) -> None:
+    client = await connect(nats_server, name="operator")
+    try:
+        await client.jetstream().add_stream(name="TUNIX_EVT", subjects=["tunix.evt.>"], max_age=3600)
+        async with served_registry(tmp_path, nats_server) as (settings, port):
+            run_id = await asyncio.to_thread(add_run, settings)
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                stub: Any = runs_pb2_grpc.RunServiceStub(channel)
+                for _ in range(15):
+                    assert (await stub.GetRun(runs_pb2.GetRunRequest(id=run_id), timeout=20)).id == run_id
+                    await asyncio.sleep(0.2)
+            await client.jetstream().delete_stream("TUNIX_EVT")
+            assert (await next_command(nats_server))[1].resource_id == run_id
+    finally:
+        await client.close()
 
 
 def registry_process(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

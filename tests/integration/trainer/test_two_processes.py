@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.hyperparameters import Hyperparameters, Mesh
 from tunix_rt.traces.dataset import canonical_jsonl
 from tunix_rt.traces.recipes import build
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Mesh
 from tunix_rt.trainer.job import ArtifactRef, Job, Member, Standby
 from tunix_rt.trainer.messages import (
     TIMING_KEYS,

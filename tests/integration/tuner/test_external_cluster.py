@@ -19,9 +19,9 @@ from tunix_rt.bus import Done
 from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.tuner.attempt import Limits
+from tunix_rt.tuner.driver_process import kill_session
 from tunix_rt.tuner.grpc_registry import GrpcRegistry
 from tunix_rt.tuner.handler import TuneHandler
-from tunix_rt.tuner.processes import kill_session
 from tunix_rt.v1 import common_pb2
 
 from .test_tune_command import command

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tunix_rt.v1 import common_pb2, sweeps_pb2
 
 from .conftest import CANCELLED, RUNNING, SUCCEEDED, tenfold
-from .test_tune_command import attempt, kill, nothing, until
+from .test_tune_command import attempt, nothing, until
 
 if TYPE_CHECKING:
     from .conftest import FakeRegistry
@@ -77,7 +79,7 @@ async def test_a_driver_that_is_killed_creates_no_trial_twice_and_finds_the_newe
 
     async def kill_driver(session: int) -> None:
         await until(lambda: len(population.trials) > MEMBERS, 120)
-        kill(session, "tunix_rt.tuner.ray_tune")
+        os.kill(session, signal.SIGKILL)
 
     await attempt(population, kill_driver)
     assert population.completion is not None

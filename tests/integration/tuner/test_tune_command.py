@@ -21,15 +21,13 @@ import pytest
 from tunix_rt.bus import CloudEvent, Delivery, Done
 from tunix_rt.errors import InvalidInput
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.tuner import child_process
+from tunix_rt.tuner import driver_process
 from tunix_rt.tuner.attempt import Limits
-from tunix_rt.tuner.child_process import make_directory
 from tunix_rt.tuner.course import Suggestion
+from tunix_rt.tuner.driver_process import Job, make_directory, session_members
 from tunix_rt.tuner.grpc_registry import GrpcRegistry
 from tunix_rt.tuner.handler import TuneHandler
-from tunix_rt.tuner.job import Job
-from tunix_rt.tuner.plan_messages import read_plan
-from tunix_rt.tuner.processes import session_members
+from tunix_rt.tuner.plan import read_plan
 from tunix_rt.tuner.search import Outcome
 from tunix_rt.tuner.searches import build_course
 from tunix_rt.tuner.trials import Lease
@@ -55,13 +53,16 @@ def command(sweep_id: str = "sweep-1") -> Delivery:
 
 
 @asynccontextmanager
-async def handling(registry: FakeRegistry, stop: asyncio.Event | None = None) -> AsyncIterator[TuneHandler]:
+async def handling(
+    registry: FakeRegistry, stop: asyncio.Event | None = None, ray_start_seconds: float = 180
+) -> AsyncIterator[TuneHandler]:
     limits = Limits(
         max_concurrent_trials=8,
         heartbeat_seconds=0.2,
         ray_address=None,
         ray_num_cpus=1,
         environment={"TUNIX_RT_REGISTRY_ADDRESS": registry.address},
+        ray_start_seconds=ray_start_seconds,
     )
     async with open_channel(registry.address, token=None) as channel:
         yield TuneHandler(GrpcRegistry(channel, "worker-1"), limits, stop or asyncio.Event())
@@ -71,12 +72,12 @@ async def handling(registry: FakeRegistry, stop: asyncio.Event | None = None) ->
 def own_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where these tests' Ray keeps its files: others start one at the same time. Short, for the sockets in it."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as directory:
-        monkeypatch.setattr(child_process, "_SHORT", Path(directory))
+        monkeypatch.setattr(driver_process, "_SHORT_PATH", Path(directory))
         yield
 
 
 def ray_leftovers() -> set[str]:
-    return {str(path) for path in child_process._SHORT.glob("trt-*")}
+    return {str(path) for path in driver_process._SHORT_PATH.glob("trt-*")}
 
 
 def children() -> set[int]:
@@ -170,7 +171,7 @@ async def test_a_driver_that_is_killed_loses_nothing_and_tpe_suggests_the_same(r
 
     async def kill_driver(session: int) -> None:
         await until(lambda: registry.n_ended >= 3, 120)
-        kill(session, "tunix_rt.tuner.ray_tune")
+        os.kill(session, signal.SIGKILL)
 
     await attempt(registry, kill_driver)
     completion = registry.completion
@@ -260,6 +261,8 @@ async def test_a_paused_sweep_is_handed_back_without_any_ray_left(registry: Fake
 
     async def pause(session: int) -> None:
         await until(lambda: ray_runs(session), 60)
+        # One process is ours, all others are Ray's.
+        assert [pid for pid, found in commands(session).items() if "-m tunix_rt" in found] == [session]
         registry.paused = True
 
     await attempt(registry, pause)
@@ -314,28 +317,27 @@ async def test_a_lost_lease_ends_ray_and_reports_nothing(registry: FakeRegistry)
     assert registry.released == []
 
 
-async def test_a_child_that_is_killed_is_a_failure_that_is_tried_again(registry: FakeRegistry) -> None:
+async def test_a_driver_that_is_killed_is_a_failure_that_is_tried_again(registry: FakeRegistry) -> None:
     registry.run_seconds = 600
 
-    async def kill_child(session: int) -> None:
+    async def kill_driver(session: int) -> None:
         await until(lambda: registry.created, 60)
         os.kill(session, signal.SIGKILL)
 
-    await attempt(registry, kill_child)
+    await attempt(registry, kill_driver)
     completion = registry.completion
     assert completion is not None
     assert (completion.state, completion.retryable) == (common_pb2.JOB_STATE_FAILED, True)
     assert "signal 9" in completion.message
 
 
-async def test_ray_that_does_not_start_is_given_up(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNIX_RT_RAY_START_SECONDS", "1")
+async def test_ray_that_does_not_start_is_given_up(registry: FakeRegistry) -> None:
     registry.run_seconds = 600
-    async with handling(registry) as handler:
+    async with handling(registry, ray_start_seconds=1) as handler:
         assert await asyncio.wait_for(handler(command()), 30) == Done()
     assert registry.completion is not None
     assert registry.completion.retryable
-    assert "by signal 9" in registry.completion.message
+    assert registry.completion.message.startswith("Ray did not start within 1 s")
 
 
 async def test_ray_does_not_outlive_the_service(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -344,23 +346,23 @@ async def test_ray_does_not_outlive_the_service(registry: FakeRegistry, tmp_path
     directory = Path(make_directory())
     job = Job(
         lease=Lease("sweep-1", "att-1", 1),
-        plan=read_plan(registry.spec),
+        spec=registry.spec,
         limit=2,
         directory=str(directory),
         ray_address=None,
         ray_num_cpus=1,
     )
     (tmp_path / "job").write_bytes(job.line())
-    said = tmp_path / "child.log"
-    # A service that starts the child, says its id, and is killed.
+    said = tmp_path / "driver.log"
+    # A service that starts the driver, says its id, and is killed.
     service = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'tunix_rt.tuner.child'], stdin=subprocess.PIPE,"
+        "driver = subprocess.Popen([sys.executable, '-m', 'tunix_rt.tuner.ray_driver'], stdin=subprocess.PIPE,"
         f" stdout=subprocess.DEVNULL, stderr=open({str(said)!r}, 'wb'), start_new_session=True)\n"
-        f"child.stdin.write(open({str(tmp_path / 'job')!r}, 'rb').read()); child.stdin.flush()\n"
-        "print(child.pid, flush=True)\n"
+        f"driver.stdin.write(open({str(tmp_path / 'job')!r}, 'rb').read()); driver.stdin.flush()\n"
+        "print(driver.pid, flush=True)\n"
         "time.sleep(600)\n",
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "TUNIX_RT_REGISTRY_ADDRESS": registry.address},

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import empty_pb2
 from grpc_status import rpc_status
 
 from tunix_rt.client import JobState
@@ -417,7 +418,7 @@ def test_an_adapter_is_loaded_onto_its_model_and_chosen_by_its_handle(server: An
         "GetModel": lambda request, context: version,
         "LoadModel": lambda request, context: inference_pb2.LoadedModel(handle="h1"),
         "LoadAdapter": load_adapter,
-        "UnloadAdapter": lambda request, context: inference_pb2.UnloadAdapterResponse(),
+        "UnloadAdapter": lambda request, context: empty_pb2.Empty(),
         "Generate": lambda request, context: inference_pb2.GenerateResponse(text=f"{request.model} {request.adapter}"),
         "GenerateStream": lambda request, context: iter([inference_pb2.GenerateStreamResponse(text=request.adapter)]),
     }

@@ -108,13 +108,14 @@ def test_its_document_is_that_of_the_contract() -> None:
 def test_what_is_read_with_a_client_goes_on_with_it(server: Any, use: Any) -> None:
     states = iter([common_pb2.JOB_STATE_QUEUED, common_pb2.JOB_STATE_RUNNING])
     server.handlers["GetRun"] = lambda request, context: runs_pb2.Run(id=request.id, state=next(states), etag="r5")
-    server.handlers["UpdateRun"] = lambda request, context: runs_pb2.Run(display_name=request.etag)
+    server.handlers["UpdateRun"] = lambda request, context: runs_pb2.Run(display_name=request.run.etag)
     get = "run-1"
     assert use.then(lambda client: client.runs.get(get), lambda run: run.refresh()).state is JobState.RUNNING
     states = iter([common_pb2.JOB_STATE_QUEUED])
     updated = use.then(lambda client: client.runs.get(get), lambda run: run.update(display_name="B"))
     assert updated.display_name == "r5"
-    assert [request.id for request in server.requests] == [get, get, get, get]
+    assert [request.id for request in server.requests[:3]] == [get, get, get]
+    assert (server.requests[3].run.display_name, list(server.requests[3].update_mask.paths)) == ("B", ["display_name"])
 
 
 def test_a_list_of_what_belongs_to_a_job_is_read_from_the_job(server: Any) -> None:

@@ -14,7 +14,7 @@ from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure
 from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
 from tunix_rt.inferencer.model_pool import Candidate, Servable
 from tunix_rt.inferencer.transcript import Detokenizer
-from tunix_rt.models.detokenizer import IncrementalDetokenizer
+from tunix_rt.models.tokenizer import IncrementalDetokenizer
 
 
 class LetterCodec:

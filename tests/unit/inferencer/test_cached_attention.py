@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tunix_rt.models.cached_attention import BLOCK, attend_cached
+from tunix_rt.models.cached import BLOCK, attend_cached
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

@@ -83,7 +83,7 @@ async def test_generate_answers_what_was_computed_by_hand(
         listed = await stub.ListLoadedModels(inference_pb2.ListLoadedModelsRequest())
     assert list(answer.token_ids) == [63, 64, 65]
     assert answer.text == "_`a"
-    assert answer.finish_reason == inference_pb2.FINISH_REASON_LENGTH
+    assert answer.finish_reason == common_pb2.FINISH_REASON_LENGTH
     assert [(top.token_id, top.token, top.logprob) for top in answer.logprobs[0].top] == [
         (63, "_", 0.0),
         (64, "`", -1.0),
@@ -168,7 +168,7 @@ async def test_an_adapter_ends_answers_at_its_own_end_of_sequence(
         name = (await adapted(stub, handle)).handle
         answer = await stub.Generate(inference_pb2.GenerateRequest(model=handle, adapter=name, tokens=tokens(91)))
     assert list(answer.token_ids) == [95, 96, 0, 1]
-    assert answer.finish_reason == inference_pb2.FINISH_REASON_STOP
+    assert answer.finish_reason == common_pb2.FINISH_REASON_STOP
 
 
 async def test_adapters_that_cannot_serve_are_refused(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
@@ -231,9 +231,9 @@ async def test_a_stream_concatenates_to_the_unary_answer(arithmetic_loader: Call
     assert unary.text == "z{|}~é !"
     assert "".join(piece.text for piece in pieces) == unary.text
     assert [token for piece in pieces for token in piece.token_ids] == list(unary.token_ids)
-    assert pieces[-1].finish_reason == inference_pb2.FINISH_REASON_STOP
+    assert pieces[-1].finish_reason == common_pb2.FINISH_REASON_STOP
     assert pieces[-1].usage.completion_tokens == len(unary.token_ids)
-    assert all(piece.finish_reason == inference_pb2.FINISH_REASON_UNSPECIFIED for piece in pieces[:-1])
+    assert all(piece.finish_reason == common_pb2.FINISH_REASON_UNSPECIFIED for piece in pieces[:-1])
     assert all("\N{REPLACEMENT CHARACTER}" not in piece.text for piece in pieces)
 
 
@@ -254,7 +254,7 @@ async def test_the_models_end_of_sequence_stops(arithmetic_loader: Callable[...,
         answer = await stub.Generate(request)
     assert list(answer.token_ids) == [61, 62, 63]
     assert answer.text == "]^"
-    assert answer.finish_reason == inference_pb2.FINISH_REASON_STOP
+    assert answer.finish_reason == common_pb2.FINISH_REASON_STOP
 
 
 async def test_a_model_is_served_in_the_weight_format_that_was_asked_for(

@@ -22,8 +22,8 @@ from tunix_rt.models.export import export_adapter, export_hugging_face
 from tunix_rt.models.loading import load
 from tunix_rt.models.merge import merge
 from tunix_rt.models.peft_files import LoraSettings
+from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import resolve
-from tunix_rt.models.tokenizer_training import train_tokenizer
 
 SETTINGS = LoraSettings(3, 7.5, ("v_proj", "down_proj"), dropout=0.1)
 

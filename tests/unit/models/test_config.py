@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.hf_config import from_hf, to_hf
 from tunix_rt.models.rope import attention_factor, inverse_frequencies
 
 GOOD: dict[str, Any] = {
@@ -96,37 +96,37 @@ def _fields(error: InvalidInput) -> set[str]:
     ],
 )
 def test_an_unsupported_field_is_refused_by_name(base: dict[str, Any], change: dict[str, Any], field: str) -> None:
-    ModelConfig.from_hf(base)
+    from_hf(base)
     with pytest.raises(InvalidInput) as caught:
-        ModelConfig.from_hf(base | change)
+        from_hf(base | change)
     assert field in _fields(caught.value)
 
 
 def test_a_field_of_another_family_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
-        dataclasses.replace(ModelConfig.from_hf(GPT2), attention_bias=True, sliding_window=4)
+        dataclasses.replace(from_hf(GPT2), attention_bias=True, sliding_window=4)
     assert _fields(caught.value) == {"attention_bias", "sliding_window"}
 
 
 def test_all_violations_are_named_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
-        ModelConfig.from_hf(GOOD | {"hidden_act": "gelu", "unknown": 1, "hidden_size": 0})
+        from_hf(GOOD | {"hidden_act": "gelu", "unknown": 1, "hidden_size": 0})
     assert {"hidden_act", "unknown", "hidden_size"} <= _fields(caught.value)
 
 
 def test_defaults_are_those_of_transformers() -> None:
-    config = ModelConfig.from_hf(GOOD)
+    config = from_hf(GOOD)
     assert (config.num_key_value_heads, config.head_dim) == (4, 8)
     assert (config.norm_epsilon, config.rope_theta, config.max_position_embeddings) == (1e-6, 10000.0, 2048)
     assert config.tie_word_embeddings is False
-    gemma = ModelConfig.from_hf(GEMMA3 | {"num_hidden_layers": 7})
+    gemma = from_hf(GEMMA3 | {"num_hidden_layers": 7})
     assert gemma.types_of_layers == (SLIDING,) * 5 + (FULL, SLIDING)
     assert (gemma.rope_theta, gemma.sliding_rope_theta, gemma.attention_scale) == (1e6, 1e4, 1 / 16)
     assert gemma.tie_word_embeddings is True
-    gpt2 = ModelConfig.from_hf(GPT2)
+    gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
-    assert ModelConfig.from_hf(GOOD | {"model_type": "qwen3", "num_key_value_heads": 2}).head_dim == 128
+    assert from_hf(GOOD | {"model_type": "qwen3", "num_key_value_heads": 2}).head_dim == 128
 
 
 # As on the hub, shortened to two layers and a small vocabulary; what a logit does not depend on is left in.
@@ -198,8 +198,8 @@ HUB: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", HUB)
 def test_configs_of_the_hub_are_read_and_survive_writing(name: str) -> None:
-    config = ModelConfig.from_hf(HUB[name])
-    assert ModelConfig.from_hf(config.to_hf()) == config
+    config = from_hf(HUB[name])
+    assert from_hf(to_hf(config)) == config
 
 
 def test_config_survives_writing_and_reading() -> None:
@@ -210,18 +210,18 @@ def test_config_survives_writing_and_reading() -> None:
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 512,
     }
-    config = ModelConfig.from_hf(GOOD | {"rope_scaling": scaling, "eos_token_id": [1, 2], "tie_word_embeddings": True})
-    assert ModelConfig.from_hf(config.to_hf()) == config
+    config = from_hf(GOOD | {"rope_scaling": scaling, "eos_token_id": [1, 2], "tie_word_embeddings": True})
+    assert from_hf(to_hf(config)) == config
 
 
 def test_rope_of_both_transformers_generations_means_the_same() -> None:
-    old = ModelConfig.from_hf(GOOD | {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}})
-    new = ModelConfig.from_hf(GOOD | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}})
+    old = from_hf(GOOD | {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}})
+    new = from_hf(GOOD | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}})
     assert old == new
 
 
 def test_rotary_frequencies_are_powers_of_theta() -> None:
-    config = ModelConfig.from_hf(GOOD | {"rope_theta": 10000.0})  # head size 8: 10000^(0, -1/4, -1/2, -3/4)
+    config = from_hf(GOOD | {"rope_theta": 10000.0})  # head size 8: 10000^(0, -1/4, -1/2, -3/4)
     np.testing.assert_allclose(inverse_frequencies(config), [1.0, 0.1, 0.01, 0.001], rtol=1e-6)
 
 
@@ -234,10 +234,10 @@ def test_llama3_and_yarn_divide_low_frequencies_only() -> None:
     common = {"factor": 4.0, "original_max_position_embeddings": 100}
     llama3 = common | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     kept = np.asarray([1.0, (10 / (2 * np.pi) - 1) / 3, 0.0, 0.0])
-    found = inverse_frequencies(ModelConfig.from_hf(GOOD | {"rope_scaling": llama3}))
+    found = inverse_frequencies(from_hf(GOOD | {"rope_scaling": llama3}))
     np.testing.assert_allclose(found, plain * (kept + (1 - kept) / 4), rtol=1e-5)
     yarn = common | {"rope_type": "yarn", "beta_fast": 10.0, "beta_slow": 0.1}
-    config = ModelConfig.from_hf(GOOD | {"rope_scaling": yarn})
+    config = from_hf(GOOD | {"rope_scaling": yarn})
     kept = np.asarray([1.0, 2 / 3, 1 / 3, 0.0])
     np.testing.assert_allclose(inverse_frequencies(config), plain * (kept + (1 - kept) / 4), rtol=1e-5)
     assert attention_factor(config.rope_scaling) == pytest.approx(0.1 * np.log(4) + 1)
@@ -245,4 +245,4 @@ def test_llama3_and_yarn_divide_low_frequencies_only() -> None:
 
 def test_parameter_count_of_a_hand_counted_model() -> None:
     # embedding 3200, head 3200, last norm 32; a layer: norms 64, q o 2048, k v 2048, mlp 6144
-    assert ModelConfig.from_hf(GOOD).parameter_count == 3200 * 2 + 32 + 2 * (64 + 2048 + 2048 + 6144)
+    assert from_hf(GOOD).parameter_count == 3200 * 2 + 32 + 2 * (64 + 2048 + 2048 + 6144)

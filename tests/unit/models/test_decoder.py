@@ -11,8 +11,7 @@ import pytest
 from flax import nnx
 
 from tunix_rt.models.attention import QUERY_BLOCK, causal_attention, packed_causal_mask
-from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
-from tunix_rt.models.cached_attention import BLOCK, attend_cached
+from tunix_rt.models.cached import BLOCK, attend_cached, decode_weights, forward_cached, init_cache, logits_of
 from tunix_rt.models.config import ModelConfig, RopeScaling
 from tunix_rt.models.decoder import Decoder, embed
 

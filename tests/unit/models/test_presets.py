@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunix_rt.models.presets import PRESETS
-from tunix_rt.models.tokenizer_training import train_tokenizer
-from tunix_rt.registry.validation import runs
+from tunix_rt.models.presets import PRESETS, train_tokenizer
+from tunix_rt.registry.runs import checks as runs
 
 
 def test_the_registry_accepts_the_presets_that_exist() -> None:

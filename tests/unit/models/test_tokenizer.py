@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunix_rt.errors import InvalidArtifact
-from tunix_rt.models.chat import render_example, render_prompt
-from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.models.tokenizer_training import train_tokenizer
+from tunix_rt.models.presets import train_tokenizer
+from tunix_rt.models.tokenizer import Tokenizer, render_example, render_prompt
 
 TEXTS = ["Ann has 12 apples and buys 30 more.", "<reasoning>\nones 2+0=2\n</reasoning>\n<answer>42</answer>"] * 4
 TOKENIZER = train_tokenizer(TEXTS, 512)

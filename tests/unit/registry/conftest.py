@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from tunix_rt.registry import runs
-from tunix_rt.registry.database import Database
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.runs import rules as runs
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.tables import METADATA
-from tunix_rt.registry.tables.runs import RunRow
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from sqlalchemy import JSON, String, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.filters import FilterField, Kind, compile_filter
-from tunix_rt.registry.tables.columns import UtcDateTime
+from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
 
 
 class Base(DeclarativeBase):

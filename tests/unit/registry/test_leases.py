@@ -9,14 +9,14 @@ import pytest
 from sqlmodel import col, select
 
 from tunix_rt.errors import Aborted, NotFound
-from tunix_rt.registry import leases
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.leases import JobProgress, Lease
-from tunix_rt.registry.reaper import extend_leases, fail_undeliverable, reap
-from tunix_rt.registry.requeue import requeue_after_loss, requeue_all
-from tunix_rt.registry.tables.events import OutboxRow
-from tunix_rt.registry.tables.jobs import AttemptRow
-from tunix_rt.registry.tables.runs import RunRow
+from tunix_rt.registry.jobs.reaper import extend_leases, fail_undeliverable, reap
+from tunix_rt.registry.jobs.requeue import requeue_after_loss, requeue_all
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.job_tables import AttemptRow
+from tunix_rt.registry.kernel.leases import JobProgress, Lease
+from tunix_rt.registry.runs.tables import RunRow
 
 TTL = timedelta(seconds=15)
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,9 +13,9 @@ from sqlalchemy import delete, func, literal, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.pages import Key, choose_order, context_digest, page
-from tunix_rt.registry.tables.columns import UtcDateTime
+from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CONTEXT = context_digest("list", "filter")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sqlmodel import col, select
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.registry.database import Database
-from tunix_rt.registry.jobs import can_reopen
-from tunix_rt.registry.states import REOPENINGS, TERMINAL, TRANSITIONS, JobState, Reason, transition
-from tunix_rt.registry.tables.evaluations import EvaluationRow
-from tunix_rt.registry.tables.events import OutboxRow
-from tunix_rt.registry.tables.jobs import TransitionRow
-from tunix_rt.registry.tables.runs import RunRow
-from tunix_rt.registry.tables.sweeps import SweepRow
+from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.job_kinds import can_reopen
+from tunix_rt.registry.kernel.job_tables import TransitionRow
+from tunix_rt.registry.kernel.states import REOPENINGS, TERMINAL, TRANSITIONS, JobState, Reason, transition
+from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.sweeps.tables import SweepRow
 from tunix_rt.v1 import common_pb2
 
 # Written out by hand from the design, so that the table in the code has a peer.

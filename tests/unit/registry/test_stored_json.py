@@ -6,8 +6,8 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunix_rt.registry.messages.stored_json import message_of
-from tunix_rt.registry.outbox import message_json
+from tunix_rt.registry.kernel.outbox import message_json
+from tunix_rt.registry.kernel.stored_json import message_of
 from tunix_rt.v1 import common_pb2, runs_pb2
 
 TEXT = st.text(max_size=20).filter(lambda text: text.isprintable())

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.rpc.auth import ANONYMOUS, Principal, current_principal, required_role, static_authorizer
+from tunix_rt.rpc.auth import ANONYMOUS, Principal, current_principal, static_authorizer
+from tunix_rt.rpc.roles import check_roles, required_role
 from tunix_rt.v1 import (
     datasets_pb2,
     evalsets_pb2,
@@ -31,18 +33,30 @@ FILES = (
     training_pb2,
     tuning_pb2,
 )
-METHODS = [
-    f"/{service.full_name}/{method.name}"
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-]
+SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
+METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 
 
 def test_only_unknown_methods_need_an_admin() -> None:
     assert len(METHODS) > 60
     assert [method for method in METHODS if required_role(method) == "admin"] == []
     assert required_role("/tunix_rt.v1.RunService/DropEverything") == "admin"
+
+
+def test_every_method_names_its_role_in_its_proto() -> None:
+    check_roles(service.full_name for service in SERVICES)
+
+
+def test_a_service_with_a_method_without_a_role_is_refused_by_name() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="tests/no_role.proto", package="tests", syntax="proto3")
+    file.message_type.add(name="Nothing")
+    service = file.service.add(name="Forgetful")
+    for name in ("GetThing", "DropThing"):
+        service.method.add(name=name, input_type=".tests.Nothing", output_type=".tests.Nothing")
+    descriptor_pool.Default().Add(file)
+    with pytest.raises(FailedPrecondition, match=r"tests\.Forgetful\.GetThing, tests\.Forgetful\.DropThing"):
+        check_roles(["tests.Forgetful"])
+    assert required_role("/tests.Forgetful/GetThing") == "admin"
 
 
 @pytest.mark.parametrize(

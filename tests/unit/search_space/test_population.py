@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tunix_rt.contract.hyperparameters import RULES
 from tunix_rt.search_space.population import SHARED, keep_checkpoints, number_of, place_of
-from tunix_rt.search_space.rules import RULES
 from tunix_rt.v1 import runs_pb2
 
 

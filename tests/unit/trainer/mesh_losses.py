@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.contract.hyperparameters import Hyperparameters, Mesh
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.data import BatchStream
@@ -21,7 +22,6 @@ from tunix_rt.trainer.engine.layout import Layout, layout_on
 from tunix_rt.trainer.engine.mesh import make_mesh
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Mesh
 
 MESHES = {
     "one": Mesh(),

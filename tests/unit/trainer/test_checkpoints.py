@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.checkpoint_store import MirroredCheckpoints, open_checkpoints
@@ -23,7 +24,6 @@ from tunix_rt.trainer.engine.orbax_checkpoints import (
     write_state,
 )
 from tunix_rt.trainer.engine.step import TrainState, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.job import ArtifactRef, InitialCheckpoint, Job
 
 # A refused load ends Orbax's event loop while TensorStore still reads: each of those reads then complains of the

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.models.chat import render_example
-from tunix_rt.models.tokenizer_training import train_tokenizer
+from tunix_rt.models.presets import train_tokenizer
+from tunix_rt.models.tokenizer import render_example
 from tunix_rt.trainer.engine.batches import lay_out, row_length
 from tunix_rt.trainer.engine.data import BatchStream, count_steps
 from tunix_rt.trainer.engine.examples import Example, tokenize

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.batches import Batch
 from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
@@ -26,7 +27,6 @@ from tunix_rt.trainer.engine.optimizer import Coefficients, coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import read_state
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, StepMetrics, TrainState, build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.messages import TIMING_KEYS, MetricsMeasured, ProgressMade
 
 LENGTH = 24

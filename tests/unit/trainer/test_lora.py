@@ -14,21 +14,21 @@ import pytest
 from flax import nnx
 
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, check_hyperparameters
 from tunix_rt.errors import InvalidInput, Violations
 from tunix_rt.models.adapters import dropout_root
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.loading import LoadedModel, load_parts
 from tunix_rt.models.parameters import parameters_of
+from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import ModelSource, resolve
-from tunix_rt.models.tokenizer_training import train_tokenizer
 from tunix_rt.trainer.engine.batches import Batch, lay_out
 from tunix_rt.trainer.engine.examples import Example
 from tunix_rt.trainer.engine.lora import adapt, export_adapters
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, write_state
 from tunix_rt.trainer.engine.step import Frozen, StepMetrics, TrainState, build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora, check_hyperparameters
 from tunix_rt.trainer.job import ArtifactRef, Job
 
 SEED = 3

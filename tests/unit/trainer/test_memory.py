@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from tunix_rt.contract.hyperparameters import Hyperparameters, Lora
 from tunix_rt.models import attention
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
@@ -20,7 +21,6 @@ from tunix_rt.trainer.engine.hardware import program_bytes
 from tunix_rt.trainer.engine.lora import adapt
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora
 from tunix_rt.trainer.memory import ModelShape, StepShape, estimate_training_bytes, step_bytes
 
 LARGEST_FACTOR = 1.6

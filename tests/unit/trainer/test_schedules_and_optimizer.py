@@ -8,10 +8,10 @@ import optax
 import pytest
 from flax import nnx
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.optimizer import coefficients_of, decay_mask, optimizer_at
 from tunix_rt.trainer.engine.schedules import learning_rate_at
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 
 def rates(kind: str, warmup: int, total: int, peak: float = 0.1) -> list[float]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, Mesh, check_hyperparameters
+from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import (
     Aborted,
     Exhausted,
@@ -19,7 +21,6 @@ from tunix_rt.errors import (
     Violations,
 )
 from tunix_rt.trainer.engine.failures import Diverged, cause_of
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora, Mesh, check_hyperparameters
 from tunix_rt.trainer.messages import (
     Acknowledged,
     CheckpointWritten,
@@ -34,7 +35,7 @@ from tunix_rt.trainer.messages import (
     encode,
 )
 from tunix_rt.trainer.reporting import Reporter
-from tunix_rt.trainer.spec_messages import hyperparameters_of, run_id_of
+from tunix_rt.trainer.spec_messages import run_id_of
 from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
 from tunix_rt.v1 import runs_pb2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, Mesh
 from tunix_rt.models.weight_map import FAMILIES
-from tunix_rt.trainer.hyperparameters import Hyperparameters, Lora, Mesh
 from tunix_rt.trainer.validation import Assessment, assess
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Condition, Parameter, Space
 from tunix_rt.tuner.course import Course, Stored, Suggestion
 from tunix_rt.tuner.plan import Plan, Scheduling, Tpe

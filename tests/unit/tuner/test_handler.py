@@ -13,7 +13,6 @@ from tunix_rt.search_space.defaults import with_defaults
 from tunix_rt.tuner import handler as module
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.handler import TuneHandler
-from tunix_rt.tuner.plan_messages import read_plan
 from tunix_rt.tuner.trials import Lease
 from tunix_rt.tuner.work import Ending, Progress, Sweep, Wishes
 from tunix_rt.v1 import sweeps_pb2
@@ -28,9 +27,7 @@ class LateRegistry:
         self.released: list[str] = []
 
     async def claim(self, sweep_id: str) -> Sweep:
-        return Sweep(
-            sweep_id, Lease(sweep_id, "att-1", 1), read_plan(with_defaults(sweeps_pb2.SweepSpec(num_samples=5)))
-        )
+        return Sweep(sweep_id, Lease(sweep_id, "att-1", 1), with_defaults(sweeps_pb2.SweepSpec(num_samples=5)))
 
     async def progress(self, sweep_id: str) -> Progress:
         return Progress(5, self.num_samples)

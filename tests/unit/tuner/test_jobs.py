@@ -1,58 +1,54 @@
 from __future__ import annotations
 
-import json
-
 import pytest
+from google.protobuf import struct_pb2
 
 from tunix_rt.search_space.space import Condition, Parameter, Space
-from tunix_rt.tuner.course import Suggestion
-from tunix_rt.tuner.job import (
-    Job,
-    extension_line,
-    extension_of_line,
-    suggestions_line,
-    suggestions_of,
-    trials_line,
-    trials_of_line,
-)
-from tunix_rt.tuner.outcomes import outcome_of, stored
-from tunix_rt.tuner.plan import Plan, Scheduling, Tpe
-from tunix_rt.tuner.plan_messages import read_plan
-from tunix_rt.tuner.search import Outcome
+from tunix_rt.tuner.course import Stored, Suggestion
+from tunix_rt.tuner.driver_process import Job, extension_line, extension_of_line
+from tunix_rt.tuner.plan import Plan, Scheduling, Tpe, read_plan
+from tunix_rt.tuner.search import Outcome, outcome_of
 from tunix_rt.tuner.trials import Lease, Trial
 from tunix_rt.v1 import sweeps_pb2 as pb
 
+TRUE = struct_pb2.Value(bool_value=True)
+
+
+def listed(*numbers: float) -> pb.Choice:
+    return pb.Choice(values=[struct_pb2.Value(number_value=number) for number in numbers])
+
+
 ASHA = Scheduling("ASHA", "min", 10, 3.0, 1, 3, 90)
-PLAN = Plan(
-    Space(
-        (
-            Parameter("learning_rate", "loguniform", (), {"low": 1e-4, "high": 1e-2}),
-            Parameter("lora.rank", "choice", (4, 8), when=Condition("packing", (True,))),
-            Parameter("packing", "choice", (True, False)),
-        ),
-        "TPE",
-        20,
-        2,
+PLAN = Plan(Space((), "TPE", 20, 2), 9, "max", 3, Tpe(10, True), ASHA)
+SPEC = pb.SweepSpec(
+    parameters=[
+        pb.Parameter(name="learning_rate", uniform=pb.Uniform(low=0.01, high=0.1)),
+        pb.Parameter(name="max_steps", randint=pb.RandInt(low=50, high=200)),
+        pb.Parameter(name="lora.rank", choice=listed(4, 8), when=pb.Condition(parameter="packing", values=[TRUE])),
+        pb.Parameter(name="packing", choice=pb.Choice(values=[TRUE, struct_pb2.Value(bool_value=False)])),
+    ],
+    algorithm=pb.SEARCH_ALGORITHM_TPE,
+    scheduler=pb.TRIAL_SCHEDULER_ASHA,
+    num_samples=12,
+    repeats=2,
+    max_concurrent_trials=4,
+    seed=2**53 + 1,
+    objective=pb.Objective(metric="primary_score", mode=pb.OBJECTIVE_MODE_MAX),
+    tpe=pb.TpeSettings(startup_trials=5, multivariate=False),
+    scheduling=pb.SchedulerSettings(
+        metric="eval_loss", mode=pb.OBJECTIVE_MODE_MIN, grace_steps=11, reduction_factor=0.1 + 0.2, brackets=2
     ),
-    9,
-    "max",
-    3,
-    Tpe(10, True),
-    ASHA,
-    {"CPU": 0.5},
+    trial_resources={"GPU": 1.0},
 )
-TRIAL = Trial(4, {"learning_rate": 0.001, "packing": False}, (2, 0), "SUCCEEDED", "", "", 0.75, 2.5, 30)
+SPEC.base.hyperparameters.max_steps = 100
 
 
-def test_a_job_and_what_follows_it_survive_the_way_to_the_child() -> None:
-    job = Job(Lease("sweep-1", "att-1", 2), PLAN, 3, "/tmp/x", None, 1)
+def test_the_lines_to_the_driver_are_read_as_they_were_written() -> None:
+    job = Job(Lease("sweep-1", "att-1", 2), SPEC, 3, "/tmp/x", None, 1)
     assert Job.of_line(job.line()) == job
-    assert trials_of_line(trials_line([TRIAL])) == [TRIAL]
     assert extension_of_line(extension_line(40)) == 40
-    for line in (job.line(), trials_line([TRIAL]), extension_line(40)):
+    for line in (job.line(), extension_line(40)):
         assert line.count(b"\n") == 1
-    suggestion = Suggestion(3, {"packing": True}, (1, 2))
-    assert suggestions_of(json.loads(suggestions_line([suggestion]))) == [suggestion]
 
 
 def trial(state: str, **found: object) -> Trial:
@@ -80,46 +76,35 @@ def trial(state: str, **found: object) -> Trial:
 )
 def test_what_a_search_learns_from_a_trial(stored_trial: Trial, expected: Outcome | None) -> None:
     assert outcome_of(stored_trial, PLAN) == expected
-    assert stored(stored_trial, PLAN).outcome == expected
+    assert Stored.of(stored_trial, PLAN).outcome == expected
+
+
+def test_a_stored_trial_is_replayed_with_what_the_search_knew() -> None:
+    found = Trial(4, {"learning_rate": 0.001, "packing": False}, (2, 0), "SUCCEEDED", objective=0.75)
+    suggestion = Suggestion(4, {"learning_rate": 0.001, "packing": False}, (2, 0))
+    assert Stored.of(found, PLAN) == Stored(suggestion, Outcome("SUCCEEDED", 0.75))
 
 
 def test_a_stored_spec_is_read_as_a_plan() -> None:
-    spec = pb.SweepSpec(
-        parameters=[
-            pb.Parameter(name="learning_rate", uniform=pb.Uniform(low=0.01, high=0.1)),
-            pb.Parameter(name="max_steps", randint=pb.RandInt(low=50, high=200)),
-        ],
-        algorithm=pb.SEARCH_ALGORITHM_TPE,
-        scheduler=pb.TRIAL_SCHEDULER_ASHA,
-        num_samples=12,
-        repeats=2,
-        max_concurrent_trials=4,
-        seed=3,
-        objective=pb.Objective(metric="primary_score", mode=pb.OBJECTIVE_MODE_MAX),
-        tpe=pb.TpeSettings(startup_trials=5, multivariate=False),
-        scheduling=pb.SchedulerSettings(
-            metric="eval_loss", mode=pb.OBJECTIVE_MODE_MIN, grace_steps=11, reduction_factor=3, brackets=2
-        ),
-        trial_resources={"GPU": 1.0},
-    )
-    spec.base.hyperparameters.max_steps = 100
-    plan = read_plan(spec)
-    assert plan == Plan(
+    assert read_plan(SPEC) == Plan(
         Space(
             (
                 Parameter("learning_rate", "uniform", (), {"low": 0.01, "high": 0.1}),
                 Parameter("max_steps", "randint", (), {"low": 50.0, "high": 200.0}),
+                Parameter("lora.rank", "choice", (4, 8), when=Condition("packing", (True,))),
+                Parameter("packing", "choice", (True, False)),
             ),
             "TPE",
             12,
             2,
         ),
-        3,
+        2**53 + 1,
         "max",
         4,
         Tpe(5, False),
-        Scheduling("ASHA", "min", 11, 3.0, 2, 0, 200),
-        {"GPU": 1.0},
+        Scheduling("ASHA", "min", 11, 0.1 + 0.2, 2, 0, 200),
     )
-    spec.scheduler = pb.TRIAL_SCHEDULER_FIFO
-    assert read_plan(spec).scheduling is None
+    fifo = pb.SweepSpec()
+    fifo.CopyFrom(SPEC)
+    fifo.scheduler = pb.TRIAL_SCHEDULER_FIFO
+    assert read_plan(fifo).scheduling is None

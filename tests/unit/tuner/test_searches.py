@@ -5,12 +5,11 @@ import json
 import math
 from dataclasses import replace
 
-from tunix_rt.search_space.rules import Scalar
+from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Condition, Parameter, Space
-from tunix_rt.tuner.listed_search import ListedSearch
 from tunix_rt.tuner.plan import Plan, Tpe
 from tunix_rt.tuner.search import Outcome, Parameters, merge
-from tunix_rt.tuner.searches import build_search
+from tunix_rt.tuner.searches import ListedSearch, build_search
 
 BOUNDED = (
     Parameter("learning_rate", "loguniform", (), {"low": 1e-4, "high": 1e-2}),

@@ -99,7 +99,7 @@ def item_results(results: Iterable[ItemResult]) -> RenderableType:
             result.outcome,
             formats.number(result.metrics["answer_correctness"]) if "answer_correctness" in result.metrics else "–",
             formats.escaped(result.extracted_answer, 40),
-            result.finish_reason,
+            result.finish_reason or "",
             result.completion_tokens,
             formats.escaped(result.message or result.prediction, 60),
         )

@@ -210,12 +210,14 @@ class Datasets(Group[Mode]):
         request = pb.ExportDatasetRequest(id=id, format=pb.ExportFormat.ValueType(number))
         return streamed(Stub, lambda stub: stub.ExportDataset, request, lambda part, _: part.chunk)
 
-    @one
+    @many
     @staticmethod
-    def recipes() -> Call[tuple[Recipe, ...]]:
-        """The recipes that ship with the registry."""
+    def recipes() -> Pages[Recipe]:
+        """The recipes that ship with the registry, by name."""
         request = pb.ListRecipesRequest()
-        return unary(Stub, lambda stub: stub.ListRecipes, request, lambda answer, _: Recipe.each(answer.recipes))
+        return paged(
+            Stub, lambda stub: stub.ListRecipes, request, lambda page, _: Recipe.each(page.recipes), limit=None
+        )
 
     @one
     @staticmethod

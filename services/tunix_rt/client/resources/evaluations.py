@@ -26,7 +26,7 @@ from tunix_rt.client.operations import (
 from tunix_rt.client.records import Job, Record
 from tunix_rt.client.resources.common import GenerationConfig, Progress
 from tunix_rt.client.resources.scores import Scorecard, ScoreIdentity
-from tunix_rt.contract.enums import ItemOutcome
+from tunix_rt.contract.enums import FinishReason, ItemOutcome
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.v1 import common_pb2, runs_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
@@ -44,7 +44,7 @@ class ItemResult(Record, of=pb.ItemResult):
     extracted_answer: str
     metrics: dict[str, float]
     message: str
-    finish_reason: str
+    finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
 

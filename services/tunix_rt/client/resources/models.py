@@ -122,13 +122,17 @@ class Models(Group[Mode]):
             limit=limit,
         )
 
-    @one
+    @many
     @staticmethod
-    def aliases(model_name: str) -> Call[tuple[Alias[Mode], ...]]:
-        """The aliases of a model name."""
-        request = pb.ListAliasesRequest(model_name=model_name)
-        return unary(
-            Stub, lambda stub: stub.ListAliases, request, lambda answer, runner: Alias.each(answer.aliases, runner)
+    def aliases(model_name: str = "", *, page_size: int = 0, limit: int | None = None) -> Pages[Alias[Mode]]:
+        """The aliases of a model name, or of all, by model name, then alias."""
+        request = pb.ListAliasesRequest(model_name=model_name, page_size=page_size)
+        return paged(
+            Stub,
+            lambda stub: stub.ListAliases,
+            request,
+            lambda page, runner: Alias.each(page.aliases, runner),
+            limit=limit,
         )
 
     @one

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from google.protobuf import field_mask_pb2
+
 from tunix_rt.client.arguments import to_message
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.operations import Call, Follow, Last, Many, One, Pages, followed, new_request_id, paged, unary
@@ -286,13 +288,11 @@ class Runs(Group[Mode]):
         request_id: str | None = None,
     ) -> Call[Run[Mode]]:
         """Change the display name; ``tags``, where given, replace all tags. A stale etag raises `Aborted`."""
+        changes = {"display_name": display_name, "tags": tags}
         request = pb.UpdateRunRequest(
             request_id=new_request_id(request_id),
-            id=id,
-            etag=etag,
-            display_name=display_name,
-            tags=tags,
-            replace_tags=tags is not None,
+            run=pb.Run(id=id, etag=etag, display_name=display_name or "", tags=tags),
+            update_mask=field_mask_pb2.FieldMask(paths=[name for name, value in changes.items() if value is not None]),
         )
         return unary(Stub, lambda stub: stub.UpdateRun, request, Run)
 

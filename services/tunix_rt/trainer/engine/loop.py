@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.trainer.engine.data import BatchStream
 from tunix_rt.trainer.engine.divergence import PATIENCE, DivergenceWatch
 from tunix_rt.trainer.engine.failures import Diverged, HandedBackAt
@@ -25,7 +26,6 @@ from tunix_rt.trainer.engine.optimizer import Coefficients
 from tunix_rt.trainer.engine.orbax_checkpoints import Position
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, Step, StepMetrics, TrainState
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 from tunix_rt.trainer.messages import EVAL_LOSS, MetricsMeasured, ProgressMade
 
 _PROGRESS_SECONDS = 0.5

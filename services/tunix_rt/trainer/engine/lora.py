@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.hyperparameters import Lora
 from tunix_rt.models.adapters import add_adapters
 from tunix_rt.models.base_model import BaseModel
 from tunix_rt.models.config import ModelConfig
@@ -17,7 +18,6 @@ from tunix_rt.models.export import export_adapter, export_hugging_face
 from tunix_rt.models.loading import LoadedModel
 from tunix_rt.models.peft_files import LoraSettings
 from tunix_rt.models.target_modules import ALL_LINEAR, target_paths
-from tunix_rt.trainer.hyperparameters import Lora
 from tunix_rt.trainer.job import Job
 
 FIELD = "hyperparameters.lora.target_modules"

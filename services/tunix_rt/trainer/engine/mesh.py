@@ -14,10 +14,10 @@ import jax
 from jax.experimental import mesh_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from tunix_rt.contract.hyperparameters import Mesh
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.parameters import names_on
-from tunix_rt.trainer.hyperparameters import Mesh
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
 ROWS = (DATA, FSDP)

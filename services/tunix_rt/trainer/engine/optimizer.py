@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import optax
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.parameters import names_on
 from tunix_rt.trainer.engine.schedules import Scalar
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 _UNDECAYED = frozenset({"scale", "bias"})
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.trainer.engine.batches import Batch, row_length
 from tunix_rt.trainer.engine.data import BatchStream
 from tunix_rt.trainer.engine.examples import Example, RenderExample, Tokenized, tokenize
 from tunix_rt.trainer.engine.held_out import Split, held_out_batches, split
-from tunix_rt.trainer.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from flax import nnx
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.hyperparameters import check_hyperparameters
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
-from tunix_rt.models.chat import render_example
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
 from tunix_rt.models.loading import LoadedModel, load
 from tunix_rt.models.references import resolve
+from tunix_rt.models.tokenizer import render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
 from tunix_rt.trainer.engine.checkpoint_store import open_checkpoints
@@ -44,7 +45,6 @@ from tunix_rt.trainer.engine.platform import machine
 from tunix_rt.trainer.engine.preparation import Prepared, prepare
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, TrainState, build_step, initial_state
-from tunix_rt.trainer.hyperparameters import check_hyperparameters
 from tunix_rt.trainer.job import InitialCheckpoint, Job
 from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade
 

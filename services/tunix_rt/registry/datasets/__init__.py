@@ -1,0 +1,1 @@
+"""Dataset versions: tables, rules, messages and the gRPC service."""

@@ -1,0 +1,31 @@
+"""Rows of dataset versions. Owns what is stored of a dataset; does not know how one is built or what a trace is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from tunix_rt.registry.kernel.columns import UtcDateTime
+
+
+class DatasetRow(SQLModel, table=True):
+    """One immutable dataset version; the same key and content digest is one row."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("key", "digest", name="uq_datasets_key_digest"),)
+
+    id: str = Field(primary_key=True)
+    key: str = Field(index=True)
+    digest: str = Field(index=True)
+    uri: str
+    size_bytes: int = Field(sa_type=BigInteger)
+    files: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    manifest: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    trace_count: int = Field(sa_type=BigInteger)
+    tags: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    create_time: datetime = Field(sa_type=UtcDateTime, index=True)
+    created_by: str = ""
+    revision: int = 1

@@ -1,0 +1,1 @@
+"""Evalset versions: tables, rules, messages and the gRPC service."""

@@ -1,0 +1,1 @@
+"""Evaluations, items, scorecards, leaderboard and comparison."""

@@ -1,0 +1,233 @@
+"""Requests of EvaluationService, checked field by field and turned into what the domain takes."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from tunix_rt.errors import Violations
+from tunix_rt.quality.scorer_plugins import installed_scorers
+from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
+from tunix_rt.registry.evaluations.completion import Completion
+from tunix_rt.registry.evaluations.generation import resolve_generation
+from tunix_rt.registry.evaluations.items import NewResult
+from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES, given_generation
+from tunix_rt.registry.evaluations.rules import EvaluationSpec
+from tunix_rt.registry.evaluations.score_values import Order, read_order
+from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
+from tunix_rt.registry.kernel.job_messages import read_lease, read_reason, read_state
+from tunix_rt.registry.kernel.leases import Lease
+from tunix_rt.registry.kernel.states import JobState, Reason
+from tunix_rt.registry.models.rules import check_reference, is_reference
+from tunix_rt.v1 import evaluations_pb2 as pb
+
+DEFAULT_THRESHOLD: Final = 0.5
+MAX_SAMPLES: Final = 64
+MAX_CANDIDATES: Final = 31
+MAX_RESULTS: Final = 1000
+MAX_PREDICTION: Final = 1_000_000
+MAX_MESSAGE: Final = 10_000
+_TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
+METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_ENDS: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+_CANCEL_REASONS: Final = frozenset(
+    {Reason.NONE, Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED, Reason.DEADLINE}
+)
+
+
+def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
+    """The evaluation that ``request`` asks for, defaults filled in. Raises `InvalidInput`."""
+    violations = Violations()
+    check_request_id(violations, request.request_id)
+    if is_reference(request.model) and not request.model.startswith("model://"):
+        check_reference(violations, request.model, "model")
+    else:
+        check_id(violations, request.model, "model")
+    check_id(violations, request.evalset, "evalset")
+    generation = resolve_generation(given_generation(request.generation), violations.under("generation"))
+    threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
+    violations.check(math.isfinite(threshold) and 0 <= threshold <= 1, "threshold", "must be in [0, 1]")
+    samples = request.samples_per_item
+    violations.check(0 <= samples <= MAX_SAMPLES, "samples_per_item", f"must be from 1 to {MAX_SAMPLES}")
+    check_tags(violations, request.tags)
+    violations.raise_if_any()
+    return EvaluationSpec(
+        model=request.model,
+        evalset=request.evalset,
+        generation=generation,
+        threshold=threshold,
+        samples_per_item=samples or 1,
+        tags=dict(request.tags),
+    )
+
+
+def cancel_reason(request: pb.CancelEvaluationRequest) -> Reason:
+    """The reason to cancel for, USER_CANCELLED unless another is given. Raises `InvalidInput`."""
+    violations = Violations()
+    check_request_id(violations, request.request_id)
+    check_id(violations, request.id, "id")
+    reason = read_reason(request.reason)
+    violations.check(
+        reason in _CANCEL_REASONS, "reason", "must be USER_CANCELLED, EARLY_STOPPED, PARENT_CANCELLED or DEADLINE"
+    )
+    check_text(violations, request.message, "message", MAX_MESSAGE)
+    violations.raise_if_any()
+    return reason or Reason.USER_CANCELLED
+
+
+def leaderboard_order(request: pb.GetLeaderboardRequest) -> Order:
+    """What the board is to be ordered by. Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_id(violations, request.evalset, "evalset")
+    if request.generation_digest:
+        violations.check(
+            _DIGEST.fullmatch(request.generation_digest) is not None,
+            "generation_digest",
+            'must be "sha256:" and 64 hex digits',
+        )
+    check_text(violations, request.scorer_version, "scorer_version", 64)
+    order = read_order(request.order_by, violations)
+    violations.raise_if_any()
+    return order
+
+
+def check_compare(request: pb.CompareEvaluationsRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
+    check_id(violations, request.candidate_evaluation_id, "candidate_evaluation_id")
+    violations.check(
+        request.order_by in ("", BY_DIFFERENCE, BY_INDEX), "order_by", f"must be {BY_DIFFERENCE!r} or {BY_INDEX!r}"
+    )
+    violations.raise_if_any()
+
+
+def check_compare_many(request: pb.CompareManyEvaluationsRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
+    candidates = request.candidate_evaluation_ids
+    violations.check(
+        1 <= len(candidates) <= MAX_CANDIDATES, "candidate_evaluation_ids", f"must hold 1 to {MAX_CANDIDATES} ids"
+    )
+    for index, candidate in enumerate(candidates[:MAX_CANDIDATES]):
+        path = f"candidate_evaluation_ids[{index}]"
+        check_id(violations, candidate, path)
+        violations.check(candidate != request.baseline_evaluation_id, path, "is the baseline")
+        violations.check(candidate not in candidates[:index], path, f"{candidate!r} is named twice")
+    violations.raise_if_any()
+
+
+def check_claim(request: pb.ClaimEvaluationRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_id(violations, request.evaluation_id, "evaluation_id")
+    check_id(violations, request.worker_id, "worker_id")
+    for name, value in sorted(request.environment.items()):
+        check_text(violations, name, "environment", 128)
+        check_text(violations, value, f"environment.{name}", MAX_MESSAGE)
+    violations.raise_if_any()
+
+
+def released(request: pb.ReleaseEvaluationRequest) -> Lease:
+    """The lease that is handed back. Raises `InvalidInput`."""
+    violations = Violations()
+    lease = read_lease(request.lease, violations)
+    check_text(violations, request.message, "message", MAX_MESSAGE)
+    violations.raise_if_any()
+    return lease
+
+
+def completion(request: pb.CompleteEvaluationRequest) -> tuple[Lease, Completion]:
+    """The lease, and how the attempt ended. Raises `InvalidInput`."""
+    violations = Violations()
+    lease = read_lease(request.lease, violations)
+    state = read_state(request.state)
+    reason = read_reason(request.reason)
+    violations.check(state in _ENDS, "state", "must be SUCCEEDED, FAILED or CANCELLED")
+    violations.check(reason is not None, "reason", "is not a reason that this registry knows")
+    check_text(violations, request.message, "message", MAX_MESSAGE)
+    if state == JobState.SUCCEEDED:
+        violations.check(
+            _DIGEST.fullmatch(request.model_digest) is not None,
+            "model_digest",
+            'must be "sha256:" and 64 hex digits: the digest of the model as it was loaded',
+        )
+        violations.check(bool(request.scorer_version), "scorer_version", "is required with SUCCEEDED")
+    if state == JobState.FAILED:
+        violations.check(reason != Reason.NONE, "reason", "is required with FAILED: say why it failed")
+    violations.raise_if_any()
+    assert state is not None and reason is not None
+    return lease, Completion(
+        state=state,
+        reason=reason,
+        message=request.message,
+        model_digest=request.model_digest,
+        scorer_version=request.scorer_version,
+        retryable=request.retryable,
+    )
+
+
+def new_results(request: pb.RecordItemsRequest) -> tuple[Lease, list[NewResult]]:
+    """Lease and results in ``request``. Raises `InvalidInput` naming each bad field as ``results[2].metrics.…``.
+
+    Whether the items exist is asked later, when the evaluation is known.
+    """
+    violations = Violations()
+    lease = read_lease(request.lease, violations)
+    count = len(request.results)
+    violations.check(1 <= count <= MAX_RESULTS, "results", f"must hold 1 to {MAX_RESULTS} results")
+    results = [
+        _result(violations.under(f"results[{index}]"), result)
+        for index, result in enumerate(request.results[:MAX_RESULTS])
+    ]
+    violations.raise_if_any()
+    return lease, results
+
+
+def _result(violations: Violations, result: pb.ItemResult) -> NewResult:
+    violations.check(bool(result.item_id), "item_id", "is required")
+    violations.check(result.sample_index >= 0, "sample_index", "must be at least 0")
+    outcome = OUTCOME_NAMES.get(result.outcome, "")
+    violations.check(bool(outcome), "outcome", "must be SCORED, SKIPPED or ERRORED")
+    for field, limit in _TEXT_LIMITS.items():
+        violations.check(len(getattr(result, field)) <= limit, field, f"at most {limit} characters")
+    known = result.finish_reason in FINISH_REASON_NAMES
+    violations.check(known, "finish_reason", "must be FINISH_REASON_STOP or FINISH_REASON_LENGTH")
+    violations.check(result.prompt_tokens >= 0, "prompt_tokens", "must be at least 0")
+    violations.check(result.completion_tokens >= 0, "completion_tokens", "must be at least 0")
+    metrics = dict(result.metrics)
+    _check_metrics(violations, metrics)
+    if outcome == "SCORED":
+        violations.check("answer_correctness" in metrics, "metrics.answer_correctness", "is required for a SCORED item")
+    return NewResult(
+        item_id=result.item_id,
+        sample_index=result.sample_index,
+        outcome=outcome,
+        # A model may emit NUL, which PostgreSQL cannot store.
+        prediction=_without_nul(result.prediction),
+        extracted_answer=_without_nul(result.extracted_answer),
+        metrics=metrics,
+        message=_without_nul(result.message),
+        finish_reason=FINISH_REASON_NAMES.get(result.finish_reason, ""),
+        prompt_tokens=result.prompt_tokens,
+        completion_tokens=result.completion_tokens,
+    )
+
+
+def _check_metrics(violations: Violations, metrics: dict[str, float]) -> None:
+    for name, value in sorted(metrics.items()):
+        path = f"metrics.{name}"
+        violations.check(METRIC_NAME.fullmatch(name) is not None, path, "is not a metric name")
+        if not violations.check(math.isfinite(value), path, f"must be finite, not {value}"):
+            continue
+        if name in installed_scorers().counts:
+            violations.check(value >= 0, path, f"must be at least 0, not {value}")
+        else:
+            violations.check(0 <= value <= 1, path, f"must be in [0, 1], not {value}")
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\x00", "\ufffd")

@@ -1,0 +1,207 @@
+"""The leaderboard: succeeded evaluations of one score identity by one of their values, as the database sorts them.
+
+Ranks are by groups: an entry shares the rank of the first of its group as long as their intervals of that value
+overlap. Does not compute scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, Select, True_, func, select, true
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.quality.scorecard import MIN_COVERAGE
+from tunix_rt.registry.evalsets.rules import get_evalset
+from tunix_rt.registry.evalsets.tables import EvalSetRow
+from tunix_rt.registry.evaluations.score_values import COVERAGE, Order, board_of
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
+from tunix_rt.registry.kernel.pages import check_page_size, context_digest, make_token, read_token
+from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.registry.runs.tables import RunRow
+
+# What a line shows: plain columns, because whole rows with their scorecards take longer to read than all the rest.
+_SHOWN: Final[tuple[Any, ...]] = (
+    col(EvaluationRow.id),
+    col(EvaluationRow.run_id),
+    func.coalesce(col(RunRow.display_name), "").label("run_display_name"),
+    col(EvaluationRow.model_id),
+    col(EvaluationRow.dataset_id),
+    col(EvaluationRow.primary_score),
+    col(EvaluationRow.ci_low),
+    col(EvaluationRow.ci_high),
+    col(EvaluationRow.coverage),
+    col(EvaluationRow.n_scored),
+    col(EvaluationRow.end_time),
+    col(EvaluationRow.verdict),
+    col(EvaluationRow.tags),
+    col(EvaluationRow.metric_means),
+    col(ScoreValueRow.value),
+    col(ScoreValueRow.ci_low).label("value_ci_low"),
+    col(ScoreValueRow.ci_high).label("value_ci_high"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line. ``rank`` is that of the first of its group; ``tied_with_first``: not told apart from the leader.
+
+    ``shown`` has the columns of the evaluation by name, and the value that the board is ordered by with its interval.
+    """
+
+    rank: int
+    shown: Row[Any]
+    tied_with_first: bool
+
+
+@dataclass(frozen=True)
+class Board:
+    """One page of a leaderboard, and the identity whose scores it ranks."""
+
+    evalset: EvalSetRow
+    scorer_version: str
+    generation_digest: str
+    order: Order
+    entries: list[Entry]
+    n_invalid: int
+    next_page_token: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How many entries came before, the group that the last of them belongs to, and what the leader and the first of
+    the group are surely as good as (larger is better here, whatever the direction)."""
+
+    before: int = 0
+    group_rank: int = 0
+    group_worst: float = -inf
+    leader_worst: float = -inf
+
+
+def leaderboard(
+    session: Session,
+    *,
+    evalset: str,
+    generation_digest: str,
+    scorer_version: str,
+    order: Order,
+    condition: ColumnElement[bool],
+    page_size: int,
+    page_token: str,
+    context: Sequence[object],
+) -> Board:
+    """One page. An empty digest or scorer is that of the newest succeeded evaluation that fits the other one.
+
+    ``condition`` is the compiled filter and ``context`` all that the token is bound to. Raises `NotFound` and
+    `InvalidInput`.
+    """
+    size = check_page_size(page_size)
+    version = get_evalset(session, evalset)
+    generation, scorer = _identity(session, version.digest, generation_digest, scorer_version)
+    board = board_of(version.digest, scorer, generation)
+    # Tokens name the identity too: a newer evaluation must not switch a reader's board between two pages.
+    bound_to = context_digest(*context, board, order)
+    ranked = _places(board, order.name, condition)
+    place = _Place()
+    if page_token:
+        value, last_id, *where = read_token(page_token, 6, bound_to)
+        ranked = ranked.where(_after(order, value, last_id))
+        place = _Place(*where)
+    rows = session.execute(_lines(_sorted(ranked, order).limit(size + 1), order)).all()
+    entries = []
+    for row in rows[:size]:
+        place = _next_place(place, order, row)
+        entries.append(Entry(place.group_rank, row, _best(order, row) >= place.leader_worst))
+    token = ""
+    if len(rows) > size:
+        last = rows[size - 1]
+        token = make_token(
+            [last.value, last.id, place.before, place.group_rank, place.group_worst, place.leader_worst], bound_to
+        )
+    return Board(version, scorer, generation, order, entries, _count_invalid(session, board, condition), token)
+
+
+def _identity(session: Session, evalset_digest: str, generation: str, scorer: str) -> tuple[str, str]:
+    if generation and scorer:
+        return generation, scorer
+    newest = session.execute(
+        select(col(EvaluationRow.generation_digest), col(EvaluationRow.scorer_version))
+        .where(
+            col(EvaluationRow.evalset_digest) == evalset_digest,
+            col(EvaluationRow.state) == JobState.SUCCEEDED.value,
+            col(EvaluationRow.generation_digest) == generation if generation else true(),
+            col(EvaluationRow.scorer_version) == scorer if scorer else true(),
+        )
+        .order_by(col(EvaluationRow.create_time).desc(), col(EvaluationRow.id).desc())
+        .limit(1)
+    ).first()
+    return (generation, scorer) if newest is None else (newest[0], newest[1])
+
+
+def _places(board: str, name: str, condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Which evaluations have a value of that name on the board, from its index alone where nothing is filtered."""
+    places = select(col(ScoreValueRow.evaluation_id)).where(
+        col(ScoreValueRow.board) == board, col(ScoreValueRow.name) == name
+    )
+    if isinstance(condition, True_):
+        return places
+    return places.join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id)).where(condition)
+
+
+def _sorted(places: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
+    value = col(ScoreValueRow.value)
+    return places.order_by(value.desc() if order.descending else value.asc(), col(ScoreValueRow.evaluation_id))
+
+
+def _lines(places: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
+    """What is shown of these places, in the same order: only rows that are shown are read."""
+    found = places.subquery("found")
+    lines = (
+        select(*_SHOWN)
+        .join_from(found, ScoreValueRow, col(ScoreValueRow.evaluation_id) == found.c.evaluation_id)
+        .join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id))
+        .outerjoin(RunRow, col(RunRow.id) == col(EvaluationRow.run_id))
+        .where(col(ScoreValueRow.name) == order.name)
+    )
+    return _sorted(lines, order)
+
+
+def _after(order: Order, value: float, last_id: str) -> ColumnElement[bool]:
+    """Entries after the last one; the first condition, which the second contains, is where the index is entered."""
+    column, later = col(ScoreValueRow.value), col(ScoreValueRow.evaluation_id) > last_id
+    if order.descending:
+        return (column <= value) & ((column < value) | later)
+    return (column >= value) & ((column > value) | later)
+
+
+def _count_invalid(session: Session, board: str, condition: ColumnElement[bool]) -> int:
+    """How many were left out for their coverage."""
+    short = _places(board, COVERAGE, condition).where(col(ScoreValueRow.value) < MIN_COVERAGE)
+    return session.scalar(short.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+
+
+def _next_place(place: _Place, order: Order, row: Row[Any]) -> _Place:
+    position, worst = place.before + 1, _worst(order, row)
+    if not place.before:
+        return _Place(position, position, worst, worst)
+    if _best(order, row) >= place.group_worst:
+        return _Place(position, place.group_rank, place.group_worst, place.leader_worst)
+    return _Place(position, position, worst, place.leader_worst)
+
+
+def _worst(order: Order, row: Row[Any]) -> float:
+    """The bad end of the interval, larger being better; without an interval nothing is sure."""
+    if order.descending:
+        return -inf if row.value_ci_low is None else row.value_ci_low
+    return -inf if row.value_ci_high is None else -row.value_ci_high
+
+
+def _best(order: Order, row: Row[Any]) -> float:
+    """The good end of the interval, larger being better."""
+    if order.descending:
+        return inf if row.value_ci_high is None else row.value_ci_high
+    return inf if row.value_ci_low is None else -row.value_ci_low

@@ -1,0 +1,105 @@
+"""Rows of evaluations and their items as protobuf messages, and worker's messages as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
+from tunix_rt.registry.kernel.artifact_messages import timestamp
+from tunix_rt.registry.kernel.etags import etag
+from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
+from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import evaluations_pb2 as pb
+
+OUTCOMES = {
+    "SCORED": pb.ITEM_OUTCOME_SCORED,
+    "SKIPPED": pb.ITEM_OUTCOME_SKIPPED,
+    "ERRORED": pb.ITEM_OUTCOME_ERRORED,
+}
+# As they are stored.
+FINISH_REASONS = {
+    "": common_pb2.FINISH_REASON_UNSPECIFIED,
+    "stop": common_pb2.FINISH_REASON_STOP,
+    "length": common_pb2.FINISH_REASON_LENGTH,
+}
+FINISH_REASON_NAMES = {value: name for name, value in FINISH_REASONS.items()}
+OUTCOME_NAMES = {value: name for name, value in OUTCOMES.items()}
+VERDICTS = {
+    "pass": pb.VERDICT_PASS,
+    "fail": pb.VERDICT_FAIL,
+    "uncertain": pb.VERDICT_UNCERTAIN,
+    "invalid": pb.VERDICT_INVALID,
+}
+
+
+def generation_message(config: Mapping[str, Any]) -> common_pb2.GenerationConfig:
+    """A stored generation config, every field set but a system prompt that there is not."""
+    fields = {name: value for name, value in config.items() if name != "system_prompt" or value}
+    return common_pb2.GenerationConfig(**fields)
+
+
+def given_generation(message: common_pb2.GenerationConfig) -> dict[str, Any]:
+    """The fields that a caller has set, by name."""
+    return {
+        descriptor.name: list(value) if descriptor.name.startswith("stop") else value
+        for descriptor, value in message.ListFields()
+    }
+
+
+def identity_message(identity: Mapping[str, str]) -> pb.ScoreIdentity:
+    """The four digests of a score."""
+    return pb.ScoreIdentity(**identity)
+
+
+def scorecard_message(card: Mapping[str, Any]) -> pb.Scorecard:
+    """A stored scorecard; its keys are the message's fields, its verdict the name in lower case."""
+    fields = {name: value for name, value in card.items() if name != "verdict" and value is not None}
+    message = json_format.ParseDict(fields, pb.Scorecard(), ignore_unknown_fields=True)
+    message.verdict = VERDICTS[card["verdict"]]
+    return message
+
+
+def evaluation_message(row: EvaluationRow) -> pb.Evaluation:
+    """The evaluation as clients see it."""
+    return pb.Evaluation(
+        id=row.id,
+        run_id=row.run_id or "",
+        model_id=row.model_id,
+        evalset_id=row.evalset_id,
+        generation=generation_message(row.generation),
+        state=state_value(row.state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        progress=progress_message(row),
+        identity=identity_message(row.identity),
+        scorecard=None if row.scorecard is None else scorecard_message(row.scorecard),
+        create_time=timestamp(row.create_time),
+        start_time=timestamp(row.start_time),
+        end_time=timestamp(row.end_time),
+        tags=row.tags,
+        etag=etag(row.revision),
+        attempts=row.attempts,
+        threshold=row.threshold,
+        samples_per_item=row.samples_per_item,
+        evalset_key=row.evalset_key,
+        created_by=row.created_by,
+    )
+
+
+def item_result_message(row: ItemResultRow) -> pb.ItemResult:
+    """What was recorded for one sample of one item."""
+    return pb.ItemResult(
+        item_id=row.item_id,
+        sample_index=row.sample_index,
+        outcome=OUTCOMES[row.outcome],
+        prediction=row.prediction,
+        extracted_answer=row.extracted_answer,
+        metrics=row.metrics,
+        message=row.message,
+        finish_reason=FINISH_REASONS[row.finish_reason],
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+    )

@@ -1,0 +1,108 @@
+"""Looks after jobs that nobody else looks after: expired leases, cancellations without a worker, deadlines.
+
+Every job is judged again under its row lock, one transaction each, so that several registry processes may reap at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import NotFound, TunixError
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.registry.jobs.requeue import LEASED
+from tunix_rt.registry.kernel import job_kinds as jobs
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
+
+_LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)
+_REQUESTS_KEPT: Final = timedelta(days=7)
+_log = get_logger(__name__)
+
+
+async def run_reaper(database: Database, every_seconds: float, stop: asyncio.Event) -> None:
+    """Reap until ``stop`` is set. Errors of one round are logged; the next round tries again."""
+    forgotten = utc_now()
+    while not stop.is_set():
+        try:
+            await database.run(lambda: reap(database))
+            if utc_now() - forgotten > timedelta(hours=1):
+                await database.run_write(forget_requests)
+                forgotten = utc_now()
+        except TunixError as error:
+            _log.warning("could not reap", error=str(error))
+        try:
+            async with asyncio.timeout(every_seconds):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+def reap(database: Database, now: datetime | None = None) -> int:
+    """One round; returns how many jobs were changed."""
+    now = now or utc_now()
+    changed = 0
+    for table in LEASED:
+        with database.read() as session:
+            due = _due(session, table, now)
+        for job_id in due:
+            changed += database.commit(lambda session, table=table, job_id=job_id: _judge(session, table, job_id, now))  # type: ignore[misc]
+    return changed
+
+
+def extend_leases(session: Session, ttl: timedelta, now: datetime | None = None) -> None:
+    """Give every holder of a lease a full term: no worker is to blame for the time that the registry was away."""
+    now = now or utc_now()
+    for table in LEASED:
+        held = update(table).where(col(table.lease_attempt_id).is_not(None), col(table.state).in_(_LIVE))
+        session.execute(held.values(lease_expire_time=now + ttl))
+
+
+def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, why: str) -> bool:
+    """The job's command was given up on: a job that still waits for a worker is FAILED; returns whether it was.
+
+    A paused one waits for nobody: it gets a new command when it goes on.
+    """
+    job = leases.lock_job(session, table, job_id)
+    if is_terminal(job) or job.lease_attempt_id is not None or jobs.is_paused(job):
+        return False
+    if job.state == JobState.CANCELLING:
+        return leases.expire(session, job)
+    transition(session, job, JobState.FAILED, reason=Reason.UNDELIVERABLE, message=why)
+    return True
+
+
+def forget_requests(session: Session, now: datetime | None = None) -> None:
+    """Drop answers to request ids that nobody repeats any more."""
+    session.execute(delete(RequestRow).where(col(RequestRow.create_time) < (now or utc_now()) - _REQUESTS_KEPT))
+
+
+def _due(session: Session, table: type[JobColumns], now: datetime) -> Sequence[str]:
+    expired = and_(col(table.lease_attempt_id).is_not(None), col(table.lease_expire_time) <= now)
+    abandoned = and_(col(table.state) == JobState.CANCELLING.value, col(table.lease_attempt_id).is_(None))
+    late = and_(col(table.state) == JobState.RUNNING.value, col(table.deadline_time) <= now)
+    statement = select(col(table.id)).where(col(table.state).in_(_LIVE), or_(expired, abandoned, late))
+    return session.scalars(statement.order_by(col(table.id))).all()
+
+
+def _judge(session: Session, table: type[JobColumns], job_id: str, now: datetime) -> int:
+    try:
+        job = leases.lock_job(session, table, job_id)
+    except NotFound:
+        return 0
+    changed = False
+    if job.state == JobState.RUNNING and job.deadline_time is not None and job.deadline_time <= now:
+        message = f"did not end within {job.deadline_seconds} s"
+        leases.cancel(session, job, reason=Reason.DEADLINE, message=message, actor="registry", now=now)
+        changed = True
+    return int(leases.expire(session, job, now=now) or changed)

@@ -1,0 +1,200 @@
+"""Sessions on SQLite and PostgreSQL: one RPC is one unit of work, run in a thread of this module's pool.
+
+Owns connections, locks between writers, and what happens around a commit (the outbox is written last, waiters are woken
+after). Does not know tables or rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import Session
+
+from tunix_rt.errors import FieldViolation, InvalidInput, Transient
+from tunix_rt.registry.kernel.commits import CommitNews, take_touched
+from tunix_rt.registry.kernel.outbox import write_pending
+
+T = TypeVar("T")
+
+_BUSY_TIMEOUT_MS: Final = 15_000
+_USED: Final = "tunix_rt_used"
+_WRITE: Final = "tunix_rt_write"
+# PostgreSQL: serialization_failure, deadlock_detected. The unit of work was rolled back and may simply run again.
+_REPEATABLE: Final = frozenset({"40001", "40P01"})
+_MAX_TRIES: Final = 5
+
+
+class Database:
+    """A database by URL: ``sqlite:///path`` or ``postgresql+psycopg://user:password@host/name``.
+
+    Units of work (functions of a session) may run more than once, after a rollback, when PostgreSQL reports a deadlock:
+    they must have no effect outside their session. For ``trusted_seconds`` after its last use a connection to
+    PostgreSQL is taken for alive; if it is not, the unit of work fails as `Transient`, and the next one does not.
+    """
+
+    def __init__(self, url: str, *, threads: int = 8, trusted_seconds: float = 2.0) -> None:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.is_sqlite: Final = parsed.get_backend_name() == "sqlite"
+        if not self.is_sqlite and parsed.get_backend_name() != "postgresql":
+            raise ValueError(
+                f"database {parsed.get_backend_name()!r} is not supported: use sqlite or postgresql+psycopg"
+            )
+        if self.is_sqlite and parsed.database in (None, "", ":memory:"):
+            raise ValueError("an in-memory SQLite database cannot be shared between threads: name a file")
+        self.url: Final = parsed.render_as_string(hide_password=False)
+        options: dict[str, Any] = {"pool_size": threads + 2, "max_overflow": threads}
+        if self.is_sqlite:
+            options["connect_args"] = {"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+        else:
+            # Whatever the cluster's own encoding is (SQL_ASCII in clusters made under the C locale).
+            options["client_encoding"] = "utf8"
+        self.engine: Final[Engine] = create_engine(parsed, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+            self._reader = self._statement_reader = self.engine
+        else:
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", self._ping_after_idleness)
+            self._statement_reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            # One snapshot for all queries of a read: a list and what hangs off its rows agree.
+            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._trusted_seconds = trusted_seconds
+        self._writer = self.engine.execution_options(**{_WRITE: True})
+        self._write_lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="database")
+        self.news: Final = CommitNews()
+
+    @contextmanager
+    def read(self, *, statement: bool = False) -> Iterator[Session]:
+        """A session that only reads, on one snapshot; nothing is committed.
+
+        With ``statement`` it is for one query, which is a snapshot by itself: PostgreSQL is not asked to begin and end
+        a transaction around it.
+        """
+        reader = self._statement_reader if statement else self._reader
+        with _translated(), Session(reader, autoflush=False, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose transaction commits at the end of the block, or not at all when it raises.
+
+        SQLite has one writer: a lock in this process queues them fairly, ``BEGIN IMMEDIATE`` excludes other processes.
+        """
+        with _translated(), self._writing(), Session(self._writer, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+                session.flush()
+                write_pending(session)
+            self.news.announce(take_touched(session))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self.is_sqlite:
+            with self._write_lock:
+                yield
+        else:
+            yield
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the thread pool, in the caller's context (principal, trace)."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
+
+    async def run_read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
+        """Run a reading unit of work in the thread pool; ``statement`` as of `read`."""
+
+        def unit() -> T:
+            with self.read(statement=statement) as session:
+                return work(session)
+
+        return await self.run(unit)
+
+    async def run_write(self, work: Callable[[Session], T]) -> T:
+        """Run a writing unit of work in the thread pool and commit it; deadlocks are run again."""
+        return await self.run(lambda: self.commit(work))
+
+    def _ping_after_idleness(self, connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        """What lay idle may have died with its server: then the pool opens another. To ask every time would cost a
+        round trip in each unit of work."""
+        if time.monotonic() - record.info.get(_USED, 0.0) < self._trusted_seconds:
+            return
+        dialect = self.engine.dialect
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the connection died while it was idle") from error
+
+    def commit(self, work: Callable[[Session], T]) -> T:
+        """Run a writing unit of work here and commit it; deadlocks are run again, up to five times."""
+        for tries_left in range(_MAX_TRIES - 1, -1, -1):
+            try:
+                with self.write() as session:
+                    return work(session)
+            except _Repeatable as failure:
+                if tries_left == 0:
+                    raise Transient(f"the database found no order for concurrent writes: {failure}") from failure
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Wait for running units of work, then close every connection."""
+        self._pool.shutdown(wait=True)
+        self.engine.dispose()
+
+
+class _Repeatable(Transient):
+    """The transaction lost against another one and may run again."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors to wait out become `Transient`, those to correct `InvalidInput`; the rest are bugs and pass."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _REPEATABLE:
+            raise _Repeatable(str(error.orig)) from error
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            raise Transient(f"the database is out of reach: {error.orig}") from error
+        if isinstance(error, DataError):
+            # A last resort behind the validators: NUL in text, a number out of range.
+            raise InvalidInput([FieldViolation("", f"holds a value that cannot be stored: {error.orig}")]) from error
+        raise
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own transaction handling is off: _begin_sqlite decides how each transaction begins.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+        # LIKE as in PostgreSQL.
+        "case_sensitive_like = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

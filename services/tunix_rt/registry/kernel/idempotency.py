@@ -1,0 +1,89 @@
+"""Request ids (AIP-155): the same id and payload gets the first answer, however often and however concurrently."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy import update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import Conflict, FieldViolation, InvalidInput
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.request_tables import RequestRow
+
+M = TypeVar("M", bound=Message)
+
+
+class Identified(Protocol):
+    """A request message that carries a request id."""
+
+    request_id: str
+
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:
+        """The payload that is held against the first one's."""
+
+
+def check_request_id(request_id: str) -> None:
+    """Raise `InvalidInput` naming ``request_id`` unless it is a UUID4."""
+    try:
+        valid = uuid.UUID(request_id).version == 4 and len(request_id) == 36
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidInput(
+            [FieldViolation("request_id", "must be a UUID4 such as 3f8a1f0e-5b0c-4f0e-9d6e-2b1c7a9d4e11")]
+        )
+
+
+def with_request_id(
+    session: Session, method: str, request_id: str, payload: bytes, answer: Callable[[], bytes]
+) -> bytes:
+    """The first answer to ``request_id``, made by ``answer`` in the caller's transaction if there is none yet.
+
+    A concurrent call with the same id waits for the first one's transaction: PostgreSQL blocks it on the primary key,
+    SQLite has one writer. Raises `InvalidInput` (not a UUID4) and `Conflict` (another payload).
+    """
+    check_request_id(request_id)
+    request_id = request_id.lower()
+    digest = "sha256:" + hashlib.sha256(payload).hexdigest()
+    values = {"method": method, "request_id": request_id, "payload_digest": digest, "create_time": utc_now()}
+    if not _inserted(session, values):
+        first = session.get(RequestRow, (method, request_id), populate_existing=True)
+        if first is None or first.response is None:
+            raise AssertionError(f"request {request_id} of {method} has no answer")
+        if first.payload_digest != digest:
+            raise Conflict(f"request_id {request_id} was used for another payload of {method}: use a new one")
+        return first.response
+    response = answer()
+    session.execute(
+        update(RequestRow)
+        .where(col(RequestRow.method) == method, col(RequestRow.request_id) == request_id)
+        .values(response=response)
+    )
+    return response
+
+
+def answer_once(session: Session, method: str, request: Identified, answer: Callable[[], M], kind: type[M]) -> M:
+    """`with_request_id` for messages: ``answer`` makes a ``kind``, or the first answer of that kind comes back."""
+    stored = with_request_id(
+        session,
+        method,
+        request.request_id,
+        request.SerializeToString(deterministic=True),
+        lambda: answer().SerializeToString(deterministic=True),
+    )
+    return kind.FromString(stored)
+
+
+def _inserted(session: Session, values: dict[str, object]) -> bool:
+    """Whether the row is new; False when one with its key is there."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(RequestRow).values(**values)
+    statement = statement.on_conflict_do_nothing(index_elements=["method", "request_id"])
+    return session.execute(statement.returning(col(RequestRow.request_id))).first() is not None

@@ -1,0 +1,118 @@
+"""What all jobs have in common, as protobuf messages: states, reasons, progress, leases, attempts, transitions."""
+
+from __future__ import annotations
+
+from tunix_rt.errors import Violations
+from tunix_rt.registry.kernel.artifact_messages import timestamp
+from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
+from tunix_rt.registry.kernel.leases import JobProgress, Lease
+from tunix_rt.registry.kernel.states import JobState, Reason
+from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2, sweeps_pb2
+
+_UNSPECIFIED = "UNSPECIFIED"
+
+
+def state_value(state: str) -> common_pb2.JobState.ValueType:
+    """The enum's value for a stored state; "" is the unspecified one."""
+    return common_pb2.JobState.Value(f"JOB_STATE_{state or _UNSPECIFIED}")
+
+
+def reason_value(reason: str) -> common_pb2.Reason.ValueType:
+    """The enum's value for a stored reason; "" is the unspecified one."""
+    return common_pb2.Reason.Value(f"REASON_{reason or _UNSPECIFIED}")
+
+
+def read_state(value: int) -> JobState | None:
+    """The state that a request names; None for the unspecified one and for numbers that this version does not know."""
+    if value not in common_pb2.JobState.values() or value == common_pb2.JOB_STATE_UNSPECIFIED:
+        return None
+    return JobState(common_pb2.JobState.Name(common_pb2.JobState.ValueType(value)).removeprefix("JOB_STATE_"))
+
+
+def read_reason(value: int) -> Reason | None:
+    """The reason that a request names, `Reason.NONE` for the unspecified one; None for an unknown number."""
+    if value == common_pb2.REASON_UNSPECIFIED:
+        return Reason.NONE
+    if value not in common_pb2.Reason.values():
+        return None
+    return Reason(common_pb2.Reason.Name(common_pb2.Reason.ValueType(value)).removeprefix("REASON_"))
+
+
+def progress_message(job: JobColumns) -> common_pb2.Progress:
+    """How far the job has come."""
+    return common_pb2.Progress(
+        done=job.progress_done, total=job.progress_total, unit=job.progress_unit, stage=job.progress_stage
+    )
+
+
+def read_progress(message: common_pb2.Progress, violations: Violations) -> JobProgress:
+    """The progress that a worker reports."""
+    violations.check(message.done >= 0, "done", "must not be negative")
+    violations.check(message.total >= 0, "total", "must not be negative")
+    for name, text in (("unit", message.unit), ("stage", message.stage)):
+        violations.check(len(text) <= 200 and "\0" not in text, name, "at most 200 characters, no NUL")
+    return JobProgress(message.done, message.total, message.unit, message.stage)
+
+
+def lease_message(lease: Lease) -> common_pb2.Lease:
+    """The token that a worker sends with every write."""
+    return common_pb2.Lease(
+        job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch, expire_time=timestamp(lease.expire_time)
+    )
+
+
+def read_lease(message: common_pb2.Lease, violations: Violations | None = None) -> Lease:
+    """The lease in a worker's request; raises `InvalidInput` naming what is missing (or adds it to ``violations``)."""
+    found = violations if violations is not None else Violations()
+    for name, text in (("lease.job_id", message.job_id), ("lease.attempt_id", message.attempt_id)):
+        found.check(0 < len(text) <= 128 and "\0" not in text, name, "is required, at most 128 characters")
+    found.check(message.epoch >= 1, "lease.epoch", "must be at least 1")
+    if violations is None:
+        found.raise_if_any()
+    return Lease(message.job_id, message.attempt_id, message.epoch)
+
+
+def read_heartbeat(
+    request: runs_pb2.HeartbeatRequest | sweeps_pb2.HeartbeatSweepRequest | evaluations_pb2.HeartbeatEvaluationRequest,
+) -> tuple[Lease, JobProgress | None]:
+    """Lease and progress in a worker's heartbeat, whatever the job. Raises `InvalidInput`."""
+    violations = Violations()
+    lease = read_lease(request.lease, violations)
+    progress = None
+    if request.HasField("progress"):
+        progress = read_progress(request.progress, violations.under("progress"))
+    violations.raise_if_any()
+    return lease, progress
+
+
+def transition_message(row: TransitionRow) -> common_pb2.Transition:
+    """One row of a job's history."""
+    message = common_pb2.Transition(
+        to=state_value(row.to_state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        attempt=row.attempt,
+        create_time=timestamp(row.create_time),
+        actor=row.actor,
+    )
+    # "from" is a keyword of Python.
+    setattr(message, "from", state_value(row.from_state))
+    return message
+
+
+def attempt_message(row: AttemptRow) -> runs_pb2.Attempt:
+    """One execution of a job."""
+    return runs_pb2.Attempt(
+        id=row.id,
+        run_id=row.job_id,
+        number=row.number,
+        worker_id=row.worker_id,
+        start_time=timestamp(row.start_time),
+        end_time=timestamp(row.end_time),
+        heartbeat_time=timestamp(row.heartbeat_time),
+        outcome=row.outcome,
+        reason=reason_value(row.reason),
+        message=row.message,
+        resumed_step=row.resumed_step,
+        environment=row.environment,
+    )

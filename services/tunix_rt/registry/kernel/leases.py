@@ -1,0 +1,279 @@
+"""Leases: who may write to a job. Each claim makes an attempt with the next epoch; writes with an old one are refused.
+
+Works on any job table. Does not know what workers do; the caller's transaction makes check and write one act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+from sqlmodel import col, select
+
+from tunix_rt.errors import Aborted, NotFound
+from tunix_rt.registry.kernel import job_kinds as jobs
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns
+from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
+
+J = TypeVar("J", bound=JobColumns)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The fencing token of one attempt."""
+
+    job_id: str
+    attempt_id: str
+    epoch: int
+    expire_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Answer to a claim. Without a lease: ask again after ``retry_after_seconds``, or, when that is 0, never."""
+
+    lease: Lease | None
+    retry_after_seconds: float = 0.0
+
+    @property
+    def granted(self) -> bool:
+        """Whether the caller holds the lease now."""
+        return self.lease is not None
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job has come."""
+
+    done: int
+    total: int
+    unit: str
+    stage: str
+
+
+def lock_job(session: Session, table: type[J], job_id: str) -> J:
+    """The job's row, locked until the transaction ends (SQLite: the whole database is). Raises `NotFound`."""
+    statement = select(table).where(col(table.id) == job_id).with_for_update().execution_options(populate_existing=True)
+    job = session.execute(statement).scalars().first()
+    if job is None:
+        raise NotFound(f"{table.__tablename__} hold no {job_id!r}")
+    return job
+
+
+def claim(
+    session: Session,
+    table: type[J],
+    job_id: str,
+    *,
+    worker_id: str,
+    environment: Mapping[str, str],
+    ttl: timedelta,
+    now: datetime | None = None,
+) -> tuple[J, Claim]:
+    """Try to take the lease of a job: (the job, the answer).
+
+    A live lease is never taken over, not even by its own holder. An expired one makes its attempt "lost" first, which
+    may end the job when it had no attempts left. A job that waits for its cancellation is ended here. A paused one is
+    granted to nobody.
+    """
+    now = now or utc_now()
+    job = lock_job(session, table, job_id)
+    if lease_is_live(job, now):
+        assert job.lease_expire_time is not None
+        remaining = (job.lease_expire_time - now).total_seconds()
+        return job, Claim(None, max(0.1, min(remaining, ttl.total_seconds())))
+    expire(session, job, now=now, resend=False)
+    if is_terminal(job) or jobs.is_paused(job):
+        return job, Claim(None)
+    job.epoch += 1
+    job.attempts += 1
+    attempt = AttemptRow(
+        id=new_id("att"),
+        job_id=job.id,
+        number=job.epoch,
+        worker_id=worker_id,
+        start_time=now,
+        heartbeat_time=now,
+        environment=dict(environment),
+    )
+    session.add(attempt)
+    job.lease_attempt_id = attempt.id
+    job.lease_expire_time = now + ttl
+    job.worker_id = worker_id
+    session.add(job)
+    session.flush()
+    touch(session, job.id)
+    if job.state == JobState.QUEUED:
+        transition(session, job, JobState.RUNNING, actor=worker_id, attempt=job.epoch, now=now)
+    return job, Claim(_lease_of(job))
+
+
+def check(session: Session, table: type[J], lease: Lease) -> J:
+    """The locked job, when ``lease`` is the newest one; raises `Aborted` otherwise.
+
+    An expired lease that nobody took over yet still counts: its holder is alive, and there is no other writer.
+    """
+    job = lock_job(session, table, lease.job_id)
+    if job.lease_attempt_id != lease.attempt_id or job.epoch != lease.epoch:
+        raise Aborted(
+            f"attempt {lease.attempt_id} (epoch {lease.epoch}) no longer holds {job.id}, which is {job.state} "
+            f"at epoch {job.epoch}: stop working on it"
+        )
+    return job
+
+
+def heartbeat(
+    session: Session,
+    table: type[J],
+    lease: Lease,
+    *,
+    progress: JobProgress | None,
+    ttl: timedelta,
+    now: datetime | None = None,
+) -> tuple[J, Lease]:
+    """Extend the lease by ``ttl`` from now and store the progress: (the job, the extended lease)."""
+    now = now or utc_now()
+    job = check(session, table, lease)
+    job.lease_expire_time = now + ttl
+    attempt = session.get_one(AttemptRow, lease.attempt_id)
+    attempt.heartbeat_time = now
+    if progress is not None:
+        new = (progress.done, progress.total, progress.unit, progress.stage)
+        if new != (job.progress_done, job.progress_total, job.progress_unit, job.progress_stage):
+            job.progress_done, job.progress_total, job.progress_unit, job.progress_stage = new
+            touch(session, job.id)
+    session.add_all((job, attempt))
+    session.flush()
+    return job, _lease_of(job)
+
+
+def end_attempt(
+    session: Session,
+    job: JobColumns,
+    outcome: str,
+    *,
+    reason: str = Reason.NONE,
+    message: str = "",
+    now: datetime | None = None,
+) -> AttemptRow | None:
+    """Close the attempt that holds the lease and free the lease; None when nobody held it."""
+    if job.lease_attempt_id is None:
+        return None
+    attempt = session.get_one(AttemptRow, job.lease_attempt_id)
+    attempt.outcome = outcome
+    attempt.reason = str(reason)
+    attempt.message = message
+    attempt.end_time = now or utc_now()
+    job.lease_attempt_id = None
+    job.lease_expire_time = None
+    session.add_all((job, attempt))
+    session.flush()
+    touch(session, job.id)
+    return attempt
+
+
+def release(session: Session, table: type[J], lease: Lease, *, message: str = "", now: datetime | None = None) -> J:
+    """Hand the job back: not counted as a failure, and sent to the next worker at once."""
+    now = now or utc_now()
+    job = check(session, table, lease)
+    end_attempt(session, job, "released", message=message, now=now)
+    _continue_without_lease(session, job, now=now, resend=True)
+    return job
+
+
+def fail_attempt(
+    session: Session, job: JobColumns, *, retryable: bool, reason: str, message: str, now: datetime | None = None
+) -> None:
+    """A worker's report that the attempt failed: tried again while attempts are left, else the job is FAILED."""
+    now = now or utc_now()
+    end_attempt(session, job, "failed", reason=reason, message=message, now=now)
+    if not (retryable and jobs.is_paused(job)):
+        job.failures += 1
+    if retryable and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
+        _continue_without_lease(session, job, now=now, resend=True)
+        return
+    transition(
+        session,
+        job,
+        JobState.FAILED,
+        reason=reason or Reason.INTERNAL,
+        message=message,
+        actor=job.worker_id,
+        attempt=job.epoch,
+        now=now,
+    )
+
+
+def expire(session: Session, job: JobColumns, *, now: datetime | None = None, resend: bool = True) -> bool:
+    """Take an expired lease away from a locked job; returns whether anything changed.
+
+    The attempt is "lost" and counts as a failure, unless the job is paused. Then the job waits for the next worker (its
+    command is sent again when ``resend``), or is FAILED when it has no attempts left, or CANCELLED when that was asked
+    for.
+    """
+    now = now or utc_now()
+    if is_terminal(job) or lease_is_live(job, now):
+        return False
+    lost = end_attempt(session, job, "lost", reason=Reason.WORKER_LOST, message="no heartbeat in time", now=now)
+    if lost is not None and not jobs.is_paused(job):
+        job.failures += 1
+    if lost is None and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
+        return False
+    _continue_without_lease(session, job, now=now, resend=resend)
+    return True
+
+
+def _continue_without_lease(session: Session, job: JobColumns, *, now: datetime, resend: bool) -> None:
+    """What becomes of a job whose attempt has just ended without a result."""
+    session.add(job)
+    if job.state == JobState.CANCELLING:
+        transition(
+            session,
+            job,
+            JobState.CANCELLED,
+            reason=job.cancel_reason,
+            message=job.cancel_message,
+            attempt=job.epoch,
+            now=now,
+        )
+    elif job.failures >= job.max_attempts:
+        message = f"the worker was lost {job.failures} times (max_attempts is {job.max_attempts})"
+        transition(
+            session, job, JobState.FAILED, reason=Reason.WORKER_LOST, message=message, attempt=job.epoch, now=now
+        )
+    elif resend and not jobs.is_paused(job):
+        jobs.send_command(job, session)
+
+
+def cancel(
+    session: Session, job: JobColumns, *, reason: str, message: str, actor: str, now: datetime | None = None
+) -> None:
+    """Ask a locked job to end. Without a live lease it ends at once; a job that has ended stays as it is."""
+    now = now or utc_now()
+    if is_terminal(job) or job.state == JobState.CANCELLING:
+        return
+    job.cancel_reason = str(reason)
+    job.cancel_message = message
+    transition(
+        session, job, JobState.CANCELLING, reason=reason, message=message, actor=actor, attempt=job.epoch, now=now
+    )
+    if job.lease_attempt_id is None:
+        transition(
+            session, job, JobState.CANCELLED, reason=reason, message=message, actor=actor, attempt=job.epoch, now=now
+        )
+
+
+def lease_is_live(job: JobColumns, now: datetime) -> bool:
+    """Whether somebody holds a lease that has not expired."""
+    return job.lease_attempt_id is not None and job.lease_expire_time is not None and job.lease_expire_time > now
+
+
+def _lease_of(job: JobColumns) -> Lease:
+    assert job.lease_attempt_id is not None
+    return Lease(job.id, job.lease_attempt_id, job.epoch, job.lease_expire_time)

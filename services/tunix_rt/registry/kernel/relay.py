@@ -1,0 +1,172 @@
+"""Publishes the outbox in the order of commits, and queues the jobs again when JetStream has lost them.
+
+One relay publishes at a time: on PostgreSQL an advisory lock elects it among registry processes. Does not know what the
+events say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.bus.events import CloudEvent
+from tunix_rt.errors import Transient, TunixError
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.registry.jobs.requeue import requeue_after_loss
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.commits import OUTBOX
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.event_tables import OutboxRow
+
+SOURCE: Final = "/tunix-rt/registry"
+_BATCH: Final = 100
+_POLL_SECONDS: Final = 1.0
+_STREAM_CHECK_SECONDS: Final = 2.0
+_RELAY_LOCK: Final = 7_420_012
+_log = get_logger(__name__)
+
+
+class EventPublisher(Protocol):
+    """`bus.publish.Publisher`, or anything that stores an event durably before it returns."""
+
+    async def publish(self, event: CloudEvent) -> None:
+        """Raises `Transient` when the event may not have been stored."""
+
+
+class Relay:
+    """The loop that empties the outbox. ``stream_identity`` changes when the command stream was made anew."""
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: EventPublisher,
+        *,
+        stream_identity: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._stream_identity = stream_identity
+        self._election = _Election(database)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until ``stop`` is set. Trouble with JetStream or the database is waited out."""
+        checked = float("-inf")
+        loop = asyncio.get_running_loop()
+        try:
+            with self._database.news.subscribe([OUTBOX]) as news:
+                while not stop.is_set():
+                    try:
+                        more = False
+                        if await self._database.run(self._election.won):
+                            if loop.time() - checked >= _STREAM_CHECK_SECONDS:
+                                await self._check_stream()
+                                checked = loop.time()
+                            more = await self.publish_batch() == _BATCH
+                    except Transient as error:
+                        _log.warning("cannot publish yet", error=str(error))
+                        checked = float("-inf")
+                    if not more:
+                        await news.wait(_POLL_SECONDS)
+        finally:
+            await self._database.run(self._election.resign)
+
+    async def publish_batch(self) -> int:
+        """Publish what is due, in order, up to a hundred events; returns how many were done with.
+
+        Stops at the first event that JetStream does not confirm (raises `Transient`); what was confirmed stays marked.
+        """
+        rows = await self._database.run_read(_unpublished)
+        done: list[int] = []
+        try:
+            for row in rows:
+                await self._publish(row)
+                done.append(row.sequence or 0)
+        finally:
+            if done:
+                await self._database.run_write(lambda session: _mark_published(session, done))
+        return len(done)
+
+    async def _publish(self, row: OutboxRow) -> None:
+        event = CloudEvent(
+            id=row.id,
+            type=row.type,
+            source=SOURCE,
+            subject=row.subject,
+            resource_id=row.resource_id,
+            time=row.create_time,
+            data=row.body.encode(),
+            traceparent=row.traceparent,
+        )
+        try:
+            await self._publisher.publish(event)
+        except Transient:
+            raise
+        except TunixError as error:
+            # It would fail for ever and hold up everything behind it.
+            _log.error("event cannot be published", event_id=row.id, subject=row.subject, error=str(error))
+            message = str(error)[:2000]
+            await self._database.run_write(lambda session: _mark_failed(session, row.sequence or 0, message))
+
+    async def _check_stream(self) -> None:
+        if self._stream_identity is None:
+            return
+        identity = await self._stream_identity()
+        count = await self._database.run_write(lambda session: requeue_after_loss(session, identity))
+        if count:
+            _log.warning("the command stream is new: jobs were queued again", jobs=count)
+
+
+class _Election:
+    """Holds one advisory lock on one connection as long as it lives. SQLite has one registry: it always wins."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+
+    def won(self) -> bool:
+        """Whether this process is the one that publishes, now."""
+        if self._database.is_sqlite:
+            return True
+        try:
+            if self._connection is None:
+                connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _RELAY_LOCK}).scalar():
+                    connection.close()
+                    return False
+                self._connection = connection
+            self._connection.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            self._forget()
+            raise Transient(f"the database is out of reach: {error.orig}") from error
+        return True
+
+    def resign(self) -> None:
+        """Let another process publish."""
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._connection is not None:
+            # Not back to the pool: the lock belongs to the connection.
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+
+def _unpublished(session: Session) -> Sequence[OutboxRow]:
+    statement = select(OutboxRow).where(col(OutboxRow.published_time).is_(None))
+    return session.scalars(statement.order_by(col(OutboxRow.sequence)).limit(_BATCH)).all()
+
+
+def _mark_published(session: Session, sequences: Sequence[int]) -> None:
+    statement = update(OutboxRow).where(col(OutboxRow.sequence).in_(sequences))
+    session.execute(statement.values(published_time=utc_now()))
+
+
+def _mark_failed(session: Session, sequence: int, error: str) -> None:
+    session.execute(update(OutboxRow).where(col(OutboxRow.sequence) == sequence).values(publish_error=error))

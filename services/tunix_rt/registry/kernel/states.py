@@ -1,0 +1,138 @@
+"""The state machine of every job: one table of what may follow what, and the only function that changes a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from tunix_rt.errors import FailedPrecondition
+from tunix_rt.registry.kernel import job_kinds as jobs
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
+
+
+class JobState(StrEnum):
+    """Names of ``tunix_rt.v1.JobState`` without their prefix."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class Reason(StrEnum):
+    """Names of ``tunix_rt.v1.Reason`` without their prefix; NONE is the unspecified one."""
+
+    NONE = ""
+    USER_CANCELLED = "USER_CANCELLED"
+    WORKER_LOST = "WORKER_LOST"
+    DIVERGED = "DIVERGED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    INVALID_ARTIFACT = "INVALID_ARTIFACT"
+    DEADLINE = "DEADLINE"
+    EARLY_STOPPED = "EARLY_STOPPED"
+    INVALID_SPEC = "INVALID_SPEC"
+    INTERNAL = "INTERNAL"
+    PARENT_CANCELLED = "PARENT_CANCELLED"
+    UNDELIVERABLE = "UNDELIVERABLE"
+    NO_TRIAL_SUCCEEDED = "NO_TRIAL_SUCCEEDED"
+
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    # FAILED: what it needs is missing, or its command could not be delivered.
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLING, JobState.FAILED}),
+    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLING}),
+    # SUCCEEDED, FAILED: it ended by itself before the worker heard of the cancellation.
+    JobState.CANCELLING: frozenset({JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+# Beside these, of jobs that `jobs.can_reopen` knows: sweeps that are extended wait for a tuner again.
+REOPENINGS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.SUCCEEDED: frozenset({JobState.QUEUED}),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+}
+
+TERMINAL: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
+
+
+def is_terminal(job: JobColumns) -> bool:
+    """Whether nothing can happen to the job any more."""
+    return job.state in TERMINAL
+
+
+def record_creation(session: Session, job: JobColumns, *, actor: str) -> TransitionRow:
+    """Write the first row of a new QUEUED job's history and its "created" fact."""
+    session.add(job)
+    return _record(session, job, "", actor=actor, attempt=0, now=job.create_time)
+
+
+def transition(
+    session: Session,
+    job: JobColumns,
+    to: JobState,
+    *,
+    reason: str = Reason.NONE,
+    message: str = "",
+    actor: str = "registry",
+    attempt: int = 0,
+    now: datetime | None = None,
+) -> TransitionRow:
+    """Move ``job`` to ``to``, write the row and the fact, and let what depends on the job follow.
+
+    The caller holds the job's row lock. Raises `FailedPrecondition` for a move that `TRANSITIONS` and, where the job
+    can be reopened, `REOPENINGS` do not hold.
+    """
+    now = now or utc_now()
+    came_from = JobState(job.state)
+    reopened = to in REOPENINGS.get(came_from, ()) and jobs.can_reopen(job)
+    if to not in TRANSITIONS[came_from] and not reopened:
+        raise FailedPrecondition(f"{job.id} is {came_from} and cannot become {to}")
+    job.state = to.value
+    job.reason = str(reason)
+    job.message = message
+    job.revision += 1
+    if to == JobState.RUNNING and job.start_time is None:
+        job.start_time = now
+        if job.deadline_seconds:
+            job.deadline_time = now + timedelta(seconds=job.deadline_seconds)
+    if reopened:
+        job.end_time = None
+        job.failures = 0
+    if to in TERMINAL:
+        job.end_time = now
+        job.lease_attempt_id = None
+        job.lease_expire_time = None
+    row = _record(session, job, came_from.value, actor=actor, attempt=attempt, now=now)
+    if to in TERMINAL:
+        jobs.job_ended(job, session)
+    return row
+
+
+def _record(
+    session: Session, job: JobColumns, came_from: str, *, actor: str, attempt: int, now: datetime
+) -> TransitionRow:
+    row = TransitionRow(
+        job_id=job.id,
+        from_state=came_from,
+        to_state=job.state,
+        reason=job.reason,
+        message=job.message,
+        attempt=attempt,
+        actor=actor,
+        create_time=now,
+    )
+    session.add(job)
+    session.add(row)
+    session.flush()
+    touch(session, job.id)
+    jobs.announce(job, session, row)
+    return row

@@ -1,0 +1,194 @@
+"""Aliases and the history of their moves: who holds a name, and what allowed it to change hands.
+
+An alias that a gate policy guards moves on a fresh PASS against its holder, or on a waiver that is kept for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import Aborted, FailedPrecondition, FieldViolation, InvalidInput, NotFound, PermissionDenied
+from tunix_rt.registry.gates.rules import get_decision, get_policy
+from tunix_rt.registry.gates.tables import GateDecisionRow
+from tunix_rt.registry.kernel import outbox
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.etags import etag
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.models.messages import alias_message, promotion_message
+from tunix_rt.registry.models.rules import get_model
+from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
+from tunix_rt.v1 import events_pb2
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a caller asks for. ``may_waive``: holds the role that a waiver needs."""
+
+    model_name: str
+    alias: str
+    model_id: str
+    etag: str
+    gate_decision_id: str
+    waiver_reason: str
+    actor: str
+    may_waive: bool
+
+
+def set_alias(session: Session, move: Move) -> AliasRow:
+    """Give the alias to another version; the move becomes a row of the promotion history.
+
+    Giving it to its holder again changes nothing. Raises `Aborted` for a missing or stale etag (of racing moves one
+    wins), `FailedPrecondition` when the alias's policy is not met, `PermissionDenied` for a waiver without the role.
+    """
+    lock_name(session, "alias", f"{move.model_name}@{move.alias}")
+    model = get_model(session, move.model_id)
+    if model.name != move.model_name:
+        raise InvalidInput([FieldViolation("model_id", f"{model.id} is a version of {model.name!r}")])
+    row = _locked(session, move.model_name, move.alias)
+    _check_etag(move.etag, row, move.model_name, move.alias)
+    if move.waiver_reason and not move.may_waive:
+        raise PermissionDenied("a waiver needs the role approver")
+    decision = get_decision(session, move.gate_decision_id) if move.gate_decision_id else None
+    if row is not None and row.model_id == model.id:
+        return row
+    if row is not None and row.gate_policy_id and not move.waiver_reason:
+        _check_gate(session, row, model, decision)
+
+    now = utc_now()
+    held_by = "" if row is None else row.model_id
+    if row is None:
+        row = AliasRow(model_name=move.model_name, alias=move.alias, model_id=model.id, move_time=now, update_time=now)
+    else:
+        row.model_id = model.id
+        row.move_time = row.update_time = now
+        row.revision += 1
+    promotion = PromotionRow(
+        id=new_id("promo"),
+        model_name=move.model_name,
+        alias=move.alias,
+        from_model_id=held_by,
+        to_model_id=model.id,
+        gate_decision_id=move.gate_decision_id,
+        waiver_reason=move.waiver_reason,
+        actor=move.actor,
+        create_time=now,
+    )
+    session.add_all((row, promotion))
+    session.flush()
+    outbox.emit_fact(
+        session,
+        "alias",
+        "moved",
+        # A NATS subject has no empty tokens, a name may have dots side by side or at its end.
+        ".".join(filter(None, move.model_name.split("."))),
+        events_pb2.AliasEvent(alias=alias_message(row), promotion=promotion_message(promotion)),
+    )
+    return row
+
+
+def set_policy(session: Session, *, model_name: str, alias: str, policy: str, given_etag: str) -> AliasRow:
+    """Guard the alias by a policy (id or name), or by none when empty. Raises `NotFound` and `Aborted`."""
+    lock_name(session, "alias", f"{model_name}@{alias}")
+    row = _locked(session, model_name, alias)
+    if row is None:
+        raise _no_alias(model_name, alias)
+    _check_etag(given_etag, row, model_name, alias)
+    policy_id = get_policy(session, policy).id if policy else None
+    if row.gate_policy_id != policy_id:
+        row.gate_policy_id = policy_id
+        row.update_time = utc_now()
+        row.revision += 1
+        session.add(row)
+        session.flush()
+    return row
+
+
+def get_alias(session: Session, model_name: str, alias: str) -> AliasRow:
+    """The alias. Raises `NotFound`."""
+    row = session.get(AliasRow, (model_name, alias))
+    if row is None:
+        raise _no_alias(model_name, alias)
+    return row
+
+
+def holder_at(session: Session, model_name: str, alias: str, at: datetime) -> PromotionRow:
+    """The move that whoever held the alias at ``at`` came by. Raises `NotFound` before the first."""
+    row = session.scalars(
+        select(PromotionRow)
+        .where(
+            col(PromotionRow.model_name) == model_name,
+            col(PromotionRow.alias) == alias,
+            col(PromotionRow.create_time) <= at,
+        )
+        .order_by(col(PromotionRow.create_time).desc(), col(PromotionRow.id).desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        raise NotFound(f"nobody held {model_name}@{alias} at {at.isoformat()}")
+    return row
+
+
+def _check_gate(session: Session, row: AliasRow, model: ModelVersionRow, decision: GateDecisionRow | None) -> None:
+    """Raise `FailedPrecondition`, naming all that ``decision`` lacks, unless it lets ``model`` take the alias."""
+    name = f"{row.model_name}@{row.alias}"
+    if decision is None:
+        raise FailedPrecondition(
+            f"{name} is guarded by gate policy {row.gate_policy_id}: give the id of a PASS of {model.id} against its "
+            f"holder {row.model_id}, or a waiver reason"
+        )
+    holder = get_model(session, row.model_id)
+    missing = []
+    if decision.verdict != "PASS":
+        missing.append(f"its verdict is {decision.verdict}, not PASS")
+    if decision.policy_id != row.gate_policy_id:
+        missing.append(f"it was decided by policy {decision.policy_id}, not by the alias's {row.gate_policy_id}")
+    if not model.digest or decision.candidate_model_digest != model.digest:
+        missing.append(f"its candidate is not model {model.id} ({model.digest or 'digest not known yet'})")
+    if not holder.digest or decision.baseline_model_digest != holder.digest:
+        missing.append(f"its baseline is not the holder {holder.id} ({holder.digest or 'digest not known yet'})")
+    used = _promotion_by(session, row, decision)
+    if used is not None:
+        missing.append(f"it has let {name} move before, at {used.create_time.isoformat()}")
+    elif decision.create_time <= row.move_time:
+        missing.append(f"it is stale: the alias has moved since, at {row.move_time.isoformat()}")
+    if missing:
+        raise FailedPrecondition(f"gate decision {decision.id} does not let {name} move: {'; '.join(missing)}")
+
+
+def _promotion_by(session: Session, row: AliasRow, decision: GateDecisionRow) -> PromotionRow | None:
+    """The move of this alias that the decision was used for; asked of the history, because clocks may disagree."""
+    return session.scalars(
+        select(PromotionRow)
+        .where(
+            col(PromotionRow.model_name) == row.model_name,
+            col(PromotionRow.alias) == row.alias,
+            col(PromotionRow.gate_decision_id) == decision.id,
+        )
+        .limit(1)
+    ).first()
+
+
+def _check_etag(given: str, row: AliasRow | None, model_name: str, alias: str) -> None:
+    name = f"{model_name}@{alias}"
+    if row is None:
+        if given:
+            raise Aborted(f"{name} does not exist, so that etag {given} is stale; send none to create it")
+    elif given != etag(row.revision):
+        raise Aborted(
+            f"{name} is held by {row.model_id} with etag {etag(row.revision)}, but "
+            f"{given or 'no etag'} was sent; read it again"
+        )
+
+
+def _locked(session: Session, model_name: str, alias: str) -> AliasRow | None:
+    return session.get(AliasRow, (model_name, alias), with_for_update=True, populate_existing=True)
+
+
+def _no_alias(model_name: str, alias: str) -> NotFound:
+    return NotFound(f"there is no alias {model_name}@{alias}")

@@ -1,0 +1,1 @@
+"""Training runs: tables, rules, messages and the gRPC service."""

@@ -1,0 +1,160 @@
+"""What workers report of a run, decoded and checked: every offending field named at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.contract.scores import METRIC_KEY
+from tunix_rt.errors import Violations
+from tunix_rt.registry.kernel.fields import check_text
+from tunix_rt.registry.kernel.job_messages import read_reason, read_state
+from tunix_rt.registry.kernel.states import JobState, Reason
+from tunix_rt.registry.runs.reports import Line, Point
+from tunix_rt.registry.runs.rules import Completion
+from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import runs_pb2 as pb
+
+MAX_POINTS: Final = 5000
+MAX_LINES: Final = 5000
+MAX_MESSAGE: Final = 20_000
+_MAX_ENTRIES: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The years 1 to 9999.
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def read_points(request: pb.ReportMetricsRequest, now: datetime, violations: Violations) -> list[Point]:
+    """The metric points of a report."""
+    violations.check(len(request.points) <= MAX_POINTS, "points", f"at most {MAX_POINTS} in one call")
+    points = []
+    well_formed: set[str] = set()
+    for index, point in enumerate(request.points[:MAX_POINTS]):
+        key, step, value = point.key, point.step, point.value
+        if key not in well_formed:
+            if METRIC_KEY.fullmatch(key) is None:
+                violations.add(f"points[{index}].key", "must match [A-Za-z0-9_./-]{1,128}")
+            else:
+                well_formed.add(key)
+        if step < 0:
+            violations.add(f"points[{index}].step", "must not be negative")
+        if not math.isfinite(value):
+            violations.add(f"points[{index}].value", "must be finite")
+        time = _instant(point.time.seconds, point.time.nanos) if point.HasField("time") else now
+        if time is None:
+            violations.add(f"points[{index}].time", "is not a time")
+        points.append(Point(key, step, value, time or now))
+    return points
+
+
+def read_lines(request: pb.ReportLogsRequest, now: datetime, violations: Violations) -> list[Line]:
+    """The log lines of a report; what is too long is cut, NUL is replaced: a log must not fail the run."""
+    violations.check(len(request.lines) <= MAX_LINES, "lines", f"at most {MAX_LINES} in one call")
+    lines = []
+    for index, line in enumerate(request.lines[:MAX_LINES]):
+        violations.check(line.sequence >= 0, f"lines[{index}].sequence", "must not be negative")
+        violations.check(line.level in common_pb2.LogLevel.values(), f"lines[{index}].level", "is not a LogLevel")
+        time = _instant(line.time.seconds, line.time.nanos) if line.HasField("time") else now
+        if time is None:
+            violations.add(f"lines[{index}].time", "is not a time")
+        known = line.level in common_pb2.LogLevel.values() and line.level != common_pb2.LOG_LEVEL_UNSPECIFIED
+        level = common_pb2.LogLevel.Name(line.level).removeprefix("LOG_LEVEL_") if known else "INFO"
+        message = line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_MESSAGE]
+        lines.append(Line(line.sequence, level, message, time or now))
+    return lines
+
+
+def check_checkpoint(request: pb.RecordCheckpointRequest, violations: Violations) -> None:
+    """A checkpoint's address and digest."""
+    found = violations.under("checkpoint")
+    checkpoint = request.checkpoint
+    found.check(checkpoint.step >= 0, "step", "must not be negative")
+    _check_address(checkpoint.uri, checkpoint.digest, checkpoint.size_bytes, found)
+    violations.check(len(request.removed_steps) <= 10_000, "removed_steps", "at most 10000")
+
+
+def read_completion(request: pb.CompleteAttemptRequest, violations: Violations) -> Completion:
+    """How the attempt ended."""
+    state, reason = read_end(request.state, request.reason, request.message, violations)
+    model = None
+    if state == JobState.SUCCEEDED:
+        if violations.check(request.HasField("model"), "model", "is required with SUCCEEDED"):
+            model = read_artifact(request.model, violations.under("model"))
+    else:
+        violations.check(not request.HasField("model"), "model", "only a SUCCEEDED attempt has one")
+    violations.check(request.step >= 0, "step", "must not be negative")
+    check_environment(request.lineage, violations, "lineage")
+    return Completion(
+        state=state,
+        reason=reason,
+        message=request.message,
+        model=model,
+        step=request.step,
+        lineage=dict(request.lineage),
+        retryable=request.retryable,
+    )
+
+
+def read_end(state: int, reason: int, message: str, violations: Violations) -> tuple[JobState, Reason]:
+    """The end state and reason that a worker reports for any job."""
+    ends = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+    end = read_state(state)
+    violations.check(end in ends, "state", "must be SUCCEEDED, FAILED or CANCELLED")
+    why = read_reason(reason)
+    violations.check(why is not None, "reason", "is not a Reason")
+    check_text(violations, message, "message", MAX_MESSAGE)
+    return end or JobState.FAILED, why or Reason.NONE
+
+
+def read_artifact(message: common_pb2.Artifact, violations: Violations) -> StoredArtifact:
+    """An artifact as a worker stored it."""
+    _check_address(message.uri, message.digest, message.size_bytes, violations)
+    violations.check(len(message.files) <= 10_000, "files", "at most 10000")
+    for index, file in enumerate(message.files):
+        found = violations.under(f"files[{index}]")
+        found.check(
+            0 < len(file.path) <= 1000 and "\0" not in file.path, "path", "is required, at most 1000 characters"
+        )
+        found.check(is_digest(file.digest), "digest", 'must be "sha256:" and 64 hex digits')
+    files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in message.files)
+    return StoredArtifact(message.uri, message.digest, message.size_bytes, files)
+
+
+def check_environment(entries: Mapping[str, str], violations: Violations, path: str = "environment") -> None:
+    """A small map of text, as workers describe themselves."""
+    violations.check(len(entries) <= _MAX_ENTRIES, path, f"at most {_MAX_ENTRIES} entries")
+    for name, value in sorted(entries.items()):
+        ok = 0 < len(name) <= 200 and len(value) <= 2000 and "\0" not in name + value
+        violations.check(ok, f"{path}.{name[:50]}", "at most 200 characters of name and 2000 of value, no NUL")
+
+
+def check_worker(worker_id: str, violations: Violations) -> None:
+    """The id under which a worker claims."""
+    violations.check(
+        0 < len(worker_id) <= 200 and "\0" not in worker_id, "worker_id", "is required, at most 200 characters"
+    )
+
+
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is "sha256:" and 64 hex digits."""
+    return len(text) == 71 and text.startswith("sha256:") and _HEX.issuperset(text[7:])
+
+
+def _check_address(uri: str, digest: str, size_bytes: int, violations: Violations) -> None:
+    violations.check("://" in uri and len(uri) <= 2000 and "\0" not in uri, "uri", "must be a URI such as file:///…")
+    violations.check(is_digest(digest), "digest", 'must be "sha256:" and 64 hex digits')
+    violations.check(size_bytes >= 0, "size_bytes", "must not be negative")
+
+
+@lru_cache(maxsize=256)
+def _instant(seconds: int, nanos: int) -> datetime | None:
+    """A timestamp's time in whole microseconds; None for what is no time. All metrics of a step come with one time."""
+    if not (_FIRST_SECOND <= seconds <= _LAST_SECOND and 0 <= nanos < 1_000_000_000):
+        return None
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)

@@ -1,0 +1,250 @@
+"""Runs: creating, changing, cancelling and completing them, and what follows from each.
+
+Specs arrive resolved (`validation.runs`); artifacts are taken at their word, the worker's digest is verified by whoever
+loads them. Does not know training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.registry.evaluations import rules as evaluations
+from tunix_rt.registry.kernel import job_kinds as jobs
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.etags import check_etag
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.job_tables import AttemptRow, TransitionRow
+from tunix_rt.registry.kernel.leases import JobProgress, Lease
+from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
+from tunix_rt.registry.kernel.states import JobState, record_creation, transition
+from tunix_rt.registry.models.rules import register_from_run
+from tunix_rt.registry.runs.messages import run_message
+from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.sweeps import progress as sweep_progress
+from tunix_rt.v1 import events_pb2
+
+_PROGRESS_FACT_EVERY: Final = timedelta(seconds=5)
+
+_FACTS: Final[Mapping[str, str]] = {
+    JobState.QUEUED: "created",
+    JobState.RUNNING: "running",
+    JobState.CANCELLING: "cancelling",
+    JobState.SUCCEEDED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A resolved run. ``spec`` is canonical JSON of a RunSpec with every field set; the rest repeats parts of it."""
+
+    spec: str
+    base_model: str
+    dataset_id: str
+    pool: str
+    model_name: str
+    gate_policy: str
+    max_attempts: int
+    deadline_seconds: int
+    display_name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How an attempt ended, as its worker reports it. ``model`` comes with SUCCEEDED."""
+
+    state: JobState
+    reason: str = ""
+    message: str = ""
+    model: StoredArtifact | None = None
+    step: int = 0
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    retryable: bool = False
+
+
+def new_row(new: NewRun, *, actor: str, run_id: str = "", sweep_id: str = "", trial_id: str = "") -> RunRow:
+    """The row of a run that is about to be created."""
+    return RunRow(
+        id=run_id,
+        display_name=new.display_name,
+        spec=new.spec,
+        spec_digest="sha256:" + hashlib.sha256(new.spec.encode()).hexdigest(),
+        pool=new.pool,
+        base_model=new.base_model,
+        dataset_id=new.dataset_id,
+        model_name=new.model_name,
+        gate_policy=new.gate_policy,
+        tags=dict(new.tags),
+        sweep_id=sweep_id or None,
+        trial_id=trial_id or None,
+        max_attempts=new.max_attempts,
+        deadline_seconds=new.deadline_seconds,
+        create_time=utc_now(),
+        created_by=actor,
+    )
+
+
+def create_run(
+    session: Session, new: NewRun, *, actor: str, run_id: str = "", sweep_id: str = "", trial_id: str = ""
+) -> RunRow:
+    """Store the run (under ``run_id`` when the caller made one) and send its command."""
+    run = new_row(new, actor=actor, run_id=run_id or new_id("run"), sweep_id=sweep_id, trial_id=trial_id)
+    record_creation(session, run, actor=actor)
+    jobs.send_command(run, session)
+    return run
+
+
+def get_run(session: Session, run_id: str) -> RunRow:
+    """The run; raises `NotFound`."""
+    run = session.get(RunRow, run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id!r}")
+    return run
+
+
+def update_run(
+    session: Session, run_id: str, *, given_etag: str, display_name: str | None, tags: Mapping[str, str] | None
+) -> RunRow:
+    """Change name and tags (None leaves them). Raises `NotFound`, and `Aborted` for a stale etag."""
+    run = leases.lock_job(session, RunRow, run_id)
+    check_etag(given_etag, run)
+    if display_name is not None:
+        run.display_name = display_name
+    if tags is not None:
+        run.tags = dict(tags)
+    run.revision += 1
+    session.add(run)
+    session.flush()
+    touch(session, run.id)
+    return run
+
+
+def cancel_run(session: Session, run_id: str, *, reason: str, message: str, actor: str) -> RunRow:
+    """Ask the run to end; one that has ended stays as it is. Raises `NotFound`."""
+    run = leases.lock_job(session, RunRow, run_id)
+    leases.cancel(session, run, reason=reason, message=message, actor=actor)
+    return run
+
+
+def heartbeat_run(
+    session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta, now: datetime | None = None
+) -> tuple[RunRow, Lease]:
+    """Extend the lease; a change of progress becomes a fact, at most every five seconds."""
+    now = now or utc_now()
+    before = leases.lock_job(session, RunRow, lease.job_id)
+    seen = (before.progress_done, before.progress_stage)
+    run, extended = leases.heartbeat(session, RunRow, lease, progress=progress, ttl=ttl, now=now)
+    due = run.progress_time is None or now - run.progress_time >= _PROGRESS_FACT_EVERY
+    if due and seen != (run.progress_done, run.progress_stage):
+        run.progress_time = now
+        session.add(run)
+        session.flush()
+        emit_fact(session, "run", "progressed", run.id, events_pb2.RunEvent(run=run_message(run)))
+    return run, extended
+
+
+def complete_attempt(session: Session, lease: Lease, completion: Completion) -> RunRow:
+    """End the attempt and, unless it is to be tried again, the run.
+
+    SUCCEEDED registers the model version and creates the evaluations that the spec asks for, in the same transaction.
+    The same attempt's repeated call returns the run as it is. Raises `Aborted` for an old lease, and
+    `FailedPrecondition` for CANCELLED when nobody asked for it.
+    """
+    run = leases.lock_job(session, RunRow, lease.job_id)
+    if has_ended_so(session, run.id, lease, completion.state):
+        return run
+    run = leases.check(session, RunRow, lease)
+    # Steps made since the last heartbeat.
+    run.progress_done = max(run.progress_done, completion.step)
+    match completion.state:
+        case JobState.SUCCEEDED:
+            _succeed(session, run, completion)
+        case JobState.CANCELLED:
+            confirm_cancelled(session, run, completion.message)
+        case _:
+            leases.fail_attempt(
+                session,
+                run,
+                retryable=completion.retryable,
+                reason=completion.reason,
+                message=completion.message,
+            )
+    return run
+
+
+def has_ended_so(session: Session, job_id: str, lease: Lease, state: JobState) -> bool:
+    """Whether this very attempt has reported this end before (its answer was lost on the way)."""
+    attempt = session.get(AttemptRow, lease.attempt_id)
+    return (
+        attempt is not None
+        and attempt.job_id == job_id
+        and attempt.number == lease.epoch
+        and attempt.outcome == state.value.lower()
+    )
+
+
+def confirm_cancelled(session: Session, job: leases.J, message: str) -> None:
+    """The worker has stopped because it was asked to. Raises `FailedPrecondition` when it was not."""
+    if job.state != JobState.CANCELLING:
+        raise FailedPrecondition(
+            f"{job.id} is {job.state}: nobody asked to cancel it; release or fail the attempt instead"
+        )
+    attempt = leases.end_attempt(session, job, "cancelled", reason=job.cancel_reason, message=message)
+    transition(
+        session,
+        job,
+        JobState.CANCELLED,
+        reason=job.cancel_reason,
+        message=job.cancel_message or message,
+        actor=job.worker_id,
+        attempt=attempt.number if attempt else 0,
+    )
+
+
+def _succeed(session: Session, run: RunRow, completion: Completion) -> None:
+    if completion.model is None:
+        raise FailedPrecondition("a run cannot succeed without a model")
+    details = dict(completion.lineage)
+    lineage = {
+        "attempt": run.epoch,
+        "step": completion.step,
+        "code_revision": details.pop("code_revision", ""),
+        "details": details,
+    }
+    run.model_id = register_from_run(session, run, completion.model, lineage)
+    run.evaluation_ids = list(evaluations.create_for_run(session, run))
+    leases.end_attempt(session, run, "succeeded", reason=completion.reason, message=completion.message)
+    transition(
+        session,
+        run,
+        JobState.SUCCEEDED,
+        reason=completion.reason,
+        message=completion.message,
+        actor=run.worker_id,
+        attempt=run.epoch,
+    )
+
+
+@jobs.announce.register
+def _announce(job: RunRow, session: Session, transition: TransitionRow) -> None:
+    event = events_pb2.RunEvent(run=run_message(job), transition=transition_message(transition))
+    emit_fact(session, "run", _FACTS[job.state], job.id, event)
+    sweep_progress.run_moved(session, job)
+
+
+@jobs.send_command.register
+def _send_command(job: RunRow, session: Session) -> None:
+    emit_command(session, f"tunix.cmd.train.{job.pool}", events_pb2.TrainCommand(run_id=job.id), resource_id=job.id)

@@ -1,0 +1,94 @@
+"""Rows of runs: the job, its metrics, logs and checkpoints. Does not know what training is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Index, Text
+from sqlmodel import Field, SQLModel
+
+from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
+from tunix_rt.registry.kernel.job_tables import JobColumns
+
+
+class RunRow(JobColumns, table=True):
+    """One training run. The spec is immutable; columns beside it are copies, for SQL."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        # The order that lists are shown in, with what they are filtered by and hardly any run has in common: such a
+        # list reads this index through instead of the runs.
+        Index("ix_runs_listed", "create_time", "id", "display_name", "base_model", "pool"),
+        # Other filters, in the same order.
+        Index("ix_runs_state_create_time_id", "state", "create_time", "id"),
+        Index("ix_runs_dataset_id_create_time_id", "dataset_id", "create_time", "id"),
+        Index("ix_runs_model_name_create_time_id", "model_name", "create_time", "id"),
+        tags_index("ix_runs_tags"),
+    )
+
+    # The indexes above know them.
+    state: str = "QUEUED"
+    create_time: datetime = Field(sa_type=UtcDateTime)
+    display_name: str = ""
+    # Canonical JSON of the fully set RunSpec, and its sha256.
+    spec: str = Field(sa_type=Text)
+    spec_digest: str
+    pool: str
+    base_model: str
+    dataset_id: str
+    model_name: str
+    gate_policy: str = ""
+    tags: dict[str, str] = Field(default_factory=dict, sa_type=BINARY_JSON)
+    model_id: str | None = Field(default=None, index=True)
+    # In order of creation.
+    evaluation_ids: list[str] = Field(default_factory=list, sa_type=JSON)
+    sweep_id: str | None = Field(default=None, index=True)
+    trial_id: str | None = Field(default=None, index=True)
+    # Metric key to [step, value] of its highest step.
+    last_metrics: dict[str, list[Any]] = Field(default_factory=dict, sa_type=JSON)
+
+
+class MetricRow(SQLModel, table=True):
+    """A metric's value at a step; the identity is (run, key, step) and the last value stays.
+
+    That the run exists is known, because it is locked while they are written: the database need not look for each.
+    """
+
+    __tablename__ = "metrics"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    run_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    step: int = Field(primary_key=True, sa_type=BigInteger)
+    value: float
+    time: datetime = Field(sa_type=UtcDateTime)
+
+
+class LogRow(SQLModel, table=True):
+    """A log line; the identity is (run, attempt, sequence) and the first stays."""
+
+    __tablename__ = "run_logs"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    run_id: str = Field(primary_key=True, foreign_key="runs.id")
+    attempt: int = Field(primary_key=True)
+    sequence: int = Field(primary_key=True, sa_type=BigInteger)
+    level: str
+    message: str = Field(sa_type=Text)
+    time: datetime = Field(sa_type=UtcDateTime)
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A checkpoint that a worker wrote; ``removed`` once the worker has deleted it."""
+
+    __tablename__ = "checkpoints"
+
+    run_id: str = Field(primary_key=True, foreign_key="runs.id")
+    step: int = Field(primary_key=True, sa_type=BigInteger)
+    uri: str
+    digest: str
+    size_bytes: int = Field(default=0, sa_type=BigInteger)
+    attempt: int = 0
+    removed: bool = False
+    create_time: datetime = Field(sa_type=UtcDateTime)

@@ -1,0 +1,106 @@
+"""Sweeps and trials as protobuf messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from google.protobuf import json_format
+
+from tunix_rt.registry.kernel.artifact_messages import timestamp
+from tunix_rt.registry.kernel.etags import etag
+from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
+from tunix_rt.registry.kernel.states import is_terminal
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.trial_reports import NOTHING, TrialReport
+from tunix_rt.search_space.defaults import with_defaults
+from tunix_rt.search_space.messages import space_of
+from tunix_rt.v1 import sweeps_pb2 as pb
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """What a sweep shows of its trials."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    stopped: int = 0
+    best_trial_id: str = ""
+
+
+def sweep_spec(row: SweepRow) -> pb.SweepSpec:
+    """The sweep's spec, every field set; shared, and so not to be changed."""
+    return _spec_of(row.spec)
+
+
+def trial_count(row: SweepRow) -> int:
+    """Trials that the sweep is to have."""
+    return _trial_count(row.spec)
+
+
+@lru_cache(maxsize=1024)
+def _spec_of(text: str) -> pb.SweepSpec:
+    # Specs of earlier releases have fewer fields.
+    return with_defaults(json_format.Parse(text, pb.SweepSpec()))
+
+
+@lru_cache(maxsize=1024)
+def _trial_count(text: str) -> int:
+    return space_of(_spec_of(text)).trial_count
+
+
+def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
+    """The sweep as clients see it."""
+    return pb.Sweep(
+        id=row.id,
+        display_name=row.display_name,
+        spec=sweep_spec(row),
+        state=state_value(row.state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        progress=progress_message(row),
+        create_time=timestamp(row.create_time),
+        start_time=timestamp(row.start_time),
+        end_time=timestamp(row.end_time),
+        tags=row.tags,
+        etag=etag(row.revision),
+        attempts=row.attempts,
+        best_trial_id=trials.best_trial_id,
+        n_trials=trials.total,
+        n_succeeded=trials.succeeded,
+        n_failed=trials.failed,
+        created_by=row.created_by,
+        paused=row.paused and not is_terminal(row),
+        n_stopped=trials.stopped,
+        trial_count=trial_count(row),
+    )
+
+
+def trial_message(row: TrialRow, report: TrialReport | None) -> pb.Trial:
+    """One trial, with what its run has reported; None: nothing yet."""
+    report = report or NOTHING
+    message = pb.Trial(
+        id=row.id,
+        sweep_id=row.sweep_id,
+        number=row.number,
+        run_id=row.run_id,
+        state=state_value(row.state),
+        reason=reason_value(row.reason),
+        message=row.message,
+        objective=row.objective,
+        ci_low=row.ci_low,
+        ci_high=row.ci_high,
+        evaluation_id=row.evaluation_id or "",
+        create_time=timestamp(row.create_time),
+        end_time=timestamp(row.end_time),
+        configuration=row.configuration,
+        repeat=row.repeat,
+        reported_value=report.value,
+        reported_step=report.step,
+        observed=row.observed,
+        steps=report.steps,
+        origin=pb.TrialOrigin(**row.origin) if row.origin else None,
+    )
+    message.parameters.update(row.parameters)
+    return message

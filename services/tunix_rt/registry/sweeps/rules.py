@@ -1,0 +1,227 @@
+"""Sweeps: creating, cancelling and completing them, and what they show of their trials.
+
+Does not know search algorithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.kernel import job_kinds as jobs
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
+from tunix_rt.registry.kernel.leases import JobProgress, Lease
+from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
+from tunix_rt.registry.kernel.states import TERMINAL, JobState, Reason, record_creation, transition
+from tunix_rt.registry.runs.rules import confirm_cancelled, has_ended_so
+from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.sweeps.messages import TrialSummary, sweep_message, trial_count
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.trials import trials_of
+from tunix_rt.v1 import events_pb2
+
+COMMAND_SUBJECT: Final = "tunix.cmd.tune"
+_STOPPED: Final = "stopped early"
+
+
+@dataclass(frozen=True)
+class NewSweep:
+    """A resolved sweep. ``spec`` is the canonical JSON of a SweepSpec with every field set."""
+
+    spec: str
+    objective_metric: str
+    objective_mode: str
+    max_attempts: int
+    display_name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def new_row(new: NewSweep, *, actor: str, sweep_id: str = "") -> SweepRow:
+    """The row of a sweep that is about to be created."""
+    return SweepRow(
+        id=sweep_id,
+        display_name=new.display_name,
+        spec=new.spec,
+        objective_metric=new.objective_metric,
+        objective_mode=new.objective_mode,
+        tags=dict(new.tags),
+        max_attempts=new.max_attempts,
+        create_time=utc_now(),
+        created_by=actor,
+    )
+
+
+def create_sweep(session: Session, new: NewSweep, *, actor: str) -> SweepRow:
+    """Store the sweep and send its command."""
+    sweep = new_row(new, actor=actor, sweep_id=new_id("sweep"))
+    record_creation(session, sweep, actor=actor)
+    jobs.send_command(sweep, session)
+    return sweep
+
+
+def get_sweep(session: Session, sweep_id: str) -> SweepRow:
+    """The sweep; raises `NotFound`."""
+    sweep = session.get(SweepRow, sweep_id)
+    if sweep is None:
+        raise NotFound(f"there is no sweep {sweep_id!r}")
+    return sweep
+
+
+def summaries(session: Session, sweeps: Iterable[SweepRow]) -> dict[str, TrialSummary]:
+    """What each sweep shows of its trials, by sweep id; of trials with the best objective the first is the best."""
+    modes = {sweep.id: sweep.objective_mode for sweep in sweeps}
+    counts: dict[str, dict[str, int]] = {sweep_id: {} for sweep_id in modes}
+    kinds = (col(TrialRow.sweep_id), col(TrialRow.state), col(TrialRow.reason))
+    found = session.execute(select(*kinds, func.count()).where(col(TrialRow.sweep_id).in_(modes)).group_by(*kinds))
+    for sweep_id, state, reason, count in found:
+        kind = _STOPPED if (state, reason) == (JobState.CANCELLED, Reason.EARLY_STOPPED) else state
+        counts[sweep_id][kind] = counts[sweep_id].get(kind, 0) + count
+    return {
+        sweep_id: TrialSummary(
+            total=sum(of_state.values()),
+            succeeded=of_state.get(JobState.SUCCEEDED, 0),
+            failed=of_state.get(JobState.FAILED, 0),
+            stopped=of_state.get(_STOPPED, 0),
+            best_trial_id=_best_trial(session, sweep_id, modes[sweep_id]) if JobState.SUCCEEDED in of_state else "",
+        )
+        for sweep_id, of_state in counts.items()
+    }
+
+
+def _best_trial(session: Session, sweep_id: str, mode: str) -> str:
+    objective = col(TrialRow.objective)
+    best = session.scalars(
+        select(col(TrialRow.id))
+        .where(
+            col(TrialRow.sweep_id) == sweep_id, col(TrialRow.state) == JobState.SUCCEEDED.value, objective.is_not(None)
+        )
+        .order_by(objective.asc() if mode == "MIN" else objective.desc(), col(TrialRow.number))
+        .limit(1)
+    ).first()
+    return best or ""
+
+
+def cancel_sweep(session: Session, sweep_id: str, *, message: str, actor: str) -> SweepRow:
+    """Ask the sweep and every trial that has not ended to end; one that has ended stays as it is. Raises `NotFound`."""
+    sweep = leases.lock_job(session, SweepRow, sweep_id)
+    leases.cancel(session, sweep, reason=Reason.USER_CANCELLED, message=message, actor=actor)
+    if sweep.state == JobState.CANCELLING:
+        _cancel_trials(session, sweep)
+    return sweep
+
+
+def heartbeat_sweep(
+    session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta
+) -> tuple[SweepRow, Lease]:
+    """Extend the lease. Trials that have ended since the last report are progress: no failure before them counts."""
+    before = leases.check(session, SweepRow, lease).progress_done
+    sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=progress, ttl=ttl)
+    if sweep.progress_done > before:
+        sweep.failures = 0
+        session.add(sweep)
+    return sweep, extended
+
+
+def complete_sweep(
+    session: Session, lease: Lease, state: JobState, *, reason: str, message: str, retryable: bool
+) -> SweepRow:
+    """End the attempt and, unless it is to be tried again, the sweep. Repeating it changes nothing.
+
+    SUCCEEDED becomes FAILED with NO_TRIAL_SUCCEEDED when no trial did. Raises `Aborted` for an old lease,
+    `FailedPrecondition` for SUCCEEDED while trials run or have yet to begin, or CANCELLED when nobody asked for it.
+    """
+    sweep = leases.lock_job(session, SweepRow, lease.job_id)
+    if has_ended_so(session, sweep.id, lease, state):
+        return sweep
+    sweep = leases.check(session, SweepRow, lease)
+    if state == JobState.CANCELLED:
+        confirm_cancelled(session, sweep, message)
+    elif state == JobState.FAILED:
+        leases.fail_attempt(session, sweep, retryable=retryable, reason=reason, message=message)
+    else:
+        _succeed(session, sweep, reason, message)
+    return sweep
+
+
+def _succeed(session: Session, sweep: SweepRow, reason: str, message: str) -> None:
+    trials = trials_of(session, sweep.id)
+    unfinished = [trial.id for trial in trials if trial.state not in TERMINAL]
+    if unfinished:
+        raise FailedPrecondition(
+            f"{sweep.id} cannot succeed yet: {len(unfinished)} trials run, the first is {unfinished[0]}"
+        )
+    # Those that replace others of their population come on top.
+    wanted, begun = trial_count(sweep), sum(not trial.origin for trial in trials)
+    if begun < wanted:
+        raise FailedPrecondition(f"{sweep.id} cannot succeed yet: it has {begun} of {wanted} trials")
+    leases.end_attempt(session, sweep, "succeeded", reason=reason, message=message)
+    if any(trial.state == JobState.SUCCEEDED for trial in trials):
+        to = JobState.SUCCEEDED
+    else:
+        to, reason = JobState.FAILED, Reason.NO_TRIAL_SUCCEEDED
+        message = message or f"none of {len(trials)} trials succeeded"
+    transition(session, sweep, to, reason=reason, message=message, actor=sweep.worker_id, attempt=sweep.epoch)
+
+
+def _cancel_trials(session: Session, sweep: SweepRow) -> None:
+    """Cancel the run, or the pending evaluation, of every trial that has not ended."""
+
+    def cancel(job: JobColumns) -> None:
+        message = f"sweep {sweep.id} has ended"
+        leases.cancel(session, job, reason=Reason.PARENT_CANCELLED, message=message, actor=sweep.id)
+
+    for trial in trials_of(session, sweep.id):
+        if trial.state in TERMINAL:
+            continue
+        run = leases.lock_job(session, RunRow, trial.run_id)
+        cancel(run)
+        for evaluation_id in run.evaluation_ids:
+            cancel(leases.lock_job(session, EvaluationRow, evaluation_id))
+
+
+def emit_sweep_fact(session: Session, sweep: SweepRow, what: str, transition: TransitionRow | None = None) -> None:
+    """Add the fact ``tunix.evt.sweep.<what>.<id>`` to the caller's transaction."""
+    event = events_pb2.SweepEvent(sweep=sweep_message(sweep, summaries(session, [sweep])[sweep.id]))
+    if transition is not None:
+        event.transition.CopyFrom(transition_message(transition))
+    emit_fact(session, "sweep", what, sweep.id, event)
+
+
+@jobs.announce.register
+def _announce(job: SweepRow, session: Session, transition: TransitionRow) -> None:
+    what = transition.to_state.lower()
+    if transition.to_state == JobState.QUEUED:
+        what = "extended" if transition.from_state else "created"
+    emit_sweep_fact(session, job, what, transition)
+
+
+@jobs.send_command.register
+def _send_command(job: SweepRow, session: Session) -> None:
+    emit_command(session, COMMAND_SUBJECT, events_pb2.TuneCommand(sweep_id=job.id), resource_id=job.id)
+
+
+@jobs.job_ended.register
+def _ended(job: SweepRow, session: Session) -> None:
+    _cancel_trials(session, job)
+
+
+@jobs.is_paused.register
+def _is_paused(job: SweepRow) -> bool:
+    return job.paused
+
+
+@jobs.can_reopen.register
+def _can_reopen(job: SweepRow) -> bool:
+    return True

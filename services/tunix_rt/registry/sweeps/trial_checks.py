@@ -1,0 +1,84 @@
+"""What a suggestion must satisfy, and the run that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunix_rt.contract.hyperparameters import RULES
+from tunix_rt.contract.rules import Scalar
+from tunix_rt.errors import Violations
+from tunix_rt.registry.runs.checks import resolve_hyperparameters
+from tunix_rt.search_space.messages import space_of
+from tunix_rt.search_space.population import keep_checkpoints, place_of
+from tunix_rt.v1 import runs_pb2
+from tunix_rt.v1 import sweeps_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A suggestion that fits its sweep; ``run`` is the base with ``parameters``, and seed and pool of its number."""
+
+    configuration: int
+    repeat: int
+    parameters: Mapping[str, Scalar]
+    run: runs_pb2.RunSpec
+
+
+def read_suggestion(
+    spec: pb.SweepSpec, number: int, given: Mapping[str, Any], violations: Violations, *, replaces: bool = False
+) -> Suggestion:
+    """Trial ``number`` of a stored ``spec``; ``violations`` gets all that does not fit, with paths from the request.
+
+    ``given`` must be the parameters that exist beside each other, no more and no fewer, each valid for its field.
+    ``replaces``: it takes another one's place in a population, beyond the numbers that the sweep begins with.
+    """
+    space = space_of(spec)
+    in_range = replaces or 0 <= number < space.trial_count
+    violations.check(in_range, "number", f"must be in [0, {space.trial_count}), the sweep's")
+    expected = set(space.existing(given))
+    for name in sorted(expected ^ given.keys()):
+        known = any(parameter.name == name for parameter in space.parameters)
+        extra = "does not exist beside the other values" if known else "is no parameter of this sweep"
+        violations.add(f"parameters.{name}", "is missing" if name in expected else extra)
+    configuration, repeat = divmod(number, spec.repeats)
+    base = runs_pb2.RunSpec()
+    base.CopyFrom(spec.base)
+    base.hyperparameters.seed = spec.base.hyperparameters.seed + repeat
+    dealt = number
+    if spec.scheduler == pb.TRIAL_SCHEDULER_PBT:
+        # A member stays in its pool, whoever takes its place.
+        _, dealt = place_of(number, spec.num_samples)
+        keep_checkpoints(base.hyperparameters, spec.scheduling.interval_steps)
+    base.pool = spec.pools[dealt % len(spec.pools)]
+    run = overridden(base, given, violations.under("parameters"))
+    valid = {name: value for name, value in given.items() if name in RULES and RULES[name].problem(value) is None}
+    return Suggestion(configuration, repeat, {name: RULES[name].cast(value) for name, value in valid.items()}, run)
+
+
+def check_observed(observed: Sequence[int], number: int, violations: Violations) -> None:
+    """Trials that came before, each once."""
+    seen: set[int] = set()
+    for index, each in enumerate(observed):
+        violations.check(0 <= each < number, f"observed[{index}]", f"must be the number of a trial before {number}")
+        violations.check(each not in seen, f"observed[{index}]", f"{each} is named twice")
+        seen.add(each)
+
+
+def overridden(base: runs_pb2.RunSpec, parameters: Mapping[str, Any], violations: Violations) -> runs_pb2.RunSpec:
+    """``base`` with its hyperparameters overridden; ``violations`` gets names and values that do not fit."""
+    spec = runs_pb2.RunSpec()
+    spec.CopyFrom(base)
+    for name, value in sorted(parameters.items()):
+        rule = RULES.get(name)
+        problem = "is not a hyperparameter that can be tuned" if rule is None else rule.problem(value)
+        if violations.check(problem is None, name, problem or "") and rule is not None:
+            *above, field = name.split(".")
+            target: Any = spec.hyperparameters
+            for message in above:
+                target = getattr(target, message)
+            setattr(target, field, rule.cast(value))
+    # A rank may have made an adapter, whose other fields have defaults.
+    spec.hyperparameters.CopyFrom(resolve_hyperparameters(spec.hyperparameters, violations))
+    return spec

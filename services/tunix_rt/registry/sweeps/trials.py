@@ -1,0 +1,124 @@
+"""Trials: one suggestion each, with the ordinary run that carries it out, made in one transaction.
+
+How a trial then follows its run is `sweep_progress`. Does not know search algorithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.states import JobState, Reason, record_creation
+from tunix_rt.registry.runs.rules import NewRun, create_run
+from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.sweeps.messages import sweep_spec
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.search_space.population import Origin
+
+
+@dataclass(frozen=True)
+class NewTrial:
+    """A checked suggestion: its place in the sweep, and the run that it asks for."""
+
+    number: int
+    configuration: int
+    repeat: int
+    parameters: Mapping[str, Any]
+    observed: Sequence[int]
+    run: NewRun
+    origin: Origin | None = None
+
+
+def trials_of(session: Session, sweep_id: str) -> Sequence[TrialRow]:
+    """Every trial, in order of suggestion."""
+    return session.scalars(
+        select(TrialRow).where(col(TrialRow.sweep_id) == sweep_id).order_by(col(TrialRow.number))
+    ).all()
+
+
+def find_trial(session: Session, sweep_id: str, number: int) -> TrialRow | None:
+    """The trial with that number, if it was created before."""
+    return session.scalars(
+        select(TrialRow).where(col(TrialRow.sweep_id) == sweep_id, col(TrialRow.number) == number)
+    ).first()
+
+
+def get_trial(session: Session, sweep_id: str, number: int) -> TrialRow:
+    """The trial with that number; raises `NotFound`."""
+    trial = find_trial(session, sweep_id, number)
+    if trial is None:
+        raise NotFound(f"sweep {sweep_id!r} has no trial {number}")
+    return trial
+
+
+def create_trial(session: Session, sweep: SweepRow, new: NewTrial) -> TrialRow:
+    """Store a suggestion and create its run; the caller holds the sweep's lease, and knows that the number is new.
+
+    One that replaces another of its population stops that one in the same transaction.
+
+    It resets the sweep's failures: an attempt that got on does not count against ``max_attempts``. Whether trials may
+    begin is asked before (`check_begins_trials`).
+    """
+    trial_id = new_id("trial")
+    run_id = new_id("run")
+    if new.origin is not None:
+        _give_place(session, sweep, new, new.origin)
+    trial = TrialRow(
+        id=trial_id,
+        sweep_id=sweep.id,
+        number=new.number,
+        configuration=new.configuration,
+        repeat=new.repeat,
+        observed=list(new.observed),
+        origin=asdict(new.origin) if new.origin is not None else {},
+        parameters=dict(new.parameters),
+        run_id=run_id,
+        create_time=utc_now(),
+        created_by=sweep.created_by,
+    )
+    record_creation(session, trial, actor=sweep.worker_id)
+    create_run(session, new.run, actor=sweep.created_by, run_id=run_id, sweep_id=sweep.id, trial_id=trial_id)
+    sweep.failures = 0
+    session.add(sweep)
+    return trial
+
+
+def _give_place(session: Session, sweep: SweepRow, new: NewTrial, origin: Origin) -> None:
+    parent = session.get_one(TrialRow, origin.parent_trial_id)
+    message = f"trial {new.number} takes its place, from step {origin.parent_step} of trial {parent.number}"
+    stop_trial(session, sweep, former_number(sweep, new.number), message)
+
+
+def former_number(sweep: SweepRow, number: int) -> int:
+    """The number of the trial whose place trial ``number`` of a population takes."""
+    return number - sweep_spec(sweep).num_samples
+
+
+def check_begins_trials(sweep: SweepRow) -> None:
+    """Raise `FailedPrecondition` unless trials of ``sweep`` may begin."""
+    if sweep.state != JobState.RUNNING:
+        raise FailedPrecondition(f"{sweep.id} is {sweep.state}: no more trials")
+    if sweep.paused:
+        raise FailedPrecondition(f"{sweep.id} is paused: no more trials until it is resumed; release the attempt")
+
+
+def stop_trial(session: Session, sweep: SweepRow, number: int, message: str) -> TrialRow:
+    """Cancel the trial's run as EARLY_STOPPED, unless it has ended; the caller holds the sweep's lease.
+
+    Raises `NotFound`.
+    """
+    trial = get_trial(session, sweep.id, number)
+    run = leases.lock_job(session, RunRow, trial.run_id)
+    why = message or "the scheduler sees no use in going on"
+    leases.cancel(session, run, reason=Reason.EARLY_STOPPED, message=why, actor=sweep.worker_id)
+    session.refresh(trial)
+    return trial

@@ -1,0 +1,204 @@
+"""SweepService for tuners: every write is checked against the newest lease, in the transaction that writes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import grpc
+from google.protobuf import json_format
+from sqlalchemy.orm import Session
+
+from tunix_rt.errors import Violations
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.calls import checked_id, follow
+from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.fields import check_text
+from tunix_rt.registry.kernel.job_messages import lease_message, read_heartbeat, read_lease, reason_value
+from tunix_rt.registry.kernel.states import JobState, is_terminal
+from tunix_rt.registry.runs import report_checks as checks
+from tunix_rt.registry.runs.messages import metric_message
+from tunix_rt.registry.runs.service import new_run_of
+from tunix_rt.registry.sweeps import rules as sweeps
+from tunix_rt.registry.sweeps import trials
+from tunix_rt.registry.sweeps.messages import sweep_message, sweep_spec, trial_message
+from tunix_rt.registry.sweeps.origin_checks import read_origin
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.trial_checks import check_observed, read_suggestion
+from tunix_rt.registry.sweeps.trial_origins import continued
+from tunix_rt.registry.sweeps.trial_reports import points_after, reported_trial, reports_of
+from tunix_rt.search_space.space import MAX_TRIALS
+from tunix_rt.v1 import sweeps_pb2 as pb
+
+Context = grpc.aio.ServicerContext[Any, Any]
+# Only what another registry process commits is found so late; a thousand trials may be watched at once.
+_POLL_SECONDS: Final = 5.0
+
+
+class SweepAttempts:
+    """The tuner's half of SweepService."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._database = dependencies.database
+        self._lease_ttl = dependencies.settings.lease_ttl
+
+    async def ClaimSweep(self, request: pb.ClaimSweepRequest, context: Context) -> pb.ClaimSweepResponse:
+        checked_id(request.sweep_id, "sweep_id")
+        violations = Violations()
+        checks.check_worker(request.worker_id, violations)
+        checks.check_environment(request.environment, violations)
+        violations.raise_if_any()
+
+        def claim(session: Session) -> pb.ClaimSweepResponse:
+            sweep, answer = leases.claim(
+                session,
+                SweepRow,
+                request.sweep_id,
+                worker_id=request.worker_id,
+                environment=request.environment,
+                ttl=self._lease_ttl,
+            )
+            response = pb.ClaimSweepResponse(
+                granted=answer.granted,
+                sweep=message_of(session, sweep),
+                retry_after_seconds=answer.retry_after_seconds,
+            )
+            if answer.lease is not None:
+                response.lease.CopyFrom(lease_message(answer.lease))
+                response.trials.extend(trial_messages(session, sweep, trials.trials_of(session, sweep.id)))
+            return response
+
+        return await self._database.run_write(claim)
+
+    async def HeartbeatSweep(self, request: pb.HeartbeatSweepRequest, context: Context) -> pb.HeartbeatSweepResponse:
+        lease, progress = read_heartbeat(request)
+
+        def beat(session: Session) -> pb.HeartbeatSweepResponse:
+            sweep, extended = sweeps.heartbeat_sweep(session, lease, progress=progress, ttl=self._lease_ttl)
+            return pb.HeartbeatSweepResponse(
+                lease=lease_message(extended),
+                cancel_requested=sweep.state == JobState.CANCELLING,
+                cancel_reason=reason_value(sweep.cancel_reason),
+                paused=sweep.paused,
+                num_samples=sweep_spec(sweep).num_samples,
+            )
+
+        return await self._database.run_write(beat)
+
+    async def CreateTrial(self, request: pb.CreateTrialRequest, context: Context) -> pb.Trial:
+        violations = Violations()
+        lease = read_lease(request.lease, violations)
+        violations.check(0 <= request.number < MAX_TRIALS, "number", f"must be in [0, {MAX_TRIALS})")
+        check_observed(request.observed, request.number, violations)
+        violations.raise_if_any()
+        suggested = json_format.MessageToDict(request.parameters)
+
+        def create(session: Session) -> pb.Trial:
+            sweep = leases.check(session, SweepRow, lease)
+            trial = trials.find_trial(session, sweep.id, request.number)
+            if trial is None:
+                trials.check_begins_trials(sweep)
+                trial = trials.create_trial(session, sweep, _new_trial(session, sweep, request, suggested))
+            return trial_messages(session, sweep, [trial])[0]
+
+        return await self._database.run_write(create)
+
+    async def WatchTrial(self, request: pb.WatchTrialRequest, context: Context) -> AsyncIterator[pb.WatchTrialResponse]:
+        checked_id(request.sweep_id, "sweep_id")
+        found, metric = await self._database.run_read(lambda session: _watched(session, request))
+        step = -1
+        last: pb.WatchTrialResponse | None = None
+
+        def read(session: Session) -> tuple[pb.WatchTrialResponse, bool]:
+            nonlocal step, last
+            trial, report = reported_trial(session, found.id, metric)
+            message = trial_message(trial, report)
+            points = points_after(session, trial.run_id, metric, step) if metric else ()
+            if last is None or points or message != last.trial:
+                last = pb.WatchTrialResponse(trial=message, points=map(metric_message, points))
+                step = points[-1].step if points else step
+            return last, is_terminal(trial)
+
+        async for response in follow(self._database, [found.id, found.run_id], read, poll_seconds=_POLL_SECONDS):
+            yield response
+
+    async def StopTrial(self, request: pb.StopTrialRequest, context: Context) -> pb.Trial:
+        violations = Violations()
+        lease = read_lease(request.lease, violations)
+        check_text(violations, request.message, "message", checks.MAX_MESSAGE)
+        violations.raise_if_any()
+
+        def stop(session: Session) -> pb.Trial:
+            sweep = leases.check(session, SweepRow, lease)
+            trial = trials.stop_trial(session, sweep, request.number, request.message)
+            return trial_messages(session, sweep, [trial])[0]
+
+        return await self._database.run_write(stop)
+
+    async def CompleteSweep(self, request: pb.CompleteSweepRequest, context: Context) -> pb.Sweep:
+        violations = Violations()
+        lease = read_lease(request.lease, violations)
+        state, reason = checks.read_end(request.state, request.reason, request.message, violations)
+        violations.raise_if_any()
+
+        def complete(session: Session) -> pb.Sweep:
+            sweep = sweeps.complete_sweep(
+                session, lease, state, reason=reason, message=request.message, retryable=request.retryable
+            )
+            return message_of(session, sweep)
+
+        return await self._database.run_write(complete)
+
+    async def ReleaseSweep(self, request: pb.ReleaseSweepRequest, context: Context) -> pb.ReleaseSweepResponse:
+        violations = Violations()
+        lease = read_lease(request.lease, violations)
+        check_text(violations, request.message, "message", checks.MAX_MESSAGE)
+        violations.raise_if_any()
+        await self._database.run_write(
+            lambda session: leases.release(session, SweepRow, lease, message=request.message)
+        )
+        return pb.ReleaseSweepResponse()
+
+
+def message_of(session: Session, sweep: SweepRow) -> pb.Sweep:
+    """The sweep with what it shows of its trials."""
+    return sweep_message(sweep, sweeps.summaries(session, [sweep])[sweep.id])
+
+
+def trial_messages(session: Session, sweep: SweepRow, rows: Sequence[TrialRow]) -> list[pb.Trial]:
+    """Trials of one sweep with what their runs have reported."""
+    reports = reports_of(session, rows, sweep_spec(sweep).scheduling.metric)
+    return [trial_message(row, reports.get(row.run_id)) for row in rows]
+
+
+def _watched(session: Session, request: pb.WatchTrialRequest) -> tuple[TrialRow, str]:
+    """The trial, and the metric that its sweep's scheduler compares."""
+    trial = trials.get_trial(session, request.sweep_id, request.number)
+    return trial, sweep_spec(sweeps.get_sweep(session, request.sweep_id)).scheduling.metric
+
+
+def _new_trial(
+    session: Session, sweep: SweepRow, request: pb.CreateTrialRequest, suggested: Mapping[str, Any]
+) -> trials.NewTrial:
+    """The trial of a suggestion; raises `InvalidInput` naming all of it that does not fit the sweep."""
+    spec = sweep_spec(sweep)
+    violations = Violations()
+    origin = read_origin(spec, request, violations)
+    suggestion = read_suggestion(spec, request.number, suggested, violations, replaces=request.HasField("origin"))
+    first = trials.find_trial(session, sweep.id, request.number - suggestion.repeat) if suggestion.repeat else None
+    if first is not None and not violations.found:
+        same = first.parameters == suggestion.parameters
+        violations.check(same, "parameters", f"must be those of trial {first.number}, which this one repeats")
+    violations.raise_if_any()
+    run = suggestion.run if origin is None else continued(session, sweep, request.number, origin, suggestion.run)
+    tags = {**sweep.tags, "sweep": sweep.id, "trial": str(request.number)}
+    name = f"{sweep.display_name or sweep.id} #{request.number}"[:200]
+    return trials.NewTrial(
+        number=request.number,
+        configuration=suggestion.configuration,
+        repeat=suggestion.repeat,
+        parameters=suggestion.parameters,
+        observed=request.observed,
+        run=new_run_of(run, name, tags),
+        origin=origin,
+    )
