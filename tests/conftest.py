@@ -15,6 +15,7 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.fixtures.nats import NatsServer
 
 from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_sync_channel
@@ -72,27 +73,18 @@ class Stack:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.nats_port, self.registry_port = free_ports(["nats", "registry"]).values()
+        self.nats = NatsServer(home / "nats")
+        self.nats.start()
+        self.registry_port = free_ports(["registry"])["registry"]
         self.environment = {
             "TUNIX_RT_HOME": str(home),
             "TUNIX_RT_TOKEN": TOKEN,
-            "TUNIX_RT_NATS_URL": f"nats://127.0.0.1:{self.nats_port}",
+            "TUNIX_RT_NATS_URL": self.nats.nats_url,
             "TUNIX_RT_REGISTRY_ADDRESS": f"127.0.0.1:{self.registry_port}",
             "TUNIX_RT_AUTO_MIGRATE": "true",
             "TUNIX_RT_LEASE_SECONDS": "4",
             "TUNIX_RT_REAP_SECONDS": "0.5",
         }
-        binary = Path(sys.executable).with_name("nats-server")
-        arguments = [
-            "--jetstream",
-            "--store_dir",
-            str(home / "nats"),
-            "--port",
-            str(self.nats_port),
-            "--addr",
-            "127.0.0.1",
-        ]
-        self.nats = Service("nats", [str(binary), *arguments, "--addr", "127.0.0.1"], {}, home / "nats.log")
         self.channel = open_sync_channel(f"127.0.0.1:{self.registry_port}", token=TOKEN)
         self.registry = self.start_registry()
         self.runs: runs_pb2_grpc.RunServiceStub = runs_pb2_grpc.RunServiceStub(self.channel)
@@ -181,7 +173,7 @@ class Stack:
     def close(self) -> None:
         self.channel.close()
         self.registry.stop()
-        self.nats.stop()
+        self.nats.kill()
 
 
 @pytest.fixture(scope="session")

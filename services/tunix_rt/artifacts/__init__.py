@@ -1,6 +1,7 @@
-"""Content-addressed storage of files and directories on any fsspec URI. Knows nothing of runs, models or datasets."""
+"""Content-addressed storage of files and directories below one root. Knows nothing of runs, models or datasets."""
 
 from tunix_rt.artifacts.digests import StoredArtifact, StoredFile, directory_digest
-from tunix_rt.artifacts.store import ArtifactStore, local_directory
+from tunix_rt.artifacts.locations import ArtifactRoot
+from tunix_rt.artifacts.store import ArtifactStore
 
-__all__ = ["ArtifactStore", "StoredArtifact", "StoredFile", "directory_digest", "local_directory"]
+__all__ = ["ArtifactRoot", "ArtifactStore", "StoredArtifact", "StoredFile", "directory_digest"]

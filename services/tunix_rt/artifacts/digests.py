@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
+from tunix_rt.contract.digests import DIGEST_PREFIX, is_digest, sha256_digest
 from tunix_rt.errors import InvalidArtifact
 
-PREFIX = "sha256:"
+# In one artifact.
+MAX_FILES: Final = 10_000
 _CHUNK_BYTES = 1 << 20
 
 
@@ -32,11 +36,6 @@ class StoredArtifact:
     files: tuple[StoredFile, ...]
 
 
-def bytes_digest(data: bytes) -> str:
-    """``sha256:<hex>`` of ``data``."""
-    return PREFIX + hashlib.sha256(data).hexdigest()
-
-
 def file_digest(path: Path) -> StoredFile:
     """The entry of one local file, read in chunks; its ``path`` is the bare file name."""
     sha = hashlib.sha256()
@@ -45,7 +44,7 @@ def file_digest(path: Path) -> StoredFile:
         while chunk := stream.read(_CHUNK_BYTES):
             sha.update(chunk)
             size += len(chunk)
-    return StoredFile(path.name, PREFIX + sha.hexdigest(), size)
+    return StoredFile(path.name, DIGEST_PREFIX + sha.hexdigest(), size)
 
 
 def listing_digest(files: Iterable[StoredFile]) -> str:
@@ -53,19 +52,25 @@ def listing_digest(files: Iterable[StoredFile]) -> str:
 
     This is what ``sha256sum`` prints for the files, sorted, so that a person can check it with a shell.
     """
-    lines = sorted(f"{f.digest.removeprefix(PREFIX)}  {f.path}\n" for f in files)
-    return bytes_digest("".join(lines).encode())
+    lines = sorted(f"{f.digest.removeprefix(DIGEST_PREFIX)}  {f.path}\n" for f in files)
+    return sha256_digest("".join(lines))
 
 
-def directory_digest(path: Path) -> tuple[str, tuple[StoredFile, ...]]:
-    """Digest and entries (sorted by path) of every regular file under ``path``; links to files are followed.
+def directory_digest(path: Path, *, follow_links: bool = True) -> tuple[str, tuple[StoredFile, ...]]:
+    """Digest and entries (sorted by path) of every regular file under ``path``.
 
-    Raises `InvalidArtifact` when the directory does not exist or holds no file.
+    Links to files are followed, as in a hub's snapshots, or refused. Raises `InvalidArtifact` when the directory does
+    not exist, holds no file, or holds more than `MAX_FILES` entries.
     """
     if not path.is_dir():
         raise InvalidArtifact(f"{path} is not a directory")
     entries: list[StoredFile] = []
-    for found in sorted(path.rglob("*")):
+    everything = list(islice(path.rglob("*"), MAX_FILES + 1))
+    if len(everything) > MAX_FILES:
+        raise InvalidArtifact(f"{path} holds more than {MAX_FILES} files")
+    for found in sorted(everything):
+        if found.is_symlink() and not follow_links:
+            raise InvalidArtifact(f"{found} is a link, and a stored artifact holds none")
         if found.is_file():
             entry = file_digest(found)
             entries.append(StoredFile(found.relative_to(path).as_posix(), entry.digest, entry.size_bytes))
@@ -79,7 +84,6 @@ def directory_digest(path: Path) -> tuple[str, tuple[StoredFile, ...]]:
 
 def hex_of(digest: str) -> str:
     """The 64 hex digits of ``sha256:<hex>``; raises `InvalidArtifact` on any other text."""
-    hexdigits = digest.removeprefix(PREFIX)
-    if not digest.startswith(PREFIX) or len(hexdigits) != 64 or set(hexdigits) - set("0123456789abcdef"):
+    if not is_digest(digest):
         raise InvalidArtifact(f"{digest!r} is not a digest (sha256: and 64 hex digits)")
-    return hexdigits
+    return digest.removeprefix(DIGEST_PREFIX)

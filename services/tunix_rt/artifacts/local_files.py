@@ -6,18 +6,9 @@ import os
 import shutil
 import uuid
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from tunix_rt.artifacts.digests import StoredFile, directory_digest
 from tunix_rt.errors import InvalidArtifact
-
-
-def path_of(uri: str) -> Path:
-    """The path that a ``file://`` URI names (percent escapes decoded)."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise InvalidArtifact(f"{uri!r} is not a file:// URI of this machine")
-    return Path(unquote(parts.path))
 
 
 class LocalBlobs:
@@ -28,6 +19,15 @@ class LocalBlobs:
 
     def uri(self, key: str) -> str:
         return (self._root / key).absolute().as_uri()
+
+    def read_bytes(self, path: str, limit: int) -> bytes:
+        """The whole file at ``path``. Raises `InvalidArtifact` for more than ``limit`` bytes."""
+        place = Path(path)
+        if not place.is_file():
+            raise FileNotFoundError(path)
+        if place.stat().st_size > limit:
+            raise InvalidArtifact(f"{path} has more than {limit} bytes")
+        return place.read_bytes()
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Store ``data`` under ``key``; a file that stands there already with these bytes is left as it is."""

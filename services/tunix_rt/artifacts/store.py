@@ -5,35 +5,57 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final
 
-from tunix_rt.artifacts.digests import StoredArtifact, StoredFile, bytes_digest, directory_digest, hex_of
-from tunix_rt.artifacts.local_files import LocalBlobs, path_of
-from tunix_rt.artifacts.object_stores import ObjectBlobs, download_directory, read_bytes
-from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
+import fsspec
+
+from tunix_rt.artifacts.digests import (
+    StoredArtifact,
+    StoredFile,
+    directory_digest,
+    hex_of,
+    listing_digest,
+)
+from tunix_rt.artifacts.downloads import download
+from tunix_rt.artifacts.local_files import LocalBlobs
+from tunix_rt.artifacts.locations import ArtifactRoot, check_name
+from tunix_rt.artifacts.object_stores import ObjectBlobs
+from tunix_rt.contract.digests import sha256_digest
+from tunix_rt.errors import InvalidArtifact
+
+# Of a file that is read into memory, where nobody has said how large it is.
+_MAX_BYTES: Final = 4 << 30
 
 
 class ArtifactStore:
-    """Content-addressed files and directories under one fsspec root (``file:///…``, ``s3://…``, ``gs://…``).
+    """Content-addressed files and directories below one root (``file:///…``, ``s3://…``, ``gs://…``).
 
-    ``cache_dir`` is where directories of remote stores are downloaded to. All methods block: call them from a thread.
+    Whatever URI it is given is one that somebody reported: it is followed only below the root. ``cache_dir`` is where
+    directories of remote stores are downloaded to; ``filesystem`` takes the place of fsspec's for the root's scheme.
+    All methods block: call them from a thread.
     """
 
-    def __init__(self, root_uri: str, *, cache_dir: Path | None = None) -> None:
-        if "://" not in root_uri:
-            raise InvalidInput(
-                [FieldViolation("artifacts_uri", f"{root_uri!r} has no scheme; write file:///… or s3://…")]
-            )
-        self.root_uri = root_uri.rstrip("/")
-        local = self.root_uri.startswith("file://")
-        self._blobs: LocalBlobs | ObjectBlobs = (
-            LocalBlobs(path_of(self.root_uri)) if local else ObjectBlobs(self.root_uri)
-        )
+    def __init__(self, root_uri: str, *, cache_dir: Path | None = None, filesystem: Any = None) -> None:
+        self.root = ArtifactRoot(root_uri)
+        self.local_root = Path(self.root.path) if self.root.scheme == "file" else None
+        self.filesystem = filesystem
+        self._blobs: LocalBlobs | ObjectBlobs
+        if self.local_root is not None:
+            self._blobs = LocalBlobs(self.local_root)
+        else:
+            self.filesystem = filesystem or fsspec.filesystem(self.root.scheme)
+            self._blobs = ObjectBlobs(self.root, self.filesystem)
         self._cache = cache_dir or Path(tempfile.gettempdir()) / "tunix-rt-artifacts"
+
+    @property
+    def root_uri(self) -> str:
+        return self.root.uri
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> StoredArtifact:
         """Store ``data`` at ``<root>/sha256/ab/<hex><suffix>``. Repeating it changes nothing."""
-        digest = bytes_digest(data)
+        digest = sha256_digest(data)
         key = _key(digest) + suffix
         self._blobs.write_bytes(key, data)
         entry = StoredFile(key.rsplit("/", 1)[1], digest, len(data))
@@ -49,65 +71,78 @@ class ArtifactStore:
         self._blobs.write_directory(key, path, files, digest)
         return StoredArtifact(self._blobs.uri(key), digest, sum(f.size_bytes for f in files), files)
 
-    def get_bytes(self, uri: str, digest: str) -> bytes:
-        """The bytes at ``uri``; raises `InvalidArtifact` when they are missing or have another digest."""
+    def get_bytes(self, uri: str, digest: str, *, size_bytes: int = 0) -> bytes:
+        """The bytes at ``uri``; ``size_bytes``, where it is known, is the most that is read.
+
+        Raises `InvalidArtifact` when they are missing, too many, not below the root or have another digest.
+        """
         hex_of(digest)
+        path = self.root.locate(uri)
         try:
-            data = path_of(uri).read_bytes() if uri.startswith("file://") else read_bytes(uri)
+            data = self._blobs.read_bytes(path, size_bytes or _MAX_BYTES)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise InvalidArtifact(f"{uri} does not exist") from error
-        found = bytes_digest(data)
+        found = sha256_digest(data)
         if found != digest:
             raise InvalidArtifact(f"{uri} has digest {found}, expected {digest}")
         return data
 
-    def local_directory(self, uri: str, digest: str) -> Path:
-        """`local_directory` with this store's cache."""
-        return local_directory(uri, digest, cache_dir=self._cache)
+    def local_directory(self, uri: str, digest: str, files: Sequence[StoredFile] = ()) -> Path:
+        """A local directory with the content of the artifact ``uri``, every file read and verified.
 
-
-def local_directory(uri: str, digest: str, *, cache_dir: Path) -> Path:
-    """A local directory with the content of the artifact ``uri``, every file read and verified.
-
-    ``file://`` is returned in place; anything else is downloaded to ``cache_dir`` once.
-    Raises `InvalidArtifact` when it is missing, incomplete or changed, or when ``uri`` has no scheme.
-    """
-    name = hex_of(digest)
-    if "://" not in uri:
-        raise InvalidArtifact(f"{uri!r} has no scheme: it names no artifact")
-    if uri.startswith("file://"):
-        directory = path_of(uri)
-        _verify(directory, uri, digest)
-        return directory
-    cached = cache_dir / name
-    if cached.is_dir():
+        A local store's is returned in place; anything else is downloaded once, into a directory that is not visible
+        before its digest was verified. ``files``, where they are known, are compared with what the store lists before
+        anything is fetched. Raises `InvalidArtifact` when it is missing, incomplete, changed or not below the root.
+        """
+        name = hex_of(digest)
+        path = self.root.locate(uri)
+        expected = _expected(uri, digest, files)
+        if self.local_root is not None:
+            _verify(Path(path), uri, digest)
+            return Path(path)
+        cached = self._cache / name
+        if cached.is_dir():
+            try:
+                _verify(cached, uri, digest)
+            except InvalidArtifact:
+                shutil.rmtree(cached)
+            else:
+                return cached
+        self._cache.mkdir(parents=True, exist_ok=True)
+        staging = self._cache / f"{name}.{uuid.uuid4().hex}"
+        staging.mkdir()
         try:
-            _verify(cached, uri, digest)
-        except InvalidArtifact:
-            shutil.rmtree(cached)
-        else:
-            return cached
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    staging = cache_dir / f"{name}.{uuid.uuid4().hex}"
-    staging.mkdir()
-    try:
-        try:
-            download_directory(uri, staging)
-        except FileNotFoundError as error:
-            raise InvalidArtifact(f"{uri} does not exist") from error
-        _verify(staging, uri, digest)
-        if not cached.exists():
-            staging.rename(cached)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return cached
+            try:
+                download(self.filesystem, path, staging, expected)
+            except FileNotFoundError as error:
+                raise InvalidArtifact(f"{uri} does not exist") from error
+            _verify(staging, uri, digest)
+            try:
+                staging.rename(cached)
+            except OSError:
+                # Another process has put the same content there in the meantime, or nothing of use.
+                _verify(cached, uri, digest)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return cached
+
+
+def _expected(uri: str, digest: str, files: Sequence[StoredFile]) -> dict[str, int] | None:
+    """Sizes by name of the files that an artifact declares, which must make its digest; None without any."""
+    if not files:
+        return None
+    for file in files:
+        check_name(file.path)
+    sizes = {file.path: file.size_bytes for file in files}
+    if len(sizes) != len(files) or listing_digest(files) != digest:
+        raise InvalidArtifact(f"{uri} has digest {digest}, which its {len(files)} declared files do not make")
+    return sizes
 
 
 def _verify(directory: Path, uri: str, digest: str) -> None:
-    try:
-        found, _ = directory_digest(directory)
-    except InvalidArtifact as error:
-        raise InvalidArtifact(f"{uri} is missing or empty") from error
+    if not directory.is_dir() or not any(directory.iterdir()):
+        raise InvalidArtifact(f"{uri} is missing or empty")
+    found, _ = directory_digest(directory, follow_links=False)
     if found != digest:
         raise InvalidArtifact(f"{uri} has digest {found}, expected {digest}: a file is missing, truncated or changed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.contract.hyperparameters import (
     ALL_LINEAR,
     DURATIONS,
@@ -14,7 +15,7 @@ from tunix_rt.contract.hyperparameters import (
     Lora,
     Mesh,
 )
-from tunix_rt.v1 import runs_pb2
+from tunix_rt.v1 import common_pb2, runs_pb2
 
 
 def hyperparameters_of(message: runs_pb2.Hyperparameters) -> Hyperparameters:
@@ -44,6 +45,14 @@ def hyperparameters_message(given: Hyperparameters) -> runs_pb2.Hyperparameters:
         message.lora.dropout = given.lora.dropout
         message.lora.target_modules.extend(given.lora.target_modules or (ALL_LINEAR,))
     return message
+
+
+def generation_fields(message: common_pb2.GenerationConfig) -> dict[str, Any]:
+    """The fields that are set in ``message``, by name; repeated ones as lists."""
+    return {
+        field.name: list(value) if GENERATION_RULES[field.name].entries is not None else value
+        for field, value in message.ListFields()
+    }
 
 
 def _is_set(message: Any, name: str) -> bool:

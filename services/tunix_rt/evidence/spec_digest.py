@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 
 # The int64 fields of RunSpec and of all that it holds.
 _INT64 = frozenset({"max_steps", "seed", "deadline_seconds", "step"})

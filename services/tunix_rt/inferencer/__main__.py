@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.inferencer.app import serve
 from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
@@ -36,7 +37,9 @@ def main() -> None:
     )
     stop_metrics = start_metrics(settings.metrics_port)
     try:
-        asyncio.run(serve(settings, JaxModelLoader(shape, cache_dir=cache), observer=observer))
+        artifacts = ArtifactStore(settings.artifact_root, cache_dir=cache / "artifacts")
+        loader = JaxModelLoader(shape, cache_dir=cache, artifacts=artifacts)
+        asyncio.run(serve(settings, loader, observer=observer))
     finally:
         stop_metrics()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.v1 import inference_pb2
@@ -12,14 +13,9 @@ def check_load(request: inference_pb2.LoadAdapterRequest) -> Violations:
     bad = Violations()
     bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
     bad.check(bool(request.reference), "reference", "must be file:// or hf://")
-    check_digest(request.expected_digest, bad)
+    if request.expected_digest:
+        check_digest(request.expected_digest, "expected_digest", bad)
     return bad
-
-
-def check_digest(digest: str, bad: Violations) -> None:
-    """Record a violation unless ``digest`` is one, or empty."""
-    ok = not digest or (digest.startswith("sha256:") and len(digest) == 71)
-    bad.check(ok, "expected_digest", "must be 'sha256:' and 64 hex digits")
 
 
 def write_adapter(adapter: LoadedAdapter) -> inference_pb2.LoadedAdapter:

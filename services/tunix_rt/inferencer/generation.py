@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 # Who may speak in a conversation.
 ROLES = ("system", "user", "assistant")
-MAX_NEW_TOKENS = 8192
-MAX_STOP_STRINGS = 16
-MAX_STOP_CHARACTERS = 200
-MAX_STOP_TOKEN_IDS = 16
 MAX_TOP_LOGPROBS = 20
 # A temperature below this divides by (almost) zero in float32, and is greedy for every practical purpose.
 GREEDY_BELOW = 1e-6
@@ -45,24 +38,6 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         return self.temperature < GREEDY_BELOW
-
-
-@dataclass(frozen=True)
-class Bound:
-    """Which numbers a field of `Sampling` takes, and the same in words."""
-
-    holds: Callable[[float], bool]
-    words: str
-
-
-SAMPLING_BOUNDS: Mapping[str, Bound] = MappingProxyType(
-    {
-        "temperature": Bound(lambda x: math.isfinite(x) and x >= 0, "at least 0 (0 is greedy)"),
-        "top_p": Bound(lambda x: 0 < x <= 1, "in (0, 1]"),
-        "min_p": Bound(lambda x: 0 <= x < 1, "in [0, 1)"),
-        "repetition_penalty": Bound(lambda x: 0 < x <= 10, "in (0, 10]"),
-    }
-)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 
+from tunix_rt.contract.generation import check_generation, complete_generation
+from tunix_rt.contract.messages import generation_fields
+from tunix_rt.contract.weight_formats import WEIGHT_FORMATS
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
 from tunix_rt.inferencer.adapter_messages import write_adapter
@@ -11,7 +15,6 @@ from tunix_rt.inferencer.adapter_pool import Served
 from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.generation import (
     ROLES,
-    SAMPLING_BOUNDS,
     ChosenToken,
     Delta,
     FinishReason,
@@ -21,7 +24,6 @@ from tunix_rt.inferencer.generation import (
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.model_pool import LoadedModel
 from tunix_rt.v1 import common_pb2, inference_pb2
-from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 _FINISH = {
     FinishReason.STOP: common_pb2.FINISH_REASON_STOP,
@@ -34,10 +36,10 @@ def check_request(request: inference_pb2.GenerateRequest) -> Violations:
     """Every violation that can be seen without the model."""
     bad = Violations()
     bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
-    _check_config(request.config, bad.under("config"))
+    check_generation(generation_fields(request.config), bad.under("config"))
     _check_input(request, bad)
     top = request.top_logprobs
-    if bad.check(0 <= top <= domain.MAX_TOP_LOGPROBS, "top_logprobs", f"must be 0..{domain.MAX_TOP_LOGPROBS}"):
+    if bad.check(0 <= top <= domain.MAX_TOP_LOGPROBS, "top_logprobs", f"must be in [0, {domain.MAX_TOP_LOGPROBS}]"):
         bad.check(not top or request.return_logprobs, "top_logprobs", "needs return_logprobs")
     processed = request.return_processed_logprobs
     bad.check(not processed or request.return_logprobs, "return_processed_logprobs", "needs return_logprobs")
@@ -61,12 +63,13 @@ def read_request(request: inference_pb2.GenerateRequest, model: Served, *, calle
     prompt = _tokens(request, servable.codec)
     servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
     bad.raise_if_any()
+    complete = complete_generation(generation_fields(config))
     return Generation(
         prompt=tuple(prompt),
-        sampling=_sampling(config),
-        max_new_tokens=config.max_new_tokens if config.HasField("max_new_tokens") else 256,
-        stop=tuple(config.stop),
-        stop_token_ids=servable.eos_ids | frozenset(config.stop_token_ids),
+        sampling=Sampling(**{field.name: complete[field.name] for field in fields(Sampling)}),
+        max_new_tokens=complete["max_new_tokens"],
+        stop=tuple(complete["stop"]),
+        stop_token_ids=servable.eos_ids | frozenset(complete["stop_token_ids"]),
         top_logprobs=request.top_logprobs if request.return_logprobs else -1,
         processed_logprobs=request.return_processed_logprobs,
         caller=caller,
@@ -122,31 +125,6 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
     )
 
 
-def _check_config(config: common_pb2.GenerationConfig, bad: Violations) -> None:
-    if config.HasField("max_new_tokens"):
-        ok = 1 <= config.max_new_tokens <= domain.MAX_NEW_TOKENS
-        bad.check(ok, "max_new_tokens", f"must be 1..{domain.MAX_NEW_TOKENS}")
-    if config.HasField("temperature"):
-        bound = SAMPLING_BOUNDS["temperature"]
-        bad.check(bound.holds(config.temperature), "temperature", f"must be a finite number, {bound.words}")
-    bad.check(config.top_k >= 0, "top_k", "must be at least 0 (0 is off)")
-    for name, is_set, value in (
-        ("top_p", config.HasField("top_p"), config.top_p),
-        ("min_p", config.HasField("min_p"), config.min_p),
-        ("repetition_penalty", config.HasField("repetition_penalty"), config.repetition_penalty),
-    ):
-        bound = SAMPLING_BOUNDS[name]
-        bad.check(not is_set or bound.holds(value), name, f"must be {bound.words}")
-    bad.check(len(config.stop) <= domain.MAX_STOP_STRINGS, "stop", f"at most {domain.MAX_STOP_STRINGS} stop strings")
-    for i, stop in enumerate(config.stop):
-        ok = 1 <= len(stop) <= domain.MAX_STOP_CHARACTERS
-        bad.check(ok, f"stop[{i}]", f"must have 1..{domain.MAX_STOP_CHARACTERS} characters")
-    few = len(config.stop_token_ids) <= domain.MAX_STOP_TOKEN_IDS
-    bad.check(few, "stop_token_ids", f"at most {domain.MAX_STOP_TOKEN_IDS} stop tokens")
-    bad.check(config.dtype in ("", "float32"), "dtype", f"{config.dtype!r} is not served here; use 'float32'")
-    bad.check(config.weight_format in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
-
-
 def _check_input(request: inference_pb2.GenerateRequest, bad: Violations) -> None:
     kind = request.WhichOneof("input")
     if not bad.check(kind is not None, "input", "set one of chat, text and tokens"):
@@ -185,17 +163,6 @@ def _tokens(request: inference_pb2.GenerateRequest, codec: Codec) -> list[int]:
     if request.config.system_prompt:
         messages.insert(0, {"role": "system", "content": request.config.system_prompt})
     return codec.encode(codec.render_chat(messages))
-
-
-def _sampling(config: common_pb2.GenerationConfig) -> Sampling:
-    return Sampling(
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p if config.HasField("top_p") else 1.0,
-        min_p=config.min_p,
-        repetition_penalty=config.repetition_penalty if config.HasField("repetition_penalty") else 1.0,
-        seed=config.seed,
-    )
 
 
 def _logprobs_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.inferencer.adapter_loader import AdapterReader, eos_ids
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
@@ -21,15 +22,17 @@ _F32 = 4
 class JaxModelLoader:
     """`Loader` for every reference that has weights, and `AdapterLoader` for what it has loaded."""
 
-    def __init__(self, shape: EngineShape, *, cache_dir: Path) -> None:
-        """``shape.capacity`` is an upper limit: a short model context is kept. Downloads go to ``cache_dir``."""
+    def __init__(self, shape: EngineShape, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> None:
+        """``shape.capacity`` is an upper limit: a short model context is kept. Downloads go to ``cache_dir``; bases of
+        adapters are looked for in ``artifacts``."""
         self._shape = shape
         self._cache_dir = cache_dir
+        self._artifacts = artifacts
         self._sources: dict[str, ModelSource] = {}
         self._adapters = AdapterReader(cache_dir)
 
     def find(self, reference: str, weight_format: str = "") -> Candidate:
-        source = resolve(reference, cache_dir=self._cache_dir)
+        source = resolve(reference, cache_dir=self._cache_dir, artifacts=self._artifacts)
         config = load_config(source)
         if config is None:
             description = "a preset has no weights yet: train it, then load what the run exported"

@@ -19,7 +19,7 @@ def check_score(request: inference_pb2.ScoreRequest) -> Violations:
         empty = not (request.text if kind == "text" else request.tokens.token_ids)
         bad.check(not empty, "text" if kind == "text" else "tokens.token_ids", "must not be empty")
     ok = 0 <= request.top_logprobs <= domain.MAX_TOP_LOGPROBS
-    bad.check(ok, "top_logprobs", f"must be 0..{domain.MAX_TOP_LOGPROBS}")
+    bad.check(ok, "top_logprobs", f"must be in [0, {domain.MAX_TOP_LOGPROBS}]")
     return bad
 
 

@@ -10,9 +10,11 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.protobuf import empty_pb2
 
+from tunix_rt.contract.digests import check_digest
+from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
-from tunix_rt.inferencer.adapter_messages import check_digest, check_load, write_adapter
+from tunix_rt.inferencer.adapter_messages import check_load, write_adapter
 from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.generation import Delta, Generation
@@ -22,7 +24,6 @@ from tunix_rt.inferencer.score_messages import check_score, read_score, write_sc
 from tunix_rt.inferencer.transcript import Transcript
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
-from tunix_rt.weight_formats import WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Request = TypeVar("_Request", inference_pb2.GenerateRequest, inference_pb2.ScoreRequest)
@@ -63,8 +64,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def LoadModel(self, request: inference_pb2.LoadModelRequest, context: _Context) -> inference_pb2.LoadedModel:
         bad = Violations()
         bad.check(bool(request.reference), "reference", "must be file://, hf://, gguf:// or pkg://")
-        check_digest(request.expected_digest, bad)
-        bad.check(request.weight_format in WEIGHT_FORMATS, "weight_format", WEIGHT_FORMAT_RULE)
+        if request.expected_digest:
+            check_digest(request.expected_digest, "expected_digest", bad)
+        GENERATION_RULES["weight_format"].check(request.weight_format, "weight_format", bad)
         bad.raise_if_any()
         model = await self._pool.load(request.reference, request.expected_digest, request.weight_format)
         return self._written(model)

@@ -14,13 +14,15 @@ from tunix_rt.errors import InvalidArtifact
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FILE = "base_model.json"
+_MAX_FILE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class BaseModel:
     """``reference`` is what the run was given, ``digest`` that of its content.
 
-    ``uri`` says where the artifact store holds the content; empty when ``reference`` is enough to find it.
+    ``uri`` says where the artifact store holds the content; empty when ``reference`` is enough to find it. All three
+    are claims of whoever wrote the adapter: a URI is followed only into the store that this installation is set to.
     """
 
     reference: str
@@ -45,12 +47,14 @@ def read_base_model(directory: Path) -> BaseModel:
     """The base of the adapter in ``directory``. Raises `InvalidArtifact` when it does not say it."""
     path = directory / _FILE
     try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InvalidArtifact(f"{path} has more than {_MAX_FILE_BYTES} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidArtifact(
             f"{path} is missing: only adapters that name their base model with its digest can be loaded"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidArtifact(f"{path} cannot be read: {error}") from error
     fields = document if isinstance(document, dict) else {}
     values = {name: fields.get(name, "") for name in ("reference", "digest", "uri")}

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.contract.generation import GENERATION_RULES
+from tunix_rt.contract.weight_formats import INT8_V1
+from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
 from tunix_rt.models.layers import Block, Linear, Norm, replace_linear
@@ -25,7 +27,6 @@ from tunix_rt.models.parameters import names_on
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, product, quantize, quantized_bytes
 from tunix_rt.models.rope import rotation
 from tunix_rt.models.weight_map import LINEAR_NAMES
-from tunix_rt.weight_formats import INT8_V1, WEIGHT_FORMAT_RULE, WEIGHT_FORMATS
 
 # Positions per block of `attend_cached`. On a CPU 32 to 64 were fastest, for 1M and for 135M parameters.
 BLOCK = 64
@@ -70,12 +71,13 @@ class OutputMajorLinear(Linear):
 def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str = "") -> Weights:
     """Unstacked copy of the decoder's parameters in ``dtype`` ("float32" | "bfloat16"); norms stay float32.
 
-    With a ``weight_format`` (see `tunix_rt.weight_formats`), ``dtype`` applies to activations and to the weights that
-    the format does not convert. Raises `InvalidInput` for an unknown format, `InvalidArtifact` for weights that the
-    format cannot represent.
+    With a ``weight_format`` (`tunix_rt.contract.weight_formats`), ``dtype`` applies to activations and to the weights
+    that the format does not convert. Raises `InvalidInput` for an unknown format, `InvalidArtifact` for weights that
+    the format cannot represent.
     """
-    if weight_format not in WEIGHT_FORMATS:
-        raise InvalidInput([FieldViolation("weight_format", WEIGHT_FORMAT_RULE)])
+    found = Violations()
+    GENERATION_RULES["weight_format"].check(weight_format, "weight_format", found)
+    found.raise_if_any()
 
     exact = ("norm", "kernel") if weight_format else ("norm",)  # kernels are rounded once, by the format
 

@@ -9,23 +9,25 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from tunix_rt.artifacts import directory_digest, local_directory
+from tunix_rt.artifacts import ArtifactStore, StoredFile, directory_digest
 from tunix_rt.errors import FieldViolation, InvalidInput, TunixError
 from tunix_rt.models.export import export_parameters
 from tunix_rt.models.loading import load_parts
 from tunix_rt.models.references import resolve
 
 
-def merge(adapter: Path, out: Path, *, cache_dir: Path) -> None:
+def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> None:
     """Write the model that the adapter in ``adapter`` makes of its base to ``out``, whole or not at all.
 
+    ``artifacts`` is where its base is looked for, if it says that it is in a store.
     Raises `InvalidInput` when ``adapter`` is none or ``out`` stands already, and what `resolve` and `load_parts` raise.
     """
     if out.exists():
         raise InvalidInput([FieldViolation("out", f"{out} exists already")])
-    source = resolve(adapter.absolute().as_uri(), cache_dir=cache_dir)
+    source = resolve(adapter.resolve().as_uri(), cache_dir=cache_dir, artifacts=artifacts)
     if source.base is None:
         raise InvalidInput([FieldViolation("adapter", f"{adapter} is a whole model: there is nothing to merge")])
     parts = load_parts(source)
@@ -41,25 +43,33 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tunix_rt.models.merge", description=__doc__)
     parser.add_argument("--adapter", required=True, help="directory of the adapter, or its artifact's URI")
     parser.add_argument("--digest", default="", help="what the artifact must have; needed with a URI")
+    parser.add_argument("--files", action="store_true", help="standard input lists the artifact's files, as JSON")
+    parser.add_argument("--artifacts", default="", help="root of the artifact store; no URI outside of it is followed")
     parser.add_argument("--out", required=True, type=Path, help="directory to make")
     parser.add_argument("--cache-dir", type=Path, default=Path.home() / ".cache" / "tunix-rt", help="for downloads")
     given = parser.parse_args()
     try:
-        merge(_directory(given.adapter, given.digest, given.cache_dir), given.out, cache_dir=given.cache_dir)
+        downloads = given.cache_dir / "artifacts"
+        artifacts = ArtifactStore(given.artifacts, cache_dir=downloads) if given.artifacts else None
+        files = [StoredFile(**each) for each in json.load(sys.stdin)] if given.files else []
+        adapter = _directory(given.adapter, given.digest, files, artifacts)
+        merge(adapter, given.out, cache_dir=given.cache_dir, artifacts=artifacts)
     except (TunixError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    digest, files = directory_digest(given.out)
-    print(json.dumps({"out": str(given.out), "digest": digest, "size_bytes": sum(f.size_bytes for f in files)}))
+    digest, merged = directory_digest(given.out)
+    print(json.dumps({"out": str(given.out), "digest": digest, "size_bytes": sum(f.size_bytes for f in merged)}))
     return 0
 
 
-def _directory(adapter: str, digest: str, cache_dir: Path) -> Path:
+def _directory(adapter: str, digest: str, files: Sequence[StoredFile], artifacts: ArtifactStore | None) -> Path:
     if "://" not in adapter:
         return Path(adapter)
     if not digest:
         raise InvalidInput([FieldViolation("digest", "is needed with the URI of an artifact")])
-    return local_directory(adapter, digest, cache_dir=cache_dir / "artifacts")
+    if artifacts is None:
+        raise InvalidInput([FieldViolation("artifacts", "is needed with the URI of an artifact: the store's root")])
+    return artifacts.local_directory(adapter, digest, files)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Linear layers and the output table in int8, for cached decoding: the weight format "int8-v1".
 
 Owns how a matrix is quantised and multiplied. What the format means, and that it never changes, is said in
-`tunix_rt.weight_formats`. Sums are exact, and a row's scale is its own, so that a row's product cannot depend on its
-neighbours, nor on the order in which a machine adds.
+`tunix_rt.contract.weight_formats`. Sums are exact, and a row's scale is its own, so that a row's product cannot depend
+on its neighbours, nor on the order in which a machine adds.
 """
 
 from __future__ import annotations

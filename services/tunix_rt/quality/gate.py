@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.quality.compare import PairedComparison, comparison_of, lower_bound, turned_around
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
 from tunix_rt.quality.gate_slices import SliceOutcome, decide_slices

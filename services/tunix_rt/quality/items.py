@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.errors import Violations
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
 from tunix_rt.quality.equality import ANSWER_TYPES, Rule, parse_tolerance, reference_problem
 from tunix_rt.quality.item_fields import MAX_TEXT_CHARS, FieldReader, strict_json
 from tunix_rt.quality.locales import is_locale

@@ -13,7 +13,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any
 
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.quality.coherence import trace_coherence
 from tunix_rt.quality.equality import MathJudge, answers_equal
 from tunix_rt.quality.extract import Extraction

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from tunix_rt.quality.canonical import canonical_json
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.quality.choices import read_choice
 from tunix_rt.quality.equality import MAX_ANSWER_CHARS, Rule
 from tunix_rt.quality.locales import without_indian_groups

@@ -66,7 +66,7 @@ class ServerSettings(BaseSettings):
     @property
     def artifact_root(self) -> str:
         """The artifact store's root URI; by default a directory under home."""
-        return self.artifacts_uri or (self.home / "artifacts").absolute().as_uri()
+        return self.artifacts_uri or (self.home / "artifacts").resolve().as_uri()
 
 
 class NatsSettings(BaseSettings):

@@ -6,12 +6,12 @@ and registers nothing; evalsets are handed in as their prompts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.traces.contamination import Contamination, Prompts, measure_contamination
 from tunix_rt.traces.lengths import CategoryStatistics, TokenLengths, category_statistics, token_lengths, trace_tokens
@@ -36,7 +36,6 @@ class Manifest:
     filters: dict[str, Any]
     selection_strategy: str
     seed: int
-    parent_dataset_ids: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     contamination: tuple[Contamination, ...] = ()
     category_statistics: tuple[CategoryStatistics, ...] = ()
@@ -60,11 +59,6 @@ class BuiltDataset:
 def canonical_jsonl(traces: Iterable[Trace]) -> bytes:
     """UTF-8 JSONL, one canonical object per line, each line ended by a newline."""
     return "".join(canonical_line(trace) + "\n" for trace in traces).encode()
-
-
-def content_digest(data: bytes) -> str:
-    """``sha256:`` and the hex digest of ``data``."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def build_from_recipe(
@@ -167,15 +161,14 @@ def _assemble(
     evalsets: Prompts,
 ) -> BuiltDataset:
     jsonl = canonical_jsonl(traces)
-    digest = content_digest(jsonl)
+    digest = sha256_digest(jsonl)
     identity = {"provenance": provenance, "filters": filters, "strategy": strategy, "seed": seed, "digest": digest}
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     over_budget, contaminated, duplicates = dropped
     lengths = [trace_tokens(trace) for trace in traces]
     by_category = category_statistics(traces, lengths)
     manifest = Manifest(
         key=key,
-        build_id=content_digest(canonical.encode()),
+        build_id=sha256_digest(canonical_json(identity)),
         trace_count=len(traces),
         dropped_over_budget=over_budget,
         dropped_contaminated=contaminated,

@@ -5,10 +5,10 @@ Owns the three formats' line layouts. Knows nothing of streams: it turns one tra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import Trace, canonical_line
@@ -42,7 +42,7 @@ def to_tunix_sft(trace: Trace) -> dict[str, Any]:
 
 def _canonical(layout: Callable[[Trace], dict[str, Any]]) -> Callable[[Trace], str]:
     def line(trace: Trace) -> str:
-        return json.dumps(layout(trace), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return canonical_json(layout(trace))
 
     return line
 

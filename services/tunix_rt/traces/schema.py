@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.errors import Violations
 
 TRACE_VERSION = "1.0"
@@ -57,7 +58,7 @@ class Trace:
 
 def canonical_line(trace: Trace) -> str:
     """Canonical JSON of one trace, without a newline: sorted keys, no white space, UTF-8 as it is."""
-    return json.dumps(trace.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return canonical_json(trace.to_dict())
 
 
 def parse_traces(lines: Iterable[str]) -> list[Trace]:
@@ -108,8 +109,9 @@ def parse_trace(document: Any, violations: Violations) -> Trace | None:
 def _parse_line(line: str, violations: Violations) -> Trace | None:
     try:
         document = json.loads(line, parse_constant=_refuse_constant)
+        # A number beyond float64 ("1e999") decodes as infinity, which JSON cannot spell.
         # A lone surrogate ("\ud800") decodes as JSON but has no UTF-8 form, so it could never be stored.
-        json.dumps(document, ensure_ascii=False).encode("utf-8")
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         violations.add("json", f"is not valid JSON ({error})")
         return None

@@ -63,6 +63,7 @@ async def run(
                 settings.pool,
                 settings.cache_root,
                 lambda: handler.current_run_id,
+                artifacts_uri=settings.artifact_root,
                 simulated_devices=settings.simulated_devices,
                 processes=settings.num_processes,
             )

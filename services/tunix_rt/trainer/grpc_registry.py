@@ -12,7 +12,7 @@ import grpc
 from google.protobuf import timestamp_pb2
 
 from tunix_rt import __version__
-from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import Transient
 from tunix_rt.rpc.errors import from_rpc_error
@@ -48,10 +48,10 @@ class GrpcRegistry:
             lease=Lease(claim.lease.job_id, claim.lease.attempt_id, claim.lease.epoch),
             base_model=claim.run.spec.base_model,
             dataset_id=claim.dataset.id,
-            dataset=ArtifactRef(claim.dataset.artifact.uri, claim.dataset.artifact.digest),
+            dataset=_artifact_ref(claim.dataset.artifact),
             hyperparameters=hyperparameters_of(claim.run.spec.hyperparameters),
             spec_digest=claim.run.spec_digest,
-            base_model_artifact=ArtifactRef(base.uri, base.digest) if base.uri else None,
+            base_model_artifact=_artifact_ref(base) if base.uri else None,
             recorded_steps=tuple(checkpoint.step for checkpoint in claim.checkpoints),
             initial_checkpoint=_initial_checkpoint(claim),
         )
@@ -157,6 +157,11 @@ def _initial_checkpoint(claim: runs_pb2.ClaimAttemptResponse) -> InitialCheckpoi
         return None
     found = claim.initial_checkpoint
     return InitialCheckpoint(claim.run.spec.initial_checkpoint.run_id, found.step, found.uri, found.digest)
+
+
+def _artifact_ref(artifact: common_pb2.Artifact) -> ArtifactRef:
+    files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in artifact.files)
+    return ArtifactRef(artifact.uri, artifact.digest, files)
 
 
 def _lease(lease: Lease) -> common_pb2.Lease:

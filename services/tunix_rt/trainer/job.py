@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.artifacts import StoredFile
 from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, Mesh
 
 
 @dataclass(frozen=True)
 class ArtifactRef:
-    """Content in the artifact store."""
+    """Content in the artifact store, or under a reference; ``files`` as whoever stored it declared them.
+
+    A reference that was registered has no files, and no digest before it was loaded for the first time.
+    """
 
     uri: str
     digest: str
+    files: tuple[StoredFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ class Job:
         return Job(
             **{
                 **document,
-                "dataset": ArtifactRef(**document["dataset"]),
-                "base_model_artifact": ArtifactRef(**base) if base else None,
+                "dataset": _artifact(document["dataset"]),
+                "base_model_artifact": _artifact(base) if base else None,
                 "initial_checkpoint": InitialCheckpoint(**initial) if initial else None,
                 "recorded_steps": tuple(document["recorded_steps"]),
                 "member": _member(document["member"]),
@@ -119,6 +124,10 @@ def read_order(path: Path) -> Job | Standby:
 
 def _write(path: Path, order: Job | Standby) -> None:
     path.write_text(json.dumps(dataclasses.asdict(order), sort_keys=True, indent=1) + "\n")
+
+
+def _artifact(document: dict[str, Any]) -> ArtifactRef:
+    return ArtifactRef(document["uri"], document["digest"], tuple(StoredFile(**each) for each in document["files"]))
 
 
 def _member(document: dict[str, Any] | None) -> Member | None:

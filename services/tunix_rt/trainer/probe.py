@@ -1,7 +1,8 @@
 """A look at devices and a model's config in a process of its own.
 
-``python -m tunix_rt.trainer.probe [REFERENCE CACHE_DIR LORA]``, LORA as JSON, ``null`` for full fine-tuning. Prints
-one JSON object, so that the service itself never imports JAX. Reads no weights and downloads nothing.
+``python -m tunix_rt.trainer.probe [REFERENCE CACHE_DIR LORA ARTIFACTS]``, LORA as JSON, ``null`` for full fine-tuning,
+ARTIFACTS the root of the artifact store. Prints one JSON object, so that the service itself never imports JAX. Reads no
+weights and downloads nothing but the base of an adapter.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def main() -> int:
     found: dict[str, Any] = _devices()
     if len(sys.argv) > 2:
         lora = json.loads(sys.argv[3])
-        found |= _model(sys.argv[1], Path(sys.argv[2]), Lora(**lora) if lora is not None else None)
+        lora = Lora(**lora) if lora is not None else None
+        found |= _model(sys.argv[1], Path(sys.argv[2]), lora, sys.argv[4])
     answer.write(json.dumps(found) + "\n")
     answer.flush()
     return 0
@@ -51,7 +53,8 @@ def _devices() -> dict[str, Any]:
     }
 
 
-def _model(reference: str, cache_dir: Path, lora: Lora | None) -> dict[str, Any]:
+def _model(reference: str, cache_dir: Path, lora: Lora | None, artifacts_uri: str) -> dict[str, Any]:
+    from tunix_rt.artifacts import ArtifactStore
     from tunix_rt.models.config import ModelConfig
     from tunix_rt.models.loading import load_config
     from tunix_rt.models.presets import PRESETS
@@ -61,7 +64,8 @@ def _model(reference: str, cache_dir: Path, lora: Lora | None) -> dict[str, Any]
         kind = check_reference(reference, field="base_model")
         if kind == "hf":
             return {}
-        source = resolve(reference, cache_dir=cache_dir)
+        store = ArtifactStore(artifacts_uri, cache_dir=cache_dir / "artifacts")
+        source = resolve(reference, cache_dir=cache_dir, artifacts=store)
         config = load_config(source)
     except InvalidInput as error:
         return {"problems": [(_model_field(v.field), v.description) for v in error.violations]}

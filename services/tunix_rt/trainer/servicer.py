@@ -27,10 +27,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         cache_dir: Path,
         current_run_id: Callable[[], str],
         *,
+        artifacts_uri: str,
         simulated_devices: int = 0,
         processes: int = 1,
     ) -> None:
         self._pool, self._cache_dir, self._current_run_id = pool, cache_dir, current_run_id
+        self._artifacts_uri = artifacts_uri
         self._simulated_devices, self._processes = simulated_devices, processes
         self._machine: Machine | None = None
 
@@ -44,6 +46,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             pool=request.spec.pool,
             own_pool=self._pool,
             cache_dir=self._cache_dir,
+            artifacts_uri=self._artifacts_uri,
             simulated_devices=self._simulated_devices,
             processes=self._processes,
         )

@@ -55,6 +55,7 @@ async def assess(
     pool: str,
     own_pool: str,
     cache_dir: Path,
+    artifacts_uri: str,
     simulated_devices: int = 0,
     processes: int = 1,
 ) -> Assessment:
@@ -69,7 +70,8 @@ async def assess(
     check_hyperparameters(hp, found.under("hyperparameters"))
     local = bool(base_model) and not base_model.startswith("model://")
     lora = json.dumps(dataclasses.asdict(hp.lora) if hp.lora is not None else None)
-    answer = await _probe(*([base_model, str(cache_dir), lora] if local else []), simulated_devices=simulated_devices)
+    about = [base_model, str(cache_dir), lora, artifacts_uri] if local else []
+    answer = await _probe(*about, simulated_devices=simulated_devices)
     for field, description in answer.get("problems", ()):
         found.add(field, description)
     model = ModelShape(**answer["model"]) if "model" in answer else None

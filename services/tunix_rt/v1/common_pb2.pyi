@@ -233,7 +233,7 @@ class Artifact(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """fsspec URI (file://, s3://, gs://)."""
+    """Below the root of the artifact store: file://, s3:// or gs://."""
     digest: _builtins.str
     """"sha256:" and 64 hex digits. Of a directory: of the sorted lines "<sha256>  <relative path>\\n"."""
     size_bytes: _builtins.int
@@ -301,7 +301,7 @@ class GenerationConfig(_message.Message):
     max_new_tokens: _builtins.int
     """Upper limit of generated tokens; 1..8192. Default 256."""
     temperature: _builtins.float
-    """0 is greedy. Default 0."""
+    """[0, 1e6]; 0 is greedy. Default 0."""
     top_k: _builtins.int
     """0 is off. Default 0."""
     top_p: _builtins.float
@@ -313,9 +313,9 @@ class GenerationConfig(_message.Message):
     seed: _builtins.int
     """Folded with the position of each token. Default 0."""
     system_prompt: _builtins.str
-    """Put before the user's turn when set."""
+    """Put before the user's turn when set; at most 50000 characters."""
     dtype: _builtins.str
-    """"float32" | "bfloat16"; default "float32"."""
+    """"float32", the default; "bfloat16" is reserved: no inferencer serves it."""
     weight_format: _builtins.str
     """"" | "int8-v1" (docs/serving.md); default "" is float32, or the format of the handle in a call to the inferencer."""
     @_builtins.property
@@ -323,7 +323,9 @@ class GenerationConfig(_message.Message):
         """Generation ends before the first of these; at most 16, each 1..200 characters."""
 
     @_builtins.property
-    def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """At most 16, each >= 0."""
+
     def __init__(
         self,
         *,

@@ -138,7 +138,6 @@ class DatasetManifest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     SELECTION_STRATEGY_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
-    PARENT_DATASET_IDS_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     CONTAMINATION_FIELD_NUMBER: _builtins.int
     CATEGORY_STATISTICS_FIELD_NUMBER: _builtins.int
@@ -163,8 +162,6 @@ class DatasetManifest(_message.Message):
     @_builtins.property
     def filters(self) -> _struct_pb2.Struct: ...
     @_builtins.property
-    def parent_dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
     def provenance(self) -> _struct_pb2.Struct: ...
     @_builtins.property
     def contamination(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contamination]: ...
@@ -186,7 +183,6 @@ class DatasetManifest(_message.Message):
         filters: _struct_pb2.Struct | None = ...,
         selection_strategy: _builtins.str = ...,
         seed: _builtins.int = ...,
-        parent_dataset_ids: _abc.Iterable[_builtins.str] | None = ...,
         provenance: _struct_pb2.Struct | None = ...,
         contamination: _abc.Iterable[Global___Contamination] | None = ...,
         category_statistics: _abc.Iterable[Global___CategoryStatistics] | None = ...,
@@ -194,7 +190,7 @@ class DatasetManifest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "provenance", b"provenance", "token_lengths", b"token_lengths"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build_id", b"build_id", "categories", b"categories", "category_statistics", b"category_statistics", "contamination", b"contamination", "dropped_contaminated", b"dropped_contaminated", "dropped_duplicates", b"dropped_duplicates", "dropped_over_budget", b"dropped_over_budget", "filters", b"filters", "key", b"key", "near_duplicates", b"near_duplicates", "parent_dataset_ids", b"parent_dataset_ids", "provenance", b"provenance", "seed", b"seed", "selection_strategy", b"selection_strategy", "token_lengths", b"token_lengths", "trace_count", b"trace_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build_id", b"build_id", "categories", b"categories", "category_statistics", b"category_statistics", "contamination", b"contamination", "dropped_contaminated", b"dropped_contaminated", "dropped_duplicates", b"dropped_duplicates", "dropped_over_budget", b"dropped_over_budget", "filters", b"filters", "key", b"key", "near_duplicates", b"near_duplicates", "provenance", b"provenance", "seed", b"seed", "selection_strategy", b"selection_strategy", "token_lengths", b"token_lengths", "trace_count", b"trace_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

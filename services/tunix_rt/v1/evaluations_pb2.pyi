@@ -1045,7 +1045,7 @@ class CompareEvaluationsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BASELINE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    CANDIDATE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    CANDIDATE_EVALUATION_IDS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ONLY_CHANGED_FIELD_NUMBER: _builtins.int
@@ -1053,22 +1053,24 @@ class CompareEvaluationsRequest(_message.Message):
     INCLUDE_CURVES_FIELD_NUMBER: _builtins.int
     baseline_evaluation_id: _builtins.str
     """A: the reference."""
-    candidate_evaluation_id: _builtins.str
-    """B: the candidate."""
     page_size: _builtins.int
-    """Page of item diffs."""
+    """Page of items."""
     page_token: _builtins.str
     only_changed: _builtins.bool
-    """Only items that differ."""
+    """Only items that differ from the baseline in some candidate."""
     order_by: _builtins.str
-    """"difference" (default: largest first, regressions before fixes) | "index" (the evalset's order)."""
+    """"difference" (default: largest in any candidate first, regressions before fixes) | "index" (the evalset's order)."""
     include_curves: _builtins.bool
-    """With the loss curves of the runs that made the two models."""
+    """With the loss curves of the runs that made the models."""
+    @_builtins.property
+    def candidate_evaluation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """B, C, …: 1 to 31 different ones."""
+
     def __init__(
         self,
         *,
         baseline_evaluation_id: _builtins.str = ...,
-        candidate_evaluation_id: _builtins.str = ...,
+        candidate_evaluation_ids: _abc.Iterable[_builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         only_changed: _builtins.bool = ...,
@@ -1077,7 +1079,7 @@ class CompareEvaluationsRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "candidate_evaluation_id", b"candidate_evaluation_id", "include_curves", b"include_curves", "only_changed", b"only_changed", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "candidate_evaluation_ids", b"candidate_evaluation_ids", "include_curves", b"include_curves", "only_changed", b"only_changed", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1116,54 +1118,76 @@ class Curve(_message.Message):
 Global___Curve: _TypeAlias = Curve  # noqa: Y015
 
 @_typing.final
-class ItemDiff(_message.Message):
+class CandidateItem(_message.Message):
+    """An item in one candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    change: Global___ItemChange.ValueType
+    prediction: _builtins.str
+    """Of the first sample."""
+    def __init__(
+        self,
+        *,
+        score: _builtins.float | None = ...,
+        change: Global___ItemChange.ValueType = ...,
+        prediction: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "change", b"change", "prediction", b"prediction", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___CandidateItem: _TypeAlias = CandidateItem  # noqa: Y015
+
+@_typing.final
+class ItemComparison(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
-    CHANGE_FIELD_NUMBER: _builtins.int
-    BASELINE_SCORE_FIELD_NUMBER: _builtins.int
-    CANDIDATE_SCORE_FIELD_NUMBER: _builtins.int
-    BASELINE_PREDICTION_FIELD_NUMBER: _builtins.int
-    CANDIDATE_PREDICTION_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     EXPECTED_ANSWER_FIELD_NUMBER: _builtins.int
+    BASELINE_SCORE_FIELD_NUMBER: _builtins.int
+    BASELINE_PREDICTION_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    change: Global___ItemChange.ValueType
-    baseline_score: _builtins.float
-    candidate_score: _builtins.float
-    baseline_prediction: _builtins.str
-    candidate_prediction: _builtins.str
     section: _builtins.str
     category: _builtins.str
     expected_answer: _builtins.str
+    baseline_score: _builtins.float
+    baseline_prediction: _builtins.str
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateItem]:
+        """In the order of the candidates."""
+
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
-        change: Global___ItemChange.ValueType = ...,
-        baseline_score: _builtins.float | None = ...,
-        candidate_score: _builtins.float | None = ...,
-        baseline_prediction: _builtins.str = ...,
-        candidate_prediction: _builtins.str = ...,
         section: _builtins.str = ...,
         category: _builtins.str = ...,
         expected_answer: _builtins.str = ...,
+        baseline_score: _builtins.float | None = ...,
+        baseline_prediction: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___CandidateItem] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "_candidate_score", b"_candidate_score", "baseline_score", b"baseline_score", "candidate_score", b"candidate_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "baseline_score", b"baseline_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "_candidate_score", b"_candidate_score", "baseline_prediction", b"baseline_prediction", "baseline_score", b"baseline_score", "candidate_prediction", b"candidate_prediction", "candidate_score", b"candidate_score", "category", b"category", "change", b"change", "expected_answer", b"expected_answer", "item_id", b"item_id", "section", b"section"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "baseline_prediction", b"baseline_prediction", "baseline_score", b"baseline_score", "candidates", b"candidates", "category", b"category", "expected_answer", b"expected_answer", "item_id", b"item_id", "section", b"section"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__baseline_score: _TypeAlias = _typing.Literal["baseline_score"]  # noqa: Y015
     _WhichOneofArgType__baseline_score: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score"]  # noqa: Y015
-    _WhichOneofReturnType__candidate_score: _TypeAlias = _typing.Literal["candidate_score"]  # noqa: Y015
-    _WhichOneofArgType__candidate_score: _TypeAlias = _typing.Literal["_candidate_score", b"_candidate_score"]  # noqa: Y015
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_score) -> _WhichOneofReturnType__baseline_score | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate_score) -> _WhichOneofReturnType__candidate_score | None: ...
 
-Global___ItemDiff: _TypeAlias = ItemDiff  # noqa: Y015
+Global___ItemComparison: _TypeAlias = ItemComparison  # noqa: Y015
 
 @_typing.final
 class SliceComparison(_message.Message):
@@ -1266,31 +1290,60 @@ class PairedStatistics(_message.Message):
 Global___PairedStatistics: _TypeAlias = PairedStatistics  # noqa: Y015
 
 @_typing.final
+class CandidateComparison(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    P_ADJUSTED_FIELD_NUMBER: _builtins.int
+    SCORECARD_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    evaluation_id: _builtins.str
+    p_adjusted: _builtins.float
+    """The two-sided p_value after Holm's correction over the candidates."""
+    @_builtins.property
+    def statistics(self) -> Global___PairedStatistics: ...
+    @_builtins.property
+    def scorecard(self) -> Global___Scorecard: ...
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceComparison]: ...
+    def __init__(
+        self,
+        *,
+        evaluation_id: _builtins.str = ...,
+        statistics: Global___PairedStatistics | None = ...,
+        p_adjusted: _builtins.float = ...,
+        scorecard: Global___Scorecard | None = ...,
+        slices: _abc.Iterable[Global___SliceComparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scorecard", b"scorecard", "statistics", b"statistics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "p_adjusted", b"p_adjusted", "scorecard", b"scorecard", "slices", b"slices", "statistics", b"statistics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidateComparison: _TypeAlias = CandidateComparison  # noqa: Y015
+
+@_typing.final
 class Comparison(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BASELINE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    CANDIDATE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    STATISTICS_FIELD_NUMBER: _builtins.int
-    SLICES_FIELD_NUMBER: _builtins.int
+    BASELINE_SCORECARD_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    BASELINE_SCORECARD_FIELD_NUMBER: _builtins.int
-    CANDIDATE_SCORECARD_FIELD_NUMBER: _builtins.int
     CURVES_FIELD_NUMBER: _builtins.int
     baseline_evaluation_id: _builtins.str
-    candidate_evaluation_id: _builtins.str
     next_page_token: _builtins.str
-    @_builtins.property
-    def statistics(self) -> Global___PairedStatistics: ...
-    @_builtins.property
-    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceComparison]: ...
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemDiff]: ...
     @_builtins.property
     def baseline_scorecard(self) -> Global___Scorecard: ...
     @_builtins.property
-    def candidate_scorecard(self) -> Global___Scorecard: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateComparison]:
+        """In the order of the request."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemComparison]: ...
     @_builtins.property
     def curves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Curve]:
         """The baseline's run first; empty unless asked for, and for models that no run here made."""
@@ -1299,195 +1352,19 @@ class Comparison(_message.Message):
         self,
         *,
         baseline_evaluation_id: _builtins.str = ...,
-        candidate_evaluation_id: _builtins.str = ...,
-        statistics: Global___PairedStatistics | None = ...,
-        slices: _abc.Iterable[Global___SliceComparison] | None = ...,
-        items: _abc.Iterable[Global___ItemDiff] | None = ...,
-        next_page_token: _builtins.str = ...,
         baseline_scorecard: Global___Scorecard | None = ...,
-        candidate_scorecard: Global___Scorecard | None = ...,
+        candidates: _abc.Iterable[Global___CandidateComparison] | None = ...,
+        items: _abc.Iterable[Global___ItemComparison] | None = ...,
+        next_page_token: _builtins.str = ...,
         curves: _abc.Iterable[Global___Curve] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_scorecard", b"baseline_scorecard", "candidate_scorecard", b"candidate_scorecard", "statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_scorecard", b"baseline_scorecard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_scorecard", b"candidate_scorecard", "curves", b"curves", "items", b"items", "next_page_token", b"next_page_token", "slices", b"slices", "statistics", b"statistics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidates", b"candidates", "curves", b"curves", "items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
-
-@_typing.final
-class CompareManyEvaluationsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASELINE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    CANDIDATE_EVALUATION_IDS_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    ONLY_CHANGED_FIELD_NUMBER: _builtins.int
-    baseline_evaluation_id: _builtins.str
-    page_size: _builtins.int
-    page_token: _builtins.str
-    only_changed: _builtins.bool
-    """Only items that differ from the baseline in some candidate."""
-    @_builtins.property
-    def candidate_evaluation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 31."""
-
-    def __init__(
-        self,
-        *,
-        baseline_evaluation_id: _builtins.str = ...,
-        candidate_evaluation_ids: _abc.Iterable[_builtins.str] | None = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        only_changed: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "candidate_evaluation_ids", b"candidate_evaluation_ids", "only_changed", b"only_changed", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CompareManyEvaluationsRequest: _TypeAlias = CompareManyEvaluationsRequest  # noqa: Y015
-
-@_typing.final
-class CandidateComparison(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    STATISTICS_FIELD_NUMBER: _builtins.int
-    P_ADJUSTED_FIELD_NUMBER: _builtins.int
-    SCORECARD_FIELD_NUMBER: _builtins.int
-    evaluation_id: _builtins.str
-    p_adjusted: _builtins.float
-    """The two-sided p_value after Holm's correction over the candidates."""
-    @_builtins.property
-    def statistics(self) -> Global___PairedStatistics: ...
-    @_builtins.property
-    def scorecard(self) -> Global___Scorecard: ...
-    def __init__(
-        self,
-        *,
-        evaluation_id: _builtins.str = ...,
-        statistics: Global___PairedStatistics | None = ...,
-        p_adjusted: _builtins.float = ...,
-        scorecard: Global___Scorecard | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scorecard", b"scorecard", "statistics", b"statistics"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "p_adjusted", b"p_adjusted", "scorecard", b"scorecard", "statistics", b"statistics"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CandidateComparison: _TypeAlias = CandidateComparison  # noqa: Y015
-
-@_typing.final
-class CandidateItem(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SCORE_FIELD_NUMBER: _builtins.int
-    CHANGE_FIELD_NUMBER: _builtins.int
-    PREDICTION_FIELD_NUMBER: _builtins.int
-    score: _builtins.float
-    change: Global___ItemChange.ValueType
-    prediction: _builtins.str
-    def __init__(
-        self,
-        *,
-        score: _builtins.float | None = ...,
-        change: Global___ItemChange.ValueType = ...,
-        prediction: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "change", b"change", "prediction", b"prediction", "score", b"score"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
-    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
-
-Global___CandidateItem: _TypeAlias = CandidateItem  # noqa: Y015
-
-@_typing.final
-class ManyItemDiff(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    SECTION_FIELD_NUMBER: _builtins.int
-    CATEGORY_FIELD_NUMBER: _builtins.int
-    EXPECTED_ANSWER_FIELD_NUMBER: _builtins.int
-    BASELINE_SCORE_FIELD_NUMBER: _builtins.int
-    BASELINE_PREDICTION_FIELD_NUMBER: _builtins.int
-    CANDIDATES_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    section: _builtins.str
-    category: _builtins.str
-    expected_answer: _builtins.str
-    baseline_score: _builtins.float
-    baseline_prediction: _builtins.str
-    @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateItem]:
-        """In the order of the candidates."""
-
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.str = ...,
-        section: _builtins.str = ...,
-        category: _builtins.str = ...,
-        expected_answer: _builtins.str = ...,
-        baseline_score: _builtins.float | None = ...,
-        baseline_prediction: _builtins.str = ...,
-        candidates: _abc.Iterable[Global___CandidateItem] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "baseline_score", b"baseline_score"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score", "baseline_prediction", b"baseline_prediction", "baseline_score", b"baseline_score", "candidates", b"candidates", "category", b"category", "expected_answer", b"expected_answer", "item_id", b"item_id", "section", b"section"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__baseline_score: _TypeAlias = _typing.Literal["baseline_score"]  # noqa: Y015
-    _WhichOneofArgType__baseline_score: _TypeAlias = _typing.Literal["_baseline_score", b"_baseline_score"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_score) -> _WhichOneofReturnType__baseline_score | None: ...
-
-Global___ManyItemDiff: _TypeAlias = ManyItemDiff  # noqa: Y015
-
-@_typing.final
-class ManyComparison(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASELINE_EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    BASELINE_SCORECARD_FIELD_NUMBER: _builtins.int
-    CANDIDATES_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    baseline_evaluation_id: _builtins.str
-    next_page_token: _builtins.str
-    @_builtins.property
-    def baseline_scorecard(self) -> Global___Scorecard: ...
-    @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateComparison]:
-        """In the order asked for."""
-
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManyItemDiff]:
-        """Items with the largest difference in any candidate first."""
-
-    def __init__(
-        self,
-        *,
-        baseline_evaluation_id: _builtins.str = ...,
-        baseline_scorecard: Global___Scorecard | None = ...,
-        candidates: _abc.Iterable[Global___CandidateComparison] | None = ...,
-        items: _abc.Iterable[Global___ManyItemDiff] | None = ...,
-        next_page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_scorecard", b"baseline_scorecard"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidates", b"candidates", "items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ManyComparison: _TypeAlias = ManyComparison  # noqa: Y015
 
 @_typing.final
 class ClaimEvaluationRequest(_message.Message):

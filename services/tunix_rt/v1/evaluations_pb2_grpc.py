@@ -75,11 +75,6 @@ class EvaluationServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompareEvaluationsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.Comparison.FromString,
                 _registered_method=True)
-        self.CompareManyEvaluations = channel.unary_unary(
-                '/tunix_rt.v1.EvaluationService/CompareManyEvaluations',
-                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompareManyEvaluationsRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ManyComparison.FromString,
-                _registered_method=True)
         self.ClaimEvaluation = channel.unary_unary(
                 '/tunix_rt.v1.EvaluationService/ClaimEvaluation',
                 request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationRequest.SerializeToString,
@@ -155,14 +150,8 @@ class EvaluationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompareEvaluations(self, request, context):
-        """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CompareManyEvaluations(self, request, context):
-        """Several candidates against one baseline on the same items, with Holm's correction over the candidates.
+        """One or several candidates against one baseline, paired on the same items; p-values are corrected for the number of
+        candidates by Holm's method. FAILED_PRECONDITION when the score identities differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -242,11 +231,6 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.CompareEvaluations,
                     request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompareEvaluationsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.Comparison.SerializeToString,
-            ),
-            'CompareManyEvaluations': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompareManyEvaluations,
-                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompareManyEvaluationsRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ManyComparison.SerializeToString,
             ),
             'ClaimEvaluation': grpc.unary_unary_rpc_method_handler(
                     servicer.ClaimEvaluation,
@@ -491,33 +475,6 @@ class EvaluationService:
             '/tunix_rt.v1.EvaluationService/CompareEvaluations',
             tunix__rt_dot_v1_dot_evaluations__pb2.CompareEvaluationsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_evaluations__pb2.Comparison.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CompareManyEvaluations(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.EvaluationService/CompareManyEvaluations',
-            tunix__rt_dot_v1_dot_evaluations__pb2.CompareManyEvaluationsRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_evaluations__pb2.ManyComparison.FromString,
             options,
             channel_credentials,
             insecure,

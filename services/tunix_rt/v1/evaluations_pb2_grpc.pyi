@@ -42,9 +42,9 @@ class EvaluationServiceStub:
     GetLeaderboard: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.GetLeaderboardRequest, _evaluations_pb2.Leaderboard]
     """Ranks the succeeded evaluations of one score identity."""
     CompareEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CompareEvaluationsRequest, _evaluations_pb2.Comparison]
-    """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ."""
-    CompareManyEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CompareManyEvaluationsRequest, _evaluations_pb2.ManyComparison]
-    """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
+    """One or several candidates against one baseline, paired on the same items; p-values are corrected for the number of
+    candidates by Holm's method. FAILED_PRECONDITION when the score identities differ.
+    """
     ClaimEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ClaimEvaluationRequest, _evaluations_pb2.ClaimEvaluationResponse]
     """For workers (role "worker")."""
     HeartbeatEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.HeartbeatEvaluationRequest, _evaluations_pb2.HeartbeatEvaluationResponse]
@@ -67,9 +67,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     GetLeaderboard: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.GetLeaderboardRequest, _evaluations_pb2.Leaderboard]  # type: ignore[assignment]
     """Ranks the succeeded evaluations of one score identity."""
     CompareEvaluations: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CompareEvaluationsRequest, _evaluations_pb2.Comparison]  # type: ignore[assignment]
-    """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ."""
-    CompareManyEvaluations: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CompareManyEvaluationsRequest, _evaluations_pb2.ManyComparison]  # type: ignore[assignment]
-    """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
+    """One or several candidates against one baseline, paired on the same items; p-values are corrected for the number of
+    candidates by Holm's method. FAILED_PRECONDITION when the score identities differ.
+    """
     ClaimEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ClaimEvaluationRequest, _evaluations_pb2.ClaimEvaluationResponse]  # type: ignore[assignment]
     """For workers (role "worker")."""
     HeartbeatEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.HeartbeatEvaluationRequest, _evaluations_pb2.HeartbeatEvaluationResponse]  # type: ignore[assignment]
@@ -137,15 +137,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluations_pb2.CompareEvaluationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluations_pb2.Comparison, _abc.Awaitable[_evaluations_pb2.Comparison]]:
-        """Paired comparison on the same items. FAILED_PRECONDITION when the score identities differ."""
-
-    @_abc_1.abstractmethod
-    def CompareManyEvaluations(
-        self,
-        request: _evaluations_pb2.CompareManyEvaluationsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_evaluations_pb2.ManyComparison, _abc.Awaitable[_evaluations_pb2.ManyComparison]]:
-        """Several candidates against one baseline on the same items, with Holm's correction over the candidates."""
+        """One or several candidates against one baseline, paired on the same items; p-values are corrected for the number of
+        candidates by Holm's method. FAILED_PRECONDITION when the score identities differ.
+        """
 
     @_abc_1.abstractmethod
     def ClaimEvaluation(

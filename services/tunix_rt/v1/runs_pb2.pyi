@@ -671,12 +671,9 @@ class CreateRunRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
-    TRIAL_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     display_name: _builtins.str
-    trial_id: _builtins.str
-    """For the tuner: the trial that this run carries out."""
     validate_only: _builtins.bool
     """Check everything, create nothing; returns the resolved run without id."""
     @_builtins.property
@@ -690,12 +687,11 @@ class CreateRunRequest(_message.Message):
         spec: Global___RunSpec | None = ...,
         display_name: _builtins.str = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        trial_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "request_id", b"request_id", "spec", b"spec", "tags", b"tags", "trial_id", b"trial_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "request_id", b"request_id", "spec", b"spec", "tags", b"tags", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,6 +112,9 @@ class _Runs:
         self._evaluations: evaluations_pb2_grpc.EvaluationServiceStub
         self._evaluations = evaluations_pb2_grpc.EvaluationServiceStub(channel)
         self._dataset = dataset
+        datasets: datasets_pb2_grpc.DatasetServiceStub = datasets_pb2_grpc.DatasetServiceStub(channel)
+        stored = datasets.GetDataset(datasets_pb2.GetDatasetRequest(id=dataset)).artifact
+        self._artifacts = stored.uri.partition("/sha256/")[0]
 
     def claimed(self, evalset: str = "") -> common_pb2.Lease:
         """The lease of a new run."""
@@ -135,7 +138,7 @@ class _Runs:
         if state == "SUCCEEDED":
             digest = digest_of(lease.job_id)
             files = [common_pb2.ArtifactFile(path="adapter_model.safetensors", digest=digest, size_bytes=10_000)]
-            uri = f"file:///artifacts/{digest.removeprefix('sha256:')}"
+            uri = f"{self._artifacts}/{digest.removeprefix('sha256:')}"
             end.model.CopyFrom(common_pb2.Artifact(uri=uri, digest=digest, size_bytes=10_000, files=files))
             end.step = 100
         elif state == "FAILED":

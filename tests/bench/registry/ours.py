@@ -96,7 +96,7 @@ class Ours:
             baseline, candidate = source.sample(ids[EVALSETS[number % len(EVALSETS)]], 2)
             requests.append(
                 evaluations_pb2.CompareEvaluationsRequest(
-                    baseline_evaluation_id=baseline, candidate_evaluation_id=candidate, page_size=PAGE
+                    baseline_evaluation_id=baseline, candidate_evaluation_ids=[candidate], page_size=PAGE
                 )
             )
         return _measured(self._evaluations.CompareEvaluations, requests)

@@ -155,12 +155,16 @@ class Registry:
         """Complete as SUCCEEDED with a model of that content."""
         return await self.runs.CompleteAttempt(self.success(lease, content), timeout=TIMEOUT)
 
+    def uri(self, path: str) -> str:
+        """The URI of what lies at ``path`` in the artifact store."""
+        return f"{self.dependencies.artifacts.root_uri}/{path}"
+
     def success(self, lease: common_pb2.Lease, content: str = "weights") -> runs_pb2.CompleteAttemptRequest:
         return runs_pb2.CompleteAttemptRequest(
             lease=lease,
             state=common_pb2.JOB_STATE_SUCCEEDED,
             model=common_pb2.Artifact(
-                uri=f"file:///models/{content}",
+                uri=self.uri(f"models/{content}"),
                 digest=digest_of(content),
                 size_bytes=5,
                 files=[common_pb2.ArtifactFile(path="model.safetensors", digest=digest_of(content), size_bytes=5)],

@@ -14,7 +14,7 @@ TIMEOUT = 20
 
 async def record(registry: Any, lease: common_pb2.Lease, step: int, removed: tuple[int, ...] = ()) -> None:
     checkpoint = runs_pb2.Checkpoint(
-        step=step, uri=f"file:///checkpoints/{step}", digest=registry.digest_of(str(step)), size_bytes=7
+        step=step, uri=registry.uri(f"checkpoints/{step}"), digest=registry.digest_of(str(step)), size_bytes=7
     )
     request = runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint, removed_steps=removed)
     await registry.runs.RecordCheckpoint(request, timeout=TIMEOUT)
@@ -39,7 +39,7 @@ async def test_the_worker_is_handed_the_checkpoint_that_the_run_starts_from(regi
     assert run.spec.initial_checkpoint == start(source, 20)
     claim = await registry.claim(run.id)
     found = claim.initial_checkpoint
-    assert (found.step, found.uri, found.digest) == (20, "file:///checkpoints/20", registry.digest_of("20"))
+    assert (found.step, found.uri, found.digest) == (20, registry.uri("checkpoints/20"), registry.digest_of("20"))
     assert list(claim.checkpoints) == []
 
 

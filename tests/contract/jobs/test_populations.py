@@ -45,7 +45,10 @@ class Population:
 
     async def save(self, member: int, step: int) -> None:
         checkpoint = runs_pb2.Checkpoint(
-            step=step, uri=f"file:///{member}/{step}", digest=self.registry.digest_of(f"{member}/{step}"), size_bytes=7
+            step=step,
+            uri=self.registry.uri(f"{member}/{step}"),
+            digest=self.registry.digest_of(f"{member}/{step}"),
+            size_bytes=7,
         )
         request = runs_pb2.RecordCheckpointRequest(lease=self.leases[member], checkpoint=checkpoint)
         await self.registry.runs.RecordCheckpoint(request, timeout=TIMEOUT)

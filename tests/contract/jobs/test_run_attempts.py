@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.models.tables import ModelVersionRow
-from tunix_rt.registry.runs.tables import LogRow, MetricRow
+from tunix_rt.registry.runs.tables import LogRow, MetricRow, RunRow
 from tunix_rt.v1 import common_pb2, evaluations_pb2, models_pb2, runs_pb2
 
 TIMEOUT = 20
@@ -33,7 +33,7 @@ async def metrics(registry: Any, run_id: str, **fields: Any) -> runs_pb2.ListMet
 def writes(registry: Any, lease: common_pb2.Lease) -> dict[str, Any]:
     """One call of every worker RPC that writes under a lease."""
     runs = registry.runs
-    checkpoint = runs_pb2.Checkpoint(step=1, uri="file:///c", digest=registry.digest_of("c"))
+    checkpoint = runs_pb2.Checkpoint(step=1, uri=registry.uri("c"), digest=registry.digest_of("c"))
     return {
         "Heartbeat": lambda: registry.heartbeat(lease),
         "ReportMetrics": lambda: report(registry, lease, POINT(key="loss", step=1, value=1)),
@@ -144,6 +144,20 @@ async def test_success_registers_the_model_and_creates_the_evaluations_in_one_ac
         "tunix.cmd.evaluate",
         f"tunix.evt.run.succeeded.{run.id}",
     ]
+
+
+async def test_a_stored_spec_that_would_be_refused_today_still_ends_with_its_evaluations(registry: Any) -> None:
+    run, lease = await registry.running(evaluate_on=[runs_pb2.EvaluateOn(evalset="quiz")])
+
+    def as_an_earlier_release_took_it(session: Any) -> None:
+        row = session.get_one(RunRow, run.id)
+        row.spec = row.spec.replace('"generation":{"dtype":"float32"', '"generation":{"dtype":"bfloat16"')
+
+    await registry.database.run_write(as_an_earlier_release_took_it)
+    done = await registry.succeed(lease)
+    request = evaluations_pb2.GetEvaluationRequest(id=done.evaluation_ids[0])
+    evaluation = await registry.evaluations.GetEvaluation(request, timeout=TIMEOUT)
+    assert (done.state, evaluation.generation.dtype) == (common_pb2.JOB_STATE_SUCCEEDED, "bfloat16")
 
 
 async def test_a_completion_whose_answer_was_lost_can_be_repeated(registry: Any) -> None:
@@ -418,7 +432,7 @@ async def test_checkpoints_come_back_newest_first_without_the_removed_ones(regis
 
     async def record(step: int, content: str, *removed: int) -> None:
         checkpoint = runs_pb2.Checkpoint(
-            step=step, uri=f"file:///{content}", digest=registry.digest_of(content), size_bytes=3
+            step=step, uri=registry.uri(content), digest=registry.digest_of(content), size_bytes=3
         )
         request = runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint, removed_steps=removed)
         await registry.runs.RecordCheckpoint(request, timeout=TIMEOUT)
@@ -430,8 +444,8 @@ async def test_checkpoints_come_back_newest_first_without_the_removed_ones(regis
     await registry.reap(after_seconds=20)
     claim = await registry.claim(run.id, "worker-2")
     assert [(each.step, each.uri) for each in claim.checkpoints] == [
-        (30, "file:///thirty"),
-        (20, "file:///twenty-again"),
+        (30, registry.uri("thirty")),
+        (20, registry.uri("twenty-again")),
     ]
     assert claim.checkpoints[0].digest == registry.digest_of("thirty")
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from sqlmodel import SQLModel
+from tests.fixtures.grpc_server import serving
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
@@ -24,7 +23,6 @@ from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import Principal
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     common_pb2,
     datasets_pb2_grpc,
@@ -202,30 +200,6 @@ def new_result() -> Callable[..., evaluations_pb2.ItemResult]:
     return result
 
 
-@asynccontextmanager
-async def serving(dependencies: Dependencies) -> AsyncIterator[int]:
-    stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-
-    task = asyncio.create_task(
-        serve_grpc(
-            lambda server: register_servicers(server, dependencies),
-            dependencies.settings,
-            authorizer=Tokens(),
-            ready=None,
-            stop=stop,
-            on_bound=bound.set_result,
-        )
-    )
-    try:
-        done, _ = await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
-        if task in done:
-            task.result()
-        yield bound.result()
-    finally:
-        stop.set()
-        await task
-
-
 @pytest.fixture
 async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Dependencies, int]]:
     """A served registry on an empty database."""
@@ -235,7 +209,9 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
     database = Database(settings.database)
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
     try:
-        async with serving(dependencies) as port:
+        async with serving(
+            lambda server: register_servicers(server, dependencies), settings, authorizer=Tokens()
+        ) as port:
             yield dependencies, port
     finally:
         database.close()

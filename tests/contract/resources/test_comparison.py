@@ -17,7 +17,9 @@ from tunix_rt.v1 import evaluations_pb2 as pb
 
 
 async def compared(registry: Any, baseline: str, candidate: str, **fields: Any) -> Any:
-    request = pb.CompareEvaluationsRequest(baseline_evaluation_id=baseline, candidate_evaluation_id=candidate, **fields)
+    request = pb.CompareEvaluationsRequest(
+        baseline_evaluation_id=baseline, candidate_evaluation_ids=[candidate], **fields
+    )
     return await registry.evaluations.CompareEvaluations(request, timeout=30)
 
 
@@ -27,7 +29,7 @@ async def test_items_are_paired_and_changes_come_first(registry: Any) -> None:
     a = await registry.scored(evalset.id, model.id, [1.0, 1.0, 0.0, 0.0, 1.0, None, 1.0, 0.0])
     b = await registry.scored(evalset.id, model.id, [1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     found = await compared(registry, a.id, b.id)
-    assert [(each.item_id, pb.ItemChange.Name(each.change).removeprefix("ITEM_CHANGE_")) for each in found.items] == [
+    assert [(each.item_id, pb.ItemChange.Name(each.candidates[0].change)[12:]) for each in found.items] == [
         ("q001", "REGRESSION"),
         ("q002", "FIX"),
         ("q003", "FIX"),
@@ -38,18 +40,21 @@ async def test_items_are_paired_and_changes_come_first(registry: Any) -> None:
         ("q006", "SAME"),
     ]
     first = found.items[0]
-    assert (first.baseline_score, first.candidate_score) == (1.0, 0.0)
-    assert (first.baseline_prediction, first.candidate_prediction) == ("<answer>1.0</answer>", "<answer>0.0</answer>")
+    assert (first.baseline_score, first.candidates[0].score) == (1.0, 0.0)
+    assert (first.baseline_prediction, first.candidates[0].prediction) == (
+        "<answer>1.0</answer>",
+        "<answer>0.0</answer>",
+    )
     assert (first.section, first.category, first.expected_answer) == ("core", "c1", "2")
     assert not found.items[4].HasField("baseline_score")
-    statistics = found.statistics
+    statistics = found.candidates[0].statistics
     assert (statistics.n_paired, statistics.n_regressions, statistics.n_fixes) == (7, 1, 3)
     assert (statistics.n_same, statistics.n_unpaired) == (3, 1)
     assert statistics.delta == pytest.approx(2 / 7, abs=1e-12)
     # Two-sided mid-p McNemar from SciPy's binomial: 1 against 3.
     assert statistics.p_value == pytest.approx(2 * (binom.cdf(1, 4, 0.5) - 0.5 * binom.pmf(1, 4, 0.5)), abs=1e-9)
     assert found.baseline_scorecard == a.scorecard
-    assert found.candidate_scorecard == b.scorecard
+    assert found.candidates[0].scorecard == b.scorecard
 
 
 async def test_the_largest_difference_comes_first_and_of_equal_ones_the_regression(registry: Any) -> None:
@@ -128,9 +133,10 @@ async def test_the_loss_curves_of_both_runs_come_when_asked_for(registry: Any) -
 async def test_a_curve_has_at_most_500_points_and_all_of_them_up_to_that(registry: Any) -> None:
     evalset, model = await registry.evalset(2), await registry.model()
     a = await registry.scored(evalset.id, model.id, [1.0, 0.0])
+    b = await registry.scored(evalset.id, model.id, [1.0, 0.0])
     for count in (500, 501, 998, 999):
         await give_run(registry, a.id, f"run-{count}", dict.fromkeys(range(count), 1.0))
-        (curve,) = (await compared(registry, a.id, a.id, include_curves=True)).curves
+        (curve,) = (await compared(registry, a.id, b.id, include_curves=True)).curves
         assert len(curve.steps) == {500: 500, 501: 251, 998: 500, 999: 334}[count]
         assert (curve.steps[0], curve.steps[-1]) == (0, count - 1)
 
@@ -144,7 +150,7 @@ async def test_diffs_are_paged_and_the_statistics_stay_those_of_all(registry: An
     assert [each.item_id for each in first.items] == ["q000", "q004"]
     assert [each.item_id for each in second.items] == ["q002"]
     assert second.next_page_token == ""
-    assert first.statistics == second.statistics
+    assert first.candidates == second.candidates
 
 
 async def test_slices_are_corrected_by_holm(registry: Any) -> None:
@@ -153,13 +159,13 @@ async def test_slices_are_corrected_by_holm(registry: Any) -> None:
     a = await registry.scored(evalset.id, model.id, [1.0] * 12)
     b = await registry.scored(evalset.id, model.id, [0.0] * 6 + [1.0] * 6)
     found = await compared(registry, a.id, b.id)
-    core = next(each for each in found.slices if (each.dimension, each.value) == ("section", "core"))
+    core = next(each for each in found.candidates[0].slices if (each.dimension, each.value) == ("section", "core"))
     assert (core.n_paired, core.delta) == (6, -1.0)
     # Six regressions of six: 2 · (0.5⁶ / 2).
     assert core.p_value == pytest.approx(0.5**6, abs=1e-9)
-    smallest = min(each.p_value for each in found.slices)
+    smallest = min(each.p_value for each in found.candidates[0].slices)
     assert core.p_value == smallest
-    assert core.p_adjusted == pytest.approx(min(1.0, len(found.slices) * core.p_value), abs=1e-9)
+    assert core.p_adjusted == pytest.approx(min(1.0, len(found.candidates[0].slices) * core.p_value), abs=1e-9)
 
 
 async def test_other_generation_configs_are_not_compared_and_both_digests_are_named(

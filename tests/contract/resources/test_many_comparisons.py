@@ -1,4 +1,4 @@
-"""CompareManyEvaluations: every candidate against one baseline, with Holm's correction over the candidates."""
+"""CompareEvaluations of several candidates: each against one baseline, with Holm's correction over the candidates."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tunix_rt.v1 import evaluations_pb2 as pb
 
 
 async def compared(registry: Any, baseline: str, candidates: list[str], **fields: Any) -> Any:
-    request = pb.CompareManyEvaluationsRequest(
+    request = pb.CompareEvaluationsRequest(
         baseline_evaluation_id=baseline, candidate_evaluation_ids=candidates, **fields
     )
-    return await registry.evaluations.CompareManyEvaluations(request, timeout=30)
+    return await registry.evaluations.CompareEvaluations(request, timeout=30)
 
 
 async def test_every_candidate_is_compared_and_the_p_values_are_corrected_over_them(registry: Any) -> None:

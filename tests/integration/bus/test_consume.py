@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, consume, ensure_topology
 from tunix_rt.bus.topology import EVALUATE, ConsumerSpec
@@ -235,7 +236,7 @@ async def test_stop_waits_for_the_running_handler(client: Client) -> None:
     assert (await js.stream_info("TUNIX_CMD")).state.messages == 0
 
 
-async def test_consumption_survives_kill_and_restart_of_the_server(client: Client, server) -> None:  # type: ignore[no-untyped-def]
+async def test_consumption_survives_kill_and_restart_of_the_server(client: Client, server: NatsServer) -> None:
     js = await fresh(client)
     seen: set[str] = set()
 
@@ -247,7 +248,7 @@ async def test_consumption_survives_kill_and_restart_of_the_server(client: Clien
         await Publisher(js).publish(command("eval-1"))
         await settled(js, "TUNIX_CMD", 0)
         server.kill()
-        await server.start()
+        server.start()
         await published(js, "eval-2")
         async with asyncio.timeout(20):
             while "eval-2" not in seen:
@@ -255,7 +256,7 @@ async def test_consumption_survives_kill_and_restart_of_the_server(client: Clien
     assert seen == {"eval-1", "eval-2"}
 
 
-async def test_consumption_survives_the_total_loss_of_jetstream(client: Client, server) -> None:  # type: ignore[no-untyped-def]
+async def test_consumption_survives_the_total_loss_of_jetstream(client: Client, server: NatsServer) -> None:
     js = await fresh(client)
     seen: set[str] = set()
 
@@ -268,7 +269,7 @@ async def test_consumption_survives_the_total_loss_of_jetstream(client: Client, 
         await settled(js, "TUNIX_CMD", 0)
         server.kill()
         server.forget_everything()
-        await server.start()
+        server.start()
         await published(js, "eval-2")
         async with asyncio.timeout(20):
             while "eval-2" not in seen:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus import Delivery, Done, Outcome, consume, ensure_topology
 from tunix_rt.bus.consume import Handler
@@ -21,7 +22,6 @@ from tunix_rt.registry.jobs.dead_commands import DeadCommands
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.schema import migrate
 
-from .conftest import NatsServer
 from .hostile import HOSTILE_HEADERS, Hostile, hostile_messages, publish_raw
 
 COMMANDS = b"tunix.cmd.evaluate"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import nats
 import pytest
 from nats.aio.client import Client
+from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus import CloudEvent, Publisher, ensure_topology
 from tunix_rt.errors import FailedPrecondition, Transient
@@ -38,7 +39,7 @@ async def test_publishing_twice_stores_once(client: Client) -> None:
     assert (await js.stream_info("TUNIX_EVT")).state.messages == 2
 
 
-async def test_a_plain_subscriber_reads_json_and_cloudevents_headers(client: Client, server) -> None:  # type: ignore[no-untyped-def]
+async def test_a_plain_subscriber_reads_json_and_cloudevents_headers(client: Client, server: NatsServer) -> None:
     await ensure_topology(client.jetstream())
     plain = await nats.connect(server.nats_url)
     subscription = await plain.subscribe("tunix.evt.>")
@@ -67,14 +68,14 @@ async def test_a_lost_stream_is_made_anew_by_the_publisher(client: Client) -> No
     assert (await js.stream_info("TUNIX_EVT")).state.messages == 1
 
 
-async def test_an_unconfirmed_event_is_a_transient_error(client: Client, server) -> None:  # type: ignore[no-untyped-def]
+async def test_an_unconfirmed_event_is_a_transient_error(client: Client, server: NatsServer) -> None:
     js = client.jetstream()
     await ensure_topology(js)
     server.kill()
     publisher = Publisher(js, timeout_seconds=0.3)
     with pytest.raises(Transient, match="evt-1"):
         await publisher.publish(event("evt-1"))
-    await server.start()
+    server.start()
     async with asyncio.timeout(20):
         while True:
             try:

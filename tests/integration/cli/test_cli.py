@@ -285,9 +285,10 @@ def test_the_leaderboard_ranks_and_draws_intervals(cli: Cli, scored: dict[str, s
 
 def test_a_comparison_counts_what_changed(cli: Cli, scored: dict[str, str]) -> None:
     result = cli.json("compare", scored["bad"], scored["good"], "--only-changed")
-    assert result["statistics"]["n_fixes"] == ITEMS - 30
-    assert result["statistics"]["n_regressions"] == 0
-    assert result["statistics"]["delta"] == 0.75
+    statistics = result["candidates"][0]["statistics"]
+    assert statistics["n_fixes"] == ITEMS - 30
+    assert statistics["n_regressions"] == 0
+    assert statistics["delta"] == 0.75
     assert len(result["items"]) == ITEMS - 30
     assert "+0.750 [" in cli.run("compare", scored["bad"], scored["good"]).stdout
 

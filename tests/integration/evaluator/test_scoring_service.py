@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import pytest
+from tests.fixtures.grpc_server import serving
 
 from tunix_rt.errors import InvalidInput
 from tunix_rt.evaluator.scoring_servicer import SERVICE, ScoringServicer
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.rpc.server import serve_grpc
-from tunix_rt.rpc.settings import ServerSettings
 from tunix_rt.v1 import evalsets_pb2, evaluations_pb2, scoring_pb2, scoring_pb2_grpc
 
 
 @pytest.fixture
 async def scoring() -> AsyncIterator[scoring_pb2_grpc.ScoringServiceStub]:
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    stop = asyncio.Event()
-
     def register(server: grpc.aio.Server) -> Sequence[str]:
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(), server)
         return (SERVICE,)
 
-    settings = ServerSettings(listen="127.0.0.1:0", grace_seconds=0)
-    serving = asyncio.create_task(
-        serve_grpc(register, settings, authorizer=None, ready=None, stop=stop, on_bound=bound.set_result)
-    )
-    async with open_channel(f"127.0.0.1:{await asyncio.wait_for(bound, 10)}", token=None) as channel:
+    async with serving(register) as port, open_channel(f"127.0.0.1:{port}", token=None) as channel:
         yield scoring_pb2_grpc.ScoringServiceStub(channel)
-    stop.set()
-    await asyncio.wait_for(serving, 10)
 
 
 def item(number: int, expected: str) -> evalsets_pb2.EvalSetItem:

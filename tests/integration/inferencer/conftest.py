@@ -24,6 +24,7 @@ import pytest
 from flax import nnx
 
 from tunix_rt.artifacts import directory_digest
+from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.inferencer.app import serve_edges, serving_pool
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
@@ -43,7 +44,6 @@ from tunix_rt.models.peft_files import LoraSettings
 from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.rpc.auth import static_authorizer
-from tunix_rt.weight_formats import INT8_V1
 
 TOKEN = "a-token-for-this-test"
 WORDS = (

@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import pytest
 
+from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.inferencer.generation import Delta, Failure, Generation, Sampling
 from tunix_rt.inferencer.scheduler import Scheduler, Ticket
 from tunix_rt.inferencer.transcript import Transcript
-from tunix_rt.weight_formats import INT8_V1
 
 _CHILD = """
 import json, pickle, sys

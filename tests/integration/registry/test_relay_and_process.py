@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
-from pydantic import SecretStr
 from sqlmodel import col, select
+from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.events import CloudEvent, event_of
@@ -34,39 +31,9 @@ from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
 
 
-class Nats:
-    """A nats-server on a free port that can be killed, with its store or without. Fits `connect` as settings."""
-
-    nats_user: str | None = None
-    nats_password: SecretStr | None = None
-
-    def __init__(self, store: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.store = store
-        self.nats_url = f"nats://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        binary = Path(sysconfig.get_path("scripts")) / "nats-server"
-        if not binary.exists():
-            binary = Path(sys.executable).with_name("nats-server")
-        command = [str(binary), "--jetstream", "--store_dir", str(self.store), "--addr", "127.0.0.1"]
-        self._process = subprocess.Popen(
-            [*command, "--port", str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
-def nats_server(tmp_path: Path) -> Iterator[Nats]:
-    server = Nats(tmp_path / "jetstream")
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path / "jetstream")
     server.start()
     yield server
     server.kill()
@@ -146,13 +113,13 @@ async def test_an_event_that_can_never_be_published_does_not_hold_up_the_rest(da
 
 
 @pytest.fixture
-async def served(nats_server: Nats, tmp_path: Path) -> AsyncIterator[tuple[RegistrySettings, int]]:
+async def served(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[tuple[RegistrySettings, int]]:
     async with served_registry(tmp_path, nats_server) as running:
         yield running
 
 
 @asynccontextmanager
-async def served_registry(home: Path, nats_server: Nats) -> AsyncIterator[tuple[RegistrySettings, int]]:
+async def served_registry(home: Path, nats_server: NatsServer) -> AsyncIterator[tuple[RegistrySettings, int]]:
     """The whole registry, with relay and reaper, in this process: its settings and its port."""
     settings = RegistrySettings(
         listen="127.0.0.1:0",
@@ -174,7 +141,7 @@ async def served_registry(home: Path, nats_server: Nats) -> AsyncIterator[tuple[
     await task
 
 
-async def next_command(server: Nats) -> tuple[str, CloudEvent]:
+async def next_command(server: NatsServer) -> tuple[str, CloudEvent]:
     client = await connect(server, name="worker")
     try:
         js = client.jetstream()
@@ -187,7 +154,9 @@ async def next_command(server: Nats) -> tuple[str, CloudEvent]:
         await client.close()
 
 
-async def test_a_created_run_reaches_its_workers_queue(served: tuple[RegistrySettings, int], nats_server: Nats) -> None:
+async def test_a_created_run_reaches_its_workers_queue(
+    served: tuple[RegistrySettings, int], nats_server: NatsServer
+) -> None:
     settings, port = served
     run_id = await asyncio.to_thread(add_run, settings)
     subject, event = await next_command(nats_server)
@@ -207,13 +176,15 @@ def add_run(settings: RegistrySettings) -> str:
         database.close()
 
 
-async def test_a_total_loss_of_jetstream_loses_no_job(served: tuple[RegistrySettings, int], nats_server: Nats) -> None:
+async def test_a_total_loss_of_jetstream_loses_no_job(
+    served: tuple[RegistrySettings, int], nats_server: NatsServer
+) -> None:
     settings, _ = served
     run_id = await asyncio.to_thread(add_run, settings)
     _, first = await next_command(nats_server)
     # The command was taken and acknowledged, but nobody claims; then JetStream loses everything.
     nats_server.kill()
-    shutil.rmtree(nats_server.store)
+    nats_server.forget_everything()
     nats_server.start()
     _, second = await next_command(nats_server)
     assert (first.resource_id, second.resource_id) == (run_id, run_id)
@@ -221,7 +192,7 @@ async def test_a_total_loss_of_jetstream_loses_no_job(served: tuple[RegistrySett
 
 
 async def test_a_drifted_stream_stops_commands_but_no_rpc_until_it_is_repaired(
-    tmp_path: Path, nats_server: Nats
+    tmp_path: Path, nats_server: NatsServer
 ) -> None:
     client = await connect(nats_server, name="operator")
     try:

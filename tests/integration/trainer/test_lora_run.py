@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.client import ModelVersion
 from tunix_rt.client.workflows.merging import merge_adapter
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
@@ -37,8 +38,13 @@ def base_of(model: models_pb2.ModelVersion) -> dict[str, str]:
     return document
 
 
-def logits(reference: str, cache: Path) -> np.ndarray:
-    decoder = load(resolve(reference, cache_dir=cache)).decoder
+def root_of(model: models_pb2.ModelVersion) -> str:
+    """The root of the artifact store that holds ``model``."""
+    return model.artifact.uri.partition("/sha256/")[0]
+
+
+def logits(reference: str, cache: Path, store: ArtifactStore) -> np.ndarray:
+    decoder = load(resolve(reference, cache_dir=cache, artifacts=store)).decoder
     tokens = jnp.arange(16, dtype=jnp.int32)[None]
     return np.asarray(decoder(tokens * 7 % 300, tokens))
 
@@ -67,14 +73,16 @@ def test_a_lora_run_on_a_model_version_is_trained_registered_served_merged_and_t
         "digest": base.artifact.digest,
         "uri": base.artifact.uri,
     }
-    found = JaxModelLoader(EngineShape(2, 64, 16, 2), cache_dir=tmp_path).find(model.artifact.uri)
+    store = ArtifactStore(root_of(model))
+    loader = JaxModelLoader(EngineShape(2, 64, 16, 2), cache_dir=tmp_path, artifacts=store)
+    found = loader.find(model.artifact.uri)
     assert found.digest == model.artifact.digest
-    adapted = logits(model.artifact.uri, tmp_path)
-    assert np.abs(adapted - logits(base.artifact.uri, tmp_path)).max() > 1e-3
+    adapted = logits(model.artifact.uri, tmp_path, store)
+    assert np.abs(adapted - logits(base.artifact.uri, tmp_path, store)).max() > 1e-3
 
-    merged = merge_adapter(ModelVersion(model), tmp_path / "merged")
+    merged = merge_adapter(ModelVersion(model), tmp_path / "merged", artifacts_uri=root_of(model))
     assert merged["out"] == str(tmp_path / "merged")
-    np.testing.assert_allclose(logits((tmp_path / "merged").as_uri(), tmp_path), adapted, atol=1e-5)
+    np.testing.assert_allclose(logits((tmp_path / "merged").as_uri(), tmp_path, store), adapted, atol=1e-5)
 
     # At a rate that changes nothing to speak of, what a further run starts from is what it ends with.
     reference = f"model://{model.id}"
@@ -82,7 +90,7 @@ def test_a_lora_run_on_a_model_version_is_trained_registered_served_merged_and_t
         stack,
         stack.finished(stack.create_run(base_model=reference, max_steps=1, learning_rate=1e-12, **settings)),
     )
-    np.testing.assert_allclose(logits(further.artifact.uri, tmp_path), adapted, atol=1e-5)
+    np.testing.assert_allclose(logits(further.artifact.uri, tmp_path, store), adapted, atol=1e-5)
     # Its base is the merged model, stored for it: no chain of adapters.
     assert base_of(further)["reference"] == reference
     stored = directory(base_of(further)["uri"])

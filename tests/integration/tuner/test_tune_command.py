@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tunix_rt.bus import CloudEvent, Delivery, Done
@@ -107,6 +109,16 @@ def commands(session: int) -> dict[int, str]:
             found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (FileNotFoundError, ProcessLookupError):
             continue
+    return found
+
+
+def listening(session: int) -> set[str]:
+    """Addresses on which processes of the session accept TCP connections."""
+    found: set[str] = set()
+    for pid in session_members(session):
+        with contextlib.suppress(psutil.Error):
+            connections = psutil.Process(pid).net_connections("tcp")
+            found |= {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
     return found
 
 
@@ -212,7 +224,7 @@ async def test_what_happens_to_ray_does_not_happen_to_the_sweep(registry: FakeRe
     await attempt(registry, kill_worker_then_delete_files)
     assert registry.completion is not None
     assert registry.completion.retryable
-    assert "the files of Ray have been deleted" in registry.completion.message
+    assert "Ray's session directory was deleted" in registry.completion.message
 
     async def extend(session: int) -> None:
         await until(lambda: registry.watched[10], 120)
@@ -260,9 +272,11 @@ async def test_a_paused_sweep_is_handed_back_without_any_ray_left(registry: Fake
     registry.run_seconds = 600
 
     async def pause(session: int) -> None:
-        await until(lambda: ray_runs(session), 60)
+        await until(lambda: registry.watched[0], 60)
         # One process is ours, all others are Ray's.
         assert [pid for pid, found in commands(session).items() if "-m tunix_rt" in found] == [session]
+        # The registry watched a trial, so all of Ray listens by now: no other machine can reach it.
+        assert {address.removeprefix("::ffff:") for address in listening(session)} == {"127.0.0.1"}
         registry.paused = True
 
     await attempt(registry, pause)

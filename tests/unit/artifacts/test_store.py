@@ -6,16 +6,22 @@ import uuid
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tunix_rt.artifacts import ArtifactStore, directory_digest
 from tunix_rt.errors import InvalidArtifact, InvalidInput
 
 
-@pytest.fixture(params=["file", "memory"])
+def remote(tmp_path: Path) -> ArtifactStore:
+    """An object store in this process's memory."""
+    root = f"s3://bucket/{uuid.uuid4().hex}"
+    return ArtifactStore(root, cache_dir=tmp_path / "cache", filesystem=MemoryFileSystem())
+
+
+@pytest.fixture(params=["file", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     """The same claims hold on a local directory and on an object store."""
-    root = (tmp_path / "a store").as_uri() if request.param == "file" else f"memory://{uuid.uuid4().hex}"
-    return ArtifactStore(root, cache_dir=tmp_path / "cache")
+    return ArtifactStore((tmp_path / "a store").as_uri()) if request.param == "file" else remote(tmp_path)
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def test_a_damaged_directory_is_refused_then_repaired_by_storing_it_again(
 
 
 def test_a_damaged_download_is_fetched_again(tmp_path: Path, model: Path) -> None:
-    store = ArtifactStore(f"memory://{uuid.uuid4().hex}", cache_dir=tmp_path / "cache")
+    store = remote(tmp_path)
     stored = store.put_directory(model)
     cached = store.local_directory(stored.uri, stored.digest)
     (cached / "config.json").write_bytes(b"[]")

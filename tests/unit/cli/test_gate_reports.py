@@ -27,7 +27,7 @@ def part(value: str, tier: models_pb2.SliceTier.ValueType, verdict: models_pb2.G
     )  # fmt: skip
 
 
-def facts(*changed: pb.ItemDiff, explanation: str = "because") -> GateFacts:
+def facts(*changed: pb.ItemComparison, explanation: str = "because") -> GateFacts:
     card = pb.Scorecard(n_items=100, n_scored=100, coverage=1.0, primary_score=0.5, ci_low=0.4, ci_high=0.6)
     decision = models_pb2.GateDecision(
         id="gate-1",
@@ -48,15 +48,15 @@ def facts(*changed: pb.ItemDiff, explanation: str = "because") -> GateFacts:
         policy=GatePolicy(policy),
         baseline=Evaluation(pb.Evaluation(id="eval-0", scorecard=card)),
         candidate=Evaluation(pb.Evaluation(id="eval-1", scorecard=card)),
-        comparison=Comparison(pb.Comparison(items=changed)),
+        comparison=Comparison(
+            pb.Comparison(candidates=[pb.CandidateComparison(evaluation_id="eval-1")], items=changed)
+        ),
     )
 
 
-def diff(item_id: str, before: float, after: float, text: str = "x") -> pb.ItemDiff:
-    return pb.ItemDiff(
-        item_id=item_id, change=pb.ITEM_CHANGE_REGRESSION, baseline_score=before, candidate_score=after,
-        expected_answer="7", candidate_prediction=text,
-    )  # fmt: skip
+def diff(item_id: str, before: float, after: float, text: str = "x") -> pb.ItemComparison:
+    candidate = pb.CandidateItem(change=pb.ITEM_CHANGE_REGRESSION, score=after, prediction=text)
+    return pb.ItemComparison(item_id=item_id, baseline_score=before, expected_answer="7", candidates=[candidate])
 
 
 def test_a_critical_slice_fails_its_case_and_an_advisory_one_is_skipped_with_its_figures() -> None:

@@ -31,32 +31,38 @@ def row(text: str, word: str) -> list[str]:
     return line.split()
 
 
+def compared(item_id: str, baseline: float | None, candidate: pb.CandidateItem) -> pb.ItemComparison:
+    return pb.ItemComparison(item_id=item_id, baseline_score=baseline, candidates=[candidate])
+
+
 def test_a_comparison_draws_the_loss_curves_and_both_scores_of_every_changed_item() -> None:
     items = [
-        pb.ItemDiff(item_id="q1", change=pb.ITEM_CHANGE_REGRESSION, baseline_score=1.0, candidate_score=0.25),
-        pb.ItemDiff(item_id="q2", change=pb.ITEM_CHANGE_UNPAIRED, candidate_score=1.0),
-        pb.ItemDiff(item_id="q3", change=pb.ITEM_CHANGE_SAME, baseline_score=1.0, candidate_score=1.0),
+        compared("q1", 1.0, pb.CandidateItem(change=pb.ITEM_CHANGE_REGRESSION, score=0.25)),
+        compared("q2", None, pb.CandidateItem(change=pb.ITEM_CHANGE_UNPAIRED, score=1.0)),
+        compared("q3", 1.0, pb.CandidateItem(change=pb.ITEM_CHANGE_SAME, score=1.0)),
     ]
+    one = pb.CandidateComparison(evaluation_id="eval-b")
     curve = pb.Curve(run_id="run-a", metric="loss", steps=[1, 2, 9], values=[8.0, 4.0, 1.0])
-    text = text_of(comparisons.comparison(scores_of.Comparison(pb.Comparison(items=items, curves=[curve])), 20))
+    found = scores_of.Comparison(pb.Comparison(candidates=[one], items=items, curves=[curve]))
+    text = text_of(comparisons.comparison(found, 20))
     # 4 is 3/7 of the way up from 1 to 8: the fourth of eight blocks.
     assert "loss of run-a" in text
     assert "█▄▁  8 → 1  steps 1 to 9" in text
     assert row(text, "q1")[:4] == ["q1", "REGRESSION", "1", "0.25"]
     assert row(text, "q2")[:4] == ["q2", "UNPAIRED", "–", "1"]
     assert "q3" not in text
-    assert "… and 1 more" in text_of(comparisons.comparison(scores_of.Comparison(pb.Comparison(items=items)), 1))
+    assert "… and 1 more" in text_of(comparisons.comparison(found, 1))
 
 
 def test_many_candidates_stand_side_by_side() -> None:
-    found = pb.ManyComparison(
+    found = pb.Comparison(
         baseline_evaluation_id="eval-a",
         candidates=[
             pb.CandidateComparison(evaluation_id="eval-b", p_adjusted=0.5),
             pb.CandidateComparison(evaluation_id="eval-c", p_adjusted=0.002),
         ],
         items=[
-            pb.ManyItemDiff(
+            pb.ItemComparison(
                 item_id="q1",
                 baseline_score=0.5,
                 candidates=[
@@ -66,7 +72,7 @@ def test_many_candidates_stand_side_by_side() -> None:
             )
         ],
     )
-    text = text_of(comparisons.many_comparison(scores_of.ManyComparison(found), 20))
+    text = text_of(comparisons.comparison(scores_of.Comparison(found), 20))
     assert row(text, "eval-b")[0] == "B"
     assert row(text, "eval-c")[-2:] == ["0.002", "eval-c"]
     assert row(text, "q1") == ["q1", "0.5", "0.5", "1", "FIX"]

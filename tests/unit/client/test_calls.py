@@ -295,21 +295,17 @@ def test_a_leaderboard_and_a_comparison_come_whole(server: Any, use: Any) -> Non
         return evaluations_pb2.Leaderboard(entries=entries, next_page_token=str(rank + 1) if rank < 3 else "")
 
     def comparison(request: evaluations_pb2.CompareEvaluationsRequest, context: Any) -> evaluations_pb2.Comparison:
-        items = [evaluations_pb2.ItemDiff(item_id=request.page_token or "first")]
+        items = [evaluations_pb2.ItemComparison(item_id=request.page_token or "first")]
         return evaluations_pb2.Comparison(items=items, next_page_token="" if request.page_token else "second")
 
-    def many(request: evaluations_pb2.CompareManyEvaluationsRequest, context: Any) -> evaluations_pb2.ManyComparison:
-        items = [evaluations_pb2.ManyItemDiff(item_id=request.page_token or "first")]
-        return evaluations_pb2.ManyComparison(items=items, next_page_token="" if request.page_token else "second")
-
-    server.handlers |= {"GetLeaderboard": board, "CompareEvaluations": comparison, "CompareManyEvaluations": many}
+    server.handlers |= {"GetLeaderboard": board, "CompareEvaluations": comparison}
     assert [e.rank for e in use.one(lambda client: client.leaderboard("arith_v1")).entries] == [1, 2, 3]
     assert [e.rank for e in use.one(lambda client: client.leaderboard("arith_v1", limit=2)).entries] == [1, 2]
     compared = use.one(lambda client: client.compare("a", "b", include_curves=True))
     assert [i.item_id for i in compared.items] == ["first", "second"]
     # The curves come with the first page.
     assert [request.include_curves for request in server.requests[-2:]] == [True, False]
-    assert [i.item_id for i in use.one(lambda c: c.compare_many("a", ["b", "c"])).items] == ["first", "second"]
+    assert [i.item_id for i in use.one(lambda c: c.compare("a", "b", "c")).items] == ["first", "second"]
     assert list(server.requests[-1].candidate_evaluation_ids) == ["b", "c"]
 
 

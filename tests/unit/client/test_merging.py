@@ -13,7 +13,7 @@ from tunix_rt.v1 import common_pb2, models_pb2
 def test_a_whole_model_is_not_merged(tmp_path: Path) -> None:
     model = ModelVersion(models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_HUGGING_FACE))
     with pytest.raises(FailedPrecondition, match="model-1 is not an adapter"):
-        merge_adapter(model, tmp_path / "out")
+        merge_adapter(model, tmp_path / "out", artifacts_uri=tmp_path.as_uri())
 
 
 def test_what_stands_against_merging_is_told(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_what_stands_against_merging_is_told(tmp_path: Path) -> None:
         models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_PEFT_ADAPTER, artifact=artifact)
     )
     with pytest.raises(FailedPrecondition, match=r"model-1 cannot be merged: .*gone is missing or empty"):
-        merge_adapter(model, tmp_path / "out")
+        merge_adapter(model, tmp_path / "out", artifacts_uri=tmp_path.as_uri())
     assert not (tmp_path / "out").exists()
 
 

@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 
+from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.contract.hyperparameters import LORA_RULES, MESH_RULES, RULES, Hyperparameters
 from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import InvalidInput, TunixError, Violations
-from tunix_rt.registry.runs.checks import resolve_hyperparameters
+from tunix_rt.inferencer.messages import check_request
+from tunix_rt.registry.evaluations.checks import evaluation_spec
+from tunix_rt.registry.runs.checks import resolve_hyperparameters, resolved_generation
 from tunix_rt.registry.sweeps.trial_checks import overridden
 from tunix_rt.trainer.engine.training import Training
 from tunix_rt.trainer.job import ArtifactRef, Job
-from tunix_rt.v1 import runs_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, inference_pb2, runs_pb2
 
 TINY = 5e-324
 BELOW_1 = math.nextafter(1, 0)
@@ -70,12 +73,48 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "eval_fraction": ((TINY, 0.25, 0.5), (0.0, -TINY, math.nextafter(0.5, 1), *NOT_FINITE)),
     "save_total_limit": ((1, 2, 99, 100), (0, -1, 101)),
 }
+# Values of each field of a generation config: (accepted, refused).
+INT32, INT64 = 2**31, 2**63
+GENERATION: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
+    "max_new_tokens": ((1, 2, 8191, 8192), (0, -1, 8193)),
+    "temperature": ((0.0, TINY, 1.0, 1e6), (-TINY, math.nextafter(1e6, 1e7), *NOT_FINITE)),
+    "top_k": ((0, 1, INT32 - 1), (-1,)),
+    "top_p": ((TINY, BELOW_1, 1.0), (0.0, -TINY, ABOVE_1, *NOT_FINITE)),
+    "min_p": BETA,
+    "repetition_penalty": ((TINY, 1.0, 10.0), (0.0, -TINY, math.nextafter(10, 11), *NOT_FINITE)),
+    "seed": ((-INT64, -1, 0, INT64 - 1), ()),
+    "stop": (([], ["a"], ["x" * 200], ["\n"] * 16), ([""], ["x" * 201], ["x"] * 17, ["a\0"])),
+    "stop_token_ids": (([], [0], [INT32 - 1], list(range(16))), ([-1], list(range(17)))),
+    "system_prompt": (("", "x", "x" * 50_000), ("x" * 50_001, "a\0")),
+    "dtype": (("float32",), ("bfloat16", "float16", "")),
+    "weight_format": (("", "int8-v1"), ("int8", "INT8-V1", "float32")),
+}
 WRONG_TYPES: dict[type, Sequence[Any]] = {
     bool: (1, "true", 0.0),
     int: ("8", True, 1.5, math.nan, math.inf),
     float: ("0.1", True),
     str: (1, True, 0.5),
 }
+
+
+def registry_refuses(config: common_pb2.GenerationConfig) -> set[str]:
+    """The fields that keep an evaluation, and a run that asks for one, from being created."""
+    request = evaluations_pb2.CreateEvaluationRequest(
+        request_id="3f0b1c9e-8d0a-4a53-9d5f-6f6f4bb7f0c1", model="m", evalset="e", generation=config
+    )
+    of_run = Violations()
+    resolved_generation(config, of_run)
+    try:
+        evaluation_spec(request)
+    except InvalidInput as error:
+        assert [each.field.removeprefix("generation.") for each in error.violations] == [each.field for each in of_run]
+    return names_of(InvalidInput(of_run.found))
+
+
+def inferencer_refuses(config: common_pb2.GenerationConfig) -> set[str]:
+    chat = inference_pb2.ChatInput(messages=[inference_pb2.ChatMessage(role="user", content="x")])
+    found = check_request(inference_pb2.GenerateRequest(model="m", chat=chat, config=config))
+    return {name.removeprefix("config.") for name in names_of(InvalidInput(found.found))}
 
 
 class Unattended:
@@ -133,6 +172,15 @@ def trainer_accepts(name: str, given: Hyperparameters, directory: Path) -> bool:
 def test_every_rule_has_cases() -> None:
     nested = {f"lora.{name}" for name in LORA_RULES} | {f"mesh.{name}" for name in MESH_RULES}
     assert set(HYPERPARAMETERS) == set(RULES) | nested
+    assert set(GENERATION) == set(GENERATION_RULES)
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_registry_and_inferencer_agree_on_a_generation_config(name: str) -> None:
+    for expected, values in zip((set(), {name}), GENERATION[name], strict=True):
+        for value in values:
+            config = common_pb2.GenerationConfig(**{name: value})
+            assert (registry_refuses(config), inferencer_refuses(config)) == (expected, expected), value
 
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)

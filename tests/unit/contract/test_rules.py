@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
+from tunix_rt.contract.generation import GENERATION_RULES, check_generation, complete_generation
 from tunix_rt.contract.hyperparameters import FLAT_RULES, LORA_RULES, MESH_RULES, RULES
 from tunix_rt.contract.rules import Rule
 from tunix_rt.errors import Violations
-from tunix_rt.v1 import runs_pb2
+from tunix_rt.v1 import common_pb2, runs_pb2
 
 TYPES = {
     FieldDescriptor.TYPE_DOUBLE: float,
@@ -29,6 +30,7 @@ def types(message: type) -> dict[str, tuple[type, bool]]:
         (FLAT_RULES, runs_pb2.Hyperparameters),
         (LORA_RULES, runs_pb2.LoraConfig),
         (MESH_RULES, runs_pb2.Mesh),
+        (GENERATION_RULES, common_pb2.GenerationConfig),
     ],
 )
 def test_there_is_a_rule_for_every_field_of_the_contract_and_for_nothing_else(
@@ -44,6 +46,12 @@ def test_every_scalar_but_the_mesh_can_be_tuned() -> None:
 def test_every_default_satisfies_its_rule() -> None:
     for rule in (*FLAT_RULES.values(), *MESH_RULES.values()):
         assert rule.default is None or rule.problem(rule.default) is None
+
+
+def test_the_default_generation_config_is_served() -> None:
+    found = Violations()
+    check_generation(complete_generation({}), found)
+    assert not found
 
 
 def test_open_ends_do_not_belong_to_a_range() -> None:

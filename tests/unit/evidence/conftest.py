@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tunix_rt.contract.generation import complete_generation
 from tunix_rt.evidence.build import files
 from tunix_rt.evidence.facts import Facts, GateFacts, SweepFacts, TrainingFacts
 from tunix_rt.evidence.scoring import plain, rescore
 from tunix_rt.evidence.spec_digest import spec_digest
 from tunix_rt.quality.gate import GatePolicy, GateSide, SliceRule, SliceTier, decide
-from tunix_rt.quality.identity import ScoreIdentity, complete_generation, generation_digest
+from tunix_rt.quality.identity import ScoreIdentity, generation_digest
 from tunix_rt.quality.items import EvalItem, EvalSet, evalset_of
 from tunix_rt.quality.pairing import PairInput
 from tunix_rt.quality.scorers import BUILT_IN_VERSION

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.inferencer.adapter_pool import AdapterPool
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.loaded_adapter import adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
-from tunix_rt.weight_formats import INT8_V1
 
 
 @asynccontextmanager

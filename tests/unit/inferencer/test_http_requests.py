@@ -184,7 +184,7 @@ def test_errors_have_openais_form() -> None:
         read_completion({"model": "m", "prompt": "x", "n": 0, "top_p": 2})
     assert error_object(error.value) == {
         "error": {
-            "message": "top_p: must be a number in (0, 1]; n: must be a whole number, 1..128",
+            "message": "top_p: must be in (0, 1]; n: must be a whole number in [1, 128]",
             "type": "invalid_request_error",
             "param": "top_p, n",
             "code": "invalid_value",

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.model_pool import ModelPool, handle_of
-from tunix_rt.weight_formats import INT8_V1
 
 
 @asynccontextmanager

@@ -53,7 +53,8 @@ class Exported:
         tokenizer = train_tokenizer(["one two"], 270)
         self.cache = root / "cache"
         export_hugging_face(decoder, config, tokenizer, root / "export")
-        stored = ArtifactStore((root / "store").as_uri()).put_directory(root / "export")
+        self.store = ArtifactStore((root / "store").as_uri())
+        stored = self.store.put_directory(root / "export")
         self.base = BaseModel("model://model-1", stored.digest, stored.uri)
         self.base_directory = root / "store" / "sha256" / stored.digest[7:9] / stored.digest[7:]
         self.base_logits = logits(decoder)
@@ -81,7 +82,7 @@ def exported(_exported: Exported, tmp_path: Path) -> Exported:
 
 
 def test_a_loaded_adapter_is_its_base_with_the_adapter_merged(exported: Exported) -> None:
-    source = resolve(exported.adapter.as_uri(), cache_dir=exported.cache)
+    source = resolve(exported.adapter.as_uri(), cache_dir=exported.cache, artifacts=exported.store)
     model = load(source)
     assert np.abs(exported.logits - exported.base_logits).max() > 0.5
     np.testing.assert_allclose(logits(model.decoder), exported.logits, atol=1e-5)
@@ -91,7 +92,7 @@ def test_a_loaded_adapter_is_its_base_with_the_adapter_merged(exported: Exported
 
 
 def test_the_merged_directory_is_a_plain_model_with_the_same_logits(exported: Exported, tmp_path: Path) -> None:
-    merge(exported.adapter, tmp_path / "merged", cache_dir=exported.cache)
+    merge(exported.adapter, tmp_path / "merged", cache_dir=exported.cache, artifacts=exported.store)
     assert not (tmp_path / "merged" / "adapter_config.json").exists()
     model = load(resolve((tmp_path / "merged").as_uri(), cache_dir=exported.cache))
     np.testing.assert_allclose(logits(model.decoder), exported.logits, atol=1e-5)
@@ -128,7 +129,7 @@ def test_an_adapter_without_its_base_is_refused_naming_both(exported: Exported, 
             shutil.copytree(hidden, exported.base_directory)
             (exported.base_directory / "config.json").write_text("{}")
         with pytest.raises(InvalidArtifact) as caught:
-            resolve(exported.adapter.as_uri(), cache_dir=exported.cache)
+            resolve(exported.adapter.as_uri(), cache_dir=exported.cache, artifacts=exported.store)
     finally:
         shutil.rmtree(exported.base_directory, ignore_errors=True)
         hidden.rename(exported.base_directory)
@@ -140,17 +141,17 @@ def test_a_base_without_artifact_is_found_by_its_reference_and_held_to_its_diges
     path = exported.adapter / "base_model.json"
     reference = exported.base_directory.as_uri()
     path.write_text(json.dumps({"reference": reference, "digest": exported.base.digest}))
-    model = load(resolve(exported.adapter.as_uri(), cache_dir=exported.cache))
+    model = load(resolve(exported.adapter.as_uri(), cache_dir=exported.cache, artifacts=exported.store))
     np.testing.assert_allclose(logits(model.decoder), exported.logits, atol=1e-5)
     path.write_text(json.dumps({"reference": reference, "digest": f"sha256:{'0' * 64}"}))
     with pytest.raises(InvalidArtifact, match=f"needs its base model .*{'0' * 64}.* is {exported.base.digest} now"):
-        resolve(exported.adapter.as_uri(), cache_dir=exported.cache)
+        resolve(exported.adapter.as_uri(), cache_dir=exported.cache, artifacts=exported.store)
 
 
 def test_an_adapter_that_does_not_say_its_base_is_refused(exported: Exported) -> None:
     (exported.adapter / "base_model.json").unlink()
     with pytest.raises(InvalidArtifact, match=r"base_model\.json is missing"):
-        resolve(exported.adapter.as_uri(), cache_dir=exported.cache)
+        resolve(exported.adapter.as_uri(), cache_dir=exported.cache, artifacts=exported.store)
 
 
 def _set(option: str, value: object) -> Callable[[Path], None]:
@@ -186,4 +187,4 @@ def test_an_adapter_that_does_not_fit_is_refused_with_what_is_wrong(
 ) -> None:
     damage(exported.adapter)
     with pytest.raises(InvalidArtifact, match=message):
-        load(resolve(exported.adapter.as_uri(), cache_dir=exported.cache))
+        load(resolve(exported.adapter.as_uri(), cache_dir=exported.cache, artifacts=exported.store))

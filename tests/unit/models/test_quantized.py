@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import InvalidArtifact, InvalidInput
 from tunix_rt.models.adapters import linear_at
 from tunix_rt.models.cached import Weights, decode_weights, forward_cached, init_cache, logits_of, weight_bytes
@@ -18,7 +19,6 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.parameters import decoder_with, parameters_of
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, dequantize, product, quantize
 from tunix_rt.models.weight_map import LINEAR_NAMES
-from tunix_rt.weight_formats import INT8_V1
 
 _ROTARY: dict[str, Any] = {
     "vocab_size": 100,

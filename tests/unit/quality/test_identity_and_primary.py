@@ -40,9 +40,9 @@ def test_any_other_value_is_another_identity(change: dict[str, Any]) -> None:
 
 
 def test_every_field_of_the_contract_is_part_of_the_identity() -> None:
-    from tunix_rt.quality.identity import GENERATION_DEFAULTS
+    from tunix_rt.contract.generation import GENERATION_RULES
 
-    assert set(GENERATION_DEFAULTS) == {f.name for f in common_pb2.GenerationConfig.DESCRIPTOR.fields}
+    assert set(GENERATION_RULES) == {f.name for f in common_pb2.GenerationConfig.DESCRIPTOR.fields}
 
 
 def test_unknown_or_mistyped_fields_are_refused() -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.artifacts import ArtifactStore, StoredFile
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.decoder import Decoder
@@ -150,43 +152,111 @@ def job(tmp_path: Path) -> Job:
         dataset_id="ds-1",
         dataset=ArtifactRef("file:///d", "sha256:1"),
         hyperparameters=Hyperparameters(),
-        artifacts_uri="memory://store",
+        artifacts_uri="s3://bucket/store",
         work_dir=str(tmp_path),
         cache_dir=str(tmp_path / "cache-a"),
     )
 
 
+def remote(tmp_path: Path) -> ArtifactStore:
+    """An object store in this process's memory."""
+    root = f"s3://bucket/{tmp_path.name}"
+    return ArtifactStore(root, cache_dir=tmp_path / "downloads", filesystem=MemoryFileSystem())
+
+
 def test_a_remote_store_is_resumed_from_on_another_machine(tmp_path: Path) -> None:
-    here = open_checkpoints("memory://store", job(tmp_path))
+    store = remote(tmp_path)
+    here = open_checkpoints(store, job(tmp_path))
     assert isinstance(here, MirroredCheckpoints)
     losses = {1: None, 2: 0.5, 3: None, 4: 0.75}
     stored = [here.write(step, fill(str(step)), eval_loss=loss) for step, loss in losses.items()]
-    assert stored[2][0].uri == "memory://store/checkpoints/run-1/3"
+    assert stored[2][0].uri == f"{store.root_uri}/checkpoints/run-1/3"
     assert [removed for _, removed in stored] == [[], [], [1], []]
-    there = open_checkpoints("memory://store", replace(job(tmp_path), cache_dir=str(tmp_path / "cache-b")))
+    there = open_checkpoints(store, replace(job(tmp_path), cache_dir=str(tmp_path / "cache-b")))
     assert there.steps() == [4, 3, 2]
     assert there.best(4) == Best(2, 0.5)
     assert (there.open(3) / "state" / "weights").read_text() == "3"
     assert there.write(5, fill("5"))[1] == [3]
 
 
-def adopted_from(root: str, tmp_path: Path) -> tuple[CheckpointDirectory, CheckpointDirectory, InitialCheckpoint]:
+def hostile_manifest(path: str, size: int = 5) -> Callable[[MemoryFileSystem, str], None]:
+    def change(filesystem: MemoryFileSystem, place: str) -> None:
+        manifest = json.loads(filesystem.cat_file(f"{place}/MANIFEST.json"))
+        manifest["files"] = {path: {"sha256": f"sha256:{'0' * 64}", "size_bytes": size}}
+        filesystem.pipe_file(f"{place}/MANIFEST.json", json.dumps(manifest).encode())
+
+    return change
+
+
+def hostile_file(name: str, content: bytes = b"evil") -> Callable[[MemoryFileSystem, str], None]:
+    return lambda filesystem, place: filesystem.pipe_file(f"{place}/data/{name}", content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hostile_manifest("../../../escaped"),
+        hostile_manifest("/escaped"),
+        hostile_manifest("a\0b"),
+        hostile_manifest("state/weights", size=-1),
+        hostile_file("../../../../escaped"),
+        hostile_file("one-more"),
+        hostile_file("state/weights", b"larger than the manifest says"),
+        hostile_file("state/weights", b""),
+        lambda filesystem, place: filesystem.pipe_file(f"{place}/MANIFEST.json", b"[" * 100_000),
+        lambda filesystem, place: filesystem.pipe_file(f"{place}/MANIFEST.json", b'{"format": 1, "files": {"a": 1}}'),
+    ],
+    ids=lambda change: change.__qualname__,
+)
+def test_a_remote_checkpoint_that_is_not_as_written_leaves_no_file(
+    tmp_path: Path, change: Callable[[MemoryFileSystem, str], None]
+) -> None:
+    store = remote(tmp_path)
+    open_checkpoints(store, job(tmp_path)).write(4, fill("4"))
+    change(store.filesystem, f"bucket/{tmp_path.name}/checkpoints/run-1/4")
+    before = sorted(tmp_path.rglob("*"))
+    there = open_checkpoints(store, replace(job(tmp_path), cache_dir=str(tmp_path / "cache-b")))
+    with pytest.raises(InvalidArtifact):
+        there.open(4)
+    made = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert not [path for path in made if path.is_file() or path.name.startswith("tmp-")]
+
+
+@pytest.mark.parametrize("run_id", ["../run-2", "/run-2", ""])
+def test_the_checkpoints_of_a_run_are_its_own(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(InvalidArtifact):
+        open_checkpoints(remote(tmp_path), replace(job(tmp_path), run_id=run_id))
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///etc", "reference::http://127.0.0.1:9/x", "s3://bucket/elsewhere", "{root}/.."]
+)
+def test_a_checkpoint_outside_of_the_store_is_not_adopted(tmp_path: Path, uri: str) -> None:
+    store = remote(tmp_path)
+    _, own, initial = adopted_from(store, tmp_path)
+    with pytest.raises(InvalidArtifact, match="is gone or has changed"):
+        adopt(replace(initial, uri=uri.replace("{root}", store.root_uri)), store, own)
+    assert own.steps() == []
+
+
+def adopted_from(
+    store: ArtifactStore, tmp_path: Path
+) -> tuple[CheckpointDirectory, CheckpointDirectory, InitialCheckpoint]:
     """Checkpoints of a run with one at step 4, of a run that starts from it, and what the registry says of that one."""
-    source = open_checkpoints(root, replace(job(tmp_path), run_id="run-0"))
+    source = open_checkpoints(store, replace(job(tmp_path), run_id="run-0"))
 
     def fill_state(directory: Path) -> None:
         fill("state")(directory)
         write_position(directory, Position({"examples_seen": 8}, 3, unreported=({"step": 4},), watch={"streak": 1}))
 
     stored, _ = source.write(4, fill_state, eval_loss=0.5)
-    return source, open_checkpoints(root, job(tmp_path)), InitialCheckpoint("run-0", 4, stored.uri, stored.digest)
+    return source, open_checkpoints(store, job(tmp_path)), InitialCheckpoint("run-0", 4, stored.uri, stored.digest)
 
 
-@pytest.mark.parametrize("scheme", ["file", "memory"])
+@pytest.mark.parametrize("scheme", ["file", "s3"])
 def test_an_adopted_checkpoint_outlives_its_source_and_leaves_it_as_it_is(tmp_path: Path, scheme: str) -> None:
-    root = (tmp_path / "store").as_uri() if scheme == "file" else f"memory://{tmp_path.name}"
-    source, own, initial = adopted_from(root, tmp_path)
-    store = ArtifactStore(root, cache_dir=tmp_path / "downloads")
+    store = ArtifactStore((tmp_path / "store").as_uri()) if scheme == "file" else remote(tmp_path)
+    source, own, initial = adopted_from(store, tmp_path)
     stored, removed = adopt(initial, store, own)
     assert (stored.step, removed, own.steps()) == (4, [], [4])
     # The metric rows that the source had to report are not this run's to report.
@@ -199,9 +269,8 @@ def test_an_adopted_checkpoint_outlives_its_source_and_leaves_it_as_it_is(tmp_pa
 
 
 def test_a_source_that_is_gone_or_changed_is_not_adopted(tmp_path: Path) -> None:
-    root = (tmp_path / "store").as_uri()
-    source, own, initial = adopted_from(root, tmp_path)
-    store = ArtifactStore(root, cache_dir=tmp_path / "downloads")
+    store = ArtifactStore((tmp_path / "store").as_uri())
+    source, own, initial = adopted_from(store, tmp_path)
     damage(tmp_path / "store" / "checkpoints" / "run-0" / "4", "changed")
     with pytest.raises(InvalidArtifact, match="step 4 of run run-0, which is gone or has changed"):
         adopt(initial, store, own)
@@ -215,7 +284,7 @@ def test_a_job_file_says_what_was_written(tmp_path: Path) -> None:
     original = replace(
         job(tmp_path),
         recorded_steps=(5, 3),
-        base_model_artifact=ArtifactRef("file:///m", "sha256:2"),
+        base_model_artifact=ArtifactRef("file:///m", "sha256:2", (StoredFile("a", "sha256:3", 4),)),
         initial_checkpoint=InitialCheckpoint("run-0", 5, "file:///c", "sha256:3"),
     )
     original.write(tmp_path / "job.json")

@@ -138,7 +138,7 @@ def test_the_base_of_an_adapter_on_a_random_start_is_stored(config: ModelConfig,
     )
     store = ArtifactStore(job.artifacts_uri)
     export_adapters(model.decoder, LORA, config, model, job, store, tmp_path / "adapter")
-    found = resolve((tmp_path / "adapter").as_uri(), cache_dir=tmp_path).base
+    found = resolve((tmp_path / "adapter").as_uri(), cache_dir=tmp_path, artifacts=store).base
     assert found is not None
     for name, array in load_parts(found).parameters.items():
         np.testing.assert_array_equal(array, start[name], err_msg=name)

@@ -11,7 +11,8 @@ from tunix_rt.trainer.validation import Assessment, assess
 
 
 async def asked(base_model: str, hp: Hyperparameters, cache_dir: Path, *, pool: str = "cpu") -> Assessment:
-    return await assess(base_model, hp, pool=pool, own_pool="cpu", cache_dir=cache_dir)
+    store = (cache_dir / "store").as_uri()
+    return await assess(base_model, hp, pool=pool, own_pool="cpu", cache_dir=cache_dir, artifacts_uri=store)
 
 
 async def test_an_unknown_model_is_refused_by_its_field_with_every_other_problem(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -74,6 +74,14 @@ def merge(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A LoRA model version: id, NAME@ALIAS or NAME/VERSION.")],
     out: Annotated[Path, typer.Option(help="Directory to make, in Hugging Face layout.", show_default=False)],
+    artifacts: Annotated[
+        str,
+        typer.Option(
+            envvar="TUNIX_RT_ARTIFACTS_URI",
+            help="Root of the artifact store; nothing outside of it is followed. By default the local platform's.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Merge an adapter into its base model and write a plain model that Transformers loads."""
@@ -83,7 +91,9 @@ def merge(
 
     with client(ctx) as api:
         found = api.models.get(model)
-    merged = merge_adapter(found, out)
+    state: State = ctx.obj
+    root = artifacts or (state.platform_home() / "artifacts").as_uri()
+    merged = merge_adapter(found, out, artifacts_uri=root)
     output.print_json(merged) if as_json else output.show(catalogue.merged(merged))
 
 

@@ -59,9 +59,5 @@ def compare(
 
     with client(ctx) as api:
         baseline, *others = (api.evaluations.resolve(name, evalset).id for name in (a, *candidates))
-        if len(others) > 1:
-            many = api.compare_many(baseline, others, only_changed=only_changed)
-            output.print_json(many) if as_json else output.show(*comparisons.many_comparison(many, items))
-        else:
-            two = api.compare(baseline, others[0], only_changed=only_changed, include_curves=True)
-            output.print_json(two) if as_json else output.show(*comparisons.comparison(two, items))
+        found = api.compare(baseline, *others, only_changed=only_changed, include_curves=True)
+    output.print_json(found) if as_json else output.show(*comparisons.comparison(found, items))

@@ -136,7 +136,7 @@ class Report:
         )
 
     def comparison(self, comparison: Comparison) -> None:
-        paired = comparison.statistics
+        paired = comparison.candidates[0].statistics
         self._console.print(
             f"B − A on the same {paired.n_paired} items: [bold]{paired.delta:+.3f}[/bold] "
             rf"\[{paired.ci_low:+.3f}, {paired.ci_high:+.3f}] (95 %, {paired.ci_method}), p = {paired.p_value:.2g}; "
@@ -144,14 +144,14 @@ class Report:
         )
         names = {ItemChange.FIX: "fix", ItemChange.REGRESSION: "regression"}
         table = Table("item", "change", "expected", "A answered", "B answered")
-        changed = [diff for diff in comparison.items if diff.change in names]
-        for diff in changed[:6]:
+        changed = [(item, item.candidates[0]) for item in comparison.items if item.candidates[0].change in names]
+        for item, candidate in changed[:6]:
             table.add_row(
-                diff.item_id,
-                names[diff.change],
-                escape(diff.expected_answer),
-                escape(_tail(diff.baseline_prediction)),
-                escape(_tail(diff.candidate_prediction)),
+                item.item_id,
+                names[candidate.change],
+                escape(item.expected_answer),
+                escape(_tail(item.baseline_prediction)),
+                escape(_tail(candidate.prediction)),
             )
         self._console.print(table)
 

@@ -90,7 +90,7 @@ class _Demo:
             b=b,
             gate_b_against_a=b_against_a,
             gate_a_against_b=a_against_b,
-            comparison=_compared(comparison.statistics),
+            comparison=_compared(comparison.candidates[0].statistics),
             sweep=swept,
             question=plan.question,
             answer=answer,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tunix_rt.cli import formats
 from tunix_rt.cli.reports.gate_facts import GateFacts, coverage_problem
 from tunix_rt.client.resources.evaluations import Evaluation
-from tunix_rt.client.resources.scores import ItemDiff, Scorecard
+from tunix_rt.client.resources.scores import ItemComparison, Scorecard
 
 SHOWN_ITEMS = 20
 _MARKUP = re.compile(r"[\\`*_\[\]{}()<>#|~@!&$:/]")
@@ -111,7 +111,7 @@ def _slices(facts: GateFacts) -> Iterator[str]:
                 for found in facts.decision.slices
             ],
         )
-    elif facts.comparison is not None and facts.comparison.slices:
+    elif facts.comparison is not None and facts.comparison.candidates[0].slices:
         yield "### Slices (for information; the policy names none)"
         yield ""
         yield from _table(
@@ -123,7 +123,7 @@ def _slices(facts: GateFacts) -> Iterator[str]:
                     f"{found.delta:+.3f}",
                     f"{found.p_adjusted:.4f}",
                 )
-                for found in facts.comparison.slices
+                for found in facts.comparison.candidates[0].slices
             ],
         )
 
@@ -140,11 +140,11 @@ def _items(facts: GateFacts) -> Iterator[str]:
         [
             (
                 cell(item.item_id),
-                item.change.lower(),
+                item.candidates[0].change.lower(),
                 _scores(item),
                 cell(item.expected_answer, 40),
                 cell(item.baseline_prediction[-60:], 60),
-                cell(item.candidate_prediction[-60:], 60),
+                cell(item.candidates[0].prediction[-60:], 60),
             )
             for item in ordered[:SHOWN_ITEMS]
         ],
@@ -188,14 +188,16 @@ def _model(evaluation: Evaluation) -> str:
     return f"`{evaluation.model_id}` `{evaluation.identity.model_digest[:19]}…`"
 
 
-def _difference(item: ItemDiff) -> float:
+def _difference(item: ItemComparison) -> float:
     """Candidate minus baseline; 0 for an item that is not scored in both."""
-    if item.baseline_score is None or item.candidate_score is None:
+    (candidate,) = item.candidates
+    if item.baseline_score is None or candidate.score is None:
         return 0.0
-    return item.candidate_score - item.baseline_score
+    return candidate.score - item.baseline_score
 
 
-def _scores(item: ItemDiff) -> str:
+def _scores(item: ItemComparison) -> str:
     before = f"{item.baseline_score:.3g}" if item.baseline_score is not None else "–"
-    after = f"{item.candidate_score:.3g}" if item.candidate_score is not None else "–"
+    (candidate,) = item.candidates
+    after = f"{candidate.score:.3g}" if candidate.score is not None else "–"
     return f"{before} → {after}"

@@ -57,7 +57,6 @@ def dataset(item: Dataset) -> list[RenderableType]:
         ("categories", "" if manifest.category_statistics else formats.counts(manifest.categories)),
         ("selection", f"{formats.escaped(manifest.selection_strategy)}, seed {manifest.seed}"),
         ("build id", manifest.build_id),
-        ("parents", formats.joined(manifest.parent_dataset_ids)),
         ("created", formats.local_time(item.create_time)),
         ("tags", formats.tags(item.tags)),
     ]

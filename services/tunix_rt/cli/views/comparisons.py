@@ -1,8 +1,8 @@
-"""Comparisons of two and of many evaluations in a terminal."""
+"""Comparisons of evaluations in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
         CandidateItem,
         Comparison,
         Curve,
-        ItemDiff,
-        ManyComparison,
+        ItemComparison,
         PairedStatistics,
         Scorecard,
         SliceScore,
@@ -39,31 +38,38 @@ def statistics(stats: PairedStatistics) -> RenderableType:
 
 
 def comparison(result: Comparison, shown: int) -> list[RenderableType]:
-    """Both scores, the difference, slices, and up to ``shown`` items that changed."""
+    """Scores, differences, and up to ``shown`` items that changed; of a single candidate also the slices."""
+    changed = [item for item in result.items if any(each.change is not ItemChange.SAME for each in item.candidates)]
+    parts = _one(result, changed[:shown]) if len(result.candidates) == 1 else _several(result, changed[:shown])
+    if len(changed) > shown:
+        parts.append(f"[dim]… and {len(changed) - shown} more; --items shows more, --json all[/dim]")
+    return parts
+
+
+def _one(result: Comparison, changed: Sequence[ItemComparison]) -> list[RenderableType]:
+    (candidate,) = result.candidates
     parts: list[RenderableType] = [
         output.fields(
             [
                 ("A", f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}"),
-                ("B", f"{result.candidate_evaluation_id}  {score_of(result.candidate_scorecard)}"),
-                *((f"{curve.metric} of {curve.run_id}", curve_line(curve)) for curve in result.curves),
+                ("B", f"{candidate.evaluation_id}  {score_of(candidate.scorecard)}"),
+                *_curves(result),
             ]
         ),
-        statistics(result.statistics),
+        statistics(candidate.statistics),
     ]
-    if result.slices:
+    if candidate.slices:
         rows = [
             (s.dimension, formats.escaped(s.value), s.n_paired, formats.signed(s.delta), formats.number(s.p_adjusted))
-            for s in result.slices
+            for s in candidate.slices
         ]
         parts.append(output.table(["dimension", "value", "items", "Δ", "p (Holm)"], rows, numbers=["items"]))
-    changed = [item for item in result.items if item.change is not ItemChange.SAME]
     if changed:
-        parts.append(_item_table(changed[:shown]))
-    return [*parts, *_left_out(len(changed), shown)]
+        parts.append(_item_table(changed))
+    return parts
 
 
-def many_comparison(result: ManyComparison, shown: int) -> list[RenderableType]:
-    """Every candidate's score and difference, and up to ``shown`` items that changed in some of them."""
+def _several(result: Comparison, changed: Sequence[ItemComparison]) -> list[RenderableType]:
     names = [chr(ord("B") + index) if index < 25 else f"#{index + 1}" for index in range(len(result.candidates))]
     rows = [
         (
@@ -79,11 +85,11 @@ def many_comparison(result: ManyComparison, shown: int) -> list[RenderableType]:
         for name, each in zip(names, result.candidates, strict=True)
     ]
     columns = ["", "score [95 %]", "Δ to A [95 %]", "fixed", "regressed", "p", "p (Holm)", "evaluation id"]
+    baseline = f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}"
     parts: list[RenderableType] = [
-        output.fields([("A", f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}")]),
+        output.fields([("A", baseline), *_curves(result)]),
         output.table(columns, rows, numbers=["fixed", "regressed"]),
     ]
-    changed = [item for item in result.items if any(each.change is not ItemChange.SAME for each in item.candidates)]
     if changed:
         cells = [
             (
@@ -92,10 +98,14 @@ def many_comparison(result: ManyComparison, shown: int) -> list[RenderableType]:
                 _item_score(item.baseline_score),
                 *(_candidate_cell(each) for each in item.candidates),
             )
-            for item in changed[:shown]
+            for item in changed
         ]
         parts.append(output.table(["item", "expected", "A", *names], cells, numbers=["A"]))
-    return [*parts, *_left_out(len(changed), shown)]
+    return parts
+
+
+def _curves(result: Comparison) -> list[tuple[str, object]]:
+    return [(f"{curve.metric} of {curve.run_id}", curve_line(curve)) for curve in result.curves]
 
 
 def curve_line(curve: Curve) -> str:
@@ -120,24 +130,19 @@ def _item_score(value: float | None) -> str:
     return "–" if value is None else formats.number(value)
 
 
-def _left_out(changed: int, shown: int) -> list[RenderableType]:
-    if changed <= shown:
-        return []
-    return [f"[dim]… and {changed - shown} more; --items shows more, --json all[/dim]"]
-
-
-def _item_table(items: Iterable[ItemDiff]) -> RenderableType:
+def _item_table(items: Iterable[ItemComparison]) -> RenderableType:
     rows = [
         (
             formats.escaped(item.item_id),
-            formats.styled(item.change),
+            formats.styled(candidate.change),
             _item_score(item.baseline_score),
-            _item_score(item.candidate_score),
+            _item_score(candidate.score),
             formats.escaped(item.expected_answer, 30),
             formats.escaped(item.baseline_prediction[-60:], 60),
-            formats.escaped(item.candidate_prediction[-60:], 60),
+            formats.escaped(candidate.prediction[-60:], 60),
         )
         for item in items
+        for candidate in item.candidates
     ]
     columns = ["item", "change", "A", "B", "expected", "A answered (end)", "B answered (end)"]
     return output.table(columns, rows, numbers=["A", "B"])

@@ -77,7 +77,6 @@ class DatasetManifest(Record, of=pb.DatasetManifest):
     filters: dict[str, Any]
     selection_strategy: str
     seed: int
-    parent_dataset_ids: tuple[str, ...]
     provenance: dict[str, Any]
     contamination: tuple[Contamination, ...]
     category_statistics: tuple[CategoryStatistics, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -160,54 +160,15 @@ class SliceComparison(Record, of=pb.SliceComparison):
     p_adjusted: float
 
 
-class ItemDiff(Record, of=pb.ItemDiff):
-    """An item in both evaluations; scores are None where it was not scored."""
-
-    item_id: str
-    change: ItemChange
-    baseline_score: float | None
-    candidate_score: float | None
-    baseline_prediction: str
-    candidate_prediction: str
-    section: str
-    category: str
-    expected_answer: str
-
-
-class Comparison(Record, of=pb.Comparison):
-    """B (the candidate) against A (the baseline) on the same items."""
-
-    _shown = ("baseline_evaluation_id", "candidate_evaluation_id", "statistics")
-
-    baseline_evaluation_id: str
-    candidate_evaluation_id: str
-    statistics: PairedStatistics
-    slices: tuple[SliceComparison, ...]
-    items: tuple[ItemDiff, ...]
-    next_page_token: str
-    baseline_scorecard: Scorecard
-    candidate_scorecard: Scorecard
-    curves: tuple[Curve, ...]
-
-
-class CandidateComparison(Record, of=pb.CandidateComparison):
-    """One of several candidates against the baseline; ``p_adjusted`` is Holm's over the candidates."""
-
-    evaluation_id: str
-    statistics: PairedStatistics
-    p_adjusted: float
-    scorecard: Scorecard
-
-
 class CandidateItem(Record, of=pb.CandidateItem):
-    """An item in one candidate's evaluation."""
+    """An item in one candidate's evaluation; ``score`` is None where it was not scored."""
 
     score: float | None
     change: ItemChange
     prediction: str
 
 
-class ManyItemDiff(Record, of=pb.ManyItemDiff):
+class ItemComparison(Record, of=pb.ItemComparison):
     """An item in the baseline and in every candidate, in their order."""
 
     item_id: str
@@ -219,16 +180,29 @@ class ManyItemDiff(Record, of=pb.ManyItemDiff):
     candidates: tuple[CandidateItem, ...]
 
 
-class ManyComparison(Record, of=pb.ManyComparison):
-    """Several candidates against one baseline on the same items."""
+class CandidateComparison(Record, of=pb.CandidateComparison):
+    """One candidate against the baseline; ``p_adjusted`` is Holm's over the candidates."""
+
+    _shown = ("evaluation_id", "statistics")
+
+    evaluation_id: str
+    statistics: PairedStatistics
+    p_adjusted: float
+    scorecard: Scorecard
+    slices: tuple[SliceComparison, ...]
+
+
+class Comparison(Record, of=pb.Comparison):
+    """One or several candidates against one baseline on the same items."""
 
     _shown = ("baseline_evaluation_id", "candidates")
 
     baseline_evaluation_id: str
     baseline_scorecard: Scorecard
     candidates: tuple[CandidateComparison, ...]
-    items: tuple[ManyItemDiff, ...]
+    items: tuple[ItemComparison, ...]
     next_page_token: str
+    curves: tuple[Curve, ...]
 
 
 class Scores(Group[Mode]):
@@ -265,49 +239,27 @@ class Scores(Group[Mode]):
     @staticmethod
     def compare(
         baseline_evaluation_id: str,
-        candidate_evaluation_id: str,
-        *,
+        *candidate_evaluation_ids: str,
         only_changed: bool = False,
         order_by: str = "",
         include_curves: bool = False,
         page_size: int = 0,
     ) -> Flow[Comparison]:
-        """B (candidate) against A (baseline) on the same items, with every item's change, all pages in one answer.
+        """Up to 31 candidates against one baseline on the same items, with every item, all pages in one answer.
 
-        ``order_by``: "difference" (default: largest first) or "index". ``include_curves``: with the training losses of
-        the runs that made the models. Raises `FailedPrecondition` when the two scores' identities differ.
+        p-values are also given after Holm's correction over the candidates. ``order_by``: "difference" (default:
+        largest in any candidate first) or "index". ``include_curves``: with the training losses of the runs that made
+        the models. Raises `FailedPrecondition` when the scores' identities differ.
         """
         request = pb.CompareEvaluationsRequest(
             baseline_evaluation_id=baseline_evaluation_id,
-            candidate_evaluation_id=candidate_evaluation_id,
+            candidate_evaluation_ids=candidate_evaluation_ids,
             only_changed=only_changed,
             order_by=order_by,
             include_curves=include_curves,
             page_size=page_size,
         )
         return Flow(lambda: _whole(lambda stub: stub.CompareEvaluations, request, "items", Comparison))
-
-    @one
-    @staticmethod
-    def compare_many(
-        baseline_evaluation_id: str,
-        candidate_evaluation_ids: Sequence[str],
-        *,
-        only_changed: bool = False,
-        page_size: int = 0,
-    ) -> Flow[ManyComparison]:
-        """Up to 31 candidates against one baseline, with Holm's correction over them, all pages in one answer.
-
-        Items with the largest difference in any candidate come first. Raises `FailedPrecondition` when the scores'
-        identities differ.
-        """
-        request = pb.CompareManyEvaluationsRequest(
-            baseline_evaluation_id=baseline_evaluation_id,
-            candidate_evaluation_ids=candidate_evaluation_ids,
-            only_changed=only_changed,
-            page_size=page_size,
-        )
-        return Flow(lambda: _whole(lambda stub: stub.CompareManyEvaluations, request, "items", ManyComparison))
 
 
 def _whole(

@@ -11,6 +11,7 @@ from tunix_rt.client.resources.evalsets import EvalSet
 from tunix_rt.client.resources.evaluations import Evaluation
 from tunix_rt.client.resources.runs import Attempt, Run
 from tunix_rt.contract.documents import document, json_value
+from tunix_rt.contract.generation import complete_generation
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.evidence.archive import pack
 from tunix_rt.evidence.build import files
@@ -18,7 +19,6 @@ from tunix_rt.evidence.documents import Document, content_digest
 from tunix_rt.evidence.facts import Facts, GateFacts, SweepFacts, TrainingFacts
 from tunix_rt.evidence.regeneration import Generate
 from tunix_rt.evidence.scoring import lean
-from tunix_rt.quality.identity import complete_generation
 from tunix_rt.quality.items import EvalItem, parse_evalset
 from tunix_rt.quality.items import EvalSet as ParsedEvalSet
 from tunix_rt.v1 import common_pb2, evalsets_pb2

@@ -17,18 +17,20 @@ from tunix_rt.errors import FailedPrecondition
 _NEEDED = ("jax", "flax", "safetensors", "tokenizers")
 
 
-def merge_adapter(model: ModelVersion[Any], out: Path) -> dict[str, Any]:
+def merge_adapter(model: ModelVersion[Any], out: Path, *, artifacts_uri: str) -> dict[str, Any]:
     """Write the adapter ``model`` and its base as one model to ``out``; returns directory, digest and size in bytes.
 
+    Nothing outside of ``artifacts_uri``, the root of the artifact store, is read or fetched, whatever ``model`` says.
     Raises `FailedPrecondition` when ``model`` is not an adapter, and when the libraries, the adapter or its base are
     missing.
     """
     if model.format is not ModelFormat.PEFT_ADAPTER:
         raise FailedPrecondition(f"model {model.id} is not an adapter")
     require(_NEEDED)
-    command = [sys.executable, "-m", "tunix_rt.models.merge", "--adapter", model.artifact.uri]
-    command += ["--digest", model.artifact.digest, "--out", str(out)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tunix_rt.models.merge", f"--adapter={model.artifact.uri}", "--files"]
+    command += [f"--digest={model.artifact.digest}", f"--artifacts={artifacts_uri}", f"--out={out}"]
+    files = [{"path": f.path, "digest": f.digest, "size_bytes": f.size_bytes} for f in model.artifact.files]
+    done = subprocess.run(command, input=json.dumps(files), capture_output=True, text=True)
     if done.returncode != 0:
         raise FailedPrecondition(f"model {model.id} cannot be merged: {done.stderr.strip()[-2000:]}")
     merged: dict[str, Any] = json.loads(done.stdout)

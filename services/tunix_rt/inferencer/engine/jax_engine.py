@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.contract.generation import MAX_STOP_TOKEN_IDS
 from tunix_rt.inferencer.engine import programs
 from tunix_rt.inferencer.engine.adapted_programs import AdaptedPrograms, EngineState
 from tunix_rt.inferencer.engine.interface import AdapterFactors, SlotSpec, SlotTokens
 from tunix_rt.inferencer.engine.prefix_cache import PrefixCache
-from tunix_rt.inferencer.generation import MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, ChosenToken, Sampling
+from tunix_rt.inferencer.generation import MAX_TOP_LOGPROBS, ChosenToken, Sampling
 from tunix_rt.inferencer.sampling import empty_rows, write_row
 from tunix_rt.models.cached import KVCache, Weights, init_cache
 from tunix_rt.models.config import ModelConfig

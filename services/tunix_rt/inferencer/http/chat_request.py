@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunix_rt.contract.generation import MAX_NEW_TOKENS
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
 from tunix_rt.inferencer.adapter_pool import Served
@@ -33,7 +34,7 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
         options=options,
         messages=_read_messages(fields),
         # Up to the context's end, as in OpenAI's API.
-        max_tokens=options.max_tokens or domain.MAX_NEW_TOKENS,
+        max_tokens=options.max_tokens or MAX_NEW_TOKENS,
         logprobs=_read_logprobs(fields),
     )
     _refuse(fields)

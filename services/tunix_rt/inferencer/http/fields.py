@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from tunix_rt.contract.rules import Rule
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
-
-# A number in JSON may be larger than any float; what is served has float32.
-_LARGEST = 3e38
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -76,15 +74,15 @@ class Fields:
         if value is None:
             return default
         ok = is_integer(value) and low <= value <= high
-        return int(value) if self.bad.check(ok, name, f"must be a whole number, {low}..{high}") else default
+        return int(value) if self.bad.check(ok, name, f"must be a whole number in [{low}, {high}]") else default
 
-    def number(self, name: str, default: float, holds: Callable[[float], bool], rule: str) -> float:
-        """A finite number for which ``holds`` is true; ``rule`` says in words which those are."""
+    def number(self, name: str, default: float, rule: Rule) -> float:
+        """A number that satisfies ``rule``."""
         value = self.take(name)
         if value is None:
             return default
-        ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST and holds(value)
-        return float(value) if self.bad.check(ok, name, f"must be a number {rule}") else default
+        rule.check(value, name, self.bad)
+        return float(value) if rule.problem(value) is None else default
 
     def only(self, name: str, *allowed: object) -> None:
         """A field that is not served: fine while it is absent or has a value that asks for nothing."""

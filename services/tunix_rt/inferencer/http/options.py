@@ -8,8 +8,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.generation import SAMPLING_BOUNDS, Generation, Sampling
+from tunix_rt.contract.generation import GENERATION_RULES, MAX_NEW_TOKENS, MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
+from tunix_rt.inferencer.generation import Generation, Sampling
 from tunix_rt.inferencer.http.fields import Fields, is_text
 
 MAX_CHOICES = 128
@@ -82,24 +82,19 @@ def _read_sampling(fields: Fields, draw_seed: Callable[[], int]) -> Sampling:
     seed = fields.integer("seed", 0, -_INT64, _INT64 - 1)
     top_k = fields.integer("top_k", 0, -1, (1 << 31) - 1)
     return Sampling(
-        temperature=_bounded(fields, "temperature", DEFAULT_TEMPERATURE),
+        temperature=fields.number("temperature", DEFAULT_TEMPERATURE, GENERATION_RULES["temperature"]),
         top_k=max(top_k, 0),  # other servers write "off" as -1
-        top_p=_bounded(fields, "top_p", 1.0),
-        min_p=_bounded(fields, "min_p", 0.0),
-        repetition_penalty=_bounded(fields, "repetition_penalty", 1.0),
+        top_p=fields.number("top_p", 1.0, GENERATION_RULES["top_p"]),
+        min_p=fields.number("min_p", 0.0, GENERATION_RULES["min_p"]),
+        repetition_penalty=fields.number("repetition_penalty", 1.0, GENERATION_RULES["repetition_penalty"]),
         seed=draw_seed() if fields.take("seed") is None else seed,
     )
-
-
-def _bounded(fields: Fields, name: str, default: float) -> float:
-    bound = SAMPLING_BOUNDS[name]
-    return fields.number(name, default, bound.holds, bound.words)
 
 
 def _read_max_tokens(fields: Fields, least: int) -> int | None:
     """``max_completion_tokens``, or ``max_tokens`` as it was called before."""
     given = [name for name in ("max_completion_tokens", "max_tokens") if fields.take(name) is not None]
-    values = [fields.integer(name, domain.MAX_NEW_TOKENS, least, domain.MAX_NEW_TOKENS) for name in given]
+    values = [fields.integer(name, MAX_NEW_TOKENS, least, MAX_NEW_TOKENS) for name in given]
     same = len(set(values)) <= 1
     fields.bad.check(same, "max_tokens", "contradicts max_completion_tokens; send one of them")
     return values[0] if values else None
@@ -110,7 +105,7 @@ def _read_stop(fields: Fields) -> tuple[str, ...]:
     if value is None:
         return ()
     stops = value if isinstance(value, list) else [value]
-    most, longest = domain.MAX_STOP_STRINGS, domain.MAX_STOP_CHARACTERS
+    most, longest = MAX_STOP_STRINGS, MAX_STOP_CHARACTERS
     ok = len(stops) <= most and all(is_text(stop) and 1 <= len(stop) <= longest for stop in stops)
     rule = f"must be a string, or at most {most} of them, each of 1..{longest} characters"
     return tuple(stops) if fields.bad.check(ok, "stop", rule) else ()

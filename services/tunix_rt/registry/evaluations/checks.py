@@ -6,13 +6,14 @@ import math
 import re
 from typing import Final
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.errors import Violations
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.evaluations.completion import Completion
 from tunix_rt.registry.evaluations.generation import resolve_generation
 from tunix_rt.registry.evaluations.items import NewResult
-from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES, given_generation
+from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
@@ -30,7 +31,6 @@ MAX_PREDICTION: Final = 1_000_000
 MAX_MESSAGE: Final = 10_000
 _TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
 METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ENDS: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 _CANCEL_REASONS: Final = frozenset(
     {Reason.NONE, Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED, Reason.DEADLINE}
@@ -46,7 +46,7 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
     else:
         check_id(violations, request.model, "model")
     check_id(violations, request.evalset, "evalset")
-    generation = resolve_generation(given_generation(request.generation), violations.under("generation"))
+    generation = resolve_generation(request.generation, violations.under("generation"))
     threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
     violations.check(math.isfinite(threshold) and 0 <= threshold <= 1, "threshold", "must be in [0, 1]")
     samples = request.samples_per_item
@@ -82,11 +82,7 @@ def leaderboard_order(request: pb.GetLeaderboardRequest) -> Order:
     violations = Violations()
     check_id(violations, request.evalset, "evalset")
     if request.generation_digest:
-        violations.check(
-            _DIGEST.fullmatch(request.generation_digest) is not None,
-            "generation_digest",
-            'must be "sha256:" and 64 hex digits',
-        )
+        check_digest(request.generation_digest, "generation_digest", violations)
     check_text(violations, request.scorer_version, "scorer_version", 64)
     order = read_order(request.order_by, violations)
     violations.raise_if_any()
@@ -97,17 +93,9 @@ def check_compare(request: pb.CompareEvaluationsRequest) -> None:
     """Raises `InvalidInput` when the request is malformed."""
     violations = Violations()
     check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
-    check_id(violations, request.candidate_evaluation_id, "candidate_evaluation_id")
     violations.check(
         request.order_by in ("", BY_DIFFERENCE, BY_INDEX), "order_by", f"must be {BY_DIFFERENCE!r} or {BY_INDEX!r}"
     )
-    violations.raise_if_any()
-
-
-def check_compare_many(request: pb.CompareManyEvaluationsRequest) -> None:
-    """Raises `InvalidInput` when the request is malformed."""
-    violations = Violations()
-    check_id(violations, request.baseline_evaluation_id, "baseline_evaluation_id")
     candidates = request.candidate_evaluation_ids
     violations.check(
         1 <= len(candidates) <= MAX_CANDIDATES, "candidate_evaluation_ids", f"must hold 1 to {MAX_CANDIDATES} ids"
@@ -150,11 +138,7 @@ def completion(request: pb.CompleteEvaluationRequest) -> tuple[Lease, Completion
     violations.check(reason is not None, "reason", "is not a reason that this registry knows")
     check_text(violations, request.message, "message", MAX_MESSAGE)
     if state == JobState.SUCCEEDED:
-        violations.check(
-            _DIGEST.fullmatch(request.model_digest) is not None,
-            "model_digest",
-            'must be "sha256:" and 64 hex digits: the digest of the model as it was loaded',
-        )
+        check_digest(request.model_digest, "model_digest", violations)
         violations.check(bool(request.scorer_version), "scorer_version", "is required with SUCCEEDED")
     if state == JobState.FAILED:
         violations.check(reason != Reason.NONE, "reason", "is required with FAILED: say why it failed")

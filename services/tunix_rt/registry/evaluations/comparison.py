@@ -1,17 +1,18 @@
-"""Comparison of two evaluations, item by item: what changed, and whether that is more than chance.
+"""Comparison of one or several evaluations with a baseline, item by item: what changed, and is it more than chance.
 
-The statistics are `quality.compare`; here they are fed with stored scores, and the diffs are paged.
+The statistics are `quality.compare`; here they are given stored scores, and the items are paged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, compare
+from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, compare_many
 from tunix_rt.quality.identity import ScoreIdentity, mismatches
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
@@ -21,6 +22,7 @@ from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.pages import check_page_size, context_digest, make_token, read_token
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.runs.curves import Curve, training_curves
+from tunix_rt.v1 import evaluations_pb2 as pb
 
 BY_DIFFERENCE: Final = "difference"
 BY_INDEX: Final = "index"
@@ -33,73 +35,71 @@ _CHANGES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is compared, and which page of it is wanted; ``order_by`` is BY_DIFFERENCE or BY_INDEX."""
-
-    baseline_id: str
-    candidate_id: str
-    only_changed: bool = False
-    order_by: str = BY_DIFFERENCE
-    include_curves: bool = False
-    page_size: int = 0
-    page_token: str = ""
+# Group, difference, kind of change, position.
+_SortKey: TypeAlias = tuple[int, float, int, int]
 
 
 @dataclass(frozen=True)
-class Diff:
-    """One item in both evaluations; predictions are those of the first sample."""
+class ComparedItem:
+    """One item everywhere; ``scores`` and ``predictions`` (of the first sample) are in the order of the candidates."""
 
     item: EvalSetItemRow
-    scores: ItemDiff
+    scores: list[ItemDiff]
     baseline_prediction: str
-    candidate_prediction: str
+    predictions: list[str]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Statistics and slices over all items, and one page of the diffs."""
+class Comparison:
+    """Every candidate's statistics over all items, and one page of the items."""
 
     baseline: EvaluationRow
-    candidate: EvaluationRow
-    statistics: PairedComparison
-    diffs: list[Diff]
+    candidates: list[tuple[EvaluationRow, PairedComparison]]
+    items: list[ComparedItem]
     next_page_token: str
     curves: list[Curve]
 
 
-def compare_evaluations(session: Session, asked: Asked) -> Compared:
-    """B (the candidate) against A (the baseline). Raises `NotFound`, `FailedPrecondition` and `InvalidInput`."""
-    size = check_page_size(asked.page_size)
-    baseline, candidate = get_evaluation(session, asked.baseline_id), get_evaluation(session, asked.candidate_id)
-    check_comparable(baseline, candidate)
+def compare_evaluations(session: Session, request: pb.CompareEvaluationsRequest) -> Comparison:
+    """Every candidate against the baseline. Raises `NotFound`, `FailedPrecondition` and `InvalidInput`."""
+    size = check_page_size(request.page_size)
+    order_by = request.order_by or BY_DIFFERENCE
+    baseline = get_evaluation(session, request.baseline_evaluation_id)
+    rows = [get_evaluation(session, each) for each in request.candidate_evaluation_ids]
+    for row in rows:
+        check_comparable(baseline, row)
     items = items_by_id(session, baseline.evalset_id)
-    statistics = compare(values_of(session, baseline, items), values_of(session, candidate, items))
-    places = sorted(
-        (
-            (difference_key(asked.order_by, each, items[each.item_id].position), each)
-            for each in statistics.items
-            if not (asked.only_changed and each.change is ItemChange.SAME)
-        ),
-        key=lambda place: place[0],
-    )
-    bound_to = context_digest("comparison", baseline.id, candidate.id, asked.only_changed, asked.order_by)
-    if asked.page_token:
-        last = tuple(read_token(asked.page_token, 4, bound_to))
-        places = [place for place in places if place[0] > last]
-    shown = [each for _, each in places[:size]]
-    return Compared(
+    found = compare_many(values_of(session, baseline, items), [values_of(session, row, items) for row in rows])
+    ordered = sorted(_keyed(found, items, order_by, request.only_changed), key=lambda keyed: keyed[0])
+    ids = [baseline.id, *(row.id for row in rows)]
+    bound_to = context_digest("comparison", *ids, request.only_changed, order_by)
+    if request.page_token:
+        last = tuple(read_token(request.page_token, 4, bound_to))
+        ordered = [keyed for keyed in ordered if keyed[0] > last]
+    return Comparison(
         baseline=baseline,
-        candidate=candidate,
-        statistics=statistics,
-        diffs=_with_predictions(session, baseline.id, candidate.id, shown, items),
-        next_page_token=make_token(places[size - 1][0], bound_to) if len(places) > size else "",
-        curves=training_curves(session, [baseline.run_id, candidate.run_id]) if asked.include_curves else [],
+        candidates=list(zip(rows, found, strict=True)),
+        items=_with_predictions(session, ids, [scores for _, scores in ordered[:size]], items),
+        next_page_token=make_token(ordered[size - 1][0], bound_to) if len(ordered) > size else "",
+        curves=training_curves(session, [row.run_id for row in (baseline, *rows)]) if request.include_curves else [],
     )
 
 
-def difference_key(order_by: str, scores: ItemDiff, position: int) -> tuple[int, float, int, int]:
-    """Where an item stands: the largest difference first, or the evalset's order."""
+def _keyed(
+    found: Sequence[PairedComparison], items: Mapping[str, EvalSetItemRow], order_by: str, only_changed: bool
+) -> Iterator[tuple[_SortKey, list[ItemDiff]]]:
+    """Each item's scores by candidate, with the sort key of its largest difference."""
+    by_candidate = [{each.item_id: each for each in comparison.items} for comparison in found]
+    for item_id in by_candidate[0]:
+        scores = [by_id[item_id] for by_id in by_candidate]
+        if only_changed and all(each.change is ItemChange.SAME for each in scores):
+            continue
+        position = items[item_id].position
+        yield min(difference_key(order_by, each, position) for each in scores), scores
+
+
+def difference_key(order_by: str, scores: ItemDiff, position: int) -> _SortKey:
+    """Sort key of an item: the largest difference first, or the evalset's order."""
     if order_by == BY_INDEX:
         return 0, 0.0, 0, position
     group, kind = _CHANGES[scores.change]
@@ -114,18 +114,15 @@ def difference_of(scores: ItemDiff) -> float:
 
 
 def _with_predictions(
-    session: Session, baseline_id: str, candidate_id: str, shown: list[ItemDiff], items: dict[str, EvalSetItemRow]
-) -> list[Diff]:
-    answers = first_predictions(session, [baseline_id, candidate_id], [each.item_id for each in shown])
-    return [
-        Diff(
-            item=items[each.item_id],
-            scores=each,
-            baseline_prediction=answers.get((baseline_id, each.item_id), ""),
-            candidate_prediction=answers.get((candidate_id, each.item_id), ""),
-        )
-        for each in shown
-    ]
+    session: Session, ids: Sequence[str], page: Sequence[list[ItemDiff]], items: Mapping[str, EvalSetItemRow]
+) -> list[ComparedItem]:
+    answers = first_predictions(session, ids, [scores[0].item_id for scores in page])
+    compared = []
+    for scores in page:
+        item = items[scores[0].item_id]
+        baseline, *predictions = (answers.get((each, item.item_id), "") for each in ids)
+        compared.append(ComparedItem(item, scores, baseline, predictions))
+    return compared
 
 
 def score_identity(evaluation: EvaluationRow) -> ScoreIdentity:

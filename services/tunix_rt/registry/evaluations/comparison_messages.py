@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tunix_rt.quality.compare import ItemChange, SliceComparison
-from tunix_rt.registry.evaluations.comparison import Compared, Diff
+from tunix_rt.quality.compare import ItemChange, PairedComparison, SliceComparison
+from tunix_rt.registry.evaluations.comparison import ComparedItem, Comparison
 from tunix_rt.registry.evaluations.leaderboard import Board, Entry
-from tunix_rt.registry.evaluations.many_comparisons import Candidate, ManyCompared, ManyDiff
 from tunix_rt.registry.evaluations.messages import VERDICTS, scorecard_message
 from tunix_rt.registry.evaluations.scorecards import statistics_document
+from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.artifact_messages import timestamp
 from tunix_rt.registry.models.messages import statistics_message
 from tunix_rt.registry.runs.curves import Curve
@@ -37,29 +37,15 @@ def leaderboard_message(board: Board) -> pb.Leaderboard:
     )
 
 
-def comparison_message(compared: Compared) -> pb.Comparison:
-    """One page of a comparison, with the statistics of all of it."""
+def comparison_message(compared: Comparison) -> pb.Comparison:
+    """One page of a comparison, with every candidate's statistics over all of it."""
     return pb.Comparison(
         baseline_evaluation_id=compared.baseline.id,
-        candidate_evaluation_id=compared.candidate.id,
-        statistics=statistics_message(statistics_document(compared.statistics)),
-        slices=map(_slice_message, compared.statistics.slices),
-        items=map(_diff_message, compared.diffs),
-        next_page_token=compared.next_page_token,
         baseline_scorecard=scorecard_message(compared.baseline.scorecard or {}),
-        candidate_scorecard=scorecard_message(compared.candidate.scorecard or {}),
+        candidates=[_candidate_message(row, found) for row, found in compared.candidates],
+        items=map(_item_message, compared.items),
+        next_page_token=compared.next_page_token,
         curves=map(_curve_message, compared.curves),
-    )
-
-
-def many_comparison_message(compared: ManyCompared) -> pb.ManyComparison:
-    """One page of a comparison of many, with every candidate's statistics."""
-    return pb.ManyComparison(
-        baseline_evaluation_id=compared.baseline.id,
-        baseline_scorecard=scorecard_message(compared.baseline.scorecard or {}),
-        candidates=map(_candidate_message, compared.candidates),
-        items=map(_many_diff_message, compared.diffs),
-        next_page_token=compared.next_page_token,
     )
 
 
@@ -99,43 +85,30 @@ def _slice_message(found: SliceComparison) -> pb.SliceComparison:
     )
 
 
-def _diff_message(diff: Diff) -> pb.ItemDiff:
-    return pb.ItemDiff(
-        item_id=diff.item.item_id,
-        change=CHANGES[diff.scores.change],
-        baseline_score=diff.scores.baseline_score,
-        candidate_score=diff.scores.candidate_score,
-        baseline_prediction=diff.baseline_prediction,
-        candidate_prediction=diff.candidate_prediction,
-        section=diff.item.section,
-        category=diff.item.category,
-        expected_answer=diff.item.document["expected_answer"],
-    )
-
-
 def _curve_message(curve: Curve) -> pb.Curve:
     return pb.Curve(run_id=curve.run_id, metric=curve.metric, steps=curve.steps, values=curve.values)
 
 
-def _candidate_message(candidate: Candidate) -> pb.CandidateComparison:
+def _candidate_message(row: EvaluationRow, found: PairedComparison) -> pb.CandidateComparison:
     return pb.CandidateComparison(
-        evaluation_id=candidate.evaluation.id,
-        statistics=statistics_message(statistics_document(candidate.statistics)),
-        p_adjusted=candidate.statistics.p_adjusted,
-        scorecard=scorecard_message(candidate.evaluation.scorecard or {}),
+        evaluation_id=row.id,
+        statistics=statistics_message(statistics_document(found)),
+        p_adjusted=found.p_adjusted,
+        scorecard=scorecard_message(row.scorecard or {}),
+        slices=map(_slice_message, found.slices),
     )
 
 
-def _many_diff_message(diff: ManyDiff) -> pb.ManyItemDiff:
-    return pb.ManyItemDiff(
-        item_id=diff.item.item_id,
-        section=diff.item.section,
-        category=diff.item.category,
-        expected_answer=diff.item.document["expected_answer"],
-        baseline_score=diff.scores[0].baseline_score,
-        baseline_prediction=diff.baseline_prediction,
+def _item_message(compared: ComparedItem) -> pb.ItemComparison:
+    return pb.ItemComparison(
+        item_id=compared.item.item_id,
+        section=compared.item.section,
+        category=compared.item.category,
+        expected_answer=compared.item.document["expected_answer"],
+        baseline_score=compared.scores[0].baseline_score,
+        baseline_prediction=compared.baseline_prediction,
         candidates=[
             pb.CandidateItem(score=scores.candidate_score, change=CHANGES[scores.change], prediction=prediction)
-            for scores, prediction in zip(diff.scores, diff.predictions, strict=True)
+            for scores, prediction in zip(compared.scores, compared.predictions, strict=True)
         ],
     )

@@ -41,14 +41,6 @@ def generation_message(config: Mapping[str, Any]) -> common_pb2.GenerationConfig
     return common_pb2.GenerationConfig(**fields)
 
 
-def given_generation(message: common_pb2.GenerationConfig) -> dict[str, Any]:
-    """The fields that a caller has set, by name."""
-    return {
-        descriptor.name: list(value) if descriptor.name.startswith("stop") else value
-        for descriptor, value in message.ListFields()
-    }
-
-
 def identity_message(identity: Mapping[str, str]) -> pb.ScoreIdentity:
     """The four digests of a score."""
     return pb.ScoreIdentity(**identity)

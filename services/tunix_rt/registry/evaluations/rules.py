@@ -12,13 +12,14 @@ from typing import Any, Final
 from google.protobuf import json_format
 from sqlalchemy.orm import Session
 
-from tunix_rt.errors import NotFound, Violations
+from tunix_rt.contract.generation import complete_generation
+from tunix_rt.contract.messages import generation_fields
+from tunix_rt.errors import NotFound
 from tunix_rt.quality.identity import generation_digest
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
-from tunix_rt.registry.evaluations.generation import resolve_generation
-from tunix_rt.registry.evaluations.messages import evaluation_message, given_generation
+from tunix_rt.registry.evaluations.messages import evaluation_message
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases, outbox
@@ -84,9 +85,8 @@ def create_for_run(session: Session, run: RunRow) -> list[str]:
     model = session.get_one(ModelVersionRow, run.model_id)
     created = []
     for asked in json_format.Parse(run.spec, runs_pb2.RunSpec()).evaluate_on:
-        violations = Violations("spec.evaluate_on.generation.")
-        generation = resolve_generation(given_generation(asked.generation), violations)
-        violations.raise_if_any()
+        # Not checked again: what a stored spec asks for must not keep a trained run from its end.
+        generation = complete_generation(generation_fields(asked.generation))
         spec = EvaluationSpec(
             model=model.id,
             evalset=asked.evalset,

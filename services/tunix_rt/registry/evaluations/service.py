@@ -12,16 +12,11 @@ from sqlmodel import col
 
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations import checks as validation
-from tunix_rt.registry.evaluations import comparison
 from tunix_rt.registry.evaluations import rules as evaluations
-from tunix_rt.registry.evaluations.comparison_messages import (
-    comparison_message,
-    leaderboard_message,
-    many_comparison_message,
-)
+from tunix_rt.registry.evaluations.comparison import compare_evaluations
+from tunix_rt.registry.evaluations.comparison_messages import comparison_message, leaderboard_message
 from tunix_rt.registry.evaluations.items import results_in_order
 from tunix_rt.registry.evaluations.leaderboard import leaderboard
-from tunix_rt.registry.evaluations.many_comparisons import compare_many_evaluations
 from tunix_rt.registry.evaluations.messages import OUTCOMES, evaluation_message, item_result_message
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.evaluations.worker_service import EvaluationWorkerServicer
@@ -183,35 +178,4 @@ class EvaluationServicer(EvaluationWorkerServicer):
         self, request: pb.CompareEvaluationsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Comparison:
         validation.check_compare(request)
-
-        def work(session: Session) -> pb.Comparison:
-            asked = comparison.Asked(
-                baseline_id=request.baseline_evaluation_id,
-                candidate_id=request.candidate_evaluation_id,
-                only_changed=request.only_changed,
-                order_by=request.order_by or comparison.BY_DIFFERENCE,
-                include_curves=request.include_curves,
-                page_size=request.page_size,
-                page_token=request.page_token,
-            )
-            return comparison_message(comparison.compare_evaluations(session, asked))
-
-        return await self._database.run_read(work)
-
-    async def CompareManyEvaluations(
-        self, request: pb.CompareManyEvaluationsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.ManyComparison:
-        validation.check_compare_many(request)
-
-        def work(session: Session) -> pb.ManyComparison:
-            compared = compare_many_evaluations(
-                session,
-                baseline_id=request.baseline_evaluation_id,
-                candidate_ids=request.candidate_evaluation_ids,
-                only_changed=request.only_changed,
-                page_size=request.page_size,
-                page_token=request.page_token,
-            )
-            return many_comparison_message(compared)
-
-        return await self._database.run_read(work)
+        return await self._database.run_read(lambda s: comparison_message(compare_evaluations(s, request)))

@@ -6,7 +6,6 @@ in the order of commits, and whoever reads by sequence misses nothing. Does not 
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -14,6 +13,7 @@ from google.protobuf.message import Message
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.observability import propagation
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.commits import OUTBOX, touch
@@ -26,11 +26,6 @@ COMMAND: Final = "command"
 _PENDING: Final = "tunix_rt.outbox"
 # Any constant will do, as long as nothing else in the database uses it.
 _SEQUENCE_LOCK: Final = 7_420_011
-
-
-def canonical_json(value: Any) -> str:
-    """The one JSON text of ``value``: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def message_json(message: Message) -> str:

@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.artifacts import StoredArtifact
-from tunix_rt.errors import Conflict, FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
+from tunix_rt.artifacts.locations import local_path
+from tunix_rt.contract.digests import check_digest
+from tunix_rt.errors import (
+    Conflict,
+    FailedPrecondition,
+    InvalidArtifact,
+    NotFound,
+    Violations,
+)
 from tunix_rt.registry.kernel import outbox
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.ids import new_id
@@ -27,9 +35,9 @@ from tunix_rt.v1 import events_pb2
 
 REFERENCE_SCHEMES: Final = ("pkg://", "hf://", "file://", "gguf://")
 MAX_REFERENCE: Final = 2_000
-_HF = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# A revision becomes a part of a path in the hub's cache.
+_HF = re.compile(r"(?!.*\.\.)hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\w[\w./-]*)?", re.ASCII)
 _PKG = re.compile(r"pkg://[A-Za-z_][A-Za-z0-9_]*")
-_PATH = re.compile(r"(file|gguf):///[^\x00]+")
 
 
 def is_reference(text: str) -> bool:
@@ -44,8 +52,14 @@ def check_reference(violations: Violations, text: str, path: str) -> None:
     violations.check(len(text) <= MAX_REFERENCE, path, f"at most {MAX_REFERENCE} characters")
     known = text.startswith(REFERENCE_SCHEMES)
     if violations.check(known, path, f"must begin with one of {', '.join(REFERENCE_SCHEMES)}"):
-        whole = any(form.fullmatch(text) for form in (_HF, _PKG, _PATH))
-        violations.check(whole, path, "must be hf://org/name[@rev], pkg://package, file:///dir or gguf:///file")
+        if text.startswith(("file://", "gguf://")):
+            try:
+                local_path(text)
+            except InvalidArtifact as error:
+                violations.add(path, f"must be file:///dir or gguf:///file: {error}")
+        else:
+            whole = any(form.fullmatch(text) for form in (_HF, _PKG))
+            violations.check(whole, path, "must be hf://org/name[@rev], pkg://package, file:///dir or gguf:///file")
 
 
 def register_reference(
@@ -162,8 +176,9 @@ def pin_digest(session: Session, model: ModelVersionRow, loaded: str) -> None:
     A reference without digest gets ``loaded`` for good. Raises `InvalidInput` for what is no digest, and
     `FailedPrecondition` when the model is registered with another.
     """
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", loaded):
-        raise InvalidInput([FieldViolation("model_digest", 'must be "sha256:" and 64 hex digits')])
+    violations = Violations()
+    check_digest(loaded, "model_digest", violations)
+    violations.raise_if_any()
     if not model.digest:
         model.digest = loaded
         model.revision += 1

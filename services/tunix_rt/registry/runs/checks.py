@@ -126,8 +126,7 @@ def _evaluate_on(spec: pb.RunSpec, catalogue: Catalogue, violations: Violations)
 
 def resolved_generation(given: common_pb2.GenerationConfig, violations: Violations) -> common_pb2.GenerationConfig:
     """``given`` with every field set."""
-    config = resolve_generation({field.name: value for field, value in given.ListFields()}, violations)
-    return common_pb2.GenerationConfig(**{name: value for name, value in config.items() if value is not None})
+    return common_pb2.GenerationConfig(**resolve_generation(given, violations))
 
 
 def _gate_policy(spec: pb.RunSpec, catalogue: Catalogue, violations: Violations) -> None:

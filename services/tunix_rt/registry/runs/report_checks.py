@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from tunix_rt.artifacts import StoredArtifact, StoredFile
+from tunix_rt.artifacts import ArtifactRoot, StoredArtifact, StoredFile
+from tunix_rt.artifacts.digests import MAX_FILES
+from tunix_rt.artifacts.locations import check_name
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.scores import METRIC_KEY
-from tunix_rt.errors import Violations
+from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.job_messages import read_reason, read_state
 from tunix_rt.registry.kernel.states import JobState, Reason
@@ -27,7 +30,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The years 1 to 9999.
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def read_points(request: pb.ReportMetricsRequest, now: datetime, violations: Violations) -> list[Point]:
@@ -70,22 +72,22 @@ def read_lines(request: pb.ReportLogsRequest, now: datetime, violations: Violati
     return lines
 
 
-def check_checkpoint(request: pb.RecordCheckpointRequest, violations: Violations) -> None:
-    """A checkpoint's address and digest."""
+def check_checkpoint(request: pb.RecordCheckpointRequest, root: ArtifactRoot, violations: Violations) -> None:
+    """A checkpoint's address, which must lie below ``root``, and digest."""
     found = violations.under("checkpoint")
     checkpoint = request.checkpoint
     found.check(checkpoint.step >= 0, "step", "must not be negative")
-    _check_address(checkpoint.uri, checkpoint.digest, checkpoint.size_bytes, found)
+    _check_address(checkpoint, root, found)
     violations.check(len(request.removed_steps) <= 10_000, "removed_steps", "at most 10000")
 
 
-def read_completion(request: pb.CompleteAttemptRequest, violations: Violations) -> Completion:
-    """How the attempt ended."""
+def read_completion(request: pb.CompleteAttemptRequest, root: ArtifactRoot, violations: Violations) -> Completion:
+    """How the attempt ended; a model must lie below ``root``."""
     state, reason = read_end(request.state, request.reason, request.message, violations)
     model = None
     if state == JobState.SUCCEEDED:
         if violations.check(request.HasField("model"), "model", "is required with SUCCEEDED"):
-            model = read_artifact(request.model, violations.under("model"))
+            model = read_artifact(request.model, root, violations.under("model"))
     else:
         violations.check(not request.HasField("model"), "model", "only a SUCCEEDED attempt has one")
     violations.check(request.step >= 0, "step", "must not be negative")
@@ -112,16 +114,18 @@ def read_end(state: int, reason: int, message: str, violations: Violations) -> t
     return end or JobState.FAILED, why or Reason.NONE
 
 
-def read_artifact(message: common_pb2.Artifact, violations: Violations) -> StoredArtifact:
-    """An artifact as a worker stored it."""
-    _check_address(message.uri, message.digest, message.size_bytes, violations)
-    violations.check(len(message.files) <= 10_000, "files", "at most 10000")
-    for index, file in enumerate(message.files):
+def read_artifact(message: common_pb2.Artifact, root: ArtifactRoot, violations: Violations) -> StoredArtifact:
+    """An artifact as a worker stored it below ``root``."""
+    _check_address(message, root, violations)
+    violations.check(0 < len(message.files) <= MAX_FILES, "files", f"between 1 and {MAX_FILES} are required")
+    for index, file in enumerate(message.files[:MAX_FILES]):
         found = violations.under(f"files[{index}]")
-        found.check(
-            0 < len(file.path) <= 1000 and "\0" not in file.path, "path", "is required, at most 1000 characters"
-        )
-        found.check(is_digest(file.digest), "digest", 'must be "sha256:" and 64 hex digits')
+        try:
+            check_name(file.path)
+        except InvalidArtifact as error:
+            found.add("path", str(error))
+        check_digest(file.digest, "digest", found)
+        found.check(file.size_bytes >= 0, "size_bytes", "must not be negative")
     files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in message.files)
     return StoredArtifact(message.uri, message.digest, message.size_bytes, files)
 
@@ -141,15 +145,13 @@ def check_worker(worker_id: str, violations: Violations) -> None:
     )
 
 
-def is_digest(text: str) -> bool:
-    """Whether ``text`` is "sha256:" and 64 hex digits."""
-    return len(text) == 71 and text.startswith("sha256:") and _HEX.issuperset(text[7:])
-
-
-def _check_address(uri: str, digest: str, size_bytes: int, violations: Violations) -> None:
-    violations.check("://" in uri and len(uri) <= 2000 and "\0" not in uri, "uri", "must be a URI such as file:///…")
-    violations.check(is_digest(digest), "digest", 'must be "sha256:" and 64 hex digits')
-    violations.check(size_bytes >= 0, "size_bytes", "must not be negative")
+def _check_address(stored: common_pb2.Artifact | pb.Checkpoint, root: ArtifactRoot, violations: Violations) -> None:
+    try:
+        root.locate(stored.uri)
+    except InvalidArtifact as error:
+        violations.add("uri", str(error))
+    check_digest(stored.digest, "digest", violations)
+    violations.check(stored.size_bytes >= 0, "size_bytes", "must not be negative")
 
 
 @lru_cache(maxsize=256)

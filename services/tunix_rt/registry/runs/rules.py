@@ -6,7 +6,6 @@ loads them. Does not know training.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from tunix_rt.artifacts import StoredArtifact
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
 from tunix_rt.registry.kernel import job_kinds as jobs
@@ -81,7 +81,7 @@ def new_row(new: NewRun, *, actor: str, run_id: str = "", sweep_id: str = "", tr
         id=run_id,
         display_name=new.display_name,
         spec=new.spec,
-        spec_digest="sha256:" + hashlib.sha256(new.spec.encode()).hexdigest(),
+        spec_digest=sha256_digest(new.spec),
         pool=new.pool,
         base_model=new.base_model,
         dataset_id=new.dataset_id,

@@ -62,9 +62,6 @@ def resolve_new_run(
 ) -> tuple[pb.RunSpec, runs.NewRun]:
     """The resolved spec of a request, and the run to create from it."""
     check_labels(violations, request.display_name, request.tags)
-    violations.check(
-        not request.trial_id, "trial_id", "trials make their runs themselves: use SweepService.CreateTrial"
-    )
     spec = resolve_spec(request.spec, StoredCatalogue(session), violations.under("spec"))
     return spec, new_run_of(spec, request.display_name, request.tags)
 

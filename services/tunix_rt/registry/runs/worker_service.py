@@ -38,6 +38,7 @@ class RunAttempts:
     def __init__(self, dependencies: Dependencies) -> None:
         self._database = dependencies.database
         self._lease_ttl = dependencies.settings.lease_ttl
+        self._artifact_root = dependencies.artifacts.root
 
     async def _under_lease(self, lease: leases.Lease, write: Callable[[Session, RunRow], R]) -> R:
         def unit(session: Session) -> R:
@@ -89,7 +90,8 @@ class RunAttempts:
     ) -> pb.RecordCheckpointResponse:
         violations = Violations()
         lease = read_lease(request.lease, violations)
-        checks.check_checkpoint(request, violations)
+        # In a thread: it follows links in a file system that may be a network's.
+        await self._database.run(lambda: checks.check_checkpoint(request, self._artifact_root, violations))
         violations.raise_if_any()
         checkpoint = request.checkpoint
 
@@ -112,7 +114,7 @@ class RunAttempts:
     async def CompleteAttempt(self, request: pb.CompleteAttemptRequest, context: Context) -> pb.Run:
         violations = Violations()
         lease = read_lease(request.lease, violations)
-        completion = checks.read_completion(request, violations)
+        completion = await self._database.run(lambda: checks.read_completion(request, self._artifact_root, violations))
         violations.raise_if_any()
         return await self._database.run_write(
             lambda session: run_message(runs.complete_attempt(session, lease, completion))

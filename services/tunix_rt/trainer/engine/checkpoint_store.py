@@ -5,41 +5,48 @@ In the artifact store, or, when that is remote, mirrored from a local directory 
 
 from __future__ import annotations
 
+import json
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
 
-import fsspec
-
-from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.artifacts.downloads import download, read_bytes
+from tunix_rt.artifacts.locations import check_name
+from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
 from tunix_rt.trainer.engine.checkpoints import (
+    DATA,
     MANIFEST,
+    STAGING,
     CheckpointDirectory,
     StoredCheckpoint,
+    declared_files,
+    is_step,
     read_manifest,
 )
 from tunix_rt.trainer.job import Job
 
+_MAX_MANIFEST_BYTES: Final = 16 << 20
 
-def open_checkpoints(root_uri: str, job: Job) -> CheckpointDirectory:
+
+def open_checkpoints(store: ArtifactStore, job: Job) -> CheckpointDirectory:
     """The checkpoints of ``job``'s run, with what a killed process left behind cleared away."""
+    check_name(job.run_id)
     identity = f"{job.run_id} {job.spec_digest}"
     writer = f"attempt-{job.attempt}"
     place = f"checkpoints/{job.run_id}"
     keep = job.hyperparameters.save_total_limit
     checkpoints: CheckpointDirectory
-    if root_uri.startswith("file://"):
-        checkpoints = CheckpointDirectory(
-            Path(unquote(urlsplit(root_uri).path)) / place, identity, keep=keep, writer=writer
-        )
+    if store.local_root is not None:
+        checkpoints = CheckpointDirectory(store.local_root / place, identity, keep=keep, writer=writer)
     elif job.member is not None:
         problem = "processes that train together need a store that all of them see as files: file://"
         raise InvalidInput([FieldViolation("artifacts_uri", problem)])
     else:
         local = Path(job.cache_dir) / place
-        checkpoints = MirroredCheckpoints(local, identity, f"{root_uri}/{place}", keep=keep, writer=writer)
+        checkpoints = MirroredCheckpoints(local, identity, store, place, keep=keep, writer=writer)
     if job.member is None or job.member.process_id == 0:
         checkpoints.clear_staging()
     return checkpoints
@@ -48,23 +55,24 @@ def open_checkpoints(root_uri: str, job: Job) -> CheckpointDirectory:
 class MirroredCheckpoints(CheckpointDirectory):
     """Checkpoints of a remote store (s3://, gs://): written locally first, uploaded with the manifest last.
 
-    Object stores have no rename; a checkpoint without its manifest does not exist, and every file is verified after
-    download.
+    Object stores have no rename; a checkpoint without its manifest does not exist, nothing is downloaded but the files
+    that it lists, and all of them are verified before they count.
     """
 
-    def __init__(self, local: Path, identity: str, remote_uri: str, *, keep: int = 2, writer: str = "") -> None:
+    def __init__(
+        self, local: Path, identity: str, store: ArtifactStore, place: str, *, keep: int = 2, writer: str = ""
+    ) -> None:
         super().__init__(local, identity, keep=keep, writer=writer)
-        self._local, self._remote_uri = local, remote_uri.rstrip("/")
-        filesystem, path = fsspec.core.url_to_fs(self._remote_uri)
-        self._fs: Any = filesystem
-        self._remote: str = path.rstrip("/")
+        self._local, self._remote_uri = local, f"{store.root_uri}/{place}"
+        self._fs = store.filesystem
+        self._remote = store.root.locate(self._remote_uri)
 
     def steps(self) -> list[int]:
         if not self._fs.exists(self._remote):
             return []
         self._fs.invalidate_cache()
         names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(self._remote, detail=False))
-        committed = (n for n in names if n.isdigit() and self._fs.exists(f"{self._remote}/{n}/{MANIFEST}"))
+        committed = (n for n in names if is_step(n) and self._fs.exists(f"{self._remote}/{n}/{MANIFEST}"))
         return sorted((int(name) for name in committed), reverse=True)
 
     def write(
@@ -84,18 +92,31 @@ class MirroredCheckpoints(CheckpointDirectory):
         return uploaded, self.retire(step)
 
     def manifest(self, step: int) -> dict[str, Any]:
-        return read_manifest(str(step), lambda: bytes(self._fs.cat_file(f"{self._remote}/{step}/{MANIFEST}")))
+        path = f"{self._remote}/{step}/{MANIFEST}"
+        return read_manifest(str(step), lambda: read_bytes(self._fs, path, _MAX_MANIFEST_BYTES))
 
     def open(self, step: int) -> Path:
         target = self._local / str(step)
         if not (target / MANIFEST).is_file():
             shutil.rmtree(target, ignore_errors=True)
-            source = f"{self._remote}/{step}"
-            for path in self._fs.find(source):
-                copy = target / str(path)[len(source) :].lstrip("/")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                self._fs.get_file(path, str(copy))
+            self._fetch(step, target)
         return super().open(step)
+
+    def _fetch(self, step: int, target: Path) -> None:
+        manifest = self.manifest(step)
+        staging = self._local / f"{STAGING}{step}-{uuid.uuid4().hex}"
+        (staging / DATA).mkdir(parents=True)
+        try:
+            expected = {file.path: file.size_bytes for file in declared_files(manifest)}
+            try:
+                download(self._fs, f"{self._remote}/{step}/{DATA}", staging / DATA, expected)
+            except FileNotFoundError as error:
+                raise InvalidArtifact(f"checkpoint {step} is gone") from error
+            self.verified(staging, step, manifest)
+            (staging / MANIFEST).write_text(json.dumps(manifest))
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def discard(self, step: int) -> None:
         self._fs.rm(f"{self._remote}/{step}", recursive=True)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.artifacts import StoredFile, directory_digest
+from tunix_rt.artifacts.locations import check_name
 from tunix_rt.errors import InvalidArtifact
 
 MANIFEST = "MANIFEST.json"
 DATA = "data"
 FORMAT = 1
-_STAGING = "tmp-"
+STAGING = "tmp-"
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ class CheckpointDirectory:
 
     def clear_staging(self) -> None:
         """Remove what a killed process left half-written."""
-        for leftover in self._root.glob(f"{_STAGING}*"):
+        for leftover in self._root.glob(f"{STAGING}*"):
             shutil.rmtree(leftover)
 
     def steps(self) -> list[int]:
         """Steps with a committed checkpoint, newest first; not verified yet."""
         if not self._root.is_dir():
             return []
-        return sorted((int(p.name) for p in self._root.iterdir() if p.name.isdigit()), reverse=True)
+        return sorted((int(p.name) for p in self._root.iterdir() if is_step(p.name)), reverse=True)
 
     def write(
         self, step: int, fill: Callable[[Path], None], *, eval_loss: float | None = None
@@ -95,24 +96,26 @@ class CheckpointDirectory:
         _sync_tree(staging)
         target = self._root / str(step)
         if target.exists():
-            target.rename(self._root / f"{_STAGING}old-{uuid.uuid4().hex}")
+            target.rename(self._root / f"{STAGING}old-{uuid.uuid4().hex}")
         staging.rename(target)
         _sync(self._root)
         return StoredCheckpoint(step, target.absolute().as_uri(), digest, sum(f.size_bytes for f in files))
 
     def staging(self, step: int) -> Path:
         """The directory that `commit` lets its caller fill: known beforehand to whoever writes a part of it."""
-        return self._root / f"{_STAGING}{step}-{self._writer}" / DATA
+        return self._root / f"{STAGING}{step}-{self._writer}" / DATA
 
     def open(self, step: int) -> Path:
         """The verified ``data`` directory of ``step``; raises `InvalidArtifact` saying what is wrong with it."""
-        place = self._root / str(step)
-        manifest = self.manifest(step)
+        return self.verified(self._root / str(step), step, self.manifest(step))
+
+    def verified(self, place: Path, step: int, manifest: dict[str, Any]) -> Path:
+        """The ``data`` directory in ``place``; raises `InvalidArtifact` unless it is what ``manifest`` says."""
         if manifest.get("identity") != self._identity:
             raise InvalidArtifact(
                 f"checkpoint {step} belongs to {manifest.get('identity')!r}, not to {self._identity!r}"
             )
-        declared = {path: (f["sha256"], f["size_bytes"]) for path, f in manifest["files"].items()}
+        declared = {f.path: (f.digest, f.size_bytes) for f in declared_files(manifest)}
         found = {f.path: (f.digest, f.size_bytes) for f in _files(place / DATA)}
         for path, (digest, size) in sorted(declared.items()):
             if path not in found:
@@ -149,7 +152,7 @@ class CheckpointDirectory:
 
     def discard(self, step: int) -> None:
         """Remove ``step``; it vanishes at once, its files shortly after."""
-        doomed = self._root / f"{_STAGING}old-{uuid.uuid4().hex}"
+        doomed = self._root / f"{STAGING}old-{uuid.uuid4().hex}"
         (self._root / str(step)).rename(doomed)
         shutil.rmtree(doomed)
 
@@ -160,9 +163,14 @@ class CheckpointDirectory:
         retired = [step for step in older if best is None or step != best.step]
         for step in retired:
             self.discard(step)
-        for leftover in self._root.glob(f"{_STAGING}old-*"):
+        for leftover in self._root.glob(f"{STAGING}old-*"):
             shutil.rmtree(leftover)
         return retired
+
+
+def is_step(name: str) -> bool:
+    """Whether a directory of this name is a committed checkpoint's."""
+    return name.isascii() and name.isdigit() and len(name) < 20
 
 
 def read_manifest(name: str, read: Callable[[], bytes]) -> dict[str, Any]:
@@ -171,7 +179,7 @@ def read_manifest(name: str, read: Callable[[], bytes]) -> dict[str, Any]:
         document = json.loads(read())
     except FileNotFoundError as error:
         raise InvalidArtifact(f"checkpoint {name} has no {MANIFEST}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArtifact(f"checkpoint {name}: {MANIFEST} is not JSON ({error})") from error
     if (
         not isinstance(document, dict)
@@ -182,8 +190,20 @@ def read_manifest(name: str, read: Callable[[], bytes]) -> dict[str, Any]:
     return document
 
 
+def declared_files(manifest: dict[str, Any]) -> tuple[StoredFile, ...]:
+    """The files that ``manifest`` lists; raises `InvalidArtifact` for an entry that describes none."""
+    found = []
+    for path, entry in manifest["files"].items():
+        digest, size = (entry.get("sha256"), entry.get("size_bytes")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(digest, str) or type(size) is not int or size < 0:
+            raise InvalidArtifact(f"{MANIFEST} does not describe the file {path!r}")
+        check_name(path)
+        found.append(StoredFile(path, digest, size))
+    return tuple(found)
+
+
 def _files(directory: Path) -> tuple[StoredFile, ...]:
-    return directory_digest(directory)[1] if directory.is_dir() else ()
+    return directory_digest(directory, follow_links=False)[1] if directory.is_dir() else ()
 
 
 def _sync_tree(directory: Path) -> None:

@@ -18,6 +18,7 @@ from tunix_rt.models.export import export_adapter, export_hugging_face
 from tunix_rt.models.loading import LoadedModel
 from tunix_rt.models.peft_files import LoraSettings
 from tunix_rt.models.target_modules import ALL_LINEAR, target_paths
+from tunix_rt.trainer.engine.base_models import is_stored
 from tunix_rt.trainer.job import Job
 
 FIELD = "hyperparameters.lora.target_modules"
@@ -58,6 +59,9 @@ def _base(decoder: Decoder, config: ModelConfig, model: LoadedModel, job: Job, s
             export_hugging_face(decoder, config, model.tokenizer, Path(directory))
             stored = store.put_directory(Path(directory))
         return BaseModel(job.base_model, stored.digest, stored.uri)
-    if job.base_model_artifact is not None:
-        return BaseModel(job.base_model, job.base_model_artifact.digest, job.base_model_artifact.uri)
-    return BaseModel(job.base_model, model.digest)
+    artifact = job.base_model_artifact
+    if artifact is None:
+        return BaseModel(job.base_model, model.digest)
+    if is_stored(artifact, store):
+        return BaseModel(job.base_model, artifact.digest, artifact.uri)
+    return BaseModel(artifact.uri, model.digest)

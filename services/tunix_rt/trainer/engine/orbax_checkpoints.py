@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from tunix_rt.contract.digests import DIGEST_PREFIX
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.trainer.engine.step import TrainState
 
@@ -101,7 +102,7 @@ def parameters_digest(parameters: Any) -> str:
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(parameters):
         total.update(np.ascontiguousarray(leaf).tobytes())
-    return f"sha256:{total.hexdigest()}"
+    return DIGEST_PREFIX + total.hexdigest()
 
 
 def _named_leaves(state: TrainState) -> dict[str, jax.Array]:

@@ -22,10 +22,10 @@ from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Viola
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
 from tunix_rt.models.loading import LoadedModel, load
-from tunix_rt.models.references import resolve
 from tunix_rt.models.tokenizer import render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
+from tunix_rt.trainer.engine.base_models import find_base
 from tunix_rt.trainer.engine.checkpoint_store import open_checkpoints
 from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
 from tunix_rt.trainer.engine.data import BatchStream, count_steps
@@ -66,7 +66,7 @@ class Training:
         check_hyperparameters(self._hp, found)
         found.raise_if_any()
         mesh = make_mesh(self._hp.mesh)
-        checkpoints = open_checkpoints(self._store.root_uri, self._job)
+        checkpoints = open_checkpoints(self._store, self._job)
         if self._job.initial_checkpoint is not None and not self._cluster.agreed(checkpoints.steps):
             self._adopt(self._job.initial_checkpoint, checkpoints)
         self._stage("loading the dataset")
@@ -122,7 +122,9 @@ class Training:
         self._emit(completed)
 
     def _dataset(self) -> list[tuple[str, str]]:
-        data = self._store.get_bytes(self._job.dataset.uri, self._job.dataset.digest)
+        dataset = self._job.dataset
+        size = sum(file.size_bytes for file in dataset.files)
+        data = self._store.get_bytes(dataset.uri, dataset.digest, size_bytes=size)
         try:
             traces = parse_traces(data.decode("utf-8").split("\n"))
         except (InvalidInput, UnicodeDecodeError) as error:
@@ -130,13 +132,7 @@ class Training:
         return [(trace.prompt, render_completion(trace)) for trace in traces]
 
     def _load(self, pairs: list[tuple[str, str]]) -> LoadedModel:
-        reference = self._job.base_model
-        if self._job.base_model_artifact is not None:
-            artifact = self._job.base_model_artifact
-            reference = self._store.local_directory(artifact.uri, artifact.digest).absolute().as_uri()
-        elif reference.startswith("model://"):
-            raise InvalidArtifact(f"{reference}: the registry gave no artifact for it")
-        source = resolve(reference, cache_dir=Path(self._job.cache_dir))
+        source = find_base(self._job, self._store)
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")

@@ -16,5 +16,3 @@ from typing import Final
 
 INT8_V1: Final = "int8-v1"
 WEIGHT_FORMATS: Final = ("", INT8_V1)
-# For complaints.
-WEIGHT_FORMAT_RULE: Final = f'must be "" (float32) or "{INT8_V1}"'

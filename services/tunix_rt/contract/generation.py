@@ -1,0 +1,81 @@
+"""The fields of ``GenerationConfig`` (common.proto): ranges, defaults, and what this version's inferencer serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tunix_rt.contract.rules import Rule
+from tunix_rt.contract.weight_formats import WEIGHT_FORMATS
+from tunix_rt.errors import Violations
+
+MAX_NEW_TOKENS: Final = 8192
+MAX_STOP_STRINGS: Final = 16
+MAX_STOP_CHARACTERS: Final = 200
+# The engine's slots have room for so many beside the model's own end-of-sequence tokens.
+MAX_STOP_TOKEN_IDS: Final = 16
+MAX_SYSTEM_PROMPT: Final = 50_000
+
+_TOKEN_IDS: Final = "[0, 2147483647]"
+GENERATION_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]"),
+        # 0 is greedy. In float32 logits divided by much more than this are all alike.
+        "temperature": Rule(float, 0.0, "[0, 1000000]"),
+        "top_k": Rule(int, 0, _TOKEN_IDS),
+        "top_p": Rule(float, 1.0, "(0, 1]"),
+        "min_p": Rule(float, 0.0, "[0, 1)"),
+        "repetition_penalty": Rule(float, 1.0, "(0, 10]"),
+        "seed": Rule(int, 0, "[-9223372036854775808, 9223372036854775807]"),
+        "stop": Rule(str, (), f"[1, {MAX_STOP_CHARACTERS}]", entries=MAX_STOP_STRINGS),
+        "stop_token_ids": Rule(int, (), _TOKEN_IDS, entries=MAX_STOP_TOKEN_IDS),
+        "system_prompt": Rule(str, "", f"[0, {MAX_SYSTEM_PROMPT}]"),
+        "dtype": Rule(str, "float32", choices=("float32", "bfloat16"), served=("float32",)),
+        "weight_format": Rule(str, "", choices=WEIGHT_FORMATS),
+    }
+)
+
+
+def check_generation(given: Mapping[str, Any], violations: Violations) -> None:
+    """Add every value of ``given`` that no inferencer serves; fields that are not there have their defaults."""
+    for name, rule in GENERATION_RULES.items():
+        if name in given:
+            rule.check(given[name], name, violations)
+
+
+def complete_generation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with every default filled in and every value in its one type; ranges are not checked.
+
+    Keys are the proto's field names; None counts as unset. The result is plain JSON: two configs that mean the same are
+    equal. Raises `InvalidInput` for an unknown key or a value of another type.
+    """
+    violations = Violations()
+    for name in sorted(config.keys() - GENERATION_RULES.keys()):
+        violations.add(name, "is not a field of GenerationConfig")
+    complete: dict[str, Any] = {}
+    for name, rule in GENERATION_RULES.items():
+        value = config.get(name)
+        try:
+            complete[name] = _typed(rule.default if value is None else value, rule)
+        except (TypeError, ValueError) as error:
+            violations.add(name, str(error))
+    violations.raise_if_any()
+    return complete
+
+
+def _typed(value: Any, rule: Rule) -> Any:
+    if rule.entries is not None:
+        if isinstance(value, str):
+            raise TypeError(f"must be a list, not {value!r}")
+        return [rule.cast(entry) for entry in value]
+    if rule.kind is float:
+        # -0.0 == 0.0, but they are written differently.
+        return float(value) + 0.0
+    if rule.kind is int:
+        if isinstance(value, bool) or (not isinstance(value, int) and int(value) != value):
+            raise ValueError(f"must be an integer, not {value!r}")
+        return int(value)
+    if not isinstance(value, str):
+        raise TypeError(f"must be a string, not {value!r}")
+    return value

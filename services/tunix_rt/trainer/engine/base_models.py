@@ -1,0 +1,41 @@
+"""Where a run's base model is: what the registry says of it is followed into the artifact store, or as a reference.
+
+Knows neither arrays nor tokenizers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.errors import InvalidArtifact, InvalidInput, NotFound
+from tunix_rt.models.references import ModelSource, resolve
+from tunix_rt.trainer.job import ArtifactRef, Job
+
+
+def find_base(job: Job, store: ArtifactStore) -> ModelSource:
+    """The base model of ``job``, verified against the digest that the registry has of it.
+
+    Raises `InvalidArtifact` for an artifact outside of ``store``, for one that is gone or has changed, and for a
+    reference of the registry's that leads to nothing; for the run's own reference what `resolve` raises.
+    """
+    cache, artifact = Path(job.cache_dir), job.base_model_artifact
+    if artifact is None:
+        if job.base_model.startswith("model://"):
+            raise InvalidArtifact(f"{job.base_model}: the registry gave no artifact for it")
+        return resolve(job.base_model, cache_dir=cache, artifacts=store)
+    if is_stored(artifact, store):
+        directory = store.local_directory(artifact.uri, artifact.digest, artifact.files)
+        return resolve(directory.resolve().as_uri(), cache_dir=cache, artifacts=store)
+    try:
+        found = resolve(artifact.uri, cache_dir=cache, artifacts=store)
+    except (InvalidInput, NotFound) as error:
+        raise InvalidArtifact(f"{job.base_model}: {error}") from error
+    if artifact.digest and found.digest != artifact.digest:
+        raise InvalidArtifact(f"{job.base_model} has the digest {artifact.digest}, but {artifact.uri} {found.digest}")
+    return found
+
+
+def is_stored(artifact: ArtifactRef, store: ArtifactStore) -> bool:
+    """Whether ``artifact`` was put into a store, as what has files was; otherwise it is a reference of a model."""
+    return bool(artifact.files) or store.root.holds(artifact.uri)
