@@ -115,6 +115,6 @@ def test_an_early_stopped_trial_keeps_its_checkpoint(
     stopped = [trial for trial in found.trials if trial.reason == Reason.EARLY_STOPPED]
     assert stopped
     for trial in stopped:
-        attempts = client.runs.attempts(trial.run_id)
-        assert attempts.checkpoints, f"trial {trial.number} has none"
-        assert attempts.checkpoints[0].step <= trial.steps
+        checkpoints = list(client.runs.checkpoints(trial.run_id))
+        assert checkpoints, f"trial {trial.number} has none"
+        assert checkpoints[0].step <= trial.steps

@@ -15,7 +15,7 @@ from tunix_rt.cli import formats, output
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tunix_rt.client.resources import common
+    from tunix_rt.client.resources import jobs
     from tunix_rt.contract.enums import JobState, Reason
 
 # The metrics worth a place beside the bar: what the trainer calls them → how they are shown.
@@ -34,7 +34,7 @@ class Job(Protocol):
     @property
     def message(self) -> str: ...
     @property
-    def progress(self) -> common.Progress: ...
+    def progress(self) -> jobs.Progress: ...
 
 
 def headline(metrics: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ unset is declared ``| None``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -85,29 +85,6 @@ class Resource(Record, Bound[Mode]):
     """A record with methods, carried out by the client that it came from."""
 
     __slots__ = ()
-
-
-class Job(Resource[Mode]):
-    """What runs, evaluations, sweeps and trials have in common."""
-
-    __slots__ = ()
-
-    id: str
-    state: enums.JobState
-    reason: enums.Reason
-    message: str
-    create_time: datetime | None
-    end_time: datetime | None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its state is SUCCEEDED, FAILED or CANCELLED."""
-        return self.state.is_terminal
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether its state is SUCCEEDED."""
-        return self.state is enums.JobState.SUCCEEDED
 
 
 def record(message: Message, runner: Runner | None = None) -> Record:

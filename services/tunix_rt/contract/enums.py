@@ -58,6 +58,18 @@ class Reason(Named):
     NO_TRIAL_SUCCEEDED = auto()
 
 
+class AttemptOutcome(Named):
+    """How an attempt ended. LOST: its lease ran out. RELEASED: its worker handed the job back."""
+
+    UNSPECIFIED = auto()
+    RUNNING = auto()
+    SUCCEEDED = auto()
+    FAILED = auto()
+    CANCELLED = auto()
+    LOST = auto()
+    RELEASED = auto()
+
+
 class LogLevel(Named):
     UNSPECIFIED = auto()
     DEBUG = auto()

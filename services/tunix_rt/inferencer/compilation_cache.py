@@ -1,7 +1,7 @@
-"""Compiled programs on disk, so that a restart is ready in a second or two instead of half a minute.
+"""Persistent cache of compiled programs: a restart takes a second or two instead of half a minute.
 
-A program compiled for one CPU may not run, or not give the same bits, on another: the directory's name therefore
-holds a digest of the CPU's features and of the compiler's version.
+A program compiled for one CPU may fail on another or give other bits. The directory name therefore contains a digest of
+the CPU's features and the compiler's version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def enable_compilation_cache(directory: Path) -> Path:
-    """Let JAX keep compiled programs below ``directory``; returns the subdirectory for this machine."""
+    """Make JAX cache compiled programs below ``directory``. Returns the subdirectory for this machine."""
     own = directory / machine_fingerprint()
     own.mkdir(parents=True, exist_ok=True)
     for name, value in {

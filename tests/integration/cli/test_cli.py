@@ -15,8 +15,9 @@ from tunix_rt.client import TunixClient
 from tunix_rt.local import LocalPlatform
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.rpc.channel import open_sync_channel
-from tunix_rt.v1 import common_pb2, evaluations_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2
 from tunix_rt.v1.evaluations_pb2_grpc import EvaluationServiceStub
+from tunix_rt.v1.jobs_pb2_grpc import JobServiceStub
 
 ITEMS = 120
 
@@ -91,10 +92,10 @@ def scored(platform: LocalPlatform, cli: Cli, evalset_file: Path) -> dict[str, s
 def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[str]) -> None:
     with open_sync_channel(platform.addresses["registry"], token=platform.token) as channel:
         stub = EvaluationServiceStub(channel)
-        claim = stub.ClaimEvaluation(
-            evaluations_pb2.ClaimEvaluationRequest(evaluation_id=evaluation_id, worker_id="the-test"), timeout=30
-        )
+        jobs = JobServiceStub(channel)
+        claim = jobs.Claim(jobs_pb2.ClaimRequest(job_id=evaluation_id, worker_id="the-test"), timeout=30)
         assert claim.granted
+        given = claim.evaluation
         results = [
             evaluations_pb2.ItemResult(
                 item_id=item.id,
@@ -103,18 +104,15 @@ def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[s
                 metrics={"answer_correctness": 1.0 if item.id in right else 0.0, "format_compliance": 1.0},
                 finish_reason=common_pb2.FINISH_REASON_STOP,
             )
-            for item in claim.items
+            for item in given.items
         ]
         stub.RecordItems(evaluations_pb2.RecordItemsRequest(lease=claim.lease, results=results), timeout=30)
-        stub.CompleteEvaluation(
-            evaluations_pb2.CompleteEvaluationRequest(
-                lease=claim.lease,
-                state=common_pb2.JOB_STATE_SUCCEEDED,
-                model_digest=claim.model.digest or "sha256:" + "0" * 64,
-                scorer_version=claim.evaluation.identity.scorer_version or BUILT_IN_VERSION,
-            ),
-            timeout=30,
+        result = jobs_pb2.EvaluationResult(
+            model_digest=given.model.digest or "sha256:" + "0" * 64,
+            scorer_version=given.evaluation.identity.scorer_version or BUILT_IN_VERSION,
         )
+        succeeded = common_pb2.JOB_STATE_SUCCEEDED
+        jobs.Complete(jobs_pb2.CompleteRequest(lease=claim.lease, state=succeeded, evaluation=result), timeout=30)
 
 
 # Datasets

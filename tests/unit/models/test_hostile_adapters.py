@@ -257,5 +257,5 @@ def test_the_merge_module_needs_a_root_for_any_uri(tmp_path: Path, listener: Lis
     command += [f"--digest={DIGEST}", f"--out={tmp_path / 'out'}", f"--cache-dir={tmp_path / 'cache'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, listener.connections) == (1, "", [])
-    assert "artifacts: is needed" in done.stderr
+    assert "artifacts: is required" in done.stderr
     assert not files_of(tmp_path)

@@ -203,8 +203,15 @@ def attempts(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     from tunix_rt.cli.views import jobs
 
     with client(ctx) as api:
-        found = api.runs.attempts(run)
-    output.print_json(found) if as_json else output.show(*jobs.attempts(found))
+        found, checkpoints = list(api.runs.attempts(run)), list(api.runs.checkpoints(run))
+    if as_json:
+        documents = {
+            "attempts": [attempt.to_dict() for attempt in found],
+            "checkpoints": [checkpoint.to_dict() for checkpoint in checkpoints],
+        }
+        output.print_json(documents)
+    else:
+        output.show(*jobs.attempts(found, checkpoints))
 
 
 @app.command(epilog="Example: tunix-rt runs history run-01jd…")
@@ -218,7 +225,7 @@ def history(
     from tunix_rt.cli.views import jobs
 
     with client(ctx) as api:
-        found = api.runs.history(job)
+        found = list(api.runs.history(job))
     output.print_json_lines(found) if as_json else output.show(jobs.history(found))
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tunix_rt.cli.demo.result import Decision, Score, Swept
 from tunix_rt.client import Comparison, Dataset, EvalSet, Evaluation, Leaderboard, Run, SweepProgress
-from tunix_rt.client.resources.common import Progress as JobProgress
+from tunix_rt.client.resources.jobs import Progress as JobProgress
 from tunix_rt.contract.enums import ItemChange, JobState
 
 # Without a terminal, a line at most this often.

@@ -15,9 +15,10 @@ from tunix_rt.contract.documents import document
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunix_rt.client.resources.common import LogLine, MetricPoint, Progress, Transition
-    from tunix_rt.client.resources.evaluations import Evaluation
-    from tunix_rt.client.resources.runs import Attempts, Run
+    from tunix_rt.client import Evaluation, Run
+    from tunix_rt.client.resources.common import LogLine, MetricPoint
+    from tunix_rt.client.resources.jobs import Attempt, Progress, Transition
+    from tunix_rt.client.resources.runs import Checkpoint
 
 
 def _way(progress: Progress) -> str:
@@ -67,11 +68,11 @@ def run(item: Run) -> list[RenderableType]:
     return [output.fields(rows), "[bold]hyperparameters[/bold]", output.fields(hyperparameters)]
 
 
-def attempts(answer: Attempts) -> list[RenderableType]:
+def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> list[RenderableType]:
     rows = [
         (
             attempt.number,
-            attempt.outcome,
+            attempt.outcome.lower(),
             attempt.reason or "",
             formats.escaped(attempt.worker_id),
             attempt.resumed_step,
@@ -79,12 +80,12 @@ def attempts(answer: Attempts) -> list[RenderableType]:
             formats.duration(attempt.start_time, attempt.end_time),
             formats.escaped(attempt.message, 80),
         )
-        for attempt in answer.attempts
+        for attempt in found
     ]
     columns = ["#", "outcome", "reason", "worker", "from step", "started", "took", "message"]
     kept = [
         (checkpoint.step, formats.size_text(checkpoint.size_bytes), formats.local_time(checkpoint.create_time))
-        for checkpoint in answer.checkpoints
+        for checkpoint in checkpoints
     ]
     return [
         output.table(columns, rows, title="attempts", numbers=["#", "from step"]),
@@ -96,8 +97,8 @@ def history(transitions: Iterable[Transition]) -> RenderableType:
     rows = [
         (
             formats.local_time(row.create_time),
-            getattr(row, "from") or "",
-            formats.state_of(row.to, row.reason),
+            row.from_state or "",
+            formats.state_of(row.to_state, row.reason),
             row.attempt or "",
             formats.escaped(row.actor),
             formats.escaped(row.message),

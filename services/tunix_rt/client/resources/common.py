@@ -5,28 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from tunix_rt.client.records import Open, Record
-from tunix_rt.contract.enums import JobState, LogLevel, Reason
+from tunix_rt.contract.enums import LogLevel
 from tunix_rt.v1 import common_pb2 as pb
-
-
-class Progress(Record, of=pb.Progress):
-    """How far a running job is: ``done`` of ``total`` ``unit``."""
-
-    done: int
-    total: int
-    unit: str
-    stage: str
-
-
-class Transition(Record, of=pb.Transition):
-    """One change of a job's state. ``attempt`` is 0 when none was involved; ``from`` is read by ``getattr``."""
-
-    to: JobState
-    reason: Reason
-    message: str
-    attempt: int
-    create_time: datetime
-    actor: str
 
 
 class ArtifactFile(Record, of=pb.ArtifactFile):

@@ -23,8 +23,9 @@ from tunix_rt.client.operations import (
     paged,
     unary,
 )
-from tunix_rt.client.records import Job, Record
-from tunix_rt.client.resources.common import GenerationConfig, Progress
+from tunix_rt.client.records import Record
+from tunix_rt.client.resources.common import GenerationConfig
+from tunix_rt.client.resources.jobs import Job, Progress
 from tunix_rt.client.resources.scores import Scorecard, ScoreIdentity
 from tunix_rt.contract.enums import FinishReason, ItemOutcome
 from tunix_rt.errors import FailedPrecondition

@@ -11,11 +11,11 @@ from google.protobuf import field_mask_pb2
 from tunix_rt.client.arguments import to_message
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.operations import Call, Follow, Last, Many, One, Pages, followed, new_request_id, paged, unary
-from tunix_rt.client.records import Job, Open, Record
-from tunix_rt.client.resources.common import GenerationConfig, LogLine, MetricPoint, Progress, Transition
+from tunix_rt.client.records import Open, Record
+from tunix_rt.client.resources.common import GenerationConfig, LogLine, MetricPoint
 from tunix_rt.client.resources.evaluations import Evaluation, Evaluations
+from tunix_rt.client.resources.jobs import Attempt, Job, Progress, Transition, attempts_of, history_of
 from tunix_rt.client.resources.models import Models, ModelVersion
-from tunix_rt.contract.enums import Reason
 from tunix_rt.v1 import runs_pb2 as pb
 from tunix_rt.v1.runs_pb2_grpc import RunServiceStub as Stub
 
@@ -54,23 +54,6 @@ class RunSpec(Record, of=pb.RunSpec):
     initial_checkpoint: CheckpointRef | None
 
 
-class Attempt(Record, of=pb.Attempt):
-    """One worker's hold on a run. ``outcome``: running, succeeded, failed, cancelled, lost or released."""
-
-    id: str
-    run_id: str
-    number: int
-    worker_id: str
-    start_time: datetime | None
-    end_time: datetime | None
-    heartbeat_time: datetime | None
-    outcome: str
-    reason: Reason
-    message: str
-    resumed_step: int
-    environment: dict[str, str]
-
-
 class Checkpoint(Record, of=pb.Checkpoint):
     """A checkpoint that a run can resume from."""
 
@@ -79,13 +62,6 @@ class Checkpoint(Record, of=pb.Checkpoint):
     digest: str
     size_bytes: int
     create_time: datetime
-
-
-class Attempts(Record, of=pb.ListAttemptsResponse):
-    """A run's attempts and the checkpoints that they left."""
-
-    attempts: tuple[Attempt, ...]
-    checkpoints: tuple[Checkpoint, ...]
 
 
 class Run(Job[Mode], of=pb.Run):
@@ -145,15 +121,10 @@ class Run(Job[Mode], of=pb.Run):
         """Log lines, oldest first."""
         return Runs.logs(self.id, limit=limit)
 
-    @one
-    def list_attempts(self) -> One[Attempts]:
-        """The run's attempts and the checkpoints that they left."""
-        return Runs.attempts(self.id)
-
-    @one
-    def history(self) -> One[tuple[Transition, ...]]:
-        """Every change of its state, oldest first."""
-        return Runs.history(self.id)
+    @many
+    def checkpoints(self) -> Many[Checkpoint]:
+        """The checkpoints that it can resume from, newest first."""
+        return Runs.checkpoints(self.id)
 
     @many
     def evaluations(self) -> Many[Evaluation[Mode]]:
@@ -335,17 +306,27 @@ class Runs(Group[Mode]):
         request = pb.ListLogsRequest(run_id=id, page_size=page_size)
         return paged(Stub, lambda stub: stub.ListLogs, request, lambda page, _: LogLine.each(page.lines), limit=limit)
 
-    @one
+    @many
     @staticmethod
-    def attempts(id: str) -> Call[Attempts]:
-        """The run's attempts and the checkpoints they left."""
-        return unary(Stub, lambda stub: stub.ListAttempts, pb.ListAttemptsRequest(run_id=id), Attempts)
-
-    @one
-    @staticmethod
-    def history(job_id: str) -> Call[tuple[Transition, ...]]:
-        """Every state change of a run, evaluation, sweep or trial, with its reason."""
-        request = pb.ListTransitionsRequest(job_id=job_id)
-        return unary(
-            Stub, lambda stub: stub.ListTransitions, request, lambda answer, _: Transition.each(answer.transitions)
+    def checkpoints(id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[Checkpoint]:
+        """The run's checkpoints that are still there, newest first."""
+        request = pb.ListCheckpointsRequest(run_id=id, page_size=page_size)
+        return paged(
+            Stub,
+            lambda stub: stub.ListCheckpoints,
+            request,
+            lambda page, _: Checkpoint.each(page.checkpoints),
+            limit=limit,
         )
+
+    @many
+    @staticmethod
+    def attempts(job_id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[Attempt]:
+        """The attempts at a run, evaluation or sweep, oldest first."""
+        return attempts_of(job_id, page_size=page_size, limit=limit)
+
+    @many
+    @staticmethod
+    def history(job_id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[Transition]:
+        """Every state change of a run, evaluation, sweep or trial, with its reason, oldest first."""
+        return history_of(job_id, page_size=page_size, limit=limit)

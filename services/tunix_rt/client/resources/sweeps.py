@@ -23,8 +23,8 @@ from tunix_rt.client.operations import (
     paged,
     unary,
 )
-from tunix_rt.client.records import Job, Open, Resource
-from tunix_rt.client.resources.common import Progress
+from tunix_rt.client.records import Open, Resource
+from tunix_rt.client.resources.jobs import Job, Progress
 from tunix_rt.client.resources.runs import Run, Runs, RunSpec
 from tunix_rt.client.resources.sweep_records import Configuration, Importance, Parameter, SweepSpec, TrialOrigin
 from tunix_rt.client.sweep_specs import Domain, sweep_spec

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tunix_rt.client.clients import TunixClient
 from tunix_rt.client.resources.evalsets import EvalSet
 from tunix_rt.client.resources.evaluations import Evaluation
-from tunix_rt.client.resources.runs import Attempt, Run
+from tunix_rt.client.resources.jobs import Attempt
+from tunix_rt.client.resources.runs import Run
 from tunix_rt.contract.documents import document, json_value
 from tunix_rt.contract.generation import complete_generation
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
@@ -144,7 +145,7 @@ def _training(client: TunixClient, run_id: str, on_stage: OnStage) -> TrainingFa
     on_stage("run")
     run = client.runs.get(run_id)
     dataset = client.datasets.get(run.spec.dataset_id)
-    listed = client.runs.attempts(run_id)
+    attempts = [_attempt(attempt) for attempt in client.runs.attempts(run_id, page_size=1000)]
     on_stage("training log")
     metrics = [point.to_dict() for point in client.runs.metrics(run_id, page_size=1000)]
     logs = [line.to_dict() for line in client.runs.logs(run_id)]
@@ -153,7 +154,7 @@ def _training(client: TunixClient, run_id: str, on_stage: OnStage) -> TrainingFa
     return TrainingFacts(
         run=_run(run),
         dataset=dataset.to_dict(),
-        attempts=[_attempt(attempt) for attempt in sorted(listed.attempts, key=lambda attempt: attempt.number)],
+        attempts=attempts,
         metrics=metrics,
         logs=logs,
         sweep=sweep_facts(client, run.sweep_id) if run.sweep_id else None,
@@ -173,7 +174,9 @@ def _run(run: Run) -> Document:
 
 
 def _attempt(attempt: Attempt) -> Document:
-    return {name: value for name, value in attempt.to_dict().items() if name not in ("id", "run_id", "heartbeat_time")}
+    found = attempt.to_dict()
+    found["outcome"] = found["outcome"].lower()
+    return {name: value for name, value in found.items() if name not in ("id", "job_id", "heartbeat_time")}
 
 
 def _gate(client: TunixClient, evaluation_id: str) -> GateFacts:

@@ -46,7 +46,7 @@ from tunix_rt.trainer.engine.preparation import Prepared, prepare
 from tunix_rt.trainer.engine.saving import CheckpointSaver
 from tunix_rt.trainer.engine.step import Frozen, TrainState, build_step, initial_state
 from tunix_rt.trainer.job import InitialCheckpoint, Job
-from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade
+from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade, Resumed
 
 Emit = Callable[[FromChild], None]
 
@@ -200,6 +200,7 @@ class Training:
         stream.seek(position.data)
         watch.seek(position.watch)
         self._log(f"resumed from the checkpoint of step {step}")
+        self._emit(Resumed(step))
         return restored, step, position.unreported
 
     def _adopt(self, source: InitialCheckpoint, checkpoints: CheckpointDirectory) -> None:

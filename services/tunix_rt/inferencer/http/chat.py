@@ -1,23 +1,29 @@
-"""What ``/v1/chat/completions`` is asked for: reads the body, and makes the domain's requests of it."""
+"""``/v1/chat/completions``: from the body to generation requests, and from deltas to choices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.contract.generation import MAX_NEW_TOKENS
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.adapter_pool import Served
-from tunix_rt.inferencer.generation import ROLES, Generation
+from tunix_rt.inferencer.adapter_pool import ServedModel
+from tunix_rt.inferencer.generation import ROLES, Delta, GenerationRequest
+from tunix_rt.inferencer.http.answers import FINISH, Document
 from tunix_rt.inferencer.http.fields import Fields, is_text
+from tunix_rt.inferencer.http.logprobs import logprob_entries
 from tunix_rt.inferencer.http.options import Options, choices_of, read_options, refuse_common
+from tunix_rt.inferencer.text import Tokenizer
+
+KIND = "chat.completion"
+CHUNK_KIND = "chat.completion.chunk"
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """``logprobs`` runners-up per token are wanted; -1: no log-probabilities."""
+    """``logprobs``: number of most likely alternatives per token; -1: no log-probabilities."""
 
     options: Options
     messages: tuple[tuple[str, str], ...]  # role and content
@@ -33,7 +39,7 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
     request = ChatRequest(
         options=options,
         messages=_read_messages(fields),
-        # Up to the context's end, as in OpenAI's API.
+        # Up to the end of the context, as in OpenAI's API.
         max_tokens=options.max_tokens or MAX_NEW_TOKENS,
         logprobs=_read_logprobs(fields),
     )
@@ -42,23 +48,23 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
     return request
 
 
-def plan_chat(request: ChatRequest, model: Served, caller: str) -> list[Generation]:
-    """One generation per choice. Raises `InvalidInput` where the model cannot take the conversation.
+def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[GenerationRequest]:
+    """One request per choice. Raises `InvalidInput` for a conversation that the model does not support.
 
-    Tokenises, so that it may take some milliseconds for a long one.
+    Tokenises, so it may take some milliseconds for a long one.
     """
     servable, bad = model.servable, Violations()
     messages = [{"role": role, "content": content} for role, content in request.messages]
     ids: tuple[int, ...] = ()
     try:
-        ids = tuple(servable.codec.encode(servable.codec.render_chat(messages)))
+        ids = tuple(servable.tokenizer.encode(servable.tokenizer.render_chat(messages)))
     except InvalidArtifact as error:
-        # Templates complain in this way of conversations that the model was not made for.
+        # The template rejects the conversation.
         bad.add("messages", str(error))
     bad.raise_if_any()
     servable.check_length(ids, "messages", bad, verb="have")
     bad.raise_if_any()
-    generation = Generation(
+    generation = GenerationRequest(
         prompt=ids,
         max_new_tokens=request.max_tokens,
         stop_token_ids=servable.eos_ids,
@@ -78,7 +84,7 @@ def _read_logprobs(fields: Fields) -> int:
 
 def _read_messages(fields: Fields) -> tuple[tuple[str, str], ...]:
     value, bad = fields.take("messages"), fields.bad
-    if not bad.check(isinstance(value, list) and bool(value), "messages", "must be a list that is not empty"):
+    if not bad.check(isinstance(value, list) and bool(value), "messages", "must be a non-empty list"):
         return ()
     messages = []
     for i, item in enumerate(value):
@@ -86,7 +92,7 @@ def _read_messages(fields: Fields) -> tuple[tuple[str, str], ...]:
             messages.append(_read_message(Fields(item, bad.under(f"messages[{i}]")), i))
     if messages:
         bad.check(
-            messages[-1][0] in ("user", ""), f"messages[{len(value) - 1}].role", "the last one must be the user's"
+            messages[-1][0] in ("user", ""), f"messages[{len(value) - 1}].role", "must be user in the last message"
         )
     return tuple(messages)
 
@@ -95,7 +101,7 @@ def _read_message(fields: Fields, index: int) -> tuple[str, str]:
     role = fields.take("role")
     role = "system" if role == "developer" else role
     known = fields.bad.check(role in ROLES, "role", f"must be one of developer, {', '.join(ROLES)}")
-    fields.bad.check(index == 0 or role != "system", "role", "the system message comes first")
+    fields.bad.check(index == 0 or role != "system", "role", "system is only allowed in the first message")
     content = _read_content(fields)
     for name in ("name", "tool_calls", "tool_call_id", "function_call", "audio", "refusal"):
         fields.only(name)
@@ -104,7 +110,7 @@ def _read_message(fields: Fields, index: int) -> tuple[str, str]:
 
 
 def _read_content(fields: Fields) -> str:
-    """A text, or text parts."""
+    """A string or a list of text parts."""
     value = fields.take("content")
     parts = [{"type": "text", "text": value}] if isinstance(value, str) else value
     ok = isinstance(parts, list) and all(
@@ -112,12 +118,12 @@ def _read_content(fields: Fields) -> str:
         for part in parts
     )
     text = "".join(part["text"] for part in parts) if ok else ""
-    fields.bad.check(bool(text), "content", "must be a text or text parts, not empty")
+    fields.bad.check(bool(text), "content", "must be a non-empty string or list of text parts")
     return text
 
 
 def _refuse(fields: Fields) -> None:
-    """Fields of OpenAI's API that are not served, unless they ask for nothing."""
+    """Reject fields of OpenAI's API that are not supported, unless their value has no effect."""
     refuse_common(fields)
     fields.only("tools", [])
     fields.only("tool_choice", "none", "auto")
@@ -132,3 +138,38 @@ def _refuse(fields: Fields) -> None:
     for name in ("audio", "prediction", "reasoning_effort", "verbosity", "web_search_options"):
         fields.only(name)
     fields.refuse_others()
+
+
+class ChatChoice:
+    """`Choice` number ``index``."""
+
+    def __init__(self, index: int, generation: GenerationRequest, tokenizer: Tokenizer) -> None:
+        self._index = index
+        self._wanted = generation.top_logprobs >= 0
+        self._tokenizer = tokenizer
+        self._begun = False
+
+    def piece(self, delta: Delta) -> Document | None:
+        entries = logprob_entries(delta.tokens, self._tokenizer) if self._wanted else []
+        if not (delta.text or delta.finish or entries):
+            return None
+        message: Document = {"content": delta.text} if delta.text or not self._begun else {}
+        if not self._begun:
+            self._begun = True
+            message = {"role": "assistant", **message}
+        return {
+            "index": self._index,
+            "delta": message,
+            "logprobs": {"content": entries, "refusal": None} if self._wanted else None,
+            "finish_reason": FINISH[delta.finish],
+        }
+
+    def whole(self, pieces: Sequence[Document]) -> Document:
+        content = "".join(piece["delta"].get("content", "") for piece in pieces)
+        entries = [entry for piece in pieces for entry in piece["logprobs"]["content"]] if self._wanted else []
+        return {
+            "index": self._index,
+            "message": {"role": "assistant", "content": content, "refusal": None},
+            "logprobs": {"content": entries, "refusal": None} if self._wanted else None,
+            "finish_reason": pieces[-1]["finish_reason"],
+        }
