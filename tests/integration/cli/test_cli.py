@@ -217,7 +217,7 @@ def test_a_cancelled_run_has_a_history_and_a_watch_that_exits_1(cli: Cli, datase
     assert cli.json("runs", "show", run["id"])["state"] == "QUEUED"
     cancelled = cli.json("runs", "cancel", run["id"], "-m", "enough")
     assert cancelled["state"] == "CANCELLED"
-    assert [row["to"] for row in cli.lines("runs", "history", run["id"])][-1] == "CANCELLED"
+    assert [row["to_state"] for row in cli.lines("runs", "history", run["id"])][-1] == "CANCELLED"
     watched = cli.lines("runs", "watch", run["id"], exit_code=1)
     assert watched[-1]["reason"] == "USER_CANCELLED"
     assert "CANCELLED" in cli.run("runs", "watch", run["id"], exit_code=1).stdout
