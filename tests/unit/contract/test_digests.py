@@ -3,12 +3,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from tunix_rt.inferencer.adapter_messages import check_load
 
 from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.artifacts.digests import hex_of
 from tunix_rt.contract.digests import canonical_json, is_digest, sha256_digest
 from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
+from tunix_rt.inferencer.messages import check_load_adapter
 from tunix_rt.registry.evaluations.checks import completion
 from tunix_rt.registry.runs.report_checks import read_artifact
 from tunix_rt.v1 import common_pb2, evaluations_pb2, inference_pb2
@@ -49,7 +49,7 @@ def test_registry_inferencer_and_artifact_store_agree_on_what_a_digest_is(text: 
     read_artifact(stored, ArtifactRoot("file:///store"), found)
     refused = {
         "rule": not is_digest(text),
-        "inferencer": [each.field for each in check_load(asked)] == ["expected_digest"],
+        "inferencer": [each.field for each in check_load_adapter(asked)] == ["expected_digest"],
         "artifact of a run": [each.field for each in found] == ["digest"],
         "end of an evaluation": evaluation_refused(text),
         "artifact store": store_refused(text),
