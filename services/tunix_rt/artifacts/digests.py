@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from tunix_rt.contract.digests import DIGEST_PREFIX, is_digest, sha256_digest
 from tunix_rt.errors import InvalidArtifact
 
-PREFIX = "sha256:"
 # In one artifact.
 MAX_FILES: Final = 10_000
 _CHUNK_BYTES = 1 << 20
@@ -36,11 +36,6 @@ class StoredArtifact:
     files: tuple[StoredFile, ...]
 
 
-def bytes_digest(data: bytes) -> str:
-    """``sha256:<hex>`` of ``data``."""
-    return PREFIX + hashlib.sha256(data).hexdigest()
-
-
 def file_digest(path: Path) -> StoredFile:
     """The entry of one local file, read in chunks; its ``path`` is the bare file name."""
     sha = hashlib.sha256()
@@ -49,7 +44,7 @@ def file_digest(path: Path) -> StoredFile:
         while chunk := stream.read(_CHUNK_BYTES):
             sha.update(chunk)
             size += len(chunk)
-    return StoredFile(path.name, PREFIX + sha.hexdigest(), size)
+    return StoredFile(path.name, DIGEST_PREFIX + sha.hexdigest(), size)
 
 
 def listing_digest(files: Iterable[StoredFile]) -> str:
@@ -57,8 +52,8 @@ def listing_digest(files: Iterable[StoredFile]) -> str:
 
     This is what ``sha256sum`` prints for the files, sorted, so that a person can check it with a shell.
     """
-    lines = sorted(f"{f.digest.removeprefix(PREFIX)}  {f.path}\n" for f in files)
-    return bytes_digest("".join(lines).encode())
+    lines = sorted(f"{f.digest.removeprefix(DIGEST_PREFIX)}  {f.path}\n" for f in files)
+    return sha256_digest("".join(lines))
 
 
 def directory_digest(path: Path, *, follow_links: bool = True) -> tuple[str, tuple[StoredFile, ...]]:
@@ -89,7 +84,6 @@ def directory_digest(path: Path, *, follow_links: bool = True) -> tuple[str, tup
 
 def hex_of(digest: str) -> str:
     """The 64 hex digits of ``sha256:<hex>``; raises `InvalidArtifact` on any other text."""
-    hexdigits = digest.removeprefix(PREFIX)
-    if not digest.startswith(PREFIX) or len(hexdigits) != 64 or set(hexdigits) - set("0123456789abcdef"):
+    if not is_digest(digest):
         raise InvalidArtifact(f"{digest!r} is not a digest (sha256: and 64 hex digits)")
-    return hexdigits
+    return digest.removeprefix(DIGEST_PREFIX)

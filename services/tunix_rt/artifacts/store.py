@@ -14,7 +14,6 @@ import fsspec
 from tunix_rt.artifacts.digests import (
     StoredArtifact,
     StoredFile,
-    bytes_digest,
     directory_digest,
     hex_of,
     listing_digest,
@@ -23,6 +22,7 @@ from tunix_rt.artifacts.downloads import download
 from tunix_rt.artifacts.local_files import LocalBlobs
 from tunix_rt.artifacts.locations import ArtifactRoot, check_name
 from tunix_rt.artifacts.object_stores import ObjectBlobs
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import InvalidArtifact
 
 # Of a file that is read into memory, where nobody has said how large it is.
@@ -55,7 +55,7 @@ class ArtifactStore:
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> StoredArtifact:
         """Store ``data`` at ``<root>/sha256/ab/<hex><suffix>``. Repeating it changes nothing."""
-        digest = bytes_digest(data)
+        digest = sha256_digest(data)
         key = _key(digest) + suffix
         self._blobs.write_bytes(key, data)
         entry = StoredFile(key.rsplit("/", 1)[1], digest, len(data))
@@ -82,7 +82,7 @@ class ArtifactStore:
             data = self._blobs.read_bytes(path, size_bytes or _MAX_BYTES)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise InvalidArtifact(f"{uri} does not exist") from error
-        found = bytes_digest(data)
+        found = sha256_digest(data)
         if found != digest:
             raise InvalidArtifact(f"{uri} has digest {found}, expected {digest}")
         return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.evidence import documents
 from tunix_rt.evidence.archive import pack
 from tunix_rt.evidence.best_params import best_params
@@ -11,7 +12,6 @@ from tunix_rt.evidence.documents import Document, json_file, jsonl_file
 from tunix_rt.evidence.facts import Facts, TrainingFacts
 from tunix_rt.evidence.readme import readme
 from tunix_rt.evidence.training_log import training_log
-from tunix_rt.quality.canonical import canonical_json
 from tunix_rt.quality.items import canonical_jsonl
 
 SPEC_COMMAND = "tunix-rt runs create --spec spec.json"

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.evidence.problems import Problems
-from tunix_rt.quality.canonical import canonical_json
 
 Document = dict[str, Any]
 
@@ -58,7 +58,7 @@ def sums_file(contents: Mapping[str, bytes]) -> bytes:
 
 def content_digest(contents: Mapping[str, bytes]) -> str:
     """What names this evidence: the sha256 of its SHA256SUMS, whatever packed it."""
-    return "sha256:" + hashlib.sha256(contents[SUMS]).hexdigest()
+    return sha256_digest(contents[SUMS])
 
 
 def check_sums(contents: Mapping[str, bytes], problems: Problems) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tunix_rt.quality.canonical import canonical_json
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scorecard, scorecard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 
 # The fields of 64 bits that a RunSpec had when its digest was of protobuf's JSON.
 _INT64 = frozenset({"max_steps", "seed", "deadline_seconds", "step"})

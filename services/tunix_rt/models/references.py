@@ -6,9 +6,7 @@ whoever asks it hands in the ``file://`` it gave.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.artifacts.digests import file_digest
 from tunix_rt.artifacts.locations import local_path
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.models.base_model import BaseModel, is_adapter, read_base_model
 from tunix_rt.models.presets import PRESETS
@@ -200,14 +200,8 @@ def _hub_snapshot(rest: str, cache_dir: Path) -> Path:
 def _gguf(reference: str, path: Path) -> ModelSource:
     if not path.is_file():
         raise NotFound(f"{reference}: {path} is not a file")
-    return ModelSource(reference, "gguf", f"sha256:{_sha256(path)}", path=path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelSource(reference, "gguf", file_digest(path).digest, path=path)
 
 
 def _preset_digest(name: str) -> str:
-    document = json.dumps(vars(PRESETS[name]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(document.encode()).hexdigest()}"
+    return sha256_digest(canonical_json(vars(PRESETS[name])))

@@ -1,4 +1,4 @@
-"""What can be wrong with the conditions under which parameters exist."""
+"""Checks of the conditions under which parameters exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COUNTABLE: Final = (*LISTED, "randint")
 
 
 def check_conditions(parameters: Sequence[Parameter], violations: Violations) -> None:
-    """``violations`` is the spec's; each condition is judged by itself, then circles of them."""
+    """``violations`` is the spec's. Checks every condition, and that they form no cycle."""
     by_name: dict[str, Parameter] = {}
     for parameter in parameters:
         by_name.setdefault(parameter.name, parameter)
@@ -42,35 +42,37 @@ def exists_wherever(parameter: Parameter, other: Parameter, by_name: Mapping[str
 def _check(parameter: Parameter, when: Condition, by_name: Mapping[str, Parameter], violations: Violations) -> None:
     violations.check(bool(when.values), "values", "must name at least one value")
     for index in repeated(when.values):
-        violations.add(f"values[{index}]", f"{when.values[index]!r} is listed twice")
+        violations.add(f"values[{index}]", f"duplicate value {when.values[index]!r}")
     if when.parameter == parameter.name:
-        violations.add("parameter", "a parameter cannot depend on itself")
+        violations.add("parameter", "must not be the parameter itself")
         return
     parent = by_name.get(when.parameter)
     if parent is None:
-        violations.add("parameter", f"this space has no parameter {when.parameter!r}")
+        violations.add("parameter", f"unknown parameter {when.parameter!r}; expected one of this space")
         return
-    circle = _circle(parameter, by_name)
-    if circle:
-        violations.add("parameter", f"conditions go in a circle: {' → '.join(circle)}")
+    cycle = _cycle(parameter, by_name)
+    if cycle:
+        violations.add("parameter", f"conditions form a cycle: {' → '.join(cycle)}")
     if parent.kind is None:
         return
     if parent.kind not in _COUNTABLE:
         violations.add(
             "parameter",
-            f"{parent.name} is drawn from {parent.kind}: a condition needs a parameter of choice, grid or randint",
+            f"{parent.name} has a {parent.kind} domain; a condition needs a parameter with choice, grid or randint",
         )
         return
     for index, value in enumerate(when.values):
-        violations.check(can_take(parent, value), f"values[{index}]", f"{parent.name} never is {value!r}")
+        violations.check(
+            can_take(parent, value), f"values[{index}]", f"{value!r} is not in the domain of {parent.name}"
+        )
 
 
-def _circle(parameter: Parameter, by_name: Mapping[str, Parameter]) -> list[str]:
-    """The way from ``parameter`` up to itself; empty when there is none."""
-    way = [parameter.name]
+def _cycle(parameter: Parameter, by_name: Mapping[str, Parameter]) -> list[str]:
+    """Names from ``parameter`` through the parameters it depends on back to itself; empty if there is no cycle."""
+    path = [parameter.name]
     above = parameter.when.parameter if parameter.when is not None else None
-    while above is not None and above in by_name and above not in way:
-        way.append(above)
+    while above is not None and above in by_name and above not in path:
+        path.append(above)
         when = by_name[above].when
         above = when.parameter if when is not None else None
-    return [*way, parameter.name] if above == parameter.name else []
+    return [*path, parameter.name] if above == parameter.name else []

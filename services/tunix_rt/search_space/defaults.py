@@ -1,4 +1,4 @@
-"""Defaults of sweeps, as `sweeps.proto` states them. What is wrong in a spec stays so, to be named by the checks."""
+"""Defaults of sweeps, as `sweeps.proto` states them. Invalid values are kept, for the checks to report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunix_rt.search_space.space import Space
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
-# Schedulers that look at trials while they train, by what people call them.
+# Names of the schedulers that use what trials report while they train.
 STOPPING_SCHEDULERS: Final = MappingProxyType[int, Literal["ASHA", "MEDIAN_STOPPING", "PBT"]](
     {
         pb.TRIAL_SCHEDULER_ASHA: "ASHA",
@@ -23,7 +23,7 @@ STOPPING_SCHEDULERS: Final = MappingProxyType[int, Literal["ASHA", "MEDIAN_STOPP
 )
 SCHEDULERS: Final = MappingProxyType[int, str]({pb.TRIAL_SCHEDULER_FIFO: "FIFO", **STOPPING_SCHEDULERS})
 _BATCH_SIZES: Final = (4, 8, 16)
-# Where the length of the training is not known in steps.
+# If the length of the training in steps is unknown.
 _WARMUP_STEPS: Final = (0, 10, 50)
 
 
@@ -70,7 +70,7 @@ def default_parameters(base: runs_pb2.Hyperparameters) -> list[pb.Parameter]:
 
 
 def known_max_steps(spec: pb.SweepSpec) -> int | None:
-    """``max_steps`` of the base; None where trials are as long as their epochs."""
+    """``max_steps`` of the base; None if the length of trials is given in epochs."""
     base = spec.base.hyperparameters
     if base.WhichOneof("duration") == "num_epochs" or any(each.name == "num_epochs" for each in spec.parameters):
         return None
@@ -78,7 +78,7 @@ def known_max_steps(spec: pb.SweepSpec) -> int | None:
 
 
 def longest_trial(spec: pb.SweepSpec, space: Space) -> int | None:
-    """Training steps that a trial of ``space`` can have at most; None where trials are as long as their epochs."""
+    """The most training steps that a trial of ``space`` can have; None if the length of trials is given in epochs."""
     steps = known_max_steps(spec)
     if steps is None:
         return None

@@ -1,4 +1,4 @@
-"""What can be wrong with the values that one parameter may take, beside the field that it sets."""
+"""Checks of one parameter's domain, given the rule of the field that it sets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tunix_rt.contract.rules import Rule
 from tunix_rt.errors import Violations
 from tunix_rt.search_space.space import LISTED, Algorithm, Parameter
 
-# Of a normal domain, what must lie in the field's range: the rest is drawn again.
+# Least share of a normal domain that must lie in the field's range; the rest is drawn again.
 _MIN_SHARE: Final = 0.05
 _REAL_ONLY: Final = ("uniform", "loguniform", "normal")
 
 
 def check_domain(parameter: Parameter, rule: Rule | None, violations: Violations) -> None:
-    """``violations`` is the parameter's; ``rule`` is its field's, None where there is no such field."""
+    """``violations`` is the parameter's; ``rule`` is its field's, None if the field is unknown."""
     kind = parameter.kind
     if kind is None:
         return
@@ -24,10 +24,13 @@ def check_domain(parameter: Parameter, rule: Rule | None, violations: Violations
         _check_values(parameter, rule, inside)
         return
     if rule is not None and rule.kind in (bool, str):
-        violations.add(kind, f"takes {'true and false' if rule.kind is bool else 'text'}: use choice or grid")
+        violations.add(
+            kind,
+            f"is for numbers; this field takes {'booleans' if rule.kind is bool else 'strings'}: use choice or grid",
+        )
         return
     if rule is not None and rule.kind is int and kind in _REAL_ONLY:
-        violations.add(kind, "is for real numbers, and this field takes whole ones: use randint, quniform or choice")
+        violations.add(kind, "is for real numbers; this field takes integers: use randint, quniform or choice")
     given = parameter.arguments
     if kind == "normal":
         inside.check(math.isfinite(given["mean"]), "mean", "must be finite")
@@ -35,37 +38,39 @@ def check_domain(parameter: Parameter, rule: Rule | None, violations: Violations
         if rule is not None and all(map(math.isfinite, given.values())) and given["stddev"] > 0:
             share = _share_within(rule, given["mean"], given["stddev"])
             inside.check(
-                share >= _MIN_SHARE, "mean", f"{share:.1%} of what is drawn lies in the field's range {rule.interval}"
+                share >= _MIN_SHARE,
+                "mean",
+                f"{share:.1%} of the distribution is in the field's range {rule.interval}; need {_MIN_SHARE:.0%}",
             )
         return
     _check_interval(parameter, rule, inside)
 
 
 def _share_within(rule: Rule, mean: float, stddev: float) -> float:
-    """Of a normal distribution, what lies in the field's range."""
+    """The share of a normal distribution that lies in the field's range."""
     low, high = (math.erf((end - mean) / (stddev * math.sqrt(2))) for end in (rule.low, rule.high))
     return (high - low) / 2
 
 
 def check_algorithm(parameter: Parameter, algorithm: Algorithm, violations: Violations) -> None:
-    """Whether ``algorithm`` can search such a domain."""
+    """Checks that ``algorithm`` supports the parameter's domain."""
     kind = parameter.kind
     if kind is None:
         return
     if algorithm == "GRID":
-        violations.check(kind in LISTED, kind, "grid search takes only grid and choice domains")
+        violations.check(kind in LISTED, kind, "grid search supports only grid and choice domains")
     else:
         violations.check(
-            kind != "grid", kind, f"a grid domain needs the algorithm GRID; use choice for the algorithm {algorithm}"
+            kind != "grid", kind, f"a grid domain requires the algorithm GRID; use choice with {algorithm}"
         )
     if algorithm == "TPE":
         violations.check(
-            kind != "normal", kind, "TPE models bounded domains: use uniform, or the algorithm RANDOM for a normal one"
+            kind != "normal", kind, "TPE supports only bounded domains: use uniform, or the algorithm RANDOM"
         )
 
 
 def can_take(parameter: Parameter, value: Any) -> bool:
-    """Whether a trial can have ``value`` for a parameter of choice, grid or randint."""
+    """Whether ``value`` is in the domain of a choice, grid or randint parameter."""
     if parameter.kind in LISTED:
         return any(_same(value, each) for each in parameter.values)
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -73,12 +78,12 @@ def can_take(parameter: Parameter, value: Any) -> bool:
 
 
 def repeated(values: tuple[Any, ...]) -> list[int]:
-    """Positions of values that are listed before."""
+    """Indices of values that occur earlier in ``values``."""
     return [index for index, value in enumerate(values) if any(_same(value, before) for before in values[:index])]
 
 
 def _same(one: Any, other: Any) -> bool:
-    # Python takes True for 1.
+    # In Python True == 1.
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
@@ -91,7 +96,7 @@ def _check_values(parameter: Parameter, rule: Rule | None, violations: Violation
         else:
             violations.check(value is not None, f"values[{index}]", "must be a number, a string or a boolean")
     for index in repeated(parameter.values):
-        violations.add(f"values[{index}]", f"{parameter.values[index]!r} is listed twice")
+        violations.add(f"values[{index}]", f"duplicate value {parameter.values[index]!r}")
 
 
 def _check_interval(parameter: Parameter, rule: Rule | None, violations: Violations) -> None:
@@ -99,9 +104,9 @@ def _check_interval(parameter: Parameter, rule: Rule | None, violations: Violati
     if not (math.isfinite(low) and math.isfinite(high)):
         violations.add("low", "low and high must be finite")
         return
-    violations.check(low < high, "low", f"must be below high, and {low:g} is not below {high:g}")
+    violations.check(low < high, "low", f"must be less than high; {low:g} is not less than {high:g}")
     if parameter.kind == "loguniform":
-        violations.check(low > 0, "low", "must be positive for a logarithmic scale")
+        violations.check(low > 0, "low", "must be positive, because the domain is logarithmic")
     if parameter.kind == "quniform":
         _check_step(parameter.arguments["q"], low, high, rule, violations)
     if rule is None:
@@ -109,7 +114,7 @@ def _check_interval(parameter: Parameter, rule: Rule | None, violations: Violati
     last = high - 1 if parameter.kind == "randint" else high
     for name, end in (("low", low), ("high", last)):
         outside = end < rule.low or end > rule.high or (rule.low_open and end <= rule.low and name == "high")
-        violations.check(not outside, name, f"leaves the field's range {rule.interval}")
+        violations.check(not outside, name, f"must be in the field's range {rule.interval}")
 
 
 def _check_step(q: float, low: float, high: float, rule: Rule | None, violations: Violations) -> None:
@@ -117,5 +122,5 @@ def _check_step(q: float, low: float, high: float, rule: Rule | None, violations
         return
     violations.check(q <= high - low or low >= high, "q", "must not exceed high − low")
     if rule is not None and rule.kind is int:
-        violations.check(q == int(q), "q", "must be a whole number")
-        violations.check(low == int(low), "low", "must be a whole number")
+        violations.check(q == int(q), "q", "must be an integer, as the field is one")
+        violations.check(low == int(low), "low", "must be an integer, as the field is one")

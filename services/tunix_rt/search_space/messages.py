@@ -1,4 +1,4 @@
-"""Sweep specs as search spaces."""
+"""Reads search spaces from sweep specs."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ ALGORITHMS: Final = MappingProxyType[int, Algorithm](
 
 
 def read_space(given: pb.SweepSpec, violations: Violations) -> Space:
-    """The space of a spec, defaults filled in; ``violations`` gets everything that is wrong with the spec.
+    """The space of a spec, with defaults filled in. Adds everything that is wrong with the spec to ``violations``.
 
-    What a run must satisfy is not asked of ``given.base``, and what a sweep asks of its base is left out where there is
-    none.
+    Does not check ``given.base`` as a run's spec; skips checks that need a base if there is none.
     """
     spec = with_defaults(given)
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:
         known = spec.algorithm in pb.SearchAlgorithm.values()
         name = pb.SearchAlgorithm.Name(spec.algorithm) if known else str(spec.algorithm)
-        violations.add("algorithm", f"{name} is not supported by this version: use {', '.join(ALGORITHMS.values())}")
+        violations.add("algorithm", f"unknown value {name}; expected one of {', '.join(ALGORITHMS.values())}")
     if not given.parameters and algorithm == "GRID":
-        violations.add("parameters", "the default space is no grid: name parameters of grid or choice")
+        violations.add("parameters", "are required for the algorithm GRID, with grid or choice domains")
     space = space_of(spec)
     if given.parameters:
         check_space(space, algorithm, violations)
@@ -46,7 +45,7 @@ def read_space(given: pb.SweepSpec, violations: Violations) -> Space:
 
 
 def space_of(spec: pb.SweepSpec) -> Space:
-    """The space of a spec whose defaults are filled in, such as a stored one; nothing is checked."""
+    """The space of a spec whose defaults are filled in, such as a stored one. Checks nothing."""
     return Space(
         parameters=tuple(_parameter(message) for message in spec.parameters),
         algorithm=ALGORITHMS.get(spec.algorithm, "RANDOM"),
@@ -70,7 +69,7 @@ def _parameter(message: pb.Parameter) -> Parameter:
 
 
 def scalar(value: Any) -> Scalar | None:
-    """A JSON value as Python; whole numbers as int, since JSON has only floats. None for what is no scalar."""
+    """A JSON value as a Python scalar, whole numbers as int because JSON has only floats; None for other values."""
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number = float(value.number_value)

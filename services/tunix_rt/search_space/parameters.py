@@ -1,4 +1,4 @@
-"""What can be wrong with a search space: every parameter by itself, and all of them together."""
+"""Checks of a search space: every parameter by itself, and all of them together."""
 
 from __future__ import annotations
 
@@ -19,31 +19,29 @@ def check_space(space: Space, algorithm: Algorithm | None, violations: Violation
 
     ``algorithm`` is None where the spec names none that this version has: algorithm-specific checks are skipped.
     """
-    violations.check(len(space.parameters) <= _MAX_PARAMETERS, "parameters", f"at most {_MAX_PARAMETERS}")
+    violations.check(len(space.parameters) <= _MAX_PARAMETERS, "parameters", f"at most {_MAX_PARAMETERS} are allowed")
     seen: set[str] = set()
     for index, parameter in enumerate(space.parameters):
         found = violations.under(f"parameters[{index}]")
-        found.check(parameter.name not in seen, "name", f"{parameter.name!r} is named twice")
+        found.check(parameter.name not in seen, "name", f"duplicate parameter {parameter.name!r}")
         seen.add(parameter.name)
         rule = RULES.get(parameter.name)
         if rule is None:
-            found.add(
-                "name", f"{parameter.name!r} is not a hyperparameter that can be tuned: one of {', '.join(RULES)}"
-            )
-        found.check(parameter.kind is not None, "domain", f"is required: one of {', '.join(KINDS)}")
+            found.add("name", f"unknown hyperparameter {parameter.name!r}; expected one of {', '.join(RULES)}")
+        found.check(parameter.kind is not None, "domain", f"is required; expected one of {', '.join(KINDS)}")
         if algorithm is not None:
             check_algorithm(parameter, algorithm, found)
         check_domain(parameter, rule, found)
         if parameter.name == "seed" and space.repeats > 1:
-            found.add("name", "repeats set the seed: tune it with repeats = 1, or leave it out")
+            found.add("name", "seed cannot be tuned with repeats > 1, which set it")
     if set(DURATIONS) <= seen:
-        violations.add("parameters", "max_steps and num_epochs exclude each other: tune one of them")
+        violations.add("parameters", "max_steps and num_epochs are mutually exclusive: tune one of them")
     check_conditions(space.parameters, violations)
     _check_size(space, violations)
 
 
 def check_adapters(space: Space, base_has_rank: bool, violations: Violations) -> None:
-    """Parameters of adapters need an adapter: a rank in the base, or one that exists wherever they do."""
+    """Adapter parameters require lora.rank: in the base, or tuned in every trial that has them."""
     if base_has_rank:
         return
     by_name = {parameter.name: parameter for parameter in space.parameters}
@@ -52,8 +50,8 @@ def check_adapters(space: Space, base_has_rank: bool, violations: Violations) ->
         if parameter.name in _NEED_RANK and (rank is None or not exists_wherever(rank, parameter, by_name)):
             violations.add(
                 f"parameters[{index}].name",
-                f"{parameter.name} needs a rank: set base.hyperparameters.lora.rank, or tune lora.rank in every trial "
-                "that has it",
+                f"{parameter.name} requires lora.rank: set base.hyperparameters.lora.rank, or tune lora.rank in every "
+                f"trial that has {parameter.name}",
             )
 
 
@@ -63,9 +61,9 @@ def _check_size(space: Space, violations: Violations) -> None:
     count = space.trial_count
     if space.algorithm == "GRID":
         violations.check(
-            count <= MAX_TRIALS, "parameters", f"the grid makes {count} trials, at most {MAX_TRIALS} are allowed"
+            count <= MAX_TRIALS, "parameters", f"the grid has {count} trials; at most {MAX_TRIALS} are allowed"
         )
     elif space.num_samples <= MAX_TRIALS:
         violations.check(
-            count <= MAX_TRIALS, "repeats", f"num_samples × repeats is {count} trials, at most {MAX_TRIALS} are allowed"
+            count <= MAX_TRIALS, "repeats", f"num_samples × repeats is {count} trials; at most {MAX_TRIALS} are allowed"
         )

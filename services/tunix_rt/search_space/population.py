@@ -1,6 +1,6 @@
-"""Sweeps that train a population: what can be wrong with one, how its trials are numbered, which checkpoints they keep.
+"""Population-based training: checks of its settings, numbers of its trials, and the checkpoints that they keep.
 
-A member's first trial has the member's number. Trials that take its place are generations of it, from 1.
+A member's first trial, generation 0, has the member's number. Each trial that replaces it is the next generation.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tunix_rt.search_space.space import MAX_TRIALS, Space
 from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
-# What members must agree on: what a checkpoint's arrays and its place in the data mean, how long members train, and
-# when they report and save.
+# Fields that all members share: those that decide what a checkpoint's arrays and data position mean, how long members
+# train, and when they report and save.
 SHARED: Final = (
     "seed",
     "max_seq_length",
@@ -32,14 +32,14 @@ SHARED: Final = (
     "save_steps",
     "save_total_limit",
 )
-# A member's checkpoint is taken over while it trains on: a base that cannot keep those of so many intervals saves less
-# often.
+# Other members start from a member's checkpoint while it trains on, so it keeps those of this many intervals. If that
+# exceeds the maximum of save_total_limit, trials save once an interval.
 _KEPT_INTERVALS: Final = 2
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose place a trial takes, and where it starts: step ``parent_step`` of another trial of the sweep."""
+    """The member that a trial replaces, and where it starts: step ``parent_step`` of another trial of the sweep."""
 
     member: int
     generation: int
@@ -48,7 +48,7 @@ class Origin:
 
 
 def place_of(number: int, population: int) -> tuple[int, int]:
-    """Generation and member of a trial's number."""
+    """Generation and member of the trial with this number."""
     return divmod(number, population)
 
 
@@ -58,7 +58,7 @@ def number_of(member: int, generation: int, population: int) -> int:
 
 
 def reporting_steps(spec: pb.SweepSpec) -> int:
-    """Training steps between the points of ``scheduling.metric``; 0 where none is reported."""
+    """Training steps between points of ``scheduling.metric``; 0 if it is not reported."""
     base = spec.base.hyperparameters
     if spec.scheduling.metric == HELD_OUT_LOSS:
         return base.eval_steps
@@ -66,13 +66,13 @@ def reporting_steps(spec: pb.SweepSpec) -> int:
 
 
 def default_interval(spec: pb.SweepSpec, steps: int) -> int:
-    """About a fifth of ``steps``, the length of a trial, and a multiple of what lies between two reports."""
+    """About a fifth of ``steps``, the length of a trial, as a multiple of `reporting_steps`."""
     every = max(1, reporting_steps(spec))
     return every * max(1, round(steps / 5 / every))
 
 
 def keep_checkpoints(hyperparameters: runs_pb2.Hyperparameters, interval_steps: int) -> None:
-    """Have a trial's run write a checkpoint at each look at the population, and keep it until others have taken it."""
+    """Make a trial's run save checkpoints at every interval, and keep enough for other members to start from."""
     given = hyperparameters.save_steps
     most = int(RULES["save_total_limit"].high)
     fits = given > 0 and interval_steps % given == 0 and _KEPT_INTERVALS * interval_steps // given < most
@@ -83,31 +83,37 @@ def keep_checkpoints(hyperparameters: runs_pb2.Hyperparameters, interval_steps: 
 
 
 def check_population(spec: pb.SweepSpec, space: Space, steps: int | None, violations: Violations) -> None:
-    """``spec`` has its defaults filled in; ``steps`` is a trial's length, None where only its epochs are known."""
+    """``spec`` has its defaults filled in; ``steps`` is the length of trials, None if it is given in epochs."""
+    violations.check(spec.algorithm == pb.SEARCH_ALGORITHM_RANDOM, "algorithm", "must be RANDOM for the scheduler PBT")
+    violations.check(spec.repeats == 1, "repeats", "must be 1 for the scheduler PBT")
     violations.check(
-        spec.algorithm == pb.SEARCH_ALGORITHM_RANDOM, "algorithm", "the members of a population are drawn: use RANDOM"
+        spec.num_samples >= 2,
+        "num_samples",
+        "must be at least 2 for the scheduler PBT: it is the size of the population",
     )
-    violations.check(spec.repeats == 1, "repeats", "the members of a population differ: 1 trial of each")
-    violations.check(spec.num_samples >= 2, "num_samples", "is the size of the population: at least 2")
     violations.check(
         spec.max_concurrent_trials >= spec.num_samples,
         "max_concurrent_trials",
-        f"the members of a population train side by side: at least {spec.num_samples}, as many as there are",
+        f"must be at least num_samples ({spec.num_samples}) for the scheduler PBT: members train at the same time",
     )
     violations.check(
         not spec.base.initial_checkpoint.run_id,
         "base.initial_checkpoint",
-        "the members of a population begin by themselves and go on from each other",
+        "must be empty for the scheduler PBT: members start from each other's checkpoints",
     )
     for index, parameter in enumerate(space.parameters):
         found = violations.under(f"parameters[{index}]")
-        found.check(parameter.name not in SHARED, "name", f"{parameter.name} must be the same for all of a population")
-        found.check(parameter.when is None, "when", "a population has the same parameters in every member")
+        found.check(
+            parameter.name not in SHARED, "name", f"{parameter.name} must be the same in all members of a population"
+        )
+        found.check(
+            parameter.when is None, "when", "must be empty for the scheduler PBT: all members have the same parameters"
+        )
     tuned = any(parameter.name == "num_epochs" for parameter in space.parameters)
     if steps is not None:
         _check_interval(spec, steps, violations)
     elif not tuned:
-        violations.add("base.hyperparameters.num_epochs", "a population trains by steps: set max_steps")
+        violations.add("base.hyperparameters.num_epochs", "the scheduler PBT requires max_steps")
     scheduling, inside = spec.scheduling, violations.under("scheduling")
     inside.check(0 < scheduling.quantile_fraction <= 0.5, "quantile_fraction", "must be in (0, 0.5]")
     inside.check(0 <= scheduling.resample_probability <= 1, "resample_probability", "must be in [0, 1]")
@@ -116,14 +122,16 @@ def check_population(spec: pb.SweepSpec, space: Space, steps: int | None, violat
 def _check_interval(spec: pb.SweepSpec, steps: int, violations: Violations) -> None:
     interval = spec.scheduling.interval_steps
     inside = violations.under("scheduling")
-    if not inside.check(1 <= interval < steps, "interval_steps", f"must be in [1, {steps}), the steps of a trial"):
+    if not inside.check(1 <= interval < steps, "interval_steps", f"must be in [1, {steps}); a trial has {steps} steps"):
         return
     every = reporting_steps(spec)
     field = "eval_steps" if spec.scheduling.metric == HELD_OUT_LOSS else "logging_steps"
     inside.check(
         every < 1 or interval % every == 0,
         "interval_steps",
-        f"must be a multiple of {every}, base.hyperparameters.{field}: members are compared by what they report",
+        f"must be a multiple of base.hyperparameters.{field} ({every}), the steps between two reports",
     )
     most = spec.num_samples * math.ceil(steps / interval)
-    inside.check(most <= MAX_TRIALS, "interval_steps", f"makes about {most} trials, at most {MAX_TRIALS} are allowed")
+    inside.check(
+        most <= MAX_TRIALS, "interval_steps", f"results in about {most} trials; at most {MAX_TRIALS} are allowed"
+    )

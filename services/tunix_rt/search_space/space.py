@@ -1,6 +1,6 @@
 """Search spaces as values: which parameters there are, when each exists, and how many trials they make.
 
-Pure: knows neither Ray nor protobuf, and draws nothing. Whether a space makes sense is asked in `parameters`.
+Pure. `parameters` checks whether a space is valid.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 from tunix_rt.contract.rules import Scalar
 
@@ -22,7 +22,7 @@ LISTED: Final = ("choice", "grid")
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter exists only where ``parameter`` exists and has one of ``values``."""
+    """A parameter exists only in trials in which ``parameter`` exists and has one of ``values``."""
 
     parameter: str
     values: tuple[Scalar | None, ...]
@@ -33,12 +33,12 @@ class Parameter:
     """One dimension. ``values`` of choice and grid; ``arguments`` (low, high, q, mean, stddev) of the others."""
 
     name: str
-    # None: the request names no domain.
+    # None: the spec has no domain.
     kind: Kind | None
-    # None among them: what is no scalar; no checked space has it.
+    # None among them: not a scalar; no valid space has it.
     values: tuple[Scalar | None, ...] = ()
     arguments: Mapping[str, float] = field(default_factory=dict)
-    # None: always.
+    # None: it always exists.
     when: Condition | None = None
 
 
@@ -56,19 +56,19 @@ class Space:
 
     @property
     def configuration_count(self) -> int:
-        """Configurations that the sweep tries."""
+        """Configurations that the sweep evaluates."""
         return self.num_samples * self.grid_size if self.algorithm == "GRID" else self.num_samples
 
     @property
     def trial_count(self) -> int:
-        """Trials that the sweep makes."""
+        """Trials of the sweep."""
         return self.configuration_count * self.repeats
 
     @property
     def grid_size(self) -> int:
-        """Distinct points of the grid: points that differ only in parameters that do not exist there are one.
+        """Distinct points of the grid; points that differ only in parameters that do not exist in them are equal.
 
-        Every parameter depends on at most one other, so the points are counted without being listed.
+        Every parameter depends on at most one other, so the points can be counted without listing them.
         """
         return math.prod(self._points(parameter) for parameter in self.parameters if parameter.when is None)
 
@@ -86,7 +86,7 @@ class Space:
     def existing(self, values: Mapping[str, object]) -> tuple[str, ...]:
         """Names of the parameters that a trial with ``values`` has, in the space's order.
 
-        ``values`` may hold more: a parameter whose condition does not hold is left out, whatever was drawn for it.
+        A parameter whose condition does not hold is left out, even if ``values`` has a value for it.
         """
         by_name = {parameter.name: parameter for parameter in self.parameters}
 
@@ -97,38 +97,5 @@ class Space:
         return tuple(name for name, parameter in by_name.items() if exists(parameter))
 
     def active(self, values: Mapping[str, V]) -> dict[str, V]:
-        """``values`` without those whose parameters do not exist beside the others, in the space's order."""
+        """``values`` of the parameters that exist, in the space's order."""
         return {name: values[name] for name in self.existing(values)}
-
-    def document(self) -> dict[str, Any]:
-        """As plain JSON, for the child process."""
-        return {
-            "algorithm": self.algorithm,
-            "num_samples": self.num_samples,
-            "repeats": self.repeats,
-            "parameters": [
-                {
-                    "name": p.name,
-                    "kind": p.kind,
-                    "values": list(p.values),
-                    "arguments": dict(p.arguments),
-                    "when": None if p.when is None else {"parameter": p.when.parameter, "values": list(p.when.values)},
-                }
-                for p in self.parameters
-            ],
-        }
-
-    @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> Space:
-        """The inverse of `document`."""
-        parameters = tuple(
-            Parameter(
-                p["name"],
-                p["kind"],
-                tuple(p["values"]),
-                dict(p["arguments"]),
-                None if p["when"] is None else Condition(p["when"]["parameter"], tuple(p["when"]["values"])),
-            )
-            for p in document["parameters"]
-        )
-        return cls(parameters, document["algorithm"], document["num_samples"], document["repeats"])

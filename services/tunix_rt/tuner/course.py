@@ -1,8 +1,8 @@
-"""The course of a sweep's search: which trial comes next, what the search knew then, and how to get there again.
+"""A sweep's search, trial by trial: the next suggestion, the results it is based on, and deterministic replay.
 
-Pure. The registry stores with every trial which results the search was told between the suggestion before and this one
-(``observed``). A search that is driven through the same suggestions and results again is in the same state, so no crash
-changes what is suggested.
+Pure. The registry stores with every trial which results the search was given since the previous suggestion
+(``observed``). A search that replays the same suggestions and results reaches the same state, so a crash changes no
+suggestion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to be created. ``observed`` are numbers of trials, in the order in which the search was told."""
+    """A trial to be created. ``observed``: the trials whose results the search was given since the previous suggestion,
+    in that order."""
 
     number: int
     parameters: Parameters
@@ -43,9 +44,10 @@ class Stored:
 class Course:
     """Trial number = configuration × ``repeats`` + repeat.
 
-    With a ``window`` the order of results is fixed: trial n is suggested when trials 0..n−window have ended, and knows
-    exactly these. Then the same seed suggests the same trials whatever the timing. Without one a suggestion
-    knows all results so far. The search learns of a configuration when all its repeats have ended.
+    With a ``window`` the order of results is fixed: trial n is suggested when trials 0..n−window have ended, and is
+    based on exactly their results. Then the same seed suggests the same trials whatever the timing. Without a window
+    a suggestion is based on all results so far. The search is told of a configuration when all its repeats have
+    ended.
     """
 
     def __init__(self, search: Search, configurations: int, repeats: int = 1, window: int | None = None) -> None:
@@ -56,9 +58,9 @@ class Course:
         self._next = 0
         self._parameters: Parameters = {}
         self._outcomes: dict[int, Outcome] = {}
-        # Ended, but not yet told, in the order of their ends.
+        # Ended, but not yet told to the search, in the order in which they ended.
         self._waiting: dict[int, None] = {}
-        # Repeats that were told, of configurations that have others left.
+        # Outcomes of configurations of which some repeats have not ended.
         self._told: dict[int, list[Outcome]] = {}
         self._n_told = 0
 
@@ -68,13 +70,14 @@ class Course:
         return self._next >= self._configurations * self._repeats
 
     def extend(self, configurations: int) -> None:
-        """Ask for so many configurations in all; fewer than before are no change."""
+        """Raise the total number of configurations; a smaller number changes nothing."""
         self._configurations = max(self._configurations, configurations)
 
     def replay(self, stored: Sequence[Stored]) -> None:
-        """Go again through what was suggested, in order of number, from the start.
+        """Replay the stored trials, which are in order of number, from 0.
 
-        A stored suggestion that the search would not make now (another release of it) stands; the search takes it over.
+        Where the search now suggests something else (another release of it), the stored suggestion is kept and the
+        search adopts it.
         """
         for trial in stored:
             if trial.outcome is not None:
@@ -82,7 +85,7 @@ class Course:
         for trial in stored:
             suggestion = trial.suggestion
             if suggestion.number != self._next:
-                raise ValueError(f"trial {self._next} is missing: {suggestion.number} comes in its place")
+                raise ValueError(f"trial {self._next} is missing; the next stored trial is {suggestion.number}")
             self._next += 1
             configuration, repeat = divmod(suggestion.number, self._repeats)
             if repeat:
@@ -91,11 +94,13 @@ class Course:
             self._parameters = suggestion.parameters
             found = self._search.suggest(configuration)
             if dict(found) != dict(suggestion.parameters):
-                _log.warning("the search suggests something else now; what is stored stands", trial=suggestion.number)
+                _log.warning(
+                    "the search suggests other parameters now; the stored ones are kept", trial=suggestion.number
+                )
                 self._search.adopt(configuration, suggestion.parameters)
 
     def next(self) -> Suggestion | None:
-        """The next trial to be created; None while it has to wait for results, and when all have been suggested."""
+        """The next trial to be created; None while results must be awaited, and when all have been suggested."""
         if self.exhausted:
             return None
         number = self._next
@@ -112,13 +117,13 @@ class Course:
         return Suggestion(number, self._parameters, observed)
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        """Trial ``number`` has ended. Once for each."""
+        """Trial ``number`` has ended. To be called once for each trial."""
         if self._search.learns:
             self._waiting[number] = None
             self._outcomes[number] = outcome
 
     def _due(self, number: int) -> Iterable[int] | None:
-        """What the search is told before trial ``number``; None when part of it is not known yet."""
+        """The trials that the search is told of before trial ``number``; None if some of them have not ended."""
         if not self._search.learns:
             return ()
         if self._window is None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,8 @@ from typing import Any, Final
 from google.protobuf import json_format
 
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.tuner.trials import Lease
 from tunix_rt.v1 import sweeps_pb2
+from tunix_rt.worker.jobs import Lease
 
 # Exit status of a driver whose lease the registry refuses.
 EXIT_LEASE_LOST: Final = 3
@@ -29,7 +29,7 @@ EXIT_LEASE_LOST: Final = 3
 RAY_STARTING: Final = "starting"
 RAY_STARTED: Final = "started"
 
-_DRIVER: Final = "tunix_rt.tuner.ray_driver"
+_COMMAND: Final = (sys.executable, "-m", "tunix_rt.tuner.ray_driver")
 _STDIN, _STDOUT, _STDERR = range(3)
 _TAIL_LINES: Final = 8
 # After the driver's exit: its pipes end with it, unless a process of Ray has inherited them.
@@ -48,6 +48,8 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Ray asks nobody who connects for a name. Without its support for clusters, a local Ray listens on 127.0.0.1 only.
+_LOOPBACK_ONLY: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Paths of sockets in it must stay below 108 bytes, and the default of some systems is already long.
 _SHORT_PATH = Path("/tmp")
 _log = get_logger(__name__)
@@ -117,13 +119,16 @@ class DriverProcess(asyncio.SubprocessProtocol):
         self.start_timed_out = False
 
     @classmethod
-    async def start(cls, job: Job, environment: Mapping[str, str], ray_start_seconds: float) -> DriverProcess:
+    async def start(
+        cls, job: Job, environment: Mapping[str, str], ray_start_seconds: float, *, command: Sequence[str] = _COMMAND
+    ) -> DriverProcess:
         """Start it on ``job``. ``environment`` is added to this process's own."""
+        local = {} if job.ray_address else _LOOPBACK_ONLY
         _transport, driver = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(job, ray_start_seconds),
-            *(sys.executable, "-m", _DRIVER),
+            *command,
             start_new_session=True,
-            env={**os.environ, **_ENVIRONMENT, **environment},
+            env={**os.environ, **_ENVIRONMENT, **local, **environment},
         )
         driver._write(job.line())
         return driver

@@ -1,6 +1,6 @@
 """How much each parameter matters for a sweep's objective: conditional PED-ANOVA, by Optuna.
 
-Pure: the same trials give the same shares, in whatever order they come. Optuna is imported when asked, not before.
+Pure: the result does not depend on the order of the trials. Optuna is imported on first use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MIN_TRIALS: Final = 4
-# Trials that count as good: PED-ANOVA's tenth, but at least this many, and never more than half.
+# Trials that count as good: the best tenth, as in PED-ANOVA, but at least five and at most half.
 _GOOD_SHARE: Final = 0.1
 _GOOD_TRIALS: Final = 5
 _LISTED: Final = ("choice", "grid")
@@ -36,7 +36,7 @@ class ScoredTrial:
 
 @dataclass(frozen=True)
 class Importance:
-    """``share`` of what is explained, in [0, 1]; the shares of a sweep sum to 1."""
+    """``share`` of the explained variation, in [0, 1]; the shares of a sweep sum to 1."""
 
     name: str
     share: float
@@ -59,8 +59,8 @@ def importance(
     counted = [trial for trial in trials if math.isfinite(trial.objective)]
     if len(counted) < MIN_TRIALS:
         raise FailedPrecondition(
-            f"the importance of parameters needs at least {MIN_TRIALS} trials with an objective, "
-            f"and {len(counted)} of {len(trials)} have one"
+            f"parameter importance needs at least {MIN_TRIALS} trials with an objective; "
+            f"{len(counted)} of {len(trials)} have one"
         )
     counted.sort(key=lambda trial: (trial.number, _label(dict(trial.parameters)), trial.objective))
     divergences = _divergences(dimensions, counted, mode)

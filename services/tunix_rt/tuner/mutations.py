@@ -1,4 +1,4 @@
-"""What Ray's population-based training may do to parameters, and how they stay what the search space allows."""
+"""The mutations of population-based training: what Ray may do to parameters, and clipping to the search space."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from tunix_rt.contract.hyperparameters import RULES
 from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Parameter, Space
-from tunix_rt.tuner.searches import domain_of, multiples, plain
+from tunix_rt.tuner.searches import quantized_bounds, ray_domain, to_python
 
 
 def mutations_of(space: Space) -> dict[str, Any]:
-    """For ``hyperparam_mutations``: a list moves to a neighbour, a domain by a factor; either may be drawn anew."""
+    """Ray's ``hyperparam_mutations``: a list moves to a neighbour, a domain by a factor; either may be resampled."""
     return {
-        parameter.name: list(parameter.values) if parameter.kind == "choice" else domain_of(parameter)
+        parameter.name: list(parameter.values) if parameter.kind == "choice" else ray_domain(parameter)
         for parameter in space.parameters
     }
 
 
-def changed_within(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Scalar]:
-    """``values`` as their fields take them, those that have left the domain of their parameter at its nearest end.
+def clipped_to(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, Scalar]:
+    """``values`` clipped to the domains of ``parameters``, in the types of their fields.
 
-    Ray moves numbers by a factor, whatever their domain.
+    Ray multiplies numbers by a factor, whatever their domain.
     """
-    found = {name: plain(value) for name, value in values.items()}
+    found = {name: to_python(value) for name, value in values.items()}
     for parameter in parameters:
         if parameter.name in found:
             found[parameter.name] = _nearest(parameter, found[parameter.name])
@@ -37,7 +37,7 @@ def _nearest(parameter: Parameter, value: Any) -> Any:
         case "uniform" | "loguniform":
             return min(max(value, given["low"]), given["high"])
         case "quniform":
-            low, high = multiples(given["low"], given["high"], given["q"])
+            low, high = quantized_bounds(given["low"], given["high"], given["q"])
             return min(max(round(value / given["q"]) * given["q"], low), high)
         case "randint":
             return min(max(round(value), given["low"]), given["high"] - 1)

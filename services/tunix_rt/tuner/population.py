@@ -1,7 +1,7 @@
-"""Ray Tune's population-based training over a sweep's trials, with its decisions carried out by the registry.
+"""Ray Tune's population-based training over a sweep's trials. The registry carries out its decisions.
 
-Ray's rule takes a `Member` for a trial of its own and a `_Looked` for its controller. What it does to them, a member
-that goes on from another one's checkpoint with changed parameters, becomes a trial that takes the member's place.
+Ray's algorithm sees a `Member` in place of its own trial and a `_ControllerStub` in place of its controller. When it
+makes a member continue from another one's checkpoint with changed parameters, a new trial replaces the member's trial.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.search_space.population import Origin, number_of, place_of
-from tunix_rt.tuner.mutations import changed_within, mutations_of
+from tunix_rt.tuner.mutations import clipped_to, mutations_of
 from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.trainable import STEP, VALUE
 from tunix_rt.tuner.trials import Point, Trial
 
-# A checkpoint is recorded a moment after the point of its step; a large one takes longer than the others can wait.
-_PATIENCE_SECONDS: Final = 10.0
-_AGAIN_SECONDS: Final = 0.1
+# A checkpoint is recorded shortly after the point of its step; the wait is bounded because the whole population waits.
+_CHECKPOINT_TIMEOUT_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.1
 _log = get_logger(__name__)
 
 
-class Replaces(Protocol):
+class TrialStore(Protocol):
     """Finds and creates trials, as `TrialRegistry` does."""
 
     def get(self, number: int) -> Trial: ...
@@ -47,14 +47,14 @@ class Replaces(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What Ray's rule has for a checkpoint: where it lies is the registry's to know."""
+    """A checkpoint for Ray's algorithm. Only the registry knows where its files are."""
 
     number: int
     step: int
 
 
 class Member:
-    """One of a population: ``number`` is that of its newest trial, which started at step ``start``."""
+    """A member of the population: ``number`` is that of its newest trial, which started at step ``start``."""
 
     status = "RUNNING"
     experiment_tag = ""
@@ -62,10 +62,10 @@ class Member:
     def __init__(self, trial: Trial) -> None:
         self.number = trial.number
         self.start = trial.start
-        self.config = changed_within((), trial.parameters)
+        self.config = clipped_to((), trial.parameters)
         self.ended = trial.ended
-        # Training step of the last point that the rule saw.
-        self.seen = trial.start
+        # Training step of the last point that Ray's algorithm saw.
+        self.last_step = trial.start
         self.run_metadata: Any = SimpleNamespace(
             checkpoint_manager=SimpleNamespace(
                 checkpoint_config=SimpleNamespace(num_to_keep=None), _latest_checkpoint_result=None
@@ -83,17 +83,17 @@ class Member:
         self.config = config
 
     def set_experiment_tag(self, tag: str) -> None:
-        """Ray's display only."""
+        """No effect: the tag is only displayed."""
 
     def take_checkpoint(self) -> Checkpoint | None:
-        """What the rule wants it to go on from; None: nothing new."""
+        """The checkpoint that Ray's algorithm makes it continue from; None: no change. Clears it."""
         manager = self.run_metadata.checkpoint_manager
         found, manager._latest_checkpoint_result = manager._latest_checkpoint_result, None
         return None if found is None else found.checkpoint
 
 
-class _Looked:
-    """Stands for Ray's controller: nobody waits for another's place, and a checkpoint is a number and a step."""
+class _ControllerStub:
+    """In place of Ray's controller: pauses nothing, and a checkpoint is the number of a trial and a step."""
 
     search_alg = None
 
@@ -105,40 +105,40 @@ class _Looked:
         return list(self._members.values())
 
     def pause_trial(self, trial: Member, should_checkpoint: bool) -> None:
-        """The registry stops its run, with the trial that takes its place."""
+        """No effect: the registry stops its run when the replacing trial is created."""
 
     def _schedule_trial_save(self, trial: Member, result: dict[str, Any]) -> Checkpoint:
         return Checkpoint(trial.number, result[STEP] // self._interval_steps * self._interval_steps)
 
 
 class PopulationScheduler(FIFOScheduler):
-    """Asks Ray's `PopulationBasedTraining` about every point.
+    """Passes every point to Ray's `PopulationBasedTraining`.
 
-    A replacing trial is created at the registry, which stops the one before it; ``attach`` then hands its number to
-    Ray. One that the registry refuses is none: the member goes on as it is. What is drawn for it depends on seed, trial
-    and step alone. A checkpoint that is not recorded within ``patience_seconds`` gives way to that of the look before.
+    A replacing trial is created at the registry, which stops the replaced one; ``attach`` then hands its number to Ray.
+    If the registry refuses it, the member continues unchanged. Random draws depend only on seed, trial and step. If a
+    checkpoint is not recorded within ``checkpoint_timeout_seconds``, the one of an interval before is used.
     """
 
     def __init__(
         self,
         plan: Plan,
-        registry: Replaces,
+        registry: TrialStore,
         attach: Callable[[int], None],
         *,
-        patience_seconds: float = _PATIENCE_SECONDS,
+        checkpoint_timeout_seconds: float = _CHECKPOINT_TIMEOUT_SECONDS,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         scheduling = plan.scheduling
         assert scheduling is not None
         self._registry = registry
         self._attach = attach
-        self._patience_seconds = patience_seconds
+        self._checkpoint_timeout_seconds = checkpoint_timeout_seconds
         self._seed = plan.seed
         self._population = plan.space.num_samples
         self._longest = scheduling.longest
         self._members: dict[int, Member] = {}
         self._interval_steps = scheduling.interval_steps
-        self._looked = _Looked(self._members, scheduling.interval_steps)
+        self._controller = _ControllerStub(self._members, scheduling.interval_steps)
         self._rule: Any = PopulationBasedTraining(
             time_attr=STEP,
             metric=VALUE,
@@ -148,20 +148,20 @@ class PopulationScheduler(FIFOScheduler):
             hyperparam_mutations=mutations_of(plan.space),
             quantile_fraction=scheduling.quantile_fraction,
             resample_probability=scheduling.resample_probability,
-            custom_explore_fn=lambda config: changed_within(plan.space.parameters, config),
+            custom_explore_fn=lambda config: clipped_to(plan.space.parameters, config),
             log_config=False,
         )
 
-    def recall(self, trials: Sequence[Trial], points: Callable[[int], Iterable[Point]]) -> None:
-        """Take up a population whose driver has ended. ``points`` gives what a trial has reported.
+    def replay(self, trials: Sequence[Trial], points: Callable[[int], Iterable[Point]]) -> None:
+        """Restore the state of a population whose driver has ended. ``points`` gives what a trial has reported.
 
-        What was decided on those points has been decided.
+        The decisions on those points have been carried out and are not repeated.
         """
         newest = {place_of(trial.number, self._population)[1]: trial for trial in trials}
         for index, trial in newest.items():
             member = self._add(index, trial)
             for point in () if trial.ended else points(trial.number):
-                self._remember(member, point)
+                self._replay_point(member, point)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         number = trial.config["number"]
@@ -173,13 +173,13 @@ class PopulationScheduler(FIFOScheduler):
         member = self._member(trial)
         step = result.get(STEP)
         late = self._longest is not None and step is not None and step >= self._longest
-        if member is None or step is None or late or step <= member.seen:
+        if member is None or step is None or late or step <= member.last_step:
             return str(TrialScheduler.CONTINUE)
-        member.seen = step
+        member.last_step = step
         before = member.config
         random.seed(f"{self._seed}/{member.number}/{step}")
         np.random.seed(random.getrandbits(32))
-        self._rule.on_trial_result(self._looked, member, {STEP: step, VALUE: result[VALUE]})
+        self._rule.on_trial_result(self._controller, member, {STEP: step, VALUE: result[VALUE]})
         checkpoint = member.take_checkpoint()
         if checkpoint is not None and not self._replace(member, checkpoint):
             member.config = before
@@ -196,26 +196,26 @@ class PopulationScheduler(FIFOScheduler):
         self.on_trial_complete(tune_controller, trial, {})
 
     def _member(self, trial: Any) -> Member | None:
-        """Whose newest trial it is; None: another one has taken its place."""
+        """The member whose newest trial it is; None: the trial has been replaced."""
         number = trial.config["number"]
         member = self._members[place_of(number, self._population)[1]]
         return member if member.number == number else None
 
     def _add(self, index: int, trial: Trial) -> Member:
         member = self._members[index] = Member(trial)
-        self._rule.on_trial_add(self._looked, member)
+        self._rule.on_trial_add(self._controller, member)
         self._state(member).last_perturbation_time = member.start
         return member
 
     def _state(self, member: Member) -> Any:
-        """What the rule knows of ``member``."""
+        """The state that Ray's algorithm keeps of ``member``."""
         return self._rule._trial_state[member]
 
-    def _remember(self, member: Member, point: Point) -> None:
-        """A look at ``member`` that has been, as the rule remembers it."""
-        if point.step <= member.seen or (self._longest is not None and point.step >= self._longest):
+    def _replay_point(self, member: Member, point: Point) -> None:
+        """Restore what Ray's algorithm stored at a past point of ``member``."""
+        if point.step <= member.last_step or (self._longest is not None and point.step >= self._longest):
             return
-        member.seen = point.step
+        member.last_step = point.step
         state = self._state(member)
         since = point.step - state.last_perturbation_time
         if since < self._rule._perturbation_interval or point.step < self._rule._burn_in_period:
@@ -223,10 +223,10 @@ class PopulationScheduler(FIFOScheduler):
         result = {STEP: point.step, VALUE: point.value}
         self._rule._save_trial_state(state, point.step, result, member)
         state.last_perturbation_time = point.step
-        state.last_checkpoint = self._looked._schedule_trial_save(member, result)
+        state.last_checkpoint = self._controller._schedule_trial_save(member, result)
 
     def _replace(self, member: Member, checkpoint: Checkpoint) -> bool:
-        """Whether a trial that goes on from ``checkpoint``, or from the one before it, has taken the member's place."""
+        """Whether the member's trial was replaced by one that starts from ``checkpoint`` or the one before."""
         generation, index = place_of(member.number, self._population)
         number = number_of(index, generation + 1, self._population)
         parent = self._registry.get(checkpoint.number)
@@ -234,29 +234,29 @@ class PopulationScheduler(FIFOScheduler):
         steps = [checkpoint.step, *([earlier] if earlier > parent.start else [])]
         step = self._create(member, number, [Origin(index, generation + 1, parent.id, step) for step in steps])
         if step is None:
-            _log.info("a member goes on as it is", trial=member.number, parent=parent.number, step=checkpoint.step)
+            _log.info("member is not replaced", trial=member.number, parent=parent.number, step=checkpoint.step)
             return False
-        member.number, member.start, member.seen = number, step, step
-        # Ray takes it for the parent's last look, which the member may not have come to.
+        member.number, member.start, member.last_step = number, step, step
+        # Ray has set it to the parent's last step, which the new trial may not have reached.
         self._state(member).last_perturbation_time = step
         self._attach(number)
         return True
 
     def _create(self, member: Member, number: int, origins: Sequence[Origin]) -> int | None:
-        """The step of the first of ``origins`` that has a checkpoint; None: the registry refuses all."""
-        deadline = time.monotonic() + self._patience_seconds
+        """The step of the first of ``origins`` that has a checkpoint, where the trial starts; None: all are refused."""
+        deadline = time.monotonic() + self._checkpoint_timeout_seconds
         left = deque(origins)
         while left:
             try:
                 self._registry.create(number, member.config, (), left[0])
             except InvalidInput as error:
-                _log.warning("the registry refuses a replacement", trial=number, error=str(error))
+                _log.warning("the registry refused a replacing trial", trial=number, error=str(error))
                 return None
             except FailedPrecondition:
                 if self._registry.get(member.number).ended:
                     return None
                 if time.monotonic() < deadline:
-                    time.sleep(_AGAIN_SECONDS)
+                    time.sleep(_POLL_SECONDS)
                 else:
                     left.popleft()
             else:

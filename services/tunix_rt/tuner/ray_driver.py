@@ -164,13 +164,13 @@ def _scheduler(plan: Plan, trials: Sequence[Trial], registry: TrialRegistry, sea
     """Ray's scheduler, with what ``trials`` have reported before."""
     if _is_population(plan):
         population = PopulationScheduler(plan, registry, searcher.attach)
-        population.recall(trials, registry.points)
+        population.replay(trials, registry.points)
         return population
     scheduler = build_scheduler(plan.scheduling, registry)
     if isinstance(scheduler, RegistryScheduler):
         for trial in trials:
             if trial.ended:
-                scheduler.remember(trial.number, registry.points(trial.number))
+                scheduler.replay(trial.number, registry.points(trial.number))
     return scheduler
 
 

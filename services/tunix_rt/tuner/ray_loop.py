@@ -1,8 +1,8 @@
-"""Ray Tune's loop over a searcher and a scheduler, and the Ray that it runs on.
+"""Starts Ray, and runs Ray Tune's loop over a searcher and a scheduler.
 
-The loop is Ray Tune's `TuneController` itself, not `Tuner.fit` around it: that writes the state of all trials to files
-and reads them back, and reports to a terminal. It runs on a node of the cluster: over Ray's client protocol (``ray://``)
-`Tuner.fit` would move itself into the cluster, where neither the registry's channel nor our stdin is.
+The loop is Ray Tune's `TuneController`, not `Tuner.fit`, which writes the state of all trials to files, reads it back,
+and reports to a terminal. This process must be on a node of the cluster: over Ray's client protocol (``ray://``) the
+loop would run elsewhere in the cluster, without our registry channel and stdin.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from tunix_rt.tuner.registry_searcher import RegistrySearcher
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.tuner.trainable import WatchedTrial
 
-# Placement only: a trial waits for its run, which needs no processor here.
+# For placement only: an actor waits for its trial's run, which uses no processor here.
 _TRIAL_CPU = 0.001
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
-# Of a trial's placeholder, before the attempt is given up: it has nothing to lose by dying.
+# Of one trial's actor, before the attempt fails: a new actor finds the trial at the registry.
 _MAX_FAILURES = 20
 _NEVER_SECONDS = 10**9
 
 
-class RayIsBroken(Exception):
-    """Ray cannot go on; the attempt ends, and the next one finds the trials where they are."""
+class RayFailed(Exception):
+    """Ray cannot continue. The attempt fails; the next one finds the trials at the registry."""
 
 
 @dataclass(frozen=True)
 class RayFiles:
-    """Files of an embedded Ray. Without them its processes hang rather than end."""
+    """Session directory of a local Ray. Without it Ray's processes hang instead of ending."""
 
     directory: Path | None
 
     def check(self) -> None:
-        """Raises `RayIsBroken` when they are gone."""
+        """Raises `RayFailed` if it was deleted."""
         if self.directory is not None and not self.directory.is_dir():
-            raise RayIsBroken("the files of Ray have been deleted")
+            raise RayFailed("Ray's session directory was deleted")
 
 
 def start_ray(job: Job) -> RayFiles:
-    """Connect to the cluster that the job names, or start one here; raises `RayIsBroken` if no trial fits into it."""
+    """Connect to the job's cluster, or start a local one; raises `RayFailed` if that fails or no trial fits into it."""
     if job.ray_address:
-        # The token is the nodes' own: what is passed here can be read in Ray's state.
+        # Each node has its own TUNIX_RT_TOKEN: what is passed here can be read in Ray's state.
         environment = {"TUNIX_RT_REGISTRY_ADDRESS": TunerSettings().registry_address}
         try:
             ray.init(
@@ -63,9 +63,9 @@ def start_ray(job: Job) -> RayFiles:
                 runtime_env={"env_vars": environment},
             )
         except (ConnectionError, AuthenticationError) as error:
-            raise RayIsBroken(
-                f"no Ray at {job.ray_address} lets this process in ({error}): is this machine a node of that cluster, "
-                "and, if the cluster authenticates, are RAY_AUTH_MODE=token and RAY_AUTH_TOKEN set?"
+            raise RayFailed(
+                f"cannot connect to the Ray cluster at {job.ray_address} ({error}): this machine must be a node of it, "
+                "and a cluster with authentication needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
             ) from error
         return RayFiles(None)
     ray.init(
@@ -82,16 +82,17 @@ def start_ray(job: Job) -> RayFiles:
 
 
 def stop_ray() -> None:
-    """Leave the cluster, or end the one that was started."""
+    """Disconnect from the cluster, or end the local one."""
     ray.shutdown()
 
 
 class _Controller(TuneController):
-    """Ray Tune's loop, with at most as many actors as there are trials at once, each started once; and without a past.
+    """Ray Tune's loop, changed to start no actor twice and to forget finished trials.
 
-    Starting an actor takes seconds of processor time. Ray's own loop gives an idle one to a trial that waits for its
-    own, and kills that; and it ends idle actors that no trial waits for, as while a suggestion waits for results. It
-    looks at every trial that ever was in each step, and keeps them all for files that nobody writes here.
+    Starting an actor takes seconds of processor time. Ray's own loop gives an idle actor to a trial whose actor is
+    being started, and kills the latter; and it ends idle actors while a suggestion waits for results. It keeps every
+    trial since the start, for files that are not written here, and visits all of them in each step; this one forgets
+    them, so that memory stays flat.
     """
 
     def step(self) -> None:
@@ -113,8 +114,8 @@ class _Controller(TuneController):
 
 
 def run_trials(job: Job, searcher: RegistrySearcher, scheduler: Any) -> None:
-    """Run what ``searcher`` hands out, until it is finished. Raises what it raises."""
-    # Which of several brackets a trial gets is drawn from this.
+    """Follow the trials of ``searcher`` until it is finished. Raises what the searcher raises."""
+    # ASHA draws a trial's bracket from NumPy's global state.
     np.random.seed(job.spec.seed % 2**32)
     resources = tune.PlacementGroupFactory([_resources(job)])
     experiment = Experiment(
@@ -152,9 +153,9 @@ def _check_resources(job: Job) -> None:
     cluster_resources: Any = ray.cluster_resources
     has = cluster_resources()
     short = [
-        f"{amount:g} {name} of {has.get(name, 0):g}"
+        f"{amount:g} {name} (it has {has.get(name, 0):g})"
         for name, amount in _resources(job).items()
         if amount > has.get(name, 0)
     ]
     if short:
-        raise RayIsBroken(f"a trial asks for more than the tuner's own Ray has: {', '.join(short)}")
+        raise RayFailed(f"a trial needs more than the tuner's local Ray has: {', '.join(short)}")

@@ -1,4 +1,4 @@
-"""The bridge from the registry's trials to Ray Tune's loop: what Ray is to run next."""
+"""A Ray Tune searcher over the registry's trials: which trial Ray follows next."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tunix_rt.tuner.course import Course
 from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.search import outcome_of
 from tunix_rt.tuner.trainable import ended_trial
-from tunix_rt.tuner.trials import Lease, Trial
+from tunix_rt.tuner.trials import Trial
+from tunix_rt.worker.jobs import Lease
 
 
-class Creates(Protocol):
+class TrialCreator(Protocol):
     """Creates trials, as `TrialRegistry` does."""
 
     def create(self, number: int, parameters: Any, observed: tuple[int, ...] = ()) -> Trial: ...
@@ -33,7 +34,7 @@ class RegistrySearcher(Searcher):
         self,
         course: Course,
         plan: Plan,
-        registry: Creates,
+        registry: TrialCreator,
         lease: Lease,
         *,
         running: Iterable[int],
@@ -62,28 +63,28 @@ class RegistrySearcher(Searcher):
         if number is not None:
             self._live[trial_id] = number
             return {"number": number, "lease": asdict(self._lease), "points": self._plan.scheduling is not None}
-        # Not before the last has ended: until then the sweep may be extended.
+        # FINISHED only when no trial runs: until then the sweep may be extended.
         return None if self._live else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ray's trial is over: how the registry's ended is part of its last result."""
+        """Record the outcome: Ray's last result holds the registry's ended trial."""
         number = self._live.pop(trial_id)
         trial = ended_trial(result or {})
         outcome = outcome_of(trial, self._plan) if trial is not None else None
         if outcome is None:
-            self._failure = f"Ray gave up trial {number} before it ended"
+            self._failure = f"Ray stopped following trial {number} before it ended"
             return
         self._course.ended(number, outcome)
 
     def attach(self, number: int) -> None:
-        """Hand out a trial that somebody else has created."""
+        """Hand out a trial that the scheduler has created."""
         self._running.append(number)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the registry remembers."""
+        """No effect: the state is in the registry."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the registry remembers."""
+        """No effect: the state is in the registry."""
 
     def _next_number(self) -> int | None:
         if self._running:

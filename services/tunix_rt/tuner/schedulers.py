@@ -1,4 +1,4 @@
-"""Ray Tune's schedulers that stop trials early, with their decisions carried out by the registry."""
+"""Ray Tune's early-stopping schedulers. The registry carries out their decisions."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from tunix_rt.tuner.plan import Scheduling
 from tunix_rt.tuner.trainable import STEP, VALUE
 from tunix_rt.tuner.trials import Point
 
-# Rungs that ASHA has where nobody knows how long trials are.
+# Rungs of ASHA if the length of trials is unknown.
 _RUNGS = 8
 
 
-class Stops(Protocol):
+class TrialStopper(Protocol):
     """Stops trials, as `TrialRegistry` does."""
 
     def stop(self, number: int, message: str) -> Any: ...
 
 
-class _Remembered:
-    """Stands for a trial of an earlier attempt. Ray's rules know trials by this id and by identity."""
+class _EndedTrial:
+    """In place of Ray's trial, for one that ended in an earlier attempt. Ray's algorithms use its id and identity."""
 
     def __init__(self, number: int) -> None:
-        self.trial_id = f"remembered-{number}"
+        self.trial_id = f"ended-{number}"
 
 
-class _NoOthers:
-    """Stands for Ray's controller while a trial is remembered."""
+class _ControllerStub:
+    """In place of Ray's controller while a trial is replayed."""
 
     def get_live_trials(self) -> set[Any]:
         return set()
 
 
 class RegistryScheduler(FIFOScheduler):
-    """Asks ``rule`` about every point. Its STOP is a call of StopTrial; Ray's trial goes on until the run has ended.
+    """Passes every point to ``rule``, a scheduler of Ray. STOP becomes a StopTrial call; Ray's trial ends with the run.
 
-    So a stopped trial keeps its place until its trainer is free, and the search learns how it ended from the registry.
-    A trial that has come to ``longest`` steps is not stopped any more: it only waits to be scored.
+    So a stopped trial counts as running until its trainer is free, and the search learns its outcome from the registry.
+    A trial that has reached ``longest`` steps is not stopped: only its score is missing.
     """
 
-    def __init__(self, rule: Any, registry: Stops, longest: int | None) -> None:
+    def __init__(self, rule: Any, registry: TrialStopper, longest: int | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._rule = rule
         self._registry = registry
         self._longest = longest
-        # By Ray's id: the last point that the rule saw, and what was stopped.
+        # By Ray's trial id: the last point that the rule saw, and the trials that were stopped.
         self._last: dict[str, dict[str, Any]] = {}
         self._stopped: set[str] = set()
 
-    def remember(self, number: int, points: Iterable[Point]) -> None:
-        """Show the rule a trial that has ended; what it decides has been decided."""
-        trial, others = _Remembered(number), _NoOthers()
-        self.on_trial_add(others, trial)
+    def replay(self, number: int, points: Iterable[Point]) -> None:
+        """Pass a trial of an earlier attempt to the rule; its decisions have been carried out and are ignored."""
+        trial, controller = _EndedTrial(number), _ControllerStub()
+        self.on_trial_add(controller, trial)
         for point in points:
-            self._ask(others, trial, {STEP: point.step, VALUE: point.value})
-        self.on_trial_complete(others, trial, {})
+            self._ask(controller, trial, {STEP: point.step, VALUE: point.value})
+        self.on_trial_complete(controller, trial, {})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self._rule.on_trial_add(tune_controller, trial)
@@ -86,7 +86,7 @@ class RegistryScheduler(FIFOScheduler):
         self._rule.on_trial_remove(tune_controller, trial)
 
     def _ask(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """The rule's decision on a point that it has not seen."""
+        """The rule's decision on a point; CONTINUE if it has seen the point already."""
         step = result.get(STEP)
         last = self._last.get(trial.trial_id)
         if step is None or trial.trial_id in self._stopped or (last is not None and step <= last[STEP]):
@@ -97,8 +97,8 @@ class RegistryScheduler(FIFOScheduler):
         return str(self._rule.on_trial_result(tune_controller, trial, result))
 
 
-def build_scheduler(scheduling: Scheduling | None, registry: Stops) -> FIFOScheduler | RegistryScheduler:
-    """Ray Tune's scheduler for a plan's."""
+def build_scheduler(scheduling: Scheduling | None, registry: TrialStopper) -> FIFOScheduler | RegistryScheduler:
+    """Ray Tune's scheduler for ``scheduling``."""
     if scheduling is None:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     return RegistryScheduler(_rule(scheduling), registry, scheduling.longest)
@@ -112,7 +112,7 @@ def _rule(scheduling: Scheduling) -> Any:
             mode=scheduling.mode,
             grace_period=scheduling.grace_steps,
             min_samples_required=scheduling.min_trials,
-            # A trial is never paused for another: its run would go on.
+            # Never pause a trial in favour of another: its run would continue.
             min_time_slice=math.inf,  # type: ignore[arg-type]
         )
     factor = scheduling.reduction_factor

@@ -1,4 +1,7 @@
-"""Searches as state machines: the same calls in the same order make the same suggestions, in any process."""
+"""The interface of searches and the outcomes they learn from.
+
+Searches are state machines: the same calls in the same order make the same suggestions, in any process.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ Parameters = Mapping[str, Scalar]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended, or the trials of a configuration. A failed one has no value, and never is one of 0.
+    """How a trial, or all trials of a configuration, ended. FAILED has no value: it never counts as 0.
 
-    ``value`` is the objective of one that SUCCEEDED; of one that was STOPPED what it last reported, at training step
-    ``step``, turned so that the objective's mode holds for it; None: it had reported nothing.
+    ``value``: for SUCCEEDED the objective; for STOPPED the last reported value, at training step ``step``, with its
+    sign changed if its mode is not the objective's; None if nothing was reported.
     """
 
     kind: Literal["SUCCEEDED", "FAILED", "STOPPED"]
@@ -37,14 +40,14 @@ class Search(Protocol):
         """The parameters of the next configuration, those that exist in it."""
 
     def adopt(self, configuration: int, parameters: Parameters) -> None:
-        """Take ``parameters`` for those of the configuration that was suggested last."""
+        """Replace the parameters of the configuration that was suggested last."""
 
     def tell(self, configuration: int, outcome: Outcome) -> None:
-        """How a configuration that was suggested has ended; once for each."""
+        """How a suggested configuration has ended. To be called once for each."""
 
 
 def merge(outcomes: Sequence[Outcome]) -> Outcome:
-    """Of a configuration, from those of its repeats: the mean of those that succeeded, else of those stopped early."""
+    """A configuration's outcome: the mean of the repeats that succeeded; if there are none, of those stopped early."""
     for kind in ("SUCCEEDED", "STOPPED"):
         found = [outcome for outcome in outcomes if outcome.kind == kind]
         values = [outcome.value for outcome in found if outcome.value is not None]

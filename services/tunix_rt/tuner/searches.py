@@ -27,22 +27,23 @@ _VALUE = "value"
 def build_search(plan: Plan) -> Search:
     """A search in its first state."""
     if plan.tpe is None:
-        return ListedSearch(plan.space, plan.seed)
+        return VariantSearch(plan.space, plan.seed)
     return TpeSearch(plan.space, plan.seed, plan.mode, plan.tpe)
 
 
 def build_course(plan: Plan) -> Course:
-    """A course at its start. Results come in a fixed order where no trial is stopped early."""
+    """A course at its start. Its order of results is fixed if no trial is stopped early."""
     window = plan.max_concurrent if plan.scheduling is None else None
     return Course(build_search(plan), plan.space.configuration_count, plan.space.repeats, window)
 
 
-class ListedSearch:
-    """Draws configuration 0, 1, … from one seed; the same for the same space, seed and release of Ray.
+class VariantSearch:
+    """Random and grid search with Ray Tune's variant generator. Ignores results.
 
-    A random search draws every parameter and leaves out those that do not exist beside the others, so that a condition
-    changes no other draw. What a normal domain draws outside of its field's range is drawn again, with all others. A
-    grid is listed as often as asked, points that are equal once.
+    The same space, seed and release of Ray give the same configurations. Random search draws every parameter, then
+    leaves out those whose condition does not hold, so that a condition changes no other draw. A configuration in which
+    a normal domain leaves its field's range is drawn again. Grid search repeats the grid, in which equal points appear
+    once.
     """
 
     learns = False
@@ -54,16 +55,17 @@ class ListedSearch:
         return next(self._variants)
 
     def adopt(self, configuration: int, parameters: Parameters) -> None:
-        """Nothing depends on it."""
+        """No effect."""
 
     def tell(self, configuration: int, outcome: Outcome) -> None:
-        """Nothing depends on it."""
+        """No effect."""
 
 
 class TpeSearch:
-    """Defined by run, so that a parameter is suggested only where it exists.
+    """Optuna's tree-structured Parzen estimator, through Ray Tune's `OptunaSearch`.
 
-    The sampler draws from one seed and knows what it was told, in order; nothing else enters into its suggestions.
+    Uses Optuna's define-by-run interface, so that a parameter is suggested only where it exists. Suggestions depend
+    only on the seed and on the outcomes told, in order.
     """
 
     learns = True
@@ -73,7 +75,7 @@ class TpeSearch:
         self._by_name = {parameter.name: parameter for parameter in space.parameters}
         self._ids: dict[int, str] = {}
         conditional = any(parameter.when for parameter in space.parameters)
-        # Grouping models parameters jointly where they exist jointly; all that it asks is that we know it may change.
+        # ``group`` models parameters jointly where they exist jointly; Optuna warns that it is experimental.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
@@ -81,10 +83,10 @@ class TpeSearch:
                 n_startup_trials=settings.startup_trials,
                 multivariate=settings.multivariate,
                 group=settings.multivariate and conditional,
-                # Trials that still run count as bad, so that those beside them are looked for elsewhere.
+                # Running trials count as bad, so that concurrent suggestions differ.
                 constant_liar=True,
             )
-        # It warns of every parameter that exists in some trials only.
+        # Optuna warns of every parameter that only some trials have.
         optuna.logging.set_verbosity(logging.ERROR)
         self._search = OptunaSearch(space=self._define, metric=_VALUE, mode=mode, sampler=sampler)
 
@@ -93,7 +95,7 @@ class TpeSearch:
         return self._suggest(configuration)
 
     def adopt(self, configuration: int, parameters: Parameters) -> None:
-        # What was suggested instead has no result: a failed trial teaches the sampler nothing.
+        # The discarded suggestion counts as failed, which the sampler ignores.
         self._search.on_trial_complete(self._ids[configuration], error=True)
         self._ids[configuration] = f"{configuration}-stored"
         study: Any = self._search._ot_study
@@ -107,7 +109,7 @@ class TpeSearch:
             return
         if outcome.kind == "STOPPED" and outcome.value is not None:
             self._search.on_trial_result(trial_id, {_VALUE: outcome.value, "training_iteration": outcome.step})
-        # Without a result: failed, or else pruned, with what it last reported.
+        # No result: failed, or else pruned at the last reported value.
         self._search.on_trial_complete(trial_id, error=outcome.kind == "FAILED")
 
     def _suggest(self, configuration: int) -> Parameters:
@@ -121,7 +123,7 @@ class TpeSearch:
             self._resolve(parameter, trial, found)
 
     def _resolve(self, parameter: Parameter, trial: Any, found: dict[str, Scalar]) -> None:
-        """Suggest ``parameter`` if it exists, what it depends on before."""
+        """Suggest ``parameter`` if it exists, after the parameter it depends on."""
         if parameter.name in found:
             return
         when = parameter.when
@@ -134,11 +136,11 @@ class TpeSearch:
 
 def _draws(space: Space, seed: int) -> Iterator[Parameters]:
     random_state = np.random.RandomState(seed % 2**32)
-    config = {parameter.name: domain_of(parameter) for parameter in space.parameters}
+    config = {parameter.name: ray_domain(parameter) for parameter in space.parameters}
     normal = [parameter.name for parameter in space.parameters if parameter.kind == "normal"]
     while True:
         for _resolved, variant in generate_variants({"config": config}, random_state=random_state):
-            drawn = {name: plain(value) for name, value in variant["config"].items()}
+            drawn = {name: to_python(value) for name, value in variant["config"].items()}
             if all(RULES[name].problem(drawn[name]) is None for name in normal):
                 yield space.active(drawn)
 
@@ -155,8 +157,8 @@ def _grid(space: Space) -> Iterator[Parameters]:
                 yield point
 
 
-def domain_of(parameter: Parameter) -> Any:
-    """Ray Tune's domain for one that is drawn at random."""
+def ray_domain(parameter: Parameter) -> Any:
+    """Ray Tune's domain of a parameter that is drawn at random."""
     given = parameter.arguments
     match parameter.kind:
         case "choice":
@@ -164,23 +166,23 @@ def domain_of(parameter: Parameter) -> Any:
         case "uniform":
             return tune.uniform(given["low"], given["high"])
         case "quniform":
-            return tune.quniform(*multiples(given["low"], given["high"], given["q"]), given["q"])
+            return tune.quniform(*quantized_bounds(given["low"], given["high"], given["q"]), given["q"])
         case "loguniform":
             return tune.loguniform(given["low"], given["high"])
         case "randint":
             return tune.randint(int(given["low"]), int(given["high"]))
         case "normal":
             return tune.randn(given["mean"], given["stddev"])
-    raise ValueError(f"a random search cannot draw {parameter.name} from {parameter.kind}")
+    raise ValueError(f"random search does not support the domain {parameter.kind} of {parameter.name}")
 
 
-def plain(value: Any) -> Scalar:
-    """NumPy scalars as Python ones."""
+def to_python(value: Any) -> Scalar:
+    """A NumPy scalar as a Python one."""
     found: Scalar = value.item() if isinstance(value, np.generic) else value
     return found
 
 
-def multiples(low: float, high: float, q: float) -> tuple[float, float]:
+def quantized_bounds(low: float, high: float, q: float) -> tuple[float, float]:
     """The first and the last multiple of ``q`` in [low, high]: the ends of a quniform domain in Ray Tune and Optuna."""
     close = 1e-9
     return math.ceil(low / q - close) * q, math.floor(high / q + close) * q
@@ -195,11 +197,13 @@ def _draw(parameter: Parameter, trial: Any) -> Scalar:
         case "uniform":
             drawn = trial.suggest_float(name, given["low"], given["high"])
         case "quniform":
-            drawn = trial.suggest_float(name, *multiples(given["low"], given["high"], given["q"]), step=given["q"])
+            drawn = trial.suggest_float(
+                name, *quantized_bounds(given["low"], given["high"], given["q"]), step=given["q"]
+            )
         case "loguniform":
             drawn = trial.suggest_float(name, given["low"], given["high"], log=True)
         case "randint":
             drawn = trial.suggest_int(name, int(given["low"]), int(given["high"]) - 1)
         case _:
-            raise ValueError(f"TPE cannot model {name}, which is drawn from {parameter.kind}")
+            raise ValueError(f"TPE does not support the domain {parameter.kind} of {name}")
     return drawn

@@ -1,4 +1,4 @@
-"""What Ray Tune runs for each trial: it trains nothing, it passes on what the registry says of the trial."""
+"""The Ray actor of each trial: it trains nothing, and passes the registry's updates of the trial to Ray Tune."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from tunix_rt.tuner.trials import Lease, Trial, TrialRegistry, Update
+from tunix_rt.tuner.trials import Trial, TrialRegistry, Update
+from tunix_rt.worker.jobs import Lease
 
-# Of results: training step and value of what the scheduler compares; and of the last one, the trial as it ended.
+# Keys of results: training step, value of the scheduler's metric, and in the last result the ended trial.
 STEP = "step"
 VALUE = "value"
 ENDED = "ended"
 
 
 class WatchedTrial(Trainable):
-    """``config``: ``number`` of a trial that exists, ``lease``, and whether to pass ``points`` on.
+    """``config``: ``number`` of an existing trial, ``lease``, and whether to report ``points``.
 
-    Each step waits on the registry's stream: for the next point, or for the end. A trial that failed is no error of
-    this class, and an actor that dies loses nothing: the next one finds the trial where it is. Used again for the next
-    trial, with the same channel.
+    Each step waits on the registry's stream for the next point or the end. A failed trial is a normal result, not an
+    error. An actor that dies loses nothing: the next one reads the trial from the registry. Reused for later trials,
+    with the same channel.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -45,7 +46,7 @@ class WatchedTrial(Trainable):
 
 
 def ended_trial(result: dict[str, Any]) -> Trial | None:
-    """The trial of a last result, as it ended."""
+    """The ended trial in a last result; None in others."""
     trial: Trial | None = result.get(ENDED)
     return trial
 

@@ -1,6 +1,6 @@
 """A sweep's trials at the registry, for code without an event loop: Ray's driver and its actors.
 
-A registry that is away is waited for; `Aborted`, a lost lease, ends everything.
+Calls are retried indefinitely while the registry is unavailable; `Aborted` means that the lease is lost.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tunix_rt.search_space.messages import scalar
 from tunix_rt.search_space.population import Origin
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.worker.jobs import Lease
 
 T = TypeVar("T")
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -29,19 +30,10 @@ _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
 @dataclass(frozen=True)
-class Lease:
-    """The fencing token of one attempt at a sweep. ``job_id`` is the sweep's."""
-
-    job_id: str
-    attempt_id: str
-    epoch: int
-
-
-@dataclass(frozen=True)
 class Trial:
     """A trial as the registry stores it. ``reported_value`` is its last intermediate value, at ``reported_step``.
 
-    ``start`` is the training step of the checkpoint that it went on from, 0 of one that began by itself.
+    ``start`` is the training step of the checkpoint that it started from; 0 without one.
     """
 
     number: int
@@ -62,13 +54,13 @@ class Trial:
 
     @property
     def replaces(self) -> bool:
-        """Whether it took another one's place in a population."""
+        """Whether it replaced another trial of a population."""
         return self.start > 0
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a trial reported while it trained."""
+    """A value that a trial reported while it trained."""
 
     step: int
     value: float
@@ -76,7 +68,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Update:
-    """A trial now, with what it has reported since the update before; the first one has everything."""
+    """A trial's current state and the points since the previous update; the first update has all points."""
 
     trial: Trial
     points: tuple[Point, ...]
@@ -93,8 +85,7 @@ class TrialRegistry:
 
     @classmethod
     def connect(cls, lease: Lease) -> TrialRegistry:
-        """Over a channel of its own, to where the environment says, so that neither address nor token is written into
-        Ray's files."""
+        """Opens a channel. Address and token come from the environment, so that they are not in Ray's files."""
         settings = TunerSettings()
         channel = open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls)
         return cls(channel, lease)
@@ -110,31 +101,31 @@ class TrialRegistry:
         observed: tuple[int, ...] = (),
         origin: Origin | None = None,
     ) -> Trial:
-        """The trial with this number, created with its run unless it exists. Raises what the registry refuses."""
+        """Create the trial and its run. Idempotent: an existing trial of this number is returned."""
         request = sweeps_pb2.CreateTrialRequest(lease=self._lease, number=number, observed=observed)
         if origin is not None:
             request.origin.CopyFrom(sweeps_pb2.TrialOrigin(**asdict(origin)))
         request.parameters.update(dict(parameters))
-        return _trial(_patiently(lambda: self._stub.CreateTrial(request)))
+        return _trial(_with_retries(lambda: self._stub.CreateTrial(request)))
 
     def stop(self, number: int, message: str) -> Trial:
-        """Have the trial's run cancelled as EARLY_STOPPED; no change if it has ended."""
+        """Request cancellation of the trial's run with reason EARLY_STOPPED. No effect if it has ended."""
         request = sweeps_pb2.StopTrialRequest(lease=self._lease, number=number, message=message)
-        return _trial(_patiently(lambda: self._stub.StopTrial(request)))
+        return _trial(_with_retries(lambda: self._stub.StopTrial(request)))
 
     def list(self) -> list[Trial]:
-        """All trials, by number."""
+        """All trials, in order of number."""
         trials: list[Trial] = []
         request = sweeps_pb2.ListTrialsRequest(sweep_id=self._sweep_id, page_size=_PAGE, order_by="number")
         while True:
-            page = _patiently(lambda: self._stub.ListTrials(request))
+            page = _with_retries(lambda: self._stub.ListTrials(request))
             trials.extend(_trial(trial) for trial in page.trials)
             if not page.next_page_token:
                 return trials
             request.page_token = page.next_page_token
 
     def watch(self, number: int) -> Iterator[Update]:
-        """The trial now and after every change, until it has ended. No step is reported twice."""
+        """Yields the trial now and after every change until it has ended. No step is reported twice."""
         request = sweeps_pb2.WatchTrialRequest(sweep_id=self._sweep_id, number=number)
         last = -1
         backoff = _Backoff()
@@ -142,7 +133,7 @@ class TrialRegistry:
             stream = self._stub.WatchTrial(request)
             try:
                 for answer in stream:
-                    backoff.over()
+                    backoff.reset()
                     points = tuple(Point(point.step, point.value) for point in answer.points if point.step > last)
                     last = max([last, *(point.step for point in points)])
                     update = Update(_trial(answer.trial), points)
@@ -150,17 +141,17 @@ class TrialRegistry:
                     if update.trial.ended:
                         return
             except grpc.RpcError as error:
-                _raise_lasting(error)
+                _raise_unless_transient(error)
             finally:
                 stream.cancel()
             backoff.wait()
 
     def get(self, number: int) -> Trial:
-        """The trial now."""
+        """The trial's current state."""
         return next(self.watch(number)).trial
 
     def points(self, number: int) -> tuple[Point, ...]:
-        """All that a trial has reported so far."""
+        """All points that a trial has reported so far."""
         return next(self.watch(number)).points
 
 
@@ -190,22 +181,22 @@ class _Backoff:
         time.sleep(self._seconds)
         self._seconds = min(2 * self._seconds, _LONGEST_BACKOFF_SECONDS)
 
-    def over(self) -> None:
+    def reset(self) -> None:
         self._seconds = _FIRST_BACKOFF_SECONDS
 
 
-def _patiently(call: Callable[[], T]) -> T:
+def _with_retries(call: Callable[[], T]) -> T:
     backoff = _Backoff()
     while True:
         try:
             return call()
         except grpc.RpcError as error:
-            _raise_lasting(error)
+            _raise_unless_transient(error)
         backoff.wait()
 
 
-def _raise_lasting(error: grpc.RpcError) -> None:
-    """Raise ``error`` as ours, unless waiting cures it."""
+def _raise_unless_transient(error: grpc.RpcError) -> None:
+    """Raise ``error`` as one of our errors, unless a retry may succeed."""
     translated: TunixError = from_rpc_error(error)
     if not isinstance(translated, Transient | Exhausted):
         raise translated from error

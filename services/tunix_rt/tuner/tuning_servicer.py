@@ -1,4 +1,4 @@
-"""TuningService: what is wrong with a search space, and what this tuner can do. Starts no Ray."""
+"""TuningService: validates search spaces, describes this tuner, computes parameter importance. Does not start Ray."""
 
 from __future__ import annotations
 

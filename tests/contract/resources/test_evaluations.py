@@ -13,14 +13,15 @@ from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from tunix_rt.registry.evaluations import rules as domain
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.event_tables import OutboxRow
 from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.models.rules import register_from_run
 from tunix_rt.registry.models.tables import ModelVersionRow
+from tunix_rt.registry.runs.rules import new_run
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import common_pb2, jobs_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
+from tunix_rt.v1.runs_pb2 import EvaluateOn, RunSpec
 
 
 def get(registry: Any, evaluation_id: str) -> Any:
@@ -82,28 +83,12 @@ async def test_a_claim_hands_out_items_and_the_model(registry: Any) -> None:
     created = await registry.queued(evalset.id, model.id)
     claim = await registry.claim(created.id)
     assert claim.granted
-    assert claim.model_reference == "pkg://some_model"
-    assert [(each.id, each.prompt, each.expected_answer) for each in claim.items][1] == ("q001", "What is 1 + 1?", "2")
-    assert claim.evaluation.state == common_pb2.JOB_STATE_RUNNING
-    assert list(claim.recorded) == []
+    given = claim.evaluation
+    assert given.model_reference == "pkg://some_model"
+    assert [(each.id, each.prompt, each.expected_answer) for each in given.items][1] == ("q001", "What is 1 + 1?", "2")
+    assert given.evaluation.state == common_pb2.JOB_STATE_RUNNING
+    assert list(given.recorded) == []
     assert claim.lease.epoch == 1
-
-
-async def test_a_second_claim_waits_for_the_first(registry: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    await registry.claim(created.id, "one")
-    second = await registry.claim(created.id, "two")
-    assert not second.granted
-    assert second.retry_after_seconds > 0
-    assert list(second.items) == []
-
-
-async def test_claims_at_once_grant_one_lease(registry: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    claims = await asyncio.gather(*(registry.claim(created.id, f"worker-{n}") for n in range(6)))
-    assert sum(each.granted for each in claims) == 1
 
 
 async def test_an_item_sent_twice_is_stored_once_and_the_first_stays(registry: Any, new_result: Any) -> None:
@@ -127,15 +112,12 @@ async def test_a_successor_is_told_what_is_recorded_and_an_old_lease_is_fenced_o
     created = await registry.queued(evalset.id, model.id)
     old = await registry.claim(created.id, "one")
     await registry.record(old.lease, [new_result("q001", 1.0)])
-    released = pb.ReleaseEvaluationRequest(lease=old.lease, message="SIGTERM")
-    await registry.evaluations.ReleaseEvaluation(released, timeout=10)
+    await registry.jobs.Release(jobs_pb2.ReleaseRequest(lease=old.lease, message="SIGTERM"), timeout=10)
     new = await registry.claim(created.id, "two")
     assert new.lease.epoch == 2
-    assert [(each.item_id, each.sample_index) for each in new.recorded] == [("q001", 0)]
+    assert [(each.item_id, each.sample_index) for each in new.evaluation.recorded] == [("q001", 0)]
     assert (await refusal(registry.record(old.lease, [new_result("q000", 1.0)]))).kind is Aborted
     assert (await refusal(registry.complete(old.lease, model.id))).kind is Aborted
-    beat = pb.HeartbeatEvaluationRequest(lease=old.lease)
-    assert (await refusal(registry.evaluations.HeartbeatEvaluation(beat, timeout=10))).kind is Aborted
     assert await registry.count(ItemResultRow) == 1
 
 
@@ -209,16 +191,6 @@ async def test_success_needs_every_sample_and_says_how_many_miss(registry: Any, 
     assert (await get(registry, created.id)).state == common_pb2.JOB_STATE_RUNNING
 
 
-async def test_a_completion_sent_again_gets_the_same_answer_and_changes_nothing(registry: Any, new_result: Any) -> None:
-    evalset, model = await registry.evalset(1), await registry.model()
-    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
-    await registry.record(claim.lease, [new_result("q000", 1.0)])
-    first = await registry.complete(claim.lease, model.id)
-    facts = await registry.facts()
-    assert await registry.complete(claim.lease, model.id) == first
-    assert await registry.facts() == facts
-
-
 async def test_a_reference_keeps_the_digest_that_was_loaded_first(registry: Any, refusal: Any, new_result: Any) -> None:
     evalset, model = await registry.evalset(1), await registry.model()
     await registry.scored(evalset.id, model.id, [1.0])
@@ -246,34 +218,6 @@ async def test_a_queued_evaluation_is_cancelled_at_once(registry: Any) -> None:
     assert cancelled.state == common_pb2.JOB_STATE_CANCELLED
     assert (cancelled.reason, cancelled.message) == (common_pb2.REASON_USER_CANCELLED, "a typo")
     assert not (await registry.claim(created.id)).granted
-
-
-async def test_a_running_one_is_cancelled_when_its_worker_confirms(registry: Any, refusal: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    claim = await registry.claim(created.id)
-    unasked = registry.complete(claim.lease, model.id, state=common_pb2.JOB_STATE_CANCELLED)
-    assert (await refusal(unasked)).kind is FailedPrecondition
-    request = pb.CancelEvaluationRequest(request_id=registry.request_id(), id=created.id)
-    assert (await registry.evaluations.CancelEvaluation(request, timeout=10)).state == common_pb2.JOB_STATE_CANCELLING
-    beat = await registry.evaluations.HeartbeatEvaluation(pb.HeartbeatEvaluationRequest(lease=claim.lease), timeout=10)
-    assert beat.cancel_requested
-    assert beat.cancel_reason == common_pb2.REASON_USER_CANCELLED
-    ended = await registry.complete(claim.lease, model.id, state=common_pb2.JOB_STATE_CANCELLED)
-    assert ended.state == common_pb2.JOB_STATE_CANCELLED
-
-
-async def test_a_retryable_failure_leaves_the_job_to_the_next_worker(registry: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    claim = await registry.claim(created.id)
-    failed = {"state": common_pb2.JOB_STATE_FAILED, "reason": common_pb2.REASON_INTERNAL, "message": "out of reach"}
-    again = await registry.complete(claim.lease, model.id, retryable=True, **failed)
-    assert again.state == common_pb2.JOB_STATE_RUNNING
-    second = await registry.claim(created.id, "two")
-    ended = await registry.complete(second.lease, model.id, **failed)
-    assert ended.state == common_pb2.JOB_STATE_FAILED
-    assert (ended.reason, ended.message, ended.attempts) == (common_pb2.REASON_INTERNAL, "out of reach", 2)
 
 
 async def test_watching_shows_every_change_until_the_end(registry: Any, new_result: Any) -> None:
@@ -322,26 +266,19 @@ async def test_the_same_request_id_makes_one_evaluation(registry: Any, refusal: 
     assert (await refusal(registry.evaluations.CreateEvaluation(request, timeout=10))).kind is Conflict
 
 
-async def test_workers_calls_need_the_workers_role(registry: Any, refusal: Any) -> None:
+async def test_workers_calls_need_the_workers_role(registry: Any, refusal: Any, new_result: Any) -> None:
     evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    request = pb.ClaimEvaluationRequest(evaluation_id=created.id, worker_id="w")
-    call = registry.evaluations.ClaimEvaluation(request, metadata=[("authorization", "Bearer editor")], timeout=10)
+    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
+    request = pb.RecordItemsRequest(lease=claim.lease, results=[new_result("q000", 1.0)])
+    call = registry.evaluations.RecordItems(request, metadata=[("authorization", "Bearer editor")], timeout=10)
     assert (await refusal(call)).kind is PermissionDenied
 
 
-def finished_run(evaluate_on: str, **fields: Any) -> RunRow:
-    given = {"dataset_id": "ds-1", "model_name": "tiny"} | fields
-    return RunRow(
-        id=new_id("run"),
-        create_time=utc_now(),
-        spec=f'{{"evaluateOn": [{evaluate_on}]}}',
-        spec_digest="",
-        pool="cpu",
-        base_model="preset://tiny",
-        created_by="somebody",
-        **given,
-    )
+def finished_run(*evaluate_on: EvaluateOn) -> RunRow:
+    spec = RunSpec(base_model="preset://tiny", dataset_id="ds-1", model_name="tiny", evaluate_on=evaluate_on)
+    run = new_run(spec, display_name="", tags={}, actor="somebody")
+    run.id = new_id("run")
+    return run
 
 
 def exported(name: str) -> StoredArtifact:
@@ -352,8 +289,8 @@ def exported(name: str) -> StoredArtifact:
 
 async def test_a_succeeded_run_gets_its_model_and_the_evaluations_it_asked_for(registry: Any) -> None:
     first, second = await registry.evalset(2, key="one"), await registry.evalset(3, key="two")
-    spec = f'{{"evalset": "{first.id}", "threshold": 0.8}}, {{"evalset": "two", "generation": {{"maxNewTokens": 9}}}}'
-    run = finished_run(spec)
+    short = common_pb2.GenerationConfig(max_new_tokens=9)
+    run = finished_run(EvaluateOn(evalset=first.id, threshold=0.8), EvaluateOn(evalset="two", generation=short))
 
     def work(session: Any) -> list[str]:
         session.add(run)
@@ -374,7 +311,7 @@ async def test_a_succeeded_run_gets_its_model_and_the_evaluations_it_asked_for(r
 
 
 async def test_a_run_cannot_register_two_contents(registry: Any) -> None:
-    run = finished_run("")
+    run = finished_run()
 
     def work(session: Any) -> None:
         session.add(run)
@@ -401,7 +338,7 @@ async def test_several_samples_of_an_item_end_in_pass_at_k_and_maj_at_k(registry
     answers = [["1", "1", "9"], ["7", "7", "2"], ["3.0", "3", "8"], ["5", "5.0", "5"]]
     results = [
         new_result(each.id, float(float(answer) == n + 1), sample=sample, extracted_answer=answer)
-        for n, each in enumerate(claim.items)
+        for n, each in enumerate(claim.evaluation.items)
         for sample, answer in enumerate(answers[n])
     ]
     await registry.record(claim.lease, results)

@@ -7,8 +7,8 @@ import json
 
 from google.protobuf import json_format
 
-from tunix_rt.client.groups.runs import run_spec
-from tunix_rt.evidence.messages import plain
+from tunix_rt.client.resources.runs import run_spec
+from tunix_rt.contract.documents import document
 from tunix_rt.evidence.spec_digest import former_spec_digest, spec_digest
 from tunix_rt.registry.runs.tables import spec_columns
 from tunix_rt.v1 import runs_pb2
@@ -27,14 +27,14 @@ def spec() -> runs_pb2.RunSpec:
 
 
 def test_it_is_the_digest_that_the_registry_stores() -> None:
-    assert spec_digest(plain(spec())) == spec_columns(spec())["spec_digest"]
+    assert spec_digest(document(spec())) == spec_columns(spec())["spec_digest"]
 
 
 def test_it_was_the_sha256_of_the_canonical_protobuf_json() -> None:
     mapped = json.dumps(json_format.MessageToDict(spec()), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert former_spec_digest(plain(spec())) == "sha256:" + hashlib.sha256(mapped.encode()).hexdigest()
+    assert former_spec_digest(document(spec())) == "sha256:" + hashlib.sha256(mapped.encode()).hexdigest()
 
 
 def test_the_plain_form_of_a_spec_is_one_that_makes_the_same_spec() -> None:
     spec = run_spec(base_model="preset://tiny", dataset_id="ds-1", hyperparameters={"max_steps": 7, "packing": False})
-    assert run_spec(plain(spec)) == spec
+    assert run_spec(document(spec)) == spec

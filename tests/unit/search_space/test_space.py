@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 from tunix_rt.search_space.space import Condition, Parameter, Space
 
@@ -42,9 +41,3 @@ def test_a_drawn_space_has_as_many_trials_as_samples_and_repeats() -> None:
     space = Space((SCHEDULE, BATCH), "TPE", 7, 3)
     assert (space.configuration_count, space.trial_count) == (7, 21)
     assert Space((SCHEDULE, BATCH), "RANDOM", 7).trial_count == 7
-
-
-def test_a_space_survives_the_way_through_json() -> None:
-    rate = Parameter("learning_rate", "loguniform", arguments={"low": 1e-5, "high": 1e-4})
-    space = Space((rate, *NESTED.parameters), "TPE", 4, 2)
-    assert Space.of_document(json.loads(json.dumps(space.document()))) == space

@@ -69,6 +69,10 @@ def test_every_bad_line_is_named_at_once() -> None:
     assert _fields("", " ") == ["jsonl"]
 
 
+def test_a_number_that_json_cannot_spell_is_refused() -> None:
+    assert _fields(json.dumps(GOOD | {"meta": {"seconds": 1}}).replace("1}", "1e999}")) == ["line 1.json"]
+
+
 def test_canonical_line_is_a_fixed_point() -> None:
     (trace,) = parse_traces([json.dumps(GOOD | {"meta": {"category": "é"}}, indent=None)])
     assert parse_traces([canonical_line(trace)]) == [trace]

@@ -129,7 +129,7 @@ def test_when_every_trial_scores_the_same_the_shares_are_equal() -> None:
 @pytest.mark.parametrize("count", [0, 3])
 def test_fewer_than_four_objectives_say_nothing(count: int) -> None:
     trials = [*drawn(count, lambda p: 0.5), ScoredTrial(9, {}, float("nan"))]
-    with pytest.raises(FailedPrecondition, match=f"at least 4 trials with an objective, and {count} of {count + 1}"):
+    with pytest.raises(FailedPrecondition, match=f"at least 4 trials with an objective; {count} of {count + 1}"):
         importance(SPACE, trials, "MAX")
 
 
@@ -158,7 +158,7 @@ async def test_the_service_answers_for_the_trials_that_have_an_objective() -> No
     assert answer.parameters[0].name == "learning_rate"
     assert sum(part.importance for part in answer.parameters) == pytest.approx(1)
     del request.trials[6:]
-    with pytest.raises(FailedPrecondition, match="and 3 of 3 have one"):
+    with pytest.raises(FailedPrecondition, match="; 3 of 3 have one"):
         await TuningServicer(None).ComputeImportance(request, context)
     request.spec.parameters[0].uniform.high = 0
     with pytest.raises(InvalidInput, match="uniform"):

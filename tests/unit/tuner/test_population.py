@@ -10,7 +10,7 @@ import pytest
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.search_space.population import Origin
 from tunix_rt.search_space.space import Parameter, Space
-from tunix_rt.tuner.mutations import changed_within, mutations_of
+from tunix_rt.tuner.mutations import clipped_to, mutations_of
 from tunix_rt.tuner.plan import Plan, Scheduling
 from tunix_rt.tuner.population import PopulationScheduler
 from tunix_rt.tuner.trials import Point, Trial
@@ -56,11 +56,11 @@ class Registry:
 
 
 class Population:
-    def __init__(self, registry: Registry | None = None, patience_seconds: float = 10.0) -> None:
+    def __init__(self, registry: Registry | None = None, checkpoint_timeout_seconds: float = 10.0) -> None:
         self.registry = registry or Registry()
         self.attached: list[int] = []
         self.scheduler = PopulationScheduler(
-            PLAN, self.registry, self.attached.append, patience_seconds=patience_seconds
+            PLAN, self.registry, self.attached.append, checkpoint_timeout_seconds=checkpoint_timeout_seconds
         )
 
     def begin(self) -> None:
@@ -81,9 +81,9 @@ def ray_trial(number: int) -> Any:
     return SimpleNamespace(trial_id=f"ray-{number}", config={"number": number})
 
 
-def looked_at(patience_seconds: float = 10.0) -> Population:
+def looked_at(checkpoint_timeout_seconds: float = 10.0) -> Population:
     """Ray saves the best member's checkpoint when it looks at it beside others: at step 40."""
-    population = Population(patience_seconds=patience_seconds)
+    population = Population(checkpoint_timeout_seconds=checkpoint_timeout_seconds)
     population.begin()
     for number, loss in enumerate((0.1, 0.2, 0.3)):
         population.report(number, (10, 9.0), (20, loss))
@@ -144,7 +144,7 @@ def test_a_checkpoint_that_is_late_is_waited_for() -> None:
 
 
 def test_one_that_does_not_come_gives_way_to_that_of_the_look_before_it() -> None:
-    population = looked_at(patience_seconds=0.0)
+    population = looked_at(checkpoint_timeout_seconds=0.0)
     population.registry.refusals = [FailedPrecondition("not yet")]
     population.report(3, (20, 0.9))
     assert population.registry.origins == {7: Origin(3, 1, "t-0", 20)}
@@ -181,7 +181,7 @@ def test_a_restart_remembers_what_was_reported_and_decides_nothing_again() -> No
         asked.append(number)
         return [Point(*point) for point in points[number]]
 
-    second.scheduler.recall(list(first.registry.trials.values()), reported)
+    second.scheduler.replay(list(first.registry.trials.values()), reported)
     assert sorted(asked) == [0, 2, 7]
     for number, found in points.items():
         second.scheduler.on_trial_add(None, ray_trial(number))
@@ -205,7 +205,7 @@ def test_what_leaves_its_domain_comes_back_to_its_nearest_end() -> None:
         Parameter("max_grad_norm", "normal", (), {"mean": 1.0, "stddev": 0.1}),
         BATCH,
     )
-    found = changed_within(
+    found = clipped_to(
         parameters,
         {
             "learning_rate": 0.012,

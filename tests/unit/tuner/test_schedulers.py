@@ -99,9 +99,9 @@ def test_a_trial_that_is_found_again_reports_again_from_the_start_and_changes_no
 
 def test_trials_of_an_earlier_attempt_set_the_bar_for_those_of_this_one() -> None:
     sweep = Sweep(ASHA)
-    sweep.scheduler.remember(0, [Point(10, 1.0), Point(30, 0.5)])
-    sweep.scheduler.remember(1, [Point(10, 3.0)])
-    sweep.scheduler.remember(2, [])
+    sweep.scheduler.replay(0, [Point(10, 1.0), Point(30, 0.5)])
+    sweep.scheduler.replay(1, [Point(10, 3.0)])
+    sweep.scheduler.replay(2, [])
     sweep.report(sweep.begin(3), [(10, 2.0)])
     sweep.report(sweep.begin(4), [(10, 0.9), (30, 0.7)])
     assert sweep.stopped == [3, 4]
@@ -130,7 +130,7 @@ def test_the_median_rule_stops_what_never_was_as_good_as_the_median_and_pauses_n
 def test_the_median_rule_remembers_too() -> None:
     sweep = Sweep(replace(ASHA, kind="MEDIAN_STOPPING", mode="max", min_trials=3))
     for number, value in enumerate((0.2, 0.5, 0.8)):
-        sweep.scheduler.remember(number, [Point(10, value)])
+        sweep.scheduler.replay(number, [Point(10, value)])
     sweep.report(sweep.begin(3), [(10, 0.4)])
     assert sweep.stopped == [3]
 

@@ -9,7 +9,7 @@ from tunix_rt.contract.rules import Scalar
 from tunix_rt.search_space.space import Condition, Parameter, Space
 from tunix_rt.tuner.plan import Plan, Tpe
 from tunix_rt.tuner.search import Outcome, Parameters, merge
-from tunix_rt.tuner.searches import ListedSearch, build_search
+from tunix_rt.tuner.searches import VariantSearch, build_search
 
 BOUNDED = (
     Parameter("learning_rate", "loguniform", (), {"low": 1e-4, "high": 1e-2}),
@@ -34,7 +34,7 @@ CONDITIONAL = Space(
 
 
 def drawn(space: Space, seed: int) -> list[dict[str, Scalar]]:
-    search = ListedSearch(space, seed)
+    search = VariantSearch(space, seed)
     return [dict(search.suggest(number)) for number in range(space.configuration_count)]
 
 
@@ -131,7 +131,7 @@ def test_repeats_are_merged_by_the_mean_of_those_that_succeeded_else_of_those_st
 
 def test_a_normal_domain_gives_only_what_its_field_can_hold() -> None:
     decay = Parameter("weight_decay", "normal", (), {"mean": 0.0, "stddev": 0.1})
-    search = ListedSearch(Space((decay,), "RANDOM", 200), 4)
+    search = VariantSearch(Space((decay,), "RANDOM", 200), 4)
     drawn = [search.suggest(number)["weight_decay"] for number in range(200)]
     assert all(isinstance(value, float) and 0 <= value <= 1 for value in drawn)
     assert len(set(drawn)) == 200

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import Conflict, FieldViolation, InvalidInput, NotFound, Unauthenticated
 from tunix_rt.registry.access.tables import TokenRow
 from tunix_rt.registry.kernel.clock import utc_now
@@ -78,4 +79,4 @@ class TokenAuthorizer:
 
 
 def _digest(token: str) -> str:
-    return f"sha256:{token_hash(token)}"
+    return sha256_digest(token)

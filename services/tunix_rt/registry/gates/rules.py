@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality import gate
-from tunix_rt.quality.canonical import canonical_json, sha256_digest
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evaluations.comparison import score_identity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -13,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import Conflict, FieldViolation, InvalidInput
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.request_tables import RequestRow
@@ -51,7 +51,7 @@ def with_request_id(
     """
     check_request_id(request_id)
     request_id = request_id.lower()
-    digest = "sha256:" + hashlib.sha256(payload).hexdigest()
+    digest = sha256_digest(payload)
     values = {"method": method, "request_id": request_id, "payload_digest": digest, "create_time": utc_now()}
     if not _inserted(session, values):
         first = session.get(RequestRow, (method, request_id), populate_existing=True)

@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.observability import propagation
-from tunix_rt.quality.canonical import canonical_json
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.commits import OUTBOX, touch
 from tunix_rt.registry.kernel.event_tables import OutboxRow

@@ -14,8 +14,8 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 
+from tunix_rt.contract.digests import canonical_json
 from tunix_rt.contract.documents import document, enum_prefix
-from tunix_rt.quality.canonical import canonical_json
 
 M = TypeVar("M", bound=Message)
 Reader = Callable[[Any], Any]

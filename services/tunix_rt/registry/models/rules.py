@@ -16,12 +16,11 @@ from sqlmodel import col
 
 from tunix_rt.artifacts import StoredArtifact
 from tunix_rt.artifacts.locations import local_path
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.errors import (
     Conflict,
     FailedPrecondition,
-    FieldViolation,
     InvalidArtifact,
-    InvalidInput,
     NotFound,
     Violations,
 )
@@ -177,8 +176,9 @@ def pin_digest(session: Session, model: ModelVersionRow, loaded: str) -> None:
     A reference without digest gets ``loaded`` for good. Raises `InvalidInput` for what is no digest, and
     `FailedPrecondition` when the model is registered with another.
     """
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", loaded):
-        raise InvalidInput([FieldViolation("model_digest", 'must be "sha256:" and 64 hex digits')])
+    violations = Violations()
+    check_digest(loaded, "model_digest", violations)
+    violations.raise_if_any()
     if not model.digest:
         model.digest = loaded
         model.revision += 1

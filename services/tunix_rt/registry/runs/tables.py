@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import JSON, BigInteger, Index, Text
 from sqlmodel import Field, SQLModel
 
-from tunix_rt.quality.canonical import sha256_digest
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.stored import message_of, stored_text
