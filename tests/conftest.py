@@ -19,7 +19,7 @@ from tests.fixtures.nats import NatsServer
 
 from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_sync_channel
-from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, runs_pb2, runs_pb2_grpc
+from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, jobs_pb2, jobs_pb2_grpc, runs_pb2, runs_pb2_grpc
 
 TOKEN = "test-token"
 TERMINAL = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
@@ -40,7 +40,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     os.environ["TUNIX_RT_CACHE_DIR"] = str(of_all_workers / "cache")
     if "jax" in sys.modules:  # a test of this run compiles in its own process
-        from tunix_rt.inferencer.compilation_cache import enable_compilation_cache  # here: it imports JAX
+        from tunix_rt.models.compilation_cache import enable_compilation_cache  # here: it imports JAX
 
         enable_compilation_cache(of_all_workers / "programs")
     yield
@@ -87,6 +87,7 @@ class Stack:
         }
         self.channel = open_sync_channel(f"127.0.0.1:{self.registry_port}", token=TOKEN)
         self.registry = self.start_registry()
+        self.jobs: jobs_pb2_grpc.JobServiceStub = jobs_pb2_grpc.JobServiceStub(self.channel)
         self.runs: runs_pb2_grpc.RunServiceStub = runs_pb2_grpc.RunServiceStub(self.channel)
         self.datasets: datasets_pb2_grpc.DatasetServiceStub = datasets_pb2_grpc.DatasetServiceStub(self.channel)
         self.dataset = self.datasets.BuildDataset(
@@ -155,8 +156,12 @@ class Stack:
 
     def attempts(self, run_id: str) -> list[str]:
         """Outcomes of the run's attempts, oldest first."""
-        found = self.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).attempts
-        return [attempt.outcome for attempt in sorted(found, key=lambda attempt: attempt.number)]
+        name = jobs_pb2.AttemptOutcome.Name
+        return [name(each.outcome).removeprefix("ATTEMPT_OUTCOME_") for each in self.list_attempts(run_id)]
+
+    def list_attempts(self, run_id: str) -> list[jobs_pb2.Attempt]:
+        """The run's attempts, oldest first."""
+        return list(self.jobs.ListAttempts(jobs_pb2.ListAttemptsRequest(job_id=run_id)).attempts)
 
     def _checkpoints(self, run_id: str) -> Path:
         return self.home / "artifacts" / "checkpoints" / run_id

@@ -183,4 +183,4 @@ def test_killed_at_twenty_random_moments_a_run_ends_as_if_undisturbed(
         assert rows(stack, run.id) == expected
     outcomes = [outcome for run in finished for outcome in stack.attempts(run.id)]
     assert killed == KILLS
-    assert outcomes.count("failed") + outcomes.count("lost") == KILLS
+    assert outcomes.count("FAILED") + outcomes.count("LOST") == KILLS

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import Callable, Sequence
 
 import grpc
 
-from tunix_rt.bus.connection import connect
-from tunix_rt.bus.consume import consume
-from tunix_rt.bus.topology import EVALUATE, ensure_topology
-from tunix_rt.evaluator.attempt import Limits
+from tunix_rt.bus.topology import EVALUATE
+from tunix_rt.evaluator.attempt import Attempt, Limits
 from tunix_rt.evaluator.grpc_inferencer import GrpcInferencer
-from tunix_rt.evaluator.grpc_registry import GrpcRegistry
-from tunix_rt.evaluator.handler import EvaluateHandler
+from tunix_rt.evaluator.grpc_recorder import GrpcRecorder
 from tunix_rt.evaluator.scoring_servicer import SERVICE, ScoringServicer
 from tunix_rt.evaluator.settings import EvaluatorSettings
+from tunix_rt.evaluator.work import Inferencer, Recorder
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.quality.scorers import ScorerSet
-from tunix_rt.rpc.auth import static_authorizer
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.rpc.server import serve_grpc, stop_on_signals
-from tunix_rt.rpc.waiting import until_reachable
 from tunix_rt.v1 import scoring_pb2_grpc
+from tunix_rt.v1.jobs_pb2 import JOB_KIND_EVALUATION, EvaluationPayload
+from tunix_rt.worker.claim import CarryOut, Claim
+from tunix_rt.worker.grpc_jobs import GrpcJobs
+from tunix_rt.worker.handler import JobHandler
+from tunix_rt.worker.jobs import Ending
+from tunix_rt.worker.service import consuming, serve_worker
 
 
 def limits_of(settings: EvaluatorSettings) -> Limits:
@@ -32,8 +34,18 @@ def limits_of(settings: EvaluatorSettings) -> Limits:
         batch=settings.evaluator_batch,
         item_tries=settings.item_tries,
         inferencer_patience_seconds=settings.inferencer_patience_seconds,
-        heartbeat_seconds=settings.heartbeat_seconds,
     )
+
+
+def evaluating(
+    recorder: Recorder, inferencer: Inferencer, limits: Limits, scorers: ScorerSet
+) -> CarryOut[EvaluationPayload]:
+    """What carries out evaluations."""
+
+    async def carry_out(claim: Claim[EvaluationPayload], stop: asyncio.Event) -> Ending:
+        return await Attempt(claim, recorder, inferencer, limits, scorers).run(stop)
+
+    return carry_out
 
 
 async def run(
@@ -45,42 +57,26 @@ async def run(
     """
     scorers = installed_scorers()
     stop = stop or asyncio.Event()
-    ready = asyncio.Event()
-    authorizer = static_authorizer(settings.token_text, settings.auth)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(scorers), server)
         return (SERVICE,)
 
-    with stop_on_signals(stop):
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(_work(settings, scorers, ready, stop))
-            group.create_task(
-                serve_grpc(register, settings, authorizer=authorizer, ready=ready, stop=stop, on_bound=on_bound)
-            )
-            await stop.wait()
-            if not ready.is_set():
-                working.cancel()
-
-
-async def _work(settings: EvaluatorSettings, scorers: ScorerSet, ready: asyncio.Event, stop: asyncio.Event) -> None:
+    token, tls = settings.token_text, settings.tls
     async with (
-        open_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as registry_channel,
-        open_channel(settings.inferencer_address, token=settings.token_text, tls=settings.tls) as inferencer_channel,
+        open_channel(settings.registry_address, token=token, tls=tls) as registry,
+        open_channel(settings.inferencer_address, token=token, tls=tls) as inferencer_channel,
     ):
-        registry = GrpcRegistry(registry_channel, settings.worker_id, scorers.version)
         inferencer = GrpcInferencer(
             inferencer_channel,
             load_timeout=settings.load_timeout_seconds,
             generate_timeout=settings.generate_timeout_seconds,
         )
-        client = await connect(settings, name="tunix-rt-evaluator")
-        try:
-            js = client.jetstream()
-            await ensure_topology(js, (EVALUATE,))
-            await until_reachable(registry_channel)
-            ready.set()
-            handler = EvaluateHandler(registry, inferencer, limits_of(settings), stop, scorers)
-            await consume(js, EVALUATE, handler, workers=settings.evaluator_workers, stop=stop)
-        finally:
-            await client.close()
+        environment = {"python": platform.python_version(), "scorer": scorers.version}
+        jobs = GrpcJobs(registry, JOB_KIND_EVALUATION, settings.worker_id, environment=environment)
+        carry_out = evaluating(GrpcRecorder(registry), inferencer, limits_of(settings), scorers)
+        handler = JobHandler(jobs, carry_out, stop, heartbeat_seconds=settings.heartbeat_seconds)
+        work = consuming(
+            settings, registry, EVALUATE, handler, stop, name="tunix-rt-evaluator", workers=settings.evaluator_workers
+        )
+        await serve_worker(settings, work, register, stop=stop, on_bound=on_bound)

@@ -1,34 +1,34 @@
-"""One attempt at an evaluation: generate what is missing, record it as it comes, beat the heart, obey."""
+"""One attempt at an evaluation: generates what is missing and records it as it comes."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, InvalidInput, NotFound
 from tunix_rt.evaluator.generating import Generating
-from tunix_rt.evaluator.work import Cancelled, Ending, Evaluation, Inferencer, Progress, Registry, Result
+from tunix_rt.evaluator.messages import evaluation_of
+from tunix_rt.evaluator.work import Inferencer, Recorder, Result
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
-from tunix_rt.rpc.patience import OutOfPatience, Patience
+from tunix_rt.v1.jobs_pb2 import EvaluationPayload, EvaluationResult
+from tunix_rt.worker.claim import Claim, unless_interrupted
+from tunix_rt.worker.jobs import Ending, Progress, Released
+from tunix_rt.worker.retries import RetriesExhausted, RetryPolicy
 
 _FLUSH_SECONDS = 0.5
-_LAST_FLUSH_SECONDS = 3.0
+_FINAL_FLUSH_TIMEOUT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much at once, how often, and for how long (seconds); see EvaluatorSettings."""
+    """How much at once, and for how long (seconds); see EvaluatorSettings."""
 
     concurrency: int
     batch: int
     item_tries: int
     inferencer_patience_seconds: float
-    heartbeat_seconds: float
-
-
-class Released(Exception):
-    """The service stops: the evaluation goes back to the queue, with everything that was generated."""
 
 
 class Attempt:
@@ -36,48 +36,42 @@ class Attempt:
 
     def __init__(
         self,
-        evaluation: Evaluation,
-        registry: Registry,
+        claim: Claim[EvaluationPayload],
+        recorder: Recorder,
         inferencer: Inferencer,
         limits: Limits,
         scorers: ScorerSet = BUILT_IN_SCORERS,
     ) -> None:
-        self._evaluation = evaluation
-        self._registry = registry
+        self._claim = claim
+        self._evaluation = evaluation_of(claim.payload)
+        self._recorder = recorder
         self._limits = limits
-        self._inferencer_patience = Patience("the inferencer", limits.inferencer_patience_seconds)
+        self._scorers = scorers
+        self._inferencer_retries = RetryPolicy("the inferencer", limits.inferencer_patience_seconds)
         # The registry may be away for as long as it likes: nothing that was generated is thrown away.
-        self._registry_patience = Patience("the registry", None)
-        self._generating = Generating(evaluation, inferencer, self._inferencer_patience, limits.item_tries, scorers)
+        self._recorder_retries = RetryPolicy("the registry")
+        self._generating = Generating(
+            self._evaluation, inferencer, self._inferencer_retries, limits.item_tries, scorers
+        )
         self._unrecorded: list[Result] = []
         self._changed = asyncio.Event()
-        self._recorded = len(evaluation.recorded)
+        self._recorded = len(self._evaluation.recorded)
         self._stage = "loading the model"
+        claim.progress = self._progress
 
     async def run(self, stop: asyncio.Event) -> Ending:
-        """How the attempt ended; the caller reports it. Raises `Aborted` (lease lost) and `Released` (``stop`` set)."""
-        working = asyncio.create_task(self._work())
-        beating = asyncio.create_task(self._beat())
-        stopping = asyncio.create_task(stop.wait())
-        tasks = (working, beating, stopping)
+        """How the attempt ended. Raises `Aborted` (lease lost) and `Released` (``stop`` set)."""
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            if beating.done():
-                cancelled = beating.result()
-                return Ending("CANCELLED", cancelled.reason, "cancelled while it ran")
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-            async with asyncio.timeout(_LAST_FLUSH_SECONDS):
-                await self._flush_all()
-            raise Released
-        except TimeoutError:
-            raise Released from None
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            return await unless_interrupted(self._work(), self._claim, stop)
+        except Released:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FINAL_FLUSH_TIMEOUT_SECONDS):
+                    await self._flush_all()
+            raise
+
+    def _progress(self) -> Progress:
+        stage = "waiting for the inferencer" if self._inferencer_retries.waiting else self._stage
+        return Progress(self._recorded, self._evaluation.total, "items", stage)
 
     async def _work(self) -> Ending:
         try:
@@ -86,16 +80,17 @@ class Attempt:
             return Ending("FAILED", "INVALID_ARTIFACT", f"the model cannot be loaded: {error}")
         except InvalidInput as error:
             return Ending("FAILED", "INVALID_SPEC", f"the inferencer refuses the model: {error}")
-        except OutOfPatience as error:
+        except RetriesExhausted as error:
             return Ending("FAILED", "INTERNAL", str(error), retryable=True)
         self._stage = "generating"
         try:
             await self._generate_everything()
-        except OutOfPatience as error:
+        except RetriesExhausted as error:
             return Ending("FAILED", "INTERNAL", str(error), retryable=True)
         except (InvalidArtifact, NotFound) as error:
             return Ending("FAILED", "INVALID_ARTIFACT", f"the model cannot be loaded again: {error}")
-        return Ending("SUCCEEDED", model_digest=model.digest)
+        result = EvaluationResult(model_digest=model.digest, scorer_version=self._scorers.version)
+        return Ending("SUCCEEDED", result=result)
 
     async def _generate_everything(self) -> None:
         """Generate and record every missing pair; the first error ends it all."""
@@ -130,21 +125,9 @@ class Attempt:
         flushed = 0
         while self._unrecorded:
             batch = self._unrecorded[: self._limits.batch]
-            await self._registry_patience.call(partial(self._registry.record, self._evaluation.lease, batch))
+            await self._recorder_retries.call(partial(self._recorder.record, self._claim.lease, batch))
             # Recording is idempotent: a cancellation right here only means that they are sent again.
             del self._unrecorded[: len(batch)]
             self._recorded += len(batch)
             flushed += len(batch)
         return flushed
-
-    async def _beat(self) -> Cancelled:
-        """Extend the lease until cancellation is asked for. A registry that is away is no reason to stop."""
-        while True:
-            stage = "waiting for the inferencer" if self._inferencer_patience.waiting else self._stage
-            progress = Progress(self._recorded, self._evaluation.total, stage)
-            answer = await self._registry_patience.call(
-                partial(self._registry.heartbeat, self._evaluation.lease, progress)
-            )
-            if answer is not None:
-                return answer
-            await asyncio.sleep(self._limits.heartbeat_seconds)

@@ -10,7 +10,7 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.scorers import ScorerSet
 from tunix_rt.quality.scoring import score_item
-from tunix_rt.rpc.patience import Patience
+from tunix_rt.worker.retries import RetryPolicy
 
 _log = get_logger(__name__)
 
@@ -22,13 +22,13 @@ class Generating:
         self,
         evaluation: Evaluation,
         inferencer: Inferencer,
-        patience: Patience,
+        retries: RetryPolicy,
         item_tries: int,
         scorers: ScorerSet,
     ) -> None:
         self._evaluation = evaluation
         self._inferencer = inferencer
-        self._patience = patience
+        self._retries = retries
         self._item_tries = item_tries
         self._scorers = scorers
         self._model: LoadedModel | None = None
@@ -37,11 +37,11 @@ class Generating:
     async def model(self, *, instead_of: str = "") -> LoadedModel:
         """The loaded model; loads it when it is not, or when the inferencer has forgotten the handle ``instead_of``.
 
-        Raises `InvalidArtifact` when it is missing or not the one that is to be evaluated, and `OutOfPatience`.
+        Raises `InvalidArtifact` when it is missing or not the one that is to be evaluated, and `RetriesExhausted`.
         """
         async with self._loading:
             if self._model is None or self._model.handle == instead_of:
-                self._model = await self._patience.call(self._load)
+                self._model = await self._retries.call(self._load)
             return self._model
 
     async def result(self, item: EvalItem, sample: int) -> Result:
@@ -73,7 +73,7 @@ class Generating:
                 model = await self.model(instead_of=model.handle)
                 return await self._inferencer.generate(model.handle, item.prompt, self._evaluation.generation, seed)
 
-        return await self._patience.call(once)
+        return await self._retries.call(once)
 
     async def _load(self) -> LoadedModel:
         wanted = self._evaluation

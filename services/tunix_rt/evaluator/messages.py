@@ -1,4 +1,4 @@
-"""Protobuf to domain and back, for items, results and scorecards."""
+"""Protobuf to domain and back, for evaluations, items, results and scorecards."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from tunix_rt.evaluator.work import Result
+from tunix_rt.evaluator.work import Evaluation, Result
 from tunix_rt.quality.items import EvalItem, parse_evalset
 from tunix_rt.quality.scorecard import Scorecard
-from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2
+from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2, jobs_pb2
 
 _OPTIONAL_TEXT = ("category", "abs_tol", "rel_tol", "unit", "cluster_id")
+
+
+def evaluation_of(payload: jobs_pb2.EvaluationPayload) -> Evaluation:
+    """The claimed evaluation."""
+    generation = payload.evaluation.generation
+    return Evaluation(
+        items=items_of(sorted(payload.items, key=lambda item: item.index)),
+        recorded=frozenset((pair.item_id, pair.sample_index) for pair in payload.recorded),
+        samples_per_item=max(1, payload.evaluation.samples_per_item),
+        model_reference=payload.model.uri or payload.model_reference,
+        model_digest=payload.model.digest,
+        seed=generation.seed,
+        generation=generation,
+    )
 
 
 def items_of(messages: Iterable[evalsets_pb2.EvalSetItem]) -> list[EvalItem]:

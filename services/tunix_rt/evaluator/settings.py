@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tunix_rt.rpc.settings import WorkerSettings
+from tunix_rt.worker.settings import WorkerSettings
 
 
 class EvaluatorSettings(WorkerSettings):
     """All times in seconds."""
 
     listen: str = "127.0.0.1:7703"
+    inferencer_address: str = "127.0.0.1:7702"
     # Evaluations at once.
     evaluator_workers: int = Field(default=2, ge=1, le=64)
     # Generations in flight of one evaluation; the inferencer batches them.
@@ -24,4 +25,3 @@ class EvaluatorSettings(WorkerSettings):
     # Deadlines: a queue of generations ahead, and compiling a large model, take minutes.
     generate_timeout_seconds: float = Field(default=600.0, gt=0)
     load_timeout_seconds: float = Field(default=1200.0, gt=0)
-    heartbeat_seconds: float = Field(default=2.0, gt=0)

@@ -1,4 +1,4 @@
-"""What an evaluation is made of, and what the engine asks of registry and inferencer. Knows no network."""
+"""What an evaluation is made of, and what the engine asks of registry and inferencer."""
 
 from __future__ import annotations
 
@@ -7,26 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from tunix_rt.quality.items import EvalItem
+from tunix_rt.worker.jobs import Lease
 
 Outcome = Literal["SCORED", "SKIPPED", "ERRORED"]
-EndState = Literal["SUCCEEDED", "FAILED", "CANCELLED"]
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The fencing token of one attempt."""
-
-    job_id: str
-    attempt_id: str
-    epoch: int
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A claimed evaluation. ``recorded`` holds the (item id, sample index) pairs that earlier attempts stored."""
 
-    id: str
-    lease: Lease
     items: Sequence[EvalItem]
     recorded: frozenset[tuple[str, int]]
     samples_per_item: int
@@ -49,22 +38,6 @@ class Evaluation:
     @property
     def total(self) -> int:
         return len(self.items) * self.samples_per_item
-
-
-@dataclass(frozen=True)
-class NotGranted:
-    """Somebody else holds the lease: ask again after so many seconds; 0: there is nothing left to do."""
-
-    retry_after_seconds: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Recorded pairs of all attempts."""
-
-    done: int
-    total: int
-    stage: str
 
 
 @dataclass(frozen=True)
@@ -101,32 +74,10 @@ class Result:
     completion_tokens: int = 0
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How the attempt ended. ``reason`` is the name of a Reason without its prefix."""
+class Recorder(Protocol):
+    """Where results are stored. Raises `Aborted` for a lost lease and `Transient` when it is out of reach."""
 
-    state: EndState
-    reason: str = ""
-    message: str = ""
-    model_digest: str = ""
-    retryable: bool = False
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """The registry asked for cancellation."""
-
-    reason: str
-
-
-class Registry(Protocol):
-    """The registry, as the evaluator sees it. Raises `Aborted` for a lost lease and `Transient` when out of reach."""
-
-    async def claim(self, evaluation_id: str) -> Evaluation | NotGranted: ...
-    async def heartbeat(self, lease: Lease, progress: Progress) -> Cancelled | None: ...
     async def record(self, lease: Lease, results: Sequence[Result]) -> None: ...
-    async def complete(self, lease: Lease, ending: Ending) -> None: ...
-    async def release(self, lease: Lease, message: str) -> None: ...
 
 
 class Inferencer(Protocol):

@@ -1,1 +1,1 @@
-"""The inferencer: text generation whose answers do not depend on its load."""
+"""The inferencer: text generation whose answers do not depend on the load."""

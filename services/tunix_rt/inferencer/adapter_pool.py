@@ -1,7 +1,7 @@
-"""Which adapters are loaded on which model: loads coalesce, and the idle one that was used longest ago makes room.
+"""The adapters loaded on each model. Concurrent loads coalesce; the least recently used idle adapter is evicted.
 
-Lives on the event loop, like the model pool, whose loader thread, budget and lock it shares. An adapter that somebody
-uses is never replaced. Knows no gRPC; how a reference becomes factors is an `AdapterLoader`'s business.
+Runs on the event loop. It shares the model pool's loader thread, memory budget and lock. An adapter in use is never
+evicted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, LoadedAdapter, ServableAdapter, adapter_handle
+from tunix_rt.inferencer.loaded_adapter import LoadedAdapter, ResolvedAdapter, ServableAdapter, adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool, Servable
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.shared_loads import SharedLoads
@@ -26,20 +26,20 @@ _log = get_logger(__name__)
 
 
 class AdapterLoader(Protocol):
-    """Both methods block and are called in the pool's loader thread, one at a time."""
+    """Blocking methods, called in the pool's loader thread, one at a time."""
 
-    def find_adapter(self, reference: str) -> AdapterCandidate:
+    def find_adapter(self, reference: str) -> ResolvedAdapter:
         """Raises `InvalidInput`, `NotFound`, `InvalidArtifact` or `Transient`."""
         ...
 
-    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+    def load_adapter(self, resolved: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         """Read and verify. Raises `InvalidArtifact`."""
         ...
 
 
 @dataclass(frozen=True)
-class Served:
-    """A loaded model as one request has it: with one of its adapters, or alone."""
+class ServedModel:
+    """A loaded model as selected by a request: with one of its adapters, or alone."""
 
     model: LoadedModel
     adapter: LoadedAdapter | None = None
@@ -50,7 +50,7 @@ class Served:
 
     @property
     def adapter_name(self) -> str:
-        """By which the engine knows it; "" for none."""
+        """The adapter's name in the engine; "": none."""
         return self.adapter.handle if self.adapter else ""
 
     @property
@@ -71,13 +71,13 @@ class Served:
 
     @cached_property
     def servable(self) -> Servable:
-        """The model's, with the adapter's own tokenizer and end-of-sequence tokens."""
+        """The model's servable, with the adapter's own tokenizer and end-of-sequence tokens."""
         servable, adapter = self.model.servable, self.adapter
-        return replace(servable, codec=adapter.codec, eos_ids=adapter.eos_ids) if adapter else servable
+        return replace(servable, tokenizer=adapter.tokenizer, eos_ids=adapter.eos_ids) if adapter else servable
 
 
 class AdapterPool:
-    """Loads, finds and replaces adapters. Not thread-safe: use it on the model pool's event loop."""
+    """Loads, finds and evicts adapters. Not thread-safe: use it on the model pool's event loop."""
 
     def __init__(
         self, models: ModelPool, loader: AdapterLoader, driver: Driver, *, clock: Callable[[], float] = time.monotonic
@@ -91,11 +91,11 @@ class AdapterPool:
         )
 
     async def load(self, model: str, reference: str, expected_digest: str = "") -> LoadedAdapter:
-        """The adapter of ``reference`` on the model with the handle ``model``, READY.
+        """Load the adapter ``reference`` on the model with the handle ``model``.
 
-        Raises `NotFound` for a model that is not loaded, `InvalidInput` for an adapter of another model or of too
-        large a rank, `InvalidArtifact` when the content does not have ``expected_digest``, `Exhausted` when every
-        place is in use, `FailedPrecondition` when there are none, and what `AdapterLoader` raises.
+        Raises `NotFound` for a model that is not loaded, `InvalidInput` for an adapter of another base model or of too
+        high a rank, `InvalidArtifact` when the content does not have ``expected_digest``, `Exhausted` when all adapters
+        of the model are in use, `FailedPrecondition` when adapters are turned off, and what `AdapterLoader` raises.
         """
         with self._models.using(model) as loaded:
             known = loaded.adapters.get(adapter_handle(model, expected_digest))
@@ -105,39 +105,39 @@ class AdapterPool:
         return self._touched(await self._loads.result(key, lambda: self._load(*key)))
 
     @contextmanager
-    def using(self, model: str, adapter: str = "") -> Iterator[Served]:
-        """Hold a model, and one of its adapters, against eviction. Raises `NotFound` for what is not loaded."""
+    def using(self, model: str, adapter: str = "") -> Iterator[ServedModel]:
+        """Use a model and optionally one of its adapters; neither is evicted meanwhile. Raises `NotFound`."""
         with self._models.using(model) as loaded:
             if not adapter:
-                yield Served(loaded)
+                yield ServedModel(loaded)
                 return
             found = loaded.adapters.get(adapter)
             if found is None:
                 raise NotFound(f"adapter {adapter!r} is not loaded on model {model!r}; call LoadAdapter first")
             found.users += 1
             try:
-                yield Served(loaded, self._touched(found))
+                yield ServedModel(loaded, self._touched(found))
             finally:
                 found.users -= 1
                 self._touched(found)
 
-    def named(self, name: str) -> Served | None:
-        """The model or adapter with this handle, or the only one of them that was loaded by this reference."""
+    def find(self, name: str) -> ServedModel | None:
+        """The model or adapter with this handle, or the only one loaded from this reference."""
         served = [one for model in self._models.models() for one in self.served(model)]
         by_reference = [found for found in served if (found.adapter or found.model).reference == name]
         by_handle = [found for found in served if found.handle == name]
         return next(iter(by_handle), None) or (by_reference[0] if len(by_reference) == 1 else None)
 
-    def served(self, model: LoadedModel) -> list[Served]:
+    def served(self, model: LoadedModel) -> list[ServedModel]:
         """The model alone, then with each of its adapters."""
-        return [Served(model), *(Served(model, adapter) for adapter in self.of(model))]
+        return [ServedModel(model), *(ServedModel(model, adapter) for adapter in self.of(model))]
 
     def of(self, model: LoadedModel) -> list[LoadedAdapter]:
-        """The model's adapters, the one used last first."""
+        """The model's adapters, most recently used first."""
         return sorted(model.adapters.values(), key=lambda adapter: -adapter.last_used)
 
     def unload(self, handle: str) -> None:
-        """Raises `NotFound`, and `FailedPrecondition` while the adapter is in use. Its place is free for another."""
+        """Remove an adapter. Raises `NotFound`, and `FailedPrecondition` while it is in use."""
         for model in self._models.models():
             adapter = model.adapters.get(handle)
             if adapter is not None:
@@ -148,73 +148,71 @@ class AdapterPool:
         raise NotFound(f"adapter {handle!r} is not loaded here")
 
     async def close(self) -> None:
-        """Cancel loads; to be called before the model pool's."""
+        """Cancel loads. Call it before the model pool's `close`."""
         await self._loads.cancel()
 
     async def _load(self, handle: str, reference: str, expected_digest: str) -> LoadedAdapter:
         with self._models.using(handle) as model:
-            async with self._models.one_at_a_time:
-                in_loader, started = self._models.in_loader, self._clock()
-                candidate = await in_loader(self._loader.find_adapter, reference)
-                if expected_digest and candidate.digest != expected_digest:
-                    raise InvalidArtifact(f"{reference} has the digest {candidate.digest}, not {expected_digest}")
-                name = adapter_handle(handle, candidate.digest)
+            async with self._models.load_lock:
+                run_in_loader, started = self._models.run_in_loader, self._clock()
+                resolved = await run_in_loader(self._loader.find_adapter, reference)
+                if expected_digest and resolved.digest != expected_digest:
+                    raise InvalidArtifact(f"{reference} has the digest {resolved.digest}, not {expected_digest}")
+                name = adapter_handle(handle, resolved.digest)
                 known = model.adapters.get(name)
                 if known is not None:
                     return known
-                _check_fits(candidate, model)
+                _check_fits(resolved, model)
                 engine = model.servable.engine
-                found = await in_loader(self._loader.load_adapter, candidate, model.servable)
+                found = await run_in_loader(self._loader.load_adapter, resolved, model.servable)
                 if not model.adapter_bytes:
                     self._models.make_room(f"{model.reference} with adapters", engine.adapter_bytes, grows=model)
-                place = self._free_place(model)
-                put = await in_loader(engine.prepare_adapter, place, name, found.factors)
+                index = self._free_index(model)
+                put = await run_in_loader(engine.prepare_adapter, index, name, found.factors)
                 model.adapter_bytes = engine.adapter_bytes
-                # Between two rounds: what requests of the adapter that was there have left in slots is gone by then.
+                # Between two rounds no slot uses the adapter that is replaced.
                 await asyncio.wrap_future(self._driver.between_rounds(handle, put))
                 now = self._clock()
                 model.adapters[name] = adapter = LoadedAdapter(
                     handle=name,
                     reference=reference,
-                    digest=candidate.digest,
+                    digest=resolved.digest,
                     model=handle,
-                    place=place,
-                    rank=candidate.rank,
-                    memory_bytes=engine.adapter_bytes // engine.adapter_places,
+                    index=index,
+                    rank=resolved.rank,
+                    memory_bytes=engine.adapter_bytes // engine.max_adapters,
                     load_seconds=now - started,
-                    codec=found.codec,
+                    tokenizer=found.tokenizer,
                     eos_ids=found.eos_ids,
                     last_used=now,
                 )
                 _log.info("adapter ready", handle=name, reference=reference, seconds=round(adapter.load_seconds, 3))
                 return adapter
 
-    def _free_place(self, model: LoadedModel) -> int:
-        """A place that no adapter has, if need be because the idle one that was used longest ago leaves it."""
-        taken = {adapter.place for adapter in model.adapters.values()}
-        free = set(range(model.servable.engine.adapter_places)) - taken
+    def _free_index(self, model: LoadedModel) -> int:
+        """A free adapter index; evicts the least recently used idle adapter if necessary."""
+        taken = {adapter.index for adapter in model.adapters.values()}
+        free = set(range(model.servable.engine.max_adapters)) - taken
         if free:
             return min(free)
         idle = [adapter for adapter in self.of(model) if not adapter.users]
         if not idle:
-            raise Exhausted("there is no room: every adapter of this model is in use", retry_after_seconds=2.0)
+            raise Exhausted("no adapter can be evicted: all adapters of this model are in use", retry_after_seconds=2.0)
         _log.info("adapter evicted", handle=idle[-1].handle, reference=idle[-1].reference)
-        return model.adapters.pop(idle[-1].handle).place
+        return model.adapters.pop(idle[-1].handle).index
 
     def _touched(self, adapter: LoadedAdapter) -> LoadedAdapter:
         adapter.last_used = self._clock()
         return adapter
 
 
-def _check_fits(candidate: AdapterCandidate, model: LoadedModel) -> None:
+def _check_fits(resolved: ResolvedAdapter, model: LoadedModel) -> None:
     engine = model.servable.engine
-    if not engine.adapter_places:
-        raise FailedPrecondition("this inferencer takes no adapters: TUNIX_RT_INFERENCER_ADAPTERS is 0")
+    if not engine.max_adapters:
+        raise FailedPrecondition("adapters are turned off on this inferencer: TUNIX_RT_INFERENCER_ADAPTERS is 0")
     bad = Violations()
-    what = f"was trained on {candidate.base}, and not on {model.reference} ({model.digest})"
-    bad.check(candidate.base_digest == model.digest, "reference", what)
-    most = f"{engine.adapter_rank} (TUNIX_RT_INFERENCER_ADAPTER_RANK)"
-    bad.check(
-        candidate.rank <= engine.adapter_rank, "reference", f"has rank {candidate.rank}; here it may be at most {most}"
-    )
+    what = f"was trained on {resolved.base}, not on {model.reference} ({model.digest})"
+    bad.check(resolved.base_digest == model.digest, "reference", what)
+    most = f"at most {engine.adapter_rank} is supported (TUNIX_RT_INFERENCER_ADAPTER_RANK)"
+    bad.check(resolved.rank <= engine.adapter_rank, "reference", f"has rank {resolved.rank}; {most}")
     bad.raise_if_any()

@@ -1,4 +1,4 @@
-"""Composition root of the inferencer: loader, driver, pool, gRPC and HTTP are wired here and nowhere else."""
+"""Composition root of the inferencer: wires loader, driver, pools, gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Loaders(Loader, AdapterLoader, Protocol):
 async def serving_pool(
     loader: Loaders, settings: InferencerSettings, observer: Observer = IGNORE
 ) -> AsyncIterator[tuple[ModelPool, AdapterPool, Driver]]:
-    """The pools with their driver running; all are ended in order."""
+    """The pools with a running driver. On exit all are closed in order."""
     driver = Driver()
     driver.start()
     pool = ModelPool(
@@ -58,7 +58,7 @@ async def serve(
     on_bound: Callable[[int], None] | None = None,
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until ``stop`` or a signal. Raises `FailedPrecondition` when auth is on without a token."""
+    """Serve until ``stop`` or a signal. Raises `FailedPrecondition` if auth is on and no token is set."""
     authorizer = static_authorizer(settings.token_text, settings.auth)
     async with serving_pool(loader, settings, observer) as (pool, adapters, driver):
         await serve_edges(

@@ -1,7 +1,4 @@
-"""The one thread that drives the engines. Models take turns, one round each; a failing engine takes its own model.
-
-Knows schedulers and threads; knows no asyncio and no gRPC.
-"""
+"""The thread that drives all engines: one round per model in turn. A failing engine affects only its own model."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class Driver:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._attached: dict[str, tuple[Scheduler, Callable[[], object]]] = {}
-        self._errands: list[tuple[str, Callable[[], object], Future[None]]] = []
+        self._tasks: list[tuple[str, Callable[[], object], Future[None]]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine-driver", daemon=True)
 
@@ -30,45 +27,45 @@ class Driver:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the round in hand. Requests that are left fail as UNAVAILABLE. Blocks."""
+        """Stop after the current round. Remaining requests fail as UNAVAILABLE. Blocks."""
         with self._condition:
             self._stopping = True
             self._condition.notify()
         if self._thread.is_alive():
             self._thread.join()
-        for _, _, done in self._errands:
+        for _, _, done in self._tasks:
             _end(done, Transient("the inferencer is shutting down"))
         for scheduler, _ in self._attached.values():
             scheduler.fail(Transient("the inferencer is shutting down"))
 
     def attach(self, name: str, scheduler: Scheduler, on_failure: Callable[[], object]) -> None:
-        """Drive ``scheduler`` from now on. ``on_failure`` is called on the driver's thread if its engine fails."""
+        """Start driving ``scheduler``. ``on_failure`` is called on the driver's thread if its engine fails."""
         with self._condition:
             self._attached[name] = (scheduler, on_failure)
             self._condition.notify()
 
     def detach(self, name: str) -> None:
-        """Stop driving a scheduler; whoever still waits for it is told to load the model again."""
+        """Stop driving a scheduler. Its waiting requests fail; clients must load the model again."""
         with self._condition:
             found = self._attached.pop(name, None)
         if found is not None:
             found[0].refuse(Transient("the model was unloaded; load it again"))
 
     def wake(self) -> None:
-        """Say that a scheduler has got work."""
+        """Notify the driver that a scheduler has work."""
         with self._condition:
             self._condition.notify()
 
     def between_rounds(self, name: str, work: Callable[[], object]) -> Future[None]:
-        """Have ``work`` done on the driver's thread before the next round of ``name``; the future ends after it.
+        """Run ``work`` on the driver's thread before the next round of ``name``; the future completes after it.
 
-        The future raises `Transient` when ``name`` is not attached any more, or what ``work`` raised.
+        The future raises `Transient` when ``name`` is no longer attached, or the exception of ``work``.
         """
         done: Future[None] = Future()
         with self._condition:
             stopped = self._stopping
             if not stopped:
-                self._errands.append((name, work, done))
+                self._tasks.append((name, work, done))
                 self._condition.notify()
         if stopped:
             _end(done, Transient("the inferencer is shutting down"))
@@ -77,36 +74,36 @@ class Driver:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._stopping or bool(self._errands) or bool(self._with_work()))
+                self._condition.wait_for(lambda: self._stopping or bool(self._tasks) or bool(self._with_work()))
                 if self._stopping:
                     return
-                errands, self._errands = self._errands, []
+                tasks, self._tasks = self._tasks, []
                 attached = set(self._attached)
                 ready = self._with_work()
-            for name, work, done in errands:
+            for name, work, done in tasks:
                 if name in attached:
-                    _do(work, done)
+                    _run_task(work, done)
                 else:
                     _end(done, Transient("the model was unloaded; load it again"))
             for name, scheduler, on_failure in ready:
                 try:
                     scheduler.tick()
                 except Exception as error:
-                    # Whatever broke (memory, XLA, a donated cache that is gone): the engine's state is unknown now.
+                    # Whatever failed (memory, XLA, a lost donated cache): the engine's state is unknown now.
                     _log.exception("engine failed", model=name)
                     with self._condition:
                         self._attached.pop(name, None)
-                    # The pool hears of it first: who is told to load the model again must not be given this one.
+                    # Notify the pool first: a client that loads the model again must not get this one.
                     on_failure()
                     scheduler.fail(Transient(f"the engine failed ({type(error).__name__}); load the model again"))
-            del ready, errands
+            del ready, tasks
 
     def _with_work(self) -> list[tuple[str, Scheduler, Callable[[], object]]]:
         return [(name, s, failed) for name, (s, failed) in self._attached.items() if s.has_work]
 
 
-def _do(work: Callable[[], object], done: Future[None]) -> None:
-    """Nothing where nobody waits for it any more."""
+def _run_task(work: Callable[[], object], done: Future[None]) -> None:
+    """Run ``work`` unless its future was cancelled."""
     if done.set_running_or_notify_cancel():
         try:
             work()

@@ -1,14 +1,14 @@
-"""The vocabulary of text generation: what is asked for and what comes back. Knows no gRPC, no JAX and no tokenizer."""
+"""Requests and results of text generation."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-# Who may speak in a conversation.
+# Roles in a conversation.
 ROLES = ("system", "user", "assistant")
 MAX_TOP_LOGPROBS = 20
-# A temperature below this divides by (almost) zero in float32, and is greedy for every practical purpose.
+# A lower temperature would divide by (almost) zero in float32; it counts as greedy.
 GREEDY_BELOW = 1e-6
 
 
@@ -17,15 +17,15 @@ class FinishReason(enum.Enum):
 
     STOP = "stop"  # end-of-sequence token, stop token or stop string
     LENGTH = "length"  # max_new_tokens, or the context is full
-    CANCELLED = "cancelled"  # the caller went away, or the service drains
+    CANCELLED = "cancelled"  # the client disconnected, or the service drains
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one token is chosen from the logits. The defaults are greedy decoding.
+    """Sampling parameters. The defaults are greedy decoding.
 
-    ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``repetition_penalty`` 1 switch the respective filter off. ``seed`` is a
-    signed 64-bit number; it is folded with the position of each token, so that a choice depends on nothing else.
+    ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``repetition_penalty`` 1 turn the respective filter off. ``seed`` is a
+    signed 64-bit number, folded with the position of each token: a choice depends on nothing else.
     """
 
     temperature: float = 0.0
@@ -41,14 +41,13 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One validated request: ``prompt`` are token ids, at least one and fewer than the engine's capacity.
+class GenerationRequest:
+    """A validated request. ``prompt`` has at least one token id and fewer than the engine's capacity.
 
-    ``top_logprobs`` asks for so many runners-up per token; -1 asks for no log-probabilities at all.
-    ``processed_logprobs`` asks for log-probabilities in the distribution that was drawn from, too.
-    ``prompt_logprobs`` asks the same of the prompt's tokens; with it ``max_new_tokens`` may be 0, which scores a text
-    of up to the engine's capacity and generates nothing. ``caller`` is whom the scheduler is fair to. ``adapter`` is
-    the name under which the engine has an adapter; "" is the model alone.
+    ``top_logprobs``: number of most likely alternatives per token; -1: no log-probabilities. ``processed_logprobs``:
+    also return log-probabilities of the distribution that was sampled from. ``prompt_logprobs``: like ``top_logprobs``
+    for the prompt's tokens; with it ``max_new_tokens`` may be 0, which scores a text of up to the engine's capacity.
+    ``caller``: the client for fair scheduling. ``adapter``: the adapter's name in the engine; "": none.
     """
 
     prompt: tuple[int, ...]
@@ -69,10 +68,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class ChosenToken:
-    """A generated or given token with natural log-probabilities of the model's raw distribution.
+    """A generated or prompt token with natural log-probabilities of the model's raw distribution.
 
-    ``processed`` is the one in the distribution that the token was drawn from: after repetition penalty, temperature
-    and filters (a greedy choice: after the penalty). None where it was not asked for.
+    ``processed`` is its log-probability in the distribution that was sampled from: after repetition penalty,
+    temperature and filters (greedy: after the penalty). None unless requested.
     """
 
     token_id: int
@@ -83,7 +82,7 @@ class ChosenToken:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds since the request was accepted. ``first_token`` is None when there was none."""
+    """Seconds since the request was accepted. ``first_token`` is None if no token was generated."""
 
     queue: float
     first_token: float | None
@@ -92,10 +91,10 @@ class Timings:
 
 @dataclass(frozen=True)
 class Delta:
-    """What a dispatch added to a generation. Texts concatenate to the answer; ``finish`` is set in the last delta.
+    """The output of one dispatch for one request. Texts concatenate to the answer; the last delta has ``finish``.
 
-    ``prompt`` are the prompt's tokens after its first, all in the first delta, where their scores were asked for.
-    ``reused``, in the last delta: prompt tokens whose keys and values were there from earlier prompts.
+    ``prompt``: the scored prompt tokens after the first, all in the first delta, if requested. ``reused``, in the last
+    delta: number of prompt tokens whose keys and values came from the prefix cache.
     """
 
     text: str
@@ -108,6 +107,6 @@ class Delta:
 
 @dataclass(frozen=True)
 class Failure:
-    """The engine failed under this request."""
+    """The request failed: the engine failed, or the model was unloaded."""
 
     error: Exception

@@ -1,4 +1,4 @@
-"""An adapter on its way from a reference to requests that choose it."""
+"""An adapter's stages: resolved, read, loaded."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import hashlib
 import time
 from dataclasses import dataclass, field
 
-from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.engine.interface import AdapterFactors
+from tunix_rt.inferencer.text import Tokenizer
 
 
 @dataclass(frozen=True)
-class AdapterCandidate:
-    """An adapter that has been found and not been read. ``base`` says in words on what it was trained."""
+class ResolvedAdapter:
+    """An adapter that was located but not read. ``base`` describes its base model (for messages)."""
 
     reference: str
     digest: str
@@ -23,26 +23,26 @@ class AdapterCandidate:
 
 @dataclass(frozen=True)
 class ServableAdapter:
-    """What an adapter brings along: factors for the engine, and its own way from text to tokens and back."""
+    """An adapter that was read: its factors for the engine, and its own tokenizer."""
 
     factors: AdapterFactors
-    codec: Codec
+    tokenizer: Tokenizer
     eos_ids: frozenset[int]
 
 
 @dataclass(eq=False)
 class LoadedAdapter:
-    """An adapter that is READY. ``handle`` is also its name in the engine; ``model`` is the handle of its model."""
+    """An adapter in the engine. ``handle`` is also its name there; ``model`` is the handle of its model."""
 
     handle: str
     reference: str
     digest: str
     model: str
-    place: int
+    index: int
     rank: int
     memory_bytes: int
     load_seconds: float
-    codec: Codec
+    tokenizer: Tokenizer
     eos_ids: frozenset[int]
     last_used: float
     users: int = 0
@@ -51,5 +51,5 @@ class LoadedAdapter:
 
 
 def adapter_handle(model: str, digest: str) -> str:
-    """An adapter's handle: the same after every restart, because it is made of its content and its model's handle."""
+    """An adapter's handle, derived from its content and its model's handle: stable across restarts."""
     return f"adapter-{hashlib.sha256(f'{model} {digest}'.encode()).hexdigest()[:32]}"

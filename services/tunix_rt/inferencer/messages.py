@@ -1,28 +1,28 @@
-"""The edge between protobuf and the domain: checks requests and writes answers. Nothing behind it sees protobuf."""
+"""Converts between protobuf and domain objects, and validates requests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
 
+from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import check_generation, complete_generation
 from tunix_rt.contract.messages import generation_fields
 from tunix_rt.contract.weight_formats import WEIGHT_FORMATS
 from tunix_rt.errors import Violations
 from tunix_rt.inferencer import generation as domain
-from tunix_rt.inferencer.adapter_messages import write_adapter
-from tunix_rt.inferencer.adapter_pool import Served
-from tunix_rt.inferencer.codec import Codec
+from tunix_rt.inferencer.adapter_pool import ServedModel
 from tunix_rt.inferencer.generation import (
     ROLES,
     ChosenToken,
     Delta,
     FinishReason,
-    Generation,
+    GenerationRequest,
     Sampling,
 )
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.model_pool import LoadedModel
+from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.v1 import common_pb2, inference_pb2
 
 _FINISH = {
@@ -33,7 +33,7 @@ _FINISH = {
 
 
 def check_request(request: inference_pb2.GenerateRequest) -> Violations:
-    """Every violation that can be seen without the model."""
+    """Every violation that can be found without the model."""
     bad = Violations()
     bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
     check_generation(generation_fields(request.config), bad.under("config"))
@@ -46,25 +46,27 @@ def check_request(request: inference_pb2.GenerateRequest) -> Violations:
     return bad
 
 
-def read_request(request: inference_pb2.GenerateRequest, model: Served, *, caller: str, bad: Violations) -> Generation:
-    """The domain's request. Adds to ``bad`` what only the model can tell; raises `InvalidInput` if there is anything.
+def read_request(
+    request: inference_pb2.GenerateRequest, model: ServedModel, *, caller: str, bad: Violations
+) -> GenerationRequest:
+    """Convert and tokenise a request. Raises `InvalidInput` for ``bad`` and for violations found with the model.
 
-    Tokenises, so that it may take some milliseconds for a long prompt.
+    May take some milliseconds for a long prompt.
     """
     servable, config = model.servable, request.config
     kind = request.WhichOneof("input")
-    if config.weight_format in WEIGHT_FORMATS:  # else it is in `bad` already
-        other = f"this handle's is {model.weight_format!r}; load the model with the one that you want"
+    if config.weight_format in WEIGHT_FORMATS:  # otherwise `bad` has it already
+        other = f"the loaded model has {model.weight_format!r}; load the model in the format that you want"
         bad.check(config.weight_format in ("", model.weight_format), "config.weight_format", other)
     servable.check_ids(config.stop_token_ids, "config.stop_token_ids", bad)
     if kind == "tokens":
         servable.check_ids(request.tokens.token_ids, "tokens.token_ids", bad)
     bad.raise_if_any()
-    prompt = _tokens(request, servable.codec)
+    prompt = _tokens(request, servable.tokenizer)
     servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
     bad.raise_if_any()
     complete = complete_generation(generation_fields(config))
-    return Generation(
+    return GenerationRequest(
         prompt=tuple(prompt),
         sampling=Sampling(**{field.name: complete[field.name] for field in fields(Sampling)}),
         max_new_tokens=complete["max_new_tokens"],
@@ -78,34 +80,91 @@ def read_request(request: inference_pb2.GenerateRequest, model: Served, *, calle
 
 
 def write_stream(
-    delta: Delta, generation: Generation, tokens_so_far: int, model: Served
+    delta: Delta, generation: GenerationRequest, tokens_so_far: int, model: ServedModel
 ) -> inference_pb2.GenerateStreamResponse:
-    """One message of a stream; ``tokens_so_far`` counts this delta's."""
+    """One message of a stream; ``tokens_so_far`` includes this delta's."""
     last = delta.finish is not None
     return inference_pb2.GenerateStreamResponse(
         text=delta.text,
         token_ids=[token.token_id for token in delta.tokens],
-        logprobs=_logprobs_of(delta.tokens, generation, model.servable.codec),
+        logprobs=_logprobs_of(delta.tokens, generation, model.servable.tokenizer),
         finish_reason=_FINISH[delta.finish] if delta.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
-        usage=write_usage(delta, generation, tokens_so_far) if last else None,
+        usage=_usage(delta, generation, tokens_so_far) if last else None,
         model_digest=model.digest if last else "",
         adapter_digest=model.adapter_digest if last else "",
     )
 
 
-def write_response(deltas: list[Delta], generation: Generation, model: Served) -> inference_pb2.GenerateResponse:
-    """The unary answer: all deltas together."""
+def write_response(
+    deltas: list[Delta], generation: GenerationRequest, model: ServedModel
+) -> inference_pb2.GenerateResponse:
+    """The unary response, made of all deltas."""
     tokens = [token for delta in deltas for token in delta.tokens]
     last = deltas[-1]
     return inference_pb2.GenerateResponse(
         text="".join(delta.text for delta in deltas),
         token_ids=[token.token_id for token in tokens],
         finish_reason=_FINISH[last.finish] if last.finish else common_pb2.FINISH_REASON_UNSPECIFIED,
-        logprobs=_logprobs_of(tokens, generation, model.servable.codec),
-        usage=write_usage(last, generation, len(tokens)),
+        logprobs=_logprobs_of(tokens, generation, model.servable.tokenizer),
+        usage=_usage(last, generation, len(tokens)),
         model_digest=model.digest,
         adapter_digest=model.adapter_digest,
     )
+
+
+def check_score(request: inference_pb2.ScoreRequest) -> Violations:
+    """Every violation that can be found without the model."""
+    bad = Violations()
+    bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
+    kind = request.WhichOneof("input")
+    if bad.check(kind is not None, "input", "set one of text and tokens"):
+        empty = not (request.text if kind == "text" else request.tokens.token_ids)
+        bad.check(not empty, "text" if kind == "text" else "tokens.token_ids", "must not be empty")
+    ok = 0 <= request.top_logprobs <= domain.MAX_TOP_LOGPROBS
+    bad.check(ok, "top_logprobs", f"must be in [0, {domain.MAX_TOP_LOGPROBS}]")
+    return bad
+
+
+def read_score(
+    request: inference_pb2.ScoreRequest, model: ServedModel, *, caller: str, bad: Violations
+) -> GenerationRequest:
+    """A request that scores its prompt and generates nothing. Raises `InvalidInput` for ``bad`` and for violations
+    found with the model."""
+    servable = model.servable
+    field = "text" if request.WhichOneof("input") == "text" else "tokens.token_ids"
+    servable.check_ids(request.tokens.token_ids, field, bad)
+    bad.raise_if_any()
+    ids = servable.tokenizer.encode(request.text) if field == "text" else list(request.tokens.token_ids)
+    servable.check_length(ids, field, bad, answered=False)
+    bad.raise_if_any()
+    return GenerationRequest(
+        prompt=tuple(ids),
+        max_new_tokens=0,
+        prompt_logprobs=request.top_logprobs,
+        caller=caller,
+        adapter=model.adapter_name,
+    )
+
+
+def write_score(deltas: list[Delta], generation: GenerationRequest, model: ServedModel) -> inference_pb2.ScoreResponse:
+    scores = [token for delta in deltas for token in delta.prompt]
+    return inference_pb2.ScoreResponse(
+        token_ids=generation.prompt,
+        logprobs=_logprobs(scores, model.servable.tokenizer),
+        usage=_usage(deltas[-1], generation, 0),
+        model_digest=model.digest,
+        adapter_digest=model.adapter_digest,
+    )
+
+
+def check_load_adapter(request: inference_pb2.LoadAdapterRequest) -> Violations:
+    """Every violation that can be found without the adapter."""
+    bad = Violations()
+    bad.check(bool(request.model), "model", "must be a handle that LoadModel returned")
+    bad.check(bool(request.reference), "reference", "must be file:// or hf://")
+    if request.expected_digest:
+        check_digest(request.expected_digest, "expected_digest", bad)
+    return bad
 
 
 def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> inference_pb2.LoadedModel:
@@ -122,6 +181,18 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
         slots=servable.engine.slots,
         weight_format=model.weight_format,
         adapters=[write_adapter(adapter) for adapter in adapters],
+    )
+
+
+def write_adapter(adapter: LoadedAdapter) -> inference_pb2.LoadedAdapter:
+    return inference_pb2.LoadedAdapter(
+        handle=adapter.handle,
+        reference=adapter.reference,
+        digest=adapter.digest,
+        model=adapter.model,
+        rank=adapter.rank,
+        memory_bytes=adapter.memory_bytes,
+        load_seconds=adapter.load_seconds,
     )
 
 
@@ -153,33 +224,33 @@ def _check_chat(request: inference_pb2.GenerateRequest, bad: Violations) -> None
     bad.check(not twice, "config.system_prompt", "the chat begins with a system message already")
 
 
-def _tokens(request: inference_pb2.GenerateRequest, codec: Codec) -> list[int]:
+def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer) -> list[int]:
     kind = request.WhichOneof("input")
     if kind == "tokens":
         return list(request.tokens.token_ids)
     if kind == "text":
-        return codec.encode(request.text)
+        return tokenizer.encode(request.text)
     messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
     if request.config.system_prompt:
         messages.insert(0, {"role": "system", "content": request.config.system_prompt})
-    return codec.encode(codec.render_chat(messages))
+    return tokenizer.encode(tokenizer.render_chat(messages))
 
 
 def _logprobs_of(
-    tokens: Iterable[ChosenToken], generation: Generation, codec: Codec
+    tokens: Iterable[ChosenToken], generation: GenerationRequest, tokenizer: Tokenizer
 ) -> list[inference_pb2.TokenLogprob]:
-    return [] if generation.top_logprobs < 0 else write_logprobs(tokens, codec)
+    return [] if generation.top_logprobs < 0 else _logprobs(tokens, tokenizer)
 
 
-def write_logprobs(tokens: Iterable[ChosenToken], codec: Codec) -> list[inference_pb2.TokenLogprob]:
+def _logprobs(tokens: Iterable[ChosenToken], tokenizer: Tokenizer) -> list[inference_pb2.TokenLogprob]:
     return [
         inference_pb2.TokenLogprob(
             token_id=token.token_id,
-            token=codec.token_text(token.token_id),
+            token=tokenizer.token_text(token.token_id),
             logprob=token.logprob,
             processed_logprob=token.processed,
             top=[
-                inference_pb2.TopLogprob(token_id=other, token=codec.token_text(other), logprob=logprob)
+                inference_pb2.TopLogprob(token_id=other, token=tokenizer.token_text(other), logprob=logprob)
                 for other, logprob in token.top
             ],
         )
@@ -187,7 +258,7 @@ def write_logprobs(tokens: Iterable[ChosenToken], codec: Codec) -> list[inferenc
     ]
 
 
-def write_usage(last: Delta, generation: Generation, completion_tokens: int) -> inference_pb2.Usage:
+def _usage(last: Delta, generation: GenerationRequest, completion_tokens: int) -> inference_pb2.Usage:
     timings = last.timings
     return inference_pb2.Usage(
         prompt_tokens=len(generation.prompt),

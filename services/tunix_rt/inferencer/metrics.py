@@ -12,7 +12,7 @@ _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class PrometheusObserver:
-    """`Observer` that counts. Build one per process and registry."""
+    """`Observer` that exports Prometheus metrics. Create one per process and registry."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         def histogram(name: str, text: str) -> Histogram:
@@ -26,21 +26,19 @@ class PrometheusObserver:
 
         self._queue = histogram("queue_seconds", "From acceptance to a slot.")
         self._first_token = histogram("first_token_seconds", "From acceptance to the first token.")
-        self._inter_token = histogram("inter_token_seconds", "Between two tokens of a request: a dispatch's mean.")
+        self._inter_token = histogram("inter_token_seconds", "Between two tokens of a request; the mean of a dispatch.")
         self._request = histogram("request_seconds", "From acceptance to the end.")
         self._requests = counter("requests", "Generations ended, by reason.", ("reason",))
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens of prefilled requests.")
-        self._reused_tokens = counter(
-            "reused_prompt_tokens", "Those of them that were taken over from earlier prompts."
-        )
+        self._reused_tokens = counter("reused_prompt_tokens", "Prompt tokens taken from the prefix cache.")
         self._tokens = counter("generated_tokens", "Tokens generated.")
         self._busy = gauge("busy_slots", "Slots in use of the model driven last.")
         self._slots = gauge("slots", "Slots of the model driven last.")
-        self._waiting = gauge("waiting_requests", "Requests in line of the model driven last.")
+        self._waiting = gauge("waiting_requests", "Waiting requests of the model driven last.")
         self._compilations = counter("compilations", "Programs compiled or read from the compilation cache.")
 
     def watch_compilations(self) -> None:
-        """Count JAX's compilations from now on, for the life of the process."""
+        """Count JAX's compilations for the life of the process."""
 
         def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
             if event == _COMPILE_EVENT:

@@ -1,4 +1,4 @@
-"""From a model reference to a warmed-up JAX engine, through `tunix_rt.models`. Blocks: for the pool's loader thread."""
+"""Loads a model into a warmed-up JAX engine. Blocking: runs in the pool's loader thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.inferencer.adapter_loader import AdapterReader, eos_ids
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
-from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
-from tunix_rt.inferencer.model_pool import Candidate, Servable
+from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
+from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
 from tunix_rt.models.cached import decode_weights, weight_bytes
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load, load_config
@@ -20,38 +20,38 @@ _F32 = 4
 
 
 class JaxModelLoader:
-    """`Loader` for every reference that has weights, and `AdapterLoader` for what it has loaded."""
+    """`Loader` for every reference with weights, and `AdapterLoader` for the models it loaded."""
 
     def __init__(self, shape: EngineShape, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> None:
-        """``shape.capacity`` is an upper limit: a short model context is kept. Downloads go to ``cache_dir``; bases of
-        adapters are looked for in ``artifacts``."""
+        """``shape.capacity`` is a maximum: a shorter model context is used as it is. Downloads go to ``cache_dir``;
+        base models of adapters are read from ``artifacts``."""
         self._shape = shape
         self._cache_dir = cache_dir
         self._artifacts = artifacts
         self._sources: dict[str, ModelSource] = {}
         self._adapters = AdapterReader(cache_dir)
 
-    def find(self, reference: str, weight_format: str = "") -> Candidate:
+    def find(self, reference: str, weight_format: str = "") -> ResolvedModel:
         source = resolve(reference, cache_dir=self._cache_dir, artifacts=self._artifacts)
         config = load_config(source)
         if config is None:
-            description = "a preset has no weights yet: train it, then load what the run exported"
+            description = "a preset has no weights: train it, then load the exported model"
             raise InvalidInput([FieldViolation("reference", description)])
         self._sources[reference] = source
         memory = memory_estimate(config, self._shape_for(config), weight_format)
-        return Candidate(reference, source.digest, memory, weight_format)
+        return ResolvedModel(reference, source.digest, memory, weight_format)
 
-    def load(self, candidate: Candidate) -> Servable:
-        source = self._sources.pop(candidate.reference)
+    def load(self, resolved: ResolvedModel) -> Servable:
+        source = self._sources.pop(resolved.reference)
         model = load(source)
         config, tokenizer = model.config, model.tokenizer
-        weights = decode_weights(model.decoder, weight_format=candidate.weight_format)
-        del model  # its float32 weights, before the engine takes memory of its own
+        weights = decode_weights(model.decoder, weight_format=resolved.weight_format)
+        del model  # frees its float32 weights before the engine allocates
         engine = JaxEngine(weights, config, self._shape_for(config))
         engine.warm_up()
         return Servable(
             engine=engine,
-            codec=tokenizer,
+            tokenizer=tokenizer,
             family=config.family,
             parameter_count=config.parameter_count,
             vocabulary=config.vocab_size,
@@ -59,13 +59,13 @@ class JaxModelLoader:
             memory_bytes=engine.memory_bytes,
         )
 
-    def find_adapter(self, reference: str) -> AdapterCandidate:
+    def find_adapter(self, reference: str) -> ResolvedAdapter:
         return self._adapters.find(reference)
 
-    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+    def load_adapter(self, resolved: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         if not isinstance(servable.engine, JaxEngine):
-            raise TypeError(f"a {servable.family} model of another loader")
-        return self._adapters.load(candidate, servable.engine.config)
+            raise TypeError(f"the {servable.family} model was not loaded by this loader")
+        return self._adapters.load(resolved, servable.engine.config)
 
     def _shape_for(self, config: ModelConfig) -> EngineShape:
         limit = self._shape
@@ -74,7 +74,7 @@ class JaxModelLoader:
 
 
 def memory_estimate(config: ModelConfig, shape: EngineShape, weight_format: str = "") -> int:
-    """Bytes of weights, cache, kept chunks, slot state and one scored chunk's logits."""
+    """Bytes of weights, cache, prefix cache, slot state and the logits of one scored chunk."""
     per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     positions = shape.slots * shape.capacity + shape.pages * shape.chunk
     cache = positions * per_position * _F32

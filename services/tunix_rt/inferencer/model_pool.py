@@ -1,7 +1,6 @@
-"""Which models are loaded: loads coalesce, memory is bounded, the idle model that was used longest ago goes first.
+"""The loaded models. Concurrent loads coalesce, memory is bounded, and the least recently used idle model is evicted.
 
-All of it lives on the event loop; reading files and compiling happens in one loader thread. A model that somebody
-uses is never evicted. Knows no gRPC; how a reference becomes an engine is a `Loader`'s business.
+Runs on the event loop; one loader thread reads files and compiles. A model in use is never evicted.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
-from tunix_rt.inferencer.codec import Codec
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.shared_loads import SharedLoads
+from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -31,8 +30,8 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model that has been found and not been read. ``memory_bytes`` is what it will need once it is loaded."""
+class ResolvedModel:
+    """A model that was located but not read. ``memory_bytes`` is the memory it needs once loaded."""
 
     reference: str
     digest: str
@@ -42,10 +41,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Servable:
-    """A warmed-up engine with what is needed to speak to it."""
+    """A warmed-up engine with its tokenizer and metadata."""
 
     engine: Engine
-    codec: Codec
+    tokenizer: Tokenizer
     family: str
     parameter_count: int
     vocabulary: int
@@ -53,16 +52,16 @@ class Servable:
     memory_bytes: int
 
     def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> None:
-        """Record a violation at ``path`` unless all are token ids of this model."""
+        """Record a violation at ``path`` unless all ``ids`` are token ids of this model."""
         known = all(0 <= token < self.vocabulary for token in ids)
         bad.check(known, path, f"must be token ids of this model, 0..{self.vocabulary - 1}")
 
     def check_length(
         self, prompt: Sequence[int], path: str, bad: Violations, *, answered: bool = True, verb: str = "has"
     ) -> None:
-        """Record a violation at ``path`` unless a slot has room for ``prompt``, and for a token more if it is answered.
+        """Record a violation at ``path`` unless ``prompt`` fits into a slot, with one more token if it is ``answered``.
 
-        ``verb`` suits what ``path`` names: "have" where that is several things.
+        ``verb`` agrees with ``path``: "have" for a plural.
         """
         limit = self.engine.capacity - answered
         bad.check(len(prompt) > 0, path, f"{verb} no tokens")
@@ -70,20 +69,20 @@ class Servable:
 
 
 class Loader(Protocol):
-    """Both methods block and are called in the pool's loader thread, one at a time."""
+    """Blocking methods, called in the pool's loader thread, one at a time."""
 
-    def find(self, reference: str, weight_format: str) -> Candidate:
+    def find(self, reference: str, weight_format: str) -> ResolvedModel:
         """Raises `InvalidInput`, `NotFound`, `InvalidArtifact` or `Transient`."""
         ...
 
-    def load(self, candidate: Candidate) -> Servable:
+    def load(self, resolved: ResolvedModel) -> Servable:
         """Read, verify and compile. Raises `InvalidArtifact` and `InvalidInput`."""
         ...
 
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A model that is READY, in one weight format."""
+    """A model that is ready to serve, in one weight format."""
 
     handle: str
     reference: str
@@ -96,7 +95,7 @@ class LoadedModel:
     users: int = 0
     # Seconds since the epoch.
     loaded_at: int = field(default_factory=lambda: int(time.time()))
-    # The adapter pool's: by handle, and what all of them take.
+    # Maintained by the adapter pool: its adapters by handle, and the bytes of all of them.
     adapters: dict[str, LoadedAdapter] = field(default_factory=dict)
     adapter_bytes: int = 0
 
@@ -106,7 +105,7 @@ class LoadedModel:
 
 
 def handle_of(digest: str, weight_format: str = "") -> str:
-    """A model's handle: the same after every restart, because it is made of the content and of its weights' format."""
+    """A model's handle, derived from its content and weight format: stable across restarts."""
     return "-".join(filter(None, ("loaded", digest.removeprefix("sha256:")[:32], weight_format)))
 
 
@@ -124,7 +123,7 @@ class ModelPool:
         observer: Observer = IGNORE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``memory_budget`` is in bytes: weights, caches and slot state of all models together."""
+        """``memory_budget``: bytes for weights, caches and slot state of all models together."""
         self._loader = loader
         self._driver = driver
         self._max_models = max_models
@@ -136,16 +135,15 @@ class ModelPool:
         self._loads: SharedLoads[LoadedModel] = SharedLoads(
             lambda key, error: _log.warning("model not loaded", model=key, error=str(error))
         )
-        # Whoever uses `in_loader` or `make_room` holds it, until what was loaded is in its place.
-        self.one_at_a_time = asyncio.Lock()
+        # Hold it while using `run_in_loader` or `make_room`, until the loaded model or adapter is registered.
+        self.load_lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
     async def load(self, reference: str, expected_digest: str = "", weight_format: str = "") -> LoadedModel:
-        """The model of ``reference`` in one of the weight formats, READY. A caller that goes away does not end a load
-        that others may wait for.
+        """Load the model ``reference`` in a weight format. Cancelling one caller does not cancel the load.
 
-        Raises `InvalidArtifact` when the content does not have ``expected_digest``, `Exhausted` when there is no room
-        because every loaded model is in use, `FailedPrecondition` when it could never fit, and what `Loader` raises.
+        Raises `InvalidArtifact` when the content does not have ``expected_digest``, `Exhausted` when every loaded model
+        is in use and none can be evicted, `FailedPrecondition` when it could never fit, and what `Loader` raises.
         """
         if expected_digest:
             known = self._models.get(handle_of(expected_digest, weight_format))
@@ -156,7 +154,7 @@ class ModelPool:
 
     @contextmanager
     def using(self, handle: str) -> Iterator[LoadedModel]:
-        """Hold a model against eviction. Raises `NotFound` for a handle that is not loaded."""
+        """Use a model; it is not evicted meanwhile. Raises `NotFound` for a handle that is not loaded."""
         model = self._models.get(handle)
         if model is None:
             raise NotFound(f"model {handle!r} is not loaded here; call LoadModel first")
@@ -171,11 +169,11 @@ class ModelPool:
         return self._models.get(handle)
 
     def models(self) -> list[LoadedModel]:
-        """Loaded models, the one used last first."""
+        """Loaded models, most recently used first."""
         return sorted(self._models.values(), key=lambda model: -model.last_used)
 
     def unload(self, handle: str) -> None:
-        """Raises `NotFound`, and `FailedPrecondition` while the model is in use."""
+        """Remove a model. Raises `NotFound`, and `FailedPrecondition` while it is in use."""
         model = self._models.get(handle)
         if model is None:
             raise NotFound(f"model {handle!r} is not loaded here")
@@ -184,38 +182,38 @@ class ModelPool:
         self._remove(model)
 
     async def close(self) -> None:
-        """Cancel loads that have not begun and wait for the one that has."""
+        """Cancel loads that have not started, and wait for the running one."""
         await self._loads.cancel()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
-    async def in_loader(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """The result of ``work``, done in the loader thread."""
+    async def run_in_loader(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run ``work`` in the loader thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     async def _load(self, reference: str, expected_digest: str, weight_format: str) -> LoadedModel:
         loop = asyncio.get_running_loop()
-        async with self.one_at_a_time:
+        async with self.load_lock:
             started = self._clock()
-            candidate = await self.in_loader(self._loader.find, reference, weight_format)
-            if expected_digest and candidate.digest != expected_digest:
-                raise InvalidArtifact(f"{reference} has the digest {candidate.digest}, not {expected_digest}")
-            handle = handle_of(candidate.digest, weight_format)
+            resolved = await self.run_in_loader(self._loader.find, reference, weight_format)
+            if expected_digest and resolved.digest != expected_digest:
+                raise InvalidArtifact(f"{reference} has the digest {resolved.digest}, not {expected_digest}")
+            handle = handle_of(resolved.digest, weight_format)
             known = self._models.get(handle)
             if known is not None:
                 return known
-            self.make_room(candidate.reference, candidate.memory_bytes)
-            servable = await self.in_loader(self._loader.load, candidate)
+            self.make_room(resolved.reference, resolved.memory_bytes)
+            servable = await self.run_in_loader(self._loader.load, resolved)
             scheduler = Scheduler(servable.engine, queue_limit=self._queue_limit, observer=self._observer)
             now = self._clock()
             took = now - started
-            model = LoadedModel(handle, reference, candidate.digest, took, servable, scheduler, now, weight_format)
+            model = LoadedModel(handle, reference, resolved.digest, took, servable, scheduler, now, weight_format)
             self._models[handle] = model
             self._driver.attach(handle, scheduler, lambda: loop.call_soon_threadsafe(self._forget, model))
             _log.info("model ready", handle=handle, reference=reference, seconds=round(model.load_seconds, 3))
             return model
 
     def make_room(self, reference: str, memory_bytes: int, *, grows: LoadedModel | None = None) -> None:
-        """Evict idle models until there is room for so many bytes more: a model's, or those by which one grows.
+        """Evict idle models until ``memory_bytes`` more fit, for a new model or for a model that ``grows``.
 
         Raises `Exhausted` and `FailedPrecondition` as `load` does.
         """
@@ -224,12 +222,12 @@ class ModelPool:
             needed, budget = whole >> 20, self._memory_budget >> 20
             raise FailedPrecondition(f"{reference} needs {needed} MiB; this inferencer may use {budget} MiB")
         idle = sorted((m for m in self._models.values() if not m.users), key=lambda model: model.last_used)
-        leave: list[LoadedModel] = []
-        while not self._fits(memory_bytes, 0 if grows else 1, leave):
+        evicted: list[LoadedModel] = []
+        while not self._fits(memory_bytes, 0 if grows else 1, evicted):
             if not idle:
-                raise Exhausted("there is no room: every loaded model is in use", retry_after_seconds=2.0)
-            leave.append(idle.pop(0))
-        for model in leave:
+                raise Exhausted("no model can be evicted: every loaded model is in use", retry_after_seconds=2.0)
+            evicted.append(idle.pop(0))
+        for model in evicted:
             _log.info("model evicted", handle=model.handle, reference=model.reference)
             self._remove(model)
 

@@ -1,4 +1,4 @@
-"""What the scheduler and the model pool tell about themselves. `metrics` turns it into Prometheus series."""
+"""Measurements of the scheduler, as a protocol. `metrics` exports them to Prometheus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Observer(Protocol):
     def first_token(self, since_accepted: float) -> None: ...
 
     def inter_token(self, seconds: float, count: int) -> None:
-        """``count`` tokens of one request came, so many seconds a token after those before them."""
+        """``count`` tokens of one request, ``seconds`` per token since the previous ones."""
         ...
 
     def tokens(self, count: int) -> None: ...

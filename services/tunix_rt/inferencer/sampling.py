@@ -1,9 +1,9 @@
-"""Choosing tokens from logits, row by row, inside a compiled program. Pure; knows no slots and no cache.
+"""Token sampling from logits, row by row, inside a compiled program. Pure.
 
 The order of the filters is that of Hugging Face Transformers: repetition penalty, temperature, top-k, top-p, min-p.
-Sorting a large vocabulary on a CPU costs more than a small model's forward pass, so that top-k and top-p look for their
-threshold by bisection over the ordered bit patterns of the logits: 32 exact steps. Every token that equals the
-threshold is kept, which makes the result independent of the order of ties.
+Sorting a large vocabulary on a CPU costs more than a small model's forward pass, so top-k and top-p find their
+threshold by bisection over the ordered bit patterns of the logits, in 32 exact steps. Every token that equals the
+threshold is kept, so the result does not depend on the order of ties.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def empty_rows(slots: int) -> SamplingRows:
 
 
 def write_row(rows: SamplingRows, slot: int, sampling: Sampling) -> None:
-    """Set one row of host arrays. A seed's words are its two's complement: every int64 has a key of its own."""
+    """Set one row of host arrays. The key words are the seed's two's complement: every int64 has its own key."""
     rows.temperature[slot] = 0.0 if sampling.greedy else sampling.temperature
     rows.top_k[slot] = sampling.top_k
     rows.top_p[slot] = sampling.top_p
@@ -55,13 +55,12 @@ def write_row(rows: SamplingRows, slot: int, sampling: Sampling) -> None:
 def choose_tokens(
     logits: jax.Array, seen: jax.Array, rows: SamplingRows, positions: jax.Array, wants_processed: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Chosen token of each row, and its log-probability in the distribution that it was chosen from.
+    """The chosen token of each row [S] i32, and its log-probability in the distribution it was chosen from [S] f32.
 
-    ``logits`` [S, V] f32, ``seen`` [S, V] bool (tokens in prompt or answer so far), ``positions`` [S] i32: the position
-    that the chosen token will take, folded into the row's key. Returns [S] i32 and [S] f32; the latter, after penalty,
-    temperature and filters (a greedy row: after the penalty), is made where a row ``wants_processed`` [S] bool, and 0
-    elsewhere. Gumbel-max sampling: the argmax of log-probability plus Gumbel noise is a draw from the softmax (Maddison
-    et al. 2014, arXiv 1411.0030).
+    ``logits`` [S, V] f32; ``seen`` [S, V] bool: tokens in prompt or answer so far; ``positions`` [S] i32: position of
+    the chosen token, folded into the row's key. The log-probability, after penalty, temperature and filters (greedy:
+    after the penalty), is computed for rows with ``wants_processed`` [S] bool, else 0. Gumbel-max sampling: the argmax
+    of log-probability plus Gumbel noise is a draw from the softmax (Maddison et al. 2014, arXiv 1411.0030).
     """
     penalised = penalise_repetition(logits, seen, jnp.asarray(rows.repetition_penalty))
     scaled, keep = filtered(penalised, rows)
@@ -84,13 +83,13 @@ def choose_tokens(
 
 
 def penalise_repetition(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
-    """[S, V]: seen tokens' logits divided (> 0) or multiplied (< 0) by ``penalty`` [S] (CTRL, arXiv 1909.05858)."""
+    """Logits [S, V] of seen tokens divided (> 0) or multiplied (< 0) by ``penalty`` [S] (CTRL, arXiv 1909.05858)."""
     factor = penalty[:, None]
     return jnp.where(seen, jnp.where(logits > 0, logits / factor, logits * factor), logits)
 
 
 def filtered(logits: jax.Array, rows: SamplingRows) -> tuple[jax.Array, jax.Array]:
-    """Temperature-scaled logits with maximum 0 [S, V] and which tokens top-k, top-p and min-p leave [S, V] bool."""
+    """Temperature-scaled logits with maximum 0 [S, V], and the tokens kept by top-k, top-p and min-p [S, V] bool."""
     temperature = jnp.asarray(rows.temperature)
     top_k = jnp.asarray(rows.top_k)
     top_p = jnp.asarray(rows.top_p)
@@ -117,7 +116,7 @@ def filtered(logits: jax.Array, rows: SamplingRows) -> tuple[jax.Array, jax.Arra
 
 
 def _gumbel(key_words: jax.Array, positions: jax.Array, vocabulary: int) -> jax.Array:
-    """[S, V] f32 Gumbel noise; row s is a function of its key and position alone."""
+    """Gumbel noise [S, V] f32; row s depends only on its key and position."""
 
     def one(words: jax.Array, position: jax.Array) -> jax.Array:
         key = jax.random.wrap_key_data(words, impl="threefry2x32")
@@ -127,7 +126,7 @@ def _gumbel(key_words: jax.Array, positions: jax.Array, vocabulary: int) -> jax.
 
 
 def _ordered_bits(values: jax.Array) -> jax.Array:
-    """Map f32 to u32 so that the integers are ordered as the floats are (NaN excluded)."""
+    """Map f32 to u32, preserving the order (NaN excluded)."""
     bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
     negative = (bits >> 31) == 1
     return jnp.where(negative, ~bits, bits | jnp.uint32(0x8000_0000))
@@ -154,7 +153,7 @@ def _top_p_threshold(bits: jax.Array, scaled: jax.Array, kept: jax.Array, top_p:
 
 
 def _largest(holds: Callable[[jax.Array], jax.Array], rows: int) -> jax.Array:
-    """[S] u32: the largest x for which ``holds(x)`` [S] bool, which never turns true again once it is false."""
+    """[S] u32: the largest x with ``holds(x)`` [S] bool, a monotonic predicate."""
 
     def step(i: jax.Array, found: jax.Array) -> jax.Array:
         candidate = found | (jnp.uint32(0x8000_0000) >> i.astype(jnp.uint32))

@@ -1,7 +1,6 @@
-"""Continuous batching: who gets which slot when. One scheduler per loaded model.
+"""Continuous batching: assigns requests to slots. One scheduler per loaded model.
 
-Requests arrive from any thread (`submit`, `Ticket.cancel`); `tick` runs on the one thread that drives the engine. The
-scheduler owns the waiting line, the slots' requests and their texts; it knows neither JAX nor gRPC nor asyncio.
+`submit` and `Ticket.cancel` may be called from any thread; `tick` runs on the thread that drives the engine.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from dataclasses import dataclass, field
 
 from tunix_rt.errors import Exhausted, TunixError
 from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
-from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure, FinishReason, Generation, Timings
+from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure, FinishReason, GenerationRequest, Timings
 from tunix_rt.inferencer.observer import IGNORE, Observer
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 
-# Called on the engine's thread with each delta; must not block.
+# Called on the engine's thread for each delta; must not block.
 Sink = Callable[[Delta | Failure], None]
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A request on its way. `cancel` may be called from any thread, any number of times."""
+    """A submitted request. `cancel` may be called from any thread, any number of times."""
 
-    generation: Generation
+    generation: GenerationRequest
     transcript: Transcript
     sink: Sink
     accepted: float
@@ -42,7 +41,7 @@ class Ticket:
 
 
 class Scheduler:
-    """Feeds one engine. First come, first served within a caller; callers take turns."""
+    """Schedules one engine: first come, first served per caller, round-robin between callers."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = IGNORE,
     ) -> None:
-        """``chunks_per_tick`` bounds how long prefill may hold up the slots that are decoding."""
+        """``chunks_per_tick`` limits how long prefill delays the decoding slots."""
         self._engine = engine
         self._queue_limit = queue_limit
         self._chunks_per_tick = chunks_per_tick
@@ -82,27 +81,27 @@ class Scheduler:
     def has_work(self) -> bool:
         return self.busy_slots > 0 or self.waiting > 0
 
-    def submit(self, generation: Generation, transcript: Transcript, sink: Sink) -> Ticket:
-        """Put a request in line. Raises `Exhausted` when the line is full, and the refusal once `fail` was called."""
+    def submit(self, generation: GenerationRequest, transcript: Transcript, sink: Sink) -> Ticket:
+        """Queue a request. Raises `Exhausted` when the queue is full, or the error given to `refuse` or `fail`."""
         return self.submit_all([(generation, transcript, sink)])[0]
 
-    def submit_all(self, requests: Sequence[tuple[Generation, Transcript, Sink]]) -> list[Ticket]:
-        """`submit` all of them, or none where not all have a place."""
+    def submit_all(self, requests: Sequence[tuple[GenerationRequest, Transcript, Sink]]) -> list[Ticket]:
+        """Queue all requests, or none if they do not all fit."""
         now = self._clock()
         tickets = [Ticket(generation, transcript, sink, now) for generation, transcript, sink in requests]
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
-            in_line = sum(len(line) for line in self._waiting.values())
-            if in_line + len(tickets) > self._queue_limit:
-                places = f"{in_line} of {self._queue_limit} places in this model's line are taken"
-                raise Exhausted(f"{places}, and the request needs {len(tickets)}", retry_after_seconds=1.0)
+            queued = sum(len(line) for line in self._waiting.values())
+            if queued + len(tickets) > self._queue_limit:
+                full = f"{queued} of at most {self._queue_limit} requests are queued for this model"
+                raise Exhausted(f"{full}; this request needs {len(tickets)} more", retry_after_seconds=1.0)
             for ticket in tickets:
                 self._waiting.setdefault(ticket.generation.caller, deque()).append(ticket)
         return tickets
 
     def tick(self) -> None:
-        """One round: drop what was cancelled, fill free slots, a little prefill, one decode dispatch."""
+        """One round: drop cancelled requests, fill free slots, prefill some chunks, dispatch one decode."""
         self._drop_cancelled()
         self._admit()
         self._prefill()
@@ -111,7 +110,7 @@ class Scheduler:
         self._observer.occupancy(self.busy_slots, self._engine.slots, self.waiting)
 
     def refuse(self, error: TunixError) -> None:
-        """End the waiting requests with ``error`` and accept no more."""
+        """Fail the waiting requests with ``error`` and reject new ones."""
         with self._lock:
             self._refusal = error
             tickets = [ticket for line in self._waiting.values() for ticket in line]
@@ -120,7 +119,7 @@ class Scheduler:
             ticket.sink(Failure(error))
 
     def fail(self, error: TunixError) -> None:
-        """End every request with ``error`` and accept no more; on the engine's thread, when the engine cannot go on."""
+        """Fail every request with ``error`` and reject new ones. Call it on the engine's thread."""
         self.refuse(error)
         for slots in (self._prefilling, self._decoding):
             for ticket in slots.values():
@@ -176,23 +175,23 @@ class Scheduler:
             return ticket
 
     def _prefill(self) -> None:
-        """Prefill the oldest slots first; without a slot to hold up (or a free one to fill), until one is ready."""
+        """Prefill the oldest slots first. If no slot is decoding, continue until one is ready."""
         spent = 0
-        held_up = bool(self._decoding)
+        delays_decoding = bool(self._decoding)
         while self._prefilling:
             slot, ticket = next(iter(self._prefilling.items()))
             cost = self._engine.scoring_cost if ticket.generation.scores_prompt else 1
-            if held_up and spent and spent + cost > self._chunks_per_tick:
+            if delays_decoding and spent and spent + cost > self._chunks_per_tick:
                 return
             spent += cost
             if self._engine.prefill(slot):
                 self._prefilled(slot, self._prefilling.pop(slot))
-                held_up = True
+                delays_decoding = True
             if ticket.cancelled.is_set():
                 return
 
     def _prefilled(self, slot: int, ticket: Ticket) -> None:
-        """From here on the slot decodes, unless scores of its prompt are all that was asked for."""
+        """The slot starts to decode, or is done if only the prompt's scores were requested."""
         generation = ticket.generation
         ticket.reused = self._engine.reused(slot)
         self._observer.prefilled(len(generation.prompt), ticket.reused)
@@ -206,14 +205,14 @@ class Scheduler:
             ticket.sink(Delta("", (), prompt=scores))
 
     def _decode(self) -> None:
-        # A first token goes out as soon as it is there, and not with those of a whole dispatch.
+        # One step only, so a request's first token is not delayed by a whole dispatch.
         awaited = any(ticket.first_token is None for ticket in self._decoding.values())
         leave_early = self.waiting > 0 or bool(self._prefilling)
         for output in self._engine.decode(leave_early=leave_early, one_step=awaited):
             ticket = self._decoding[output.slot]
             tokens, reason = self._read(ticket, output.tokens)
             if tokens:
-                self._tell_of(ticket, len(tokens))
+                self._record_latency(ticket, len(tokens))
             if reason is None:
                 ticket.sink(Delta(ticket.transcript.take(), tuple(tokens)))
                 continue
@@ -221,8 +220,8 @@ class Scheduler:
             del self._decoding[output.slot]
             self._finish(ticket, reason, tokens, ticket.transcript.finish())
 
-    def _tell_of(self, ticket: Ticket, tokens: int) -> None:
-        """Note when a dispatch's tokens came. All but a request's first have a latency: their share of the wait."""
+    def _record_latency(self, ticket: Ticket, tokens: int) -> None:
+        """Record the time to the first token, or the latency per token since the previous dispatch."""
         now = self._clock()
         if ticket.latest_token is None:
             ticket.first_token = now
@@ -233,7 +232,7 @@ class Scheduler:
         self._observer.tokens(tokens)
 
     def _read(self, ticket: Ticket, chosen: tuple[ChosenToken, ...]) -> tuple[list[ChosenToken], FinishReason | None]:
-        """Tokens of a dispatch up to the one that ends the generation, and why it ended."""
+        """The tokens of a dispatch up to the one that ends the generation, and the reason."""
         generation = ticket.generation
         limit = min(generation.max_new_tokens, self._engine.capacity - len(generation.prompt))
         taken: list[ChosenToken] = []

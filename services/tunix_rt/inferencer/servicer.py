@@ -1,4 +1,4 @@
-"""InferenceService over gRPC: checks, hands over to the pool and the scheduler, streams back. No model knowledge."""
+"""InferenceService over gRPC."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.inferencer import streams
-from tunix_rt.inferencer.adapter_messages import check_load, write_adapter
-from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
+from tunix_rt.inferencer.adapter_pool import AdapterPool, ServedModel
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.generation import Delta, Generation
-from tunix_rt.inferencer.messages import check_request, read_request, write_model, write_response, write_stream
+from tunix_rt.inferencer.generation import Delta, GenerationRequest
+from tunix_rt.inferencer.messages import (
+    check_load_adapter,
+    check_request,
+    check_score,
+    read_request,
+    read_score,
+    write_adapter,
+    write_model,
+    write_response,
+    write_score,
+    write_stream,
+)
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
-from tunix_rt.inferencer.score_messages import check_score, read_score, write_score
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
@@ -31,11 +40,11 @@ _Read = TypeVar("_Read", contravariant=True)
 
 
 class _Reader(Protocol[_Read]):
-    def __call__(self, request: _Read, model: Served, /, *, caller: str, bad: Violations) -> Generation: ...
+    def __call__(self, request: _Read, model: ServedModel, /, *, caller: str, bad: Violations) -> GenerationRequest: ...
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
-    """A cancelled RPC (client gone, deadline over) cancels its handler; closing the stream frees the slot."""
+    """A cancelled RPC (client disconnected, deadline exceeded) cancels its handler, which frees the slot."""
 
     def __init__(self, pool: ModelPool, adapters: AdapterPool, driver: Driver) -> None:
         self._pool = pool
@@ -83,7 +92,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def LoadAdapter(
         self, request: inference_pb2.LoadAdapterRequest, context: _Context
     ) -> inference_pb2.LoadedAdapter:
-        check_load(request).raise_if_any()
+        check_load_adapter(request).raise_if_any()
         return write_adapter(await self._adapters.load(request.model, request.reference, request.expected_digest))
 
     async def UnloadAdapter(self, request: inference_pb2.UnloadAdapterRequest, context: _Context) -> empty_pb2.Empty:
@@ -96,16 +105,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     @asynccontextmanager
     async def _started(
         self, request: _Request, bad: Violations, read: _Reader[_Request], context: _Context
-    ) -> AsyncIterator[tuple[Served, Generation, AsyncGenerator[Delta, None]]]:
+    ) -> AsyncIterator[tuple[ServedModel, GenerationRequest, AsyncGenerator[Delta, None]]]:
         if self._pool.find(request.model) is None:
             bad.raise_if_any()
             raise NotFound(f"model {request.model!r} is not loaded here; call LoadModel first")
         with self._adapters.using(request.model, request.adapter) as model:
-            # One client is one caller, also where several share a token.
+            # Clients that share a token are separate callers.
             caller = f"{current_principal().name}@{context.peer()}"
             reading = partial(read, request, model, caller=caller, bad=bad)
             generation = await streams.read_apart(request.ByteSize(), reading)
-            transcript = Transcript(model.servable.codec.detokenizer(), generation.stop)
+            transcript = Transcript(model.servable.tokenizer.detokenizer(), generation.stop)
             deltas = streams.generate(self._driver, model.scheduler, generation, transcript)
             async with aclosing(deltas):
                 yield model, generation, deltas

@@ -1,4 +1,4 @@
-"""Loads that several callers wait for, done once. Lives on the event loop; knows nothing of what is loaded."""
+"""Coalesces concurrent loads with the same key. Use it on one event loop."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _T = TypeVar("_T")
 
 
 class SharedLoads(Generic[_T]):
-    """By key, the loads under way. ``on_failure`` gets the key and the error of one that failed."""
+    """The running loads by key. ``on_failure`` gets the key and the error of a failed load."""
 
     def __init__(self, on_failure: Callable[[Hashable, BaseException], object]) -> None:
         self._on_failure = on_failure
         self._tasks: dict[Hashable, asyncio.Task[_T]] = {}
 
     async def result(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """What the load of ``key`` gives; ``start`` begins it unless it is under way.
+        """The result of the load of ``key``; ``start`` begins it unless it is running.
 
-        A caller that goes away does not end a load that others may wait for.
+        Cancelling one caller does not cancel the load.
         """
         task = self._tasks.get(key)
         if task is None:
@@ -29,7 +29,7 @@ class SharedLoads(Generic[_T]):
         return await asyncio.shield(task)
 
     async def cancel(self) -> None:
-        """End all loads, and wait for them."""
+        """Cancel all loads and wait for them."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Between threads and the event loop: long requests are read apart, answers come as asynchronous iterators."""
+"""Between the engine's thread and the event loop: answers as asynchronous iterators, long requests read in a thread."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.generation import Delta, Failure, Generation
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest
 from tunix_rt.inferencer.scheduler import Scheduler
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 
 _T = TypeVar("_T")
-# Reading and tokenising more than this many bytes is left to a thread, so that the event loop does not wait for it.
+# Larger requests (bytes) are parsed and tokenised in a thread, to keep the event loop responsive.
 _LONG_REQUEST = 4096
 _Arrived = asyncio.Queue[tuple[int, Delta | Failure]]
 
 
 async def read_apart(size: int, read: Callable[[], _T]) -> _T:
-    """What ``read`` makes of a request of ``size`` bytes; in a thread of its own where that may take long."""
+    """The result of ``read`` for a request of ``size`` bytes; runs in a thread if the request is long."""
     return await asyncio.to_thread(read) if size > _LONG_REQUEST else read()
 
 
 @contextmanager
 def submitted(
-    driver: Driver, scheduler: Scheduler, requests: Sequence[tuple[Generation, Transcript]]
+    driver: Driver, scheduler: Scheduler, requests: Sequence[tuple[GenerationRequest, Transcript]]
 ) -> Iterator[AsyncIterator[tuple[int, Delta]]]:
-    """Put requests in line now; yields their deltas as they arrive, each with its request's index.
+    """Queue the requests. Yields their deltas as they arrive, each with the request's index.
 
-    Leaving the block frees the slots. Raises `Exhausted` when the line is full: then none of them is in it. The deltas
-    raise the engine's failure. What a slow reader leaves behind is bounded by the requests' own ``max_new_tokens``.
+    Leaving the block frees the slots. Raises `Exhausted` if the queue cannot take all of them. The iterator raises the
+    engine's failure. The backlog of a slow reader is bounded by the requests' ``max_new_tokens``.
     """
     loop = asyncio.get_running_loop()
     arrived: _Arrived = asyncio.Queue()
 
     def sink_of(index: int) -> Callable[[Delta | Failure], None]:
         def sink(event: Delta | Failure) -> None:
-            if not loop.is_closed():  # a loop that ended has nobody left to tell
+            if not loop.is_closed():  # the service is shutting down
                 loop.call_soon_threadsafe(arrived.put_nowait, (index, event))
 
         return sink
@@ -53,9 +53,9 @@ def submitted(
 
 
 async def generate(
-    driver: Driver, scheduler: Scheduler, generation: Generation, transcript: Transcript
+    driver: Driver, scheduler: Scheduler, generation: GenerationRequest, transcript: Transcript
 ) -> AsyncGenerator[Delta, None]:
-    """Deltas of one request, which is in line from the first step on. Closing the iterator early frees the slot."""
+    """Deltas of one request, which is queued at the first iteration. Closing the iterator early frees the slot."""
     with submitted(driver, scheduler, [(generation, transcript)]) as deltas:
         async for _, delta in deltas:
             yield delta

@@ -1,4 +1,4 @@
 """Language models in JAX: configuration, decoder, cached decoding, tokenizer, loading and export.
 
-Used by the trainer and the inferencer only. Knows nothing of runs, scores, queues or contracts.
+Used by the trainer and the inferencer only.
 """

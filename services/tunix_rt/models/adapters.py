@@ -1,8 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a decoder's linear layers.
-
-Owns how an adapter starts, what it adds to its layer, and its dropout noise. Knows nothing of files, optimizers or
-runs.
-"""
+"""Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on a decoder's linear layers."""
 
 from __future__ import annotations
 
@@ -24,16 +20,16 @@ from tunix_rt.models.weight_map import LINEAR_NAMES
 
 
 class DropoutKeys(nnx.Variable[jax.Array]):
-    """The keys of one adapter's noise in one forward pass, one a layer: [L] (one layer: [])."""
+    """Dropout keys of one adapter in one forward pass, one per layer: [L] (single layer: [])."""
 
 
 class LoraAdapter(nnx.Module):
-    """``scaling * dropout(x) @ a @ b``, a [L, in, r] and b [L, r, out] (one layer: [in, r] and [r, out])."""
+    """``scaling * dropout(x) @ a @ b`` with a [L, in, r], b [L, r, out] (single layer: [in, r], [r, out])."""
 
     def __init__(
         self, layers: int, in_features: int, out_features: int, settings: LoraSettings, *, key: jax.Array
     ) -> None:
-        # Kaiming-uniform with a = sqrt(5), where PEFT starts: bounds of ±1/sqrt(in).
+        # PEFT's initialisation: Kaiming-uniform with a = sqrt(5), bounds ±1/sqrt(in).
         bound = 1 / math.sqrt(in_features)
         shape = (layers, in_features, settings.rank)
         self.a = nnx.LoRAParam(jax.random.uniform(key, shape, jnp.float32, -bound, bound))
@@ -42,7 +38,7 @@ class LoraAdapter(nnx.Module):
         self.dropout_keys: DropoutKeys | None = nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """What the adapter adds to its layer's result for ``x`` [N, in]: [N, out], in the dtype of ``x``."""
+        """The adapter's contribution to its layer's output: ``x`` [N, in] → [N, out], in the dtype of ``x``."""
         if self.dropout_keys is not None:
             kept = jax.random.bernoulli(self.dropout_keys[...], 1 - self.dropout, x.shape)
             x = jnp.where(kept, x / (1 - self.dropout), 0)
@@ -50,9 +46,9 @@ class LoraAdapter(nnx.Module):
 
 
 def add_adapters(decoder: Decoder, settings: LoraSettings, *, seed: int) -> None:
-    """Put a fresh adapter on each targeted layer; ``b`` is zero, so that the decoder's logits stay what they were.
+    """Add a new adapter to each targeted layer. ``b`` is zero, so the decoder's logits do not change.
 
-    Raises `InvalidInput` as `target_paths` does.
+    Raises what `target_paths` raises.
     """
     start, _ = _roots(seed)
     for index, path in enumerate(target_paths(decoder.config.family, settings.target_modules)):
@@ -63,7 +59,7 @@ def add_adapters(decoder: Decoder, settings: LoraSettings, *, seed: int) -> None
 
 
 def linear_at(decoder: Decoder, path: str) -> Linear:
-    """The layer at one of `target_paths`."""
+    """The linear layer at a dotted path (see `target_paths`)."""
     found: object = decoder
     for name in path.split("."):
         found = getattr(found, name)
@@ -73,14 +69,14 @@ def linear_at(decoder: Decoder, path: str) -> Linear:
 
 
 def adapters_of(decoder: Decoder) -> dict[str, LoraAdapter]:
-    """The decoder's adapters by the path of their layer, in the family's order."""
+    """The decoder's adapters by layer path, in the family's order."""
     paths = LINEAR_NAMES[decoder.config.family]
     found = {path: linear_at(decoder, path).adapter for path in paths}
     return {path: adapter for path, adapter in found.items() if adapter is not None}
 
 
 def factors_of(decoder: Decoder) -> dict[str, Factors]:
-    """The adapters' factors on the host, by the path of their layer."""
+    """The adapters' factors on the host, by layer path."""
     return {
         path: Factors(np.asarray(adapter.a[...], np.float32), np.asarray(adapter.b[...], np.float32))
         for path, adapter in adapters_of(decoder).items()
@@ -89,7 +85,7 @@ def factors_of(decoder: Decoder) -> dict[str, Factors]:
 
 @functools.cache
 def linear_shapes(config: ModelConfig) -> Mapping[str, tuple[int, int, int]]:
-    """(layers, inputs, outputs) of each linear layer by path; allocates nothing."""
+    """(layers, inputs, outputs) of each linear layer by path. Allocates nothing."""
     decoder = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
     return {path: _shape(linear_at(decoder, path)) for path in LINEAR_NAMES[config.family]}
 
@@ -100,20 +96,19 @@ def _shape(linear: Linear) -> tuple[int, int, int]:
 
 
 def has_dropout(decoder: Decoder) -> bool:
-    """Whether training this decoder takes noise."""
+    """Whether any adapter of the decoder uses dropout."""
     return any(adapter.dropout > 0 for adapter in adapters_of(decoder).values())
 
 
 def dropout_root(seed: int) -> jax.Array:
-    """The key that all dropout noise of a run is folded from."""
+    """The root key of all dropout noise of a run."""
     return _roots(seed)[1]
 
 
 def set_dropout(decoder: Decoder, key: jax.Array) -> None:
-    """Let forward passes drop inputs of the adapters, every layer of every module by its own key under ``key``.
+    """Turn adapter dropout on. Every layer of every module gets its own key, folded from ``key``.
 
-    Without this nothing is dropped. Meant for a decoder that was merged inside the function under trace, since what is
-    set here must not outlive it.
+    Call it on a decoder that was merged inside the traced function: the traced keys must not outlive the trace.
     """
     for index, adapter in enumerate(adapters_of(decoder).values()):
         if adapter.dropout > 0:
@@ -123,9 +118,9 @@ def set_dropout(decoder: Decoder, key: jax.Array) -> None:
 
 
 def _roots(seed: int) -> tuple[jax.Array, jax.Array]:
-    """Keys of the adapters' start and of the dropout noise. All 63 bits of ``seed`` count.
+    """Keys of the adapters' initialisation and of the dropout noise. All 63 bits of ``seed`` count.
 
-    Neither is the key that a preset draws its parameters from with the same seed.
+    Both differ from the key that initialises a preset with the same seed.
     """
     whole = jax.random.fold_in(jax.random.key(seed & 0xFFFFFFFF), seed >> 32)
     start, dropout = jax.random.split(jax.random.fold_in(whole, 1))

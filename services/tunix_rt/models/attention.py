@@ -7,20 +7,19 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-# Added to a score that must not count: its exponential is 0, and no sum with a score overflows.
-_UNSEEN = -1e30
-# Queries worked off together; on a CPU 128 were faster than 64 and 256.
+# Added to masked scores: the exponential is 0, and no sum with a score overflows.
+_MASKED = -1e30
+# Queries per block. On a CPU 128 were faster than 64 and 256.
 QUERY_BLOCK = 128
 
 
 def packed_causal_mask(
     start: int, end: int, segment_ids: jax.Array | None = None, window: jax.Array | int | None = None
 ) -> jax.Array:
-    """Which positions queries ``start`` to ``end`` of a row may attend to, of those before ``end``: [B or 1, Q, C]
-    bool, axis 1 the query, axis 2 the key.
+    """Mask of queries ``start`` to ``end`` over the keys before ``end``: [B or 1, Q, C] bool.
 
-    ``segment_ids`` [B, T] i32 keeps packed examples apart (block-diagonal); padding shares one id, conventionally 0,
-    so that every query sees at least itself. With a ``window`` a query sees that many positions, its own the last
+    ``segment_ids`` [B, T] i32 separates packed examples (block-diagonal). Padding shares one id, conventionally 0, so
+    every query sees at least itself. With a ``window`` a query sees that many positions, its own the last
     (sliding-window attention, Beltagy et al. 2020, arXiv 2004.05150).
     """
     distance = jnp.arange(start, end)[:, None] - jnp.arange(end)[None, :]
@@ -41,14 +40,14 @@ def causal_attention(
     window: jax.Array | int | None = None,
     scale: float | None = None,
 ) -> jax.Array:
-    """Softmax attention of a row over itself, scores in float32; key heads are shared by broadcasting, never repeated.
+    """Causal softmax self-attention with float32 scores. Key heads are broadcast over query groups, never repeated.
 
     query [B, T, KV, G, D]; key, value [B, KV, T, D]; ``segment_ids`` and ``window`` as in `packed_causal_mask` →
-    [B, T, KV, G, D] in the query's dtype. Scores are multiplied with ``scale``, 1/√D where it is None (Vaswani et al.
-    2017, arXiv 1706.03762, equation 1).
+    [B, T, KV, G, D] in the query's dtype. Scores are multiplied by ``scale``, None: 1/√D (Vaswani et al. 2017, arXiv
+    1706.03762, equation 1).
 
-    Queries are taken in blocks of `QUERY_BLOCK`, each against the keys up to the block's end; what lies behind is never
-    computed. The backward pass makes the weights anew from each query's log-sum-exp (Dao et al. 2022, arXiv
+    Queries are processed in blocks of `QUERY_BLOCK`, each against the keys up to the block's end; later keys are never
+    computed. The backward pass recomputes the weights from each query's log-sum-exp (Dao et al. 2022, arXiv
     2205.14135, appendix B): a layer keeps O(T) for it, not O(T²).
     """
     heads_first = query.transpose(0, 2, 3, 1, 4)  # [B, KV, G, T, D]
@@ -84,7 +83,7 @@ def _attend_and_keep(
 
 def _slopes(scale: float, kept: Kept, slope: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     query, key, value, visible, context, log_sums = kept
-    # What every score of a query loses to the others: Σ weight · slope of weight, by way of the result.
+    # Σ weight · d(weight) of each query, computed from the result (Dao et al. 2022, appendix B.2).
     shared = jnp.sum(context.astype(jnp.float32) * slope.astype(jnp.float32), axis=-1, keepdims=True)
     of_query = []
     of_key, of_value = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
@@ -111,11 +110,14 @@ def _scores(query: jax.Array, key: jax.Array, visible: Visible, start: int, end:
     """Masked scores [B, KV, G, end - start, end], f32, of the queries of one block."""
     own = query[:, :, :, start:end]
     scores = _product("bkrd,bkcd->bkrc", own, key[:, :, :end]).reshape(*own.shape[:-1], end) * scale
-    return scores + jnp.where(packed_causal_mask(start, end, *visible), 0.0, _UNSEEN)[:, None, None]
+    return scores + jnp.where(packed_causal_mask(start, end, *visible), 0.0, _MASKED)[:, None, None]
 
 
 def _product(subscripts: str, *operands: jax.Array) -> jax.Array:
-    """An einsum in f32 over [B, KV, …]. Queries of a group ([B, KV, G, Q, …]) become rows of one matrix, so that each
-    (batch, key head) is one plain matrix product; with more axes XLA on CPU transposes first."""
+    """An einsum in f32 over [B, KV, …].
+
+    The queries of a group ([B, KV, G, Q, …]) become rows of one matrix, so each (batch, key head) is one plain matrix
+    product; with more axes XLA on CPU transposes first.
+    """
     flat = (a.reshape(*a.shape[:2], -1, a.shape[-1]) if a.ndim == 5 else a for a in operands)
     return jnp.einsum(subscripts, *flat, preferred_element_type=jnp.float32)

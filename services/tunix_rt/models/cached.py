@@ -25,7 +25,7 @@ from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabular
 from tunix_rt.models.layers import Block, Linear, Norm, replace_linear
 from tunix_rt.models.parameters import names_on
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, product, quantize, quantized_bytes
-from tunix_rt.models.rope import rotation
+from tunix_rt.models.rope import rotation_of
 from tunix_rt.models.weight_map import LINEAR_NAMES
 
 # Positions per block of `attend_cached`. On a CPU 32 to 64 were fastest, for 1M and for 135M parameters.
@@ -140,7 +140,7 @@ def forward_cached(
     seen_positions = jnp.maximum(positions, 0)
     types = config.types_of_layers
     rotations = {
-        kind: None if config.architecture.learned_positions else rotation(config, seen_positions, kind)
+        kind: None if config.architecture.learned_positions else rotation_of(config, seen_positions, kind)
         for kind in dict.fromkeys(types)
     }
     keys: list[jax.Array] = []

@@ -1,7 +1,7 @@
-"""Runs a model's chat template: Jinja, in a sandbox, with the settings that Transformers gives it.
+"""Renders a model's chat template: sandboxed Jinja with the settings of Transformers.
 
-Templates come with model files and are untrusted code. There is deliberately no clock in them (``strftime_now``): the
-same conversation must give the same prompt on every day.
+Templates come with model files and are untrusted code. ``strftime_now`` is deliberately absent: a conversation must
+give the same prompt on every day.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def render_template(template: str, **variables: Any) -> str:
-    """The template's text for these variables. Raises `InvalidArtifact` with the template's complaint."""
+    """The rendered text. Raises `InvalidArtifact` with the template's error."""
     try:
         return _compiled(template).render(**variables)
     except jinja2.TemplateError as error:

@@ -1,7 +1,4 @@
-"""The training decoder: token ids in, logits out, all layers stacked and scanned.
-
-Owns the forward pass over whole (possibly packed) sequences. Knows nothing of losses, optimizers, caches or files.
-"""
+"""The decoder's forward pass over whole (possibly packed) sequences: token ids in, logits out, layers scanned."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from flax import nnx
 from tunix_rt.models.attention import causal_attention
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.layers import Block, make_norm
-from tunix_rt.models.rope import Turn, rotation
+from tunix_rt.models.rope import Rotation, rotation_of
 
 
 def embed(
@@ -27,26 +24,28 @@ def embed(
     positions: jax.Array,
     dtype: jnp.dtype[Any],
 ) -> jax.Array:
-    """Activations [B, T, H] in ``dtype`` of ``tokens`` and ``positions`` [B, T] i32, from tables [V, H] and, where
-    positions are learned, [P, H]."""
+    """Activations [B, T, H] in ``dtype`` of ``tokens`` and ``positions``, both [B, T] i32.
+
+    ``table`` is [V, H]; ``position_table`` is [P, H], or None unless positions are learned.
+    """
     x = table[tokens].astype(dtype)
     if config.architecture.scaled_embedding:
-        # Rounded to the activations' type, as the model was trained (√1152 is 34 in bfloat16).
+        # Rounded to the dtype of the activations, as the model was trained (√1152 is 34 in bfloat16).
         x = x * jnp.asarray(config.hidden_size**0.5, x.dtype)
     if position_table is not None:
-        # A position past the table is not a number, where indexing would quietly take the last row.
+        # A position past the table gives NaN; plain indexing would silently take the last row.
         x = x + jnp.take(position_table, positions, axis=0, mode="fill", fill_value=jnp.nan).astype(x.dtype)
     return x
 
 
 def project_to_vocabulary(config: ModelConfig, hidden: jax.Array, table: jax.Array) -> jax.Array:
-    """hidden [..., H] times the output table [V, H]: logits [..., V] float32, `capped`."""
+    """`capped` logits [..., V] float32 of hidden [..., H] and the output table [V, H]."""
     logits = jnp.einsum("...h,vh->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
     return capped(config, logits)
 
 
 def capped(config: ModelConfig, logits: jax.Array) -> jax.Array:
-    """Logits softly capped where the config says so (Bello et al. 2016, arXiv 1611.09940)."""
+    """Logits with the config's soft cap, if it has one (Bello et al. 2016, arXiv 1611.09940)."""
     cap = config.final_logit_softcapping
     return logits if cap is None else jnp.tanh(logits / cap) * cap
 
@@ -57,7 +56,7 @@ def _table(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Param[jax.Arra
 
 
 class Decoder(nnx.Module):
-    """A causal language model; parameters are float32, activations have ``config.compute_dtype``."""
+    """A causal language model. Parameters are float32, activations have ``config.compute_dtype``."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -66,63 +65,63 @@ class Decoder(nnx.Module):
         self.positions = _table(config, config.max_position_embeddings, rngs) if learned else None
         self.blocks = Block(config, rngs=rngs)  # every parameter [L, …]
         self.norm = make_norm(config, (config.hidden_size,))
-        # The output table, where it is not the embedding itself.
+        # The output table, unless it is tied to the embedding.
         self.head = None if config.tie_word_embeddings else _table(config, config.vocab_size, rngs)
 
     def hidden(
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None = None, *, remat: bool = False
     ) -> jax.Array:
-        """Final normed activations [B, T, H] of ``tokens``, ``positions`` and ``segment_ids``, all [B, T] i32.
+        """Final normalised activations [B, T, H] of ``tokens``, ``positions`` and ``segment_ids``, all [B, T] i32.
 
         Positions count from 0 within each segment. ``remat`` recomputes each layer in the backward pass instead of
-        keeping it.
+        keeping its activations.
         """
         config = self.config
         types = config.types_of_layers
-        # What a layer's type decides is made once per type; a scanned layer takes its own by a flag.
-        surroundings = {kind: self._surroundings(kind, positions, segment_ids) for kind in dict.fromkeys(types)}
+        # Rotation and window are computed once per layer type; a flag selects them inside the scan.
+        by_type = {kind: self._rotation_and_window(kind, positions, segment_ids) for kind in dict.fromkeys(types)}
         slides = np.asarray([kind == "sliding_attention" for kind in types])
 
         def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None]) -> tuple[jax.Array, None]:
             block, is_sliding = scanned
             if is_sliding is None:
-                turn, window = surroundings[types[0]]
+                rotation, window = by_type[types[0]]
             else:
-                turn, window = jax.tree.map(
-                    partial(jnp.where, is_sliding), surroundings["sliding_attention"], surroundings["full_attention"]
+                rotation, window = jax.tree.map(
+                    partial(jnp.where, is_sliding), by_type["sliding_attention"], by_type["full_attention"]
                 )
 
             def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
                 key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
                 return causal_attention(query, key, value, segment_ids, window=window, scale=config.attention_scale)
 
-            return block(x, turn, attend), None
+            return block(x, rotation, attend), None
 
         position_table = None if self.positions is None else self.positions[...]
         dtype = jnp.dtype(config.compute_dtype)
         x = embed(config, self.embedding[...], position_table, tokens, positions, dtype)  # [B, T, H]
         step = partial(jax.checkpoint, prevent_cse=False)(layer) if remat else layer
-        flags = jnp.asarray(slides) if len(surroundings) > 1 else None
+        flags = jnp.asarray(slides) if len(by_type) > 1 else None
         x, _ = jax.lax.scan(step, x, (self.blocks, flags))
         return self.norm(x)
 
-    def _surroundings(
+    def _rotation_and_window(
         self, layer_type: LayerType, positions: jax.Array, segment_ids: jax.Array | None
-    ) -> tuple[Turn | None, jax.Array | None]:
-        """Rotation (None without) and window (i32 scalar, None where no layer has one) of the layers of one type."""
+    ) -> tuple[Rotation | None, jax.Array | None]:
+        """Rotation (None if positions are learned) and window (i32 scalar, None if no layer has one) of a type."""
         config = self.config
         learned = config.architecture.learned_positions
-        turn = None if learned else rotation(config, positions, layer_type, segment_ids=segment_ids)
+        rotation = None if learned else rotation_of(config, positions, layer_type, segment_ids=segment_ids)
         if config.sliding_window is None:
-            return turn, None
-        return turn, jnp.asarray(config.window_of(layer_type) or positions.shape[1], jnp.int32)
+            return rotation, None
+        return rotation, jnp.asarray(config.window_of(layer_type) or positions.shape[1], jnp.int32)
 
     def output_table(self) -> jax.Array:
-        """The matrix [V, H] that turns activations into logits (the embedding itself where tied)."""
+        """The output table [V, H]; the embedding itself if tied."""
         return self.embedding[...] if self.head is None else self.head[...]
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Logits [..., V] float32 of activations [..., H]; apply it to the positions that a loss needs, not to all."""
+        """Logits [..., V] float32 of activations [..., H]. Apply it only to positions that need logits."""
         return project_to_vocabulary(self.config, hidden, self.output_table())
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Writes a model as a Hugging Face directory that Transformers loads unchanged, or an adapter as PEFT's."""
+"""Writes a model as a Hugging Face directory that Transformers loads, or an adapter as a directory that PEFT loads."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from tunix_rt.models.weight_map import Parameters, to_hf_tensors
 
 
 def export_hugging_face(decoder: Decoder, config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
-    """Write config, float32 weights, tokenizer and generation config into ``out_dir`` (made if need be).
+    """Write config, float32 weights, tokenizer and generation config into ``out_dir``, which is created if missing.
 
-    The same model gives the same bytes, so that its digest names its content. Of a decoder with adapters this is the
-    base model.
+    The same model gives the same bytes, so the digest identifies the content. Adapters are left out.
     """
     export_parameters(parameters_of(decoder), config, tokenizer, out_dir)
 
 
 def export_parameters(parameters: Parameters, config: ModelConfig, tokenizer: Tokenizer, out_dir: Path) -> None:
-    """`export_hugging_face` of parameters on the host."""
+    """`export_hugging_face` for parameters on the host."""
     out_dir.mkdir(parents=True, exist_ok=True)
     write_tensors(to_hf_tensors(config, parameters), out_dir / "model.safetensors")
     _write_companions(config, tokenizer, out_dir)
@@ -42,8 +41,8 @@ def export_adapter(
     base: BaseModel,
     out_dir: Path,
 ) -> None:
-    """Write the decoder's adapters as PEFT's two files, and beside them what `export_hugging_face` writes besides
-    weights, and the name of the base model."""
+    """Write the decoder's adapters as PEFT's two files, the base model's identity, and everything that
+    `export_hugging_face` writes except weights."""
     out_dir.mkdir(parents=True, exist_ok=True)
     write_adapter(config, settings, factors_of(decoder), base, out_dir)
     write_base_model(base, out_dir)

@@ -1,8 +1,4 @@
-"""Config, tokenizer and tensors out of one GGUF file (llama.cpp's format).
-
-Owns the reading of its metadata keys. Quantised tensors become float32 once, here; nothing downstream knows that they
-were quantised.
-"""
+"""Config, tokenizer and tensors of a GGUF file (llama.cpp's format). Quantised tensors are converted to float32."""
 
 from __future__ import annotations
 
@@ -32,10 +28,10 @@ _KNOWN = frozenset(
 
 
 class GGUFFile:
-    """One opened GGUF file; tensors are mapped from disk and dequantised when asked for."""
+    """One open GGUF file. Tensors are memory-mapped and dequantised on read."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `InvalidArtifact` where ``path`` is not a readable GGUF file."""
+        """Raises `InvalidArtifact` if ``path`` is not a readable GGUF file."""
         self.path = path
         try:
             self._reader = GGUFReader(path)
@@ -49,8 +45,7 @@ class GGUFFile:
         return list(self._tensors)
 
     def read(self, name: str) -> Array:
-        """One tensor as float32, [out, in] for matrices. Raises `InvalidArtifact` for a quantisation that is not
-        supported."""
+        """One tensor as float32; matrices are [out, in]. Raises `InvalidArtifact` for an unsupported quantisation."""
         tensor = self._tensors[name]
         if tensor.tensor_type.name not in _TYPES:
             raise InvalidArtifact(
@@ -110,7 +105,7 @@ class GGUFFile:
         )
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the metadata describes. Raises `InvalidInput` naming a key of an unsupported kind."""
+        """The tokenizer of the metadata. Raises `InvalidInput` naming a missing or unsupported key."""
         bad, meta = Violations(), self.metadata
         model, split = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre")
         bad.check(
@@ -125,7 +120,7 @@ class GGUFFile:
         tokens: list[str] = meta["tokenizer.ggml.tokens"]
         merges = [tuple(merge.split(" ", 1)) for merge in meta["tokenizer.ggml.merges"]]
         fast = FastTokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
-        # "smollm": every digit alone, then GPT-2's byte-level splitting.
+        # "smollm": single digits, then GPT-2's byte-level splitting.
         fast.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),

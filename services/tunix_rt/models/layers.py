@@ -1,8 +1,7 @@
-"""The parts of one decoder layer, written once for every family, for training and for cached decoding.
+"""The parts of one decoder layer, shared by all families, by training and by cached decoding.
 
-A module here is built with all layers stacked ([L, …] on every parameter) and applied with one layer sliced out
-([…]); modules are pytrees, so `jax.lax.scan` or `jax.tree.map` does the slicing. What a query may attend to is the
-caller's business: it hands in ``attend``.
+A module is built with all layers stacked ([L, …] on every parameter) and applied to one layer sliced out of it ([…]).
+Modules are pytrees, so `jax.lax.scan` or `jax.tree.map` does the slicing. The caller passes the attention function.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.rope import Turn, rotate
+from tunix_rt.models.rope import Rotation, rotate
 
 
 class Attend(Protocol):
-    """Mixes values over the positions that a query may see."""
+    """The attention function of the caller: causal over whole sequences, or over a cache."""
 
     def __call__(self, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         """query [B, T, KV, G, D], key and value [B, T, KV, D] of the new positions → context [B, T, KV, G, D]."""
 
 
 class Linear(nnx.Module):
-    """``x @ kernel + bias``, kernel [L, in, out] (one layer: [in, out]), bias [L, out] or none; in ``x``'s dtype."""
+    """``x @ kernel + bias`` in the dtype of ``x``; kernel [L, in, out] (single layer: [in, out]), bias [L, out]."""
 
     def __init__(
         self, layers: int, in_features: int, out_features: int, *, std: float, rngs: nnx.Rngs, bias: bool = False
@@ -36,11 +35,11 @@ class Linear(nnx.Module):
             std * jax.random.normal(rngs.params(), (layers, in_features, out_features), jnp.float32)
         )
         self.bias = nnx.Param(jnp.zeros((layers, out_features), jnp.float32)) if bias else None
-        # What `tunix_rt.models.adapters` puts beside the kernel.
+        # Set by `tunix_rt.models.adapters`.
         self.adapter: Any = nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        # One flat matrix product: with more axes XLA on CPU takes a slow path for the gradient.
+        # One flat matrix product: with more axes XLA on CPU uses a slow path for the gradient.
         rows = x.reshape(-1, x.shape[-1])
         y = self.product(rows)
         if self.bias is not None:
@@ -50,14 +49,14 @@ class Linear(nnx.Module):
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def product(self, rows: jax.Array) -> jax.Array:
-        """rows [N, in] times the kernel: [N, out], in the dtype of ``rows``."""
+        """rows [N, in] @ kernel: [N, out], in the dtype of ``rows``."""
         return rows @ self.kernel[...].astype(rows.dtype)
 
 
 class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis, computed in float32 (Zhang & Sennrich 2019, arXiv 1910.07467).
 
-    ``around_one`` keeps the scale as its difference from one, as Gemma's checkpoints do.
+    ``around_one`` stores ``scale - 1``, as Gemma's checkpoints do.
     """
 
     def __init__(self, shape: tuple[int, ...], *, epsilon: float, around_one: bool = False) -> None:
@@ -91,7 +90,7 @@ Norm = RMSNorm | LayerNorm
 
 
 def make_norm(config: ModelConfig, shape: tuple[int, ...]) -> Norm:
-    """A fresh norm of the family's kind; the last axis of ``shape`` is the one that is normed."""
+    """A new norm of the family's kind, over the last axis of ``shape``."""
     kind = config.architecture.norm
     if kind == "layer":
         return LayerNorm(shape, epsilon=config.norm_epsilon)
@@ -99,8 +98,10 @@ def make_norm(config: ModelConfig, shape: tuple[int, ...]) -> Norm:
 
 
 class Attention(nnx.Module):
-    """Grouped-query self-attention (Ainslie et al. 2023, arXiv 2305.13245) with rotary positions; in some families
-    queries and keys are normed per head before they are turned (Henry et al. 2020, arXiv 2010.04245)."""
+    """Grouped-query self-attention (Ainslie et al. 2023, arXiv 2305.13245) with rotary positions.
+
+    Some families normalise queries and keys per head before the rotation (Henry et al. 2020, arXiv 2010.04245).
+    """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
@@ -116,21 +117,21 @@ class Attention(nnx.Module):
         self.k_norm = make_norm(config, (layers, config.head_dim)) if normed else None
         self.kv_heads, self.groups, self.head_dim = config.num_key_value_heads, config.query_groups, config.head_dim
 
-    def __call__(self, x: jax.Array, turn: Turn | None, attend: Attend) -> jax.Array:
+    def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
         batch, length, _ = x.shape  # [B, T, H]
         query = self.q(x).reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
         key = self.k(x).reshape(batch, length, self.kv_heads, self.head_dim)
         value = self.v(x).reshape(batch, length, self.kv_heads, self.head_dim)
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
-        if turn is not None:
-            query, key = rotate(query, *turn), rotate(key, *turn)
+        if rotation is not None:
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
         context = attend(query.reshape(batch, length, self.kv_heads, self.groups, self.head_dim), key, value)
         return self.o(context.reshape(batch, length, -1))
 
 
 class FusedAttention(nnx.Module):
-    """GPT-2's self-attention: one projection ``c_attn`` to query, key and value side by side, no rotation."""
+    """GPT-2's self-attention: one fused projection ``c_attn`` to query, key and value, no rotation."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
@@ -138,7 +139,7 @@ class FusedAttention(nnx.Module):
         self.c_proj = Linear(layers, hidden, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=True)
         self.heads, self.head_dim = config.num_attention_heads, config.head_dim
 
-    def __call__(self, x: jax.Array, turn: Turn | None, attend: Attend) -> jax.Array:
+    def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
         batch, length, _ = x.shape  # [B, T, H]
         query, key, value = (
             part.reshape(batch, length, self.heads, self.head_dim) for part in jnp.split(self.c_attn(x), 3, axis=-1)
@@ -182,7 +183,7 @@ def _activated(x: jax.Array, kind: str) -> jax.Array:
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP, each added to the residual stream; Gemma norms what is added once more."""
+    """Pre-norm attention and MLP with residual connections. Gemma also normalises the output of each."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         shape, architecture = (config.num_hidden_layers, config.hidden_size), config.architecture
@@ -194,16 +195,15 @@ class Block(nnx.Module):
         self.mlp = GatedMLP(config, rngs=rngs) if architecture.gated_mlp else PlainMLP(config, rngs=rngs)
         self.mlp_output_norm = make_norm(config, shape) if architecture.output_norms else None
 
-    def __call__(self, x: jax.Array, turn: Turn | None, attend: Attend) -> jax.Array:
-        added = self.attention(self.input_norm(x), turn, attend)  # [B, T, H]
+    def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
+        added = self.attention(self.input_norm(x), rotation, attend)  # [B, T, H]
         x = x + (added if self.attention_output_norm is None else self.attention_output_norm(added))
         added = self.mlp(self.mlp_norm(x))
         return x + (added if self.mlp_output_norm is None else self.mlp_output_norm(added))
 
 
 def replace_linear(block: Block, path: str, build: Callable[[Linear], nnx.Module]) -> None:
-    """Put what ``build`` makes of it in the place of one of a block's linear layers; ``path`` begins at the decoder
-    ("blocks.attention.q")."""
+    """Replace one linear layer of a block by ``build(layer)``. ``path`` starts at the decoder: "blocks.attention.q"."""
     *within, name = path.removeprefix("blocks.").split(".")
     holder: object = block
     for part in within:

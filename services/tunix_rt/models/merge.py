@@ -1,6 +1,7 @@
-"""An adapter merged into its base model, as a plain Hugging Face directory: ``python -m tunix_rt.models.merge``.
+"""Merges an adapter into its base model: ``python -m tunix_rt.models.merge``.
 
-Prints one JSON object: the directory, its digest and size. Complaints go to standard error, with exit code 1.
+Writes a Hugging Face directory and prints one JSON object with its path, digest and size. Errors go to standard error,
+with exit code 1.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from tunix_rt.models.references import resolve
 
 
 def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> None:
-    """Write the model that the adapter in ``adapter`` makes of its base to ``out``, whole or not at all.
+    """Merge the adapter in ``adapter`` into its base model and write it to ``out`` atomically.
 
-    ``artifacts`` is where its base is looked for, if it says that it is in a store.
-    Raises `InvalidInput` when ``adapter`` is none or ``out`` stands already, and what `resolve` and `load_parts` raise.
+    ``artifacts`` is the store of base models that the adapter names by URI. Raises `InvalidInput` when ``adapter`` is
+    not an adapter or ``out`` exists, and what `resolve` and `load_parts` raise.
     """
     if out.exists():
-        raise InvalidInput([FieldViolation("out", f"{out} exists already")])
+        raise InvalidInput([FieldViolation("out", f"{out} already exists")])
     source = resolve(adapter.resolve().as_uri(), cache_dir=cache_dir, artifacts=artifacts)
     if source.base is None:
-        raise InvalidInput([FieldViolation("adapter", f"{adapter} is a whole model: there is nothing to merge")])
+        raise InvalidInput([FieldViolation("adapter", f"{adapter} is a complete model, not an adapter")])
     parts = load_parts(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
@@ -39,13 +40,13 @@ def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore
 
 
 def main() -> int:
-    """The command line; 0 when the merged model stands at ``--out``."""
+    """The command line. Returns 0 when the merged model is at ``--out``."""
     parser = argparse.ArgumentParser(prog="python -m tunix_rt.models.merge", description=__doc__)
     parser.add_argument("--adapter", required=True, help="directory of the adapter, or its artifact's URI")
-    parser.add_argument("--digest", default="", help="what the artifact must have; needed with a URI")
-    parser.add_argument("--files", action="store_true", help="standard input lists the artifact's files, as JSON")
-    parser.add_argument("--artifacts", default="", help="root of the artifact store; no URI outside of it is followed")
-    parser.add_argument("--out", required=True, type=Path, help="directory to make")
+    parser.add_argument("--digest", default="", help="expected digest of the artifact; required with a URI")
+    parser.add_argument("--files", action="store_true", help="read the artifact's files from standard input, as JSON")
+    parser.add_argument("--artifacts", default="", help="root of the artifact store; required with a URI")
+    parser.add_argument("--out", required=True, type=Path, help="directory to create")
     parser.add_argument("--cache-dir", type=Path, default=Path.home() / ".cache" / "tunix-rt", help="for downloads")
     given = parser.parse_args()
     try:
@@ -66,9 +67,9 @@ def _directory(adapter: str, digest: str, files: Sequence[StoredFile], artifacts
     if "://" not in adapter:
         return Path(adapter)
     if not digest:
-        raise InvalidInput([FieldViolation("digest", "is needed with the URI of an artifact")])
+        raise InvalidInput([FieldViolation("digest", "is required with the URI of an artifact")])
     if artifacts is None:
-        raise InvalidInput([FieldViolation("artifacts", "is needed with the URI of an artifact: the store's root")])
+        raise InvalidInput([FieldViolation("artifacts", "is required with the URI of an artifact: the store's root")])
     return artifacts.local_directory(adapter, digest, files)
 
 

@@ -1,4 +1,4 @@
-"""A decoder's parameters by dotted name, as plain float32 arrays, in and out."""
+"""Conversion between a decoder and its parameters as float32 arrays by dotted name."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def _named(state: nnx.State[Any, Any]) -> dict[str, nnx.Variable[jax.Array]]:
 
 
 def names_on(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """The names along a pytree path of parameters or of what holds them; positions and NNX's own ``value`` are none."""
+    """The names along a pytree path of parameters, without sequence indices and NNX's own ``value``."""
     keys = (getattr(key, "key", getattr(key, "name", None)) for key in path)
     return tuple(str(key) for key in keys if key is not None and key != "value")
 
 
 def parameters_of(decoder: Decoder) -> Parameters:
-    """Every parameter but the adapters' as a float32 array on the host; stacked ones are [L, …]."""
+    """Every parameter except the adapters' as a float32 array on the host; layer parameters are [L, …]."""
     own = nnx.state(decoder, nnx.All(nnx.Param, nnx.Not(nnx.LoRAParam)))
     return {name: np.asarray(v[...], dtype=np.float32) for name, v in _named(own).items()}
 
 
 def decoder_with(config: ModelConfig, parameters: Mapping[str, Array]) -> Decoder:
-    """A decoder that holds exactly these parameters; nothing is drawn at random.
+    """A decoder with exactly these parameters; no random initialisation.
 
-    Raises `InvalidArtifact` naming each parameter that is missing, surplus, or of another shape than the config's.
+    Raises `InvalidArtifact` naming each parameter that is missing, surplus, or of the wrong shape.
     """
     abstract = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(abstract)
@@ -45,7 +45,7 @@ def decoder_with(config: ModelConfig, parameters: Mapping[str, Array]) -> Decode
     for name in sorted(named.keys() & parameters.keys()):
         shape, wanted = parameters[name].shape, tuple(named[name].shape)
         if shape != wanted:
-            problems.append(f"{name} has shape {shape}, the config wants {wanted}")
+            problems.append(f"{name} has shape {shape}, the config requires {wanted}")
     if problems:
         raise InvalidArtifact(f"the weights do not fit the config: {'; '.join(problems[:8])}")
     for name, variable in named.items():

@@ -1,4 +1,4 @@
-"""Named architectures that start from random parameters: ``preset://NAME``."""
+"""Presets (``preset://NAME``): named architectures with random parameters and a tokenizer trained on the dataset."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tunix_rt.models.tokenizer import SpecialTokens, Tokenizer, added_tokens
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TRACE_TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
-# The words that the chat template writes around every text: worth a token each, though no dataset holds them.
+# The chat template writes these words around every text. No dataset contains them, so they are added to the corpus.
 _ROLES = ("user", "assistant", "system")
 MINIMUM_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(TRACE_TAGS)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe for a config; the vocabulary follows from the tokenizer trained on the dataset."""
+    """A config without a vocabulary size: that follows from the tokenizer."""
 
     name: str
     hidden_size: int
@@ -36,7 +36,7 @@ class Preset:
     max_vocab_size: int
 
     def config(self, tokenizer: Tokenizer) -> ModelConfig:
-        """The config for a tokenizer's vocabulary, rounded up to a multiple of 16."""
+        """The config for ``tokenizer``, whose vocabulary is rounded up to a multiple of 16."""
         return ModelConfig(
             vocab_size=-(-tokenizer.vocab_size // 16) * 16,
             hidden_size=self.hidden_size,
@@ -87,10 +87,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of at most ``vocab_size`` ids learned from ``texts``; the same texts in the same order give the
-    same ids.
+    """A byte-level BPE tokenizer of at most ``vocab_size`` ids. The same texts in the same order give the same ids.
 
-    Raises `ValueError` under 263 ids: one for each byte, and the special ones.
+    Digits are single tokens, so arithmetic is done on digits. The trace tags are single tokens but ordinary text: they
+    survive decoding. Raises `ValueError` below 263 ids: one per byte, and the special tokens and tags.
     """
     if vocab_size < MINIMUM_VOCABULARY:
         raise ValueError(f"vocab_size must be at least {MINIMUM_VOCABULARY}, is {vocab_size}")
@@ -102,7 +102,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         ]
     )
     fast.decoder = decoders.ByteLevel()
-    # Tags are cut out first, so that no merge is spent on their pieces.
+    # Tags are removed from the corpus, so no merge is spent on their pieces.
     fast.add_special_tokens(added_tokens(SPECIAL_TOKENS, special=True))
     words = [text for chunk in texts for text in (*_ROLES, *_without_tags(chunk))]
     trainer = trainers.BpeTrainer(

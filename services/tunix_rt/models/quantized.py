@@ -1,8 +1,7 @@
-"""Linear layers and the output table in int8, for cached decoding: the weight format "int8-v1".
+"""Linear layers and the output table in int8 for cached decoding: the weight format "int8-v1".
 
-Owns how a matrix is quantised and multiplied. What the format means, and that it never changes, is said in
-`tunix_rt.contract.weight_formats`. Sums are exact, and a row's scale is its own, so that a row's product cannot depend
-on its neighbours, nor on the order in which a machine adds.
+`tunix_rt.contract.weight_formats` specifies the format, which never changes. Sums are exact and each row has its own
+scale, so a row's product depends neither on its neighbours nor on the machine's order of addition.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from tunix_rt.models.layers import Linear
 # Symmetric: -128 is not used. 127² * 133,144 inputs fill an int32.
 LARGEST = 127
 _F32 = 4
-# Matrix rows that are quantised at a time, so that what lies between is small beside the matrix.
+# Matrix rows quantised at a time; keeps temporary arrays small.
 _ROWS = 4096
 
 
 class Int8Matrix(NamedTuple):
-    """Stands for the matrix ``values * scale[:, None]``. A pytree."""
+    """The matrix ``values * scale[:, None]``. A pytree."""
 
     values: jax.Array  # [out, in] i8
     scale: jax.Array  # [out] f32
 
 
 def quantize(matrix: NDArray[np.float32]) -> Int8Matrix:
-    """The nearest `Int8Matrix` of an [out, in] float32 matrix: off by half a row's scale at most.
+    """The nearest `Int8Matrix` of an [out, in] float32 matrix; the error is at most half a row's scale.
 
-    Raises `InvalidArtifact` when a weight is not a finite number.
+    Raises `InvalidArtifact` when a weight is not finite.
     """
     values = np.empty(matrix.shape, np.int8)
     scale = np.empty(matrix.shape[0], np.float32)
@@ -58,14 +57,14 @@ def dequantize(matrix: Int8Matrix) -> jax.Array:
 
 
 def product(rows: jax.Array, matrix: Int8Matrix) -> jax.Array:
-    """rows [N, in] times the transposed matrix: [N, out] float32, with each row rounded to 16 bits.
+    """rows [N, in] @ matrixᵀ: [N, out] float32, each row rounded to 16 bits.
 
-    A row goes in as two of int8, its rounded values and 254 times what that left over: a few entries of a transformer's
-    activations are so large that 8 bits leave nothing of the others. Twice the rows cost little where weights are what
-    has to be read; two are also the fewest for which XLA on CPU has a fast path.
+    A row is split into two int8 rows, the rounded values and 254 times the remainder: a few entries of a transformer's
+    activations are so large that 8 bits would round the others to 0. Doubling the rows costs little when reading the
+    weights dominates, and two rows are the fewest for which XLA on CPU has a fast path.
     """
     wide = rows.astype(jnp.float32)
-    # Not below the smallest normal number, so that a row of zeros stays one.
+    # At least the smallest normal number, so a row of zeros stays zero.
     highest = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, keepdims=True), LARGEST * float(np.finfo(np.float32).tiny))
     scale = highest / LARGEST  # [N, 1]
     steps = wide / scale
@@ -82,7 +81,7 @@ class QuantizedLinear(Linear):
     """A `Linear` of one layer over an `Int8Matrix`: ``kernel`` is [out, in] i8."""
 
     def __init__(self, linear: Linear) -> None:
-        """``linear`` is one layer's; its bias and what `tunix_rt.models.adapters` put beside it are kept."""
+        """``linear`` is a single layer. Its bias and adapter are kept."""
         matrix = quantize(np.asarray(linear.kernel[...], np.float32).T)
         self.kernel = nnx.Param(matrix.values)
         self.scale = nnx.Param(matrix.scale)
@@ -94,7 +93,7 @@ class QuantizedLinear(Linear):
 
 
 def quantized_bytes(config: ModelConfig) -> int:
-    """Bytes of a decoder's weights in this format. Where the output table is the embedding, it is there twice."""
+    """Bytes of a decoder's weights in this format. A tied embedding is stored twice, as float32 and as int8."""
     layers = linear_shapes(config).values()
     table = config.vocab_size * config.hidden_size
     values = sum(depth * inputs * outputs for depth, inputs, outputs in layers)

@@ -1,11 +1,13 @@
-"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in the half-split layout of Hugging Face
-checkpoints, and what stretches it to longer contexts.
+"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split layout of Hugging Face checkpoints.
+
+Context extension:
 
 - ``linear``: every frequency divided by ``factor`` (Chen et al. 2023, arXiv 2306.15595).
 - ``dynamic``: a larger base once a sequence is longer than ``max_position_embeddings`` ("NTK-aware", bloc97 2023; the
   form given in Peng et al. 2023, arXiv 2309.00071, appendix A).
 - ``llama3``: only low frequencies divided, blended in between (Llama 3.1 report, arXiv 2407.21783).
-- ``yarn``: blended by how often a pair turns in the original length; scores warmed (arXiv 2309.00071, section 3).
+- ``yarn``: blended by the number of rotations of a pair within the original length; cosine and sine are scaled (arXiv
+  2309.00071, section 3).
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from numpy.typing import NDArray
 from tunix_rt.models.config import LayerType, ModelConfig, RopeScaling
 
 # Cosine and sine of every position: each [B, T, head_dim / 2] float32.
-Turn = tuple[jax.Array, jax.Array]
+Rotation = tuple[jax.Array, jax.Array]
 _F32 = np.float32
 
 
 def inverse_frequencies(config: ModelConfig, layer_type: LayerType = "full_attention") -> NDArray[np.float32]:
-    """Radians per position of each rotated pair: [head_dim / 2] float32, with the scaling of such a layer applied.
+    """Radians per position of each rotated pair in this layer type, scaling included: [head_dim / 2] float32.
 
-    ``dynamic`` scaling changes nothing here: up to ``max_position_embeddings`` it has no effect.
+    ``dynamic`` scaling is not included: it has no effect up to ``max_position_embeddings``.
     """
     theta, scaling = config.rope_of(layer_type)
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / _F32(config.head_dim)
@@ -51,14 +53,14 @@ def _kept_llama3(frequencies: NDArray[np.float32], scaling: RopeScaling) -> NDAr
 
 
 def _kept_yarn(theta: float, config: ModelConfig, scaling: RopeScaling) -> NDArray[np.float64]:
-    """1 for pairs that turn more than ``beta_fast`` times within the original length, 0 for those that turn less than
-    ``beta_slow`` times, linear in the pair's index in between."""
+    """1 for pairs with more than ``beta_fast`` rotations within the original length, 0 for pairs with fewer than
+    ``beta_slow``, linear in the pair's index in between."""
 
-    def pair_that_turns(times: float) -> float:
-        turns = scaling.original_max_position_embeddings / (times * 2 * math.pi)
-        return config.head_dim * math.log(turns) / (2 * math.log(theta))
+    def pair_with_rotations(count: float) -> float:
+        wavelength = scaling.original_max_position_embeddings / (count * 2 * math.pi)
+        return config.head_dim * math.log(wavelength) / (2 * math.log(theta))
 
-    first, last = pair_that_turns(scaling.beta_fast), pair_that_turns(scaling.beta_slow)
+    first, last = pair_with_rotations(scaling.beta_fast), pair_with_rotations(scaling.beta_slow)
     if scaling.truncate:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, config.head_dim - 1)
@@ -68,31 +70,31 @@ def _kept_yarn(theta: float, config: ModelConfig, scaling: RopeScaling) -> NDArr
 
 
 def attention_factor(scaling: RopeScaling) -> float:
-    """What cosine and sine are multiplied with: 1, but for ``yarn`` (arXiv 2309.00071, equation 22)."""
+    """Factor of cosine and sine: 1 except for ``yarn`` (arXiv 2309.00071, equation 22)."""
     if scaling.rope_type != "yarn":
         return 1.0
     if scaling.attention_factor is not None:
         return scaling.attention_factor
 
-    def warmth(weight: float) -> float:
+    def temperature(weight: float) -> float:
         return 1.0 if scaling.factor <= 1 else 0.1 * weight * math.log(scaling.factor) + 1.0
 
     if scaling.mscale and scaling.mscale_all_dim:
-        return warmth(scaling.mscale) / warmth(scaling.mscale_all_dim)
-    return warmth(1.0)
+        return temperature(scaling.mscale) / temperature(scaling.mscale_all_dim)
+    return temperature(1.0)
 
 
-def rotation(
+def rotation_of(
     config: ModelConfig,
     positions: jax.Array,
     layer_type: LayerType = "full_attention",
     *,
     segment_ids: jax.Array | None = None,
-) -> Turn:
-    """Cosine and sine for ``positions`` [B, T] in such a layer.
+) -> Rotation:
+    """Cosine and sine for ``positions`` [B, T] in this layer type.
 
-    With ``dynamic`` scaling the base follows from the length of the position's own segment: ``segment_ids`` [B, T]
-    says what belongs together, None that each row is one.
+    With ``dynamic`` scaling the base depends on the length of the position's segment. ``segment_ids`` [B, T] None:
+    each row is one segment.
     """
     theta, scaling = config.rope_of(layer_type)
     frequencies: jax.Array | NDArray[np.float32] = inverse_frequencies(config, layer_type)
@@ -108,7 +110,7 @@ def rotation(
 
 
 def _lengths(positions: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
-    """Length of the segment that each position belongs to: [B, T], or [B, 1] where a row is one segment."""
+    """Length of each position's segment: [B, T], or [B, 1] if each row is one segment."""
     if segment_ids is None:
         return jnp.max(positions, axis=-1, keepdims=True) + 1
     together = segment_ids[:, :, None] == segment_ids[:, None, :]
@@ -116,15 +118,15 @@ def _lengths(positions: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
 
 
 def _dynamic_stretch(config: ModelConfig, scaling: RopeScaling, lengths: jax.Array) -> jax.Array:
-    """What the base is multiplied with for sequences of ``lengths``: 1 up to ``max_position_embeddings``."""
+    """Factor of the base for sequences of ``lengths``: 1 up to ``max_position_embeddings``."""
     trained, size = config.max_position_embeddings, config.head_dim
     excess = jnp.maximum(lengths.astype(jnp.float32), trained) / trained - 1
     return jnp.power(1 + scaling.factor * excess, size / (size - 2))
 
 
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Rotate every head of ``x`` [B, T, heads, D] by the angles given as [B, T, D / 2]; keeps the dtype of ``x``."""
+    """Rotate every head of ``x`` [B, T, heads, D]; ``cosine`` and ``sine`` are [B, T, D / 2]. Keeps the dtype."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cosine, sine = cosine[:, :, None, :], sine[:, :, None, :]
-    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-    return turned.astype(x.dtype)
+    rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return rotated.astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Tensors of a Hugging Face directory, from one ``model.safetensors`` or from the shards that its index names."""
+"""Tensors of a Hugging Face directory: one ``model.safetensors``, or the shards listed in its index."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class TensorFiles:
         return list(self._files)
 
     def read(self, name: str) -> Array:
-        """One tensor as float32. Raises `InvalidArtifact` for a type that is not a float."""
+        """One tensor as float32. Raises `InvalidArtifact` for a non-float dtype."""
         handle = self._files[name]
         kind = handle.get_slice(name).get_dtype()
         if kind not in _FLOATS:
             raise InvalidArtifact(f"tensor {name} has type {kind}; supported: {', '.join(_FLOATS)}")
-        # NumPy has no bfloat16 of its own; JAX brings it.
+        # Through JAX: NumPy has no bfloat16.
         return np.asarray(jnp.asarray(handle.get_tensor(name), jnp.float32))
 
 
 @contextmanager
 def open_tensors(directory: Path) -> Iterator[TensorFiles]:
-    """Open every tensor file of ``directory``. Raises `InvalidArtifact` naming a file that is missing, truncated or
-    inconsistent."""
+    """Open every tensor file of ``directory``. Raises `InvalidArtifact` naming a missing, truncated or inconsistent
+    file."""
     with ExitStack() as stack:
         opened: dict[str, Any] = {}
         for path in _shards(directory):
@@ -75,5 +75,5 @@ def _shards(directory: Path) -> list[Path]:
 
 
 def write_tensors(tensors: dict[str, Array], path: Path) -> None:
-    """Write one safetensors file that Transformers reads."""
+    """Write one safetensors file with the metadata that Transformers expects."""
     save_file(tensors, str(path), metadata={"format": "pt"})

@@ -1,7 +1,7 @@
-"""Text to token ids and back, with the special tokens and the chat template that belong to a model.
+"""A model's tokenizer, special tokens and chat template, over Hugging Face's ``tokenizers``.
 
-Owns byte-exact encoding and decoding (through Hugging Face's ``tokenizers``) and the ``tokenizer*.json`` files. Knows
-nothing of what a conversation should say (see `chat`) or of logits.
+Training and serving see the same ids: a prompt is the chat template up to the assistant's turn, the completion is
+tokenised separately, and the end-of-turn token closes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REPLACEMENT = "\ufffd"
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Tokens with a role. ``eos`` ends an answer; ``pad`` fills rows and is never attended to."""
+    """The special tokens by role. ``eos`` ends an answer; ``pad`` fills rows and is never attended to."""
 
     eos: str
     pad: str
@@ -44,7 +44,7 @@ class Tokenizer:
         extra_eos_ids: Sequence[int] = (),
         model_max_length: int | None = None,
     ) -> None:
-        """Raises `InvalidArtifact` where a special token is not in the vocabulary."""
+        """Raises `InvalidArtifact` for a special token that is not in the vocabulary."""
         self.fast = fast
         self.special = special
         self.chat_template = chat_template
@@ -64,12 +64,11 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
+        """Number of ids, including added tokens."""
         return int(self.fast.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of ``text``. ``add_special_tokens`` applies the tokenizer's own template (a leading BOS, where it
-        has one)."""
+        """Token ids of ``text``. ``add_special_tokens`` applies the tokenizer's template (a leading BOS, if any)."""
         return list(self.fast.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -77,16 +76,15 @@ class Tokenizer:
         return str(self.fast.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def token_text(self, token_id: int) -> str:
-        """One token's text, special tokens included; U+FFFD for a part of a character."""
+        """Text of one token, special or not; U+FFFD for a part of a character."""
         return self.decode([token_id], skip_special_tokens=False)
 
     def detokenizer(self, *, keep_special: bool = False) -> IncrementalDetokenizer:
-        """A fresh stream decoder; ``keep_special`` shows special tokens as text."""
+        """A new incremental detokenizer. ``keep_special`` keeps special tokens in the text."""
         return IncrementalDetokenizer(partial(self.decode, skip_special_tokens=not keep_special))
 
     def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as the model's own chat template writes it. Raises `InvalidArtifact` without or on a
-        broken template."""
+        """The conversation rendered by the chat template. Raises `InvalidArtifact` if it is missing or broken."""
         if self.chat_template is None:
             raise InvalidArtifact("the model's tokenizer has no chat template")
         special = {f"{role}_token": token or "" for role, token in vars(self.special).items()}
@@ -95,8 +93,8 @@ class Tokenizer:
         )
 
     def save(self, directory: Path) -> None:
-        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` for Transformers'
-        AutoTokenizer."""
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``, as AutoTokenizer reads
+        them."""
         roles = {f"{role}_token": token for role, token in vars(self.special).items() if token is not None}
         config: dict[str, Any] = {
             "add_bos_token": False,
@@ -116,8 +114,8 @@ class Tokenizer:
 
     @staticmethod
     def from_directory(directory: Path, *, eos_ids: Sequence[int] = ()) -> Tokenizer:
-        """Read a Hugging Face directory. ``eos_ids`` are the model's (generation) config's; the tokenizer's own comes
-        first.
+        """Read a Hugging Face directory. ``eos_ids`` come from the model's (generation) config, after the tokenizer's
+        own.
 
         Raises `InvalidArtifact` naming the file that is missing or unreadable.
         """
@@ -148,7 +146,7 @@ class Tokenizer:
 
 
 def _token_text(value: Any) -> str | None:
-    """A special token is written as text, or as an object with its text under ``content``."""
+    """A special token is a string, or an object with its text under ``content``."""
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else None
 
@@ -166,26 +164,26 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def added_tokens(texts: Sequence[str], *, special: bool) -> list[AddedToken]:
-    """Tokens that are matched whole, before any splitting; ``special`` ones vanish from decoded answers."""
+    """Tokens that are matched whole, before splitting. ``special`` tokens are left out of decoded answers."""
     return [AddedToken(text, normalized=False, special=special) for text in texts]
 
 
 class IncrementalDetokenizer:
-    """Turns one token at a time into the text that it adds.
+    """Decodes a growing token sequence piece by piece.
 
-    The concatenation of all pieces, `flush` included, equals decoding the whole sequence at once. A piece is held
-    back while the text ends in an incomplete UTF-8 sequence. Only a short window is decoded again for each token, so
-    the cost does not grow with the answer.
+    The concatenation of all pieces, `flush` included, equals decoding the whole sequence at once. A piece is held back
+    while the text ends in an incomplete UTF-8 sequence. Each token decodes a short window again, so the cost does not
+    grow with the length of the answer.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
         self._ids: list[int] = []
-        self._window = 0  # first id of the window that is decoded again
-        self._shown = 0  # ids before this one are in text that was handed out
+        self._window = 0  # start of the window that is decoded again
+        self._shown = 0  # ids before this one are in text that was returned
 
     def push(self, token_id: int) -> str:
-        """Text that became certain with ``token_id``; often a word, sometimes nothing."""
+        """Text that ``token_id`` completes; "" while a character is incomplete."""
         self._ids.append(token_id)
         before = self._decode(self._ids[self._window : self._shown])
         now = self._decode(self._ids[self._window :])
@@ -195,7 +193,7 @@ class IncrementalDetokenizer:
         return now[len(before) :]
 
     def flush(self) -> str:
-        """What is still held back at the end; an incomplete character becomes U+FFFD."""
+        """The rest of the text; an incomplete character becomes U+FFFD."""
         before = self._decode(self._ids[self._window : self._shown])
         now = self._decode(self._ids[self._window :])
         self._window, self._shown = self._shown, len(self._ids)
@@ -203,14 +201,13 @@ class IncrementalDetokenizer:
 
 
 def render_prompt(tokenizer: Tokenizer, user: str, system: str | None = None) -> list[int]:
-    """Ids of a conversation whose next turn is the assistant's; ``system`` goes first when it is set."""
+    """Ids of a conversation up to the assistant's turn: the ``system`` message, if any, and the ``user`` message."""
     messages = [] if system is None else [{"role": "system", "content": system}]
     return tokenizer.encode(tokenizer.render_chat([*messages, {"role": "user", "content": user}]))
 
 
 def render_example(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    """Ids of a whole training example, and 1 for each id that the loss counts: the completion and the end-of-turn
-    token."""
+    """Ids of a training example and its loss mask: 1 for the completion and the end-of-turn token, else 0."""
     before = render_prompt(tokenizer, prompt)
     after = [*tokenizer.encode(completion), tokenizer.eos_token_ids[0]]
     return before + after, [0] * len(before) + [1] * len(after)

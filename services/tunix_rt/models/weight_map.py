@@ -22,11 +22,10 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter. ``{layer}`` in a name makes it a stack over all layers; ``transposed`` files hold [out, in]
-    where we hold [in, out].
+    """One parameter. ``{layer}`` in a name: one tensor per layer, stacked. ``transposed``: [out, in] in the file.
 
-    ``interleaved`` names whose heads llama.cpp interleaved when it converted the tensor to GGUF. A row counts for the
-    configs that satisfy ``when``.
+    ``interleaved``: which heads llama.cpp interleaves in the GGUF tensor. ``when``: the configs that have the
+    parameter; None: all.
     """
 
     parameter: str
@@ -38,13 +37,13 @@ class Row:
 
 
 def _layer(parameter: str, hf: str, gguf: str, *, interleaved: Literal["query", "key"] | None = None) -> Row:
-    """One parameter of every layer; kernels of PyTorch's ``nn.Linear`` are [out, in]."""
+    """A parameter of every layer. Kernels of PyTorch's ``nn.Linear`` are [out, in]."""
     transposed = parameter.endswith(".kernel")
     return Row(f"blocks.{parameter}", f"model.layers.{{layer}}.{hf}", f"blk.{{layer}}.{gguf}", transposed, interleaved)
 
 
 def _biases(kernels: tuple[Row, ...], when: Callable[[ModelConfig], bool]) -> tuple[Row, ...]:
-    """The bias beside each kernel, for configs that have them."""
+    """The bias of each kernel, for configs that have biases."""
     return tuple(
         replace(
             row,
@@ -116,7 +115,7 @@ _GEMMA3 = (
 
 
 def _gpt2_layer(ours: str, hf: str, gguf: str, *, weight: Literal["scale", "kernel"]) -> tuple[Row, Row]:
-    """A norm or a ``Conv1D``, each with a bias; a ``Conv1D`` holds [in, out] as we do, its GGUF form [out, in]."""
+    """A norm or a ``Conv1D`` with its bias. ``Conv1D`` kernels are [in, out], like ours (in GGUF [out, in])."""
     here, there, gguf = f"blocks.{ours}", f"transformer.h.{{layer}}.{hf}", f"blk.{{layer}}.{gguf}"
     return Row(f"{here}.{weight}", f"{there}.weight", f"{gguf}.weight"), Row(
         f"{here}.bias", f"{there}.bias", f"{gguf}.bias"
@@ -141,8 +140,8 @@ FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
     {"llama": _LLAMA, "qwen2": _QWEN2, "qwen3": _QWEN3, "gemma3": _GEMMA3, "gpt2": _GPT2}
 )
 
-# Every linear layer of a family: the dotted path of its `Linear` in the decoder, and the full name of its Hugging Face
-# module, whose last part is what PEFT's ``target_modules`` names.
+# Linear layers of each family: dotted path of the `Linear` in the decoder → full name of the Hugging Face module, whose
+# last part is the name in PEFT's ``target_modules``.
 LINEAR_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         family: MappingProxyType(
@@ -156,11 +155,11 @@ LINEAR_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# What Hugging Face puts before every name but the head's; files of the base model alone (gpt2 on the hub) lack it.
+# Prefix of every Hugging Face name except the head's. Files of a base model without head (gpt2 on the hub) lack it.
 BASE_PREFIXES: Mapping[str, str] = MappingProxyType(
     {family: rows[0].hf.split(".", 1)[0] + "." for family, rows in FAMILIES.items()}
 )
-# Ends of the names of buffers that old checkpoints carry and that follow from the config.
+# Name endings of buffers in old checkpoints. They are derived from the config and ignored.
 DERIVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {family: (".self_attn.rotary_emb.inv_freq",) for family in FAMILIES} | {"gpt2": (".attn.bias", ".attn.masked_bias")}
 )
@@ -168,8 +167,7 @@ _LM_HEAD = "lm_head.weight"
 
 
 def rows_of(config: ModelConfig) -> tuple[Row, ...]:
-    """The rows that this config's decoder has: no output head of its own where embeddings are tied, no bias where the
-    config has none."""
+    """The parameters of a decoder with this config: no output head if embeddings are tied, no absent biases."""
     return tuple(row for row in FAMILIES[config.family] if row.when is None or row.when(config))
 
 
@@ -180,7 +178,7 @@ def _names(template: str, config: ModelConfig) -> list[str]:
 
 
 def _deinterleave(tensor: Array, heads: int) -> Array:
-    """[out, in] or [out] of rotary heads, from llama.cpp's pairs side by side back to Hugging Face's halves."""
+    """Rotary heads [out, in] or [out] from llama.cpp's adjacent pairs to Hugging Face's halves."""
     pairs = tensor.reshape(heads, tensor.shape[0] // heads // 2, 2, -1)
     return pairs.swapaxes(1, 2).reshape(tensor.shape)
 
@@ -190,7 +188,7 @@ def to_parameters(
 ) -> Parameters:
     """Every parameter of the decoder, read tensor by tensor as float32.
 
-    Raises `InvalidArtifact` naming each tensor that is missing, or that the decoder has no place for.
+    Raises `InvalidArtifact` naming each tensor that is missing or surplus.
     """
     rows = rows_of(config)
     template = {row.parameter: getattr(row, layout) for row in rows}
@@ -202,7 +200,7 @@ def to_parameters(
             raise InvalidArtifact(f"{_LM_HEAD} differs from the embedding although tie_word_embeddings is true")
         surplus = []
     problems = [f"missing: {_listed(missing)}" for missing in [sorted(wanted - stored.keys())] if missing]
-    problems += [f"not known to a {config.family} model of this config: {_listed(surplus)}"] if surplus else []
+    problems += [f"unknown for a {config.family} model with this config: {_listed(surplus)}"] if surplus else []
     if problems:
         raise InvalidArtifact(f"the model's tensors do not match its config; {'; '.join(problems)}")
 
@@ -221,7 +219,7 @@ def to_parameters(
 
 
 def _stored_names(family: str, available: Iterable[str]) -> dict[str, str]:
-    """Full Hugging Face name → name in the file, without the buffers that follow from the config."""
+    """Full Hugging Face name → name in the file, without derived buffers."""
     prefix = BASE_PREFIXES[family]
     kept = [name for name in available if not name.endswith(DERIVED[family])]
     if any(name.startswith(prefix) for name in kept):
@@ -230,7 +228,7 @@ def _stored_names(family: str, available: Iterable[str]) -> dict[str, str]:
 
 
 def to_hf_tensors(config: ModelConfig, parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """The tensors of a Hugging Face checkpoint, by name, from the decoder's parameters."""
+    """The tensors of a Hugging Face checkpoint by name."""
     tensors: dict[str, Array] = {}
     for row in rows_of(config):
         value = parameters[row.parameter]

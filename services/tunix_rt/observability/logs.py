@@ -1,6 +1,6 @@
-"""JSON logs on stderr, one object a line, with the ids of the work in hand; secrets never get in.
+"""JSON logs on stderr, one object per line, with the ids of the current work. Secrets are redacted.
 
-Needs the ``server`` extra. Import nothing from here in code that the client shares.
+Needs the ``server`` extra: client code must not import this module.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _protected: set[str] = set()
 
 
 def protect(secret: str | None) -> None:
-    """From now on, replace ``secret`` wherever it turns up in a log value (at least 8 characters long)."""
+    """Redact ``secret`` (at least 8 characters) in every later log value."""
     if secret and len(secret) >= 8:
         _protected.add(secret)
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
-    """Send structlog's and the standard library's records through one JSON pipeline; replaces earlier set-ups."""
+    """Send structlog's and the standard library's records through one JSON pipeline. Replaces an earlier set-up."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -75,7 +75,7 @@ def bound_ids(**ids: str | int) -> AbstractContextManager[None]:
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Structlog processor: drop values under secret-looking keys and every protected secret inside other values."""
+    """Structlog processor: redact values of secret-looking keys, and protected secrets inside other values."""
     for key, value in event.items():
         if not key.startswith("_"):
             event[key] = _REDACTED if _SECRET_KEY.search(key) else _clean(value)

@@ -1,4 +1,4 @@
-"""Prometheus metrics that every service has: RPCs and deliveries. A service's own metrics live with the service."""
+"""Prometheus metrics that every service has: RPCs and deliveries. Metrics of one service are defined in the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLISHED = Counter("tunix_rt_published", "Messages acknowledged by JetStream.",
 
 
 def start_metrics(port: int, address: str = "0.0.0.0") -> Callable[[], None]:
-    """Serve ``/metrics`` on ``port`` (0: do not) from a daemon thread; returns what stops it."""
+    """Serve ``/metrics`` on ``port`` (0: off) from a daemon thread. Returns a function that stops it."""
     if port == 0:
         return lambda: None
     server, thread = start_http_server(port, addr=address)

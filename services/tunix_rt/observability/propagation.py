@@ -1,6 +1,6 @@
-"""W3C trace context as text: what crosses process borders in gRPC metadata and NATS headers.
+"""W3C trace context across processes, in gRPC metadata and NATS headers.
 
-Works without OpenTelemetry (the client's light install): then nothing is injected and spans are empty blocks.
+Works without OpenTelemetry (the client's base install): then nothing is injected, and spans do nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SpanKind = Literal["client", "server", "producer", "consumer", "internal"]
 
 
 def inject() -> str:
-    """The ``traceparent`` of the current span; empty when there is none."""
+    """The ``traceparent`` of the current span; "" without one."""
     if not _AVAILABLE:
         return ""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -34,9 +34,9 @@ def span(
     traceparent: str = "",
     attributes: Mapping[str, str | int | float | bool] | None = None,
 ) -> Iterator[None]:
-    """A span around the block; child of ``traceparent`` when given (malformed text is ignored), else of the current.
+    """A span around the block: a child of ``traceparent`` if given (malformed text is ignored), else of the current.
 
-    An exception that leaves the block marks the span as failed.
+    An exception marks the span as failed.
     """
     if not _AVAILABLE:
         yield

@@ -11,7 +11,7 @@ from tunix_rt.observability.tracing import configure_tracing
 
 
 class ObservabilitySettings(Protocol):
-    """What is read; `rpc.settings.ServerSettings` fits."""
+    """The settings that are read; `rpc.settings.ServerSettings` has them."""
 
     @property
     def log_level(self) -> str: ...
@@ -24,7 +24,7 @@ class ObservabilitySettings(Protocol):
 
 
 def start_observability(service: str, settings: ObservabilitySettings) -> Callable[[], None]:
-    """Start all three; returns what stops them (and sends the last spans)."""
+    """Start all three. Returns a function that stops them and flushes the last spans."""
     configure_logging(service, settings.log_level)
     protect(settings.token_text)
     provider = configure_tracing(service, settings.otlp_endpoint)

@@ -1,4 +1,4 @@
-"""Starts OpenTelemetry in a service process. Spans are always made, so that ids propagate; export is by request."""
+"""Starts OpenTelemetry in a service process. Spans are always created, so ids propagate; export is optional."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunix_rt.errors import FailedPrecondition
 
 
 def configure_tracing(service: str, otlp_endpoint: str | None = None) -> TracerProvider:
-    """Install the tracer provider of this process; a second call keeps the first provider.
+    """Install the tracer provider of this process. A second call keeps the first provider.
 
     ``otlp_endpoint`` (``http://collector:4317``) turns export on and needs ``opentelemetry-exporter-otlp-proto-grpc``;
     raises `FailedPrecondition` when that package is missing.

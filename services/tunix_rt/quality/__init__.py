@@ -1,6 +1,6 @@
 """What a score means: answers, traces, scorecards, comparisons, gates.
 
-Pure: no I/O, no clock, no randomness without a seed. Two exceptions: `math_equality`, which runs `math-verify` in a
-subprocess that it can kill, and which is imported only when an item of type ``math`` is scored; and `scorer_plugins`,
-which looks up what third-party scorers are installed, when a process starts.
+Pure: no I/O, no clock, no randomness without a seed. There are two exceptions. `math_equality` runs `math-verify` in a
+subprocess; it is imported only when an item of type ``math`` is scored. `scorer_plugins` looks up the installed
+third-party scorers when a process starts.
 """

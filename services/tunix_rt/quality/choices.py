@@ -1,4 +1,4 @@
-"""Choice answers: which label, if any, an answer picks."""
+"""Choice answers: the label that an answer picks, if any."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LABEL = re.compile(
     r"(?P<open>[(\[{<])?\s?(?P<label>[A-Za-z]|\d{1,2})(?:\s?(?P<close>[)\]}>]))?(?P<rest>.*)", re.DOTALL
 )
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">"}
-# After the label: the end; or a delimiter with the option's text; or words that go on about it.
+# After the label: the end, a delimiter and the option's text, or a remark about the choice.
 _END = re.compile(r"[\s.!。]*")
 _DELIMITER = re.compile(r"\s?[.:;](?:\s|$)|\s?[:。]|\s?,\s|\s[-—]\s|—|\s?[)\]]")
-_GOES_ON = re.compile(r"\s+(?:because|since|as|is (?:correct|right)\b)|\s+\(", re.IGNORECASE)
-# Another label that is put beside the first one, or picked like it.
+_REMARK = re.compile(r"\s+(?:because|since|as|is (?:correct|right)\b)|\s+\(", re.IGNORECASE)
+# A second label next to the first, or picked in the same way.
 _BESIDE = re.compile(
     r"\s*(?:[,;/&+]|\b(?:or|and|nor)\b)\s*(?:(?:or|and|maybe)\s+)*[(\[]?(?:[A-Z]|\d{1,2}|[a-z][)\]])(?!\w)"
 )
@@ -31,11 +31,11 @@ _LATER_ALTERNATIVE = re.compile(r"\b(?:or|and|nor)\s+(?:maybe\s+)?[(\[]?([A-Z]|\
 
 
 def read_choice(answer: str) -> str | None:
-    """The label that ``answer`` picks ("A", "(A)", "A. Paris", "the answer is A"), in upper case; None when not
+    """The label that ``answer`` picks ("A", "(A)", "A. Paris", "the answer is A"), in upper case; None unless it picks
     exactly one.
 
-    A letter that only begins a word ("Depends") or a sentence ("A cat sat") picks nothing. Of several lines exactly
-    one label must be picked.
+    The first letter of a word ("Depends") or sentence ("A cat sat") is not a label. If several lines pick, they must
+    pick the same label.
     """
     lines = [line for line in strip_markup(answer).splitlines() if line.strip()]
     picked = {label for line in lines if (label := _read_line(line)) is not None}
@@ -62,7 +62,7 @@ def _read_line(line: str) -> str | None:
     if closed or (delimiter and delimiter[0].strip() != ","):
         said = rest if closed else rest[delimiter.end() if delimiter else 0 :]
         return None if _picks_another(said, label) else label.upper()
-    if label.islower() or not (delimiter or _GOES_ON.match(rest)):
+    if label.islower() or not (delimiter or _REMARK.match(rest)):
         return None
     others = {m[1] for m in _LATER_ALTERNATIVE.finditer(rest)} | {m[1] or m[2] for m in _LISTED.finditer(rest)}
     return None if {other.upper() for other in others} - {label.upper()} else label.upper()

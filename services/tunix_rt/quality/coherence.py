@@ -1,19 +1,19 @@
-"""Does the reasoning hold together, and does it lead to the answer?
+"""The `trace_coherence` metric: does the reasoning hold together, and does it lead to the answer?
 
-Owns the `trace_coherence` metric: the mean of those of four sub-scores that apply, each in [0, 1]. Knows nothing of
-the reference answer: a coherent trace can still be wrong.
+It is the mean of the applicable ones of four sub-scores, each in [0, 1]. The reference answer plays no part: a coherent
+trace can still be wrong.
 
-equations   share of the stated equations and comparisons between numbers that are true ("7 + 5 = 12", "5 > 3"); what
-            states one is in `equations`. Applies if there are any.
-carried     share of the operands in those equations that come from somewhere: the prompt, an earlier line, digits of
-            either, ten more than such a digit (a borrow), a small constant, or factors of a number that is known
-            already. Applies if there are any operands.
-conclusion  1 if the answer is what the reasoning ends in: the result of its last equation, a number or the words of
-            its last line, or the digits that its column-wise lines ("ones …", "tens …") make. Applies if there is an
-            answer and the last line states something to compare it with.
+equations   share of true equations and comparisons between numbers ("7 + 5 = 12", "5 > 3"), as read by `equations`.
+            Applies if the trace states any.
+carried     share of the operands of these equations with a source: the prompt, an earlier line, digits of either, ten
+            more than such a digit (a borrow), a small constant, or factors of a known number. Applies if there are any
+            operands.
+conclusion  1 if the reasoning ends in the answer: the result of its last equation, a number or the words of its last
+            line, or the digits of its column-wise lines ("ones …", "tens …"). Applies if there is an answer and the
+            last line states something comparable.
 no_loop     0 if the text ends by repeating itself, else 1. Always applies.
 
-Reasoning that is missing or blank scores 0.
+Missing or blank reasoning scores 0.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _MIN_LOOP_TOKENS, _MIN_LOOPS, _MAX_PERIOD = 24, 3, 200
 
 @dataclass(frozen=True)
 class Coherence:
-    """``score`` is the mean of the sub-scores that are not None; ``statements`` and ``false_statements`` are for
-    people."""
+    """``score`` is the mean of the sub-scores that are not None. ``statements`` and ``false_statements`` are for
+    display."""
 
     score: float
     equations: float | None
@@ -65,7 +65,7 @@ class _Stated:
 
 
 def trace_coherence(prompt: str, reasoning: str | None, answer: str | None) -> Coherence:
-    """The coherence of ``reasoning`` as an answer's ground; see the module's docstring for each sub-score."""
+    """The coherence of ``reasoning`` with ``answer``. The module's docstring defines the sub-scores."""
     lines = [folded for line in (reasoning or "")[:_MAX_CHARS].splitlines() if (folded := _operators(fold(line)))]
     if not lines:
         return Coherence(0.0, None, None, None, None, 0, ())
@@ -115,7 +115,7 @@ def _carried(prompt: str, lines: list[str], stated: list[_Stated]) -> float | No
         for s in by_line.get(number, ()):
             worked_out = s.statement.holds and s.result is not None and s.result in known
             found += [worked_out or _is_sourced(operand, known, digits) for operand in s.statement.operands]
-            # A result may be used later on its own line; the line's other numbers only below it.
+            # A result may be used later on the same line, the line's other numbers only on later lines.
             if s.result is not None:
                 known.add(s.result)
                 digits |= _digits({s.result})
@@ -157,8 +157,7 @@ def _conclusion(lines: list[str], stated: list[_Stated], answer: str | None) -> 
         tail = line[last_results[-1].statement.end :] if last_results else line
         numbers = _numbers_in(tail)
         if not numbers or (not last_results and any(s.line == last for s in stated)):
-            # The last line only compares, or says nothing in numbers: the last result before it decides, if there is
-            # one.
+            # The last line only compares, or has no number: the last result before it decides, if there is one.
             return None if not results else float(value == results[-1])
         return float(value in numbers or abs(value) in numbers or value * 100 in numbers)
     words = normal_text(answer)
@@ -169,7 +168,7 @@ def _conclusion(lines: list[str], stated: list[_Stated], answer: str | None) -> 
 
 
 def _columns(lines: list[str], stated: list[_Stated]) -> Fraction | None:
-    """The number that the trace's last run of column-wise lines writes, or None when it has none."""
+    """The number written by the trace's last run of column-wise lines, or None."""
     total: Fraction | None = None
     results = {s.line: s.result for s in stated if s.result is not None}
     places: dict[int, Fraction] = {}

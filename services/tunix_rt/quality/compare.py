@@ -1,7 +1,7 @@
-"""Two evaluations on the same items: is B better than A?
+"""Paired comparison of two evaluations on the same items: is B better than A?
 
-Owns the choice of method, and the comparison per slice; `pairing` puts the items side by side. The order of the items
-never matters; the seed does only where a permutation or bootstrap is drawn (graded values, or clustered items).
+The order of the items never matters. The seed matters only for a permutation test or bootstrap (graded values or
+clustered items).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SliceComparison:
-    """``p_value`` is two-sided; ``p_adjusted`` is after Holm's correction over all slices of the comparison."""
+    """``p_value`` is two-sided; ``p_adjusted`` is Holm-corrected over all slices of the comparison."""
 
     dimension: str
     value: str
@@ -62,8 +62,8 @@ class SliceComparison:
 class PairedComparison:
     """B minus A on the items scored in both. Without a pair: delta 0, interval [-1, 1], p-values and detectable 1.
 
-    ``p_adjusted`` is ``p_value`` after Holm's correction over the candidates that were compared together.
-    ``detectable`` is the smallest |delta| that as many items show with 80 % power at the discordance seen.
+    ``p_adjusted`` is ``p_value``, Holm-corrected over the candidates that were compared together. ``detectable`` is the
+    smallest |delta| that this number of items shows with 80 % power at the observed discordance.
     """
 
     n_paired: int
@@ -96,9 +96,9 @@ def compare(
     """The paired comparison of B (``candidate``) with A (``baseline``), overall and per slice.
 
     Binary unclustered items: Tango's interval and mid-p McNemar. Otherwise: cluster bootstrap percentiles and the
-    sign-flip permutation of cluster totals, both seeded. Where lower values are better, regressions and ``p_worse``
-    follow; delta stays B − A. ``unit_interval`` as in `pair_up`. Whether the two may be compared at all is for the
-    caller (`identity.comparable`).
+    sign-flip permutation of cluster totals, both seeded. If lower values are better, regressions and ``p_worse`` refer
+    to larger values; delta stays B − A. ``unit_interval`` as in `pair_up`. The caller checks that the two are
+    comparable (`identity.comparable`).
     """
     if higher_is_better:
         return comparison_of(pair_up(baseline, candidate, unit_interval=unit_interval), seed)
@@ -108,7 +108,7 @@ def compare(
 def compare_many(
     baseline: Sequence[PairInput], candidates: Sequence[Sequence[PairInput]], *, seed: int = 0
 ) -> tuple[PairedComparison, ...]:
-    """Each candidate's comparison with the one baseline, in the order given; ``p_adjusted`` is Holm's over them."""
+    """Each candidate's comparison with the baseline, in the given order; ``p_adjusted`` is Holm-corrected over them."""
     found = [compare(baseline, candidate, seed=seed) for candidate in candidates]
     adjusted = holm([each.p_value for each in found])
     return tuple(replace(each, p_adjusted=p) for each, p in zip(found, adjusted, strict=True))
@@ -141,7 +141,7 @@ def comparison_of(pairing: Pairing, seed: int) -> PairedComparison:
 
 
 def turned_around(found: PairedComparison) -> PairedComparison:
-    """A comparison of A with B as one of B with A in which lower values are better: worse stays worse."""
+    """Swap the sides of a comparison whose lower values are better: regressions stay regressions."""
     return replace(
         found,
         delta=_negative(found.delta),
@@ -163,21 +163,22 @@ def interval(pairing: Pairing, confidence: float, seed: int) -> tuple[float, flo
         return tango_interval(pairing.regressions, pairing.fixes, len(pairing.pairs), confidence)
     sums, sizes = pairing.clusters()
     if not any(sums) or len(sums) < 2:
-        return _silent_interval(pairing, len(sums), confidence)
+        return _degenerate_interval(pairing, len(sums), confidence)
     replicates = cluster_bootstrap_means(sums, sizes, seed)
     return quantile(replicates, (1 - confidence) / 2), quantile(replicates, (1 + confidence) / 2)
 
 
 def closed_interval(pairing: Pairing, confidence: float) -> tuple[float, float]:
-    """As `interval`, but drawn from nothing: graded values have the cluster-robust t interval of their differences.
+    """`interval` in closed form: graded values get the cluster-robust t interval of their differences.
 
-    For many comparisons at once: a bootstrap of a thousand items takes seconds. Of values in [0, 1] kept in [-1, 1].
+    For many comparisons, because a bootstrap of a thousand items takes seconds. Clipped to [-1, 1] for values in
+    [0, 1].
     """
     if not pairing.pairs or pairing.binary:
         return interval(pairing, confidence, 0)
     sums, _ = pairing.clusters()
     if not any(sums) or len(sums) < 2:
-        return _silent_interval(pairing, len(sums), confidence)
+        return _degenerate_interval(pairing, len(sums), confidence)
     differences = [pair.difference for pair in pairing.pairs]
     variance, groups = clustered_variance(differences, [p.labels.cluster_id for p in pairing.pairs], pairing.delta)
     half = t_quantile(0.5 + confidence / 2, groups - 1) * sqrt(variance)
@@ -186,10 +187,10 @@ def closed_interval(pairing: Pairing, confidence: float) -> tuple[float, float]:
 
 
 def lower_bound(pairing: Pairing, alpha: float, seed: int) -> float:
-    """One-sided lower bound of the difference at level ``alpha``; of values in [0, 1] at least −1.
+    """One-sided lower bound of the difference at level ``alpha``; at least −1 for values in [0, 1].
 
-    Binary: Tango's. Graded: the lower of the bootstrap's and the cluster-robust t's, because percentiles are too
-    narrow when there are few clusters.
+    Binary: Tango's. Graded: the lower of the bootstrap bound and the cluster-robust t bound, because bootstrap
+    percentiles are too narrow with few clusters.
     """
     low, _ = interval(pairing, 1 - 2 * alpha, seed)
     sums, _ = pairing.clusters()
@@ -202,16 +203,16 @@ def lower_bound(pairing: Pairing, alpha: float, seed: int) -> float:
 
 
 def p_values(pairing: Pairing, seed: int) -> tuple[float, float]:
-    """(two-sided, one-sided that B is worse)."""
+    """(two-sided p-value, one-sided p-value that B is worse)."""
     if pairing.binary:
         regressions, fixes = pairing.regressions, pairing.fixes
         return mcnemar_mid_p_two_sided(regressions, fixes), mcnemar_mid_p(regressions, fixes)
     return sign_flip_p(pairing.clusters()[0], seed)
 
 
-def _silent_interval(pairing: Pairing, clusters: int, confidence: float) -> tuple[float, float]:
-    """When no cluster differs, or there is only one, resampling knows nothing: as for so many binary items without a
-    discordant one."""
+def _degenerate_interval(pairing: Pairing, clusters: int, confidence: float) -> tuple[float, float]:
+    """Without a difference between clusters, or with one cluster, the bootstrap is degenerate: use Tango's interval of
+    as many binary items without a discordant one."""
     low, high = tango_interval(0, 0, clusters, confidence) if clusters > 1 else (-1.0, 1.0)
     return low * pairing.scale, high * pairing.scale
 
@@ -226,7 +227,7 @@ def _detectable(pairing: Pairing) -> float:
     if pairing.binary:
         return detectable_difference(len(pairing.pairs), pairing.second_moment())
     variance = pairing.variance()
-    if not variance:  # as in _silent_interval
+    if not variance:  # as in _degenerate_interval
         return pairing.scale * detectable_difference(len(pairing.clusters()[0]), 0.0)
     return min(pairing.scale, detectable_mean(len(pairing.pairs), variance))
 

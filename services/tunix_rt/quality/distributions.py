@@ -1,6 +1,6 @@
 """Quantiles and tails of the normal, Student's t and binomial distributions, without SciPy.
 
-Owns the numerics; every function agrees with SciPy to 1e-9 (tests/unit/quality). Knows nothing of scores.
+Every function agrees with SciPy to 1e-9 (tests/unit/quality).
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple
 
 
 def score_interval(p: float, n: float, critical: float) -> tuple[float, float]:
-    """The proportions that a score test with ``critical`` value accepts after observing ``p`` in ``n`` > 0 trials."""
+    """The interval of proportions that a score test with ``critical`` value does not reject, given ``p`` in ``n`` > 0
+    trials."""
     squared = critical * critical
     centre = p + squared / (2 * n)
     half = critical * sqrt(p * (1 - p) / n + squared / (4 * n * n))

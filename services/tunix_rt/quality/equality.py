@@ -1,16 +1,12 @@
 """Whether an answer equals a reference, by the item's answer type.
 
-Owns the choice of rule and the checks that a reference is usable. The rules themselves are in `texts`,
-`numeric_answers`, `choices`, `sets`, `patterns` and, for ``math``, in `math_equality`, which is imported only when it
-is needed.
-
-text     equal after folding (NFKC with its traps avoided), letter case, white space, outer punctuation, a leading
-         article
+text     equal after folding (NFKC with exceptions, see `surface.fold`), ignoring letter case, white space, outer
+         punctuation and a leading article
 numeric  equal as exact fractions, or within max(abs_tol, rel_tol × |reference|); see `numeric_answers`
 choice   the same label; an alias of more than one character is compared as text
 set      the same elements in any order
 regex    the reference is a pattern that the whole answer must match; see `patterns`
-math     equal as text, as numbers, or by `math-verify`
+math     equal as text, as numbers, or by `math-verify` (`math_equality`, imported only when needed)
 """
 
 from __future__ import annotations
@@ -35,10 +31,10 @@ MAX_ANSWER_CHARS = 50_000
 
 
 class MathJudge(Protocol):
-    """Decides whether two mathematical expressions are equal; `math_equality.MathVerifier` is the real one."""
+    """Decides whether two mathematical expressions are equal; implemented by `math_equality.MathVerifier`."""
 
     def equal(self, expected: str, answer: str) -> bool:
-        """True when equal; raises `Transient` when it cannot run at all."""
+        """True when equal. Raises `Transient` when the verifier cannot run."""
         ...
 
 
@@ -61,7 +57,7 @@ class Rule:
 def answers_equal(rule: Rule, references: Sequence[str], answer: str, math: MathJudge | None = None) -> bool:
     """Whether ``answer`` equals any of ``references`` (the expected answer and its aliases).
 
-    ``math`` is needed for type ``math`` only; without it a verifier of this process is used.
+    ``math`` is used for type ``math`` only; None: the shared verifier of this process.
     """
     if not answer.strip() or len(answer) > MAX_ANSWER_CHARS:
         return False
@@ -69,7 +65,7 @@ def answers_equal(rule: Rule, references: Sequence[str], answer: str, math: Math
 
 
 def reference_problem(rule: Rule, reference: str) -> str | None:
-    """Why ``reference`` cannot be used with its answer type, or None when it can."""
+    """Why ``reference`` is unusable with its answer type, or None."""
     if not reference.strip():
         return "must not be empty"
     if rule.answer_type == "numeric" and _reference_number(rule, reference) is None:
@@ -115,7 +111,7 @@ def _equal(rule: Rule, reference: str, answer: str, math: MathJudge | None) -> b
 
 def _sets_equal(rule: Rule, reference: str, answer: str) -> bool:
     given = set_elements(without_indian_groups(answer, rule.locale), decimal_comma=rule.decimal_comma)
-    # A reference may be written with a decimal point whatever the locale.
+    # A reference may use a decimal point in any locale.
     return any(set_elements(reference, decimal_comma=comma) == given for comma in {rule.decimal_comma, False})
 
 
@@ -125,7 +121,7 @@ def _number(rule: Rule, text: str) -> Fraction | None:
 
 
 def _reference_number(rule: Rule, text: str) -> Fraction | None:
-    """References may be written in the item's locale or, where that reads nothing, with a decimal point."""
+    """A reference is read in the item's locale, or else with a decimal point."""
     value = _number(rule, text)
     return read_number(text, unit=rule.unit) if value is None and rule.decimal_comma else value
 
@@ -153,7 +149,7 @@ def _math_equal(rule: Rule, reference: str, answer: str, math: MathJudge | None)
 
 
 def _plain_number(rule: Rule, text: str) -> Fraction | None:
-    """The value of ``text`` if it is one numeral, with the item's unit or without."""
+    """The value of ``text`` if it is one numeral, with or without the item's unit."""
     if rule.unit:
         return _number(rule, text)
     return parse_number(plain(fold(strip_markup(text))), decimal_comma=rule.decimal_comma)

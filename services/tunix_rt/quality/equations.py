@@ -1,7 +1,7 @@
-"""Equations and comparisons between numbers in a line of text: which are stated, and which are true.
+"""Finds equations and comparisons between numbers in a line of text, and evaluates them.
 
-Owns the grammar of plain arithmetic: exact numbers, + − × ÷, powers, brackets, signs, per cent. What is not plain
-arithmetic ("x + 2 = 5", "50 % of 20 = 10", "√16 = 4", "10 / 3 = 3.33…") states nothing here and is never called false.
+The grammar is plain arithmetic: exact numbers, + − × ÷, powers, brackets, signs, per cent. Anything else ("x + 2 = 5",
+"50 % of 20 = 10", "√16 = 4", "10 / 3 = 3.33…") is ignored and never counts as false.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _SAME = {"×": "*", "·": "*", "⋅": "*", "÷": "/"}
-# Words that make what stands beside them part of a formula which is not read.
+# A number next to one of these words is part of a formula that is not evaluated.
 _MATHS = frozenset(
     "of mod modulo rem remainder sqrt root log ln lg exp sin cos tan gcd lcm max min abs floor ceil ceiling round "  # noqa: SIM905
     "factorial div plus minus times over by squared cubed percent choose power".split()
@@ -32,8 +32,8 @@ _MAX_TOKENS, _MAX_BRACKETS, _MAX_EXPONENT, _MAX_BITS = 200, 30, 64, 4_000
 
 @dataclass(frozen=True)
 class Statement:
-    """``operands`` are the numbers of the left side; ``result`` is the right side of an equation that works something
-    out, if it is a number; ``end`` is where in the line the right side begins."""
+    """``operands`` are the numbers of the left side. ``result`` is the right side of an equation that computes
+    something, if it is a number. ``end`` is the position in the line where the right side begins."""
 
     text: str
     operands: tuple[Fraction, ...]
@@ -51,11 +51,11 @@ class _Token:
 
 
 class _NotArithmetic(Exception):
-    """The tokens are no plain arithmetic, or too large."""
+    """The tokens are not plain arithmetic, or too large."""
 
 
 def statements(line: str) -> list[Statement]:
-    """Equations and comparisons of a folded ``line``; of a chain "a = b = c" each neighbouring pair."""
+    """Equations and comparisons in a folded ``line``; a chain "a = b = c" gives each neighbouring pair."""
     tokens = [
         _Token(match.lastgroup or "", _SAME.get(match[0], match[0]), match.start(), match.end())
         for match in _TOKEN.finditer(line)
@@ -80,12 +80,12 @@ def _judged(line: str, left: list[_Token], sign: _Token, right: list[_Token]) ->
         return None
     holds = _holds(a, sign.text, b)
     if not holds and left[0].text == "-" and left[0].end < left[1].start:
-        # A dash set apart at the start is as likely a bullet.
+        # A dash followed by a space at the start may be a bullet.
         left = left[1:]
         holds = _holds(_value(left), sign.text, b)
     texts = {token.text for token in (*left, *right)}
     if not holds and "%" in texts and texts & {"+", "-"}:
-        # "100 - 25% = 75" means something else than it says.
+        # "100 - 25% = 75" is not meant literally.
         return None
     operands = tuple(_number(token) for token in left if token.kind == "number")
     works_out = sign.text == "=" and _is_number(right) and (len(operands) > 1 or not _is_number(left))
@@ -113,14 +113,14 @@ def _holds(a: Fraction, sign: str, b: Fraction) -> bool:
 
 
 def _left_side(tokens: list[_Token], first: int, end: int) -> list[_Token]:
-    """The arithmetic that ends right before the sign at ``end``; empty when it is part of something else."""
+    """The arithmetic directly before the sign at ``end``; empty when it is part of something else."""
     start, depth = end, 0
     while start > first and _is_arithmetic(tokens[start - 1]) and not (tokens[start - 1].text == "(" and depth == 0):
         start -= 1
         depth += (tokens[start].text == ")") - (tokens[start].text == "(")
     side = tokens[start:end]
     while depth > 0:
-        # "1) 2 + 3": a bracket that was never opened ends what stood before.
+        # "1) 2 + 3": an unmatched closing bracket ends the text before it.
         closing = next(at for at, token in enumerate(side) if token.text == ")")
         start, depth, side = start + closing + 1, depth - 1, side[closing + 1 :]
     if not side or side[0].text in ("*", "/", "^", "%"):
@@ -142,7 +142,7 @@ def _left_side(tokens: list[_Token], first: int, end: int) -> list[_Token]:
 
 
 def _right_side(tokens: list[_Token], first: int, end: int) -> list[_Token]:
-    """The arithmetic that begins right after a sign, up to ``end``; empty when it goes on as something else."""
+    """The arithmetic directly after a sign, up to ``end``; empty when it is part of something else."""
     at, depth = first, 0
     while at < end and _is_arithmetic(tokens[at]) and not (tokens[at].text == ")" and depth == 0):
         depth += (tokens[at].text == "(") - (tokens[at].text == ")")
@@ -155,9 +155,9 @@ def _right_side(tokens: list[_Token], first: int, end: int) -> list[_Token]:
         return side
     touching = side[-1].end == after.start
     clock = after.text == ":" and touching and at + 1 < len(tokens) and tokens[at + 1].start == after.end
-    goes_on = after.text in ("...", "!", "√", "|", "_") and touching
+    continues = after.text in ("...", "!", "√", "|", "_") and touching
     maths = after.kind == "word" and (touching or after.text.casefold() in _MATHS)
-    return [] if goes_on or maths or clock else side
+    return [] if continues or maths or clock else side
 
 
 def _is_arithmetic(token: _Token) -> bool:
@@ -165,7 +165,7 @@ def _is_arithmetic(token: _Token) -> bool:
 
 
 def _is_number(side: list[_Token]) -> bool:
-    """A numeral, perhaps with a sign, a per-cent mark or as a ratio of two."""
+    """A numeral, optionally with a sign or per-cent mark, or a ratio of two numerals."""
     shape = "".join("n" if token.kind == "number" else token.text for token in side)
     return re.fullmatch(r"[-+]?n%?(?:/n)?", shape) is not None
 
@@ -178,7 +178,7 @@ def _number(token: _Token) -> Fraction:
 
 
 def _value(side: list[_Token]) -> Fraction:
-    """The exact value of ``side``. Raises `_NotArithmetic` when it has none that can be known."""
+    """The exact value of ``side``. Raises `_NotArithmetic` when it has none."""
     if len(side) > _MAX_TOKENS or sum(token.text == "(" for token in side) > _MAX_BRACKETS:
         raise _NotArithmetic
     value, at = _sum(side, 0)

@@ -1,7 +1,7 @@
-"""The mean of values and its interval: the method follows from what the values are.
+"""The mean of values and its 95 % interval.
 
-Owns the choice: Wilson for binary values, Student t for graded ones, both with the cluster-robust variance when items
-come in clusters.
+Wilson's interval for binary values, Student's t for graded ones, both with the cluster-robust variance for clustered
+items.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """``stddev`` has ddof 1 and is None under 2 values; the interval is None where it cannot be known."""
+    """``stddev`` has ddof 1 and is None for fewer than 2 values. The interval is None when it cannot be estimated."""
 
     n: int
     mean: float | None
@@ -28,10 +28,10 @@ class Estimate:
 
 
 def estimate_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
-    """Mean, standard deviation and 95 % interval of ``values``; ``clusters[i]`` is empty for an item that stands alone.
+    """Mean, standard deviation and 95 % interval of ``values``; ``clusters[i]`` is "" for an item without a cluster.
 
-    The interval of values that all lie in [0, 1] is kept in [0, 1]; that of others is not bounded. Does not depend on
-    the order of the items, to the last bit: every sum is exactly rounded.
+    If all values lie in [0, 1], so does the interval. The result does not depend on the order of the items, to the last
+    bit: every sum is exactly rounded.
     """
     n = len(values)
     if n == 0:
@@ -57,7 +57,7 @@ def clustered_variance(values: Sequence[float], clusters: Sequence[str], mean: f
 
     G/(G−1) · Σ_g (Σ_{i∈g} (x_i − x̄))² / n² (Liang & Zeger 1986, doi 10.1093/biomet/73.1.13). The small-sample factor
     is the usual G/(G−1) · (n−1)/(n−k) of cluster-robust regression on k = 1 constant, as in statsmodels and Stata; the
-    interval takes t with G − 1 degrees of freedom. An item without a cluster is one of its own. 0.0 for a single
+    interval uses t with G − 1 degrees of freedom. An item without a cluster is its own cluster. 0.0 for a single
     cluster.
     """
     sums: dict[tuple[str, int], list[float]] = {}
@@ -70,7 +70,7 @@ def clustered_variance(values: Sequence[float], clusters: Sequence[str], mean: f
 
 
 def _clustered(values: Sequence[float], clusters: Sequence[str], mean: float) -> tuple[float | None, float | None, str]:
-    """Graded values: t. Binary ones: Wilson's interval of as many independent items as have the same variance.
+    """Graded values: t. Binary values: Wilson's interval for the number of independent items with the same variance.
 
     The t interval of a proportion near 0 or 1 is too short on the far side: at 20 clusters of 5 it covered 93 % on
     average and 84 % at worst (tests/bench/statistics). The effective number of items, p(1 − p) over the cluster-robust
@@ -81,7 +81,7 @@ def _clustered(values: Sequence[float], clusters: Sequence[str], mean: float) ->
     variance, groups = clustered_variance(values, clusters, mean)
     binary = all(v in (0.0, 1.0) for v in values)
     if binary and mean in (0.0, 1.0):
-        # No variance to estimate: as much is known as one proportion over so many clusters can tell.
+        # No variance to estimate: each cluster counts as one item.
         low, high = wilson_interval(mean * groups, groups, CONFIDENCE)
         return low, high, "wilson"
     method = "cluster_robust_wilson" if binary else "cluster_robust_t"

@@ -1,18 +1,14 @@
-"""Finding the reasoning and the final answer in what a model wrote.
-
-Owns the two tags, the rules of a well-formed completion, and what is taken for the answer when there is no tag. Knows
-nothing of whether an answer is right.
+"""Extracts the reasoning and the final answer from a completion.
 
 Which answer counts:
 
-1. The last ``<answer>…</answer>`` pair that holds no other ``<answer>`` and is not blank; else the text after the
-   last ``<answer>`` that was never closed. Tags are found in any letter case, with attributes, in full-width brackets,
-   inside code fences and inside one another; reasoning inside an answer is not part of it.
-2. Without an answer tag, base models are still judged on what they say: the text after the last "answer:" or
-   "answer is" (or "Antwort:", "答案：" and the like), or the last ``\\boxed{…}`` if it comes later, else the last
-   non-blank line of what follows the reasoning. Format compliance is 0 all the same.
-3. A completion without answer tag whose ``<reasoning>`` was opened and never closed (cut off, or lost in thought) has
-   no answer at all.
+1. The last ``<answer>…</answer>`` pair that contains no other ``<answer>`` and is not blank; else the text after the
+   last unclosed ``<answer>``. Tags are found in any letter case, with attributes, in full-width brackets, inside code
+   fences and inside one another. Reasoning inside an answer is not part of it.
+2. Without an answer tag, so that base models can be scored: the text after the last "answer:" or "answer is" (or
+   "Antwort:", "答案：" and the like), or the last ``\\boxed{…}`` if it comes later, else the last non-blank line after
+   the reasoning. Format compliance is 0.
+3. A completion without answer tag whose ``<reasoning>`` was never closed has no answer.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 _ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>/]+))*"""
-# A slash on either side of the name closes: "<answer>42<answer/>" is a closing tag misspelt.
+# A slash on either side of the name closes: "<answer>42<answer/>" has a misspelt closing tag.
 _TAG = re.compile(rf"[<＜]\s*([/／]?)\s*(reasoning|answer){_ATTRIBUTES}\s*([/／]?)\s*[>＞]", re.IGNORECASE)
 _MARKER = re.compile(
     r"\banswer\**\s*(?:is|=|[:：])\s*[:：]?"
@@ -34,7 +30,7 @@ _MARKER = re.compile(
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
 _MAX_BOXES = 50
 _FENCE_LINE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$")
-# Beyond this a completion is not looked at for fallbacks: no model is asked for so much, and patterns stay fast.
+# Fallbacks search only the last characters of a completion: longer ones are not requested, and patterns stay fast.
 _FALLBACK_CHARS = 20_000
 
 
@@ -51,15 +47,14 @@ class AnswerSource(StrEnum):
 
 @dataclass(frozen=True)
 class Extraction:
-    """The parts of a completion; ``reasoning`` and ``answer`` are None where there is none, and never only white
-    space."""
+    """The parts of a completion. ``reasoning`` and ``answer`` are None if absent, and never blank."""
 
     reasoning: str | None
     answer: str | None
     well_formed: bool
     source: AnswerSource
     problems: tuple[str, ...]
-    """Why it is not well formed, for people; empty when it is."""
+    """Why it is not well formed; empty if it is."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,8 @@ class _Tag:
 def extract(text: str) -> Extraction:
     """The reasoning and the answer of ``text`` by the rules of this module.
 
-    ``well_formed`` is true for exactly one ``<reasoning>…</reasoning>`` followed by exactly one
-    ``<answer>…</answer>``, both lower case and not blank, nothing but white space before, between and after.
+    ``well_formed``: exactly one ``<reasoning>…</reasoning>`` followed by exactly one ``<answer>…</answer>``, both in
+    lower case and not blank, with only white space before, between and after.
     """
     tags = [
         _Tag(m[2].lower(), bool(m[1] or m[3]), m.start(), m.end(), m[0] in (f"<{m[1]}reasoning>", f"<{m[1]}answer>"))
@@ -113,15 +108,15 @@ def _format_problems(text: str, tags: list[_Tag]) -> list[str]:
 
 
 def _reasoning(text: str, tags: list[_Tag]) -> str | None:
-    """The contents of the outermost reasoning blocks, a line apart, without tags."""
+    """The contents of the outermost reasoning blocks without tags, joined by newlines."""
     contents = [text[start:end] for start, end in _reasoning_spans(text, tags)]
     return "\n".join(part for content in contents if (part := _TAG.sub("", content).strip())) or None
 
 
 def _reasoning_spans(text: str, tags: list[_Tag]) -> list[tuple[int, int]]:
-    """Where the outermost reasoning blocks' contents begin and end.
+    """Start and end of the contents of the outermost reasoning blocks.
 
-    One that is never closed ends at the last closing tag after it, else at the answer's tag, else with the text.
+    An unclosed block ends at the last closing tag after it, else at the answer tag, else at the end of the text.
     """
     spans: list[tuple[int, int]] = []
     depth = start = 0
@@ -154,7 +149,7 @@ def _answer(text: str, tags: list[_Tag]) -> tuple[str | None, AnswerSource]:
 
 
 def _content(text: str) -> str | None:
-    """An answer's text without the tags and the reasoning that stand inside it."""
+    """An answer's text without tags and reasoning inside it."""
     tags = [m for m in _TAG.finditer(text) if m[2].lower() == "reasoning"]
     if len(tags) >= 2 and not (tags[0][1] or tags[0][3]) and (tags[-1][1] or tags[-1][3]):
         text = text[: tags[0].start()] + text[tags[-1].end() :]
@@ -181,7 +176,7 @@ def _untagged_answer(text: str, tags: list[_Tag]) -> tuple[str | None, AnswerSou
 
 
 def _after_last_marker(text: str) -> tuple[int, str] | None:
-    """Where the last marker ends, and the first line after it that says something."""
+    """The end of the last marker, and the first non-blank line after it."""
     markers = list(_MARKER.finditer(text))
     after = text[markers[-1].end() :].strip().splitlines() if markers else []
     stated = [said for line in after if (said := _unpaired_emphasis(line.strip()))]
@@ -189,7 +184,7 @@ def _after_last_marker(text: str) -> tuple[int, str] | None:
 
 
 def _unpaired_emphasis(text: str) -> str:
-    """``text`` without the half of a bold mark that the marker's own emphasis left on it."""
+    """``text`` without an unpaired bold mark left over from the marker's own emphasis."""
     if text.count("**") % 2:
         text = text.removeprefix("**") if text.startswith("**") else text.removesuffix("**")
     return text.strip()
@@ -202,7 +197,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def only_boxed(text: str) -> str | None:
-    """The content of the box that is all of ``text``, but for dollar signs and a full stop around it; else None."""
+    """The content of a box that makes up all of ``text``, except dollar signs and a full stop around it; else None."""
     opening = _BOX.match(text.lstrip("$ \n"))
     if opening is None:
         return None

@@ -1,16 +1,16 @@
-"""The gate: may this candidate take the baseline's place?
+"""The gate: may this candidate replace the baseline?
 
-Owns the rule and its explanation. A decision is a pure function of the policy, both identities and the stored items,
-so it can be repeated by anyone who has them; its digest says so.
+A decision is a pure function of the policy, both identities and the stored items, so anyone who has them can repeat it.
+Its digest covers them all.
 
-INVALID       the identities are not comparable, or the coverage of either side is under the policy's minimum
-PASS          the one-sided lower bound of Δ = B − A at α lies above −margin: not worse by the margin, shown
-FAIL          B is worse at α (mid-p McNemar, or sign-flip) and by at least the policy's smallest effect, and not PASS;
-              or, instead of PASS and INCONCLUSIVE too, a critical slice FAILs
-INCONCLUSIVE  anything else, with about how many items would decide
+INVALID       the identities are not comparable, or the coverage of a side is below the policy's minimum
+PASS          the one-sided lower bound of Δ = B − A at α is above −margin: B is shown to be not worse by the margin
+FAIL          not PASS, and B is worse at α (mid-p McNemar or sign-flip) by at least the policy's smallest effect; or a
+              critical slice FAILs, whatever the overall result
+INCONCLUSIVE  anything else, with the approximate number of items that would decide
 
-Where lower values are better, Δ stays B − A, and it is the upper bound that has to lie below +margin. A gate with
-critical slices can FAIL in two ways, each with probability at most α (as far as the tests hold it) if nothing changed.
+If lower values are better, Δ stays B − A, and the upper bound must be below +margin. A gate with critical slices can
+FAIL in two ways, each with probability at most α if nothing changed.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ __all__ = [
     "decide",
 ]
 
-# Above this a bound is not "above −margin" by rounding alone.
+# Tolerance for rounding errors.
 _SLACK = 1e-12
 
 
 @dataclass(frozen=True)
 class GateSide:
-    """One evaluation: what it is a score of, and every one of its items with its value of the policy's metric, None for
-    those that were not scored or do not have it."""
+    """One evaluation: its identity, and every item with its value of the policy's metric (None: not scored, or without
+    this metric)."""
 
     identity: ScoreIdentity
     items: Sequence[PairInput]
 
     @property
     def coverage(self) -> float:
-        """Share of its rows that were scored."""
+        """Share of rows that were scored."""
         return sum(item.value is not None for item in self.items) / len(self.items) if self.items else 0.0
 
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """``statistics`` is None when INVALID kept it from being computed; ``items_needed`` is 0 unless INCONCLUSIVE.
+    """``statistics`` is None for INVALID inputs; ``items_needed`` is 0 unless INCONCLUSIVE.
 
-    ``lower_bound`` bounds Δ on its worse side: from above where lower values are better.
+    ``lower_bound`` bounds Δ on its worse side: it is the upper bound if lower values are better.
     """
 
     verdict: GateVerdict
@@ -73,7 +73,7 @@ class GateOutcome:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is decided; the digest is made of it."""
+    """The part of the outcome that the digest covers."""
 
     verdict: GateVerdict
     explanation: str
@@ -84,9 +84,9 @@ class _Finding:
 
 
 def decide(policy: GatePolicy, baseline: GateSide, candidate: GateSide, *, seed: int = 0) -> GateOutcome:
-    """The gate's decision on ``candidate`` against ``baseline``.
+    """The gate's decision on ``candidate`` compared with ``baseline``.
 
-    Raises ValueError for a value that is not finite, or of answer_correctness not in [0, 1].
+    Raises ValueError for a value that is not finite, or an answer_correctness outside [0, 1].
     """
     refusal = _refusal(policy, baseline, candidate)
     found = _Finding(GateVerdict.INVALID, refusal) if refusal else _find(policy, baseline, candidate, seed)
@@ -112,7 +112,7 @@ def _refusal(policy: GatePolicy, baseline: GateSide, candidate: GateSide) -> str
 
 
 def _find(policy: GatePolicy, baseline: GateSide, candidate: GateSide, seed: int) -> _Finding:
-    # Where lower is better the sides change places, so that "worse" is always the negative side of the pairing.
+    # If lower is better the sides are swapped, so "worse" is always the negative side of the pairing.
     before, after = (baseline, candidate) if policy.higher_is_better else (candidate, baseline)
     pairing = pair_up(before.items, after.items, unit_interval=policy.unit_interval)
     statistics = comparison_of(pairing, seed)
@@ -125,7 +125,7 @@ def _find(policy: GatePolicy, baseline: GateSide, candidate: GateSide, seed: int
     failing = [part for part in slices if part.verdict is GateVerdict.FAIL]
     if any(part.tier is SliceTier.CRITICAL for part in failing):
         verdict = GateVerdict.FAIL
-    explanation += "".join(f"; {_told(part)}" for part in failing)
+    explanation += "".join(f"; {_slice_text(part)}" for part in failing)
     needed = _items_needed(policy, pairing) if verdict is GateVerdict.INCONCLUSIVE else 0
     if needed:
         explanation += f"; about {needed} items would decide"
@@ -133,7 +133,7 @@ def _find(policy: GatePolicy, baseline: GateSide, candidate: GateSide, seed: int
 
 
 def _apply(policy: GatePolicy, found: PairedComparison, bound: float) -> tuple[GateVerdict, str]:
-    """The verdict on all items together, and why; ``found`` and ``bound`` are turned so that higher is better."""
+    """The verdict on all items, and why. ``found`` and ``bound`` are oriented so that higher is better."""
     sign, side, clear, limit = (1, "lower", "above", "−") if policy.higher_is_better else (-1, "upper", "below", "+")
     counts = (
         f"{found.n_regressions} regressions and {found.n_fixes} fixes in {found.n_paired} items, "
@@ -154,7 +154,7 @@ def _apply(policy: GatePolicy, found: PairedComparison, bound: float) -> tuple[G
     )
 
 
-def _told(part: SliceOutcome) -> str:
+def _slice_text(part: SliceOutcome) -> str:
     return (
         f"{part.tier.lower()} slice {part.dimension} {part.value!r} is worse: {part.n_regressions} regressions and "
         f"{part.n_fixes} fixes in {part.n_paired} items, Δ = {part.delta:+.4f}, adjusted p = {part.p_adjusted:.4f}"
@@ -162,7 +162,7 @@ def _told(part: SliceOutcome) -> str:
 
 
 def _items_needed(policy: GatePolicy, pairing: Pairing) -> int:
-    """Items at which the effects seen here would decide with 80 % power; at least one more than there are."""
+    """Number of items at which the observed effects would decide with 80 % power; more than there are."""
     delta, moment = pairing.delta, pairing.second_moment()
     if delta > -policy.margin:
         needed = items_to_exclude(delta, moment, policy.margin, policy.alpha, scale=pairing.scale)
@@ -189,7 +189,7 @@ def _digest(policy: GatePolicy, baseline: GateSide, candidate: GateSide, found: 
 
 
 def _side(side: GateSide) -> dict[str, object]:
-    """The side as it enters the digest: identity and values, in the order of item ids."""
+    """The side's part of the digest: identity and values, ordered by item id."""
     rows = sorted(
         ((item.item_id, item.value) for item in side.items), key=lambda row: (row[0], row[1] is not None, row[1] or 0.0)
     )

@@ -1,4 +1,4 @@
-"""What a gate asks of a candidate, and what it may answer."""
+"""The requirements of a gate, and its possible verdicts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class GateVerdict(StrEnum):
 
 
 class SliceTier(StrEnum):
-    """What a slice's FAIL does."""
+    """The effect of a slice's FAIL."""
 
     CRITICAL = "CRITICAL"
-    """It fails the gate."""
+    """Fails the gate."""
     ADVISORY = "ADVISORY"
-    """It is reported."""
+    """Is only reported."""
 
 
 @dataclass(frozen=True)
 class SliceRule:
-    """What is asked of the items whose ``dimension`` (section, category or difficulty) is ``value``.
+    """The requirement for items whose ``dimension`` (section, category or difficulty) is ``value``.
 
-    An empty value stands for every value that no rule names. ``min_effect`` None is the policy's.
+    An empty value means every value without a rule of its own. ``min_effect`` None: the policy's.
     """
 
     dimension: str
@@ -44,9 +44,9 @@ class SliceRule:
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """What is asked of a candidate; ``alpha`` is one-sided, ``margin`` and ``min_effect`` are in the metric's unit.
+    """The requirements for a candidate. ``alpha`` is one-sided; ``margin`` and ``min_effect`` are in the metric's unit.
 
-    Raises `InvalidInput` naming every value that is out of its range; of answer_correctness the margin is under 1.
+    Raises `InvalidInput` naming every value out of range. For answer_correctness the margin is below 1.
     """
 
     margin: float = 0.05
@@ -73,7 +73,7 @@ class GatePolicy:
 
     @property
     def unit_interval(self) -> bool:
-        """Whether the metric is known to lie in [0, 1]; others may, but need not."""
+        """Whether the metric is known to lie in [0, 1]."""
         return self.metric == PRIMARY_METRIC
 
     def _check_slices(self, violations: Violations) -> None:
@@ -84,5 +84,5 @@ class GatePolicy:
             if rule.min_effect is not None:
                 at.check(0 <= rule.min_effect < inf, "min_effect", "must be at least 0 and finite")
             name = (rule.dimension, rule.value)
-            at.check(name not in seen, "value", f"{rule.dimension} {rule.value!r} has a rule already")
+            at.check(name not in seen, "value", f"duplicate rule for {rule.dimension} {rule.value!r}")
             seen.add(name)

@@ -1,7 +1,6 @@
 """The slices of a gate: is the candidate worse on the items that share a label?
 
-Owns which slices a policy's rules stand for, and Holm's correction over those of a tier. What a FAIL means for the
-gate is in `gate`.
+P-values are Holm-corrected over the slices of a tier. `gate` defines the effect of a FAIL.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, Sli
 from tunix_rt.quality.paired import holm
 from tunix_rt.quality.pairing import DIMENSIONS, Pairing, PairInput
 
-# An effect that is min_effect but for rounding is as large.
+# Tolerance for rounding errors.
 _SLACK = 1e-12
 
 
 @dataclass(frozen=True)
 class SliceOutcome:
-    """Fields as in models.proto's SliceDecision; ``p_adjusted`` is Holm's over the slices of the tier that have pairs.
+    """Fields as in models.proto's SliceDecision. ``p_adjusted`` is Holm-corrected over the tier's slices with pairs.
 
-    PASS says that the slice was not shown to be worse; INCONCLUSIVE that it has no pair.
+    PASS: the slice was not shown to be worse. INCONCLUSIVE: it has no pair.
     """
 
     dimension: str
@@ -40,14 +39,14 @@ class SliceOutcome:
 def decide_slices(
     policy: GatePolicy, pairing: Pairing, rows: Iterable[PairInput], seed: int
 ) -> tuple[SliceOutcome, ...]:
-    """Every slice that the policy asks about, critical ones first, then by dimension and value.
+    """Every slice that the policy has a rule for, critical ones first, then by dimension and value.
 
-    ``pairing`` is turned so that higher is better, ``rows`` are both sides' items. A slice FAILs when it is worse at
-    α after Holm's correction over its tier, and by at least its smallest effect.
+    ``pairing`` is oriented so that higher is better; ``rows`` are the items of both sides. A slice FAILs when
+    it is worse at α after Holm's correction over its tier, and by at least its smallest effect.
     """
     members = {dimension: pairing.slices(dimension) for dimension in DIMENSIONS}
     found = []
-    for rule in _spelled_out(policy.slices, rows):
+    for rule in _one_rule_per_slice(policy.slices, rows):
         part = members[rule.dimension].get(rule.value, Pairing((), ()))
         found.append((rule, part, p_values(part, seed)[1]))
     return tuple(
@@ -57,8 +56,8 @@ def decide_slices(
     )
 
 
-def _spelled_out(rules: Iterable[SliceRule], rows: Iterable[PairInput]) -> list[SliceRule]:
-    """A rule per slice, sorted; what a rule names is not also meant by one for every value."""
+def _one_rule_per_slice(rules: Iterable[SliceRule], rows: Iterable[PairInput]) -> list[SliceRule]:
+    """One rule per slice, sorted. A rule for every value does not override one that names the value."""
     named = {(rule.dimension, rule.value): rule for rule in rules}
     rows = list(rows)
     for rule in [rule for rule in named.values() if not rule.value]:

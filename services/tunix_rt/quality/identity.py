@@ -1,7 +1,4 @@
-"""The identity of a score: which scores may stand on one leaderboard.
-
-Owns the digest of a generation config (with its defaults filled in) and when two scores are comparable.
-"""
+"""The identity of a score: which scores are comparable and may share a leaderboard."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from tunix_rt.contract.generation import complete_generation
 
 @dataclass(frozen=True)
 class ScoreIdentity:
-    """What a score is a score of; all digests are ``sha256:…``, the scorer's is its version."""
+    """What a score was measured on and with. Digests are ``sha256:…``; the scorers are identified by their version."""
 
     evalset_digest: str
     scorer_version: str
@@ -24,12 +21,12 @@ class ScoreIdentity:
 
 
 def comparable(a: ScoreIdentity, b: ScoreIdentity) -> bool:
-    """Whether two scores may be compared: same evalset, scorer and generation, and none of them unknown."""
+    """Whether two scores are comparable: same evalset, scorer and generation config, none of them unknown."""
     return not mismatches(a, b)
 
 
 def mismatches(a: ScoreIdentity, b: ScoreIdentity) -> tuple[str, ...]:
-    """Names of the parts that keep two scores from being compared; empty when they may be."""
+    """Names of the parts in which two scores are not comparable; empty if they are comparable."""
     names = ("evalset_digest", "scorer_version", "generation_digest")
     return tuple(name for name in names if not getattr(a, name) or getattr(a, name) != getattr(b, name))
 

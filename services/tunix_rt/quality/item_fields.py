@@ -1,7 +1,4 @@
-"""Reading the fields of one JSON object strictly: types, limits, and every violation named.
-
-Owns what a line of JSONL may be. Knows nothing of what the fields mean.
-"""
+"""Strict reading of the fields of one JSON object: types, limits, and every violation named."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ MAX_ALIASES = 100
 def strict_json(line: str) -> Any:
     """The JSON value of ``line``.
 
-    Raises ValueError for what JSON allows or Python forgives but nobody means: a field twice, NaN, numbers beyond a
-    double, lone surrogates (they have no UTF-8 form), nesting without end.
+    Raises ValueError for a duplicate field, NaN, numbers beyond a double, lone surrogates (they have no UTF-8 form) and
+    excessive nesting.
     """
     try:
         document = json.loads(
@@ -60,7 +57,7 @@ class _WrittenFloat(float):
 
 @dataclass(frozen=True)
 class FieldReader:
-    """Reads typed fields of one JSON object and collects what is wrong with them."""
+    """Reads typed fields of one JSON object and collects violations."""
 
     document: dict[str, Any]
     violations: Violations

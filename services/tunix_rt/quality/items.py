@@ -1,8 +1,4 @@
-"""Evalset items: what one line of evalset JSONL may hold, and the identity of a whole evalset.
-
-Owns parsing, limits, defaults and the canonical form whose digest is the evalset's version. Knows nothing of scoring
-beyond whether a reference is usable.
-"""
+"""Evalset items: the format of evalset JSONL, and the canonical form whose digest is the evalset's version."""
 
 from __future__ import annotations
 
@@ -46,8 +42,7 @@ _FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class EvalItem:
-    """One question with its reference; ``abs_tol`` and ``rel_tol`` are decimal text, so that no binary rounding
-    creeps in."""
+    """One question with its reference. ``abs_tol`` and ``rel_tol`` are decimal text, to avoid binary rounding."""
 
     id: str
     prompt: str
@@ -66,7 +61,7 @@ class EvalItem:
 
     @property
     def rule(self) -> Rule:
-        """How answers to this item are compared; ``meta.locale`` says how numbers are written."""
+        """How answers to this item are compared. ``meta.locale`` is the number format."""
         return Rule(
             answer_type=self.answer_type,
             abs_tol=parse_tolerance(self.abs_tol) or Fraction(0),
@@ -77,18 +72,18 @@ class EvalItem:
 
     @property
     def trace_budget(self) -> int | None:
-        """``meta.trace_budget``: how many `regex-v1` tokens the reasoning may have; None without a budget."""
+        """``meta.trace_budget``: maximum number of `regex-v1` tokens of the reasoning; None: no budget."""
         budget = self.meta.get("trace_budget")
         return None if budget is None else int(budget)
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The expected answer and its aliases: any of them is right."""
+        """The accepted answers: the expected answer and its aliases."""
         return (self.expected_answer, *self.aliases)
 
     def to_dict(self) -> dict[str, Any]:
-        """The item's JSON object: labels always, optional fields when set. ``index`` is the line's place, so not part
-        of it."""
+        """The item's JSON object, with optional fields only if set. ``index`` is the line's position and not part of
+        it."""
         document: dict[str, Any] = {
             "id": self.id,
             "prompt": self.prompt,
@@ -111,7 +106,7 @@ class EvalItem:
 
 @dataclass(frozen=True)
 class EvalSetStatistics:
-    """How many items there are, in all and by each label."""
+    """Number of items, in total and by each label."""
 
     item_count: int
     sections: dict[str, int]
@@ -122,7 +117,7 @@ class EvalSetStatistics:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """A parsed evalset; ``digest`` is that of its canonical JSONL and is its version."""
+    """A parsed evalset. ``digest`` is the digest of its canonical JSONL, and its version."""
 
     items: tuple[EvalItem, ...]
     digest: str
@@ -130,9 +125,9 @@ class EvalSet:
 
 
 def parse_evalset(text: str | bytes) -> EvalSet:
-    """The evalset of JSONL ``text``; blank lines are passed over.
+    """Parse JSONL ``text``; blank lines are skipped.
 
-    Raises `InvalidInput` that names every violation of every line (``line 3.expected_answer``), duplicate ids included.
+    Raises `InvalidInput` naming every violation of every line (``line 3.expected_answer``), including duplicate ids.
     """
     violations = Violations()
     if isinstance(text, bytes):
@@ -152,17 +147,17 @@ def parse_evalset(text: str | bytes) -> EvalSet:
         if item is None:
             continue
         first = lines_by_id.setdefault(item.id, number)
-        at.check(first == number, "id", f"{item.id!r} is used already in line {first}")
+        at.check(first == number, "id", f"{item.id!r} is already used in line {first}")
         items.append(item)
     if not items and not violations.found:
-        violations.add("jsonl", "holds no item; one JSON object per line is expected")
-    violations.check(len(items) <= MAX_ITEMS, "jsonl", f"holds {len(items)} items; at most {MAX_ITEMS} are allowed")
+        violations.add("jsonl", "has no items; expected one JSON object per line")
+    violations.check(len(items) <= MAX_ITEMS, "jsonl", f"has {len(items)} items; at most {MAX_ITEMS} are allowed")
     violations.raise_if_any()
     return evalset_of(items)
 
 
 def evalset_of(items: Sequence[EvalItem]) -> EvalSet:
-    """The evalset of valid items in their order."""
+    """The evalset of valid items in the given order."""
 
     def counts(values: Iterable[str]) -> dict[str, int]:
         return dict(sorted(Counter(values).items()))
@@ -178,18 +173,18 @@ def evalset_of(items: Sequence[EvalItem]) -> EvalSet:
 
 
 def canonical_jsonl(items: Iterable[EvalItem]) -> bytes:
-    """UTF-8 JSONL of the items in their order, one canonical object per line, each line ended by a newline."""
+    """UTF-8 JSONL of the items in the given order, one canonical object per line, each line ending with a newline."""
     return "".join(canonical_json(item.to_dict()) + "\n" for item in items).encode()
 
 
 def item_from_dict(document: Any, violations: Violations, *, index: int = 0) -> EvalItem | None:
-    """The item of a decoded JSON value, or None after its violations have been added."""
+    """The item of a decoded JSON value, or None if it has violations, which are added to ``violations``."""
     if not isinstance(document, dict):
         violations.add("item", "must be a JSON object")
         return None
     before = len(violations.found)
     for name in sorted(document.keys() - _FIELDS):
-        violations.add(name, f"unknown field; known are {', '.join(sorted(_FIELDS))}")
+        violations.add(name, f"unknown field; expected one of {', '.join(sorted(_FIELDS))}")
     reader = FieldReader(document, violations)
     item = EvalItem(
         id=reader.text("id", MAX_ID_CHARS),
@@ -220,7 +215,7 @@ def _check_consistency(item: EvalItem, violations: Violations) -> None:
         violations.check(
             not given or item.answer_type in ("numeric", "math"),
             name,
-            f"has no meaning for answer_type {item.answer_type}",
+            f"has no effect for answer_type {item.answer_type}",
         )
     problem = reference_problem(item.rule, item.expected_answer)
     violations.check(problem is None, "expected_answer", problem or "")
@@ -231,7 +226,7 @@ def _check_consistency(item: EvalItem, violations: Violations) -> None:
 
 def _check_meta(item: EvalItem, violations: Violations) -> None:
     budget = item.meta.get("trace_budget", 1)
-    # A protobuf Struct knows no integers: 30 comes back as 30.0.
+    # A protobuf Struct has no integers: 30 comes back as 30.0.
     if isinstance(budget, float) and budget.is_integer():
         budget = int(budget)
     whole = isinstance(budget, int) and not isinstance(budget, bool)

@@ -1,6 +1,6 @@
-"""How a locale writes numbers: 1.234,5 or 1,234.5, and where the separators of thousands stand.
+"""Number formats by locale: 1.234,5 or 1,234.5, and the grouping of digits.
 
-Owns the table. A locale is a language tag, perhaps with a region ("de", "de-CH", "es_MX").
+A locale is a language tag, optionally with a region ("de", "de-CH", "es_MX").
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COMMA_LANGUAGES = frozenset(
         "uk",
     ]
 )
-# Regions that write a decimal point although their language elsewhere writes a comma.
+# Regions with a decimal point although their language uses a comma elsewhere.
 _POINT_TAGS = frozenset(
     ["de-ch", "de-li", "it-ch", "es-do", "es-gt", "es-hn", "es-mx", "es-ni", "es-pa", "es-pr", "es-sv", "es-us"]
 )
@@ -50,13 +50,13 @@ def is_locale(text: str) -> bool:
 
 
 def writes_decimal_comma(locale: str) -> bool:
-    """Whether ``locale`` writes 1.234,5; an empty or unknown one does not."""
+    """Whether ``locale`` writes 1.234,5; False for an empty or unknown locale."""
     language, region = _parts(locale)
     return language in _COMMA_LANGUAGES and f"{language}-{region}" not in _POINT_TAGS
 
 
 def without_indian_groups(text: str, locale: str) -> str:
-    """``text`` with 12,34,567 as 1234567 where ``locale`` groups digits so; elsewhere as it is."""
+    """``text`` with 12,34,567 as 1234567 if ``locale`` groups digits this way; else unchanged."""
     language, region = _parts(locale)
     if language not in _INDIAN_LANGUAGES and region not in _INDIAN_REGIONS:
         return text
@@ -64,6 +64,6 @@ def without_indian_groups(text: str, locale: str) -> str:
 
 
 def _parts(locale: str) -> tuple[str, str]:
-    """Language and region in lower case, each empty where there is none."""
+    """Language and region in lower case; "" if absent."""
     parts = locale.casefold().replace("_", "-").split("-")
     return parts[0], next((part for part in parts[1:] if len(part) == 2), "")

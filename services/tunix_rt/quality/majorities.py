@@ -1,4 +1,4 @@
-"""What the most frequent answer of k samples is worth. Owns the rule of the majority and its expectation."""
+"""Expected value of the majority answer of k samples (maj@k)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from math import comb, fsum, lcm
 def majority_value(votes: Sequence[tuple[str, float]], k: int) -> float:
     """Expected value of the most frequent answer of ``k`` samples drawn without replacement from ``votes``.
 
-    ``votes`` are (key, value in [0, 1]) of an item's n scored samples, 1 ≤ k ≤ n. Answers that tie share the vote
-    equally (the expectation of a tie broken by chance). A sample without an answer (key "") never beats an answer: it
-    counts only where none of the k has one. Samples of one key that were valued differently count as their mean.
+    ``votes`` are (key, value in [0, 1]) of an item's n scored samples, 1 ≤ k ≤ n. Ties are split equally (the expected
+    value of a random tie-break). A sample without an answer (key "") counts only if none of the k samples has one.
+    Samples with the same key and different values count as their mean.
 
-    Exact: the draws are counted, not enumerated, by generating functions, so n = 64 costs milliseconds.
+    Exact: draws are counted with generating functions, not enumerated, so n = 64 takes milliseconds.
     """
     if not 1 <= k <= len(votes):
         raise ValueError(f"k is {k}; there are {len(votes)} samples")

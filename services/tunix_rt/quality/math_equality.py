@@ -1,7 +1,6 @@
 """Equality of mathematical expressions by `math-verify`, in a subprocess that can be killed.
 
-Owns that process. Knows nothing of items. This is the one place of `quality` that is not pure; it is imported only
-when an item of type ``math`` is scored that neither text nor exact numbers decide.
+Not pure. It is imported only when neither text nor exact numbers decide an item of type ``math``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MAX_CHARS = 2_000
 
 
 class MathVerifier:
-    """One worker process, started when first needed and again after it was killed. Safe to share between threads."""
+    """One worker process, started on first use and restarted after it was killed. Thread-safe."""
 
     def __init__(self, timeout_seconds: float = 30.0) -> None:
         self._timeout = timeout_seconds
@@ -32,9 +31,9 @@ class MathVerifier:
         self._unread = b""
 
     def equal(self, expected: str, answer: str) -> bool:
-        """Whether the two expressions are equal; False when ``answer`` cannot be understood in time.
+        """Whether the two expressions are equal; False when ``answer`` cannot be parsed in time.
 
-        Raises `Transient` when the worker cannot run at all (``tunix-rt[evaluator]`` is not installed).
+        Raises `Transient` when the worker cannot run (``tunix-rt[evaluator]`` is not installed).
         """
         if len(answer) > _MAX_CHARS:
             return False
@@ -48,13 +47,13 @@ class MathVerifier:
             except BrokenPipeError:
                 reply = None
             if reply is None:
-                # Too slow, or died of it (out of memory, stack overflow): either way it was not understood.
+                # Time-out or crash (out of memory, stack overflow): the answer counts as not parsed.
                 self._stop()
                 return False
             return bool(reply.get("equal"))
 
     def close(self) -> None:
-        """Kill the worker, if it runs."""
+        """Kill the worker if it is running."""
         with self._lock:
             self._stop()
 
@@ -73,7 +72,7 @@ class MathVerifier:
         return self._process
 
     def _read(self, process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any] | None:
-        """The next reply, or None when the worker ended or stayed silent for so long."""
+        """The next reply, or None when the worker ended or did not reply within ``seconds``."""
         assert process.stdout is not None
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
@@ -103,7 +102,7 @@ class MathVerifier:
 
 @lru_cache(maxsize=1)
 def shared_verifier() -> MathVerifier:
-    """The verifier that this process shares; its worker is killed at exit."""
+    """The verifier shared within this process; its worker is killed at exit."""
     verifier = MathVerifier()
     atexit.register(verifier.close)
     return verifier

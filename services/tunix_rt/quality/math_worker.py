@@ -1,7 +1,6 @@
-"""The process that `math_equality` talks to: reads one JSON pair a line, writes one JSON verdict a line.
+"""The worker process of `math_equality`: reads one JSON pair per line, writes one JSON verdict per line.
 
-Owns nothing but the call into `math-verify`. It may be killed at any moment; memory is limited, so that a hostile
-expression cannot take the evaluator with it.
+It may be killed at any time. Its memory is limited, so a hostile expression cannot bring down the evaluator.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import resource
 import sys
 
 _MEMORY_BYTES = 4 * 2**30
-# A decimal stands for a root or for π only from so many places on: the default of 6 takes 1.414214 for √2.
+# Decimal places at which a decimal equals a root or π. The default of 6 would accept 1.414214 for √2.
 _PLACES, _PRECISION = 12, 30
 
 
@@ -25,13 +24,13 @@ def main() -> int:
         print(json.dumps({"unavailable": str(error)}), flush=True)
         return 3
     logging.disable()
-    # Grammars and tables are loaded by the first call; it must not count against the first answer's time.
+    # The first call loads grammars and tables; it must not use up the first answer's time.
     verify(parse("$x + x$", parsing_timeout=None), parse("$2x$", parsing_timeout=None), timeout_seconds=None)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         pair = json.loads(line)
         try:
-            # The parent's clock is the only one: math-verify's own time-outs are off.
+            # The parent enforces the time-out; math-verify's own time-outs are off.
             expected, answer = (
                 parse(_delimited(text), parsing_timeout=None) for text in (pair["expected"], pair["answer"])
             )
@@ -42,7 +41,7 @@ def main() -> int:
             )
             reply: dict[str, object] = {"equal": bool(equal)}
         except Exception as error:
-            # Whatever sympy or a grammar raises on a model's text means the same: it is not that expression.
+            # Any error of sympy or a grammar means that the text is not the expected expression.
             reply = {"equal": False, "error": f"{type(error).__name__}: {error}"[:500]}
         print(json.dumps(reply), flush=True)
     return 0

@@ -1,7 +1,4 @@
-"""Reading a number written in English words: "forty-two", "two point five", "three quarters", "two and a half".
-
-Owns the grammar of number words. Exact: every value is a `Fraction`.
-"""
+"""Exact values of numbers in English words: "forty-two", "two point five", "three quarters", "two and a half"."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ _WITH_PART = re.compile(r"(?P<whole>.+?) and (?P<part>[a-z]+ [a-z]+)")
 
 
 def parse_number_words(text: str) -> Fraction | None:
-    """The exact value of ``text`` if all of it is one number in words (folded, any letter case), else None."""
+    """The exact value of ``text`` if it is one number in words (folded, any letter case), else None."""
     words = re.sub(r"[-\s]+", " ", text.casefold()).strip()
     sign = 1
     for negation in ("minus ", "negative "):
@@ -83,7 +80,7 @@ def parse_number_words(text: str) -> Fraction | None:
 
 
 def is_number_word(word: str) -> bool:
-    """Whether ``word`` may be a piece of a number in words, such as "twelve", "hundred" or "quarters"."""
+    """Whether ``word`` may be part of a number in words, such as "twelve", "hundred" or "quarters"."""
     return word.casefold() in _ONES.keys() | _TENS.keys() | SCALE_WORDS.keys() | _PARTS.keys()
 
 

@@ -1,7 +1,4 @@
-"""Reading one number, exactly: text in, `Fraction` out, no float in between.
-
-Owns the grammar of numerals. Knows nothing of sentences around a number (`numeric_answers` does) nor of items.
-"""
+"""Parses one numeral exactly: text to `Fraction`, without floats. `numeric_answers` handles the words around it."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ _EXPONENT = (
 
 
 def _decimal_pattern(group: str, point: str) -> str:
-    """A plain decimal: digits in one piece, or in groups of three by ONE kind of separator, then perhaps a fraction."""
+    """A plain decimal: ungrouped digits, or groups of three with ONE kind of separator, and an optional fraction."""
     grouped = rf"[1-9]\d{{0,2}}(?P<separator>[{group}' _])\d{{3}}(?:(?P=separator)\d{{3}})*"
     return rf"(?P<whole>{grouped}|\d+)?(?:{point}(?P<part>\d*))?"
 
@@ -39,12 +36,12 @@ _LATEX_FRACTION = re.compile(
 
 
 def parse_number(text: str, *, decimal_comma: bool = False) -> Fraction | None:
-    """The exact value of ``text`` if all of it is one numeral, else None.
+    """The exact value of ``text`` if it is one numeral, else None.
 
-    ``text`` is folded already (`surface.fold`). Accepts signs, thousands separators in proper groups of three,
-    decimals, scientific notation, powers of integers, fractions, mixed numbers, LaTeX fractions, a scale word after
-    the numeral, and English number words. ``decimal_comma`` reads 1.234,5 instead of 1,234.5. Numbers with more than
-    1000 digits are not read.
+    ``text`` must be folded (`surface.fold`). Accepts signs, thousands separators in proper groups of three, decimals,
+    scientific notation, powers of integers, fractions, mixed numbers, LaTeX fractions, a scale word after the numeral,
+    and English number words. ``decimal_comma`` reads 1.234,5 instead of 1,234.5. Numbers with more than 1000 digits are
+    rejected.
     """
     text = text.strip()
     if not text or len(text) > _MAX_DIGITS:

@@ -1,11 +1,8 @@
-"""The number that an answer states, if it states exactly one.
+"""The number that an answer states, if it states exactly one. Every value is an exact `Fraction`.
 
-Owns how a number is told from the words around it: units, percent, currency, remarks in brackets, equations, hedges.
-Exact: every value is a `Fraction`.
-
-Two passes. The strict one reads the whole answer as a number with an optional unit. The loose one removes remarks,
-splits at "=", and takes the value if all numbers found agree; an answer that hedges ("41 or 42", "not 42", "more than
-42") states none.
+There are two passes. The strict pass reads the whole answer as a number with an optional unit. The loose pass removes
+remarks, splits at "=", and takes the value if all numbers agree; an answer that hedges ("41 or 42", "not 42", "more
+than 42") states no number.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ _HEDGE = re.compile(
     r"|\b(?:over|under|above|below|nearly|almost|exceeding)\s+[$€£¥]?[+-]?\d|\bplus$",
     re.IGNORECASE,
 )
-# Words before a number, or after it, that make of it another number than the one written.
+# Words before or after a number that change its value.
 _PART = r"(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|twelfth|hundredth|thousandth)s?"
 _CHANGED_BEFORE = re.compile(
     rf"\b(?:{_PART}|roots?|squares?|cubes?|logarithm|factorial|reciprocal|inverse|opposite|multiples?|power) of\b"
@@ -48,12 +45,12 @@ _CHANGED_BEFORE = re.compile(
 _CHANGED_AFTER = re.compile(
     rf"\s?(?:{_PART}\b|and\s+(?:a|an|one|two|three|\d+)\s+{_PART}\b|(?:squared|cubed|factorial)\b|‰"
     r"|(?:percentage|basis)\s+points?\b|bps\b|pp\b|(?-i:k|K|M|B|T|G|bn|mn|tn|Mio|Mrd)\b(?![./])"
-    # Scales in other languages: what they multiply by is not read, so the number is not what is written.
+    # Scale words of other languages are not interpreted, so the number is not the value.
     r"|tausend\b|mill?i(?:on|ard)\w*|mil(?:le|la)?\b|mill(?:ón|ones)\b|milhão\b|milhões\b|тысяч\w*|миллион\w*|миллиард\w*"
     r"|हज़ार|लाख|करोड़|ألف|آلاف|مليون|[十百千万萬億亿兆半割])",
     re.IGNORECASE,
 )
-# What only a formula has: a number in it is not what the formula is worth.
+# Signs of a formula: a number in it is not the value of the formula.
 _FORMULA = re.compile(r"\\[a-z]|[√∛π∞∑∫∏^|]|\b(?:pi|sqrt|log|ln|exp|sin|cos|tan|infinity)\b", re.IGNORECASE)
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _GLUED = re.compile(rf"(?:st|nd|rd|th|x)\w*|(?![mgshld]\b|[NJWVACF]\b|[{_CJK}])[^\W\d_]\b|\(")
@@ -98,11 +95,10 @@ class Quantity:
 
 
 def read_number(answer: str, *, unit: str = "", decimal_comma: bool = False) -> Fraction | None:
-    """The one number that ``answer`` states, or None when it states none or several.
+    """The number that ``answer`` states, or None when it states none or several.
 
-    ``unit`` is what the item counts in: then that unit may follow or be missing, another known unit is a different
-    answer, and "%" or a currency sign stands for itself. Without it a percentage is a hundredth, and other units are
-    passed over.
+    ``unit`` is the item's unit. It may follow the number or be missing; another known unit makes a different answer,
+    and "%" and currency signs are units. Without ``unit`` a percentage is a hundredth, and other units are ignored.
     """
     text = strip_markup(answer[:_MAX_CHARS])
     text = fold(text)
@@ -121,7 +117,7 @@ def read_number(answer: str, *, unit: str = "", decimal_comma: bool = False) -> 
 
 
 def _without_brackets(text: str) -> str:
-    """``text`` without brackets around all of it, or around all but its sign: "(42)", "-(1/2)"."""
+    """``text`` without enclosing brackets, also behind a sign: "(42)", "-(1/2)"."""
     while match := re.fullmatch(r"([+-]?)\s?(?:\(([^()]*|\(.*\))\)|\[([^\[\]]*)\])", text):
         inner = (match[2] or match[3] or "").strip()
         if match[1] and not inner[:1].isdigit():
@@ -148,12 +144,12 @@ def _strict(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
 
 
 def _is_counted(head: str, noun: str) -> bool:
-    """Whether "five apples" counts nouns, and not parts ("two thirds") or more number words."""
+    """Whether "five apples" counts a noun, as opposed to fractions ("two thirds") or more number words."""
     return head[-1:].isalpha() and noun.isalpha() and not _PART_OR_NUMBER.fullmatch(noun) and not is_number_word(noun)
 
 
 def _without_currency(text: str, unit: str) -> str | None:
-    """``text`` without a currency sign in front; None when it is not the item's currency."""
+    """``text`` without a leading currency sign; None if it is not the item's currency."""
     match = re.match(rf"(?P<sign>[+-]?)\s?(?P<currency>{_CURRENCY})\s?", text, re.IGNORECASE)
     if match is None:
         return text
@@ -185,7 +181,7 @@ def _loose(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
 
 
 def _without_remarks(text: str) -> str:
-    """``text`` without bracketed remarks; one that hedges is kept, so that it is seen."""
+    """``text`` without bracketed remarks, except remarks that hedge."""
     for _ in range(5):
         shorter = _REMARK.sub(lambda m: m[0] if _HEDGE.search(m[1] or m[2] or "") else " ", text)
         if shorter == text:
@@ -195,7 +191,7 @@ def _without_remarks(text: str) -> str:
 
 
 def _single(segment: str, unit: str, decimal_comma: bool) -> Fraction | None:
-    """The value of a segment all of whose numbers agree."""
+    """The value of a segment if all its numbers agree."""
     segment = segment.strip().rstrip(".!;,").strip()
     strict = _strict(segment, unit, decimal_comma)
     if strict is not None:
@@ -217,7 +213,7 @@ def _single(segment: str, unit: str, decimal_comma: bool) -> Fraction | None:
 
 def _token_value(match: re.Match[str], segment: str, unit: str, decimal_comma: bool) -> Fraction | None:
     value = parse_number(match["number"], decimal_comma=decimal_comma)
-    # A sign that stands apart after words may be a dash or a subtraction.
+    # A sign followed by a space, after words, may be a dash or a subtraction.
     if value is None or ((match["sign"] or "").endswith(" ") and segment[: match.start()].strip()):
         return None
     if (match["sign"] or "").startswith("-") != (match["sign2"] == "-"):
@@ -234,7 +230,7 @@ def _token_value(match: re.Match[str], segment: str, unit: str, decimal_comma: b
     agreed = bool(words and unit and units_agree(unit, canonical_unit(words[1])))
     if not agreed and _CHANGED_AFTER.match(after):
         return None
-    # A digit or letter glued on ("3rd", "0x1F", "1,23") or an operator means that this is not a plain number.
+    # An adjacent digit or letter ("3rd", "0x1F", "1,23") or an operator: not a plain number.
     if re.match(r"[\d.,_]\d|\d|['’]\d", after) or _OPERATOR.match(after) or _GLUED.match(after):
         return None
     return None if words and unit and not agreed and is_known_unit(words[1]) else value

@@ -1,7 +1,4 @@
-"""Statistics of paired differences: intervals, tests and sample sizes.
-
-Owns the formulas, each with its source. Works on counts and numbers; knows nothing of items or policies.
-"""
+"""Statistics of paired differences: intervals, tests and sample sizes, each with its source."""
 
 from __future__ import annotations
 
@@ -77,7 +74,7 @@ def mcnemar_mid_p_two_sided(regressions: int, fixes: int) -> float:
     """
     n = regressions + fixes
     if regressions == fixes:
-        # The balanced outcome is one, not two that mirror each other.
+        # The balanced outcome is a single outcome, not a mirrored pair.
         return 1.0 - 0.5 * comb(n, regressions) / (1 << n) if n else 1.0
     return min(1.0, 2 * mcnemar_mid_p(max(regressions, fixes), min(regressions, fixes)))
 
@@ -92,7 +89,7 @@ def sign_flip_p(differences: Sequence[float], seed: int) -> tuple[float, float]:
     if not nonzero:
         return 1.0, 1.0
     observed = fsum(nonzero)
-    # Sums that differ only by rounding are ties, and ties count against the finding.
+    # Sums that differ only by rounding are ties; ties count as at least as extreme.
     slack = 1e-12 * fsum(map(abs, nonzero))
     exact = len(nonzero) <= _EXACT_BELOW
     total = 2 ** len(nonzero) if exact else PERMUTATIONS
@@ -110,7 +107,7 @@ def sign_flip_p(differences: Sequence[float], seed: int) -> tuple[float, float]:
 
 
 def _signed_sums(values: Sequence[float]) -> list[list[float]]:
-    """For every eight values their sums under all signs: bit i of the place is the sign of value i, 1 being +."""
+    """For each group of eight values, their sums under all signs. Bit i of the index is the sign of value i, 1 = +."""
     tables = []
     for start in range(0, len(values), 8):
         sums = [0.0]
@@ -121,14 +118,14 @@ def _signed_sums(values: Sequence[float]) -> list[list[float]]:
 
 
 def cluster_bootstrap_means(sums: Sequence[float], sizes: Sequence[int], seed: int) -> list[float]:
-    """10,000 seeded bootstrap replicates of the mean difference, sorted; whole clusters are drawn.
+    """10,000 seeded bootstrap replicates of the mean difference, sorted; clusters are resampled as a whole.
 
     ``sums`` and ``sizes`` are each cluster's total difference and number of items (Davison & Hinkley 1997, §3.8).
     """
     order = sorted(zip(sums, sizes, strict=True))
     source = random.Random(seed)
     if len(set(sizes)) == 1:
-        # So many clusters always hold as many items: only the totals need to be drawn.
+        # Equal cluster sizes: the number of items is constant, only the totals are drawn.
         totals, items = [total for total, _ in order], sum(sizes)
         return sorted(sum(source.choices(totals, k=len(totals))) / items for _ in range(RESAMPLES))
     replicates = []
@@ -147,7 +144,7 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given (Holm 1979)."""
+    """Holm-adjusted p-values, in the given order (Holm 1979)."""
     m = len(p_values)
     adjusted = [0.0] * m
     running = 0.0
@@ -173,8 +170,8 @@ def discordant_items_to_detect(difference: float, discordance: float) -> int:
     """Binary items that the two-sided mid-p McNemar test at 5 % needs to see ``difference`` with 80 % power; 0 when
     it is 0.
 
-    By exact enumeration where few discordant items do: there the formula of `items_to_detect` asks for up to a fifth
-    too many. |difference| ≤ ``discordance``.
+    By exact enumeration when few discordant items are expected: there the formula of `items_to_detect` is up to a fifth
+    too high. |difference| ≤ ``discordance``.
     """
     needed = items_to_detect(difference, discordance)
     if needed * discordance > EXACT_DISCORDANT or not needed:
@@ -185,10 +182,10 @@ def discordant_items_to_detect(difference: float, discordance: float) -> int:
 def detectable_difference(n: int, discordance: float, alpha: float = 0.05, *, sides: int = 2) -> float:
     """The smallest |difference| of two scores that the mid-p McNemar test of ``n`` binary items shows with 80 % power.
 
-    ``discordance`` is the share of items on which the two differ. Where that is too little to show anything, it is
-    taken to be as large as the difference itself; 1.0 when not even a difference on every item would be shown (n < 5
-    at 5 %, two-sided). By exact enumeration up to 100 expected discordant items, else by the formula of
-    `items_to_detect`. The inverse of `discordant_items_to_detect`. Raises ValueError for a discordance outside [0, 1].
+    ``discordance`` is the share of items on which the two differ. If it is too small to show anything, the difference
+    itself is used as the discordance; 1.0 when not even a difference on every item would be shown (n < 5 at 5 %,
+    two-sided). By exact enumeration up to 100 expected discordant items, else by the formula of `items_to_detect`. The
+    inverse of `discordant_items_to_detect`. Raises ValueError for a discordance outside [0, 1].
     """
     if not 0 <= discordance <= 1:
         raise ValueError(f"discordance {discordance} is not in [0, 1]")
@@ -205,7 +202,7 @@ def _detectable_by_formula(n: int, discordance: float, alpha: float, sides: int)
 
 
 def detectable_mean(n: int, variance: float, alpha: float = 0.05, *, sides: int = 2) -> float:
-    """The smallest |mean| of ``n`` graded differences with that variance that is shown with 80 % power.
+    """The smallest |mean| of ``n`` graded differences with this ``variance`` that is shown with 80 % power.
 
     `mean_items_to_detect` solved for the difference; infinite for fewer than 3 items, two-sided at 5 %.
     """
@@ -217,10 +214,10 @@ def detectable_mean(n: int, variance: float, alpha: float = 0.05, *, sides: int 
 def mean_items_to_detect(difference: float, variance: float, alpha: float = 0.05, *, sides: int = 2) -> int:
     """Items needed to see a mean ``difference`` of graded values with 80 % power at level ``alpha``; 0 when it is 0.
 
-    ``variance`` is that of one item's difference, with the design effect when items are clustered. The normal formula
-    for the paired t test and z²/2 items for not knowing the variance (Guenther 1981, The American Statistician 35,
-    243–244); the sign-flip test has the t test's power, but cannot be significant at all with fewer than
-    log₂(sides/α) items.
+    ``variance`` is the variance of one item's difference, with the design effect for clustered items. Normal formula
+    for the paired t test plus z²/2 items for the unknown variance (Guenther 1981, The American Statistician 35,
+    243–244). The sign-flip test has the power of the t test, but cannot be significant with fewer than log₂(sides/α)
+    items.
     """
     if difference == 0:
         return 0
@@ -231,14 +228,15 @@ def mean_items_to_detect(difference: float, variance: float, alpha: float = 0.05
 def items_to_exclude(
     difference: float, second_moment: float, margin: float, alpha: float, *, scale: float = 1.0
 ) -> int:
-    """Items needed to show with 80 % power that a true ``difference`` above −``margin`` is not below it; 0 when it is
-    not above. ``scale`` is what one item could differ by."""
+    """Items needed to show with 80 % power that a true ``difference`` is above −``margin``; 0 when it is not.
+
+    ``scale`` is the largest possible difference of one item.
+    """
     room = difference + margin
     if room <= 0:
         return 0
     variance = max(0.0, second_moment - difference * difference)
     z, power = normal_quantile(1 - alpha), normal_quantile(POWER)
-    # Even without a single difference so many items are needed for the bound of the score interval: scale·z²/(n + z²)
-    # < margin.
+    # Without any difference the bound of the score interval still needs scale·z²/(n + z²) < margin.
     silent = z * z * (scale - margin) / margin if margin > 0 else 0.0
     return ceil(max((z + power) ** 2 * variance / room**2, silent))

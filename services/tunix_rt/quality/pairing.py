@@ -1,8 +1,4 @@
-"""Two evaluations' items put side by side.
-
-Owns the pairing by id, what became of each item, and what the differences are in sum: counts, means, clusters. Knows no
-statistics beyond that; those are in `compare`.
-"""
+"""Pairs the items of two evaluations by id: each item's change, and counts, means and clusters of the differences."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from tunix_rt.quality.estimates import clustered_variance
 
 
 class ItemChange(StrEnum):
-    """What became of an item from A to B."""
+    """The change of an item from A to B."""
 
     REGRESSION = "regression"
     FIX = "fix"
@@ -25,8 +21,8 @@ class ItemChange(StrEnum):
 
 @dataclass(frozen=True)
 class PairInput:
-    """One item's value of the metric compared in one evaluation, None when it was not scored. Rows of one item id are
-    samples."""
+    """One item's value of the compared metric in one evaluation, None if it was not scored. Rows with the same item id
+    are samples."""
 
     item_id: str
     value: float | None
@@ -45,7 +41,7 @@ DIMENSIONS: Mapping[str, Callable[[PairInput], str]] = {
 
 @dataclass(frozen=True)
 class ItemDiff:
-    """An item in both evaluations; a score is None where it was not scored there."""
+    """An item in both evaluations; a score is None if the item was not scored there."""
 
     item_id: str
     change: ItemChange
@@ -69,14 +65,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The pairs of two evaluations in the order of their ids, and every item's change."""
+    """The pairs of two evaluations, ordered by item id, and every item's change."""
 
     pairs: tuple[Pair, ...]
     items: tuple[ItemDiff, ...]
 
     @property
     def binary(self) -> bool:
-        """Whether counts of discordant items say everything: values 0 and 1, no clusters."""
+        """Whether counts of discordant items suffice: all values are 0 or 1, and there are no clusters."""
         return all({p.baseline, p.candidate} <= {0.0, 1.0} and not p.labels.cluster_id for p in self.pairs)
 
     @property
@@ -96,11 +92,11 @@ class Pairing:
 
     @property
     def scale(self) -> float:
-        """What an item could differ by: 1 for values in [0, 1], else the largest absolute value."""
+        """The largest possible difference of an item: 1 for values in [0, 1], else the largest absolute value."""
         return max([1.0, *(abs(value) for pair in self.pairs for value in (pair.baseline, pair.candidate))])
 
     def clusters(self) -> tuple[list[float], list[int]]:
-        """Total difference and size of each cluster; an item without one is a cluster of its own."""
+        """Total difference and size of each cluster; an item without a cluster is its own."""
         groups: dict[tuple[str, str], list[float]] = {}
         for pair in self.pairs:
             name = pair.labels.cluster_id
@@ -108,7 +104,7 @@ class Pairing:
         return [fsum(group) for group in groups.values()], [len(group) for group in groups.values()]
 
     def slices(self, dimension: str) -> dict[str, Pairing]:
-        """The pairs of each label of the dimension, sorted by label; items without one are in none."""
+        """The pairs by label of the dimension, sorted by label; items without a label are left out."""
         label_of = DIMENSIONS[dimension]
         members: dict[str, list[Pair]] = {}
         for pair in self.pairs:
@@ -128,7 +124,7 @@ class Pairing:
         return max(plain, variance * n + self.delta**2)
 
     def variance(self) -> float:
-        """Variance of an item's difference, with the design effect of the clusters; 0 where all differ alike."""
+        """Variance of an item's difference, with the design effect of the clusters; 0 if all differences are equal."""
         spread = self.second_moment() - self.delta**2
         return spread if spread > 1e-12 * self.delta**2 else 0.0
 
@@ -164,7 +160,7 @@ def _by_id(rows: Sequence[PairInput], unit_interval: bool) -> dict[str, list[Pai
 
 
 def _labelled(rows: Sequence[PairInput]) -> PairInput:
-    """The row that an item's labels are taken from, whatever the order of its samples."""
+    """The row that provides the item's labels; independent of the order of the samples."""
     return min(rows, key=lambda row: (row.section, row.category, row.difficulty, row.cluster_id))
 
 

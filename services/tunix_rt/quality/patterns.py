@@ -1,9 +1,9 @@
-"""Regular expressions that always answer in linear time.
+"""Regular expressions with linear-time matching, for ``regex`` answers.
 
-Owns the dialect of ``regex`` answers and its matcher: a Thompson automaton, so no pattern and no answer can make
-scoring hang, and the result does not depend on how fast the machine is. The dialect is the part of Python's that is
-regular: literals, escapes (\\d \\w \\s \\D \\W \\S \\t \\n \\. …), ``.``, sets, groups, ``|``, ``* + ? {m,n}`` (also
-lazy) and a leading ``(?i)``. Back-references, look-arounds and inner anchors are refused when an evalset is read.
+The matcher is a Thompson automaton: no pattern and no answer can make scoring hang, and the result does not depend on
+the machine's speed. The dialect is the regular part of Python's: literals, escapes (\\d \\w \\s \\D \\W \\S \\t \\n \\.
+…), ``.``, sets, groups, ``|``, ``* + ? {m,n}`` (also lazy) and a leading ``(?i)``. Back-references, look-arounds and
+inner anchors are rejected when an evalset is read.
 
 Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968.
 """
@@ -31,7 +31,7 @@ _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "0
 
 
 class PatternError(ValueError):
-    """The pattern is not in the dialect; the message says where and why."""
+    """The pattern is not in the dialect. The message names position and reason."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Pattern:
         return len(self._next) - 1
 
     def _build(self, node: _Node, after: int) -> int:
-        """The entry state of an automaton for ``node`` that goes on to ``after``."""
+        """The entry state of an automaton for ``node`` that continues at state ``after``."""
         if node.kind == "char":
             return self._state(node.matches, (after,))
         if node.kind == "either":
@@ -167,7 +167,7 @@ class _Parser:
         least = int(low or 0)
         most = (int(high) if high else None) if comma else least
         if least > _MAX_REPEAT or (most is not None and (most > _MAX_REPEAT or most < least)):
-            raise self._error(f"repetition bounds must grow and be at most {_MAX_REPEAT}")
+            raise self._error(f"repetition bounds must be ascending and at most {_MAX_REPEAT}")
         return least, most
 
     def _bounds_ahead(self) -> bool:
@@ -196,7 +196,7 @@ class _Parser:
 
     def _group(self) -> _Node:
         if self._take_if("?") and not self._take_if(":"):
-            raise self._error("only (…) and (?:…) groups are known, and (?i) at the start")
+            raise self._error("unknown group; expected (…), (?:…), or (?i) at the start")
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise self._error("groups are nested too deeply")
@@ -240,7 +240,7 @@ class _Parser:
         if character in ("x", "u"):
             return self._code_point(2 if character == "x" else 4)
         if character.isascii() and character.isalnum():
-            raise self._error(f"\\{character} is not known" + ("" if in_set else " (no back-references, no \\b)"))
+            raise self._error(f"unknown escape \\{character}" + ("" if in_set else " (no back-references, no \\b)"))
         return self._literal(character), character
 
     def _code_point(self, digits: int) -> tuple[Predicate, str]:

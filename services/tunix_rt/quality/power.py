@@ -1,7 +1,7 @@
-"""Power of the mid-p McNemar test, and the smallest difference that it shows.
+"""Power of the mid-p McNemar test and the smallest difference that it shows, by exact enumeration.
 
-Owns the exact enumeration; sample sizes by formula are in `paired`. Discordance is the share of items on which two
-models differ; the difference is the share of fixes less that of regressions, so never larger than the discordance.
+Discordance is the share of items on which two models differ. The difference is the share of fixes minus the share of
+regressions, so it never exceeds the discordance. Sample sizes by formula are in `paired`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from functools import lru_cache
 from math import comb, exp, fsum, lgamma, log, sqrt
 
 POWER = 0.80
-# Beyond so many expected discordant items the normal approximation's power is right to 0.5 %
+# Above this number of expected discordant items the error of the normal approximation's power is at most 0.5 %
 # (tests/bench/statistics/detectable.py).
 EXACT_DISCORDANT = 100
-# Power that is 80 % but for rounding is 80 %.
+# Tolerance for rounding errors of the power.
 _SLACK = 1e-9
 
 
 def mcnemar_power(n: int, discordance: float, difference: float, alpha: float = 0.05, *, sides: int = 2) -> float:
     """Probability that the mid-p McNemar test of ``n`` items shows a true ``difference`` at level ``alpha``.
 
-    Exact but for 1e-12 of cut-off tails: the discordant items are Binomial(n, discordance), the fixes among them
-    Binomial with (1 + difference/discordance)/2. One-sided, the test is that of the difference's own sign.
+    Exact up to truncated tails of 1e-12. The discordant items are Binomial(n, discordance), the fixes among them
+    Binomial with p = (1 + difference/discordance)/2. The one-sided test is in the direction of the difference.
     0 ≤ |difference| ≤ discordance ≤ 1.
     """
     if not 0 <= abs(difference) <= discordance <= 1:
@@ -40,10 +40,8 @@ def mcnemar_power(n: int, discordance: float, difference: float, alpha: float = 
 
 @lru_cache(maxsize=65536)
 def critical_count(discordant: int, level: float) -> int:
-    """The fewest items of one kind, among ``discordant``, whose one-sided mid-p is at most ``level`` (< 0.5).
-
-    One more than ``discordant`` when there is no such number.
-    """
+    """The smallest number of items of one kind, among ``discordant``, whose one-sided mid-p is at most ``level``
+    (< 0.5); ``discordant`` + 1 when there is none."""
     above, found = 0, discordant + 1
     for k in range(discordant, -1, -1):
         at_least = above + comb(discordant, k)
@@ -57,8 +55,8 @@ def critical_count(discordant: int, level: float) -> int:
 def smallest_shown(n: int, discordance: float, alpha: float, sides: int) -> float:
     """The smallest difference shown with 80 % power by ``n`` items, by exact enumeration; 1.0 if there is none.
 
-    Where not even a difference as large as the discordance is shown, the discordance is taken to be as large as the
-    difference: every discordant item the same way.
+    If not even a difference equal to the discordance is shown, the discordance is set to the difference: every
+    discordant item goes the same way.
     """
 
     def power(difference: float) -> float:
@@ -74,9 +72,9 @@ def smallest_shown(n: int, discordance: float, alpha: float, sides: int) -> floa
 
 @lru_cache(maxsize=4096)
 def items_shown(discordance: float, difference: float, alpha: float, sides: int, enough: int) -> int:
-    """The fewest items that show ``difference`` with 80 % power, by exact enumeration; at most ``enough``.
+    """The smallest number of items that show ``difference`` with 80 % power, by exact enumeration; at most ``enough``.
 
-    Power rises with n but for steps of a fraction of a percent, so bisection finds one of the places where it crosses
+    Power is not strictly monotonic in n: it drops by fractions of a percent. Bisection finds one of the crossings of
     80 %.
     """
     low, high = 0, enough
@@ -130,7 +128,7 @@ def _significant(p: float, first: int, last: int, level: float) -> Iterator[tupl
 
 
 def _root(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where the increasing ``f`` crosses 0 between ``low`` and ``high``, to 1e-10: the Illinois method."""
+    """The root of the increasing ``f`` between ``low`` and ``high``, to 1e-10, by the Illinois method."""
     at_low, at_high = f(low), f(high)
     side = 0
     for _ in range(100):

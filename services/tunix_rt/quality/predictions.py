@@ -1,7 +1,4 @@
-"""Given predictions: JSONL of ``{"id": …, "prediction": …}``, several lines of one id being samples of it.
-
-Owns what such a line may be and which sample is which. Knows nothing of scoring.
-"""
+"""Parses predictions from JSONL: ``{"id": …, "prediction": …}``; several lines with one id are samples."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ MAX_SAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Predictions:
-    """``samples`` holds, for every item id, as many entries as any item has samples; None where none was made.
-    ``missing`` names the pairs of item id and sample index that no line gives."""
+    """``samples`` has the same number of entries for every item id; None: generation failed or missing. ``missing``
+    lists the pairs of item id and sample index without a line."""
 
     samples: dict[str, tuple[str | None, ...]]
     missing: tuple[tuple[str, int], ...]
@@ -30,12 +27,12 @@ class Predictions:
 
 
 def parse_predictions(text: str | bytes, item_ids: Collection[str]) -> Predictions:
-    """The predictions of JSONL ``text`` for the items of an evalset, in its order; blank lines are passed over.
+    """Parse JSONL ``text``; blank lines are skipped. The result has the order of ``item_ids``.
 
-    ``id`` may also be called ``item_id``. Lines of one id are its samples in their order, unless they carry
-    ``sample_index``. A ``prediction`` of null, or an ``outcome`` of ERRORED (as in exported results), means that none
-    could be made. Other fields are passed over. Raises `InvalidInput` naming every bad line: not JSON, unknown id, a
-    sample given twice.
+    ``id`` may also be called ``item_id``. Lines with one id are its samples in file order, unless they have a
+    ``sample_index``. A null ``prediction``, or the ``outcome`` ERRORED (as in exported results), means that generation
+    failed. Other fields are ignored. Raises `InvalidInput` naming every bad line: not JSON, unknown id, duplicate
+    sample.
     """
     violations = Violations()
     if isinstance(text, bytes):
@@ -73,23 +70,23 @@ def _read_line(
         return
     given = found[item_id]
     if numbered.setdefault(item_id, index is not None) is not (index is not None):
-        violations.add("sample_index", f"either every line of {item_id!r} has one, or none")
+        violations.add("sample_index", f"must be set on every line of {item_id!r} or on none")
         return
     sample = len(given) if index is None else index
-    violations.check(sample not in given, "sample_index", f"sample {sample} of {item_id!r} was given before")
+    violations.check(sample not in given, "sample_index", f"duplicate sample {sample} of {item_id!r}")
     violations.check(sample < MAX_SAMPLES, "sample_index", f"at most {MAX_SAMPLES} samples of an item are allowed")
     given[min(sample, MAX_SAMPLES)] = prediction
 
 
 def _fields(row: dict[str, Any], violations: Violations) -> tuple[str | None, str | None, int | None]:
-    """Item id (None when it cannot be used), prediction and sample index of a line."""
+    """Item id (None if unusable), prediction and sample index of a line."""
     names = [row[name] for name in ("id", "item_id") if name in row]
     item_id = names[0] if names and all(name == names[0] for name in names) else None
     if not violations.check(isinstance(item_id, str), "id", "must be the id of an item, as text"):
         item_id = None
     prediction = row.get("prediction")
     valid = "prediction" in row and (prediction is None or isinstance(prediction, str))
-    violations.check(valid, "prediction", "must be text, or null where none could be made")
+    violations.check(valid, "prediction", "must be text, or null if generation failed")
     index = row.get("sample_index")
     whole = index is None or (isinstance(index, int) and not isinstance(index, bool) and index >= 0)
     violations.check(whole, "sample_index", "must be a whole number of at least 0")

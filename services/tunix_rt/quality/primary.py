@@ -1,7 +1,6 @@
-"""primary_score: the one number that a model is ranked by.
+"""primary_score: the score by which models are ranked.
 
-Owns how a row's value is found, legacy rows included. The mean is exactly rounded (`math.fsum`), so it does not
-depend on order.
+The mean is exactly rounded (`math.fsum`), so it does not depend on the order of the rows.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PrimaryScore:
-    """``value`` is in [0, 1], or None when no row could be used; ``n_excluded`` rows had no usable value."""
+    """``value`` is in [0, 1], or None without a usable row. ``n_excluded`` rows had no usable value."""
 
     value: float | None
     n_used: int
@@ -24,8 +23,8 @@ class PrimaryScore:
 def primary_score(rows: Iterable[Mapping[str, Any]]) -> PrimaryScore:
     """Mean of ``answer_correctness`` over ``rows``.
 
-    A row holds ``answer_correctness`` in [0, 1], at its top or under ``metrics``; a legacy row holds only ``score``
-    from 0 to 100, which counts as a hundredth. Values that are missing, not finite or out of range are excluded and
+    A row has ``answer_correctness`` in [0, 1], at the top level or under ``metrics``. A legacy row has only ``score``
+    from 0 to 100, which is divided by 100. Values that are missing, not finite or out of range are excluded and
     counted, never clipped.
     """
     values = [row_value(row) for row in rows]
@@ -34,7 +33,7 @@ def primary_score(rows: Iterable[Mapping[str, Any]]) -> PrimaryScore:
 
 
 def row_value(row: Mapping[str, Any]) -> float | None:
-    """The row's value in [0, 1], or None when it has none that can be used."""
+    """The row's value in [0, 1], or None without a usable value."""
     metrics = row.get("metrics")
     value = row.get("answer_correctness")
     if value is None and isinstance(metrics, Mapping):

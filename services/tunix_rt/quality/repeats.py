@@ -1,7 +1,4 @@
-"""Several samples per item: what k of them make of the score (pass@k, maj@k), with intervals over items.
-
-Owns the estimators. The majority behind maj@k is in `majorities`.
-"""
+"""Estimators for several samples per item (pass@k, maj@k), with intervals over items."""
 
 from __future__ import annotations
 
@@ -41,9 +38,9 @@ class Samples:
 def repeat_estimates(items: Sequence[Samples], samples_per_item: int) -> tuple[RepeatEstimate, ...]:
     """pass@k and then maj@k, for k = 1, 2, 4, 8 … and ``samples_per_item`` itself; empty with one sample per item.
 
-    Intervals are those of `estimate_mean`, so items and not samples count as independent, and clusters of items are
-    honoured. A k for which no item has samples enough is left out. maj@k is left out where answers were not recorded:
-    no sample has a key although some are right.
+    Intervals are those of `estimate_mean`: items, not samples, count as independent, and clusters are respected. A k
+    for which no item has enough samples is left out. maj@k is left out when answers were not recorded: no sample has a
+    key although some are right.
     """
     if samples_per_item < 2:
         return ()
@@ -68,7 +65,7 @@ def best_value(values: Sequence[float], k: int) -> float:
     if not 1 <= k <= n:
         raise ValueError(f"k is {k}; there are {n} samples")
     ordered = sorted(values)
-    # C(i, k) draws have their best among the i smallest.
+    # In C(i, k) draws the best is among the i smallest.
     total = sum(
         (Fraction(value) * (comb(i + 1, k) - comb(i, k)) for i, value in enumerate(ordered) if value), Fraction(0)
     )

@@ -1,7 +1,4 @@
-"""What an evalset can show: the smallest difference between two models that a comparison on its items detects.
-
-Owns the shares of discordant items that are looked at, and how many independent items clusters count for.
-"""
+"""The resolution of an evalset: the smallest difference between two models that a comparison on its items detects."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ DISCORDANCES = (0.05, 0.10, 0.20, 0.30)
 
 @dataclass(frozen=True)
 class Detectable:
-    """``difference`` of two scores is the smallest that is shown where they differ on the share ``discordance`` of the
-    items. Larger than ``discordance``, it says that so few differing items show nothing: that share must differ."""
+    """``difference`` is the smallest score difference that is shown when two models differ on the share ``discordance``
+    of the items. If it exceeds ``discordance``, that share is too small to show anything, and ``difference`` is the
+    share that must differ."""
 
     discordance: float
     difference: float
@@ -25,17 +23,17 @@ class Detectable:
 
 @lru_cache(maxsize=4096)
 def detectable(n_independent: int) -> tuple[Detectable, ...]:
-    """What ``n_independent`` > 0 items can show, two-sided at 5 % with 80 % power; see `detectable_difference`."""
+    """The differences that ``n_independent`` > 0 items show, two-sided at 5 % with 80 % power (see
+    `detectable_difference`)."""
     return tuple(Detectable(share, detectable_difference(n_independent, share)) for share in DISCORDANCES)
 
 
 def independent_items(cluster_ids: Iterable[str]) -> int:
-    """How many independent items there are: one for each cluster, and one for each item without one (empty id).
+    """Number of independent items: one per cluster, and one per item without a cluster (empty id).
 
-    The design effect of clusters of m items whose outcomes correlate by ρ is 1 + (m − 1)ρ (Kish 1965, §5.4). Before
-    anything is measured ρ is unknown; ρ = 1 is taken, so that what is promised holds for clusters of about one size
-    however much their items depend on each other. A comparison uses the ρ that it measures, and so may show smaller
-    differences.
+    The design effect of clusters of m items with correlation ρ is 1 + (m − 1)ρ (Kish 1965, §5.4). Before a measurement
+    ρ is unknown. ρ = 1 is the worst case, so the result holds for any correlation when clusters are of similar size. A
+    comparison uses the measured ρ and may show smaller differences.
     """
     alone = 0
     clusters: set[str] = set()

@@ -1,9 +1,9 @@
-"""The scorecard of an evaluation: what is known of a model's score, and how well.
+"""The scorecard of an evaluation: score, interval, slices, metrics and verdict.
 
-Owns the counts, the slices and the verdict. Pure and independent of the order of its rows, to the last bit.
+The result does not depend on the order of the rows, to the last bit.
 
-Several rows of one item id are samples of it: the item's value is the mean of its scored samples (so the interval
-treats items, not samples, as independent), it is SCORED if any of them is, and coverage counts samples.
+Rows with the same item id are samples. The item's value is the mean of its scored samples, so the interval treats
+items, not samples, as independent. An item is SCORED if any sample is. Coverage counts samples.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 class Scored:
     """One stored item result; ``value`` is its answer_correctness in [0, 1], None unless SCORED.
 
-    Rows of an item with equal ``answer_key`` gave the same answer (`votes.answer_key`); "" is no answer.
+    Rows of an item with the same ``answer_key`` have the same answer (`votes.answer_key`); "": no answer.
     """
 
     item_id: str
@@ -50,7 +50,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class SliceScore:
-    """The score of the items that share a label; ``dimension`` is section, category or difficulty."""
+    """The score of the items with the same label; ``dimension`` is section, category or difficulty."""
 
     dimension: str
     value: str
@@ -63,7 +63,7 @@ class SliceScore:
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A metric's mean over the ``n`` items that have it, each the mean of its scored samples."""
+    """A metric's mean over the ``n`` items that have it; an item's value is the mean of its scored samples."""
 
     metric: str
     n: int
@@ -76,7 +76,7 @@ class MetricEstimate:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """Fields as in evaluations.proto; None where the proto says absent."""
+    """Fields as in evaluations.proto; None: absent in the proto."""
 
     n_items: int
     n_scored: int
@@ -100,7 +100,7 @@ class Scorecard:
 
 @dataclass(frozen=True)
 class _Item:
-    """The samples of one item put together; ``row`` is one of them, for the item's labels."""
+    """The samples of one item combined; ``row`` provides the item's labels."""
 
     outcome: Outcome
     value: float | None
@@ -117,7 +117,7 @@ _DIMENSIONS: dict[str, Callable[[Scored], str]] = {
 
 
 def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> Scorecard:
-    """The scorecard of ``rows``; ``threshold`` in [0, 1] is what the verdict is held against.
+    """The scorecard of ``rows``. The verdict compares the interval with ``threshold`` in [0, 1].
 
     Raises ValueError for a SCORED row whose value is not in [0, 1], or an unscored row that has one.
     """
@@ -152,7 +152,7 @@ def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> S
 
 
 def verdict(coverage: float, ci_low: float | None, ci_high: float | None, threshold: float) -> Verdict:
-    """`pass` if the interval lies at or above the threshold, `fail` if below it, `invalid` if too little was scored."""
+    """`pass` if the interval is at or above the threshold, `fail` if below, `invalid` if coverage is too low."""
     if coverage < MIN_COVERAGE:
         return Verdict.INVALID
     if ci_low is None or ci_high is None:
@@ -202,7 +202,7 @@ def _slices(items: Sequence[_Item]) -> tuple[SliceScore, ...]:
 
 
 def _metric_estimates(items: Sequence[_Item]) -> tuple[MetricEstimate, ...]:
-    """Every metric of the scored items, sorted by name; values that are not finite are left out."""
+    """Every metric of the scored items, sorted by name, without values that are not finite."""
     values: dict[str, list[float]] = {}
     clusters: dict[str, list[str]] = {}
     for item in items:

@@ -1,8 +1,4 @@
-"""Third-party scorers: installed distributions' entry points of the group ``tunix_rt.scorers``.
-
-Owns finding and checking them, once per process. The one place of `quality` that looks at what is installed; scoring
-itself takes the `ScorerSet` that it is handed.
-"""
+"""Finds and checks third-party scorers: installed entry points of the group ``tunix_rt.scorers``."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from tunix_rt.quality.scorers import BUILT_IN, Range, Scorer, ScorerSet
 GROUP = "tunix_rt.scorers"
 _NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 _VERSION_CHARS = 64
-# Names that mean something else where scores are listed, filtered and sorted.
+# Names with another meaning in lists, filters and sort orders of scores.
 _RESERVED = frozenset(["primary_score", "score", "coverage"])
 _BUILT_IN_METRICS = frozenset(metric for scorer in BUILT_IN for metric in scorer.metrics)
 
@@ -26,8 +22,8 @@ _BUILT_IN_METRICS = frozenset(metric for scorer in BUILT_IN for metric in scorer
 def installed_scorers() -> ScorerSet:
     """The built-in scorers and every installed third-party one.
 
-    Raises `FailedPrecondition` that names every entry point that cannot be used, and why: call it when a process
-    starts, for a platform whose services score by different sets refuses their results.
+    Raises `FailedPrecondition` naming every unusable entry point and why. Call it when a process starts: the platform
+    refuses results of services with different scorer sets.
     """
     found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value))
     problems: list[str] = []
@@ -36,19 +32,17 @@ def installed_scorers() -> ScorerSet:
         try:
             scorers.append(_loaded(entry))
         except Exception as error:
-            # Whatever a stranger's module raises while it is imported means the same: it cannot be used.
+            # Any error while importing a third-party module means that the scorer is unusable.
             problems.append(f"{_described(entry)}: {error if isinstance(error, _Unusable) else repr(error)}")
     names = Counter(scorer.name for scorer in scorers)
     problems += [f"{count} scorers are named {name!r}" for name, count in sorted(names.items()) if count > 1]
     if problems:
-        raise FailedPrecondition(
-            "\n  ".join(["third-party scorers cannot be used; mend or uninstall them:", *problems])
-        )
+        raise FailedPrecondition("\n  ".join(["third-party scorers are unusable; fix or uninstall them:", *problems]))
     return ScorerSet(tuple(sorted(scorers, key=lambda scorer: scorer.name)))
 
 
 class _Unusable(Exception):
-    """Says what is wrong with a loaded scorer."""
+    """The reason why a loaded scorer is unusable."""
 
 
 def _loaded(entry: EntryPoint) -> Scorer:

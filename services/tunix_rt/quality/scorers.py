@@ -1,8 +1,7 @@
-"""The scorers: what is measured of one prediction, and under which version.
+"""The scorers: the metrics of one prediction, and the version of a set of scorers.
 
-Owns the built-in scorers, the form of a third-party one, and the version of a whole set, which is part of every
-score's identity: change what any scorer returns for any input, and its version and `BUILT_IN_VERSION` must change.
-Pure but for items of type ``math``. How third-party scorers are found is the business of `scorer_plugins`.
+The version is part of every score's identity: if any scorer returns something else for any input, its version and
+`BUILT_IN_VERSION` must change.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _SUB_SCORES = ("equations", "carried", "conclusion", "no_loop")
 
 
 class Range(StrEnum):
-    """What values a third-party scorer's metric takes."""
+    """The range of a third-party scorer's metric."""
 
     UNIT = "unit"
     """A share in [0, 1]."""
@@ -36,7 +35,7 @@ class Range(StrEnum):
 
 @dataclass(frozen=True)
 class Scorable:
-    """What a built-in scorer is given."""
+    """The input of a built-in scorer."""
 
     item: EvalItem
     prediction: str
@@ -46,7 +45,7 @@ class Scorable:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a scorer found: values by metric name, and details (JSON values) for people."""
+    """The result of a scorer: values by metric name, and details (JSON values) for display."""
 
     metrics: dict[str, float]
     details: dict[str, Any]
@@ -54,7 +53,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class BuiltInScorer:
-    """``metrics`` names everything that it may report; a metric that does not apply to an item is left out."""
+    """``metrics`` names everything that it may report. A metric that does not apply to an item is left out."""
 
     name: str
     version: str
@@ -66,10 +65,10 @@ class BuiltInScorer:
 class Scorer:
     """A third-party scorer, found by an entry point of the group ``tunix_rt.scorers``.
 
-    ``name`` is its metric's name and ``version`` its own; change what ``score`` returns and the version must change,
-    for it is part of every score's identity. ``score(item, prediction, extraction)`` is a pure function that returns
-    the value and details (a mapping of JSON values, perhaps empty). One that raises, or returns something else, leaves
-    its metric out for that item; the item stays SCORED, and its message names the scorer.
+    ``name`` is its metric's name. ``version`` is part of every score's identity: it must change whenever ``score``
+    returns something else. ``score(item, prediction, extraction)`` is a pure function that returns the value and
+    details (a mapping of JSON values, possibly empty). If it raises or returns something else, its metric is left out
+    for that item; the item stays SCORED, and its message names the scorer.
     """
 
     name: str
@@ -119,8 +118,8 @@ def _coherence(given: Scorable) -> Measured:
 
 
 def _trace_tokens(given: Scorable) -> Measured:
-    """Length of the reasoning in `regex-v1` tokens (a count, not in [0, 1]), and, where the item has a budget, 1 if it
-    is kept, else 0. No reasoning keeps every budget."""
+    """Length of the reasoning in `regex-v1` tokens (a count, not in [0, 1]). If the item has a budget, also 1 if the
+    length is within it, else 0; missing reasoning is within every budget."""
     tokens = count_tokens(given.extraction.reasoning or "")
     metrics = {"trace_tokens": float(tokens)}
     if given.item.trace_budget is not None:
@@ -140,14 +139,14 @@ BUILT_IN = (
 
 @dataclass(frozen=True)
 class ScorerSet:
-    """The scorers in force: the built-in ones, then the third-party ones in the order of their names."""
+    """The active scorers: the built-in ones, then the third-party ones sorted by name."""
 
     third_party: tuple[Scorer, ...] = ()
 
     @property
     def version(self) -> str:
-        """Identity of the whole set, at most 64 characters: the built-in set's version, and with third-party scorers a
-        digest of their names, versions and ranges after it."""
+        """Identity of the whole set, at most 64 characters: the built-in version, followed by a digest of the names,
+        versions and ranges of third-party scorers, if any."""
         if not self.third_party:
             return BUILT_IN_VERSION
         members = sorted([scorer.name, scorer.version, scorer.range.value] for scorer in self.third_party)
@@ -160,7 +159,7 @@ class ScorerSet:
 
     @property
     def counts(self) -> frozenset[str]:
-        """Names of the metrics that are not in [0, 1] but counts of at least 0."""
+        """Names of the metrics that are counts of at least 0, not values in [0, 1]."""
         return frozenset(["trace_tokens"]) | {s.name for s in self.third_party if s.range is Range.COUNT}
 
 

@@ -1,7 +1,4 @@
-"""Scoring one prediction: the outcome, every metric, and why.
-
-Owns what becomes of an item, and what a scorer's failure means. The scorers themselves are in `scorers`.
-"""
+"""Scoring of one prediction: the outcome and every metric."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ _MAX_ERROR_CHARS = 200
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What came of one item; ``metrics`` are in [0, 1] except counts (`ScorerSet.counts`), and empty unless SCORED.
+    """The result of one item. ``metrics`` are in [0, 1] except counts (`ScorerSet.counts`), and empty unless SCORED.
 
-    A SCORED item has a message only where a third-party scorer failed.
+    A SCORED item has a message only if a third-party scorer failed.
     """
 
     outcome: Outcome
@@ -43,10 +40,10 @@ def score_item(
 ) -> ItemScore:
     """The score of ``prediction`` for ``item``.
 
-    ``prediction`` None means that none could be made: ERRORED. An item whose reference cannot be used is SKIPPED.
-    Everything else, the empty string included, is SCORED. ``math`` replaces the verifier that items of type ``math``
-    are judged by. A third-party scorer that fails leaves its metric out and is named in the message; the outcome and
-    every other metric stand.
+    ``prediction`` None: generation failed, ERRORED. An item with an unusable reference is SKIPPED. Everything else,
+    including the empty string, is SCORED. ``math`` replaces the default verifier of items of type ``math``. If a
+    third-party scorer fails, its metric is left out and the message names it; the outcome and every other metric are
+    kept.
     """
     problem = reference_problem(item.rule, item.expected_answer)
     if problem is not None:
@@ -77,7 +74,7 @@ def score_item(
 
 
 def scored_row(item: EvalItem, score: ItemScore) -> Scored:
-    """An item's score with the item's labels, as the scorecard takes it."""
+    """The scorecard's row: an item's score with the item's labels."""
     return Scored(
         item_id=item.id,
         outcome=score.outcome,

@@ -1,4 +1,4 @@
-"""Set answers: the elements of a list, without order and repetition."""
+"""Set answers: the elements of a list, ignoring order and repetition."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _MAX_DEPTH = 10
 
 
 def set_elements(text: str, *, decimal_comma: bool = False) -> frozenset[Element]:
-    """The elements of a list answer; numbers by value, tuples in their order, inner sets as sets, the rest by
-    `normal_text`.
+    """The elements of a list answer: numbers by value, tuples in order, inner sets as sets, the rest by `normal_text`.
 
-    Elements are split at line breaks or semicolons when there are any, else at commas (at ", " if that occurs, so
-    that 1,234 stays whole) and at "and" and "&"; never inside brackets.
+    Elements are split at line breaks or semicolons if present, else at commas (at ", " if present, so 1,234 stays
+    whole) and at "and" and "&"; never inside brackets.
     """
     body = strip_markup(text)
     lines = [_BULLET.sub("", line) for line in body.splitlines() if line.strip()]
@@ -35,7 +34,7 @@ def set_elements(text: str, *, decimal_comma: bool = False) -> frozenset[Element
 
 
 def _element(piece: str, decimal_comma: bool, depth: int = 0) -> Element | None:
-    """The value of one element, or None when it is blank."""
+    """The value of one element, or None if it is blank."""
     folded = plain(fold(strip_markup(piece.strip()))).strip(" .")
     number = parse_number(folded, decimal_comma=decimal_comma)
     if number is not None:
@@ -57,7 +56,7 @@ def _split_line(line: str, decimal_comma: bool) -> list[str]:
 
 
 def _inside_brackets(text: str) -> str | None:
-    """What stands inside the one pair of brackets that encloses all of ``text``, or None."""
+    """The text inside the pair of brackets that encloses all of ``text``, or None."""
     bare = text.replace("\\{", "{").replace("\\}", "}")
     if len(bare) < 2 or bare[0] not in _OPENING or bare[-1] not in _CLOSING:
         return None
@@ -85,7 +84,7 @@ def _split(line: str, decimal_comma: bool) -> list[str]:
 
 
 def _masked(line: str) -> str:
-    """``line`` with everything inside brackets as dots, so that it is as long as before."""
+    """``line`` with everything inside brackets replaced by dots, same length."""
     depth, masked = 0, []
     for character in line:
         depth -= character in _CLOSING and depth > 0

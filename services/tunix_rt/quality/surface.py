@@ -1,7 +1,7 @@
-"""Surface forms: making answers comparable before anything is understood of them.
+"""Normalisation of answers at character level, before they are interpreted.
 
-Owns character-level folding (scripts' digits, minus signs, vulgar fractions, superscripts, invisible characters) and
-the stripping of markup around an answer. Knows nothing of answer types.
+Folding covers digits of other scripts, minus signs, vulgar fractions, superscripts and invisible characters. Markup
+around an answer is stripped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TEXT_MACRO = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit|textit|mbox|ope
 _HTML = re.compile(r"<(b|i|u|em|strong|code|span|p|mark)>(.*)</\1>", re.IGNORECASE | re.DOTALL)
 _LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*\)")
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_]+?)(?<=\S)\1(?![\w*])")
-# What LaTeX writes for characters that mean something here, and what only sets them apart.
+# LaTeX spellings of characters that matter here, and spacing commands.
 _LATEX = (
     (re.compile(r"\\(?:left|right|displaystyle|textstyle|bigl?|bigr|Bigl?|Bigr)(?![a-zA-Z])\s?"), ""),
     (re.compile(r"\{,\}"), ","),
@@ -57,11 +57,10 @@ _LATEX = (
 
 
 def fold(text: str) -> str:
-    """``text`` in NFKC with the traps of NFKC avoided, other scripts' digits as 0-9, one kind of minus, quote and
-    space.
+    """``text`` in NFKC with exceptions, digits of other scripts as 0-9, and one kind of minus, quote and space.
 
     NFKC alone would turn "10²" into "102" and "1½" into "11⁄2"; here they become "10^2" and "1 1/2". Invisible
-    characters go.
+    characters are removed.
     """
     text = _SUPERSCRIPT_RUN.sub(_power, _INVISIBLE.sub("", text))
     text = _SUBSCRIPT_RUN.sub(lambda m: "_" + unicodedata.normalize("NFKC", m[0]), text)
@@ -95,8 +94,7 @@ def _ascii_digit(character: str) -> str:
 
 
 def strip_markup(text: str) -> str:
-    """``text`` without what only surrounds an answer: code fences, boxes, emphasis, math delimiters, quotes,
-    ``\\text{}``."""
+    """``text`` without enclosing code fences, boxes, emphasis, math delimiters, quotes and ``\\text{}``."""
     text = text.strip()
     while True:
         before = text
@@ -125,12 +123,12 @@ def strip_markup(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Folded ``text`` without inner emphasis, and with LaTeX's spellings of %, $, °, … and spaces as they are meant."""
+    """Folded ``text`` without inner emphasis, with LaTeX spellings of %, $, °, … and spaces replaced."""
     for pattern, meant in _LATEX:
         text = pattern.sub(meant, text)
     return collapse(_EMPHASIS.sub(r"\2", text))
 
 
 def collapse(text: str) -> str:
-    """``text`` with every run of white space as one space, none at the ends."""
+    """``text`` with every run of white space as one space, stripped."""
     return _SPACES.sub(" ", text).strip()

@@ -1,4 +1,4 @@
-"""Text answers: what makes two of them the same."""
+"""Text answers: when two of them are equal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _TRAILING = ".,;:!?…。、！？"
 _PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "<": ">", "「": "」", "『": "』", "【": "】", "《": "》"}
 _YES_NO = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _OPENING_WORD = re.compile(r"(\w+)\s*(?:[,;:!—-]|\.(?!\s*\d))")
-# In words a subscript is typography: CO₂ is CO2. (In numbers it is not; `fold` keeps it apart.)
+# In words a subscript is typography: CO₂ is CO2. In numbers it is not; `fold` keeps it separate.
 _SUBSCRIPTS = {0x2080 + digit: str(digit) for digit in range(10)}
 
 
 def normal_text(text: str) -> str:
     """The normal form of a text answer: folded, lower case, no outer punctuation or markup, no leading article.
 
-    Signs, per-cent and currency marks stay: they are part of what is said. An answer that is nothing but punctuation
-    stays as it is.
+    Signs, per-cent and currency marks are kept: they are part of the answer. An answer of punctuation only is kept
+    unchanged.
     """
     folded = fold(strip_markup(text.translate(_SUBSCRIPTS))).casefold()
     stripped = _strip_outer(folded) or folded
@@ -37,9 +37,9 @@ def _strip_outer(text: str) -> str:
 
 
 def texts_equal(expected: str, answer: str) -> bool:
-    """Whether two text answers are the same by `normal_text`.
+    """Whether two text answers are equal by `normal_text`.
 
-    An expected yes, no, true or false is also met by a sentence that begins with it and does not hold its opposite. A
+    An expected yes, no, true or false also equals a sentence that begins with it and does not contain its opposite. A
     question does not state what it asks.
     """
     wanted, given = normal_text(expected), normal_text(answer)

@@ -1,7 +1,4 @@
-"""Counting tokens without a tokenizer: the `regex-v1` unit of trace budgets and of the `trace_tokens` metric.
-
-Owns the one definition of that unit. Knows no model's vocabulary.
-"""
+"""Token counts without a model's tokenizer: the `regex-v1` unit of trace budgets and of the `trace_tokens` metric."""
 
 from __future__ import annotations
 

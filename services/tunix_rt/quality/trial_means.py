@@ -1,7 +1,4 @@
-"""Scores of repeated trials: how well a mean is known, and what is between two configurations of the same seeds.
-
-Owns Student's t for both. Works on numbers; knows nothing of sweeps.
-"""
+"""Mean scores of repeated trials with Student's t intervals, and paired differences over the same seeds."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from math import fsum, sqrt
 from tunix_rt.quality.distributions import t_quantile
 from tunix_rt.quality.estimates import CONFIDENCE
 
-# Relative; differences of two scores of a few hundred items are off by less.
+# Relative tolerance: the rounding error of differences of two scores of a few hundred items is smaller.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """A mean with its two-sided 95 % interval, whose ends are None where the values do not tell it."""
+    """A mean with its two-sided 95 % interval; the ends are None when it cannot be estimated."""
 
     mean: float
     low: float | None
@@ -26,15 +23,15 @@ class MeanInterval:
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval."""
+        """Whether the interval could be estimated."""
         return self.low is not None
 
 
 def mean_interval(values: Sequence[float]) -> MeanInterval:
     """Mean of ``values`` (at least one) and Student's t interval with n − 1 degrees of freedom.
 
-    Without an interval under two values, and where all are equal but for rounding: then nothing is known of how they
-    scatter. Does not depend on their order, to the last bit.
+    No interval for fewer than two values, or when all are equal up to rounding: the variance is unknown then. Does not
+    depend on the order of the values, to the last bit.
     """
     n = len(values)
     mean = fsum(values) / n
@@ -46,6 +43,6 @@ def mean_interval(values: Sequence[float]) -> MeanInterval:
 
 
 def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) -> MeanInterval | None:
-    """Mean of ``values`` − ``others`` over the keys (repeats of one seed) that both have; None when there are none."""
+    """Mean of ``values`` − ``others`` over the keys (seeds) that both have; None without a common key."""
     both = sorted(values.keys() & others.keys())
     return mean_interval([values[key] - others[key] for key in both]) if both else None

@@ -1,6 +1,6 @@
 """Names of units: which words after a number mean the same unit.
 
-Owns the table. Converts nothing: "7 km" and "7000 m" are different answers unless the item lists an alias.
+Nothing is converted: "7 km" and "7000 m" are different answers unless the item lists an alias.
 """
 
 from __future__ import annotations
@@ -83,26 +83,26 @@ for _group in _GROUPS:
     _name, _, _others = _group.partition(" ")
     _CANONICAL.update(dict.fromkeys((_name, *_others.split("|")), _name))
 
-# Words that are far more often something else ("5 in total", "5 a day"): units only where the item asks for them.
+# Words that usually mean something else ("5 in total", "5 a day"): units only if the item asks for them.
 _WORDS_FIRST = frozenset(["in", "a"])
 KNOWN_UNITS = frozenset(_CANONICAL) - _WORDS_FIRST
-# What may stand for what: bare degrees for a scale, "pounds" for weight and money.
+# Ambiguous names: degrees without a scale, "pounds" for weight and money.
 _STANDS_FOR = ({"deg", "degc"}, {"deg", "degf"}, {"pound", "lb"}, {"pound", "gbp"})
 
 
 def canonical_unit(text: str) -> str:
-    """The name that all spellings of a unit share; of an unknown one, its own words in lower case."""
+    """The canonical name of a unit's spelling; an unknown unit in lower case."""
     words = _words(text)
     return _CANONICAL.get(words, words)
 
 
 def units_agree(wanted: str, given: str) -> bool:
-    """Whether ``given`` may stand for ``wanted`` (both canonical): equal, or as bare as "degrees" and "pounds"."""
+    """Whether ``given`` may mean ``wanted`` (both canonical): equal, or ambiguous as "degrees" and "pounds"."""
     return wanted == given or {wanted, given} in _STANDS_FOR
 
 
 def is_known_unit(text: str) -> bool:
-    """Whether the table holds this spelling."""
+    """Whether the spelling is in the table."""
     return _words(text) in KNOWN_UNITS
 
 

@@ -1,7 +1,4 @@
-"""Which answers count as the same one where samples of an item vote.
-
-Owns the form that an answer votes in. Whether it is right is for `equality`; who wins is for `majorities`.
-"""
+"""Keys that group equal answers of an item's samples, for majority votes."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ from tunix_rt.quality.texts import normal_text
 
 
 def answer_key(rule: Rule, answer: str | None) -> str:
-    """A key that two answers to an item share if they are the same answer; "" when there is none.
+    """A key that equal answers to an item share; "" for no answer.
 
-    numeric: the exact number, and no answer where not exactly one is stated; choice: the label, else the text; set:
-    the elements; regex: the folded text; math: the number, else the text; text: the text as it is compared. What
-    makes answers equal only by way of the reference (a tolerance, an alias, a pattern, algebra) does not join votes.
+    numeric: the exact number, "" unless exactly one is stated; choice: the label, else the text; set: the elements;
+    regex: the folded text; math: the number, else the text; text: the normalised text. Equality that depends on the
+    reference (a tolerance, an alias, a pattern, algebra) does not merge votes.
     """
     if answer is None or not answer.strip() or len(answer) > MAX_ANSWER_CHARS:
         return ""
@@ -70,5 +67,5 @@ def _written_element(element: Element) -> list[Any]:
 
 
 def _written(number: Fraction) -> str:
-    """In hexadecimal, because Python refuses to write very long numbers in decimal."""
+    """Hexadecimal, because Python refuses to format very long numbers in decimal."""
     return f"{number.numerator:#x}/{number.denominator:#x}"

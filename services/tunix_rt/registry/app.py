@@ -21,6 +21,7 @@ from tunix_rt.registry.datasets import service as datasets
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
 from tunix_rt.registry.events import service as events
+from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.dead_commands import DeadCommands
 from tunix_rt.registry.jobs.reaper import extend_leases, run_reaper
 from tunix_rt.registry.jobs.requeue import requeue_all
@@ -38,6 +39,7 @@ from tunix_rt.v1 import (
     evalsets_pb2_grpc,
     evaluations_pb2_grpc,
     events_pb2_grpc,
+    jobs_pb2_grpc,
     models_pb2_grpc,
     runs_pb2_grpc,
     sweeps_pb2_grpc,
@@ -49,6 +51,7 @@ _log = get_logger(__name__)
 
 def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> Sequence[str]:
     """Add every service of the registry to ``server``; their full names."""
+    jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies), server)
     runs_pb2_grpc.add_RunServiceServicer_to_server(runs.RunServicer(dependencies), server)
     sweeps_pb2_grpc.add_SweepServiceServicer_to_server(sweeps.SweepServicer(dependencies), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(events.EventServicer(dependencies), server)
@@ -57,6 +60,7 @@ def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> S
     evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(evaluations.EvaluationServicer(dependencies), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(models.ModelServicer(dependencies), server)
     return (
+        jobs.SERVICE,
         runs.SERVICE,
         sweeps.SERVICE,
         events.SERVICE,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -9,6 +13,7 @@ from grpc_status import rpc_status
 
 from tunix_rt import errors
 
+T = TypeVar("T")
 # Statuses travel in trailers, and a plain client accepts 8 KiB of them (base64 and percent-encoding included).
 _DETAIL_BYTES = 4000
 _MESSAGE_CHARACTERS = 500
@@ -58,6 +63,23 @@ def from_rpc_error(error: grpc.RpcError) -> errors.TunixError:
     number = code.value[0]
     kind = next((kind for kind, known in _CODES if known == number), None)
     return kind(message) if kind else errors.TunixError(f"{code.name}: {message}")
+
+
+async def answered(call: Awaitable[T]) -> T:
+    """The answer of an asyncio call, its failure translated by `failure_of`."""
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise failure_of(error) from error
+
+
+def failure_of(error: grpc.RpcError) -> BaseException:
+    """`from_rpc_error` for asyncio code: gRPC turns the cancellation of the calling task into a status like any other,
+    and here it becomes a CancelledError again."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return asyncio.CancelledError()
+    return from_rpc_error(error)
 
 
 def _details(error: grpc.RpcError) -> tuple[any_pb2.Any, ...]:

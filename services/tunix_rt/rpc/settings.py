@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from typing import Literal
 
@@ -78,11 +76,3 @@ class NatsSettings(BaseSettings):
     nats_url: str = "nats://127.0.0.1:4222"
     nats_user: str | None = None
     nats_password: SecretStr | None = None
-
-
-class WorkerSettings(ServerSettings, NatsSettings):
-    """What every worker service reads on top: its peers."""
-
-    registry_address: str = "127.0.0.1:7700"
-    inferencer_address: str = "127.0.0.1:7702"
-    worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")

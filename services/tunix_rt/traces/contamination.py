@@ -1,7 +1,4 @@
-"""What a dataset shares with evalsets: equal prompts, near duplicates, long runs of words, and answers.
-
-Owns the counts of a dataset's manifest, and the list of who overlaps with whom for a report.
-"""
+"""Overlap of a dataset with evalsets: equal prompts, near duplicates, shared n-grams, and answers."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ Prompts = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Contamination:
-    """Overlap with one evalset: items whose prompt is in the dataset, and items that share a run of words with it."""
+    """Overlap with one evalset: items whose prompt is in the dataset, and items that share an n-gram with it."""
 
     evalset_id: str
     exact_prompts: int
@@ -32,7 +29,7 @@ class Contamination:
 
 
 class Kind(StrEnum):
-    """How a trace's prompt overlaps with an item's, the strongest first."""
+    """The kind of overlap between a trace's prompt and an item's, strongest first."""
 
     EXACT = "exact"
     NEAR = "near"
@@ -41,9 +38,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Overlap:
-    """A trace and the item it overlaps with most; ``similarity`` is of 5-grams, None where only a run is shared.
+    """A trace and the item it overlaps with most. ``similarity`` is of 5-grams; None if only an n-gram is shared.
 
-    ``same_answer``: the trace's final answer is right for the item, so that training on it gives the answer away.
+    ``same_answer``: the trace's final answer is correct for the item, so training on it leaks the answer.
     """
 
     trace: int
@@ -55,11 +52,10 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Leaks:
-    """The overlap with one evalset, item by item and trace by trace.
+    """The overlap with one evalset, by item and by trace.
 
-    An exact item is also a near one, and both are also n-gram items where they are long enough. ``answered_items``:
-    exact or near items whose answer a trace gives. ``overlaps`` has one entry per overlapping trace, the strongest
-    kinds first.
+    An exact item is also a near one, and both are n-gram items if long enough. ``answered_items``: exact or near items
+    whose answer a trace leaks. ``overlaps`` has one entry per overlapping trace, strongest kinds first.
     """
 
     evalset: str
@@ -72,7 +68,7 @@ class Leaks:
 
 
 def measure_contamination(traces: Sequence[Trace], evalsets: Prompts) -> tuple[Contamination, ...]:
-    """Counts of the overlap with each evalset, in the order of their ids."""
+    """Counts of the overlap with each evalset, ordered by evalset id."""
     exact = {normalise_prompt(trace.prompt) for trace in traces}
     runs = {run for trace in traces for run in ngrams(trace.prompt, NGRAM_SIZE)}
     return tuple(
@@ -87,8 +83,8 @@ def measure_contamination(traces: Sequence[Trace], evalsets: Prompts) -> tuple[C
 
 
 def find_leaks(traces: Sequence[Trace], evalsets: Mapping[str, Sequence[EvalItem]]) -> tuple[Leaks, ...]:
-    """Which traces overlap with which items of each evalset, in the order given; keys are what to call them."""
-    # All evalsets at once: sketching the traces is what takes time.
+    """Which traces overlap with which items of each evalset, in the given order; keys are display names."""
+    # All evalsets in one pass: sketching the traces dominates the cost.
     owners = [(name, position) for name, items in evalsets.items() for position in range(len(items))]
     similar: dict[str, _Similar] = {name: {} for name in evalsets}
     prompts = [item.prompt for items in evalsets.values() for item in items]
@@ -118,7 +114,7 @@ def _leaks(evalset: str, search: _Search) -> Leaks:
 
 
 class _Search:
-    """Looks up one trace after the other, and keeps the positions of the items that were met."""
+    """Looks up traces one by one and collects the positions of the items found."""
 
     def __init__(self, traces: Sequence[Trace], items: Sequence[EvalItem], similar: _Similar) -> None:
         self.traces = traces
@@ -163,7 +159,7 @@ class _Search:
 
 
 class _SameText:
-    """Mathematical expressions that are not equal as text or numbers count as different here."""
+    """Without `math-verify`: expressions that are not equal as text or numbers count as different."""
 
     def equal(self, expected: str, answer: str) -> bool:
         return False

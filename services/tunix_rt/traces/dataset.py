@@ -1,7 +1,6 @@
-"""Dataset versions: canonical JSONL, its digest, and the manifest that says where every trace came from or went.
+"""Builds dataset versions, from a recipe or from imported lines: canonical JSONL, its digest and its manifest.
 
-Owns building (from a recipe or from imported lines), the token budget, decontamination and the manifest. Stores nothing
-and registers nothing; evalsets are handed in as their prompts.
+Traces over the token budget, contaminated traces and duplicates are dropped and counted.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tunix_rt.traces.schema import Trace, canonical_line, parse_traces
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a dataset version is made of; the fields of ``DatasetManifest`` in datasets.proto."""
+    """The composition of a dataset version; fields as in ``DatasetManifest`` of datasets.proto."""
 
     key: str
     build_id: str
@@ -48,7 +47,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class BuiltDataset:
-    """A dataset version that is not stored yet; ``digest`` is that of ``jsonl``."""
+    """A dataset version that is not stored yet. ``digest`` is the digest of ``jsonl``."""
 
     traces: tuple[Trace, ...]
     jsonl: bytes
@@ -57,7 +56,7 @@ class BuiltDataset:
 
 
 def canonical_jsonl(traces: Iterable[Trace]) -> bytes:
-    """UTF-8 JSONL, one canonical object per line, each line ended by a newline."""
+    """UTF-8 JSONL, one canonical object per line, each line ending with a newline."""
     return "".join(canonical_line(trace) + "\n" for trace in traces).encode()
 
 
@@ -71,10 +70,10 @@ def build_from_recipe(
     decontaminate: Prompts | None = None,
     measure_against: Prompts | None = None,
 ) -> BuiltDataset:
-    """The dataset that ``recipe`` makes; equal arguments give an equal digest.
+    """Build the dataset of ``recipe``. Equal arguments give an equal digest.
 
-    ``decontaminate``: prompts that no trace may have (compared after normalisation). ``measure_against``: evalsets
-    whose overlap is only reported; those of ``decontaminate`` are reported too. Raises `InvalidInput`.
+    ``decontaminate``: prompts that are excluded (compared after normalisation). ``measure_against``: evalsets whose
+    overlap is only reported; the overlap with ``decontaminate`` is reported too. Raises `InvalidInput`.
     """
     kept_out = decontaminate or {}
     drawn = draw_traces(
@@ -106,10 +105,10 @@ def build_from_lines(
     measure_against: Prompts | None = None,
     source: str = "import",
 ) -> BuiltDataset:
-    """The dataset of imported trace JSONL, in its own order.
+    """Build a dataset from trace JSONL, in file order.
 
-    Identical traces are kept once; several traces of one prompt are all kept. Raises `InvalidInput` naming every bad
-    line, or saying that the filters left nothing.
+    Identical traces are kept once; different traces of one prompt are all kept. Raises `InvalidInput` naming every
+    invalid line, or when the filters drop every trace.
     """
     kept_out = decontaminate or {}
     excluded = {normalise_prompt(prompt) for prompts in kept_out.values() for prompt in prompts}

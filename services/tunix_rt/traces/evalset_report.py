@@ -1,7 +1,4 @@
-"""The quality report of an evalset: what it holds, what is in it twice, and which differences it can show.
-
-Owns what counts as a problem. Needs no platform: it is given a parsed evalset.
-"""
+"""The quality report of an evalset: contents, duplicates, and the differences that it can show."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from tunix_rt.traces.repeats import answer_key
 
 @dataclass(frozen=True)
 class SimilarItems:
-    """An item and an earlier one whose prompt it equals (similarity 1) or nearly equals."""
+    """An item and an earlier item with an equal (similarity 1) or nearly equal prompt."""
 
     item_id: str
     earlier_id: str
@@ -31,7 +28,7 @@ class SimilarItems:
 
 @dataclass(frozen=True)
 class CommonAnswer:
-    """The most frequent expected answer: who always gives it is right on ``items`` of them."""
+    """The most frequent expected answer: always giving it is correct on ``items`` items."""
 
     answer: str
     items: int
@@ -39,7 +36,7 @@ class CommonAnswer:
 
 @dataclass(frozen=True)
 class EvalSetReport:
-    """The report; ``independent`` is the number of items with each cluster counted once."""
+    """The report. ``independent`` is the number of items, each cluster counted once."""
 
     evalset: EvalSet
     independent: int
@@ -48,13 +45,13 @@ class EvalSetReport:
     common_answer: CommonAnswer
 
     def findings(self) -> list[Finding]:
-        """What to do something about: problems first, then warnings; empty for a clean evalset."""
+        """Problems first, then warnings; empty for a clean evalset."""
         equal = [each for each in self.similar if each.equal]
         contradicting = [each for each in equal if not each.same_answer]
         loose = [each for each in self.similar if not each.equal and not each.same_cluster]
         found = [
-            Finding("problem", "contradicting", len(contradicting), "items expect another answer to an earlier prompt"),
-            Finding("problem", "equal_prompts", len(equal), "items ask what an earlier item asks"),
+            Finding("problem", "contradicting", len(contradicting), "items contradict the answer of an equal prompt"),
+            Finding("problem", "equal_prompts", len(equal), "items have the prompt of an earlier item"),
             Finding(
                 "warning",
                 "near_duplicates",

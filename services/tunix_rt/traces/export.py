@@ -1,7 +1,4 @@
-"""Datasets in the formats that other trainers read.
-
-Owns the three formats' line layouts. Knows nothing of streams: it turns one trace into one line.
-"""
+"""Export of datasets to the formats of other trainers, one line per trace."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from tunix_rt.traces.schema import Trace, canonical_line
 
 
 def to_chat(trace: Trace) -> dict[str, Any]:
-    """Conversational layout (``messages`` with roles), as Hugging Face TRL and most fine-tuning services read it."""
+    """Conversational layout (``messages`` with roles) of Hugging Face TRL and most fine-tuning services."""
     return {
         "messages": [
             {"role": "user", "content": trace.prompt},
@@ -25,9 +22,9 @@ def to_chat(trace: Trace) -> dict[str, Any]:
 
 
 def to_tunix_sft(trace: Trace) -> dict[str, Any]:
-    """Supervised layout for google-tunix: Gemma turns as plain text, with the prompt and the completion apart.
+    """Supervised layout for google-tunix: Gemma turns as plain text, prompt and completion separate.
 
-    ``text`` is their concatenation; loss belongs on ``completion`` alone.
+    ``text`` is their concatenation; the loss is computed on ``completion`` only.
     """
     prompt = f"<start_of_turn>user\n{trace.prompt}<end_of_turn>\n<start_of_turn>model\n"
     completion = f"{render_completion(trace)}<end_of_turn>"
@@ -58,6 +55,6 @@ def export_lines(traces: Iterable[Trace], export_format: str) -> Iterator[str]:
     """One JSONL line (newline included) per trace. Raises `InvalidInput` for a format that is not in `FORMATS`."""
     if export_format not in FORMATS:
         known = ", ".join(FORMATS)
-        raise InvalidInput([FieldViolation("format", f"no format {export_format!r}; there are {known}")])
+        raise InvalidInput([FieldViolation("format", f"unknown format {export_format!r}; expected one of {known}")])
     line = FORMATS[export_format]
     return (line(trace) + "\n" for trace in traces)

@@ -1,4 +1,4 @@
-"""How long traces are, in all and by category."""
+"""Trace lengths in tokens, in total and by category."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CategoryStatistics:
 
 @dataclass(frozen=True)
 class Bin:
-    """How many lengths are from ``low`` to ``high``, both included."""
+    """The number of lengths from ``low`` to ``high``, both included."""
 
     low: int
     high: int
@@ -46,7 +46,7 @@ class Bin:
 
 
 def trace_tokens(trace: Trace) -> int:
-    """`regex-v1` tokens of prompt and completion together: what a trace costs in training."""
+    """`regex-v1` tokens of prompt and completion together: the training cost of a trace."""
     return count_tokens(trace.prompt) + count_tokens(render_completion(trace))
 
 
@@ -70,7 +70,7 @@ def token_lengths(lengths: Sequence[int]) -> TokenLengths:
 
 
 def category_statistics(traces: Sequence[Trace], lengths: Sequence[int]) -> tuple[CategoryStatistics, ...]:
-    """Statistics by category, sorted by its name; ``lengths`` are those of the traces, in their order."""
+    """Statistics by category, sorted by name. ``lengths`` are the lengths of ``traces``, in the same order."""
     members: dict[str, list[int]] = {}
     for position, trace in enumerate(traces):
         members.setdefault(category_of(trace), []).append(position)
@@ -86,7 +86,7 @@ def category_statistics(traces: Sequence[Trace], lengths: Sequence[int]) -> tupl
 
 
 def histogram(lengths: Sequence[int], bins: int = 12) -> tuple[Bin, ...]:
-    """At most ``bins`` bins of one width that hold every length, in ascending order; none of no lengths."""
+    """At most ``bins`` bins of equal width that cover every length, in ascending order; () without lengths."""
     if not lengths:
         return ()
     low = min(lengths)

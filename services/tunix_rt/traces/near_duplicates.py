@@ -1,13 +1,11 @@
-"""Prompts that say nearly the same: MinHash sketches, banded so that similar prompts meet, then compared exactly.
+"""Near-duplicate prompts: MinHash sketches with banding propose pairs, which are then compared exactly.
 
-Two prompts are near duplicates when the sets of their runs of 5 normalised words have a Jaccard similarity of at
-least 0.8; equal prompts have similarity 1. Sketches only propose pairs (Broder 1997, doi 10.1109/SEQUEN.1997.666900;
-banding: Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, §3.4): two prompts of similarity s meet in one of the
-bands with probability 1 − (1 − s⁵)²⁰, which is 0.9996 at 0.8 and 0.05 at 0.3. Every pair is then verified on the sets
-themselves, so nothing is reported that is not one; and a prompt too few of whose runs occur in any other is not
-sketched. Time is linear in the number of runs of words.
-
-Knows nothing of traces and evalsets.
+Two prompts are near duplicates when the sets of their 5-grams of normalised words have a Jaccard similarity of at least
+0.8; equal prompts have similarity 1. Sketches propose pairs (Broder 1997, doi 10.1109/SEQUEN.1997.666900; banding:
+Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, §3.4): two prompts of similarity s share a band with
+probability 1 − (1 − s⁵)²⁰, which is 0.9996 at 0.8 and 0.05 at 0.3. Every pair is verified on the sets, so there are no
+false positives. A prompt that shares too few 5-grams with any other is not sketched. Time is linear in the number of
+5-grams.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ Shingles = frozenset[str]
 
 @dataclass(frozen=True)
 class Neighbour:
-    """The prompt at ``position`` of its list, and how similar it is, from 0.8 to 1."""
+    """The prompt at ``position`` of its list, and its similarity, from 0.8 to 1."""
 
     position: int
     similarity: float
@@ -49,7 +47,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Match:
-    """A prompt of one list that nearly equals one of another."""
+    """A prompt of one list that nearly equals a query of another list."""
 
     position: int
     query: int
@@ -57,7 +55,7 @@ class Match:
 
 
 def shingles(prompt: str) -> Shingles:
-    """The prompt's runs of 5 normalised words; a shorter prompt is one run of its own length."""
+    """The prompt's 5-grams of normalised words; a shorter prompt is one run of its own length."""
     return frozenset(" ".join(run) for run in ngrams(prompt, SHINGLE_WORDS))
 
 
@@ -80,9 +78,9 @@ def estimated_jaccard(a: Sequence[int], b: Sequence[int]) -> float:
 
 
 def earlier_neighbours(prompts: Sequence[str], seed: int = SEED) -> dict[int, Neighbour]:
-    """For the position of each prompt that nearly equals an earlier one: that one.
+    """For each prompt that nearly equals an earlier one, by position: that earlier prompt.
 
-    Of several it is an equal prompt if there is one, else the earliest that was found.
+    If there are several: an equal prompt if there is one, else the earliest found.
     """
     sets = _shared(prompts)
     found: dict[int, Neighbour] = {}
@@ -107,7 +105,7 @@ def earlier_neighbours(prompts: Sequence[str], seed: int = SEED) -> dict[int, Ne
 
 
 def matches(prompts: Sequence[str], queries: Sequence[str], seed: int = SEED) -> Iterator[Match]:
-    """Every pair of a prompt and a query that are near duplicates (or equal), in the order of the prompts."""
+    """Every pair of a prompt and a query that are near duplicates or equal, in the order of the prompts."""
     query_sets = _shared(queries)
     asked = frozenset(run for runs in query_sets for run in runs)
     equal: dict[Shingles, list[int]] = {}
@@ -130,12 +128,12 @@ def matches(prompts: Sequence[str], queries: Sequence[str], seed: int = SEED) ->
 
 
 def _may_be_near(runs: Shingles, shared: int) -> bool:
-    """Whether a set of which ``shared`` runs occur elsewhere can be near to another; most sets need no sketch."""
+    """Whether a set of which ``shared`` runs occur elsewhere can have a near duplicate; most sets need no sketch."""
     return len(runs) >= _MIN_SHINGLES and shared / len(runs) >= THRESHOLD
 
 
 def _first_near(sets: Sequence[Shingles], bucket: Sequence[int], later: int, before: int) -> Neighbour | None:
-    """The first of the bucket's positions under ``before`` that is near to ``later``."""
+    """The first position of the bucket below ``before`` that is a near duplicate of ``later``."""
     for earlier in bucket:
         if earlier >= before:
             break
@@ -146,7 +144,7 @@ def _first_near(sets: Sequence[Shingles], bucket: Sequence[int], later: int, bef
 
 
 def _buckets(sketches: Mapping[int, bytes]) -> Iterator[list[int]]:
-    """Positions that share a band, ascending; one band at a time, so that memory holds one band's keys."""
+    """Positions that share a band, ascending; one band at a time, to keep only one band's keys in memory."""
     for start in range(0, BANDS * _BAND_BYTES, _BAND_BYTES):
         buckets: dict[bytes, list[int]] = {}
         for position, sketch in sketches.items():
@@ -155,7 +153,7 @@ def _buckets(sketches: Mapping[int, bytes]) -> Iterator[list[int]]:
 
 
 def _shared(prompts: Iterable[str]) -> list[Shingles]:
-    """The prompts' runs, equal runs as one object."""
+    """The prompts' runs, with equal runs interned."""
     known: dict[str, str] = {}
     return [frozenset(known.setdefault(run, run) for run in shingles(prompt)) for prompt in prompts]
 

@@ -1,14 +1,11 @@
-"""When two prompts are the same prompt: the normal form used for duplicates and contamination.
-
-Owns the normal form and its n-grams. Knows nothing of evalsets or datasets.
-"""
+"""The normal form of prompts, for duplicates and contamination, and its n-grams."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# Words and single symbols that carry meaning in a sum; "7 + 5" and "7 - 5" must stay apart.
+# Words and operators; "7 + 5" and "7 - 5" must stay different.
 _WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*|[^\w\s.,;:!?'\"“”‘’()\[\]{}]")
 
 

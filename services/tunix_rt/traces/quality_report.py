@@ -1,7 +1,4 @@
-"""The quality report of trace JSONL: everything that is worth knowing before a model is trained on it.
-
-Owns what is reported and what counts as a problem. Needs no platform: it is given bytes and evalset items.
-"""
+"""The quality report of trace JSONL: problems and warnings before a model is trained on it."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _DETAIL = re.compile(r"\s*\(.*\)|; .*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing wrong with one line (0: with the file); ``kind`` is the same for lines wrong in the same way."""
+    """One violation on one line (0: of the file). ``kind`` groups violations of the same sort."""
 
     line: int
     field: str
@@ -43,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many traces are longer than ``limit`` tokens, and on which lines."""
+    """The traces longer than ``limit`` tokens: their number and their lines."""
 
     limit: int
     exceeding: int
@@ -52,7 +49,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the verdict: ``level`` is "problem" or "warning"; ``count`` says how many traces or lines."""
+    """One finding: ``level`` is "problem" or "warning", ``count`` the number of traces or lines."""
 
     level: str
     code: str
@@ -62,11 +59,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The report; positions in ``repeats``, ``doubts`` and ``leaks`` are indexes into ``lines``."""
+    """The report. Positions in ``repeats``, ``doubts`` and ``leaks`` are indexes into ``lines``."""
 
     failures: tuple[Failure, ...]
     lines: tuple[int, ...]
-    """The line number of every good trace, from 1."""
+    """The line number of every valid trace, from 1."""
     repeats: Repeats
     leaks: tuple[Leaks, ...]
     token_lengths: TokenLengths | None
@@ -77,14 +74,14 @@ class QualityReport:
 
     @property
     def failures_by_kind(self) -> dict[str, int]:
-        """How many failures there are of each kind, the most frequent first."""
+        """Number of failures by kind, most frequent first."""
         return dict(Counter(failure.kind for failure in self.failures).most_common())
 
     def findings(self) -> list[Finding]:
-        """What to do something about: problems first, then warnings; empty for a clean file."""
+        """Problems first, then warnings; empty for a clean file."""
         found = [
-            Finding("problem", "bad_lines", len({f.line for f in self.failures}), "lines are no valid traces"),
-            Finding("problem", "identical", len(self.repeats.identical), "traces repeat an earlier one in everything"),
+            Finding("problem", "bad_lines", len({f.line for f in self.failures}), "lines are not valid traces"),
+            Finding("problem", "identical", len(self.repeats.identical), "traces are identical to an earlier one"),
             *(finding for leaks in self.leaks for finding in _leak_findings(leaks)),
         ]
         if self.budget is not None:
@@ -105,7 +102,7 @@ class QualityReport:
         return [finding for finding in found if finding.count]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as a JSON object; traces are named by their line."""
+        """The report as a JSON object; traces are identified by their line."""
         return {
             "valid_traces": len(self.lines),
             "findings": [asdict(finding) for finding in self.findings()],
@@ -146,10 +143,10 @@ class QualityReport:
 def quality_report(
     data: bytes, *, evalsets: Mapping[str, Sequence[EvalItem]] | None = None, max_trace_tokens: int | None = None
 ) -> QualityReport:
-    """The report on trace JSONL; bad lines are reported and left out of everything else.
+    """The report on trace JSONL. Invalid lines are reported and excluded from everything else.
 
-    ``evalsets``: items by what to call their evalset, to look for overlap with. ``max_trace_tokens``: the budget to
-    hold the traces to, in `regex-v1` tokens.
+    ``evalsets``: items by the display name of their evalset, to search for overlap. ``max_trace_tokens``: the token
+    budget of a trace, in `regex-v1` tokens.
     """
     violations = Violations()
     numbered = read_traces(_decoded_lines(data, violations), violations)
@@ -170,9 +167,9 @@ def quality_report(
 
 
 def _decoded_lines(data: bytes, violations: Violations) -> list[str]:
-    """The lines as text; one that is not UTF-8 is a violation, and blank from then on."""
+    """The lines as text. A line that is not UTF-8 is a violation and becomes blank."""
     lines = []
-    # JSON may hold U+2028 and its like unescaped, so only real line ends count.
+    # JSON may contain U+2028 and the like unescaped, so only newlines end a line.
     for number, line in enumerate(data.split(b"\n"), start=1):
         try:
             lines.append(line.decode("utf-8"))
@@ -183,7 +180,7 @@ def _decoded_lines(data: bytes, violations: Violations) -> list[str]:
 
 
 def _failures(violations: Violations) -> tuple[Failure, ...]:
-    """The violations in the order of their lines; ``line 3.steps[1].content`` is taken apart."""
+    """The violations in line order, with ``line 3.steps[1].content`` split into line and field."""
     failures = []
     for violation in violations:
         line, _, field = violation.field.partition(".")
@@ -209,12 +206,12 @@ def _leak_findings(leaks: Leaks) -> list[Finding]:
             "problem",
             "nearly_contaminated",
             leaks.near_items - leaks.exact_items,
-            f"items of {name} are near duplicates of a prompt in the dataset, without being equal",
+            f"items of {name} are near duplicates of a prompt in the dataset, but not equal",
         ),
         Finding(
             "problem",
             "shared_ngram",
             sum(overlap.kind == "ngram" for overlap in leaks.overlaps),
-            f"traces share a run of words with {name}",
+            f"traces share an n-gram with {name}",
         ),
     ]

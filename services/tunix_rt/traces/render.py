@@ -1,6 +1,6 @@
-"""How a trace becomes the text that a model is trained to write, and is later scored on.
+"""Renders a trace as the completion that a model is trained on and later scored by.
 
-Owns the tags. Knows nothing of chat templates: the user's turn is put around the prompt by the model's own template.
+The model's chat template renders the prompt.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 
 
 def render_completion(trace: Trace) -> str:
-    """The completion that training's loss is taken on: the steps in order, one per line, then the answer."""
+    """The completion of ``trace``: the steps in order, one per line, then the answer."""
     return render_parts([step.content for step in trace.steps], trace.final_answer)
 
 
 def render_parts(steps: Sequence[str], final_answer: str) -> str:
-    """The completion of the given step texts and answer, without a trace around them."""
+    """The completion of the given step texts and answer."""
     body = "\n".join(steps)
     return f"{REASONING_OPEN}\n{body}\n{REASONING_CLOSE}\n{ANSWER_OPEN}{final_answer}{ANSWER_CLOSE}"

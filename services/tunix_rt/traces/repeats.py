@@ -1,7 +1,4 @@
-"""Traces that say the same again: identical ones, several for one prompt, and near duplicates.
-
-Owns the grouping and whether answers to one prompt differ. Traces are named by their position.
-"""
+"""Repeated traces: identical ones, several for one prompt, and near duplicates. Traces are identified by position."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from tunix_rt.traces.schema import Trace, canonical_line
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """At least two traces of one prompt; ``answers`` are the different final answers among them, as first written."""
+    """At least two traces of one prompt. ``answers`` are their distinct final answers, as first written."""
 
     prompt: str
     positions: tuple[int, ...]
@@ -31,9 +28,9 @@ class PromptGroup:
 
 @dataclass(frozen=True)
 class NearGroup:
-    """A prompt with those that nearly equal it, or nearly equal one that does; the first in the file comes first.
+    """A connected group of near-duplicate prompts, in file order.
 
-    ``similarity`` is the smallest of a member with the earlier prompt that it resembles.
+    ``similarity`` is the smallest similarity of a member to its earlier neighbour.
     """
 
     prompt: str
@@ -43,10 +40,10 @@ class NearGroup:
 
 @dataclass(frozen=True)
 class Repeats:
-    """``identical`` are the positions of traces that equal an earlier one in everything.
+    """``identical`` are the positions of traces that are identical to an earlier one.
 
-    ``near_duplicates`` counts the traces whose prompt nearly equals (or equals) an earlier one's, as a dataset's
-    manifest does; ``near`` are the groups in which more than one prompt takes part.
+    ``near_duplicates`` counts the traces whose prompt nearly equals or equals an earlier one's, like a dataset's
+    manifest. ``near`` are the groups with more than one distinct prompt.
     """
 
     identical: tuple[int, ...]
@@ -56,7 +53,7 @@ class Repeats:
 
 
 def find_repeats(traces: Sequence[Trace]) -> Repeats:
-    """The repeats among the traces, in their order."""
+    """The repeats among the traces, in the given order."""
     seen: set[str] = set()
     identical = []
     for position, trace in enumerate(traces):
@@ -69,13 +66,13 @@ def find_repeats(traces: Sequence[Trace]) -> Repeats:
 
 
 def answer_key(answer: str) -> object:
-    """Equal for answers that are the same number or, where they are none, the same normalised text."""
+    """The answer's number, or its normalised text if it is not a number."""
     number = read_number(answer)
     return normal_text(answer) if number is None else number
 
 
 def distinct_answers(answers: Sequence[str]) -> tuple[str, ...]:
-    """The answers that differ by `answer_key`, each as it was first written."""
+    """The answers with distinct `answer_key`s, each as first written."""
     distinct: dict[object, str] = {}
     for answer in answers:
         distinct.setdefault(answer_key(answer), answer)
@@ -83,9 +80,9 @@ def distinct_answers(answers: Sequence[str]) -> tuple[str, ...]:
 
 
 def near_groups(prompts: Sequence[str]) -> tuple[tuple[NearGroup, ...], int]:
-    """Groups of prompts that are near duplicates and not all equal, and how many prompts nearly equal an earlier one.
+    """Groups of near-duplicate prompts that are not all equal, and the number of prompts with an earlier neighbour.
 
-    Each prompt is put to the group of the one that `earlier_neighbours` names.
+    Each prompt joins the group of its earlier neighbour (`earlier_neighbours`).
     """
     neighbours = earlier_neighbours(prompts)
     root = list(range(len(prompts)))

@@ -1,7 +1,4 @@
-"""The reasoning trace: what one line of trace JSONL may hold.
-
-Owns parsing, limits and the canonical form. Knows nothing of how a trace is rendered or trained on.
-"""
+"""The reasoning trace: the format of trace JSONL, its limits and its canonical form."""
 
 from __future__ import annotations
 
@@ -57,14 +54,14 @@ class Trace:
 
 
 def canonical_line(trace: Trace) -> str:
-    """Canonical JSON of one trace, without a newline: sorted keys, no white space, UTF-8 as it is."""
+    """Canonical JSON of one trace, without a newline: sorted keys, no white space, unescaped UTF-8."""
     return canonical_json(trace.to_dict())
 
 
 def parse_traces(lines: Iterable[str]) -> list[Trace]:
-    """The traces of JSONL ``lines``; blank lines are passed over.
+    """The traces of JSONL ``lines``; blank lines are skipped.
 
-    Raises `InvalidInput` that names every violation of every line (``line 3.steps[1].content``).
+    Raises `InvalidInput` naming every violation of every line (``line 3.steps[1].content``).
     """
     violations = Violations()
     numbered = read_traces(lines, violations)
@@ -73,8 +70,8 @@ def parse_traces(lines: Iterable[str]) -> list[Trace]:
 
 
 def read_traces(lines: Iterable[str], violations: Violations) -> list[tuple[int, Trace]]:
-    """The good traces of JSONL ``lines`` with the number of their line, from 1; what is wrong with the others is
-    added."""
+    """The valid traces of JSONL ``lines`` with their line numbers, from 1. ``violations`` collects the violations of
+    the others."""
     numbered = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -83,18 +80,18 @@ def read_traces(lines: Iterable[str], violations: Violations) -> list[tuple[int,
         if trace is not None:
             numbered.append((number, trace))
     if not numbered and not violations.found:
-        violations.add("jsonl", "holds no trace; one JSON object per line is expected")
+        violations.add("jsonl", "has no traces; expected one JSON object per line")
     return numbered
 
 
 def parse_trace(document: Any, violations: Violations) -> Trace | None:
-    """The trace of a decoded JSON value, or None after its violations have been added."""
+    """The trace of a decoded JSON value, or None if it has violations, which are added to ``violations``."""
     before = len(violations.found)
     if not isinstance(document, dict):
         violations.add("trace", f"must be a JSON object, not {_json_type(document)}")
         return None
     for name in sorted(document.keys() - _FIELDS):
-        violations.add(name, f"unknown field; known are {', '.join(sorted(_FIELDS))}")
+        violations.add(name, f"unknown field; expected one of {', '.join(sorted(_FIELDS))}")
     version = _text(document, "trace_version", MAX_LABEL_CHARS, violations)
     prompt = _text(document, "prompt", MAX_PROMPT_CHARS, violations)
     answer = _text(document, "final_answer", MAX_ANSWER_CHARS, violations)
@@ -136,7 +133,7 @@ def _steps(value: Any, violations: Violations) -> list[Step]:
     if not isinstance(value, list):
         violations.add("steps", "is required" if value is None else f"must be a list, not {_json_type(value)}")
         return []
-    violations.check(1 <= len(value) <= MAX_STEPS, "steps", f"holds {len(value)} steps; 1 to {MAX_STEPS} are allowed")
+    violations.check(1 <= len(value) <= MAX_STEPS, "steps", f"has {len(value)} steps; 1 to {MAX_STEPS} are allowed")
     steps: list[Step] = []
     seen: set[int] = set()
     for position, item in enumerate(value):
@@ -145,7 +142,7 @@ def _steps(value: Any, violations: Violations) -> list[Step]:
             violations.add(f"steps[{position}]", f"must be an object, not {_json_type(item)}")
             continue
         for name in sorted(item.keys() - _STEP_FIELDS):
-            at.add(name, f"unknown field; known are {', '.join(sorted(_STEP_FIELDS))}")
+            at.add(name, f"unknown field; expected one of {', '.join(sorted(_STEP_FIELDS))}")
         number = item.get("i")
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
             at.add("i", "must be an integer of at least 0")

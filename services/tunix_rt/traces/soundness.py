@@ -1,6 +1,6 @@
-"""What in a trace's steps should make a reader look again: sums that are wrong, steps without words, loops.
+"""Doubts about a trace's steps: false equations, a different conclusion, empty steps, loops.
 
-Owns the four questions. Judges the steps by `quality.coherence`, and not whether the answer is right.
+The steps are checked with `quality.coherence`. Whether the answer is correct plays no part.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LOOP = "loop"
 EXPLANATIONS = {
     FALSE_EQUATION: "a step states an equation or comparison that does not hold",
     OTHER_CONCLUSION: "the steps end in something other than the final answer",
-    EMPTY_STEP: "a step holds neither a letter nor a digit",
+    EMPTY_STEP: "a step has neither a letter nor a digit",
     LOOP: "the steps end by repeating themselves",
 }
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """One doubt about one trace: its kind, and the words of the trace that raise it."""
+    """One doubt about one trace: its kind, and the text of the trace that raises it."""
 
     position: int
     kind: str
@@ -33,7 +33,7 @@ class Doubt:
 
 
 def doubts(position: int, trace: Trace) -> list[Doubt]:
-    """The doubts about the trace at ``position``; none for one that holds together."""
+    """The doubts about the trace at ``position``; empty for a sound trace."""
     found = [
         Doubt(position, EMPTY_STEP, f"step {step.i}: {step.content!r}")
         for step in trace.steps

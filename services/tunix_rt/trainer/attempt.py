@@ -1,19 +1,18 @@
-"""One attempt under supervision.
-
-Starts the training process, relays what it says, obeys the registry, tells how it ended.
-"""
+"""One attempt at a run: starts the training process, relays its messages, reacts to cancellation, says how it ended."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from tunix_rt.errors import Aborted, Transient, TunixError
+from tunix_rt.errors import Aborted, TunixError
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.trainer.job import Job, Member
+from tunix_rt.trainer.job_messages import job_of, run_result
 from tunix_rt.trainer.memory import ADVICE, out_of_memory_kills
 from tunix_rt.trainer.messages import (
     Acknowledged,
@@ -25,24 +24,30 @@ from tunix_rt.trainer.messages import (
     Logged,
     MetricsMeasured,
     ProgressMade,
+    Resumed,
 )
 from tunix_rt.trainer.process import TrainingProcess
-from tunix_rt.trainer.reporting import Reporter
-from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Registry, Released
+from tunix_rt.trainer.reporting import Reporter, RunReports
+from tunix_rt.v1.jobs_pb2 import RunPayload
+from tunix_rt.worker.claim import Claim
+from tunix_rt.worker.jobs import Ending, Progress, Released
 
-# A worker that stops does not wait for ever for a registry that is away.
-_LAST_WORDS_SECONDS = 5.0
+# A worker that stops does not wait indefinitely for a registry that is away.
+_FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
+# A run that a scheduler has stopped: other trials may go on from where it is.
+_KEEPS_CHECKPOINT = "EARLY_STOPPED"
 _log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Supervision:
-    """How closely an attempt is watched (seconds), and where it works."""
+    """How closely an attempt is watched (seconds), and where it works. ``code_revision`` goes into every lineage."""
 
     work_dir: Path
     cache_dir: Path
     artifacts_uri: str
-    heartbeat_seconds: float = 2.0
+    code_revision: str = ""
+    watch_retry_seconds: float = 2.0
     report_seconds: float = 1.0
     hand_back_seconds: float = 20.0
     cancel_seconds: float = 1.0
@@ -52,13 +57,15 @@ class Supervision:
 
 
 class Attempt:
-    """Carries out a claimed attempt once."""
+    """Carries out a claimed run once."""
 
-    def __init__(self, claimed: ClaimedAttempt, registry: Registry, supervision: Supervision) -> None:
-        self._claimed, self._registry, self._supervision = claimed, registry, supervision
-        self._directory = supervision.work_dir / claimed.lease.attempt_id
-        self._progress = ProgressMade("starting", 0, claimed.hyperparameters.max_steps or 0)
-        self._cancelled: CancelAsked | None = None
+    def __init__(self, claim: Claim[RunPayload], reports: RunReports, supervision: Supervision) -> None:
+        self._claim, self._reports, self._supervision = claim, reports, supervision
+        self._directory = supervision.work_dir / claim.lease.attempt_id
+        self._job = self._job_in(self._directory)
+        self._progress = ProgressMade("starting", 0, self._job.hyperparameters.max_steps or 0)
+        claim.progress = lambda: Progress(self._progress.done, self._progress.total, "steps", self._progress.stage)
+        self._cancel_reason = ""
         self._cancelling = asyncio.Event()
         self._handing_back = False
 
@@ -78,16 +85,16 @@ class Attempt:
 
     async def _supervise(self, stop: asyncio.Event) -> Ending:
         job_file = self._directory / "job.json"
-        self._job().write(job_file)
+        self._job.write(job_file)
         kills = out_of_memory_kills()
         process = await TrainingProcess.start(job_file, simulated_devices=self._supervision.simulated_devices)
         _log.info("training process started", pid=process.pid)
-        reporter = Reporter(self._registry, self._claimed.lease, lambda step: process.tell(Acknowledged(step)))
+        reporter = Reporter(self._reports, self._claim.lease, lambda step: process.tell(Acknowledged(step)))
         try:
             async with asyncio.TaskGroup() as group:
                 watchers = [
-                    group.create_task(self._keep_lease()),
-                    group.create_task(self._listen()),
+                    group.create_task(self._await_cancellation()),
+                    group.create_task(self._watch_cancellation()),
                     group.create_task(self._end_on_cancellation(process)),
                     group.create_task(reporter.run(self._supervision.report_seconds)),
                     group.create_task(self._hand_back_on(stop, process)),
@@ -100,7 +107,7 @@ class Attempt:
         finally:
             await process.kill()
         if isinstance(ending, HandedBack):
-            raise Released
+            raise Released("the worker stops")
         return ending
 
     async def _flush(self, reporter: Reporter, ending: Ending | HandedBack) -> None:
@@ -108,7 +115,7 @@ class Attempt:
             await reporter.flush()
             return
         try:
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            async with asyncio.timeout(_FINAL_FLUSH_TIMEOUT_SECONDS):
                 await reporter.flush()
         except TimeoutError:
             # Rows that the registry has not confirmed are in the checkpoint.
@@ -121,13 +128,19 @@ class Attempt:
             match message:
                 case ProgressMade():
                     self._progress = message
+                case Resumed():
+                    self._claim.resumed(message.step)
                 case MetricsMeasured():
                     reporter.metrics(message)
                 case Logged():
                     reporter.log(message.level, message.text, message.time)
                 case CheckpointWritten():
                     reporter.checkpoint(message)
-                case Completed() | Failed() | HandedBack():
+                case Completed() | HandedBack():
+                    last = message
+                    # Steps made since the process last said how far it is.
+                    self._progress = dataclasses.replace(self._progress, done=message.step)
+                case Failed():
                     last = message
                 case _:
                     assert_never(message)
@@ -136,57 +149,45 @@ class Attempt:
     def _ending(
         self, last: Completed | Failed | HandedBack | None, process: TrainingProcess, reporter: Reporter, kills: int
     ) -> Ending | HandedBack:
-        step = last.step if isinstance(last, HandedBack) else self._progress.done
+        step = self._progress.done
         if isinstance(last, Completed):
-            return Ending("SUCCEEDED", step=last.step, model=last.model, lineage=last.lineage)
-        if self._cancelled is not None:
-            return Ending("CANCELLED", self._cancelled.reason, f"stopped at step {step}", step)
+            lineage = {**last.lineage, "code_revision": self._supervision.code_revision}
+            return Ending("SUCCEEDED", result=run_result(last.step, last.model, lineage))
+        if self._cancelling.is_set():
+            return Ending("CANCELLED", self._cancel_reason, f"stopped at step {step}")
         if isinstance(last, HandedBack):
             return last
         if isinstance(last, Failed):
             reporter.log("error", last.text)
-            return Ending("FAILED", last.reason, last.text, step, retryable=last.retryable)
+            return Ending("FAILED", last.reason, last.text, retryable=last.retryable)
         if self._handing_back:
             return HandedBack(step)
         text = process.exit_text
         reporter.log("error", text)
         if process.killed and out_of_memory_kills() > kills:
-            return Ending("FAILED", "OUT_OF_MEMORY", f"the kernel ran out of memory; {ADVICE}: {text}", step)
-        return Ending("FAILED", "INTERNAL", text, step, retryable=True)
+            return Ending("FAILED", "OUT_OF_MEMORY", f"the kernel ran out of memory; {ADVICE}: {text}")
+        return Ending("FAILED", "INTERNAL", text, retryable=True)
 
-    async def _keep_lease(self) -> None:
-        """Beat, and hear whether the run is to end. A registry that is away does not disturb the training."""
-        away = False
-        while True:
-            try:
-                asked = await self._registry.heartbeat(self._claimed.lease, self._progress)
-            except Transient as error:
-                if not away:
-                    _log.warning("the registry is away, training goes on", error=str(error))
-                away = True
-            else:
-                away = False
-                self._obey(asked)
-            await asyncio.sleep(self._supervision.heartbeat_seconds)
+    async def _await_cancellation(self) -> None:
+        self._cancel(await self._claim.cancellation())
 
-    async def _listen(self) -> None:
-        """Hear of a cancellation at once. Where that cannot be had, the next heartbeat tells."""
+    async def _watch_cancellation(self) -> None:
+        """Hear of a cancellation at once; where the stream fails, a heartbeat brings it."""
         while not self._cancelling.is_set():
             try:
-                self._obey(await self._registry.cancellation(self._claimed.lease))
+                self._cancel(await self._reports.cancellation(self._claim.lease.job_id))
             except TunixError:
-                await asyncio.sleep(self._supervision.heartbeat_seconds)
+                await asyncio.sleep(self._supervision.watch_retry_seconds)
 
-    def _obey(self, asked: CancelAsked | None) -> None:
-        if asked is not None and self._cancelled is None:
-            _log.info("cancelling", reason=asked.reason)
-            self._cancelled = asked
+    def _cancel(self, reason: str) -> None:
+        if not self._cancelling.is_set():
+            _log.info("cancelling", reason=reason)
+            self._cancel_reason = reason
             self._cancelling.set()
 
     async def _end_on_cancellation(self, process: TrainingProcess) -> None:
         await self._cancelling.wait()
-        assert self._cancelled is not None
-        if self._cancelled.keeps_checkpoint:
+        if self._cancel_reason == _KEEPS_CHECKPOINT:
             await self._checkpoint_and_end(process)
         else:
             await process.end(self._supervision.cancel_seconds)
@@ -203,22 +204,14 @@ class Attempt:
         _log.warning("no checkpoint in time, the last one stands")
         await process.kill()
 
-    def _job(self) -> Job:
-        claimed, supervision = self._claimed, self._supervision
-        return Job(
-            run_id=claimed.lease.job_id,
-            attempt=claimed.lease.epoch,
-            spec_digest=claimed.spec_digest,
-            base_model=claimed.base_model,
-            dataset_id=claimed.dataset_id,
-            dataset=claimed.dataset,
-            hyperparameters=claimed.hyperparameters,
+    def _job_in(self, directory: Path) -> Job:
+        supervision = self._supervision
+        return job_of(
+            self._claim.lease,
+            self._claim.payload,
             artifacts_uri=supervision.artifacts_uri,
-            work_dir=str(self._directory),
+            work_dir=str(directory),
             cache_dir=str(supervision.cache_dir),
-            base_model_artifact=claimed.base_model_artifact,
-            recorded_steps=claimed.recorded_steps,
-            initial_checkpoint=claimed.initial_checkpoint,
             compilation_cache=str(supervision.cache_dir / "xla") if supervision.compilation_cache else "",
             member=supervision.member,
         )

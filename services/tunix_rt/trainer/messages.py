@@ -30,6 +30,13 @@ EVAL_LOSS = "eval_loss"
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """Training goes on from the checkpoint of ``step``."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class MetricsMeasured:
     """A row of metrics at ``step``, measured at ``time`` (seconds since the epoch)."""
 
@@ -95,13 +102,14 @@ class HandBack:
     """To the child: checkpoint after the step under way, then end."""
 
 
-FromChild = ProgressMade | MetricsMeasured | Logged | CheckpointWritten | Completed | Failed | HandedBack
+FromChild = ProgressMade | Resumed | MetricsMeasured | Logged | CheckpointWritten | Completed | Failed | HandedBack
 ToChild = Acknowledged | HandBack
 
 _KINDS: dict[str, type[FromChild | ToChild]] = {
     kind.__name__: kind
     for kind in (
         ProgressMade,
+        Resumed,
         MetricsMeasured,
         Logged,
         CheckpointWritten,

@@ -10,26 +10,50 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tunix_rt.trainer.messages import EVAL_LOSS, CheckpointWritten, MetricsMeasured
-from tunix_rt.trainer.patience import until_answered
-from tunix_rt.trainer.work import Lease, LogRecord, Registry
+from tunix_rt.worker.jobs import Lease
+from tunix_rt.worker.retries import RetryPolicy
 
 T = TypeVar("T")
 # A row holds up to eleven points, and a request at most 5000.
 _ROWS_PER_CALL = 400
 _LINES_PER_CALL = 500
 # Between two flushes, however urgent.
-_BREATH_SECONDS = 0.05
+_MIN_FLUSH_INTERVAL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """A log line; ``sequence`` is unique within the attempt, ``time`` in seconds since the epoch."""
+
+    sequence: int
+    level: str
+    text: str
+    time: float
+
+
+class RunReports(Protocol):
+    """What only runs report, to RunService. Raises `Transient` when the registry is away, `Aborted` on a lost lease."""
+
+    async def cancellation(self, run_id: str) -> str:
+        """Wait until cancellation is requested; the name of its Reason."""
+        ...
+
+    async def metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None: ...
+    async def logs(self, lease: Lease, lines: Sequence[LogRecord]) -> None: ...
+    async def checkpoint(self, lease: Lease, checkpoint: CheckpointWritten) -> None: ...
 
 
 class Reporter:
     """Queues rows, lines and checkpoints in order. ``acknowledge`` gets the last step whose rows are durable."""
 
-    def __init__(self, registry: Registry, lease: Lease, acknowledge: Callable[[int], None]) -> None:
-        self._registry, self._lease, self._acknowledge = registry, lease, acknowledge
+    def __init__(self, reports: RunReports, lease: Lease, acknowledge: Callable[[int], None]) -> None:
+        self._reports, self._lease, self._acknowledge = reports, lease, acknowledge
+        self._retries = RetryPolicy("the registry")
         self._rows: list[MetricsMeasured] = []
         self._lines: list[LogRecord] = []
         self._checkpoints: list[CheckpointWritten] = []
@@ -50,13 +74,13 @@ class Reporter:
         self._checkpoints.append(written)
 
     async def run(self, seconds: float) -> None:
-        """Flush every so many ``seconds``, and when it is urgent, for ever. Raises `Aborted` when the lease is lost."""
+        """Flush every ``seconds``, and at once what is urgent, until cancelled. Raises `Aborted` on a lost lease."""
         while True:
             self._urgent.clear()
             await self.flush()
-            await asyncio.sleep(min(seconds, _BREATH_SECONDS))
+            await asyncio.sleep(min(seconds, _MIN_FLUSH_INTERVAL_SECONDS))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds - _BREATH_SECONDS):
+                async with asyncio.timeout(seconds - _MIN_FLUSH_INTERVAL_SECONDS):
                     await self._urgent.wait()
 
     async def flush(self) -> None:
@@ -67,18 +91,16 @@ class Reporter:
         """
         # One at a time: two that drain the same queue would each remove what the other has sent.
         async with self._sending:
-            await self._drain(
-                self._lines, _LINES_PER_CALL, lambda lines: self._registry.report_logs(self._lease, lines)
-            )
+            await self._drain(self._lines, _LINES_PER_CALL, lambda lines: self._reports.logs(self._lease, lines))
             await self._drain(self._rows, _ROWS_PER_CALL, self._send_rows)
-            await self._drain(self._checkpoints, 1, lambda new: self._registry.record_checkpoint(self._lease, new[0]))
+            await self._drain(self._checkpoints, 1, lambda new: self._reports.checkpoint(self._lease, new[0]))
 
     async def _send_rows(self, rows: Sequence[MetricsMeasured]) -> None:
-        await self._registry.report_metrics(self._lease, rows)
+        await self._reports.metrics(self._lease, rows)
         self._acknowledge(rows[-1].step)
 
     async def _drain(self, queue: list[T], size: int, send: Callable[[Sequence[T]], Awaitable[None]]) -> None:
         while queue:
             batch = tuple(queue[:size])
-            await until_answered(partial(send, batch))
+            await self._retries.call(partial(send, batch))
             del queue[: len(batch)]

@@ -10,7 +10,7 @@ import grpc
 
 from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.trainer.grpc_registry import software_versions
+from tunix_rt.trainer.software import software_versions
 from tunix_rt.trainer.validation import Machine, assess, look_at_machine
 from tunix_rt.v1 import training_pb2, training_pb2_grpc
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tunix_rt.rpc.settings import WorkerSettings
 from tunix_rt.trainer.job import Member
+from tunix_rt.worker.settings import WorkerSettings
 
 
 class TrainerSettings(WorkerSettings):
@@ -16,7 +16,6 @@ class TrainerSettings(WorkerSettings):
     listen: str = "127.0.0.1:7701"
     # Hardware pool whose commands this trainer takes.
     pool: str = Field(default="cpu", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
-    heartbeat_seconds: float = Field(default=2.0, gt=0)
     # Metrics and logs go to the registry this often.
     report_seconds: float = Field(default=1.0, gt=0)
     # After SIGTERM: how long a checkpoint may take before the process is killed and the job handed back as it was.

@@ -20,8 +20,8 @@ from typing import Any, Final
 from google.protobuf import json_format
 
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.tuner.trials import Lease
 from tunix_rt.v1 import sweeps_pb2
+from tunix_rt.worker.jobs import Lease
 
 # Exit status of a driver whose lease the registry refuses.
 EXIT_LEASE_LOST: Final = 3

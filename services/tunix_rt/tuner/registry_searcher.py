@@ -13,7 +13,8 @@ from tunix_rt.tuner.course import Course
 from tunix_rt.tuner.plan import Plan
 from tunix_rt.tuner.search import outcome_of
 from tunix_rt.tuner.trainable import ended_trial
-from tunix_rt.tuner.trials import Lease, Trial
+from tunix_rt.tuner.trials import Trial
+from tunix_rt.worker.jobs import Lease
 
 
 class TrialCreator(Protocol):

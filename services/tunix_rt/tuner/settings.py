@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from tunix_rt.rpc.settings import WorkerSettings
+from tunix_rt.worker.settings import WorkerSettings
 
 
 class TunerSettings(WorkerSettings):
@@ -21,7 +21,6 @@ class TunerSettings(WorkerSettings):
     ray_num_cpus: int = Field(default=1, ge=1)
     # Ray that has not started by then is killed, and the sweep tried again.
     ray_start_seconds: float = Field(default=180.0, gt=0)
-    heartbeat_seconds: float = Field(default=2.0, gt=0)
 
     @field_validator("ray_address")
     @classmethod

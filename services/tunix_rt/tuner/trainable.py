@@ -9,7 +9,8 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from tunix_rt.tuner.trials import Lease, Trial, TrialRegistry, Update
+from tunix_rt.tuner.trials import Trial, TrialRegistry, Update
+from tunix_rt.worker.jobs import Lease
 
 # Keys of results: training step, value of the scheduler's metric, and in the last result the ended trial.
 STEP = "step"

@@ -20,21 +20,13 @@ from tunix_rt.search_space.messages import scalar
 from tunix_rt.search_space.population import Origin
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.worker.jobs import Lease
 
 T = TypeVar("T")
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 2.0
 _PAGE = 500
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The fencing token of one attempt at a sweep. ``job_id`` is the sweep's."""
-
-    job_id: str
-    attempt_id: str
-    epoch: int
 
 
 @dataclass(frozen=True)

@@ -156,14 +156,16 @@ class Transition(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
-    to: Global___JobState.ValueType
+    from_state: Global___JobState.ValueType
+    """Unset for the creation."""
+    to_state: Global___JobState.ValueType
     reason: Global___Reason.ValueType
     message: _builtins.str
     attempt: _builtins.int
@@ -175,7 +177,8 @@ class Transition(_message.Message):
     def __init__(
         self,
         *,
-        to: Global___JobState.ValueType = ...,
+        from_state: Global___JobState.ValueType = ...,
+        to_state: Global___JobState.ValueType = ...,
         reason: Global___Reason.ValueType = ...,
         message: _builtins.str = ...,
         attempt: _builtins.int = ...,
@@ -184,7 +187,7 @@ class Transition(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt", b"attempt", "create_time", b"create_time", "from", b"from", "message", b"message", "reason", b"reason", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt", b"attempt", "create_time", b"create_time", "from_state", b"from_state", "message", b"message", "reason", b"reason", "to_state", b"to_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,30 +75,10 @@ class EvaluationServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompareEvaluationsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.Comparison.FromString,
                 _registered_method=True)
-        self.ClaimEvaluation = channel.unary_unary(
-                '/tunix_rt.v1.EvaluationService/ClaimEvaluation',
-                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationResponse.FromString,
-                _registered_method=True)
-        self.HeartbeatEvaluation = channel.unary_unary(
-                '/tunix_rt.v1.EvaluationService/HeartbeatEvaluation',
-                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.HeartbeatEvaluationRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.HeartbeatEvaluationResponse.FromString,
-                _registered_method=True)
         self.RecordItems = channel.unary_unary(
                 '/tunix_rt.v1.EvaluationService/RecordItems',
                 request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.RecordItemsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.RecordItemsResponse.FromString,
-                _registered_method=True)
-        self.CompleteEvaluation = channel.unary_unary(
-                '/tunix_rt.v1.EvaluationService/CompleteEvaluation',
-                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompleteEvaluationRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.FromString,
-                _registered_method=True)
-        self.ReleaseEvaluation = channel.unary_unary(
-                '/tunix_rt.v1.EvaluationService/ReleaseEvaluation',
-                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ReleaseEvaluationRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ReleaseEvaluationResponse.FromString,
                 _registered_method=True)
 
 
@@ -157,34 +137,10 @@ class EvaluationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ClaimEvaluation(self, request, context):
-        """For workers (role "worker").
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def HeartbeatEvaluation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def RecordItems(self, request, context):
-        """An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+        """For workers, under the lease of an attempt; see JobService.
+        An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CompleteEvaluation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReleaseEvaluation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -232,30 +188,10 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompareEvaluationsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.Comparison.SerializeToString,
             ),
-            'ClaimEvaluation': grpc.unary_unary_rpc_method_handler(
-                    servicer.ClaimEvaluation,
-                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationResponse.SerializeToString,
-            ),
-            'HeartbeatEvaluation': grpc.unary_unary_rpc_method_handler(
-                    servicer.HeartbeatEvaluation,
-                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.HeartbeatEvaluationRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.HeartbeatEvaluationResponse.SerializeToString,
-            ),
             'RecordItems': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordItems,
                     request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.RecordItemsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.RecordItemsResponse.SerializeToString,
-            ),
-            'CompleteEvaluation': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompleteEvaluation,
-                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.CompleteEvaluationRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.SerializeToString,
-            ),
-            'ReleaseEvaluation': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReleaseEvaluation,
-                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ReleaseEvaluationRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ReleaseEvaluationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,60 +422,6 @@ class EvaluationService:
             _registered_method=True)
 
     @staticmethod
-    def ClaimEvaluation(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.EvaluationService/ClaimEvaluation',
-            tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_evaluations__pb2.ClaimEvaluationResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def HeartbeatEvaluation(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.EvaluationService/HeartbeatEvaluation',
-            tunix__rt_dot_v1_dot_evaluations__pb2.HeartbeatEvaluationRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_evaluations__pb2.HeartbeatEvaluationResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def RecordItems(request,
             target,
             options=(),
@@ -556,60 +438,6 @@ class EvaluationService:
             '/tunix_rt.v1.EvaluationService/RecordItems',
             tunix__rt_dot_v1_dot_evaluations__pb2.RecordItemsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_evaluations__pb2.RecordItemsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CompleteEvaluation(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.EvaluationService/CompleteEvaluation',
-            tunix__rt_dot_v1_dot_evaluations__pb2.CompleteEvaluationRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReleaseEvaluation(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.EvaluationService/ReleaseEvaluation',
-            tunix__rt_dot_v1_dot_evaluations__pb2.ReleaseEvaluationRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_evaluations__pb2.ReleaseEvaluationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,13 +45,10 @@ class EvaluationServiceStub:
     """One or several candidates against one baseline, paired on the same items; p-values are corrected for the number of
     candidates by Holm's method. FAILED_PRECONDITION when the score identities differ.
     """
-    ClaimEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ClaimEvaluationRequest, _evaluations_pb2.ClaimEvaluationResponse]
-    """For workers (role "worker")."""
-    HeartbeatEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.HeartbeatEvaluationRequest, _evaluations_pb2.HeartbeatEvaluationResponse]
     RecordItems: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.RecordItemsRequest, _evaluations_pb2.RecordItemsResponse]
-    """An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays."""
-    CompleteEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CompleteEvaluationRequest, _evaluations_pb2.Evaluation]
-    ReleaseEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ReleaseEvaluationRequest, _evaluations_pb2.ReleaseEvaluationResponse]
+    """For workers, under the lease of an attempt; see JobService.
+    An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+    """
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -70,13 +67,10 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """One or several candidates against one baseline, paired on the same items; p-values are corrected for the number of
     candidates by Holm's method. FAILED_PRECONDITION when the score identities differ.
     """
-    ClaimEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ClaimEvaluationRequest, _evaluations_pb2.ClaimEvaluationResponse]  # type: ignore[assignment]
-    """For workers (role "worker")."""
-    HeartbeatEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.HeartbeatEvaluationRequest, _evaluations_pb2.HeartbeatEvaluationResponse]  # type: ignore[assignment]
     RecordItems: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.RecordItemsRequest, _evaluations_pb2.RecordItemsResponse]  # type: ignore[assignment]
-    """An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays."""
-    CompleteEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CompleteEvaluationRequest, _evaluations_pb2.Evaluation]  # type: ignore[assignment]
-    ReleaseEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ReleaseEvaluationRequest, _evaluations_pb2.ReleaseEvaluationResponse]  # type: ignore[assignment]
+    """For workers, under the lease of an attempt; see JobService.
+    An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+    """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Evaluations of model versions on evalsets; the registry computes every score from the items it stores."""
@@ -142,40 +136,13 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ClaimEvaluation(
-        self,
-        request: _evaluations_pb2.ClaimEvaluationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_evaluations_pb2.ClaimEvaluationResponse, _abc.Awaitable[_evaluations_pb2.ClaimEvaluationResponse]]:
-        """For workers (role "worker")."""
-
-    @_abc_1.abstractmethod
-    def HeartbeatEvaluation(
-        self,
-        request: _evaluations_pb2.HeartbeatEvaluationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_evaluations_pb2.HeartbeatEvaluationResponse, _abc.Awaitable[_evaluations_pb2.HeartbeatEvaluationResponse]]: ...
-
-    @_abc_1.abstractmethod
     def RecordItems(
         self,
         request: _evaluations_pb2.RecordItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluations_pb2.RecordItemsResponse, _abc.Awaitable[_evaluations_pb2.RecordItemsResponse]]:
-        """An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays."""
-
-    @_abc_1.abstractmethod
-    def CompleteEvaluation(
-        self,
-        request: _evaluations_pb2.CompleteEvaluationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_evaluations_pb2.Evaluation, _abc.Awaitable[_evaluations_pb2.Evaluation]]: ...
-
-    @_abc_1.abstractmethod
-    def ReleaseEvaluation(
-        self,
-        request: _evaluations_pb2.ReleaseEvaluationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_evaluations_pb2.ReleaseEvaluationResponse, _abc.Awaitable[_evaluations_pb2.ReleaseEvaluationResponse]]: ...
+        """For workers, under the lease of an attempt; see JobService.
+        An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+        """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

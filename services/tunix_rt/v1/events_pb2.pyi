@@ -153,70 +153,27 @@ class ListEventsResponse(_message.Message):
 Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
 
 @_typing.final
-class TrainCommand(_message.Message):
-    """Commands (TUNIX_CMD): the spec stays in the registry, a command only names the job.
-
-    tunix.cmd.train.<pool>
+class JobCommand(_message.Message):
+    """A command (TUNIX_CMD) makes a worker claim a job; its spec stays in the registry.
+    tunix.cmd.train.<pool> (runs), tunix.cmd.evaluate (evaluations), tunix.cmd.tune (sweeps)
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: _builtins.int
-    run_id: _builtins.str
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
     def __init__(
         self,
         *,
-        run_id: _builtins.str = ...,
+        job_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrainCommand: _TypeAlias = TrainCommand  # noqa: Y015
-
-@_typing.final
-class EvaluateCommand(_message.Message):
-    """tunix.cmd.evaluate"""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVALUATION_ID_FIELD_NUMBER: _builtins.int
-    evaluation_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        evaluation_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EvaluateCommand: _TypeAlias = EvaluateCommand  # noqa: Y015
-
-@_typing.final
-class TuneCommand(_message.Message):
-    """tunix.cmd.tune"""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SWEEP_ID_FIELD_NUMBER: _builtins.int
-    sweep_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        sweep_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sweep_id", b"sweep_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TuneCommand: _TypeAlias = TuneCommand  # noqa: Y015
+Global___JobCommand: _TypeAlias = JobCommand  # noqa: Y015
 
 @_typing.final
 class RunEvent(_message.Message):

@@ -533,85 +533,6 @@ class Run(_message.Message):
 Global___Run: _TypeAlias = Run  # noqa: Y015
 
 @_typing.final
-class Attempt(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class EnvironmentEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    ID_FIELD_NUMBER: _builtins.int
-    RUN_ID_FIELD_NUMBER: _builtins.int
-    NUMBER_FIELD_NUMBER: _builtins.int
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    RESUMED_STEP_FIELD_NUMBER: _builtins.int
-    ENVIRONMENT_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    run_id: _builtins.str
-    number: _builtins.int
-    """From 1; equals the lease epoch."""
-    worker_id: _builtins.str
-    outcome: _builtins.str
-    """"running" | "succeeded" | "failed" | "cancelled" | "lost" | "released"."""
-    reason: _common_pb2.Reason.ValueType
-    message: _builtins.str
-    resumed_step: _builtins.int
-    """The step that it resumed from."""
-    @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def heartbeat_time(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        run_id: _builtins.str = ...,
-        number: _builtins.int = ...,
-        worker_id: _builtins.str = ...,
-        start_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
-        outcome: _builtins.str = ...,
-        reason: _common_pb2.Reason.ValueType = ...,
-        message: _builtins.str = ...,
-        resumed_step: _builtins.int = ...,
-        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "heartbeat_time", b"heartbeat_time", "start_time", b"start_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "heartbeat_time", b"heartbeat_time", "id", b"id", "message", b"message", "number", b"number", "outcome", b"outcome", "reason", b"reason", "resumed_step", b"resumed_step", "run_id", b"run_id", "start_time", b"start_time", "worker_id", b"worker_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
-
-@_typing.final
 class Checkpoint(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -832,87 +753,53 @@ class CancelRunRequest(_message.Message):
 Global___CancelRunRequest: _TypeAlias = CancelRunRequest  # noqa: Y015
 
 @_typing.final
-class ListAttemptsRequest(_message.Message):
+class ListCheckpointsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
+    page_size: _builtins.int
+    """1..1000; 0 is 100."""
+    page_token: _builtins.str
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListAttemptsRequest: _TypeAlias = ListAttemptsRequest  # noqa: Y015
+Global___ListCheckpointsRequest: _TypeAlias = ListCheckpointsRequest  # noqa: Y015
 
 @_typing.final
-class ListAttemptsResponse(_message.Message):
+class ListCheckpointsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    ATTEMPTS_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]: ...
     def __init__(
         self,
         *,
-        attempts: _abc.Iterable[Global___Attempt] | None = ...,
         checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "checkpoints", b"checkpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListAttemptsResponse: _TypeAlias = ListAttemptsResponse  # noqa: Y015
-
-@_typing.final
-class ListTransitionsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    job_id: _builtins.str
-    """Id of a run, evaluation, sweep or trial."""
-    def __init__(
-        self,
-        *,
-        job_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListTransitionsRequest: _TypeAlias = ListTransitionsRequest  # noqa: Y015
-
-@_typing.final
-class ListTransitionsResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TRANSITIONS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Transition]: ...
-    def __init__(
-        self,
-        *,
-        transitions: _abc.Iterable[_common_pb2.Transition] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["transitions", b"transitions"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListTransitionsResponse: _TypeAlias = ListTransitionsResponse  # noqa: Y015
+Global___ListCheckpointsResponse: _TypeAlias = ListCheckpointsResponse  # noqa: Y015
 
 @_typing.final
 class ListMetricsRequest(_message.Message):
@@ -1058,182 +945,6 @@ class WatchRunResponse(_message.Message):
 Global___WatchRunResponse: _TypeAlias = WatchRunResponse  # noqa: Y015
 
 @_typing.final
-class ClaimAttemptRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class EnvironmentEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    RUN_ID_FIELD_NUMBER: _builtins.int
-    WORKER_ID_FIELD_NUMBER: _builtins.int
-    POOL_FIELD_NUMBER: _builtins.int
-    ENVIRONMENT_FIELD_NUMBER: _builtins.int
-    run_id: _builtins.str
-    worker_id: _builtins.str
-    pool: _builtins.str
-    @_builtins.property
-    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        run_id: _builtins.str = ...,
-        worker_id: _builtins.str = ...,
-        pool: _builtins.str = ...,
-        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "pool", b"pool", "run_id", b"run_id", "worker_id", b"worker_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClaimAttemptRequest: _TypeAlias = ClaimAttemptRequest  # noqa: Y015
-
-@_typing.final
-class ClaimAttemptResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class Dataset(_message.Message):
-        """The dataset's content."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        ID_FIELD_NUMBER: _builtins.int
-        ARTIFACT_FIELD_NUMBER: _builtins.int
-        id: _builtins.str
-        @_builtins.property
-        def artifact(self) -> _common_pb2.Artifact: ...
-        def __init__(
-            self,
-            *,
-            id: _builtins.str = ...,
-            artifact: _common_pb2.Artifact | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "id", b"id"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    GRANTED_FIELD_NUMBER: _builtins.int
-    LEASE_FIELD_NUMBER: _builtins.int
-    RUN_FIELD_NUMBER: _builtins.int
-    DATASET_FIELD_NUMBER: _builtins.int
-    CHECKPOINTS_FIELD_NUMBER: _builtins.int
-    RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
-    BASE_MODEL_ARTIFACT_FIELD_NUMBER: _builtins.int
-    INITIAL_CHECKPOINT_FIELD_NUMBER: _builtins.int
-    granted: _builtins.bool
-    """False: somebody else holds the lease (retry_after_seconds), or the run is terminal."""
-    retry_after_seconds: _builtins.float
-    @_builtins.property
-    def lease(self) -> _common_pb2.Lease: ...
-    @_builtins.property
-    def run(self) -> Global___Run: ...
-    @_builtins.property
-    def dataset(self) -> Global___ClaimAttemptResponse.Dataset: ...
-    @_builtins.property
-    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
-        """Newest first; the worker verifies and falls back."""
-
-    @_builtins.property
-    def base_model_artifact(self) -> _common_pb2.Artifact:
-        """Set when spec.base_model is model://ID."""
-
-    @_builtins.property
-    def initial_checkpoint(self) -> Global___Checkpoint:
-        """The checkpoint that spec.initial_checkpoint names: where to start when none of `checkpoints` is usable."""
-
-    def __init__(
-        self,
-        *,
-        granted: _builtins.bool = ...,
-        lease: _common_pb2.Lease | None = ...,
-        run: Global___Run | None = ...,
-        dataset: Global___ClaimAttemptResponse.Dataset | None = ...,
-        checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
-        retry_after_seconds: _builtins.float = ...,
-        base_model_artifact: _common_pb2.Artifact | None = ...,
-        initial_checkpoint: Global___Checkpoint | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base_model_artifact", b"base_model_artifact", "dataset", b"dataset", "initial_checkpoint", b"initial_checkpoint", "lease", b"lease", "run", b"run"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model_artifact", b"base_model_artifact", "checkpoints", b"checkpoints", "dataset", b"dataset", "granted", b"granted", "initial_checkpoint", b"initial_checkpoint", "lease", b"lease", "retry_after_seconds", b"retry_after_seconds", "run", b"run"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClaimAttemptResponse: _TypeAlias = ClaimAttemptResponse  # noqa: Y015
-
-@_typing.final
-class HeartbeatRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_FIELD_NUMBER: _builtins.int
-    PROGRESS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def lease(self) -> _common_pb2.Lease: ...
-    @_builtins.property
-    def progress(self) -> _common_pb2.Progress: ...
-    def __init__(
-        self,
-        *,
-        lease: _common_pb2.Lease | None = ...,
-        progress: _common_pb2.Progress | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "progress", b"progress"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "progress", b"progress"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
-
-@_typing.final
-class HeartbeatResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_FIELD_NUMBER: _builtins.int
-    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
-    CANCEL_REASON_FIELD_NUMBER: _builtins.int
-    cancel_requested: _builtins.bool
-    """The worker must stop and complete the attempt as CANCELLED."""
-    cancel_reason: _common_pb2.Reason.ValueType
-    @_builtins.property
-    def lease(self) -> _common_pb2.Lease: ...
-    def __init__(
-        self,
-        *,
-        lease: _common_pb2.Lease | None = ...,
-        cancel_requested: _builtins.bool = ...,
-        cancel_reason: _common_pb2.Reason.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "cancel_requested", b"cancel_requested", "lease", b"lease"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
-
-@_typing.final
 class ReportMetricsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1365,108 +1076,3 @@ class RecordCheckpointResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordCheckpointResponse: _TypeAlias = RecordCheckpointResponse  # noqa: Y015
-
-@_typing.final
-class CompleteAttemptRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class LineageEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    LEASE_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    LINEAGE_FIELD_NUMBER: _builtins.int
-    RETRYABLE_FIELD_NUMBER: _builtins.int
-    state: _common_pb2.JobState.ValueType
-    """SUCCEEDED, FAILED or CANCELLED."""
-    reason: _common_pb2.Reason.ValueType
-    message: _builtins.str
-    step: _builtins.int
-    retryable: _builtins.bool
-    """FAILED and may be tried again (worker trouble, not the spec's fault)."""
-    @_builtins.property
-    def lease(self) -> _common_pb2.Lease: ...
-    @_builtins.property
-    def model(self) -> _common_pb2.Artifact:
-        """Required with SUCCEEDED."""
-
-    @_builtins.property
-    def lineage(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        lease: _common_pb2.Lease | None = ...,
-        state: _common_pb2.JobState.ValueType = ...,
-        reason: _common_pb2.Reason.ValueType = ...,
-        message: _builtins.str = ...,
-        model: _common_pb2.Artifact | None = ...,
-        step: _builtins.int = ...,
-        lineage: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        retryable: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model", b"model"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "lineage", b"lineage", "message", b"message", "model", b"model", "reason", b"reason", "retryable", b"retryable", "state", b"state", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CompleteAttemptRequest: _TypeAlias = CompleteAttemptRequest  # noqa: Y015
-
-@_typing.final
-class ReleaseAttemptRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    message: _builtins.str
-    @_builtins.property
-    def lease(self) -> _common_pb2.Lease: ...
-    def __init__(
-        self,
-        *,
-        lease: _common_pb2.Lease | None = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReleaseAttemptRequest: _TypeAlias = ReleaseAttemptRequest  # noqa: Y015
-
-@_typing.final
-class ReleaseAttemptResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReleaseAttemptResponse: _TypeAlias = ReleaseAttemptResponse  # noqa: Y015

@@ -60,15 +60,10 @@ class RunServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
                 _registered_method=True)
-        self.ListAttempts = channel.unary_unary(
-                '/tunix_rt.v1.RunService/ListAttempts',
-                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListAttemptsRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ListAttemptsResponse.FromString,
-                _registered_method=True)
-        self.ListTransitions = channel.unary_unary(
-                '/tunix_rt.v1.RunService/ListTransitions',
-                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListTransitionsRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ListTransitionsResponse.FromString,
+        self.ListCheckpoints = channel.unary_unary(
+                '/tunix_rt.v1.RunService/ListCheckpoints',
+                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsResponse.FromString,
                 _registered_method=True)
         self.ListMetrics = channel.unary_unary(
                 '/tunix_rt.v1.RunService/ListMetrics',
@@ -85,16 +80,6 @@ class RunServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_runs__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.WatchRunResponse.FromString,
                 _registered_method=True)
-        self.ClaimAttempt = channel.unary_unary(
-                '/tunix_rt.v1.RunService/ClaimAttempt',
-                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ClaimAttemptRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ClaimAttemptResponse.FromString,
-                _registered_method=True)
-        self.Heartbeat = channel.unary_unary(
-                '/tunix_rt.v1.RunService/Heartbeat',
-                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.HeartbeatRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.HeartbeatResponse.FromString,
-                _registered_method=True)
         self.ReportMetrics = channel.unary_unary(
                 '/tunix_rt.v1.RunService/ReportMetrics',
                 request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ReportMetricsRequest.SerializeToString,
@@ -109,16 +94,6 @@ class RunServiceStub:
                 '/tunix_rt.v1.RunService/RecordCheckpoint',
                 request_serializer=tunix__rt_dot_v1_dot_runs__pb2.RecordCheckpointRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.RecordCheckpointResponse.FromString,
-                _registered_method=True)
-        self.CompleteAttempt = channel.unary_unary(
-                '/tunix_rt.v1.RunService/CompleteAttempt',
-                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.CompleteAttemptRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
-                _registered_method=True)
-        self.ReleaseAttempt = channel.unary_unary(
-                '/tunix_rt.v1.RunService/ReleaseAttempt',
-                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ReleaseAttemptRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ReleaseAttemptResponse.FromString,
                 _registered_method=True)
 
 
@@ -158,14 +133,9 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListAttempts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListTransitions(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def ListCheckpoints(self, request, context):
+        """Those that are still there, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -189,21 +159,9 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ClaimAttempt(self, request, context):
-        """For workers (role "worker").
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Heartbeat(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ReportMetrics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """For workers, under the lease of an attempt; see JobService.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -216,20 +174,6 @@ class RunServiceServicer:
 
     def RecordCheckpoint(self, request, context):
         """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CompleteAttempt(self, request, context):
-        """Ends the attempt. Success names the exported model, which is registered in the same transaction.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReleaseAttempt(self, request, context):
-        """Hands the job back without counting a failure (SIGTERM, preemption).
-        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -262,15 +206,10 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.CancelRunRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_runs__pb2.Run.SerializeToString,
             ),
-            'ListAttempts': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListAttempts,
-                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ListAttemptsRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListAttemptsResponse.SerializeToString,
-            ),
-            'ListTransitions': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListTransitions,
-                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ListTransitionsRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListTransitionsResponse.SerializeToString,
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsResponse.SerializeToString,
             ),
             'ListMetrics': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMetrics,
@@ -287,16 +226,6 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.WatchRunRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_runs__pb2.WatchRunResponse.SerializeToString,
             ),
-            'ClaimAttempt': grpc.unary_unary_rpc_method_handler(
-                    servicer.ClaimAttempt,
-                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ClaimAttemptRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.ClaimAttemptResponse.SerializeToString,
-            ),
-            'Heartbeat': grpc.unary_unary_rpc_method_handler(
-                    servicer.Heartbeat,
-                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.HeartbeatRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.HeartbeatResponse.SerializeToString,
-            ),
             'ReportMetrics': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportMetrics,
                     request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ReportMetricsRequest.FromString,
@@ -311,16 +240,6 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.RecordCheckpoint,
                     request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.RecordCheckpointRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_runs__pb2.RecordCheckpointResponse.SerializeToString,
-            ),
-            'CompleteAttempt': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompleteAttempt,
-                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.CompleteAttemptRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.Run.SerializeToString,
-            ),
-            'ReleaseAttempt': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReleaseAttempt,
-                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.ReleaseAttemptRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.ReleaseAttemptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -470,7 +389,7 @@ class RunService:
             _registered_method=True)
 
     @staticmethod
-    def ListAttempts(request,
+    def ListCheckpoints(request,
             target,
             options=(),
             channel_credentials=None,
@@ -483,36 +402,9 @@ class RunService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tunix_rt.v1.RunService/ListAttempts',
-            tunix__rt_dot_v1_dot_runs__pb2.ListAttemptsRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_runs__pb2.ListAttemptsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListTransitions(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.RunService/ListTransitions',
-            tunix__rt_dot_v1_dot_runs__pb2.ListTransitionsRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_runs__pb2.ListTransitionsResponse.FromString,
+            '/tunix_rt.v1.RunService/ListCheckpoints',
+            tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -605,60 +497,6 @@ class RunService:
             _registered_method=True)
 
     @staticmethod
-    def ClaimAttempt(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.RunService/ClaimAttempt',
-            tunix__rt_dot_v1_dot_runs__pb2.ClaimAttemptRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_runs__pb2.ClaimAttemptResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Heartbeat(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.RunService/Heartbeat',
-            tunix__rt_dot_v1_dot_runs__pb2.HeartbeatRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_runs__pb2.HeartbeatResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def ReportMetrics(request,
             target,
             options=(),
@@ -729,60 +567,6 @@ class RunService:
             '/tunix_rt.v1.RunService/RecordCheckpoint',
             tunix__rt_dot_v1_dot_runs__pb2.RecordCheckpointRequest.SerializeToString,
             tunix__rt_dot_v1_dot_runs__pb2.RecordCheckpointResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CompleteAttempt(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.RunService/CompleteAttempt',
-            tunix__rt_dot_v1_dot_runs__pb2.CompleteAttemptRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReleaseAttempt(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.RunService/ReleaseAttempt',
-            tunix__rt_dot_v1_dot_runs__pb2.ReleaseAttemptRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_runs__pb2.ReleaseAttemptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,22 +40,16 @@ class RunServiceStub:
     """Changes display_name and tags only; the spec is immutable."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CancelRunRequest, _runs_pb2.Run]
     """QUEUED runs end at once; RUNNING ones when the worker confirms."""
-    ListAttempts: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListAttemptsRequest, _runs_pb2.ListAttemptsResponse]
-    ListTransitions: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListTransitionsRequest, _runs_pb2.ListTransitionsResponse]
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListCheckpointsRequest, _runs_pb2.ListCheckpointsResponse]
+    """Those that are still there, newest first."""
     ListMetrics: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListMetricsRequest, _runs_pb2.ListMetricsResponse]
     ListLogs: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListLogsRequest, _runs_pb2.ListLogsResponse]
     WatchRun: _grpc.UnaryStreamMultiCallable[_runs_pb2.WatchRunRequest, _runs_pb2.WatchRunResponse]
     """The run's state now and after every change, until it is terminal."""
-    ClaimAttempt: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ClaimAttemptRequest, _runs_pb2.ClaimAttemptResponse]
-    """For workers (role "worker")."""
-    Heartbeat: _grpc.UnaryUnaryMultiCallable[_runs_pb2.HeartbeatRequest, _runs_pb2.HeartbeatResponse]
     ReportMetrics: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReportMetricsRequest, _runs_pb2.ReportMetricsResponse]
+    """For workers, under the lease of an attempt; see JobService."""
     ReportLogs: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReportLogsRequest, _runs_pb2.ReportLogsResponse]
     RecordCheckpoint: _grpc.UnaryUnaryMultiCallable[_runs_pb2.RecordCheckpointRequest, _runs_pb2.RecordCheckpointResponse]
-    CompleteAttempt: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CompleteAttemptRequest, _runs_pb2.Run]
-    """Ends the attempt. Success names the exported model, which is registered in the same transaction."""
-    ReleaseAttempt: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReleaseAttemptRequest, _runs_pb2.ReleaseAttemptResponse]
-    """Hands the job back without counting a failure (SIGTERM, preemption)."""
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -69,22 +63,16 @@ class RunServiceAsyncStub(RunServiceStub):
     """Changes display_name and tags only; the spec is immutable."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.CancelRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
     """QUEUED runs end at once; RUNNING ones when the worker confirms."""
-    ListAttempts: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListAttemptsRequest, _runs_pb2.ListAttemptsResponse]  # type: ignore[assignment]
-    ListTransitions: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListTransitionsRequest, _runs_pb2.ListTransitionsResponse]  # type: ignore[assignment]
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListCheckpointsRequest, _runs_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """Those that are still there, newest first."""
     ListMetrics: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListMetricsRequest, _runs_pb2.ListMetricsResponse]  # type: ignore[assignment]
     ListLogs: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListLogsRequest, _runs_pb2.ListLogsResponse]  # type: ignore[assignment]
     WatchRun: _aio.UnaryStreamMultiCallable[_runs_pb2.WatchRunRequest, _runs_pb2.WatchRunResponse]  # type: ignore[assignment]
     """The run's state now and after every change, until it is terminal."""
-    ClaimAttempt: _aio.UnaryUnaryMultiCallable[_runs_pb2.ClaimAttemptRequest, _runs_pb2.ClaimAttemptResponse]  # type: ignore[assignment]
-    """For workers (role "worker")."""
-    Heartbeat: _aio.UnaryUnaryMultiCallable[_runs_pb2.HeartbeatRequest, _runs_pb2.HeartbeatResponse]  # type: ignore[assignment]
     ReportMetrics: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReportMetricsRequest, _runs_pb2.ReportMetricsResponse]  # type: ignore[assignment]
+    """For workers, under the lease of an attempt; see JobService."""
     ReportLogs: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReportLogsRequest, _runs_pb2.ReportLogsResponse]  # type: ignore[assignment]
     RecordCheckpoint: _aio.UnaryUnaryMultiCallable[_runs_pb2.RecordCheckpointRequest, _runs_pb2.RecordCheckpointResponse]  # type: ignore[assignment]
-    CompleteAttempt: _aio.UnaryUnaryMultiCallable[_runs_pb2.CompleteAttemptRequest, _runs_pb2.Run]  # type: ignore[assignment]
-    """Ends the attempt. Success names the exported model, which is registered in the same transaction."""
-    ReleaseAttempt: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReleaseAttemptRequest, _runs_pb2.ReleaseAttemptResponse]  # type: ignore[assignment]
-    """Hands the job back without counting a failure (SIGTERM, preemption)."""
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training runs. A run is a spec; an attempt is one execution of it."""
@@ -127,18 +115,12 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """QUEUED runs end at once; RUNNING ones when the worker confirms."""
 
     @_abc_1.abstractmethod
-    def ListAttempts(
+    def ListCheckpoints(
         self,
-        request: _runs_pb2.ListAttemptsRequest,
+        request: _runs_pb2.ListCheckpointsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.ListAttemptsResponse, _abc.Awaitable[_runs_pb2.ListAttemptsResponse]]: ...
-
-    @_abc_1.abstractmethod
-    def ListTransitions(
-        self,
-        request: _runs_pb2.ListTransitionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.ListTransitionsResponse, _abc.Awaitable[_runs_pb2.ListTransitionsResponse]]: ...
+    ) -> _typing.Union[_runs_pb2.ListCheckpointsResponse, _abc.Awaitable[_runs_pb2.ListCheckpointsResponse]]:
+        """Those that are still there, newest first."""
 
     @_abc_1.abstractmethod
     def ListMetrics(
@@ -163,26 +145,12 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """The run's state now and after every change, until it is terminal."""
 
     @_abc_1.abstractmethod
-    def ClaimAttempt(
-        self,
-        request: _runs_pb2.ClaimAttemptRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.ClaimAttemptResponse, _abc.Awaitable[_runs_pb2.ClaimAttemptResponse]]:
-        """For workers (role "worker")."""
-
-    @_abc_1.abstractmethod
-    def Heartbeat(
-        self,
-        request: _runs_pb2.HeartbeatRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.HeartbeatResponse, _abc.Awaitable[_runs_pb2.HeartbeatResponse]]: ...
-
-    @_abc_1.abstractmethod
     def ReportMetrics(
         self,
         request: _runs_pb2.ReportMetricsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.ReportMetricsResponse, _abc.Awaitable[_runs_pb2.ReportMetricsResponse]]: ...
+    ) -> _typing.Union[_runs_pb2.ReportMetricsResponse, _abc.Awaitable[_runs_pb2.ReportMetricsResponse]]:
+        """For workers, under the lease of an attempt; see JobService."""
 
     @_abc_1.abstractmethod
     def ReportLogs(
@@ -197,21 +165,5 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.RecordCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.RecordCheckpointResponse, _abc.Awaitable[_runs_pb2.RecordCheckpointResponse]]: ...
-
-    @_abc_1.abstractmethod
-    def CompleteAttempt(
-        self,
-        request: _runs_pb2.CompleteAttemptRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
-        """Ends the attempt. Success names the exported model, which is registered in the same transaction."""
-
-    @_abc_1.abstractmethod
-    def ReleaseAttempt(
-        self,
-        request: _runs_pb2.ReleaseAttemptRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_runs_pb2.ReleaseAttemptResponse, _abc.Awaitable[_runs_pb2.ReleaseAttemptResponse]]:
-        """Hands the job back without counting a failure (SIGTERM, preemption)."""
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -85,16 +85,6 @@ class SweepServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchSweepRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchSweepResponse.FromString,
                 _registered_method=True)
-        self.ClaimSweep = channel.unary_unary(
-                '/tunix_rt.v1.SweepService/ClaimSweep',
-                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ClaimSweepRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ClaimSweepResponse.FromString,
-                _registered_method=True)
-        self.HeartbeatSweep = channel.unary_unary(
-                '/tunix_rt.v1.SweepService/HeartbeatSweep',
-                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.HeartbeatSweepRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.HeartbeatSweepResponse.FromString,
-                _registered_method=True)
         self.CreateTrial = channel.unary_unary(
                 '/tunix_rt.v1.SweepService/CreateTrial',
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.CreateTrialRequest.SerializeToString,
@@ -109,16 +99,6 @@ class SweepServiceStub:
                 '/tunix_rt.v1.SweepService/StopTrial',
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.StopTrialRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Trial.FromString,
-                _registered_method=True)
-        self.CompleteSweep = channel.unary_unary(
-                '/tunix_rt.v1.SweepService/CompleteSweep',
-                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.CompleteSweepRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
-                _registered_method=True)
-        self.ReleaseSweep = channel.unary_unary(
-                '/tunix_rt.v1.SweepService/ReleaseSweep',
-                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ReleaseSweepRequest.SerializeToString,
-                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ReleaseSweepResponse.FromString,
                 _registered_method=True)
 
 
@@ -193,21 +173,9 @@ class SweepServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ClaimSweep(self, request, context):
-        """For workers (role "worker").
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def HeartbeatSweep(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def CreateTrial(self, request, context):
-        """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
+        """For workers, under the lease of an attempt; see JobService.
+        Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,18 +191,6 @@ class SweepServiceServicer:
     def StopTrial(self, request, context):
         """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints.
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CompleteSweep(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReleaseSweep(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -292,16 +248,6 @@ def add_SweepServiceServicer_to_server(servicer, server):
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchSweepRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.WatchSweepResponse.SerializeToString,
             ),
-            'ClaimSweep': grpc.unary_unary_rpc_method_handler(
-                    servicer.ClaimSweep,
-                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ClaimSweepRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ClaimSweepResponse.SerializeToString,
-            ),
-            'HeartbeatSweep': grpc.unary_unary_rpc_method_handler(
-                    servicer.HeartbeatSweep,
-                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.HeartbeatSweepRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.HeartbeatSweepResponse.SerializeToString,
-            ),
             'CreateTrial': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTrial,
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.CreateTrialRequest.FromString,
@@ -316,16 +262,6 @@ def add_SweepServiceServicer_to_server(servicer, server):
                     servicer.StopTrial,
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.StopTrialRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Trial.SerializeToString,
-            ),
-            'CompleteSweep': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompleteSweep,
-                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.CompleteSweepRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
-            ),
-            'ReleaseSweep': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReleaseSweep,
-                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ReleaseSweepRequest.FromString,
-                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ReleaseSweepResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -610,60 +546,6 @@ class SweepService:
             _registered_method=True)
 
     @staticmethod
-    def ClaimSweep(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.SweepService/ClaimSweep',
-            tunix__rt_dot_v1_dot_sweeps__pb2.ClaimSweepRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_sweeps__pb2.ClaimSweepResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def HeartbeatSweep(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.SweepService/HeartbeatSweep',
-            tunix__rt_dot_v1_dot_sweeps__pb2.HeartbeatSweepRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_sweeps__pb2.HeartbeatSweepResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def CreateTrial(request,
             target,
             options=(),
@@ -734,60 +616,6 @@ class SweepService:
             '/tunix_rt.v1.SweepService/StopTrial',
             tunix__rt_dot_v1_dot_sweeps__pb2.StopTrialRequest.SerializeToString,
             tunix__rt_dot_v1_dot_sweeps__pb2.Trial.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CompleteSweep(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.SweepService/CompleteSweep',
-            tunix__rt_dot_v1_dot_sweeps__pb2.CompleteSweepRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReleaseSweep(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tunix_rt.v1.SweepService/ReleaseSweep',
-            tunix__rt_dot_v1_dot_sweeps__pb2.ReleaseSweepRequest.SerializeToString,
-            tunix__rt_dot_v1_dot_sweeps__pb2.ReleaseSweepResponse.FromString,
             options,
             channel_credentials,
             insecure,

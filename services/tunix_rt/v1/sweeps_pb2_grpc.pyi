@@ -52,17 +52,14 @@ class SweepServiceStub:
     """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
     trial, each later one those that are new or have changed.
     """
-    ClaimSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ClaimSweepRequest, _sweeps_pb2.ClaimSweepResponse]
-    """For workers (role "worker")."""
-    HeartbeatSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.HeartbeatSweepRequest, _sweeps_pb2.HeartbeatSweepResponse]
     CreateTrial: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CreateTrialRequest, _sweeps_pb2.Trial]
-    """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes."""
+    """For workers, under the lease of an attempt; see JobService.
+    Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
+    """
     WatchTrial: _grpc.UnaryStreamMultiCallable[_sweeps_pb2.WatchTrialRequest, _sweeps_pb2.WatchTrialResponse]
     """A trial now and after every change, with what it reports while it trains, until it has ended."""
     StopTrial: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.StopTrialRequest, _sweeps_pb2.Trial]
     """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints."""
-    CompleteSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CompleteSweepRequest, _sweeps_pb2.Sweep]
-    ReleaseSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ReleaseSweepRequest, _sweeps_pb2.ReleaseSweepResponse]
 
 @_typing.type_check_only
 class SweepServiceAsyncStub(SweepServiceStub):
@@ -88,17 +85,14 @@ class SweepServiceAsyncStub(SweepServiceStub):
     """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
     trial, each later one those that are new or have changed.
     """
-    ClaimSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ClaimSweepRequest, _sweeps_pb2.ClaimSweepResponse]  # type: ignore[assignment]
-    """For workers (role "worker")."""
-    HeartbeatSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.HeartbeatSweepRequest, _sweeps_pb2.HeartbeatSweepResponse]  # type: ignore[assignment]
     CreateTrial: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CreateTrialRequest, _sweeps_pb2.Trial]  # type: ignore[assignment]
-    """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes."""
+    """For workers, under the lease of an attempt; see JobService.
+    Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
+    """
     WatchTrial: _aio.UnaryStreamMultiCallable[_sweeps_pb2.WatchTrialRequest, _sweeps_pb2.WatchTrialResponse]  # type: ignore[assignment]
     """A trial now and after every change, with what it reports while it trains, until it has ended."""
     StopTrial: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.StopTrialRequest, _sweeps_pb2.Trial]  # type: ignore[assignment]
     """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints."""
-    CompleteSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CompleteSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
-    ReleaseSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ReleaseSweepRequest, _sweeps_pb2.ReleaseSweepResponse]  # type: ignore[assignment]
 
 class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hyperparameter sweeps. A trial is an ordinary run; the registry remembers, Ray Tune proposes."""
@@ -183,27 +177,14 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ClaimSweep(
-        self,
-        request: _sweeps_pb2.ClaimSweepRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_sweeps_pb2.ClaimSweepResponse, _abc.Awaitable[_sweeps_pb2.ClaimSweepResponse]]:
-        """For workers (role "worker")."""
-
-    @_abc_1.abstractmethod
-    def HeartbeatSweep(
-        self,
-        request: _sweeps_pb2.HeartbeatSweepRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_sweeps_pb2.HeartbeatSweepResponse, _abc.Awaitable[_sweeps_pb2.HeartbeatSweepResponse]]: ...
-
-    @_abc_1.abstractmethod
     def CreateTrial(
         self,
         request: _sweeps_pb2.CreateTrialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Trial, _abc.Awaitable[_sweeps_pb2.Trial]]:
-        """Persists a suggestion and creates its run, once per (sweep, number) whatever crashes."""
+        """For workers, under the lease of an attempt; see JobService.
+        Persists a suggestion and creates its run, once per (sweep, number) whatever crashes.
+        """
 
     @_abc_1.abstractmethod
     def WatchTrial(
@@ -220,19 +201,5 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Trial, _abc.Awaitable[_sweeps_pb2.Trial]]:
         """A scheduler's decision: the trial's run is cancelled as EARLY_STOPPED and keeps its checkpoints."""
-
-    @_abc_1.abstractmethod
-    def CompleteSweep(
-        self,
-        request: _sweeps_pb2.CompleteSweepRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]: ...
-
-    @_abc_1.abstractmethod
-    def ReleaseSweep(
-        self,
-        request: _sweeps_pb2.ReleaseSweepRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_sweeps_pb2.ReleaseSweepResponse, _abc.Awaitable[_sweeps_pb2.ReleaseSweepResponse]]: ...
 
 def add_SweepServiceServicer_to_server(servicer: SweepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

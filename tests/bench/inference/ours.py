@@ -15,14 +15,14 @@ from pathlib import Path
 
 from workload import Request, Workload, arguments, report
 
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
-from tunix_rt.inferencer.generation import Delta, Failure, Generation
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest
 from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.settings import InferencerSettings
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 
 FLOAT32 = "float32"
 
@@ -72,8 +72,8 @@ def run_all(model: Servable, requests: Sequence[Request], *, at_once: int | None
     while len(done) < len(requests):
         while sent < len(requests) and sent - len(done) < most:
             request = requests[sent]
-            generation = Generation(tuple(request.prompt), max_new_tokens=request.wanted)
-            scheduler.submit(generation, Transcript(model.codec.detokenizer()), sink_of(sent))
+            generation = GenerationRequest(tuple(request.prompt), max_new_tokens=request.wanted)
+            scheduler.submit(generation, Transcript(model.tokenizer.detokenizer()), sink_of(sent))
             sent += 1
         scheduler.tick()
     return answers

@@ -6,13 +6,13 @@ import dataclasses
 
 from tunix_rt.inferencer import __main__ as process
 from tunix_rt.inferencer.model_loader import JaxModelLoader
-from tunix_rt.inferencer.model_pool import Candidate, Servable
+from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
 
 
 class EndlessLoader(JaxModelLoader):
     """The service's loader."""
 
-    def load(self, candidate: Candidate) -> Servable:
+    def load(self, candidate: ResolvedModel) -> Servable:
         return dataclasses.replace(super().load(candidate), eos_ids=frozenset())
 
 

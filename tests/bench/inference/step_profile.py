@@ -24,14 +24,14 @@ from models import MODELS
 from ours import FLOAT32, servable, shape_arguments, shape_of
 
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
-from tunix_rt.inferencer.generation import Delta, Failure, Generation
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest
 from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.inferencer.sampling import choose_tokens, empty_rows
 from tunix_rt.inferencer.scheduler import Scheduler
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.models.cached import KVCache, attend_cached, forward_cached, init_cache, logits_of
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.rope import rotation
+from tunix_rt.models.rope import rotation_of
 
 _TOKENS = 64
 COLOURS = {
@@ -77,8 +77,8 @@ def whole_step(model: Servable, shape: EngineShape, vocabulary: int, positions: 
             arrived[0] += 0 if isinstance(event, Failure) else len(event.tokens)
 
         for prompt in source.integers(0, vocabulary, (shape.slots, positions - _TOKENS // 2)).tolist():
-            generation = Generation(tuple(prompt), max_new_tokens=_TOKENS)
-            scheduler.submit(generation, Transcript(model.codec.detokenizer()), count)
+            generation = GenerationRequest(tuple(prompt), max_new_tokens=_TOKENS)
+            scheduler.submit(generation, Transcript(model.tokenizer.detokenizer()), count)
         while scheduler.has_work:
             before, began = arrived[0], time.perf_counter()
             scheduler.tick()
@@ -102,7 +102,7 @@ def parts_of(weights: Any, config: ModelConfig, slots: int, capacity: int, posit
 
     def layers(weights: Any, x: jax.Array, at: jax.Array) -> jax.Array:
         learned = config.architecture.learned_positions
-        turns = {kind: None if learned else rotation(config, at, kind) for kind in dict.fromkeys(kinds)}
+        turns = {kind: None if learned else rotation_of(config, at, kind) for kind in dict.fromkeys(kinds)}
         for kind, block in zip(kinds, weights.blocks, strict=True):
             x = block(x, turns[kind], lambda q, k, v: q + k[:, :, :, None] + v[:, :, :, None])
         return weights.norm(x)

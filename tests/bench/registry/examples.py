@@ -20,6 +20,8 @@ from tunix_rt.v1 import (
     evalsets_pb2_grpc,
     evaluations_pb2,
     evaluations_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
     runs_pb2,
     runs_pb2_grpc,
 )
@@ -108,6 +110,7 @@ class _Runs:
     """Lets runs go through their lives."""
 
     def __init__(self, channel: grpc.Channel, dataset: str) -> None:
+        self._jobs: jobs_pb2_grpc.JobServiceStub = jobs_pb2_grpc.JobServiceStub(channel)
         self._runs: runs_pb2_grpc.RunServiceStub = runs_pb2_grpc.RunServiceStub(channel)
         self._evaluations: evaluations_pb2_grpc.EvaluationServiceStub
         self._evaluations = evaluations_pb2_grpc.EvaluationServiceStub(channel)
@@ -128,44 +131,41 @@ class _Runs:
             runs_pb2.CreateRunRequest(request_id=request_id(), spec=spec, display_name="example")
         )
         environment = {"python": "3.11", "jax": "0.10.2", "devices": "1 × cpu"}
-        claim = runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="trainer-1", environment=environment)
-        return self._runs.ClaimAttempt(claim).lease
+        claim = jobs_pb2.ClaimRequest(job_id=run.id, worker_id="trainer-1", environment=environment)
+        return self._jobs.Claim(claim).lease
 
     def ended(self, state: str, evalset: str = "") -> Example:
         """A run that ended in ``state``."""
         lease = self.claimed(evalset)
-        end = runs_pb2.CompleteAttemptRequest(lease=lease, state=common_pb2.JobState.Value(f"JOB_STATE_{state}"))
+        end = jobs_pb2.CompleteRequest(lease=lease, state=common_pb2.JobState.Value(f"JOB_STATE_{state}"))
         if state == "SUCCEEDED":
             digest = digest_of(lease.job_id)
             files = [common_pb2.ArtifactFile(path="adapter_model.safetensors", digest=digest, size_bytes=10_000)]
             uri = f"{self._artifacts}/{digest.removeprefix('sha256:')}"
-            end.model.CopyFrom(common_pb2.Artifact(uri=uri, digest=digest, size_bytes=10_000, files=files))
-            end.step = 100
+            model = common_pb2.Artifact(uri=uri, digest=digest, size_bytes=10_000, files=files)
+            end.run.CopyFrom(jobs_pb2.RunResult(model=model, step=100))
         elif state == "FAILED":
             end.reason, end.message = common_pb2.REASON_DIVERGED, "loss is nan at step 40"
         else:
             self._runs.CancelRun(runs_pb2.CancelRunRequest(request_id=request_id(), id=lease.job_id))
-        done = self._runs.CompleteAttempt(end)
+        self._jobs.Complete(end)
+        done = self._runs.GetRun(runs_pb2.GetRunRequest(id=lease.job_id))
         return Example(state, evalset, done.id, done.evaluation_ids[0] if evalset else "")
 
     def evaluated(self, evalset: str, number: int) -> Example:
         """A run whose model was evaluated: the higher ``number``, the better its answers are."""
         run = self.ended("SUCCEEDED", evalset)
         source = random.Random(f"{evalset} {number}")
-        claim = self._evaluations.ClaimEvaluation(
-            evaluations_pb2.ClaimEvaluationRequest(evaluation_id=run.evaluation_id, worker_id="evaluator-1")
-        )
+        claim = self._jobs.Claim(jobs_pb2.ClaimRequest(job_id=run.evaluation_id, worker_id="evaluator-1"))
+        given = claim.evaluation
         skill = (number + 1) / (SCORES + 2)
-        results = [_result(item, source, skill) for item in claim.items]
+        results = [_result(item, source, skill) for item in given.items]
         self._evaluations.RecordItems(evaluations_pb2.RecordItemsRequest(lease=claim.lease, results=results))
-        self._evaluations.CompleteEvaluation(
-            evaluations_pb2.CompleteEvaluationRequest(
-                lease=claim.lease,
-                state=common_pb2.JOB_STATE_SUCCEEDED,
-                model_digest=claim.model.digest,
-                scorer_version=claim.evaluation.identity.scorer_version,
-            )
+        result = jobs_pb2.EvaluationResult(
+            model_digest=given.model.digest, scorer_version=given.evaluation.identity.scorer_version
         )
+        end = jobs_pb2.CompleteRequest(lease=claim.lease, state=common_pb2.JOB_STATE_SUCCEEDED, evaluation=result)
+        self._jobs.Complete(end)
         return run
 
 

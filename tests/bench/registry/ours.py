@@ -14,7 +14,15 @@ from latency import Times, rate, timed
 from population import BASE_MODELS, EVALSETS, METRICS, TEAMS, Size
 from searches import SEARCHES
 
-from tunix_rt.v1 import common_pb2, evaluations_pb2, evaluations_pb2_grpc, runs_pb2, runs_pb2_grpc
+from tunix_rt.v1 import (
+    common_pb2,
+    evaluations_pb2,
+    evaluations_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    runs_pb2,
+    runs_pb2_grpc,
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -26,6 +34,7 @@ class Ours:
     """Calls of one client."""
 
     def __init__(self, channel: grpc.Channel, size: Size, datasets: list[str]) -> None:
+        self._jobs: jobs_pb2_grpc.JobServiceStub = jobs_pb2_grpc.JobServiceStub(channel)
         self._runs: runs_pb2_grpc.RunServiceStub = runs_pb2_grpc.RunServiceStub(channel)
         self._evaluations: evaluations_pb2_grpc.EvaluationServiceStub
         self._evaluations = evaluations_pb2_grpc.EvaluationServiceStub(channel)
@@ -113,7 +122,7 @@ class Ours:
     def _claimed(self) -> common_pb2.Lease:
         spec = runs_pb2.RunSpec(base_model=BASE_MODELS[0], dataset_id=self._datasets[0])
         run = self._runs.CreateRun(runs_pb2.CreateRunRequest(request_id=request_id(), spec=spec))
-        return self._runs.ClaimAttempt(runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="trainer-1")).lease
+        return self._jobs.Claim(jobs_pb2.ClaimRequest(job_id=run.id, worker_id="trainer-1")).lease
 
 
 def _reports(lease: common_pb2.Lease, batch: int, points: int) -> list[runs_pb2.ReportMetricsRequest]:

@@ -15,13 +15,16 @@ from google.protobuf import timestamp_pb2
 
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
-from tunix_rt.bus.delivery import Delivery, Done, Outcome, Retry
 from tunix_rt.bus.topology import ensure_topology, train_consumer
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.server import stop_on_signals
-from tunix_rt.rpc.settings import WorkerSettings
 from tunix_rt.rpc.waiting import until_reachable
-from tunix_rt.v1 import common_pb2, runs_pb2, runs_pb2_grpc
+from tunix_rt.v1 import common_pb2, jobs_pb2, runs_pb2, runs_pb2_grpc
+from tunix_rt.worker.claim import Claim
+from tunix_rt.worker.grpc_jobs import GrpcJobs, lease_message
+from tunix_rt.worker.handler import JobHandler
+from tunix_rt.worker.jobs import Ending
+from tunix_rt.worker.settings import WorkerSettings
 
 OBJECTIVE = "objective"
 
@@ -41,31 +44,23 @@ def _model_of(run_id: str) -> common_pb2.Artifact:
 
 
 class StubTrainer:
-    """Handles train commands."""
+    """Carries out runs."""
 
     def __init__(self, stub: runs_pb2_grpc.RunServiceAsyncStub) -> None:
         self._runs = stub
 
-    async def __call__(self, delivery: Delivery) -> Outcome:
-        run_id = delivery.text("run_id")
-        claim = await self._runs.ClaimAttempt(
-            runs_pb2.ClaimAttemptRequest(run_id=run_id, worker_id="stub-trainer", pool="cpu")
-        )
-        if not claim.granted:
-            return Retry(claim.retry_after_seconds) if claim.retry_after_seconds else Done()
-        given = claim.run.spec.hyperparameters
+    async def carry_out(self, claim: Claim[jobs_pb2.RunPayload], stop: asyncio.Event) -> Ending:
+        """Report the objective and succeed."""
+        given = claim.payload.run.spec.hyperparameters
         now = timestamp_pb2.Timestamp()
         now.GetCurrentTime()
         point = common_pb2.MetricPoint(
             key=OBJECTIVE, step=1, value=objective(given.learning_rate, given.weight_decay), time=now
         )
-        await self._runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=claim.lease, points=[point]))
-        await self._runs.CompleteAttempt(
-            runs_pb2.CompleteAttemptRequest(
-                lease=claim.lease, state=common_pb2.JOB_STATE_SUCCEEDED, model=_model_of(run_id), step=1
-            )
-        )
-        return Done()
+        lease = lease_message(claim.lease)
+        await self._runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=lease, points=[point]))
+        result = jobs_pb2.RunResult(model=_model_of(claim.lease.job_id), step=1)
+        return Ending("SUCCEEDED", result=result)
 
 
 async def main(workers: int) -> None:
@@ -80,7 +75,9 @@ async def main(workers: int) -> None:
             try:
                 js = client.jetstream()
                 await ensure_topology(js, (consumer,))
-                handler = StubTrainer(runs_pb2_grpc.RunServiceStub(channel))
+                trainer = StubTrainer(runs_pb2_grpc.RunServiceStub(channel))
+                jobs = GrpcJobs(channel, jobs_pb2.JOB_KIND_RUN, "stub-trainer", pool="cpu")
+                handler = JobHandler(jobs, trainer.carry_out, stop, heartbeat_seconds=settings.heartbeat_seconds)
                 await consume(js, consumer, handler, workers=workers, stop=stop)
             finally:
                 await client.close()

@@ -38,6 +38,8 @@ from tunix_rt.v1 import (
     common_pb2,
     evaluations_pb2_grpc,
     events_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
     models_pb2_grpc,
     runs_pb2,
     runs_pb2_grpc,
@@ -71,6 +73,7 @@ class Registry:
         self.evalset_id = ""
         self.channels: list[grpc.aio.Channel] = []
         channel = self.channel(TOKEN)
+        self.jobs: jobs_pb2_grpc.JobServiceAsyncStub = jobs_pb2_grpc.JobServiceStub(channel)
         self.runs: runs_pb2_grpc.RunServiceAsyncStub = runs_pb2_grpc.RunServiceStub(channel)
         self.sweeps: sweeps_pb2_grpc.SweepServiceAsyncStub = sweeps_pb2_grpc.SweepServiceStub(channel)
         self.events: events_pb2_grpc.EventServiceAsyncStub = events_pb2_grpc.EventServiceStub(channel)
@@ -132,20 +135,31 @@ class Registry:
     async def get_run(self, run_id: str) -> runs_pb2.Run:
         return await self.runs.GetRun(runs_pb2.GetRunRequest(id=run_id), timeout=TIMEOUT)
 
-    async def claim(self, run_id: str, worker: str = "worker-1") -> runs_pb2.ClaimAttemptResponse:
-        request = runs_pb2.ClaimAttemptRequest(run_id=run_id, worker_id=worker, environment={"jax": "0.10.2"})
-        return await self.runs.ClaimAttempt(request, timeout=TIMEOUT)
+    async def claim(self, job_id: str, worker: str = "worker-1") -> jobs_pb2.ClaimResponse:
+        request = jobs_pb2.ClaimRequest(job_id=job_id, worker_id=worker, environment={"jax": "0.10.2"})
+        return await self.jobs.Claim(request, timeout=TIMEOUT)
 
     async def running(self, **fields: Any) -> tuple[runs_pb2.Run, common_pb2.Lease]:
         """A run that worker-1 has claimed."""
         run = await self.create_run(**fields)
         claim = await self.claim(run.id)
         assert claim.granted
-        return claim.run, claim.lease
+        return claim.run.run, claim.lease
 
-    async def heartbeat(self, lease: common_pb2.Lease, done: int | None = None) -> runs_pb2.HeartbeatResponse:
+    async def heartbeat(
+        self, lease: common_pb2.Lease, done: int | None = None, resumed_step: int = 0
+    ) -> jobs_pb2.HeartbeatResponse:
         progress = None if done is None else common_pb2.Progress(done=done, total=100, unit="steps", stage="training")
-        return await self.runs.Heartbeat(runs_pb2.HeartbeatRequest(lease=lease, progress=progress), timeout=TIMEOUT)
+        request = jobs_pb2.HeartbeatRequest(lease=lease, progress=progress, resumed_step=resumed_step)
+        return await self.jobs.Heartbeat(request, timeout=TIMEOUT)
+
+    async def release(self, lease: common_pb2.Lease, message: str = "") -> None:
+        await self.jobs.Release(jobs_pb2.ReleaseRequest(lease=lease, message=message), timeout=TIMEOUT)
+
+    async def complete(self, lease: common_pb2.Lease, state: int, **fields: Any) -> common_pb2.JobState.ValueType:
+        """The job's state after it."""
+        request = jobs_pb2.CompleteRequest(lease=lease, state=state, **fields)  # type: ignore[arg-type]
+        return (await self.jobs.Complete(request, timeout=TIMEOUT)).state
 
     async def cancel(self, run_id: str, reason: int = 0, message: str = "") -> runs_pb2.Run:
         request = runs_pb2.CancelRunRequest(request_id=request_id(), id=run_id, reason=reason, message=message)  # type: ignore[arg-type]
@@ -153,16 +167,15 @@ class Registry:
 
     async def succeed(self, lease: common_pb2.Lease, content: str = "weights") -> runs_pb2.Run:
         """Complete as SUCCEEDED with a model of that content."""
-        return await self.runs.CompleteAttempt(self.success(lease, content), timeout=TIMEOUT)
+        await self.jobs.Complete(self.success(lease, content), timeout=TIMEOUT)
+        return await self.get_run(lease.job_id)
 
     def uri(self, path: str) -> str:
         """The URI of what lies at ``path`` in the artifact store."""
         return f"{self.dependencies.artifacts.root_uri}/{path}"
 
-    def success(self, lease: common_pb2.Lease, content: str = "weights") -> runs_pb2.CompleteAttemptRequest:
-        return runs_pb2.CompleteAttemptRequest(
-            lease=lease,
-            state=common_pb2.JOB_STATE_SUCCEEDED,
+    def success(self, lease: common_pb2.Lease, content: str = "weights") -> jobs_pb2.CompleteRequest:
+        result = jobs_pb2.RunResult(
             model=common_pb2.Artifact(
                 uri=self.uri(f"models/{content}"),
                 digest=digest_of(content),
@@ -172,19 +185,26 @@ class Registry:
             step=100,
             lineage={"code_revision": "abc123", "jax": "0.10.2"},
         )
+        return jobs_pb2.CompleteRequest(lease=lease, state=common_pb2.JOB_STATE_SUCCEEDED, run=result)
 
     async def end(self, lease: common_pb2.Lease, state: int, **fields: Any) -> runs_pb2.Run:
-        request = runs_pb2.CompleteAttemptRequest(lease=lease, state=state, **fields)  # type: ignore[arg-type]
-        return await self.runs.CompleteAttempt(request, timeout=TIMEOUT)
+        """Complete a run in another way; the run after it."""
+        await self.complete(lease, state, **fields)
+        return await self.get_run(lease.job_id)
 
-    async def attempts(self, job_id: str) -> list[runs_pb2.Attempt]:
-        found = await self.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=job_id), timeout=TIMEOUT)
+    async def attempts(self, job_id: str) -> list[jobs_pb2.Attempt]:
+        found = await self.jobs.ListAttempts(jobs_pb2.ListAttemptsRequest(job_id=job_id), timeout=TIMEOUT)
         return list(found.attempts)
+
+    async def outcomes(self, job_id: str) -> list[str]:
+        """How the attempts at a job ended, in order."""
+        name = jobs_pb2.AttemptOutcome.Name
+        return [name(each.outcome).removeprefix("ATTEMPT_OUTCOME_") for each in await self.attempts(job_id)]
 
     async def history(self, job_id: str) -> list[str]:
         """Names of the states that a job went through, in order."""
-        found = await self.runs.ListTransitions(runs_pb2.ListTransitionsRequest(job_id=job_id), timeout=TIMEOUT)
-        return [common_pb2.JobState.Name(each.to).removeprefix("JOB_STATE_") for each in found.transitions]
+        found = await self.jobs.ListTransitions(jobs_pb2.ListTransitionsRequest(job_id=job_id), timeout=TIMEOUT)
+        return [common_pb2.JobState.Name(each.to_state).removeprefix("JOB_STATE_") for each in found.transitions]
 
     async def reap(self, after_seconds: float = 0.0) -> int:
         """One round of the reaper, as if that much time had passed."""
@@ -224,10 +244,6 @@ class Registry:
         request = sweeps_pb2.CreateSweepRequest(request_id=request_id(), spec=self.sweep_spec(**fields))
         return await self.sweeps.CreateSweep(request, timeout=TIMEOUT)
 
-    async def claim_sweep(self, sweep_id: str, worker: str = "tuner-1") -> sweeps_pb2.ClaimSweepResponse:
-        request = sweeps_pb2.ClaimSweepRequest(sweep_id=sweep_id, worker_id=worker)
-        return await self.sweeps.ClaimSweep(request, timeout=TIMEOUT)
-
     async def trial(self, lease: common_pb2.Lease, number: int, **parameters: Any) -> sweeps_pb2.Trial:
         request = sweeps_pb2.CreateTrialRequest(lease=lease, number=number)
         request.parameters.update({"learning_rate": 0.01, "per_device_batch_size": 4} | parameters)
@@ -236,9 +252,9 @@ class Registry:
     async def claimed_sweep(self, **fields: Any) -> tuple[sweeps_pb2.Sweep, common_pb2.Lease]:
         """A sweep that tuner-1 has claimed."""
         sweep = await self.create_sweep(**fields)
-        claim = await self.claim_sweep(sweep.id)
+        claim = await self.claim(sweep.id, "tuner-1")
         assert claim.granted
-        return claim.sweep, claim.lease
+        return claim.sweep.sweep, claim.lease
 
     async def get_sweep(self, sweep_id: str) -> sweeps_pb2.Sweep:
         return await self.sweeps.GetSweep(sweeps_pb2.GetSweepRequest(id=sweep_id), timeout=TIMEOUT)
@@ -279,8 +295,12 @@ class Registry:
         return list((await self.sweeps.ListTrials(request, timeout=TIMEOUT)).trials)
 
     async def end_sweep(self, lease: common_pb2.Lease, state: int, **fields: Any) -> sweeps_pb2.Sweep:
-        request = sweeps_pb2.CompleteSweepRequest(lease=lease, state=state, **fields)  # type: ignore[arg-type]
-        return await self.sweeps.CompleteSweep(request, timeout=TIMEOUT)
+        """Complete a sweep, as if it had been claimed as it is now; the sweep after it."""
+        if state == common_pb2.JOB_STATE_SUCCEEDED:
+            num_samples = (await self.get_sweep(lease.job_id)).spec.num_samples
+            fields = {"sweep": jobs_pb2.SweepResult(num_samples=num_samples)} | fields
+        await self.complete(lease, state, **fields)
+        return await self.get_sweep(lease.job_id)
 
 
 class Refused:

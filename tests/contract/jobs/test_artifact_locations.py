@@ -53,9 +53,9 @@ async def test_a_model_outside_of_the_store_is_refused_and_ends_nothing(
 ) -> None:
     run, lease = await registry.running()
     request = registry.success(lease)
-    request.model.uri = outside
-    refused = await refusal(registry.runs.CompleteAttempt(request, timeout=TIMEOUT))
-    assert (refused.kind, refused.fields) == (InvalidInput, ["model.uri"])
+    request.run.model.uri = outside
+    refused = await refusal(registry.jobs.Complete(request, timeout=TIMEOUT))
+    assert (refused.kind, refused.fields) == (InvalidInput, ["run.model.uri"])
     assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
     assert await registry.count(ModelVersionRow) == 0
 
@@ -75,9 +75,9 @@ async def test_a_file_of_a_model_with_a_name_that_leads_elsewhere_is_refused(
 ) -> None:
     _, lease = await registry.running()
     request = registry.success(lease)
-    request.model.files[0].path = path
-    refused = await refusal(registry.runs.CompleteAttempt(request, timeout=TIMEOUT))
-    assert (refused.kind, refused.fields) == (InvalidInput, ["model.files[0].path"])
+    request.run.model.files[0].path = path
+    refused = await refusal(registry.jobs.Complete(request, timeout=TIMEOUT))
+    assert (refused.kind, refused.fields) == (InvalidInput, ["run.model.files[0].path"])
     assert await registry.count(ModelVersionRow) == 0
 
 
@@ -85,11 +85,11 @@ async def test_a_file_of_a_model_with_a_name_that_leads_elsewhere_is_refused(
 async def test_a_model_of_no_file_or_of_too_many_is_refused(registry: Any, refusal: Any, count: int) -> None:
     _, lease = await registry.running()
     request = registry.success(lease)
-    del request.model.files[:]
+    del request.run.model.files[:]
     for number in range(count):
-        request.model.files.add(path=str(number), digest=registry.digest_of("x"), size_bytes=1)
-    refused = await refusal(registry.runs.CompleteAttempt(request, timeout=TIMEOUT))
-    assert (refused.kind, refused.fields) == (InvalidInput, ["model.files"])
+        request.run.model.files.add(path=str(number), digest=registry.digest_of("x"), size_bytes=1)
+    refused = await refusal(registry.jobs.Complete(request, timeout=TIMEOUT))
+    assert (refused.kind, refused.fields) == (InvalidInput, ["run.model.files"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sqlmodel import select
 from tunix_rt.errors import Conflict, InvalidInput, PermissionDenied, Unauthenticated
 from tunix_rt.registry.access import tokens as auth
 from tunix_rt.registry.access.tables import TokenRow
-from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
+from tunix_rt.v1 import common_pb2, jobs_pb2, jobs_pb2_grpc, runs_pb2, runs_pb2_grpc
 
 TIMEOUT = 20
 
@@ -43,10 +43,31 @@ async def test_roles_open_what_they_name_and_no_more(registry: Any, refusal: Any
     run = await editor.CreateRun(request, timeout=TIMEOUT)
     assert run.created_by == "ann"
     assert (await viewer.GetRun(runs_pb2.GetRunRequest(id=run.id), timeout=TIMEOUT)).id == run.id
-    claim = runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="w")
+    digest = registry.digest_of("c")
+    checkpoint = runs_pb2.RecordCheckpointRequest(checkpoint=runs_pb2.Checkpoint(uri="file:///c", digest=digest))
+    checkpoint.lease.CopyFrom((await registry.claim(run.id)).lease)
     for other in (viewer, editor):
-        assert (await refusal(other.ClaimAttempt(claim, timeout=TIMEOUT))).kind is PermissionDenied
-    assert (await worker.ClaimAttempt(claim, timeout=TIMEOUT)).granted
+        assert (await refusal(other.RecordCheckpoint(checkpoint, timeout=TIMEOUT))).kind is PermissionDenied
+    await worker.RecordCheckpoint(checkpoint, timeout=TIMEOUT)
+
+
+async def test_only_workers_carry_out_jobs_and_everybody_reads_their_history(registry: Any, refusal: Any) -> None:
+    run = await registry.create_run()
+    claim = jobs_pb2.ClaimRequest(job_id=run.id, worker_id="w")
+    history = jobs_pb2.ListTransitionsRequest(job_id=run.id)
+    for role in ("viewer", "editor", "approver"):
+        other = jobs_pb2_grpc.JobServiceStub(registry.channel(await made(registry, role, role)))
+        lease = common_pb2.Lease(job_id=run.id, attempt_id="att-1", epoch=1)
+        for call in (
+            other.Claim(claim, timeout=TIMEOUT),
+            other.Heartbeat(jobs_pb2.HeartbeatRequest(lease=lease), timeout=TIMEOUT),
+            other.Complete(jobs_pb2.CompleteRequest(lease=lease), timeout=TIMEOUT),
+            other.Release(jobs_pb2.ReleaseRequest(lease=lease), timeout=TIMEOUT),
+        ):
+            assert (await refusal(call)).kind is PermissionDenied
+        assert len((await other.ListTransitions(history, timeout=TIMEOUT)).transitions) == 1
+    worker = jobs_pb2_grpc.JobServiceStub(registry.channel(await made(registry, "trainer-1", "worker")))
+    assert (await worker.Claim(claim, timeout=TIMEOUT)).granted
 
 
 async def test_a_revoked_token_is_unknown_at_once(registry: Any, refusal: Any) -> None:

@@ -38,16 +38,16 @@ async def test_the_worker_is_handed_the_checkpoint_that_the_run_starts_from(regi
     run = await registry.create_run(initial_checkpoint=start(source, 20))
     assert run.spec.initial_checkpoint == start(source, 20)
     claim = await registry.claim(run.id)
-    found = claim.initial_checkpoint
+    found = claim.run.initial_checkpoint
     assert (found.step, found.uri, found.digest) == (20, registry.uri("checkpoints/20"), registry.digest_of("20"))
-    assert list(claim.checkpoints) == []
+    assert list(claim.run.checkpoints) == []
 
 
 async def test_a_run_without_one_is_handed_none_and_has_the_digest_that_it_always_had(registry: Any) -> None:
     source = await checkpointed(registry)
     run, started = await registry.create_run(), await registry.create_run(initial_checkpoint=start(source, 20))
     assert not run.spec.HasField("initial_checkpoint")
-    assert not (await registry.claim(run.id)).HasField("initial_checkpoint")
+    assert not (await registry.claim(run.id)).run.HasField("initial_checkpoint")
     assert run.spec_digest == (await registry.get_run(source)).spec_digest != started.spec_digest
 
 

@@ -161,7 +161,7 @@ async def test_events_are_listed_in_the_order_of_commits(registry: Any) -> None:
     assert [event.sequence for event in events] == sorted(event.sequence for event in events)
     assert events[0].resource_id == run.id
     assert events[0].data["run"]["spec"]["baseModel"] == "preset://tiny"
-    assert events[1].data["transition"]["from"] == "JOB_STATE_QUEUED"
+    assert events[1].data["transition"]["fromState"] == "JOB_STATE_QUEUED"
     for text, count in {
         "type = tunix_rt.run.*": 3,
         f"resource_id = {run.id} AND sequence > {events[0].sequence}": 2,

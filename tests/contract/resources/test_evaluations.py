@@ -19,7 +19,7 @@ from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.models.rules import register_from_run
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import common_pb2, jobs_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
 
@@ -82,28 +82,12 @@ async def test_a_claim_hands_out_items_and_the_model(registry: Any) -> None:
     created = await registry.queued(evalset.id, model.id)
     claim = await registry.claim(created.id)
     assert claim.granted
-    assert claim.model_reference == "pkg://some_model"
-    assert [(each.id, each.prompt, each.expected_answer) for each in claim.items][1] == ("q001", "What is 1 + 1?", "2")
-    assert claim.evaluation.state == common_pb2.JOB_STATE_RUNNING
-    assert list(claim.recorded) == []
+    given = claim.evaluation
+    assert given.model_reference == "pkg://some_model"
+    assert [(each.id, each.prompt, each.expected_answer) for each in given.items][1] == ("q001", "What is 1 + 1?", "2")
+    assert given.evaluation.state == common_pb2.JOB_STATE_RUNNING
+    assert list(given.recorded) == []
     assert claim.lease.epoch == 1
-
-
-async def test_a_second_claim_waits_for_the_first(registry: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    await registry.claim(created.id, "one")
-    second = await registry.claim(created.id, "two")
-    assert not second.granted
-    assert second.retry_after_seconds > 0
-    assert list(second.items) == []
-
-
-async def test_claims_at_once_grant_one_lease(registry: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    claims = await asyncio.gather(*(registry.claim(created.id, f"worker-{n}") for n in range(6)))
-    assert sum(each.granted for each in claims) == 1
 
 
 async def test_an_item_sent_twice_is_stored_once_and_the_first_stays(registry: Any, new_result: Any) -> None:
@@ -127,15 +111,12 @@ async def test_a_successor_is_told_what_is_recorded_and_an_old_lease_is_fenced_o
     created = await registry.queued(evalset.id, model.id)
     old = await registry.claim(created.id, "one")
     await registry.record(old.lease, [new_result("q001", 1.0)])
-    released = pb.ReleaseEvaluationRequest(lease=old.lease, message="SIGTERM")
-    await registry.evaluations.ReleaseEvaluation(released, timeout=10)
+    await registry.jobs.Release(jobs_pb2.ReleaseRequest(lease=old.lease, message="SIGTERM"), timeout=10)
     new = await registry.claim(created.id, "two")
     assert new.lease.epoch == 2
-    assert [(each.item_id, each.sample_index) for each in new.recorded] == [("q001", 0)]
+    assert [(each.item_id, each.sample_index) for each in new.evaluation.recorded] == [("q001", 0)]
     assert (await refusal(registry.record(old.lease, [new_result("q000", 1.0)]))).kind is Aborted
     assert (await refusal(registry.complete(old.lease, model.id))).kind is Aborted
-    beat = pb.HeartbeatEvaluationRequest(lease=old.lease)
-    assert (await refusal(registry.evaluations.HeartbeatEvaluation(beat, timeout=10))).kind is Aborted
     assert await registry.count(ItemResultRow) == 1
 
 
@@ -209,16 +190,6 @@ async def test_success_needs_every_sample_and_says_how_many_miss(registry: Any, 
     assert (await get(registry, created.id)).state == common_pb2.JOB_STATE_RUNNING
 
 
-async def test_a_completion_sent_again_gets_the_same_answer_and_changes_nothing(registry: Any, new_result: Any) -> None:
-    evalset, model = await registry.evalset(1), await registry.model()
-    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
-    await registry.record(claim.lease, [new_result("q000", 1.0)])
-    first = await registry.complete(claim.lease, model.id)
-    facts = await registry.facts()
-    assert await registry.complete(claim.lease, model.id) == first
-    assert await registry.facts() == facts
-
-
 async def test_a_reference_keeps_the_digest_that_was_loaded_first(registry: Any, refusal: Any, new_result: Any) -> None:
     evalset, model = await registry.evalset(1), await registry.model()
     await registry.scored(evalset.id, model.id, [1.0])
@@ -246,34 +217,6 @@ async def test_a_queued_evaluation_is_cancelled_at_once(registry: Any) -> None:
     assert cancelled.state == common_pb2.JOB_STATE_CANCELLED
     assert (cancelled.reason, cancelled.message) == (common_pb2.REASON_USER_CANCELLED, "a typo")
     assert not (await registry.claim(created.id)).granted
-
-
-async def test_a_running_one_is_cancelled_when_its_worker_confirms(registry: Any, refusal: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    claim = await registry.claim(created.id)
-    unasked = registry.complete(claim.lease, model.id, state=common_pb2.JOB_STATE_CANCELLED)
-    assert (await refusal(unasked)).kind is FailedPrecondition
-    request = pb.CancelEvaluationRequest(request_id=registry.request_id(), id=created.id)
-    assert (await registry.evaluations.CancelEvaluation(request, timeout=10)).state == common_pb2.JOB_STATE_CANCELLING
-    beat = await registry.evaluations.HeartbeatEvaluation(pb.HeartbeatEvaluationRequest(lease=claim.lease), timeout=10)
-    assert beat.cancel_requested
-    assert beat.cancel_reason == common_pb2.REASON_USER_CANCELLED
-    ended = await registry.complete(claim.lease, model.id, state=common_pb2.JOB_STATE_CANCELLED)
-    assert ended.state == common_pb2.JOB_STATE_CANCELLED
-
-
-async def test_a_retryable_failure_leaves_the_job_to_the_next_worker(registry: Any) -> None:
-    evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    claim = await registry.claim(created.id)
-    failed = {"state": common_pb2.JOB_STATE_FAILED, "reason": common_pb2.REASON_INTERNAL, "message": "out of reach"}
-    again = await registry.complete(claim.lease, model.id, retryable=True, **failed)
-    assert again.state == common_pb2.JOB_STATE_RUNNING
-    second = await registry.claim(created.id, "two")
-    ended = await registry.complete(second.lease, model.id, **failed)
-    assert ended.state == common_pb2.JOB_STATE_FAILED
-    assert (ended.reason, ended.message, ended.attempts) == (common_pb2.REASON_INTERNAL, "out of reach", 2)
 
 
 async def test_watching_shows_every_change_until_the_end(registry: Any, new_result: Any) -> None:
@@ -322,11 +265,11 @@ async def test_the_same_request_id_makes_one_evaluation(registry: Any, refusal: 
     assert (await refusal(registry.evaluations.CreateEvaluation(request, timeout=10))).kind is Conflict
 
 
-async def test_workers_calls_need_the_workers_role(registry: Any, refusal: Any) -> None:
+async def test_workers_calls_need_the_workers_role(registry: Any, refusal: Any, new_result: Any) -> None:
     evalset, model = await registry.evalset(), await registry.model()
-    created = await registry.queued(evalset.id, model.id)
-    request = pb.ClaimEvaluationRequest(evaluation_id=created.id, worker_id="w")
-    call = registry.evaluations.ClaimEvaluation(request, metadata=[("authorization", "Bearer editor")], timeout=10)
+    claim = await registry.claim((await registry.queued(evalset.id, model.id)).id)
+    request = pb.RecordItemsRequest(lease=claim.lease, results=[new_result("q000", 1.0)])
+    call = registry.evaluations.RecordItems(request, metadata=[("authorization", "Bearer editor")], timeout=10)
     assert (await refusal(call)).kind is PermissionDenied
 
 
@@ -401,7 +344,7 @@ async def test_several_samples_of_an_item_end_in_pass_at_k_and_maj_at_k(registry
     answers = [["1", "1", "9"], ["7", "7", "2"], ["3.0", "3", "8"], ["5", "5.0", "5"]]
     results = [
         new_result(each.id, float(float(answer) == n + 1), sample=sample, extracted_answer=answer)
-        for n, each in enumerate(claim.items)
+        for n, each in enumerate(claim.evaluation.items)
         for sample, answer in enumerate(answers[n])
     ]
     await registry.record(claim.lease, results)

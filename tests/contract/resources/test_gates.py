@@ -124,10 +124,10 @@ async def test_a_gate_on_another_metric_follows_its_direction(registry: Any, new
         claim = await registry.claim(created.id)
         results = [
             new_result(each.id, 1.0, metrics={"answer_correctness": 1.0, "trace_tokens": 100.0 + n % 3 - shorter})
-            for n, each in enumerate(claim.items)
+            for n, each in enumerate(claim.evaluation.items)
         ]
         await registry.record(claim.lease, results)
-        return (await registry.complete(claim.lease, claim.evaluation.model_id)).id
+        return (await registry.complete(claim.lease, claim.evaluation.evaluation.model_id)).id
 
     long, short = await with_lengths(0), await with_lengths(20)
     made = await policy(
@@ -253,9 +253,9 @@ async def run_evaluations(registry: Any, evalset: str, gate_policy: str) -> list
 
 async def finish(registry: Any, new_result: Any, evaluation: str, values: list[float]) -> None:
     claim = await registry.claim(evaluation)
-    results = [new_result(each.id, value) for each, value in zip(claim.items, values, strict=True)]
+    results = [new_result(each.id, value) for each, value in zip(claim.evaluation.items, values, strict=True)]
     await registry.record(claim.lease, results)
-    await registry.complete(claim.lease, claim.evaluation.model_id)
+    await registry.complete(claim.lease, claim.evaluation.evaluation.model_id)
 
 
 async def test_a_run_that_asked_for_a_gate_gets_one_decision_by_itself(registry: Any, new_result: Any) -> None:

@@ -165,8 +165,10 @@ async def test_evaluations_without_the_value_are_left_out(registry: Any, new_res
         created = await registry.queued(evalset.id, model)
         claim = await registry.claim(created.id)
         metrics = {"answer_correctness": 1.0} | ({} if tokens is None else {"trace_tokens": tokens})
-        await registry.record(claim.lease, [new_result(each.id, 1.0, metrics=metrics) for each in claim.items])
-        lengths[(await registry.complete(claim.lease, claim.evaluation.model_id)).id] = tokens
+        await registry.record(
+            claim.lease, [new_result(each.id, 1.0, metrics=metrics) for each in claim.evaluation.items]
+        )
+        lengths[(await registry.complete(claim.lease, claim.evaluation.evaluation.model_id)).id] = tokens
     found = await board(registry, evalset.id, order_by="metrics.trace_tokens asc")
     assert [(each.value, lengths[each.evaluation_id]) for each in found.entries] == [(20.0, 20.0), (40.0, 40.0)]
     assert len((await board(registry, evalset.id, order_by="categories.sums of two")).entries) == 3

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.v1 import common_pb2
+from tunix_rt.v1 import common_pb2, jobs_pb2
 from tunix_rt.v1 import datasets_pb2 as ds
 from tunix_rt.v1 import evalsets_pb2 as es
 from tunix_rt.v1 import evaluations_pb2 as ev
@@ -69,13 +69,9 @@ def recorded(*fields: str, lease: Any = LEASE, results: int = 1, **given: Any) -
 
 
 def completed(*fields: str, **given: Any) -> Rule:
-    request = {
-        "lease": LEASE,
-        "state": common_pb2.JOB_STATE_SUCCEEDED,
-        "model_digest": "sha256:" + "0" * 64,
-        "scorer_version": "1",
-    } | given
-    return Rule(lambda r: r.evaluations.CompleteEvaluation(ev.CompleteEvaluationRequest(**request), timeout=10), fields)
+    result = jobs_pb2.EvaluationResult(**({"model_digest": "sha256:" + "0" * 64, "scorer_version": "1"} | given))
+    request = jobs_pb2.CompleteRequest(lease=LEASE, state=common_pb2.JOB_STATE_SUCCEEDED, evaluation=result)
+    return Rule(lambda r: r.jobs.Complete(request, timeout=10), fields)
 
 
 def model(*fields: str, **given: Any) -> Rule:
@@ -171,9 +167,6 @@ RULES: dict[str, Rule] = {
         ev.CancelEvaluationRequest(request_id=UUID, id="eval-1", reason=common_pb2.REASON_DIVERGED),
         "reason",
     ),
-    "claim: a worker says who it is": called(
-        "evaluations", "ClaimEvaluation", ev.ClaimEvaluationRequest(evaluation_id="eval-1"), "worker_id"
-    ),
     "record: a lease is shown": recorded("lease.attempt_id", "lease.epoch", "lease.job_id", lease=common_pb2.Lease()),
     "record: there are results": recorded("results", results=0),
     "record: there are at most 1000": recorded("results", results=1001),
@@ -192,16 +185,8 @@ RULES: dict[str, Rule] = {
         "results[0].finish_reason", finish_reason=common_pb2.FINISH_REASON_CANCELLED
     ),
     "record: tokens are counted up": recorded("results[0].completion_tokens", completion_tokens=-1),
-    "complete: the state is an end": completed("state", state=common_pb2.JOB_STATE_RUNNING),
-    "complete: success names the model's digest": completed("model_digest", model_digest="sha256:1"),
-    "complete: success names the scorer": completed("scorer_version", scorer_version=""),
-    "complete: failure has a reason": completed("reason", state=common_pb2.JOB_STATE_FAILED),
-    "heartbeat: progress counts up": called(
-        "evaluations",
-        "HeartbeatEvaluation",
-        ev.HeartbeatEvaluationRequest(lease=LEASE, progress=common_pb2.Progress(done=-1)),
-        "progress.done",
-    ),
+    "complete: success names the model's digest": completed("evaluation.model_digest", model_digest="sha256:1"),
+    "complete: success names the scorer": completed("evaluation.scorer_version", scorer_version=""),
     "leaderboard: an evalset is given": called("evaluations", "GetLeaderboard", ev.GetLeaderboardRequest(), "evalset"),
     "leaderboard: everything at once": called(
         "evaluations",

@@ -103,7 +103,7 @@ async def test_hostile_dead_letters_do_not_end_the_registrys_consumer_and_make_n
     try:
         await publish_raw(server.port, DEAD, messages)
         await publish_raw(server.port, DEAD + b".\xff\xfe", messages[:50])
-        await js.publish(DEAD.decode(), b'{"runId": "unknown"}')  # stored after all others
+        await js.publish(DEAD.decode(), b'{"jobId": "run-unknown"}')  # stored after all others
         stored = await messages_in(js, "TUNIX_DLQ")
         assert stored > 400  # the server refuses those with another expected stream
         async with consuming(js, spec, DeadCommands(database).handle) as task:

@@ -23,8 +23,9 @@ from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.quality.scoring import score_item
 from tunix_rt.rpc.channel import open_sync_channel
-from tunix_rt.v1 import common_pb2, evaluations_pb2
+from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2
 from tunix_rt.v1.evaluations_pb2_grpc import EvaluationServiceStub
+from tunix_rt.v1.jobs_pb2_grpc import JobServiceStub
 
 ITEMS = 100
 OUTCOMES = {
@@ -96,11 +97,10 @@ def evaluate(platform: LocalPlatform, cli: Cli, evalset: str) -> Callable[..., s
 def _play_the_evaluator(platform: LocalPlatform, evaluation_id: str, answer: Answer, over: dict[str, float]) -> None:
     with open_sync_channel(platform.addresses["registry"], token=platform.token) as channel:
         stub = EvaluationServiceStub(channel)
-        claim = stub.ClaimEvaluation(
-            evaluations_pb2.ClaimEvaluationRequest(evaluation_id=evaluation_id, worker_id="the-test"), timeout=30
-        )
+        jobs = JobServiceStub(channel)
+        claim = jobs.Claim(jobs_pb2.ClaimRequest(job_id=evaluation_id, worker_id="the-test"), timeout=30)
         results = []
-        for number, message in enumerate(claim.items):
+        for number, message in enumerate(claim.evaluation.items):
             item = EvalItem(message.id, message.prompt, message.expected_answer, answer_type="numeric")
             text = answer(number)
             score = score_item(item, text)
@@ -117,15 +117,9 @@ def _play_the_evaluator(platform: LocalPlatform, evaluation_id: str, answer: Ans
                 )
             )
         stub.RecordItems(evaluations_pb2.RecordItemsRequest(lease=claim.lease, results=results), timeout=30)
-        stub.CompleteEvaluation(
-            evaluations_pb2.CompleteEvaluationRequest(
-                lease=claim.lease,
-                state=common_pb2.JOB_STATE_SUCCEEDED,
-                model_digest="sha256:" + "0" * 64,
-                scorer_version=BUILT_IN_VERSION,
-            ),
-            timeout=30,
-        )
+        result = jobs_pb2.EvaluationResult(model_digest="sha256:" + "0" * 64, scorer_version=BUILT_IN_VERSION)
+        succeeded = common_pb2.JOB_STATE_SUCCEEDED
+        jobs.Complete(jobs_pb2.CompleteRequest(lease=claim.lease, state=succeeded, evaluation=result), timeout=30)
 
 
 def correct(number: int) -> str:

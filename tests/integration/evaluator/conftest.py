@@ -8,22 +8,17 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from google.protobuf.message import Message
+from tests.fixtures.fake_jobs import FakeJobs
+from tests.fixtures.grpc_server import serving
 
-from tunix_rt.errors import (
-    Aborted,
-    Exhausted,
-    NotFound,
-    Transient,
-    TunixError,
-    Violations,
-)
+from tunix_rt.errors import Exhausted, NotFound, Transient, TunixError, Violations
+from tunix_rt.evaluator.app import evaluating
 from tunix_rt.evaluator.attempt import Limits
 from tunix_rt.evaluator.grpc_inferencer import GrpcInferencer
-from tunix_rt.evaluator.grpc_registry import GrpcRegistry
-from tunix_rt.evaluator.handler import EvaluateHandler
+from tunix_rt.evaluator.grpc_recorder import GrpcRecorder
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.rpc.server import serve_grpc
-from tunix_rt.rpc.settings import ServerSettings
 from tunix_rt.v1 import (
     common_pb2,
     evalsets_pb2,
@@ -31,7 +26,11 @@ from tunix_rt.v1 import (
     evaluations_pb2_grpc,
     inference_pb2,
     inference_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
 )
+from tunix_rt.worker.grpc_jobs import GrpcJobs
+from tunix_rt.worker.handler import JobHandler
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -49,72 +48,38 @@ def question(number: int) -> evalsets_pb2.EvalSetItem:
     )
 
 
-class FakeRegistry(evaluations_pb2_grpc.EvaluationServiceServicer):
+class FakeRegistry(FakeJobs, evaluations_pb2_grpc.EvaluationServiceServicer):
+    job_id = "eval-1"
+
     def __init__(self) -> None:
+        super().__init__()
         self.items: Sequence[evalsets_pb2.EvalSetItem] = [question(n) for n in range(1, 6)]
         self.samples_per_item = 1
         self.generation = common_pb2.GenerationConfig(max_new_tokens=32, temperature=0.5, seed=100)
         self.stored: dict[tuple[str, int], evaluations_pb2.ItemResult] = {}
         self.batches: list[int] = []
-        self.heartbeats: list[common_pb2.Progress] = []
-        self.completion: evaluations_pb2.CompleteEvaluationRequest | None = None
-        self.released = 0
-        self.cancel_requested = False
-        self.lost = False
-        self.unavailable = 0
-        self.retry_after: float | None = None
         self.changed = asyncio.Condition()
 
-    async def ClaimEvaluation(self, request, context):  # type: ignore[no-untyped-def]
-        if request.evaluation_id != "eval-1":
-            raise NotFound(f"there is no evaluation {request.evaluation_id!r}")
-        if self.retry_after is not None:
-            return evaluations_pb2.ClaimEvaluationResponse(granted=False, retry_after_seconds=self.retry_after)
-        return evaluations_pb2.ClaimEvaluationResponse(
-            granted=True,
-            lease=common_pb2.Lease(job_id="eval-1", attempt_id="att-1", epoch=1),
-            evaluation=evaluations_pb2.Evaluation(
-                id="eval-1", generation=self.generation, samples_per_item=self.samples_per_item
-            ),
+    def payload(self) -> dict[str, Message]:
+        evaluation = evaluations_pb2.Evaluation(
+            id="eval-1", generation=self.generation, samples_per_item=self.samples_per_item
+        )
+        payload = jobs_pb2.EvaluationPayload(
+            evaluation=evaluation,
             model=common_pb2.Artifact(uri="file:///models/m", digest=DIGEST),
             items=self.items,
-            recorded=[evaluations_pb2.RecordedItem(item_id=i, sample_index=s) for i, s in self.stored],
+            recorded=[jobs_pb2.RecordedItem(item_id=i, sample_index=s) for i, s in self.stored],
         )
-
-    async def HeartbeatEvaluation(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
-        self.heartbeats.append(request.progress)
-        return evaluations_pb2.HeartbeatEvaluationResponse(
-            lease=request.lease,
-            cancel_requested=self.cancel_requested,
-            cancel_reason=common_pb2.REASON_USER_CANCELLED if self.cancel_requested else 0,
-        )
+        return {"evaluation": payload}
 
     async def RecordItems(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
+        self.check()
         async with self.changed:
             for result in request.results:
                 self.stored.setdefault((result.item_id, result.sample_index), result)
             self.batches.append(len(request.results))
             self.changed.notify_all()
         return evaluations_pb2.RecordItemsResponse(stored=len(request.results))
-
-    async def CompleteEvaluation(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
-        self.completion = request
-        return evaluations_pb2.Evaluation(id="eval-1", state=request.state)
-
-    async def ReleaseEvaluation(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
-        self.released += 1
-        return evaluations_pb2.ReleaseEvaluationResponse()
-
-    def _check(self) -> None:
-        if self.unavailable > 0:
-            self.unavailable -= 1
-            raise Transient("the database is away")
-        if self.lost:
-            raise Aborted("epoch 1 is over")
 
     async def until_stored(self, count: int) -> None:
         async with self.changed:
@@ -190,45 +155,33 @@ class FakeInferencer(inference_pb2_grpc.InferenceServiceServicer):
         )
 
 
+LIMITS = Limits(concurrency=3, batch=2, item_tries=2, inferencer_patience_seconds=20)
+
+
 @dataclass
 class House:
     registry: FakeRegistry
     inferencer: FakeInferencer
-    handler: EvaluateHandler
+    channel: grpc.aio.Channel
     stop: asyncio.Event
+
+    def handler(self, limits: Limits = LIMITS) -> JobHandler[jobs_pb2.EvaluationPayload]:
+        inferencer = GrpcInferencer(self.channel, load_timeout=10, generate_timeout=10)
+        carry_out = evaluating(GrpcRecorder(self.channel), inferencer, limits, BUILT_IN_SCORERS)
+        jobs = GrpcJobs(self.channel, jobs_pb2.JOB_KIND_EVALUATION, "worker-1")
+        return JobHandler(jobs, carry_out, self.stop, heartbeat_seconds=0.05)
 
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     registry, inferencer = FakeRegistry(), FakeInferencer()
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server_stop, stop = asyncio.Event(), asyncio.Event()
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(registry, server)
         evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(registry, server)
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inferencer, server)
         return ()
 
-    serving = asyncio.create_task(
-        serve_grpc(
-            register,
-            ServerSettings(listen="127.0.0.1:0", grace_seconds=0),
-            authorizer=None,
-            ready=None,
-            stop=server_stop,
-            on_bound=bound.set_result,
-        )
-    )
-    address = f"127.0.0.1:{await asyncio.wait_for(bound, 10)}"
-    limits = Limits(concurrency=3, batch=2, item_tries=2, inferencer_patience_seconds=20, heartbeat_seconds=0.05)
-    async with open_channel(address, token=None) as channel:
-        handler = EvaluateHandler(
-            GrpcRegistry(channel, "worker-1"),
-            GrpcInferencer(channel, load_timeout=10, generate_timeout=10),
-            limits,
-            stop,
-        )
-        yield House(registry, inferencer, handler, stop)
+    async with serving(register) as port, open_channel(f"127.0.0.1:{port}", token=None) as channel:
+        yield House(registry, inferencer, channel, asyncio.Event())
         inferencer.let_go.set()
-    server_stop.set()
-    await asyncio.wait_for(serving, 10)

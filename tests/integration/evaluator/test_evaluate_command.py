@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunix_rt.bus import CloudEvent, Delivery, Done, Retry
-from tunix_rt.errors import InvalidArtifact, InvalidInput
+from tunix_rt.bus import CloudEvent, Delivery, Done
+from tunix_rt.errors import InvalidArtifact
 from tunix_rt.evaluator.attempt import Limits
-from tunix_rt.evaluator.handler import EvaluateHandler
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.v1 import common_pb2, evaluations_pb2
 
@@ -21,21 +20,21 @@ SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
 FAILED = common_pb2.JOB_STATE_FAILED
 
 
-def command(evaluation_id: str = "eval-1") -> Delivery:
+def command() -> Delivery:
     event = CloudEvent(
         id="evt-1",
         type="tunix_rt.evaluate.v1",
         source="/test",
         subject="tunix.cmd.evaluate",
-        resource_id=evaluation_id,
+        resource_id="eval-1",
         time=datetime.now(UTC),
-        data=json.dumps({"evaluationId": evaluation_id}).encode(),
+        data=json.dumps({"jobId": "eval-1"}).encode(),
     )
     return Delivery(event, failures=0, last_chance=False)
 
 
 async def test_every_item_is_generated_scored_and_recorded(house: House) -> None:
-    assert await house.handler(command()) == Done()
+    assert await house.handler()(command()) == Done()
     assert sorted(house.registry.stored) == [("q1", 0), ("q2", 0), ("q3", 0), ("q4", 0), ("q5", 0)]
     correct = {item: stored.metrics["answer_correctness"] for (item, _), stored in house.registry.stored.items()}
     assert correct == {"q1": 1.0, "q2": 1.0, "q3": 0.0, "q4": 1.0, "q5": 1.0}
@@ -51,13 +50,20 @@ async def test_every_item_is_generated_scored_and_recorded(house: House) -> None
     )
     assert house.registry.completion is not None
     assert house.registry.completion.state == SUCCEEDED
-    assert house.registry.completion.model_digest == "sha256:" + "1" * 64
-    assert house.registry.completion.scorer_version == BUILT_IN_VERSION
+    assert house.registry.completion.evaluation.model_digest == "sha256:" + "1" * 64
+    assert house.registry.completion.evaluation.scorer_version == BUILT_IN_VERSION
     assert max(house.registry.batches) <= 2
 
 
 async def test_the_model_is_loaded_once_with_its_digest_and_concurrency_is_bounded(house: House) -> None:
-    await house.handler(command())
+    house.inferencer.hold = {"q1", "q2", "q3", "q4", "q5"}
+    handling = asyncio.ensure_future(house.handler()(command()))
+    async with asyncio.timeout(10):
+        while house.inferencer.running < 3:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    house.inferencer.let_go.set()
+    await handling
     assert [(load.reference, load.expected_digest) for load in house.inferencer.loads] == [
         ("file:///models/m", "sha256:" + "1" * 64)
     ]
@@ -69,14 +75,14 @@ async def test_the_model_is_loaded_in_the_weight_format_of_the_generation_config
     house: House, weight_format: str
 ) -> None:
     house.registry.generation.weight_format = weight_format
-    await house.handler(command())
+    await house.handler()(command())
     assert [load.weight_format for load in house.inferencer.loads] == [weight_format]
     assert {request.config.weight_format for request in house.inferencer.requests} == {weight_format}
 
 
 async def test_each_sample_has_its_own_seed_and_every_prompt_is_one_user_turn(house: House) -> None:
     house.registry.samples_per_item = 2
-    await house.handler(command())
+    await house.handler()(command())
     assert len(house.registry.stored) == 10
     seeds = sorted((r.chat.messages[0].content, r.config.seed) for r in house.inferencer.requests)
     assert seeds == [(f"What is {n} + {n}?", 100 + sample) for n in range(1, 6) for sample in (0, 1)]
@@ -88,18 +94,18 @@ async def test_each_sample_has_its_own_seed_and_every_prompt_is_one_user_turn(ho
 async def test_a_second_attempt_generates_only_what_is_missing(house: House) -> None:
     for item in ("q1", "q4"):
         house.registry.stored[(item, 0)] = evaluations_pb2.ItemResult(item_id=item, prediction="from before")
-    await house.handler(command())
+    await house.handler()(command())
     asked = sorted(request.chat.messages[0].content for request in house.inferencer.requests)
     assert asked == ["What is 2 + 2?", "What is 3 + 3?", "What is 5 + 5?"]
     assert house.registry.stored[("q1", 0)].prediction == "from before"
-    assert house.registry.heartbeats[0].total == 5
-    assert house.registry.heartbeats[0].done == 2
+    progress = house.registry.heartbeats[0].progress
+    assert (progress.done, progress.total, progress.unit) == (2, 5, "items")
 
 
 async def test_an_evaluation_with_nothing_missing_only_completes(house: House) -> None:
     for number in range(1, 6):
         house.registry.stored[(f"q{number}", 0)] = evaluations_pb2.ItemResult(item_id=f"q{number}")
-    await house.handler(command())
+    await house.handler()(command())
     assert house.inferencer.requests == []
     assert house.registry.completion is not None
     assert house.registry.completion.state == SUCCEEDED
@@ -107,16 +113,15 @@ async def test_an_evaluation_with_nothing_missing_only_completes(house: House) -
 
 async def test_an_inferencer_that_is_away_is_waited_for(house: House) -> None:
     house.inferencer.unavailable = 6  # more than the channel's own four tries
-    await house.handler(command())
+    await house.handler()(command())
     assert {stored.outcome for stored in house.registry.stored.values()} == {evaluations_pb2.ITEM_OUTCOME_SCORED}
     assert len(house.registry.stored) == 5
 
 
 async def test_an_inferencer_that_stays_away_fails_the_attempt_for_another_try(house: House) -> None:
     house.inferencer.unavailable = 10_000
-    impatient = Limits(concurrency=3, batch=2, item_tries=2, inferencer_patience_seconds=0.5, heartbeat_seconds=0.05)
-    handler = EvaluateHandler(house.handler._registry, house.handler._inferencer, impatient, house.stop)
-    assert await handler(command()) == Done()
+    impatient = Limits(concurrency=3, batch=2, item_tries=2, inferencer_patience_seconds=0.5)
+    assert await house.handler(impatient)(command()) == Done()
     completion = house.registry.completion
     assert completion is not None
     assert (completion.state, completion.reason, completion.retryable) == (FAILED, common_pb2.REASON_INTERNAL, True)
@@ -126,20 +131,20 @@ async def test_an_inferencer_that_stays_away_fails_the_attempt_for_another_try(h
 
 async def test_a_full_inferencer_is_asked_again(house: House) -> None:
     house.inferencer.exhausted = 5
-    await house.handler(command())
+    await house.handler()(command())
     assert {stored.outcome for stored in house.registry.stored.values()} == {evaluations_pb2.ITEM_OUTCOME_SCORED}
 
 
 async def test_a_forgotten_handle_is_loaded_again(house: House) -> None:
     house.inferencer.forget_after = 2
-    await house.handler(command())
+    await house.handler()(command())
     assert len(house.inferencer.loads) == 2
     assert {stored.outcome for stored in house.registry.stored.values()} == {evaluations_pb2.ITEM_OUTCOME_SCORED}
 
 
 async def test_an_item_that_fails_repeatedly_is_errored_and_the_rest_is_scored(house: House) -> None:
     house.inferencer.broken = {"q2"}
-    await house.handler(command())
+    await house.handler()(command())
     stored = house.registry.stored[("q2", 0)]
     assert stored.outcome == evaluations_pb2.ITEM_OUTCOME_ERRORED
     assert stored.message.startswith("failed 2 times: INTERNAL")
@@ -152,7 +157,7 @@ async def test_an_item_that_fails_repeatedly_is_errored_and_the_rest_is_scored(h
 
 async def test_a_prompt_that_does_not_fit_is_errored_at_once_with_the_reason(house: House) -> None:
     house.inferencer.too_long = {"q5"}
-    await house.handler(command())
+    await house.handler()(command())
     stored = house.registry.stored[("q5", 0)]
     assert stored.outcome == evaluations_pb2.ITEM_OUTCOME_ERRORED
     assert stored.message == "not generated: chat: 600 prompt tokens do not fit into a context of 512"
@@ -164,7 +169,7 @@ async def test_a_missing_or_mismatching_model_fails_for_good(house: House, kind:
         house.inferencer.load_error = InvalidArtifact("file:///models/m is missing or empty")
     else:
         house.inferencer.digest = "sha256:" + "2" * 64
-    assert await house.handler(command()) == Done()
+    assert await house.handler()(command()) == Done()
     completion = house.registry.completion
     assert completion is not None
     assert (completion.state, completion.retryable) == (FAILED, False)
@@ -173,9 +178,9 @@ async def test_a_missing_or_mismatching_model_fails_for_good(house: House, kind:
     assert house.registry.stored == {}
 
 
-async def test_cancellation_is_obeyed_while_items_are_generated(house: House) -> None:
+async def test_a_cancellation_interrupts_generation(house: House) -> None:
     house.inferencer.hold = {"q2", "q3", "q4", "q5"}
-    running = asyncio.ensure_future(house.handler(command()))
+    running = asyncio.ensure_future(house.handler()(command()))
     await house.registry.until_stored(1)
     house.registry.cancel_requested = True
     assert await asyncio.wait_for(running, 5) == Done()
@@ -188,28 +193,28 @@ async def test_cancellation_is_obeyed_while_items_are_generated(house: House) ->
 
 async def test_a_lost_lease_stops_everything_at_once_and_reports_nothing(house: House) -> None:
     house.inferencer.hold = {"q2", "q3", "q4", "q5"}
-    running = asyncio.ensure_future(house.handler(command()))
+    running = asyncio.ensure_future(house.handler()(command()))
     await house.registry.until_stored(1)
     house.registry.lost = True
     assert await asyncio.wait_for(running, 5) == Done()
     assert house.registry.completion is None
-    assert house.registry.released == 0
+    assert house.registry.released == []
 
 
 async def test_stopping_records_what_is_done_and_hands_the_rest_back(house: House) -> None:
     house.inferencer.hold = {"q3", "q4", "q5"}
-    running = asyncio.ensure_future(house.handler(command()))
+    running = asyncio.ensure_future(house.handler()(command()))
     await house.registry.until_stored(2)
     house.stop.set()
     assert await asyncio.wait_for(running, 5) == Done()
-    assert house.registry.released == 1
+    assert house.registry.released == ["the worker stops"]
     assert house.registry.completion is None
     assert sorted(house.registry.stored) == [("q1", 0), ("q2", 0)]
 
 
 async def test_a_registry_that_is_away_for_a_while_loses_nothing(house: House) -> None:
     house.inferencer.hold = {"q2", "q3", "q4", "q5"}
-    running = asyncio.ensure_future(house.handler(command()))
+    running = asyncio.ensure_future(house.handler()(command()))
     await house.registry.until_stored(1)
     house.registry.unavailable = 12
     house.inferencer.let_go.set()
@@ -217,16 +222,3 @@ async def test_a_registry_that_is_away_for_a_while_loses_nothing(house: House) -
     assert len(house.registry.stored) == 5
     assert house.registry.completion is not None
     assert house.registry.completion.state == SUCCEEDED
-
-
-async def test_an_evaluation_that_another_holds_is_tried_later_and_an_ended_one_never(house: House) -> None:
-    house.registry.retry_after = 7.5
-    assert await house.handler(command()) == Retry(7.5)
-    house.registry.retry_after = 0
-    assert await house.handler(command()) == Done()
-    assert house.inferencer.loads == []
-
-
-async def test_a_command_for_an_unknown_evaluation_is_malformed(house: House) -> None:
-    with pytest.raises(InvalidInput, match=r"data.evaluation_id: there is no evaluation 'eval-9'"):
-        await house.handler(command("eval-9"))

@@ -28,12 +28,12 @@ from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.inferencer.app import serve_edges, serving_pool
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
-from tunix_rt.inferencer.generation import Delta, Failure, Generation, Sampling
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest, Sampling
 from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.model_pool import LoadedModel, Servable
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.settings import InferencerSettings
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.models.adapters import adapters_of, add_adapters
 from tunix_rt.models.base_model import BaseModel
 from tunix_rt.models.cached import Weights, decode_weights
@@ -183,7 +183,7 @@ def require() -> Callable[[str], None]:
     return check
 
 
-def mixed_generations(count: int, vocabulary: int, *, seed: int = 1, max_prompt: int = 90) -> list[Generation]:
+def mixed_generations(count: int, vocabulary: int, *, seed: int = 1, max_prompt: int = 90) -> list[GenerationRequest]:
     """Ragged prompts; greedy, sampled and filtered in turn."""
     chance = random.Random(seed)
     kinds = [
@@ -195,7 +195,7 @@ def mixed_generations(count: int, vocabulary: int, *, seed: int = 1, max_prompt:
         Sampling(temperature=0.9, repetition_penalty=1.1, seed=77),
     ]
     return [
-        Generation(
+        GenerationRequest(
             prompt=tuple(chance.randrange(vocabulary) for _ in range(chance.randint(1, max_prompt))),
             sampling=kinds[i % len(kinds)],
             max_new_tokens=chance.randint(1, 40),
@@ -210,7 +210,12 @@ Answer = list[tuple[int, float, tuple[tuple[int, float], ...]]]
 
 
 def run_all(
-    engine: Engine, generations: list[Generation], tokenizer: Tokenizer, *, at_once: int, order: list[int] | None = None
+    engine: Engine,
+    generations: list[GenerationRequest],
+    tokenizer: Tokenizer,
+    *,
+    at_once: int,
+    order: list[int] | None = None,
 ) -> list[Answer]:
     """Answers (token, logprob, runners-up), listed as ``generations`` are, sent in ``order``, ``at_once`` in flight."""
     scheduler = Scheduler(engine)
@@ -239,7 +244,7 @@ def run_all(
 
 
 @pytest.fixture
-def generations_of() -> Callable[..., list[Generation]]:
+def generations_of() -> Callable[..., list[GenerationRequest]]:
     return mixed_generations
 
 

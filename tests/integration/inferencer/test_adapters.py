@@ -24,7 +24,7 @@ from tunix_rt.cli.main import app
 from tunix_rt.inferencer.adapter_loader import AdapterReader
 from tunix_rt.inferencer.app import serve
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
-from tunix_rt.inferencer.generation import Generation
+from tunix_rt.inferencer.generation import GenerationRequest
 from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
@@ -34,7 +34,7 @@ NEAR_TIE = 1e-4
 _CHILD = """
 import pickle, sys
 from pathlib import Path
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 if sys.argv[4]:
     enable_compilation_cache(Path(sys.argv[4]))
 sys.path.insert(0, sys.argv[5])
@@ -46,7 +46,7 @@ directory, adapters, request = sys.argv[1:4]
 loader = JaxModelLoader(EngineShape(8, 256, 32, 8), cache_dir=Path(directory))
 servable = loader.load(loader.find(Path(directory).as_uri()))
 put_all(servable.engine, {path.name: path for path in Path(adapters).iterdir()}, ["mlp", "all", "attention"])
-answers = run_all(servable.engine, pickle.loads(Path(request).read_bytes()), servable.codec, at_once=32)
+answers = run_all(servable.engine, pickle.loads(Path(request).read_bytes()), servable.tokenizer, at_once=32)
 sys.stdout.buffer.write(pickle.dumps(answers))
 """
 
@@ -60,7 +60,9 @@ def put_all(engine: JaxEngine, adapters: Mapping[str, Path], names: Sequence[str
     return engine
 
 
-def mixed(generations: list[Generation], *, names: Sequence[str] = ("", "all", "attention", "mlp")) -> list[Generation]:
+def mixed(
+    generations: list[GenerationRequest], *, names: Sequence[str] = ("", "all", "attention", "mlp")
+) -> list[GenerationRequest]:
     """Adapters in turn, each prompt with all of them; every fifth prompt is scored, half of those generate nothing."""
     return [
         replace(
@@ -77,7 +79,7 @@ def mixed(generations: list[Generation], *, names: Sequence[str] = ("", "all", "
 def test_mixed_answers_are_byte_identical_whatever_the_load_and_the_places(
     tiny: Any,
     tiny_adapters: dict[str, Path],
-    generations_of: Callable[..., list[Generation]],
+    generations_of: Callable[..., list[GenerationRequest]],
     answers_of: Callable[..., Any],
 ) -> None:
     generations = mixed(generations_of(28, tiny.config.vocab_size, seed=8))
@@ -100,7 +102,7 @@ def test_mixed_answers_are_byte_identical_whatever_the_load_and_the_places(
 def test_nothing_is_compiled_after_the_first_adapter(
     tiny: Any,
     tiny_adapters: dict[str, Path],
-    generations_of: Callable[..., list[Generation]],
+    generations_of: Callable[..., list[GenerationRequest]],
     answers_of: Callable[..., Any],
 ) -> None:
     engine = tiny.engine()
@@ -125,13 +127,15 @@ def test_an_adapter_answers_as_the_merged_model_does(
 ) -> None:
     chance = random.Random(4)
     prompts = [tuple(chance.randrange(tiny.config.vocab_size) for _ in range(length)) for length in (3, 33, 64, 90)]
-    asked = [Generation(prompt=prompt, max_new_tokens=16, top_logprobs=2, prompt_logprobs=0) for prompt in prompts]
+    asked = [
+        GenerationRequest(prompt=prompt, max_new_tokens=16, top_logprobs=2, prompt_logprobs=0) for prompt in prompts
+    ]
     engine = put_all(tiny.engine(), tiny_adapters)
     base = answers_of(engine, asked, tiny.tokenizer, at_once=4)
     loader = JaxModelLoader(EngineShape(8, 256, 32, 8), cache_dir=tmp_path)
     for name, directory in tiny_adapters.items():
         merged = loader.load(loader.find(directory.as_uri()))
-        expected = answers_of(merged.engine, asked, merged.codec, at_once=4)
+        expected = answers_of(merged.engine, asked, merged.tokenizer, at_once=4)
         found = answers_of(engine, [replace(one, adapter=name) for one in asked], tiny.tokenizer, at_once=4)
         assert [[token for token, *_ in answer] for answer in found] != [[t for t, *_ in answer] for answer in base]
         for number, (theirs, ours) in enumerate(zip(expected, found, strict=True)):
@@ -142,7 +146,7 @@ def test_an_adapter_answers_as_the_merged_model_does(
 def test_adapters_of_an_int8_model_are_byte_identical_and_add_what_they_add_to_float32(
     tiny: Any,
     tiny_adapters: dict[str, Path],
-    generations_of: Callable[..., list[Generation]],
+    generations_of: Callable[..., list[GenerationRequest]],
     answers_of: Callable[..., Any],
 ) -> None:
     generations = mixed(generations_of(16, tiny.config.vocab_size, seed=6))
@@ -152,9 +156,11 @@ def test_adapters_of_an_int8_model_are_byte_identical_and_add_what_they_add_to_f
     assert answers_of(other, generations, tiny.tokenizer, at_once=32) == alone
 
     prompt = generations[0].prompt
-    texts = [Generation(prompt=prompt, max_new_tokens=0, prompt_logprobs=0, adapter=name) for name in tiny_adapters]
+    texts = [
+        GenerationRequest(prompt=prompt, max_new_tokens=0, prompt_logprobs=0, adapter=name) for name in tiny_adapters
+    ]
 
-    def scores(used: JaxEngine, asked: Sequence[Generation]) -> list[list[float]]:
+    def scores(used: JaxEngine, asked: Sequence[GenerationRequest]) -> list[list[float]]:
         return [[logprob for _, logprob, _ in one] for one in answers_of(used, asked, tiny.tokenizer, at_once=4)]
 
     exact = put_all(tiny.engine(), tiny_adapters)
@@ -235,7 +241,7 @@ async def test_adapters_of_a_real_model_over_grpc(
     assert listed.memory_bytes == model.memory_bytes + 4 * adapters[0].memory_bytes
     assert refused.value.code() is grpc.StatusCode.DATA_LOSS
     assert no_adapter.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    engine, generation = put_all(tiny.engine(), tiny_adapters), Generation(tuple(tiny.tokenizer.encode(text)))
+    engine, generation = put_all(tiny.engine(), tiny_adapters), GenerationRequest(tuple(tiny.tokenizer.encode(text)))
     for name, found in zip(tiny_adapters, answers, strict=False):
         stops = frozenset(tiny.tokenizer.eos_token_ids)
         asked = replace(generation, max_new_tokens=6, adapter=name, stop_token_ids=stops)
@@ -274,7 +280,7 @@ def check_command_line(home: Path, port: int, base: str, listed: inference_pb2.L
 def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
     tiny: Any,
     tiny_adapters: dict[str, Path],
-    generations_of: Callable[..., list[Generation]],
+    generations_of: Callable[..., list[GenerationRequest]],
     answers_of: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
@@ -304,7 +310,7 @@ def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
 def test_many_mixed_answers_are_byte_identical(
     tiny: Any,
     tiny_adapters: dict[str, Path],
-    generations_of: Callable[..., list[Generation]],
+    generations_of: Callable[..., list[GenerationRequest]],
     answers_of: Callable[..., Any],
 ) -> None:
     generations = mixed(generations_of(96, tiny.config.vocab_size, seed=9))

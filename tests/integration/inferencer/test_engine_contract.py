@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
-from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.engine.interface import AdapterFactors, Engine, SlotSpec
 from tunix_rt.inferencer.generation import ChosenToken, Sampling
 
@@ -18,7 +18,7 @@ CAPACITY = 64
 @pytest.fixture(params=["arithmetic", "jax"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "arithmetic":
-        return ArithmeticEngine(slots=4, capacity=CAPACITY, chunk=8, steps=4, adapters=2)
+        return FakeEngine(slots=4, capacity=CAPACITY, chunk=8, steps=4, adapters=2)
     tiny: Any = request.getfixturevalue("tiny")
     real: Engine = tiny.engine(slots=4, capacity=CAPACITY, chunk=8, steps=4, adapters=2)
     return real
@@ -169,7 +169,7 @@ def test_scores_that_nobody_asked_for_are_refused(engine: Engine) -> None:
 
 def factors(engine: Engine, rank: int, seed: int = 0) -> AdapterFactors:
     """An adapter of the first linear layer, where the engine has any."""
-    if isinstance(engine, ArithmeticEngine):
+    if isinstance(engine, FakeEngine):
         return AdapterFactors(rank, {})
     layers, hidden = engine.config.num_hidden_layers, engine.config.hidden_size  # type: ignore[attr-defined]
     noise = np.random.default_rng(seed)

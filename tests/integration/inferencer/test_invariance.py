@@ -18,27 +18,27 @@ import jax
 import pytest
 
 from tunix_rt.contract.weight_formats import INT8_V1
-from tunix_rt.inferencer.generation import Delta, Failure, Generation, Sampling
+from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest, Sampling
 from tunix_rt.inferencer.scheduler import Scheduler, Ticket
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 
 _CHILD = """
 import json, pickle, sys
 from pathlib import Path
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 directory, request, cache, tests, build = sys.argv[1:]
 if cache:
     enable_compilation_cache(Path(cache))
 sys.path.insert(0, tests)
 from conftest import load_tiny, run_all
 servable = load_tiny(Path(directory), **json.loads(build))
-answers = run_all(servable.engine, pickle.loads(Path(request).read_bytes()), servable.codec, at_once=32)
+answers = run_all(servable.engine, pickle.loads(Path(request).read_bytes()), servable.tokenizer, at_once=32)
 sys.stdout.buffer.write(pickle.dumps(answers))
 """
 
 
 def test_answers_are_byte_identical_whatever_the_load(
-    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+    tiny: Any, generations_of: Callable[..., list[GenerationRequest]], answers_of: Callable[..., Any]
 ) -> None:
     generations = generations_of(48, tiny.config.vocab_size)
     alone = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=1)
@@ -52,7 +52,7 @@ def test_answers_are_byte_identical_whatever_the_load(
         assert answers_of(used, generations, tiny.tokenizer, at_once=32, order=order) == alone
 
 
-def with_scores(generations: list[Generation]) -> list[Generation]:
+def with_scores(generations: list[GenerationRequest]) -> list[GenerationRequest]:
     """Every other one has its prompt scored, and half of those generate nothing."""
     return [
         generation if i % 2 else replace(generation, prompt_logprobs=i % 3, max_new_tokens=i % 4 and 5)
@@ -61,7 +61,7 @@ def with_scores(generations: list[Generation]) -> list[Generation]:
 
 
 def test_scores_are_byte_identical_whatever_the_load(
-    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+    tiny: Any, generations_of: Callable[..., list[GenerationRequest]], answers_of: Callable[..., Any]
 ) -> None:
     generations = with_scores(generations_of(32, tiny.config.vocab_size, seed=5))
     alone = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=1)
@@ -77,7 +77,7 @@ def test_scores_are_byte_identical_whatever_the_load(
 
 @pytest.mark.slow
 def test_int8_answers_and_scores_are_byte_identical_whatever_the_load(
-    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+    tiny: Any, generations_of: Callable[..., list[GenerationRequest]], answers_of: Callable[..., Any]
 ) -> None:
     generations = with_scores(generations_of(24, tiny.config.vocab_size, seed=7))
     alone = answers_of(tiny.engine(weights=tiny.int8), generations, tiny.tokenizer, at_once=1)
@@ -116,7 +116,7 @@ def test_two_hundred_prompts_are_byte_identical_whatever_the_load_and_after_a_re
         beginning = chance.choice(beginnings)[: length * 2 // 3] if i % 2 else ()
         prompts.append(beginning + tuple(chance.randrange(vocabulary) for _ in range(length - len(beginning))))
     generations = [
-        Generation(
+        GenerationRequest(
             prompt=prompt,
             sampling=replace(sampling, seed=chance.getrandbits(60)),
             max_new_tokens=chance.randint(1, 48),
@@ -127,26 +127,26 @@ def test_two_hundred_prompts_are_byte_identical_whatever_the_load_and_after_a_re
         for sampling in (kinds[0], kinds[1 + len(prompt) % 2])
     ]
     servable = serve_tiny(tiny.directory, **BUILDS[build])
-    engine, codec = servable.engine, servable.codec
-    alone = answers_of(engine, generations, codec, at_once=1)
+    engine, tokenizer = servable.engine, servable.tokenizer
+    alone = answers_of(engine, generations, tokenizer, at_once=1)
     assert len(alone) == 400
     for at_once in (2, 8, 32):
-        assert answers_of(engine, generations, codec, at_once=at_once) == alone
+        assert answers_of(engine, generations, tokenizer, at_once=at_once) == alone
     for seed in range(3):
         order = list(range(len(generations)))
         random.Random(seed).shuffle(order)
-        assert answers_of(engine, generations, codec, at_once=32, order=order) == alone
+        assert answers_of(engine, generations, tokenizer, at_once=32, order=order) == alone
     assert after_restart(tiny, generations, tmp_path, build=BUILDS[build]) == alone
     if "prefix_tokens" in BUILDS[build]:
-        assert answers_of(serve_tiny(tiny.directory).engine, generations, codec, at_once=32) == alone
+        assert answers_of(serve_tiny(tiny.directory).engine, generations, tokenizer, at_once=32) == alone
     if "prefix_tokens" in BUILDS[build]:  # the same prompts came again and again
         without = serve_tiny(tiny.directory, **BUILDS[build] | {"prefix_tokens": 0})
-        assert answers_of(without.engine, generations, codec, at_once=32) == alone
+        assert answers_of(without.engine, generations, tokenizer, at_once=32) == alone
 
 
 @pytest.mark.slow
 def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
-    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any], tmp_path: Path
+    tiny: Any, generations_of: Callable[..., list[GenerationRequest]], answers_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     generations = with_scores(generations_of(40, tiny.config.vocab_size, seed=2))
     here = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=32)
@@ -157,7 +157,7 @@ def test_a_restart_with_and_without_compilation_cache_changes_no_bit(
 
 
 def after_restart(
-    tiny: Any, generations: list[Generation], home: Path, *, cache: str = "", build: dict[str, Any] | None = None
+    tiny: Any, generations: list[GenerationRequest], home: Path, *, cache: str = "", build: dict[str, Any] | None = None
 ) -> Any:
     """The answers of another process, 32 in flight; with a compilation cache in the directory ``cache``."""
     request = home / "generations.pickle"
@@ -170,7 +170,7 @@ def after_restart(
     return pickle.loads(child.stdout)
 
 
-def crowd(engine: Any, generations: list[Generation], tokenizer: Any) -> Counter[str]:
+def crowd(engine: Any, generations: list[GenerationRequest], tokenizer: Any) -> Counter[str]:
     """Run all, 32 at a time, and give up about every fifth while it waits, prefills or decodes; how they ended."""
     scheduler, chance = Scheduler(engine), random.Random(9)
     ended: Counter[str] = Counter()
@@ -199,7 +199,7 @@ def crowd(engine: Any, generations: list[Generation], tokenizer: Any) -> Counter
 
 @pytest.mark.parametrize("weight_format", ["", pytest.param(INT8_V1, marks=pytest.mark.slow)])
 def test_nothing_is_compiled_after_warm_up(
-    tiny: Any, generations_of: Callable[..., list[Generation]], weight_format: str
+    tiny: Any, generations_of: Callable[..., list[GenerationRequest]], weight_format: str
 ) -> None:
     engine = tiny.engine(prefix_tokens=256, weights=tiny.int8 if weight_format else tiny.weights)
     vocabulary = tiny.config.vocab_size
@@ -233,7 +233,7 @@ def test_prompts_at_chunk_borders_and_up_to_the_capacity(
     tiny: Any, answers_of: Callable[..., Any], length: int
 ) -> None:
     prompt = tuple((7 * i + length) % tiny.config.vocab_size for i in range(length))
-    generation = Generation(prompt=prompt, sampling=Sampling(), max_new_tokens=4)
+    generation = GenerationRequest(prompt=prompt, sampling=Sampling(), max_new_tokens=4)
     answer = answers_of(tiny.engine(), [generation], tiny.tokenizer, at_once=1)[0]
     assert len(answer) == min(4, 256 - length)
     assert [token for token, _, _ in answer] == tiny.greedy(prompt, len(answer))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
-from tunix_rt.inferencer.generation import Generation
+from tunix_rt.inferencer.generation import GenerationRequest
 from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.models.export import export_hugging_face
@@ -158,8 +158,8 @@ def test_a_random_model_of_every_family_decodes_as_in_transformers(
     chance = random.Random(4)
     lengths = [1, 2, 31, 32, 33, 64, 65, 96, 97, 120, *(chance.randint(1, 120) for _ in range(PROMPTS - 10))]
     prompts = [tuple(chance.randrange(vocabulary) for _ in range(length)) for length in lengths]
-    generations = [Generation(prompt=prompt, max_new_tokens=NEW_TOKENS) for prompt in prompts]
-    answers = answers_of(servable.engine, generations, servable.codec, at_once=32)
+    generations = [GenerationRequest(prompt=prompt, max_new_tokens=NEW_TOKENS) for prompt in prompts]
+    answers = answers_of(servable.engine, generations, servable.tokenizer, at_once=32)
     chosen = [[token for token, _, _ in answer] for answer in answers]
     assert {len(answer) for answer in chosen} == {NEW_TOKENS}
     # Models that say the same whatever they are asked would agree with anything.
@@ -181,7 +181,7 @@ def test_scores_are_those_of_transformers(
     texts = [
         tuple(chance.randrange(tiny.tokenizer.vocab_size) for _ in range(length)) for length in (2, 33, 64, 65, 150)
     ]
-    generations = [Generation(prompt=text, max_new_tokens=0, prompt_logprobs=5) for text in texts]
+    generations = [GenerationRequest(prompt=text, max_new_tokens=0, prompt_logprobs=5) for text in texts]
     answers = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=8)
     for text, answer in zip(texts, answers, strict=True):
         with torch.no_grad():
@@ -209,9 +209,10 @@ def test_smollm2_decodes_as_in_transformers(
     assert len(prompts) == PROMPTS
     assert min(map(len, prompts)) < 64 < max(map(len, prompts))
     generations = [
-        Generation(prompt=prompt, max_new_tokens=NEW_TOKENS, stop_token_ids=servable.eos_ids) for prompt in prompts
+        GenerationRequest(prompt=prompt, max_new_tokens=NEW_TOKENS, stop_token_ids=servable.eos_ids)
+        for prompt in prompts
     ]
-    answers = answers_of(servable.engine, generations, servable.codec, at_once=32)
+    answers = answers_of(servable.engine, generations, servable.tokenizer, at_once=32)
     chosen = [[token for token, _, _ in answer] for answer in answers]
     assert all(chosen)
     assert differences(peer_of(tmp_path / "export"), prompts, chosen, batch=5) == []

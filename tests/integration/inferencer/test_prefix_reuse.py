@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from tunix_rt.inferencer.engine.interface import Engine, SlotSpec
-from tunix_rt.inferencer.generation import Generation, Sampling
+from tunix_rt.inferencer.generation import GenerationRequest, Sampling
 
 CHUNK = 32
 
 
-def with_shared_beginnings(generations: list[Generation], vocabulary: int) -> list[Generation]:
+def with_shared_beginnings(generations: list[GenerationRequest], vocabulary: int) -> list[GenerationRequest]:
     """Each behind one of five beginnings, some of which begin alike, of lengths around the chunk's borders."""
     chance = random.Random(8)
     long = tuple(chance.randrange(vocabulary) for _ in range(150))
@@ -40,7 +40,7 @@ def plain(prompt: tuple[int, ...]) -> SlotSpec:
 
 
 def test_answers_are_byte_identical_with_and_without_reuse(
-    tiny: Any, generations_of: Callable[..., list[Generation]], answers_of: Callable[..., Any]
+    tiny: Any, generations_of: Callable[..., list[GenerationRequest]], answers_of: Callable[..., Any]
 ) -> None:
     generations = with_shared_beginnings(generations_of(40, tiny.config.vocab_size, seed=9), tiny.config.vocab_size)
     alone = answers_of(tiny.engine(), generations, tiny.tokenizer, at_once=1)

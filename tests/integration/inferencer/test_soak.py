@@ -27,10 +27,10 @@ import psutil
 import pytest
 
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
-from tunix_rt.inferencer.generation import Delta, Generation
+from tunix_rt.inferencer.generation import Delta, GenerationRequest
 from tunix_rt.inferencer.http.event_stream import EventStream
 from tunix_rt.inferencer.scheduler import Ticket
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 SHAPE = EngineShape(8, 256, 32, 8)
@@ -292,7 +292,7 @@ class Held:
             threading.active_count(),
             process.num_threads(),
             process.num_fds(),
-            tuple(kinds[kind] for kind in (Ticket, Generation, Transcript, Delta, EventStream)),
+            tuple(kinds[kind] for kind in (Ticket, GenerationRequest, Transcript, Delta, EventStream)),
             process.memory_info().rss,
         )
 

@@ -28,7 +28,7 @@ from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
-from tunix_rt.v1 import runs_pb2, runs_pb2_grpc
+from tunix_rt.v1 import jobs_pb2, jobs_pb2_grpc, runs_pb2, runs_pb2_grpc
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_events_are_published_in_the_order_of_commits_and_once(database: D
     assert [event.resource_id for event in publisher.events] == [run_id for run_id in ids for _ in range(2)]
     assert [event.id for event in publisher.events] == [row.id for row in outbox(database)]
     assert publisher.events[1].subject == "tunix.cmd.train.cpu"
-    assert publisher.events[1].data == f'{{"runId":"{ids[0]}"}}'.encode()
+    assert publisher.events[1].data == f'{{"jobId":"{ids[0]}"}}'.encode()
 
 
 async def test_what_was_not_confirmed_is_published_again_and_nothing_overtakes_it(database: Database) -> None:
@@ -162,8 +162,8 @@ async def test_a_created_run_reaches_its_workers_queue(
     subject, event = await next_command(nats_server)
     assert (subject, event.resource_id) == ("tunix.cmd.train.cpu", run_id)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = runs_pb2_grpc.RunServiceStub(channel)
-        history = await stub.ListTransitions(runs_pb2.ListTransitionsRequest(job_id=run_id), timeout=20)
+        stub: Any = jobs_pb2_grpc.JobServiceStub(channel)
+        history = await stub.ListTransitions(jobs_pb2.ListTransitionsRequest(job_id=run_id), timeout=20)
     assert len(history.transitions) == 1
 
 

@@ -274,12 +274,12 @@ async def test_a_viewer_may_not_do_a_workers_calls_and_the_answer_says_why() -> 
     async with serving(authorizer=Tokens()) as running:
         async with open_channel(running.address, token="viewer-token") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await runs_pb2_grpc.RunServiceStub(channel).Heartbeat(runs_pb2.HeartbeatRequest())
+                await runs_pb2_grpc.RunServiceStub(channel).ReportMetrics(runs_pb2.ReportMetricsRequest())
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "needs the role 'worker'" in (caught.value.details() or "")
         async with open_channel(running.address, token="worker-token") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await runs_pb2_grpc.RunServiceStub(channel).Heartbeat(runs_pb2.HeartbeatRequest())
+                await runs_pb2_grpc.RunServiceStub(channel).ReportMetrics(runs_pb2.ReportMetricsRequest())
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -23,7 +23,7 @@ def start_from(run_id: str, step: int) -> runs_pb2.CheckpointRef:
 
 
 def recorded_steps(stack: Any, run_id: str) -> list[int]:
-    found = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).checkpoints
+    found = stack.runs.ListCheckpoints(runs_pb2.ListCheckpointsRequest(run_id=run_id)).checkpoints
     return [checkpoint.step for checkpoint in found]
 
 
@@ -48,7 +48,7 @@ def test_killed_on_the_way_it_ends_with_the_bits_of_the_run_that_went_on_itself(
         child.kill()
     run = stack.finished(run_id)
     trained, expected = model_of(stack, run), model_of(stack, source)
-    assert stack.attempts(run_id) == ["failed", "succeeded"]
+    assert stack.attempts(run_id) == ["FAILED", "SUCCEEDED"]
     assert "resumed from the checkpoint of step 40" in stack.logs(run_id)
     assert trained.artifact.digest == expected.artifact.digest
     own, others = stack.metrics(run_id, "loss"), stack.metrics(source.id, "loss")
@@ -84,4 +84,4 @@ def test_a_checkpoint_that_has_gone_in_the_meantime_fails_the_run_for_good(stack
         shutil.move(kept, place)
     assert (run.state, run.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_INVALID_ARTIFACT)
     assert f"starts from the checkpoint of step 60 of run {source.id}, which is gone" in run.message
-    assert stack.attempts(run_id) == ["failed"]
+    assert stack.attempts(run_id) == ["FAILED"]

@@ -67,7 +67,7 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: An
     kill_service(stack, trainer)
     run = finished_by_a_successor(stack, run_id)
     assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
-    assert stack.attempts(run_id) == ["failed", "lost", "succeeded"]
+    assert stack.attempts(run_id) == ["FAILED", "LOST", "SUCCEEDED"]
     assert model_digest(stack, run) == model_digest(stack, undisturbed)
     untimed = set(run.last_metrics) - TIMING_KEYS
     assert untimed == set(undisturbed.last_metrics) - TIMING_KEYS
@@ -86,6 +86,21 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_the_same_rows(stack: An
     assert counts[1] == max(1, round(0.05 * (counts[0] + counts[1])))
 
 
+def test_an_attempt_after_a_kill_says_from_which_checkpoint_it_went_on(stack: Any, trainer: Any) -> None:
+    run_id = stack.create_run(max_steps=60, save_steps=10)
+    stack.until("a checkpoint", lambda: recorded_steps(stack, run_id))
+    for child in trainer.children():
+        child.kill()
+    stack.until("a second attempt", lambda: len(stack.attempts(run_id)) == 2)
+    run = stack.finished(run_id)
+    assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
+    assert stack.attempts(run_id) == ["FAILED", "SUCCEEDED"]
+    first, second = stack.list_attempts(run_id)
+    assert first.resumed_step == 0
+    assert second.resumed_step in range(10, 60, 10)
+    assert f"resumed from the checkpoint of step {second.resumed_step}" in stack.logs(run_id)
+
+
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(stack: Any, trainer: Any) -> None:
     settings = {"max_steps": 30, "save_steps": 5, "seed": 5}
     undisturbed = stack.finished(stack.create_run(**settings))
@@ -100,6 +115,7 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before_it(stack: Any,
     lines = stack.logs(run_id)
     assert any(line.startswith(f"cannot resume from step {newest}:") and "truncated" in line for line in lines), lines
     assert f"resumed from the checkpoint of step {before}" in lines
+    assert [attempt.resumed_step for attempt in stack.list_attempts(run_id)] == [0, before]
     assert model_digest(stack, run) == model_digest(stack, undisturbed)
 
 
@@ -128,7 +144,7 @@ def stopped_early(stack: Any, run_id: str) -> runs_pb2.Run:
 
 
 def recorded_steps(stack: Any, run_id: str) -> list[int]:
-    found = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).checkpoints
+    found = stack.runs.ListCheckpoints(runs_pb2.ListCheckpointsRequest(run_id=run_id)).checkpoints
     return [checkpoint.step for checkpoint in found]
 
 
@@ -138,8 +154,8 @@ def test_a_run_that_is_stopped_early_keeps_a_checkpoint_of_its_last_step(stack: 
     stopped_early(stack, run_id)
     (step,) = recorded_steps(stack, run_id)
     assert step == max(stack.metrics(run_id, "loss")) == stack.checkpoint_steps(run_id)[0]
-    assert stack.attempts(run_id) == ["cancelled"]
-    attempts = stack.runs.ListAttempts(runs_pb2.ListAttemptsRequest(run_id=run_id)).attempts
+    assert stack.attempts(run_id) == ["CANCELLED"]
+    attempts = stack.list_attempts(run_id)
     assert attempts[0].message == f"stopped at step {step}"
     # It is whole, and it outlives the trainer's next run.
     assert stack.finished(stack.create_run(max_steps=2)).state == common_pb2.JOB_STATE_SUCCEEDED
@@ -170,7 +186,7 @@ def test_sigterm_checkpoints_and_hands_the_job_back(stack: Any) -> None:
     finally:
         second.stop()
     assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
-    assert stack.attempts(run_id) == ["released", "succeeded"]
+    assert stack.attempts(run_id) == ["RELEASED", "SUCCEEDED"]
     assert any(line.startswith("resumed from the checkpoint of step") for line in stack.logs(run_id))
     assert sorted(stack.metrics(run_id, "loss")) == list(range(1, 61))
 
@@ -184,7 +200,7 @@ def test_a_registry_that_is_away_costs_neither_the_attempt_nor_a_row(stack: Any,
     stack.registry = stack.start_registry()
     run = stack.finished(run_id)
     assert run.state == common_pb2.JOB_STATE_SUCCEEDED, run.message
-    assert stack.attempts(run_id) == ["succeeded"]
+    assert stack.attempts(run_id) == ["SUCCEEDED"]
     assert sorted(stack.metrics(run_id, "loss")) == list(range(1, 61))
 
 
@@ -194,7 +210,7 @@ def test_a_run_that_diverges_says_so_and_is_not_tried_again(stack: Any, trainer:
     )
     run = stack.finished(run_id)
     assert (run.state, run.reason) == (common_pb2.JOB_STATE_FAILED, common_pb2.REASON_DIVERGED), run.message
-    assert stack.attempts(run_id) == ["failed"]
+    assert stack.attempts(run_id) == ["FAILED"]
     assert "learning_rate" in run.message
 
 

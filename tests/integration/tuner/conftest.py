@@ -10,11 +10,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import json_format
+from google.protobuf.message import Message
+from tests.fixtures.fake_jobs import FakeJobs
+from tests.fixtures.grpc_server import serving
 
-from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
-from tunix_rt.rpc.server import serve_grpc
-from tunix_rt.rpc.settings import ServerSettings
-from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.errors import FailedPrecondition, InvalidInput
+from tunix_rt.v1 import common_pb2, jobs_pb2, jobs_pb2_grpc, sweeps_pb2, sweeps_pb2_grpc
 
 RUNNING = common_pb2.JOB_STATE_RUNNING
 SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
@@ -26,10 +27,13 @@ def tenfold(parameters: Mapping[str, Any]) -> float:
     return 10 * float(parameters["learning_rate"])
 
 
-class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
+class FakeRegistry(FakeJobs, sweeps_pb2_grpc.SweepServiceServicer):
     """Every trial reports ``points`` and ends after ``run_seconds``; its objective is learning_rate × 10."""
 
+    job_id = "sweep-1"
+
     def __init__(self) -> None:
+        super().__init__()
         self.address = ""
         self.spec = sweeps_pb2.SweepSpec(
             parameters=[
@@ -55,12 +59,7 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
         self.watched: Counter[int] = Counter()
         self.stopped: list[int] = []
         self.peak = 0
-        self.progress: list[tuple[int, int]] = []
-        self.completion: sweeps_pb2.CompleteSweepRequest | None = None
-        self.released: list[str] = []
-        self.cancel_requested = False
         self.paused = False
-        self.lost = False
         self._changed = asyncio.Condition()
         self._training: dict[int, asyncio.Task[None]] = {}
 
@@ -76,25 +75,11 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
             task.cancel()
         await asyncio.gather(*self._training.values(), return_exceptions=True)
 
-    async def ClaimSweep(self, request, context):  # type: ignore[no-untyped-def]
-        if request.sweep_id != "sweep-1":
-            raise NotFound(f"there is no sweep {request.sweep_id!r}")
-        self.completion = None
-        return sweeps_pb2.ClaimSweepResponse(
-            granted=True,
-            lease=common_pb2.Lease(job_id="sweep-1", attempt_id="att-1", epoch=1),
-            sweep=sweeps_pb2.Sweep(id="sweep-1", spec=self.spec),
-        )
+    def payload(self) -> dict[str, Message]:
+        return {"sweep": jobs_pb2.SweepPayload(sweep=sweeps_pb2.Sweep(id="sweep-1", spec=self.spec))}
 
-    async def GetSweep(self, request, context):  # type: ignore[no-untyped-def]
-        states = [trial.state for trial in self.trials.values()]
-        return sweeps_pb2.Sweep(
-            id="sweep-1",
-            n_succeeded=states.count(SUCCEEDED),
-            n_failed=states.count(FAILED),
-            n_stopped=states.count(CANCELLED),
-            trial_count=self.spec.num_samples * self.spec.repeats,
-        )
+    def directives(self) -> dict[str, Message]:
+        return {"sweep": jobs_pb2.SweepDirectives(paused=self.paused, num_samples=self.spec.num_samples)}
 
     async def ListTrials(self, request, context):  # type: ignore[no-untyped-def]
         # Two a page, so that there is more than one.
@@ -105,19 +90,8 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
             next_page_token=str(start + 2) if start + 2 < len(numbers) else "",
         )
 
-    async def HeartbeatSweep(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
-        self.progress.append((request.progress.done, request.progress.total))
-        return sweeps_pb2.HeartbeatSweepResponse(
-            lease=request.lease,
-            cancel_requested=self.cancel_requested,
-            cancel_reason=common_pb2.REASON_USER_CANCELLED if self.cancel_requested else 0,
-            paused=self.paused,
-            num_samples=self.spec.num_samples,
-        )
-
     async def CreateTrial(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
+        self.check()
         number = request.number
         if number not in self.trials:
             if request.HasField("origin"):
@@ -161,7 +135,7 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
                     await self._changed.wait()
 
     async def StopTrial(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
+        self.check()
         return await self._stop(request.number)
 
     async def _stop(self, number: int) -> sweeps_pb2.Trial:
@@ -173,20 +147,6 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
                 trial.state, trial.reason = CANCELLED, common_pb2.REASON_EARLY_STOPPED
                 self._changed.notify_all()
         return trial
-
-    async def CompleteSweep(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
-        self.completion = request
-        return sweeps_pb2.Sweep(id="sweep-1", state=request.state)
-
-    async def ReleaseSweep(self, request, context):  # type: ignore[no-untyped-def]
-        self._check()
-        self.released.append(request.message)
-        return sweeps_pb2.ReleaseSweepResponse()
-
-    def _check(self) -> None:
-        if self.lost:
-            raise Aborted("epoch 1 is over")
 
     async def _train(self, number: int) -> None:
         trial = self.trials[number]
@@ -211,25 +171,13 @@ class FakeRegistry(sweeps_pb2_grpc.SweepServiceServicer):
 @pytest.fixture
 async def registry() -> AsyncIterator[FakeRegistry]:
     fake = FakeRegistry()
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    stop = asyncio.Event()
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
         sweeps_pb2_grpc.add_SweepServiceServicer_to_server(fake, server)
         return ()
 
-    serving = asyncio.create_task(
-        serve_grpc(
-            register,
-            ServerSettings(listen="127.0.0.1:0", grace_seconds=0),
-            authorizer=None,
-            ready=None,
-            stop=stop,
-            on_bound=bound.set_result,
-        )
-    )
-    fake.address = f"127.0.0.1:{await asyncio.wait_for(bound, 10)}"
-    yield fake
-    await fake.close()
-    stop.set()
-    await asyncio.wait_for(serving, 10)
+    async with serving(register) as port:
+        fake.address = f"127.0.0.1:{port}"
+        yield fake
+        await fake.close()

@@ -17,14 +17,10 @@ import pytest
 
 from tunix_rt.bus import Done
 from tunix_rt.local.ports import free_ports
-from tunix_rt.rpc.channel import open_channel
-from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.driver_process import kill_session
-from tunix_rt.tuner.grpc_registry import GrpcRegistry
-from tunix_rt.tuner.handler import TuneHandler
 from tunix_rt.v1 import common_pb2
 
-from .test_tune_command import command
+from .test_tune_command import command, handling
 
 if TYPE_CHECKING:
     from .conftest import FakeRegistry
@@ -82,15 +78,7 @@ async def test_a_sweep_runs_on_a_cluster_and_says_what_is_missing_to_enter_it(
         ({"RAY_AUTH_MODE": "disabled"}, common_pb2.JOB_STATE_FAILED, "RAY_AUTH_TOKEN"),
         (auth, common_pb2.JOB_STATE_SUCCEEDED, ""),
     ]:
-        limits = Limits(
-            max_concurrent_trials=8,
-            heartbeat_seconds=0.2,
-            ray_address=address,
-            ray_num_cpus=1,
-            environment={"TUNIX_RT_REGISTRY_ADDRESS": registry.address, **environment},
-        )
-        async with open_channel(registry.address, token=None) as channel:
-            handler = TuneHandler(GrpcRegistry(channel, "worker-1"), limits, asyncio.Event())
+        async with handling(registry, ray_address=address, environment=environment) as handler:
             assert await asyncio.wait_for(handler(command()), 180) == Done()
         assert registry.completion is not None
         assert (registry.completion.state, message in registry.completion.message) == (state, True)

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,19 +21,19 @@ import psutil
 import pytest
 
 from tunix_rt.bus import CloudEvent, Delivery, Done
-from tunix_rt.errors import InvalidInput
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.tuner import driver_process
+from tunix_rt.tuner.app import tuning
 from tunix_rt.tuner.attempt import Limits
 from tunix_rt.tuner.course import Suggestion
 from tunix_rt.tuner.driver_process import Job, make_directory, session_members
-from tunix_rt.tuner.grpc_registry import GrpcRegistry
-from tunix_rt.tuner.handler import TuneHandler
 from tunix_rt.tuner.plan import read_plan
 from tunix_rt.tuner.search import Outcome
 from tunix_rt.tuner.searches import build_course
-from tunix_rt.tuner.trials import Lease
-from tunix_rt.v1 import common_pb2, sweeps_pb2
+from tunix_rt.v1 import common_pb2, jobs_pb2, sweeps_pb2
+from tunix_rt.worker.grpc_jobs import GrpcJobs
+from tunix_rt.worker.handler import JobHandler
+from tunix_rt.worker.jobs import Lease
 
 from .conftest import CANCELLED, tenfold
 
@@ -41,33 +41,37 @@ if TYPE_CHECKING:
     from .conftest import FakeRegistry
 
 
-def command(sweep_id: str = "sweep-1") -> Delivery:
+def command() -> Delivery:
     event = CloudEvent(
         id="evt-1",
         type="tunix_rt.tune.v1",
         source="/test",
         subject="tunix.cmd.tune",
-        resource_id=sweep_id,
+        resource_id="sweep-1",
         time=datetime.now(UTC),
-        data=json.dumps({"sweepId": sweep_id}).encode(),
+        data=json.dumps({"jobId": "sweep-1"}).encode(),
     )
     return Delivery(event, failures=0, last_chance=False)
 
 
 @asynccontextmanager
 async def handling(
-    registry: FakeRegistry, stop: asyncio.Event | None = None, ray_start_seconds: float = 180
-) -> AsyncIterator[TuneHandler]:
+    registry: FakeRegistry,
+    stop: asyncio.Event | None = None,
+    ray_address: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    ray_start_seconds: float = 180,
+) -> AsyncIterator[JobHandler[jobs_pb2.SweepPayload]]:
     limits = Limits(
         max_concurrent_trials=8,
-        heartbeat_seconds=0.2,
-        ray_address=None,
+        ray_address=ray_address,
         ray_num_cpus=1,
-        environment={"TUNIX_RT_REGISTRY_ADDRESS": registry.address},
+        environment={"TUNIX_RT_REGISTRY_ADDRESS": registry.address, **(environment or {})},
         ray_start_seconds=ray_start_seconds,
     )
     async with open_channel(registry.address, token=None) as channel:
-        yield TuneHandler(GrpcRegistry(channel, "worker-1"), limits, stop or asyncio.Event())
+        jobs = GrpcJobs(channel, jobs_pb2.JOB_KIND_SWEEP, "worker-1")
+        yield JobHandler(jobs, tuning(limits), stop or asyncio.Event(), heartbeat_seconds=0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +205,7 @@ async def test_a_driver_that_is_killed_loses_nothing_and_tpe_suggests_the_same(r
     # What had ended was not looked at again.
     assert sum(registry.watched[number] for number in range(ended)) <= ended
     assert registry.peak <= 2
-    assert registry.progress[0][1] == 9
+    assert registry.completion.sweep.num_samples == 9
     assert ray_leftovers() == before
 
 
@@ -265,7 +269,10 @@ async def test_asha_stops_what_learns_slowly_and_the_registry_says_how_it_ended(
         assert (trial.state == CANCELLED) == (number in registry.stopped)
     for number in registry.stopped:
         assert registry.trials[number].reported_step < 90
-    assert registry.progress[-1][1] == 8
+    # What the registry refuses, because a trial has not ended, another attempt finishes.
+    assert registry.completion.retryable
+    # It counts the trials itself.
+    assert not any(heartbeat.HasField("progress") for heartbeat in registry.heartbeats)
 
 
 async def test_a_paused_sweep_is_handed_back_without_any_ray_left(registry: FakeRegistry) -> None:
@@ -315,7 +322,7 @@ async def test_stopping_hands_the_sweep_back_and_ends_ray(registry: FakeRegistry
         (session,) = children()
         stop.set()
         assert await asyncio.wait_for(running, 30) == Done()
-    assert registry.released == ["the tuner stops"]
+    assert registry.released == ["the worker stops"]
     assert registry.completion is None
     assert session_members(session) == []
 
@@ -390,9 +397,3 @@ async def test_ray_does_not_outlive_the_service(registry: FakeRegistry, tmp_path
         service.kill()
         await service.wait()
     await until(lambda: not session_members(session) and not directory.exists(), 20)
-
-
-async def test_a_command_for_an_unknown_sweep_is_malformed(registry: FakeRegistry) -> None:
-    async with handling(registry) as handler:
-        with pytest.raises(InvalidInput, match=r"data.sweep_id: there is no sweep 'sweep-9'"):
-            await handler(command("sweep-9"))

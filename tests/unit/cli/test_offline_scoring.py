@@ -124,7 +124,7 @@ def test_every_bad_prediction_line_is_named(evalset: Path, tmp_path: Path) -> No
     for line in (
         "line 2.json: is not valid JSON",
         "line 3.prediction: must be text",
-        "line 4.sample_index: sample 0 of 'a' was given before",
+        "line 4.sample_index: duplicate sample 0 of 'a'",
         "line 5.id: the evalset has no item 'zz'",
         "line 6.json: must be an object",
     ):

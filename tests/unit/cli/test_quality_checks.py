@@ -92,6 +92,6 @@ def test_an_evalset_with_a_prompt_twice_fails(tmp_path: Path) -> None:
     path = tmp_path / "twice.jsonl"
     rows = [{"id": name, "prompt": "1 + 1?", "expected_answer": "2"} for name in "ab"]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "items ask what an earlier item asks" in run("evalsets", "check", str(path), exit_code=1)
+    assert "items have the prompt of an earlier item" in run("evalsets", "check", str(path), exit_code=1)
     path.write_text("{}\n")
     assert json.loads(run("evalsets", "check", str(path), "--json", exit_code=1))["valid"] is False

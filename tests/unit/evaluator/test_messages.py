@@ -5,7 +5,7 @@ from google.protobuf import struct_pb2
 
 from tunix_rt.errors import InvalidInput
 from tunix_rt.evaluator.messages import items_of, result_message
-from tunix_rt.evaluator.work import Evaluation, Lease, Result
+from tunix_rt.evaluator.work import Evaluation, Result
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.v1 import evalsets_pb2, evaluations_pb2
 
@@ -68,8 +68,6 @@ def test_an_errored_result_carries_no_metrics() -> None:
 def test_what_is_missing_is_everything_that_was_not_recorded() -> None:
     items = [EvalItem(id=name, prompt="?", expected_answer="1") for name in "ab"]
     evaluation = Evaluation(
-        id="eval-1",
-        lease=Lease("eval-1", "att-1", 1),
         items=items,
         recorded=frozenset({("a", 1), ("b", 0)}),
         samples_per_item=2,

@@ -37,11 +37,11 @@ EVALUATOR = """
 import asyncio, json
 from tunix_rt.evaluator.generating import Generating
 from tunix_rt.evaluator.scoring_servicer import ScoringServicer
-from tunix_rt.evaluator.work import Evaluation, Generated, Lease, LoadedModel
+from tunix_rt.evaluator.work import Evaluation, Generated, LoadedModel
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.scorer_plugins import installed_scorers
-from tunix_rt.rpc.patience import Patience
 from tunix_rt.v1 import evalsets_pb2, scoring_pb2
+from tunix_rt.worker.retries import RetryPolicy
 
 ANSWER = "<reasoning>one two three</reasoning><answer>42</answer>"
 
@@ -53,9 +53,9 @@ class Inferencer:
 
 async def main():
     item = EvalItem("q", "How much is it?", "42")
-    evaluation = Evaluation("e", Lease("e", "a", 1), [item], frozenset(), 1, "m", "", 0, None)
+    evaluation = Evaluation([item], frozenset(), 1, "m", "", 0, None)
     scorers = installed_scorers()
-    recorded = await Generating(evaluation, Inferencer(), Patience("it", 5), 1, scorers).result(item, 0)
+    recorded = await Generating(evaluation, Inferencer(), RetryPolicy("it", 5), 1, scorers).result(item, 0)
     request = scoring_pb2.ScoreItemsRequest(
         items=[evalsets_pb2.EvalSetItem(id="q", prompt="How much is it?", expected_answer="42")],
         predictions=[scoring_pb2.Prediction(item_id="q", prediction=ANSWER)],
@@ -150,7 +150,7 @@ def test_every_broken_entry_point_is_named_in_one_error_at_the_start(tmp_path: P
     site = install(tmp_path / "site", broken)
     done = run(site, *files)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: third-party scorers cannot be used; mend or uninstall them:\n")
+    assert done.stderr.startswith("error: third-party scorers are unusable; fix or uninstall them:\n")
     for line in (
         "  absent = acme_scorers:NOWHERE of acme-scorers 1.0: AttributeError",
         "  missing = no_such_module:X of acme-scorers 1.0: ModuleNotFoundError",
@@ -165,5 +165,5 @@ def test_every_broken_entry_point_is_named_in_one_error_at_the_start(tmp_path: P
     assert done.stderr.count("\n") == len(broken)  # the title, seven entry points, the name that occurs twice
     service = run(site, "-m", "tunix_rt.evaluator")
     assert service.returncode == 1
-    assert "the evaluator cannot start: third-party scorers cannot be used" in service.stderr
+    assert "the evaluator cannot start: third-party scorers are unusable" in service.stderr
     assert "Traceback" not in service.stderr

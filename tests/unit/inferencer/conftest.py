@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
 from tunix_rt.errors import NotFound
-from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.generation import ChosenToken, Delta, Failure
-from tunix_rt.inferencer.loaded_adapter import AdapterCandidate, ServableAdapter
-from tunix_rt.inferencer.model_pool import Candidate, Servable
-from tunix_rt.inferencer.transcript import Detokenizer
+from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
+from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
+from tunix_rt.inferencer.text import Detokenizer
 from tunix_rt.models.tokenizer import IncrementalDetokenizer
 
 
-class LetterCodec:
+class LetterTokenizer:
     """Token i is the i-th printable ASCII character from the space on; 95 and 96 are the two bytes of "é"."""
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
@@ -46,33 +46,33 @@ class ArithmeticLoader:
     """
 
     memory_bytes: int = 100
-    engine: Callable[[], ArithmeticEngine] = ArithmeticEngine
+    engine: Callable[[], FakeEngine] = FakeEngine
     eos_ids: frozenset[int] = frozenset()
     before_load: Callable[[], None] = lambda: None
     loads: list[str] = field(default_factory=list)
 
-    def find(self, reference: str, weight_format: str) -> Candidate:
+    def find(self, reference: str, weight_format: str) -> ResolvedModel:
         if not reference.startswith("test://"):
             raise NotFound(f"{reference} is not there")
-        return Candidate(reference, digest_of(reference), self.memory_bytes, weight_format)
+        return ResolvedModel(reference, digest_of(reference), self.memory_bytes, weight_format)
 
-    def load(self, candidate: Candidate) -> Servable:
+    def load(self, candidate: ResolvedModel) -> Servable:
         self.loads.append("#".join(filter(None, (candidate.reference, candidate.weight_format))))
         self.before_load()
         engine = self.engine()
-        return Servable(engine, LetterCodec(), "arithmetic", 1, 97, self.eos_ids, self.memory_bytes)
+        return Servable(engine, LetterTokenizer(), "arithmetic", 1, 97, self.eos_ids, self.memory_bytes)
 
-    def find_adapter(self, reference: str) -> AdapterCandidate:
+    def find_adapter(self, reference: str) -> ResolvedAdapter:
         if not reference.startswith("adapter://"):
             raise NotFound(f"{reference} is not there")
         _, rank, base = reference.removeprefix("adapter://").split("/")
         base = f"test://{base}"
-        return AdapterCandidate(reference, digest_of(reference), digest_of(base), base, int(rank))
+        return ResolvedAdapter(reference, digest_of(reference), digest_of(base), base, int(rank))
 
-    def load_adapter(self, candidate: AdapterCandidate, servable: Servable) -> ServableAdapter:
+    def load_adapter(self, candidate: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         self.loads.append(candidate.reference)
         self.before_load()
-        return ServableAdapter(AdapterFactors(candidate.rank, {}), servable.codec, frozenset({1}))
+        return ServableAdapter(AdapterFactors(candidate.rank, {}), servable.tokenizer, frozenset({1}))
 
 
 def digest_of(reference: str) -> str:
@@ -106,8 +106,8 @@ class Recorder:
 
 
 @pytest.fixture
-def codec() -> LetterCodec:
-    return LetterCodec()
+def tokenizer() -> LetterTokenizer:
+    return LetterTokenizer()
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
 from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, InvalidInput, NotFound, Transient
 from tunix_rt.inferencer.adapter_pool import AdapterPool
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.loaded_adapter import adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool
 
@@ -47,7 +47,7 @@ async def test_concurrent_loads_of_one_adapter_are_one_load(arithmetic_loader: C
         again = await adapters.load(model.handle, "elsewhere", found[0].digest)
         assert loader.loads == ["test://a", "adapter://x/3/a", "adapter://y/4/a"]
         assert {adapter.handle for adapter in [*found[:10], again]} == {adapter_handle(model.handle, again.digest)}
-        assert (found[0].place, found[10].place) == (0, 1)
+        assert (found[0].index, found[10].index) == (0, 1)
         assert found[0].rank == 3
 
 
@@ -83,7 +83,7 @@ async def test_the_idle_adapter_used_longest_ago_makes_room(arithmetic_loader: C
             pass
         z = await adapters.load(model.handle, "adapter://z/3/a")
         assert references(adapters, model) == ["adapter://x/1/a", "adapter://z/3/a"]
-        assert z.place == y.place
+        assert z.index == y.index
         with pytest.raises(NotFound), adapters.using(model.handle, y.handle):
             pass
         assert model.users == 0
@@ -104,7 +104,7 @@ async def test_an_adapter_in_use_is_never_replaced_nor_unloaded(arithmetic_loade
         adapters.unload(loaded[0].handle)
         with pytest.raises(NotFound):
             adapters.unload(loaded[0].handle)
-        assert (await adapters.load(model.handle, "adapter://z/1/a")).place == loaded[0].place
+        assert (await adapters.load(model.handle, "adapter://z/1/a")).index == loaded[0].index
 
 
 async def test_rank_and_base_are_refused_at_once(arithmetic_loader: Callable[..., Any]) -> None:
@@ -115,8 +115,8 @@ async def test_rank_and_base_are_refused_at_once(arithmetic_loader: Callable[...
             await adapters.load(model.handle, "adapter://x/9/b")
         wrong_base, wrong_rank = refused.value.violations
         assert {wrong_base.field, wrong_rank.field} == {"reference"}
-        assert "was trained on test://b, and not on test://a" in wrong_base.description
-        assert "rank 9; here it may be at most 8 (TUNIX_RT_INFERENCER_ADAPTER_RANK)" in wrong_rank.description
+        assert "was trained on test://b, not on test://a" in wrong_base.description
+        assert "rank 9; at most 8 is supported (TUNIX_RT_INFERENCER_ADAPTER_RANK)" in wrong_rank.description
         with pytest.raises(InvalidArtifact, match="not sha256:00"):
             await adapters.load(model.handle, "adapter://x/1/a", "sha256:" + "0" * 64)
         with pytest.raises(NotFound, match="is not loaded"):
@@ -129,14 +129,14 @@ async def test_rank_and_base_are_refused_at_once(arithmetic_loader: Callable[...
 
 
 async def test_adapters_can_be_off(arithmetic_loader: Callable[..., Any]) -> None:
-    async with pools_of(arithmetic_loader(engine=lambda: ArithmeticEngine(adapters=0))) as (models, adapters, _):
+    async with pools_of(arithmetic_loader(engine=lambda: FakeEngine(adapters=0))) as (models, adapters, _):
         model = await models.load("test://a")
         with pytest.raises(FailedPrecondition, match="TUNIX_RT_INFERENCER_ADAPTERS is 0"):
             await adapters.load(model.handle, "adapter://x/1/a")
 
 
 async def test_their_memory_counts_in_the_budget(arithmetic_loader: Callable[..., Any]) -> None:
-    # Two places of rank 8 are 16 bytes, from the first adapter on.
+    # Two adapters of rank 8 take 16 bytes, from the first adapter on.
     async with pools_of(arithmetic_loader(memory_bytes=400), memory_budget=815) as (models, adapters, _):
         a, b = await models.load("test://a"), await models.load("test://b")
         first = await adapters.load(b.handle, "adapter://x/1/b")
@@ -157,24 +157,24 @@ async def test_names_find_models_and_adapters_where_one_is_meant(arithmetic_load
         a, b = await models.load("test://a"), await models.load("test://b")
         adapter = await adapters.load(a.handle, "adapter://x/1/a")
         for name in (adapter.handle, adapter.reference):
-            found = adapters.named(name)
+            found = adapters.find(name)
             assert found is not None
             assert (found.model, found.adapter, found.handle) == (a, adapter, adapter.handle)
-        found = adapters.named("test://b")
+        found = adapters.find("test://b")
         assert found is not None
         assert (found.model, found.adapter) == (b, None)
-        assert adapters.named("adapter://y/1/a") is None
+        assert adapters.find("adapter://y/1/a") is None
         int8 = await models.load("test://b", weight_format=INT8_V1)
-        assert adapters.named("test://b") is None
+        assert adapters.find("test://b") is None
         # In another format the model is another, and so is the adapter on it.
         models.unload(b.handle)
         assert (await adapters.load(int8.handle, "adapter://x/1/b")).model == int8.handle
-        found = adapters.named("test://b")
+        found = adapters.find("test://b")
         assert found is not None
         assert found.model is int8
         # The same content on a model that is gone and comes back has the same handle.
         models.unload(a.handle)
-        assert adapters.named(adapter.reference) is None
+        assert adapters.find(adapter.reference) is None
         assert (await models.load("test://a")).adapters == {}
         assert (await adapters.load(a.handle, "adapter://x/1/a")).handle == adapter.handle
 

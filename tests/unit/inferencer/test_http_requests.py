@@ -10,8 +10,8 @@ import pytest
 
 from tunix_rt.errors import Exhausted, InvalidInput, NotFound, Transient, Unauthenticated
 from tunix_rt.inferencer.generation import Sampling
-from tunix_rt.inferencer.http.chat_request import read_chat
-from tunix_rt.inferencer.http.completion_request import read_completion
+from tunix_rt.inferencer.http.chat import read_chat
+from tunix_rt.inferencer.http.completions import read_completion
 from tunix_rt.inferencer.http.errors import error_object, headers_of, status_of
 from tunix_rt.inferencer.http.fields import json_object
 from tunix_rt.inferencer.http.options import seed_of_choice
@@ -184,7 +184,7 @@ def test_errors_have_openais_form() -> None:
         read_completion({"model": "m", "prompt": "x", "n": 0, "top_p": 2})
     assert error_object(error.value) == {
         "error": {
-            "message": "top_p: must be in (0, 1]; n: must be a whole number in [1, 128]",
+            "message": "top_p: must be in (0, 1]; n: must be an integer in [1, 128]",
             "type": "invalid_request_error",
             "param": "top_p, n",
             "code": "invalid_value",

@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
 from tunix_rt.inferencer.app import serve
-from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.http.options import seed_of_choice
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
@@ -313,9 +313,7 @@ async def test_a_text_as_long_as_the_context_can_be_scored(arithmetic_loader: An
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_frees_every_slot(arithmetic_loader: Any, tmp_path: Path, stream: bool) -> None:
     gate = threading.Semaphore(0)
-    engine = ArithmeticEngine(
-        slots=2, steps=1, capacity=5000, before_decode=lambda: gate.acquire(timeout=0.02) and None
-    )
+    engine = FakeEngine(slots=2, steps=1, capacity=5000, before_decode=lambda: gate.acquire(timeout=0.02) and None)
     async with service(arithmetic_loader(engine=lambda: engine), tmp_path) as client:
         endless = {"model": client.handles[0], "prompt": [1], "max_tokens": 4000, "n": 3, "stream": stream}
         async with aiohttp.ClientSession(client.session._base_url, headers=BEARER) as leaving:
@@ -337,7 +335,7 @@ async def test_a_full_queue_is_429_with_retry_after_even_for_a_stream(arithmetic
         entered.set()
         assert release.wait(20)
 
-    loader = arithmetic_loader(engine=lambda: ArithmeticEngine(slots=1, before_decode=hold))
+    loader = arithmetic_loader(engine=lambda: FakeEngine(slots=1, before_decode=hold))
     async with service(loader, tmp_path, inferencer_queue_limit=2) as client:
         body = {"prompt": [1], "max_tokens": 1, "temperature": 0}
         running = asyncio.create_task(client.post("/v1/completions", body))
@@ -359,8 +357,8 @@ async def test_an_engine_that_breaks_is_503_or_an_event(arithmetic_loader: Any, 
         if next(calls) == 2:
             raise MemoryError("out of memory")
 
-    def engine() -> ArithmeticEngine:
-        return ArithmeticEngine(steps=1, before_decode=breaks_at_the_third)
+    def engine() -> FakeEngine:
+        return FakeEngine(steps=1, before_decode=breaks_at_the_third)
 
     async with service(arithmetic_loader(engine=engine), tmp_path) as client:
         body = {"model": client.handles[0], "prompt": [1], "max_tokens": 9, "temperature": 0, "stream": True}

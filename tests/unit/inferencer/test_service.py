@@ -11,10 +11,10 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.fixtures.fake_engine import FakeEngine
 
 from tunix_rt.errors import Exhausted, InvalidInput
 from tunix_rt.inferencer.app import serve
-from tunix_rt.inferencer.engine.arithmetic import ArithmeticEngine
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
@@ -204,7 +204,7 @@ async def test_an_adapter_in_use_is_not_unloaded(arithmetic_loader: Callable[...
         entered.set()
         assert release.wait(20)
 
-    async with service(arithmetic_loader(engine=lambda: ArithmeticEngine(before_decode=hold)), tmp_path) as stub:
+    async with service(arithmetic_loader(engine=lambda: FakeEngine(before_decode=hold)), tmp_path) as stub:
         handle = await loaded(stub)
         name = (await adapted(stub, handle)).handle
         config = common_pb2.GenerationConfig(max_new_tokens=1)
@@ -276,7 +276,7 @@ async def test_a_model_is_served_in_the_weight_format_that_was_asked_for(
         for handle, weight_format in ((plain.handle, ""), (int8.handle, ""), (int8.handle, "int8-v1")):
             assert list((await stub.Generate(request(handle, weight_format))).token_ids) == [61, 62]
         for handle, weight_format, said in (
-            (plain.handle, "int8-v1", "this handle's is ''"),
+            (plain.handle, "int8-v1", "the loaded model has ''"),
             (plain.handle, "int8", 'expected one of "", int8-v1'),
             (int8.handle, "int8", 'expected one of "", int8-v1'),
         ):
@@ -356,9 +356,7 @@ async def test_an_unknown_handle_is_not_found(arithmetic_loader: Callable[..., A
 
 async def test_a_client_that_goes_away_frees_its_slot(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
     gate = threading.Semaphore(0)
-    engine = ArithmeticEngine(
-        slots=1, steps=1, capacity=5000, before_decode=lambda: gate.acquire(timeout=0.02) and None
-    )
+    engine = FakeEngine(slots=1, steps=1, capacity=5000, before_decode=lambda: gate.acquire(timeout=0.02) and None)
     async with service(arithmetic_loader(engine=lambda: engine), tmp_path) as stub:
         handle = await loaded(stub)
         config = common_pb2.GenerationConfig(max_new_tokens=4000)
@@ -384,7 +382,7 @@ async def test_a_full_queue_is_resource_exhausted_with_retry_info(
         entered.set()
         assert release.wait(20)
 
-    loader = arithmetic_loader(engine=lambda: ArithmeticEngine(slots=1, before_decode=hold))
+    loader = arithmetic_loader(engine=lambda: FakeEngine(slots=1, before_decode=hold))
     async with service(loader, tmp_path, inferencer_queue_limit=1) as stub:
         request = inference_pb2.GenerateRequest(
             model=await loaded(stub), tokens=tokens(1), config=common_pb2.GenerationConfig(max_new_tokens=1)
@@ -410,10 +408,10 @@ async def test_a_broken_engine_is_unavailable_and_can_be_loaded_again(
 ) -> None:
     broken = iter([True, False])
 
-    def engine() -> ArithmeticEngine:
+    def engine() -> FakeEngine:
         if next(broken):
-            return ArithmeticEngine(before_decode=lambda: (_ for _ in ()).throw(MemoryError("out of memory")))
-        return ArithmeticEngine()
+            return FakeEngine(before_decode=lambda: (_ for _ in ()).throw(MemoryError("out of memory")))
+        return FakeEngine()
 
     async with service(arithmetic_loader(engine=engine), tmp_path) as stub:
         handle = await loaded(stub)

@@ -55,5 +55,5 @@ def test_a_stored_spec_is_read_as_protobuf_reads_it(spec: runs_pb2.RunSpec) -> N
 
 
 def test_enums_are_read_by_name() -> None:
-    transition = common_pb2.Transition(to=common_pb2.JOB_STATE_RUNNING, attempt=2, actor="ann")
+    transition = common_pb2.Transition(to_state=common_pb2.JOB_STATE_RUNNING, attempt=2, actor="ann")
     assert message_of(common_pb2.Transition, message_json(transition)) == transition

@@ -54,7 +54,7 @@ def test_failures_that_differ_in_numbers_alone_are_of_one_kind() -> None:
 
 def test_an_empty_file_is_a_problem_of_no_line() -> None:
     report = _report("")
-    assert [(failure.line, failure.kind) for failure in report.failures] == [(0, "holds no trace")]
+    assert [(failure.line, failure.kind) for failure in report.failures] == [(0, "has no traces")]
     assert report.token_lengths is None
     assert json.loads(json.dumps(report.to_dict()))["token_lengths"] is None
 

@@ -31,13 +31,13 @@ from tunix_rt.trainer.messages import (
     Logged,
     MetricsMeasured,
     ProgressMade,
+    Resumed,
     decode,
     encode,
 )
-from tunix_rt.trainer.reporting import Reporter
-from tunix_rt.trainer.spec_messages import run_id_of
-from tunix_rt.trainer.work import CancelAsked, ClaimedAttempt, Ending, Lease, LogRecord, NotGranted
+from tunix_rt.trainer.reporting import LogRecord, Reporter
 from tunix_rt.v1 import runs_pb2
+from tunix_rt.worker.jobs import Lease
 
 LEASE = Lease("run-1", "att-1", 3)
 
@@ -46,6 +46,7 @@ LEASE = Lease("run-1", "att-1", 3)
     "message",
     [
         ProgressMade("training", 3, 9),
+        Resumed(3),
         MetricsMeasured(3, 1.5, {"loss": 0.1}),
         Logged("info", "two\nlines and ⟨unicode⟩", 2.5),
         CheckpointWritten(5, "file:///c/5", "sha256:0", 9, (1, 2)),
@@ -68,7 +69,7 @@ def test_a_line_that_is_no_message_is_refused(line: bytes) -> None:
         decode(line)
 
 
-class AwayRegistry:
+class AwayReports:
     """A registry that is away ``failures`` times, and then keeps what it is told."""
 
     def __init__(self, failures: int = 0, *, lost: bool = False) -> None:
@@ -85,38 +86,25 @@ class AwayRegistry:
             self.failures -= 1
             raise Transient("away") if self.failures % 2 else Exhausted("full", 0.01)
 
-    async def claim(self, run_id: str) -> ClaimedAttempt | NotGranted:
-        return NotGranted(0)
-
-    async def heartbeat(self, lease: Lease, progress: ProgressMade) -> CancelAsked | None:
-        self._answer()
-        return None
-
-    async def cancellation(self, lease: Lease) -> CancelAsked:
+    async def cancellation(self, run_id: str) -> str:
         raise Transient("away")
 
-    async def report_metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None:
+    async def metrics(self, lease: Lease, rows: Sequence[MetricsMeasured]) -> None:
         self._answer()
         self.rows += rows
         self.got_rows.set()
 
-    async def report_logs(self, lease: Lease, lines: Sequence[LogRecord]) -> None:
+    async def logs(self, lease: Lease, lines: Sequence[LogRecord]) -> None:
         self._answer()
         self.lines += lines
 
-    async def record_checkpoint(self, lease: Lease, checkpoint: CheckpointWritten) -> None:
+    async def checkpoint(self, lease: Lease, checkpoint: CheckpointWritten) -> None:
         self._answer()
         self.checkpoints.append(checkpoint.step)
 
-    async def complete(self, lease: Lease, ending: Ending) -> None:
-        self._answer()
-
-    async def release(self, lease: Lease, text: str) -> None:
-        self._answer()
-
 
 async def test_what_is_reported_while_the_registry_is_away_arrives_once_and_in_order() -> None:
-    registry, acknowledged = AwayRegistry(failures=3), list[int]()
+    registry, acknowledged = AwayReports(failures=3), list[int]()
     reporter = Reporter(registry, LEASE, acknowledged.append)
     rows = [MetricsMeasured(step, 0.0, {"loss": 1.0}) for step in range(1, 1201)]
     for row in rows:
@@ -133,7 +121,7 @@ async def test_what_is_reported_while_the_registry_is_away_arrives_once_and_in_o
 
 
 async def test_a_flush_that_is_cancelled_loses_nothing() -> None:
-    registry = AwayRegistry(failures=10**6)
+    registry = AwayReports(failures=10**6)
     reporter = Reporter(registry, LEASE, lambda step: None)
     reporter.metrics(MetricsMeasured(1, 0.0, {"loss": 1.0}))
     with contextlib.suppress(TimeoutError):
@@ -144,7 +132,7 @@ async def test_a_flush_that_is_cancelled_loses_nothing() -> None:
 
 
 async def test_held_out_losses_do_not_wait_for_the_next_batch() -> None:
-    registry = AwayRegistry()
+    registry = AwayReports()
     reporter = Reporter(registry, LEASE, lambda step: None)
     reporting = asyncio.create_task(reporter.run(1000))
     try:
@@ -162,7 +150,7 @@ async def test_held_out_losses_do_not_wait_for_the_next_batch() -> None:
 
 
 async def test_two_flushes_at_once_send_everything_once() -> None:
-    registry = AwayRegistry(failures=3)
+    registry = AwayReports(failures=3)
     reporter = Reporter(registry, LEASE, lambda step: None)
     for step in range(1, 1001):
         reporter.metrics(MetricsMeasured(step, 0.0, {"loss": 1.0}))
@@ -171,7 +159,7 @@ async def test_two_flushes_at_once_send_everything_once() -> None:
 
 
 async def test_a_lost_lease_stops_reporting_at_once() -> None:
-    reporter = Reporter(AwayRegistry(lost=True), LEASE, lambda step: None)
+    reporter = Reporter(AwayReports(lost=True), LEASE, lambda step: None)
     reporter.log("info", "too late")
     with pytest.raises(Aborted):
         await reporter.run(0.01)
@@ -244,14 +232,3 @@ def test_unset_hyperparameters_take_the_defaults_of_the_contract() -> None:
     assert hyperparameters_of(runs_pb2.Hyperparameters()) == Hyperparameters()
     found = hyperparameters_of(runs_pb2.Hyperparameters(num_epochs=1.5, weight_decay=0.0, seed=7, packing=True))
     assert found == dataclasses.replace(Hyperparameters(), max_steps=None, num_epochs=1.5, seed=7, packing=True)
-
-
-@pytest.mark.parametrize("body", [{"runId": "run-1"}, {"run_id": "run-1", "added_later": 1}])
-def test_a_command_is_read_in_either_spelling_of_protobuf_json(body: dict[str, object]) -> None:
-    assert run_id_of(body) == "run-1"
-
-
-@pytest.mark.parametrize("body", [{}, {"run_id": ""}, {"run_id": 5}])
-def test_a_command_without_a_run_is_invalid(body: dict[str, object]) -> None:
-    with pytest.raises(InvalidInput):
-        run_id_of(body)

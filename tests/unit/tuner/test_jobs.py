@@ -8,8 +8,9 @@ from tunix_rt.tuner.course import Stored, Suggestion
 from tunix_rt.tuner.driver_process import Job, extension_line, extension_of_line
 from tunix_rt.tuner.plan import Plan, Scheduling, Tpe, read_plan
 from tunix_rt.tuner.search import Outcome, outcome_of
-from tunix_rt.tuner.trials import Lease, Trial
+from tunix_rt.tuner.trials import Trial
 from tunix_rt.v1 import sweeps_pb2 as pb
+from tunix_rt.worker.jobs import Lease
 
 TRUE = struct_pb2.Value(bool_value=True)
 

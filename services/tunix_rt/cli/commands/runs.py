@@ -13,7 +13,7 @@ from tunix_rt.contract.hyperparameters import RULES
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
-    from tunix_rt.v1 import runs_pb2
+    from tunix_rt.client.resources.runs import Run
 
 app = typer.Typer(name="runs", help="Training runs: specs, attempts, metrics, logs.")
 
@@ -167,8 +167,15 @@ def attempts(ctx: typer.Context, run: RunId, as_json: Json = False) -> None:
     from tunix_rt.cli.views import jobs
 
     with client(ctx) as api:
-        found = api.runs.attempts(run)
-    output.print_json(found) if as_json else output.show(*jobs.attempts(found))
+        found, checkpoints = list(api.runs.attempts(run)), list(api.runs.checkpoints(run))
+    if as_json:
+        documents = {
+            "attempts": [attempt.to_dict() for attempt in found],
+            "checkpoints": [checkpoint.to_dict() for checkpoint in checkpoints],
+        }
+        output.print_json(documents)
+    else:
+        output.show(*jobs.attempts(found, checkpoints))
 
 
 @app.command(epilog="Example: tunix-rt runs history run-01jd…")
@@ -182,7 +189,7 @@ def history(
     from tunix_rt.cli.views import jobs
 
     with client(ctx) as api:
-        found = api.runs.history(job).transitions
+        found = list(api.runs.history(job))
     output.print_json_lines(found) if as_json else output.show(jobs.history(found))
 
 
@@ -192,7 +199,6 @@ def follow(ctx: typer.Context, run_id: str, as_json: bool) -> None:
     from tunix_rt.cli.commands.evaluations import wait_for_evaluation
     from tunix_rt.cli.progress import JobDisplay
     from tunix_rt.cli.views.scores import scorecard
-    from tunix_rt.v1 import common_pb2
 
     with client(ctx, patient=True) as api:
         with JobDisplay(as_json) as display:
@@ -203,16 +209,15 @@ def follow(ctx: typer.Context, run_id: str, as_json: bool) -> None:
                 output.show(f"[bold]{evaluation.evalset_key}[/bold]  {evaluation.id}", *scorecard(evaluation.scorecard))
             if run.message:
                 output.show(f"{run.id}: {run.message}")
-    states = [run.state, *(evaluation.state for evaluation in done)]
-    if any(state != common_pb2.JOB_STATE_SUCCEEDED for state in states):
+    if not all(job.succeeded for job in (run, *done)):
         raise typer.Exit(1)
 
 
-def wait_for_run(api: TunixClient, run_id: str, display: Any) -> runs_pb2.Run:
+def wait_for_run(api: TunixClient, run_id: str, display: Any) -> Run:
     """Show a run until it has ended."""
     from tunix_rt.cli.progress import headline
 
-    def update(run: runs_pb2.Run) -> None:
+    def update(run: Run) -> None:
         display.update(run, run.display_name or run.id, headline(run.last_metrics))
 
     return api.runs.wait(run_id, on_change=update)

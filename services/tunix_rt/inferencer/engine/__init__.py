@@ -1,1 +1,1 @@
-"""Engines: slots in, tokens out. `interface` is the vocabulary, `jax_engine` the real one, `arithmetic` a fake."""
+"""Engines: slots in, tokens out. `interface` is the protocol, `jax_engine` the implementation."""

@@ -1,7 +1,7 @@
-"""The engine's programs compiled a second time, with adapters; what requests without one run is not touched.
+"""The engine's programs compiled a second time, with adapters. Requests without adapter keep the plain programs.
 
-Owns the tables, which adapter stands where, and the compiled programs. `prepare` may run while another thread drives
-the engine: it reads no buffer that the engine gives away, and makes new tables instead of changing those in use.
+`prepare` may run while another thread drives the engine: it reads no donated buffer, and creates new tables instead of
+modifying those in use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_ADAPTER = -1
 
 @dataclass(frozen=True)
 class EngineState:
-    """The shapes and static arguments of an engine's programs; of the arrays nothing but shape and dtype counts."""
+    """The shapes and static arguments of an engine's programs. Only shape and dtype of the arrays are used."""
 
     cache: KVCache
     seen: jax.Array
@@ -43,56 +43,59 @@ class EngineState:
 
 
 class AdaptedPrograms:
-    """Programs for the rows of up to ``places`` adapters. Until the first `prepare` there is nothing in memory."""
+    """Programs for up to ``max_adapters`` adapters. Nothing is allocated before the first `prepare`."""
 
-    def __init__(self, weights: Weights, config: ModelConfig, state: EngineState, *, places: int, rank: int) -> None:
+    def __init__(
+        self, weights: Weights, config: ModelConfig, state: EngineState, *, max_adapters: int, rank: int
+    ) -> None:
         self._weights, self._config = weights, config
         self._avals = _avals((state.cache, state.seen, state.rows))
         self._chunk, self._steps, self._top = state.chunk, state.steps, state.top
-        self.places, self.rank = places, rank
+        self.max_adapters, self.rank = max_adapters, rank
         self._compiled: Mapping[str, Callable[..., Any]] = {}
         self._tables: AdapterTables = {}
-        self._place_of: dict[str, int] = {}
+        self._index_of: dict[str, int] = {}
 
     @functools.cached_property
     def memory_bytes(self) -> int:
-        """Of the tables, whether they are there yet or not."""
-        return tables_bytes(self._config, self.places, self.rank)
+        """Bytes of the tables, allocated or not."""
+        return tables_bytes(self._config, self.max_adapters, self.rank)
 
-    def prepare(self, place: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
-        """Make ready what the adapter needs, in any thread. The result is to be called by the engine's thread; it
-        puts the adapter to ``place`` under ``name``, instead of the one that is there.
+    def prepare(self, index: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
+        """Prepare an adapter, in any thread. Compiles for the first one.
 
-        Compiles for the first adapter. Raises `ValueError` for a place, rank or layer that there is not.
+        The engine's thread must call the result, which replaces the adapter at ``index`` by ``name``. Raises
+        `ValueError` for an index, rank or layer out of range.
         """
-        if not 0 <= place < self.places or factors.rank > self.rank:
-            raise ValueError(f"place {place}, rank {factors.rank}: there are {self.places} places of rank {self.rank}")
-        old = self._tables or empty_tables(self._config, self.places, self.rank)
+        if not 0 <= index < self.max_adapters or factors.rank > self.rank:
+            limits = f"at most {self.max_adapters} adapters of rank {self.rank}"
+            raise ValueError(f"adapter index {index} or rank {factors.rank} is out of range: {limits}")
+        old = self._tables or empty_tables(self._config, self.max_adapters, self.rank)
         compiled = self._compiled or self._compile(old)
-        tables = jax.block_until_ready(with_adapter(old, place, factors))  # type: ignore[no-untyped-call]
-        others = {known: at for known, at in self._place_of.items() if at != place}
+        tables = jax.block_until_ready(with_adapter(old, index, factors))  # type: ignore[no-untyped-call]
+        others = {known: at for known, at in self._index_of.items() if at != index}
 
         def put() -> None:
-            self._compiled, self._tables, self._place_of = compiled, tables, others | {name: place}
+            self._compiled, self._tables, self._index_of = compiled, tables, others | {name: index}
 
         return put
 
-    def place_of(self, name: str) -> int:
-        """Where the adapter stands; -1 for none. Raises `ValueError` when it is not here."""
-        if name and name not in self._place_of:
-            raise ValueError(f"there is no adapter {name!r}")
-        return self._place_of[name] if name else _NO_ADAPTER
+    def index_of(self, name: str) -> int:
+        """The adapter's index; -1 for "". Raises `ValueError` for an unknown name."""
+        if name and name not in self._index_of:
+            raise ValueError(f"unknown adapter {name!r}")
+        return self._index_of[name] if name else _NO_ADAPTER
 
     def prefill_chunk(
-        self, place: int, cache: KVCache, tokens: np.ndarray, positions: np.ndarray, slot: np.int32
+        self, index: int, cache: KVCache, tokens: np.ndarray, positions: np.ndarray, slot: np.int32
     ) -> KVCache:
-        """`programs.prefill_chunk` with the adapter at ``place``; as the two below."""
-        updated: KVCache = self._run("prefill_chunk", [place], cache, tokens, positions, slot)
+        """`programs.prefill_chunk` with the adapter at ``index``."""
+        updated: KVCache = self._run("prefill_chunk", [index], cache, tokens, positions, slot)
         return updated
 
     def score_chunk(
         self,
-        place: int,
+        index: int,
         cache: KVCache,
         tokens: np.ndarray,
         positions: np.ndarray,
@@ -100,27 +103,28 @@ class AdaptedPrograms:
         slot: np.int32,
         wants_top: np.bool_,
     ) -> tuple[KVCache, programs.ChunkScores]:
+        """`programs.score_chunk` with the adapter at ``index``."""
         scored: tuple[KVCache, programs.ChunkScores] = self._run(
-            "score_chunk", [place], cache, tokens, positions, following, slot, wants_top
+            "score_chunk", [index], cache, tokens, positions, following, slot, wants_top
         )
         return scored
 
     def decode_steps(
         self,
-        places: np.ndarray,
+        indices: np.ndarray,
         cache: KVCache,
         seen: jax.Array,
         rows: programs.DecodeRows,
         limits: programs.DispatchLimits,
     ) -> tuple[KVCache, jax.Array, programs.DecodeOutput]:
-        """``places`` [S]: those of rows that are not active mean nothing."""
+        """`programs.decode_steps` with the adapters ``indices`` [S]; those of inactive rows are ignored."""
         decoded: tuple[KVCache, jax.Array, programs.DecodeOutput] = self._run(
-            "decode_steps", np.maximum(places, 0), cache, seen, rows, limits
+            "decode_steps", np.maximum(indices, 0), cache, seen, rows, limits
         )
         return decoded
 
-    def _run(self, name: str, places: Any, *arguments: Any) -> Any:
-        return self._compiled[name](self._weights, self._tables, np.asarray(places, np.int32), *arguments)
+    def _run(self, name: str, indices: Any, *arguments: Any) -> Any:
+        return self._compiled[name](self._weights, self._tables, np.asarray(indices, np.int32), *arguments)
 
     def _compile(self, tables: AdapterTables) -> dict[str, Callable[..., Any]]:
         cache, seen, rows = self._avals
@@ -130,17 +134,17 @@ class AdaptedPrograms:
         head, static = (self._weights, tables), {"config": self._config}
         return {
             "prefill_chunk": _compiled(
-                programs.prefill_chunk, (*head, one, cache, tokens, tokens, number), given=1, **static
+                programs.prefill_chunk, (*head, one, cache, tokens, tokens, number), donated=1, **static
             ),
             "score_chunk": _compiled(
                 programs.score_chunk,
                 (*head, one, cache, tokens, tokens, tokens, number, flag),
-                given=1,
+                donated=1,
                 top=self._top,
                 **static,
             ),
             "decode_steps": _compiled(
-                programs.decode_steps, (*head, each, cache, seen, rows, limits), given=2, steps=self._steps, **static
+                programs.decode_steps, (*head, each, cache, seen, rows, limits), donated=2, steps=self._steps, **static
             ),
         }
 
@@ -154,11 +158,13 @@ def _avals(tree: Any) -> Any:
     return jax.tree.map(aval, tree)
 
 
-def _compiled(program: Callable[..., Any], arguments: tuple[Any, ...], *, given: int, **static: Hashable) -> Any:
-    """``program`` over (weights, tables, places, …), compiled for ``arguments``; ``given`` arguments behind those are
-    given away, as the plain program does with its cache."""
+def _compiled(program: Callable[..., Any], arguments: tuple[Any, ...], *, donated: int, **static: Hashable) -> Any:
+    """``program`` over (weights, tables, indices, …), compiled for ``arguments``.
+
+    The first ``donated`` arguments after these three are donated, as the plain program donates its cache.
+    """
     leaves, structure = jax.tree.flatten(_avals(arguments))
-    return _compiled_once(program, structure, tuple(leaves), given, tuple(sorted(static.items())))
+    return _compiled_once(program, structure, tuple(leaves), donated, tuple(sorted(static.items())))
 
 
 @functools.cache
@@ -166,15 +172,18 @@ def _compiled_once(
     program: Callable[..., Any],
     structure: Any,
     leaves: tuple[jax.ShapeDtypeStruct, ...],
-    given: int,
+    donated: int,
     static: tuple[tuple[str, Hashable], ...],
 ) -> Any:
-    """Kept for the life of the process, as JAX keeps the plain programs: models of one shape share them."""
+    """Cached for the life of the process, like JAX's plain programs: models of one shape share them."""
     plain = functools.partial(inspect.unwrap(program), **dict(static))
 
-    def adapted(weights: Weights, tables: AdapterTables, places: jax.Array, *arguments: Any) -> Any:
-        return plain(with_adapters(weights, tables, places), *arguments)
+    def adapted(weights: Weights, tables: AdapterTables, indices: jax.Array, *arguments: Any) -> Any:
+        return plain(with_adapters(weights, tables, indices), *arguments)
 
     adapted.__name__ = f"adapted_{inspect.unwrap(program).__name__}"
-    donated = tuple(range(3, 3 + given))
-    return jax.jit(adapted, donate_argnums=donated).lower(*jax.tree.unflatten(structure, leaves)).compile()
+    return (
+        jax.jit(adapted, donate_argnums=tuple(range(3, 3 + donated)))
+        .lower(*jax.tree.unflatten(structure, leaves))
+        .compile()
+    )

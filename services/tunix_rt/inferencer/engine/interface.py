@@ -1,7 +1,6 @@
-"""What a scheduler needs of an engine: a fixed number of slots that are opened, prefilled, decoded and closed.
+"""The engine protocol of the scheduler: a fixed number of slots that are opened, prefilled, decoded and closed.
 
-An engine knows tokens and slots. It does not know requests, queues, text or clocks. All its methods are called by
-one thread, but for `Engine.prepare_adapter`.
+All methods are called by one thread, except `Engine.prepare_adapter`.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from tunix_rt.inferencer.generation import ChosenToken, Sampling
 
 @dataclass(frozen=True)
 class SlotSpec:
-    """What fills a slot.
+    """A request for one slot.
 
-    ``prompt`` has 1..capacity-1 token ids; the slot stops by itself after ``max_tokens`` (>= 1, and
-    ``len(prompt) + max_tokens <= capacity``) or when it has chosen one of ``stop_ids``.
-    ``top_logprobs`` -1: no runners-up are wanted. ``processed_logprobs``: `ChosenToken.processed` is wanted.
-    ``prompt_logprobs`` >= 0: the prompt's tokens are scored, with so many runners-up; then ``max_tokens`` may be 0, and
-    the slot has nothing to decode. ``adapter`` is the name of one that the engine has; "" is the model alone.
+    ``prompt`` has 1..capacity-1 token ids. The slot stops after ``max_tokens`` (>= 1, and
+    ``len(prompt) + max_tokens <= capacity``) or after choosing one of ``stop_ids``. ``top_logprobs`` is the number of
+    most likely alternatives per token; -1: none. ``processed_logprobs``: fill `ChosenToken.processed`.
+    ``prompt_logprobs`` >= 0: score the prompt's tokens, with that number of alternatives; ``max_tokens`` may then be 0
+    (nothing to decode). ``adapter`` is a name known to the engine; "": none.
     """
 
     prompt: tuple[int, ...]
@@ -41,15 +40,15 @@ class SlotSpec:
         return self.prompt_logprobs >= 0
 
     def check_fits(self, capacity: int) -> None:
-        """Raises `ValueError` unless a slot of ``capacity`` positions can hold it."""
+        """Raises `ValueError` unless it fits a slot of ``capacity`` positions."""
         fewest = 0 if self.scores_prompt else 1
         if not self.prompt or self.max_tokens < fewest or len(self.prompt) + self.max_tokens > capacity:
-            raise ValueError("prompt and max_tokens do not fit the slot")
+            raise ValueError("prompt and max_tokens do not fit into the slot")
 
 
 @dataclass(frozen=True)
 class SlotTokens:
-    """Tokens that one dispatch chose for one slot, in order; the stop token is the last, if there was one."""
+    """The tokens of one dispatch for one slot, in order, including the stop token."""
 
     slot: int
     tokens: tuple[ChosenToken, ...]
@@ -57,17 +56,17 @@ class SlotTokens:
 
 @dataclass(frozen=True)
 class AdapterFactors:
-    """A low-rank adapter on the host: ``by_layer`` has the path of each linear layer that it changes, and for all
-    decoder layers the factors a [L, in, r] and b [L, r, out], float32, its scaling in b."""
+    """A low-rank adapter on the host. ``by_layer`` maps the path of each targeted linear layer to its factors
+    a [L, in, r] and b [L, r, out], float32; b includes the scaling."""
 
     rank: int
     by_layer: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 class Engine(Protocol):
-    """Static shapes behind a few verbs, and a number of places for adapters.
+    """A model with a fixed number of slots and of adapters.
 
-    A slot's tokens and scores are a function of its `SlotSpec` alone: not of its number, its neighbours or the history.
+    A slot's tokens and scores depend only on its `SlotSpec`: not on its number, its neighbours or the history.
     """
 
     @property
@@ -80,61 +79,61 @@ class Engine(Protocol):
 
     @property
     def max_stop_ids(self) -> int:
-        """How many stop ids a slot can hold."""
+        """Maximum number of stop ids per slot."""
         ...
 
     @property
     def scoring_cost(self) -> int:
-        """How many chunks without scores take as long as one chunk with them, at most."""
+        """Cost of a scored chunk in units of a plain chunk, rounded up."""
         ...
 
     @property
-    def adapter_places(self) -> int:
-        """How many adapters it can have at the same time; 0: none."""
+    def max_adapters(self) -> int:
+        """Maximum number of adapters at a time; 0: none."""
         ...
 
     @property
     def adapter_rank(self) -> int:
-        """The largest rank that an adapter may have."""
+        """Maximum rank of an adapter."""
         ...
 
     @property
     def adapter_bytes(self) -> int:
-        """What all places together take, from the first adapter on."""
+        """Bytes of all adapters together, allocated with the first one."""
         ...
 
-    def prepare_adapter(self, place: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
-        """Make ready what an adapter needs, by any thread, one at a time; compiles for the first one.
+    def prepare_adapter(self, index: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
+        """Prepare an adapter, in any thread, one at a time. Compiles for the first one.
 
-        The result, called by the engine's thread, puts it to ``place`` (0..adapter_places-1) instead of the one that
-        is there, which no open slot may use any more. Raises `ValueError` for what does not fit.
+        The engine's thread must call the result, which replaces the adapter at ``index`` (0..max_adapters-1); no open
+        slot may use the old one. Raises `ValueError` if the adapter does not fit.
         """
         ...
 
     def open(self, slot: int, spec: SlotSpec) -> None:
-        """Fill a closed slot; its prompt is processed by later `prefill` calls. Raises `ValueError` for a slot that is
-        not free, a prompt that does not fit, an adapter that is not here."""
+        """Fill a closed slot. Later `prefill` calls process its prompt. Raises `ValueError` for a slot that is not
+        free, a prompt that does not fit, or an unknown adapter."""
         ...
 
     def prefill(self, slot: int) -> bool:
-        """Process the next chunk of the slot's prompt; True when the slot is ready to decode (then it is no work)."""
+        """Process the next chunk of the slot's prompt. True when the slot is ready to decode; then it is a no-op."""
         ...
 
     def reused(self, slot: int) -> int:
-        """How many of the slot's prompt tokens were taken over from earlier prompts, so far."""
+        """Number of the slot's prompt tokens taken from the prefix cache so far."""
         ...
 
     def prompt_scores(self, slot: int) -> Sequence[ChosenToken]:
-        """The prompt's tokens after its first, scored, of a prefilled slot whose spec asked for it."""
+        """The scored prompt tokens after the first, of a prefilled slot whose spec requests them."""
         ...
 
     def decode(self, *, leave_early: bool, one_step: bool = False) -> Sequence[SlotTokens]:
-        """Run up to a fixed number of steps for every ready slot, or ``one_step`` where someone waits for its token.
+        """Run up to a fixed number of steps for every ready slot, or ``one_step`` when a first token is awaited.
 
-        ``leave_early`` ends the dispatch as soon as one slot has stopped, so that it can be refilled.
+        ``leave_early`` ends the dispatch as soon as one slot has stopped, so it can be refilled.
         """
         ...
 
     def close(self, slot: int) -> None:
-        """Empty the slot, whatever its state."""
+        """Empty the slot, in any state."""
         ...

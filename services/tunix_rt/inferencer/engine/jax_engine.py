@@ -1,7 +1,4 @@
-"""The real engine: one model's weights, its key/value cache and the host's view of the slots.
-
-Owns device memory. Knows tokens and slots; requests, texts and threads are the scheduler's and the driver's.
-"""
+"""The JAX engine: one model's weights, its key/value cache and the host's view of the slots."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ from tunix_rt.models.config import ModelConfig
 @dataclass(frozen=True)
 class EngineShape:
     """The numbers that fix every compiled shape: prefill is ``chunk`` wide, a decode dispatch has ``steps`` steps, and
-    there is room for so many ``adapters`` of a rank of at most ``adapter_rank``.
+    there are at most ``adapters`` adapters of rank at most ``adapter_rank``.
 
-    Whole chunks of earlier prompts are kept for those that begin alike: so many as ``prefix_tokens`` hold, 0 is none.
+    ``prefix_tokens`` is the size of the prefix cache, in whole chunks; 0: off.
     """
 
     slots: int
@@ -42,14 +39,14 @@ class EngineShape:
 
     @property
     def pages(self) -> int:
-        """Chunks that are kept."""
+        """Chunks in the prefix cache."""
         return self.prefix_tokens // self.chunk
 
 
 @dataclass
 class _Slot:
-    """An open slot. ``keys`` are those of its prompt's whole chunks that may be shared; ``done`` prompt tokens are in
-    the cache, of which ``reused`` came from earlier prompts; ``scores``, one a chunk, are still on the device."""
+    """An open slot. ``keys``: prefix-cache keys of the prompt's whole chunks. ``done``: prompt tokens in the cache, of
+    which ``reused`` came from the prefix cache. ``scores``: one per chunk, still on the device."""
 
     spec: SlotSpec
     keys: list[bytes]
@@ -86,10 +83,10 @@ class JaxEngine:
             wants_processed=np.zeros(shape.slots, np.bool_),
             sampling=empty_rows(shape.slots),
         )
-        self._place = np.full(shape.slots, -1, np.int32)  # of each slot's adapter; -1 is none
+        self._adapter_index = np.full(shape.slots, -1, np.int32)  # of each slot; -1: none
         state = EngineState(self._cache, self._seen, self._rows, shape.chunk, shape.steps, self._top)
-        self._adapted = AdaptedPrograms(weights, config, state, places=shape.adapters, rank=shape.adapter_rank)
-        self.adapter_places, self.adapter_rank = shape.adapters, shape.adapter_rank
+        self._adapted = AdaptedPrograms(weights, config, state, max_adapters=shape.adapters, rank=shape.adapter_rank)
+        self.max_adapters, self.adapter_rank = shape.adapters, shape.adapter_rank
 
     @property
     def config(self) -> ModelConfig:
@@ -99,12 +96,12 @@ class JaxEngine:
     def adapter_bytes(self) -> int:
         return self._adapted.memory_bytes
 
-    def prepare_adapter(self, place: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
-        return self._adapted.prepare(place, name, factors)
+    def prepare_adapter(self, index: int, name: str, factors: AdapterFactors) -> Callable[[], None]:
+        return self._adapted.prepare(index, name, factors)
 
     @property
     def scoring_cost(self) -> int:
-        """By the multiplications: logits cost as much as the layers do when the vocabulary's table is as large."""
+        """By multiplications: logits cost as much as the layers when the output table has as many parameters."""
         config = self._config
         table = config.vocab_size * config.hidden_size
         layers = max(1, config.parameter_count - table * (1 if config.tie_word_embeddings else 2))
@@ -112,16 +109,16 @@ class JaxEngine:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of weights, cache, kept chunks and slot state on the device."""
+        """Bytes of weights, cache, prefix cache and slot state on the device."""
         return tree_bytes((self._weights, self._cache, self._prefixes.pages, self._seen))
 
     def warm_up(self) -> None:
-        """Compile everything that serving will ever run, by running it."""
+        """Compile every program that serving uses, by running it."""
         prompt = tuple(i % self._config.vocab_size for i in range(min(self.capacity - 1, self._shape.chunk + 1)))
         sampling = Sampling(temperature=1.0, top_k=1, top_p=0.5, min_p=0.1, repetition_penalty=2.0)
         for spec in (
             SlotSpec(prompt, sampling, 1, frozenset(), 0),
-            SlotSpec(prompt, sampling, 1, frozenset(), 0),  # again: its first chunk is taken over
+            SlotSpec(prompt, sampling, 1, frozenset(), 0),  # again: its first chunk is in the prefix cache
             SlotSpec(prompt, Sampling(), 0, frozenset(), prompt_logprobs=1),
         ):
             self.open(0, spec)
@@ -138,7 +135,7 @@ class JaxEngine:
         if slot in self._open or not 0 <= slot < self.slots:
             raise ValueError(f"slot {slot} is not free")
         spec.check_fits(self.capacity)
-        self._place[slot] = self._adapted.place_of(spec.adapter)
+        self._adapter_index[slot] = self._adapted.index_of(spec.adapter)
         rows = self._rows
         rows.token[slot] = spec.prompt[-1]
         rows.position[slot] = len(spec.prompt) - 1
@@ -152,14 +149,14 @@ class JaxEngine:
             mentioned = np.zeros(self._config.vocab_size, np.bool_)
             mentioned[list(spec.prompt)] = True
             self._seen = programs.set_seen(self._seen, np.int32(slot), mentioned)
-        # A scored prompt goes through another program, and every one of its tokens has to.
+        # A scored prompt uses another program, which must see every token.
         keys = [] if spec.scores_prompt else self._prefixes.keys_of(spec.adapter, spec.prompt[:-1])
         self._open[slot] = _Slot(spec, keys)
 
     def prefill(self, slot: int) -> bool:
-        """One chunk, behind those that are taken over from earlier prompts.
+        """Process one chunk, after those found in the prefix cache.
 
-        The last prompt token is left to the first decode step, so that one program makes every logit.
+        The last prompt token is processed by the first decode step, so one program computes every logit.
         """
         row, width = self._open[slot], self._shape.chunk
         if row.ready:
@@ -199,7 +196,7 @@ class JaxEngine:
             raise ValueError(f"slot {slot} has no scores")
         wanted = min(spec.prompt_logprobs, self._top)
         found: list[ChosenToken] = []
-        # Read at the end of the prompt, and not chunk by chunk: reading waits for the device.
+        # Read once, at the end of the prompt: reading waits for the device.
         row.scores = []
         for chunk in scores:
             following = spec.prompt[len(found) + 1 : len(found) + 1 + self._shape.chunk]
@@ -213,8 +210,8 @@ class JaxEngine:
         return found
 
     def decode(self, *, leave_early: bool, one_step: bool = False) -> list[SlotTokens]:
-        """Rows without an adapter and rows with one are a dispatch each: what runs a row is up to the row alone."""
-        active, adapted = self._rows.active, self._place >= 0
+        """One dispatch for rows without adapter and one for rows with: a row's program depends on the row alone."""
+        active, adapted = self._rows.active, self._adapter_index >= 0
         limits = programs.DispatchLimits(np.int32(1 if one_step else self._shape.steps), np.bool_(leave_early))
         groups = [(active & ~adapted, False), (active & adapted, True)]
         return [
@@ -225,11 +222,11 @@ class JaxEngine:
         ]
 
     def _decode(self, group: np.ndarray, limits: programs.DispatchLimits, with_adapter: bool) -> list[SlotTokens]:
-        # Copied: on a CPU the program may read host arrays in place, and they change below.
+        # A copy: on a CPU the program may read host arrays in place, and they change below.
         rows = jax.tree.map(np.copy, self._rows)._replace(active=group)
         if with_adapter:
             self._cache, self._seen, output = self._adapted.decode_steps(
-                self._place.copy(), self._cache, self._seen, rows, limits
+                self._adapter_index.copy(), self._cache, self._seen, rows, limits
             )
         else:
             self._cache, self._seen, output = programs.decode_steps(
@@ -242,7 +239,7 @@ class JaxEngine:
 
     def close(self, slot: int) -> None:
         self._open.pop(slot, None)
-        self._place[slot] = -1
+        self._adapter_index[slot] = -1
         self._rows.active[slot] = False
         self._rows.wants_top[slot] = False
         self._rows.wants_processed[slot] = False
@@ -251,7 +248,7 @@ class JaxEngine:
     def _prefill(self, slot: int, spec: SlotSpec, tokens: np.ndarray, positions: np.ndarray) -> KVCache:
         arguments = (self._cache, tokens, positions, np.int32(slot))
         if spec.adapter:
-            return self._adapted.prefill_chunk(self._place[slot], *arguments)
+            return self._adapted.prefill_chunk(self._adapter_index[slot], *arguments)
         updated: KVCache = programs.prefill_chunk(self._weights, *arguments, config=self._config)
         return updated
 
@@ -260,7 +257,7 @@ class JaxEngine:
     ) -> programs.ChunkScores:
         arguments = (tokens, positions, following, np.int32(slot), np.bool_(spec.prompt_logprobs > 0))
         if spec.adapter:
-            self._cache, scores = self._adapted.score_chunk(self._place[slot], self._cache, *arguments)
+            self._cache, scores = self._adapted.score_chunk(self._adapter_index[slot], self._cache, *arguments)
         else:
             self._cache, scores = programs.score_chunk(
                 self._weights, self._cache, *arguments, config=self._config, top=self._top
@@ -275,7 +272,7 @@ class JaxEngine:
         processed: np.ndarray,
         top: tuple[np.ndarray, np.ndarray] | None,
     ) -> SlotTokens:
-        """Read one slot's tokens and bring its row to where the device is."""
+        """Read one slot's tokens and update its row on the host."""
         spec, rows = self._open[slot].spec, self._rows
         count = int(np.count_nonzero(tokens[slot] >= 0))
         chosen = [
@@ -312,5 +309,5 @@ def _padded(values: Sequence[int], width: int, filler: int) -> np.ndarray:
 
 
 def tree_bytes(tree: object) -> int:
-    """Bytes of all arrays of a pytree; one that is in it twice (a tied embedding) counts once."""
+    """Bytes of all arrays of a pytree; an array that occurs twice (a tied embedding) counts once."""
     return sum({id(leaf): leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")}.values())

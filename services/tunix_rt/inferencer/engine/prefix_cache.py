@@ -1,8 +1,8 @@
-"""Keys and values of earlier prompts, chunk by chunk, for prompts that begin alike.
+"""Prefix cache: keys and values of earlier prompts, by chunk, for prompts with the same beginning.
 
-A chunk's keys and values follow from the weights, the adapter and every token up to the chunk's end, and from nothing
-else. The weights are the engine's own, so that a chunk is known by a digest over its adapter and all those tokens.
-What is restored is what prefill wrote, bit by bit: an answer does not depend on what was kept.
+A chunk's keys and values depend only on the weights, the adapter and every token up to the chunk's end. Its cache key
+is a digest over adapter and tokens. A restored chunk is bit for bit what prefill wrote, so an answer does not depend on
+the contents of the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tunix_rt.models.config import ModelConfig
 
 
 class PrefixCache:
-    """``count`` pages of one chunk of ``width`` positions each; a new chunk takes over the page used longest ago."""
+    """``count`` pages of one chunk (``width`` positions) each. A new chunk replaces the least recently used page."""
 
     def __init__(self, config: ModelConfig, count: int, width: int) -> None:
         self.pages = init_cache(config, count, width)
@@ -30,10 +30,10 @@ class PrefixCache:
     def forget(self) -> None:
         """Empty all pages."""
         self._free = list(range(self._count))
-        self._held: OrderedDict[bytes, int] = OrderedDict()  # page by key, the one used longest ago first
+        self._held: OrderedDict[bytes, int] = OrderedDict()  # page by key, least recently used first
 
     def keys_of(self, adapter: str, prompt: Sequence[int]) -> list[bytes]:
-        """A key for each whole chunk of ``prompt``: SHA-256 over the adapter and all tokens so far."""
+        """A key for each whole chunk of ``prompt``: SHA-256 over the adapter and all tokens up to its end."""
         if not self._count:
             return []
         tokens, step = np.asarray(prompt, "<i4").tobytes(), 4 * self._width
@@ -45,9 +45,9 @@ class PrefixCache:
         return keys
 
     def restore(self, cache: KVCache, keys: Sequence[bytes], slot: int, start: int) -> tuple[KVCache, int]:
-        """Write the chunks with these keys to a slot's positions from ``start``, up to the first that is not kept.
+        """Write the chunks with these keys to a slot's positions from ``start``, up to the first missing one.
 
-        ``cache`` is donated. Returns the cache and the number of chunks that were written.
+        ``cache`` is donated. Returns the cache and the number of written chunks.
         """
         for chunk, key in enumerate(keys):
             page = self._held.get(key)
@@ -58,13 +58,13 @@ class PrefixCache:
         return cache, len(keys)
 
     def keep(self, cache: KVCache, key: bytes, slot: int, start: int) -> None:
-        """Keep the chunk at a slot's position ``start`` under ``key``, which is not kept yet."""
+        """Store the chunk at a slot's position ``start`` under ``key``, which must be new."""
         page = self._free.pop() if self._free else self._held.popitem(last=False)[1]
         self._held[key] = page
         self.pages = programs.keep_chunk(self.pages, cache, np.int32(slot), np.int32(start), np.int32(page))
 
     def use(self, keys: Sequence[bytes]) -> None:
-        """Note that a prompt used these chunks. Its first is kept longest: without it the others are of no use."""
+        """Mark chunks as recently used. The first chunk is evicted last: the others are useless without it."""
         for key in reversed(keys):
             if key in self._held:
                 self._held.move_to_end(key)

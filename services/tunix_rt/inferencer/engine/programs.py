@@ -1,11 +1,11 @@
-"""The compiled programs of the JAX engine. Pure functions of arrays; they know no requests.
+"""The compiled programs of the JAX engine: pure functions of arrays.
 
-Every shape is fixed by (config, slots, capacity, chunk, steps), and weights are arguments, never closures: two models
-of one shape share their programs inside a process, and nothing is compiled after warm-up. The cache and ``seen`` are
-donated, so that a dispatch updates them in place.
+Every shape is fixed by (config, slots, capacity, chunk, steps), and weights are arguments, never closures. Models of
+one shape share their programs within a process, and nothing is compiled after warm-up. The cache and ``seen`` are
+donated, so a dispatch updates them in place.
 
-Within one compiled program a row's result does not depend on its neighbours or on its row number, and the number of
-steps per dispatch changes nothing. This is what makes a request's tokens independent of the load.
+Within one compiled program a row's result does not depend on its neighbours, its row number or the number of steps per
+dispatch. This makes a request's tokens independent of the load.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tunix_rt.models.config import ModelConfig
 class DecodeRows(NamedTuple):
     """State of S slots at the start of a dispatch."""
 
-    token: np.ndarray  # [S] i32: the last known token, not processed yet
+    token: np.ndarray  # [S] i32: the last chosen token, not processed yet
     position: np.ndarray  # [S] i32: its position
     active: np.ndarray  # [S] bool
     remaining: np.ndarray  # [S] i32: tokens that may still be chosen
@@ -39,25 +39,25 @@ class DecodeRows(NamedTuple):
 class DispatchLimits(NamedTuple):
     """When a dispatch ends before its last step."""
 
-    steps: np.int32  # at most so many
+    steps: np.int32  # maximum number of steps
     leave_early: np.bool_  # as soon as a row has stopped
 
 
 class DecodeOutput(NamedTuple):
-    """What K steps chose: a row's unused steps hold token -1."""
+    """The result of K steps. A row's unused steps have token -1."""
 
     tokens: jax.Array  # [S, K] i32
     logprobs: jax.Array  # [S, K] f32, of the raw distribution
-    processed: jax.Array  # [S, K] f32, of the distribution that was drawn from; 0 where the row did not want it
-    top_ids: jax.Array  # [S, K, N] i32; meaningless where the row did not want them
+    processed: jax.Array  # [S, K] f32, of the distribution that was sampled from; 0 unless wanted
+    top_ids: jax.Array  # [S, K, N] i32; undefined unless wanted
     top_logprobs: jax.Array  # [S, K, N] f32
 
 
 class ChunkScores(NamedTuple):
-    """Scores of the tokens behind a chunk's W tokens; those of padding mean nothing."""
+    """Scores of the tokens that follow a chunk's W tokens; undefined for padding."""
 
     logprobs: jax.Array  # [W] f32, of the raw distribution
-    top_ids: jax.Array  # [W, N] i32; meaningless where they were not wanted
+    top_ids: jax.Array  # [W, N] i32; undefined unless wanted
     top_logprobs: jax.Array  # [W, N] f32
 
 
@@ -67,8 +67,7 @@ def prefill_chunk(
 ) -> KVCache:
     """The cache with one chunk of one slot's prompt: ``tokens``, ``positions`` [W] i32 (-1 is padding), ``slot`` i32.
 
-    Chunks begin at multiples of W, so that a chunk's keys and values depend on the tokens up to its end and nothing
-    else.
+    Chunks begin at multiples of W, so a chunk's keys and values depend only on the tokens up to its end.
     """
     _, row = forward_cached(weights, config, tokens[None], positions[None], _row_of(cache, slot))
     return _with_row(cache, row, slot)
@@ -87,10 +86,10 @@ def score_chunk(
     config: ModelConfig,
     top: int,
 ) -> tuple[KVCache, ChunkScores]:
-    """`prefill_chunk` that also scores ``following`` [W] i32: the token behind each of ``tokens``.
+    """`prefill_chunk` that also scores ``following`` [W] i32: the token after each of ``tokens``.
 
-    Logits exist for one chunk of one slot at a time, [W, V]. Runners-up are made only where ``wants_top`` (bool).
-    A program of its own, because plain prefill needs neither logits nor the last layer's activations.
+    Logits exist for one chunk of one slot at a time, [W, V]. Alternatives are computed only if ``wants_top`` (bool).
+    It is a separate program because plain prefill needs neither logits nor the last layer's activations.
     """
     hidden, row = forward_cached(weights, config, tokens[None], positions[None], _row_of(cache, slot))
     logits = logits_of(weights, config, hidden[0])  # [W, V]
@@ -102,7 +101,7 @@ def score_chunk(
 
 @partial(jax.jit, donate_argnames=("pages",))
 def keep_chunk(pages: KVCache, cache: KVCache, slot: jax.Array, start: jax.Array, page: jax.Array) -> KVCache:
-    """``pages`` (a cache of P "slots" of W positions) with one page taken from a slot's W positions from ``start``."""
+    """``pages`` (a cache of P "slots" of W positions) with one page copied from a slot's W positions from ``start``."""
 
     def copied(all_pages: jax.Array, whole: jax.Array) -> jax.Array:
         _, heads, width, size = all_pages.shape
@@ -115,7 +114,7 @@ def keep_chunk(pages: KVCache, cache: KVCache, slot: jax.Array, start: jax.Array
 
 @partial(jax.jit, donate_argnames=("cache",))
 def restore_chunk(cache: KVCache, pages: KVCache, page: jax.Array, slot: jax.Array, start: jax.Array) -> KVCache:
-    """The cache with a kept page written to a slot's W positions from ``start``: bit by bit what prefill wrote."""
+    """The cache with a page written to a slot's W positions from ``start``: bit for bit what prefill wrote."""
 
     def copied(whole: jax.Array, all_pages: jax.Array) -> jax.Array:
         part = jax.lax.dynamic_slice_in_dim(all_pages, page, 1, axis=0)
@@ -153,17 +152,17 @@ def decode_steps(
     config: ModelConfig,
     steps: int,
 ) -> tuple[KVCache, jax.Array, DecodeOutput]:
-    """Up to ``steps`` tokens per active row, within the ``limits``; ends when none is active."""
+    """Up to ``steps`` tokens per active row, within the ``limits``; ends when no row is active."""
     slots = rows.token.shape[0]
     started = jnp.asarray(rows.active)
     stop_ids = jnp.asarray(rows.stop_ids)
     wants_top = jnp.asarray(rows.wants_top)
     wants_processed = jnp.asarray(rows.wants_processed)
 
-    def goes_on(loop: _Loop) -> jax.Array:
-        someone_stopped = jnp.any(started & ~loop.active)
+    def proceed(loop: _Loop) -> jax.Array:
+        some_row_stopped = jnp.any(started & ~loop.active)
         within = loop.step < jnp.minimum(limits.steps, steps)
-        return within & jnp.any(loop.active) & ~(limits.leave_early & someone_stopped)
+        return within & jnp.any(loop.active) & ~(limits.leave_early & some_row_stopped)
 
     def advance(loop: _Loop) -> _Loop:
         positions = jnp.where(loop.active, loop.position, -1)
@@ -194,7 +193,7 @@ def decode_steps(
         remaining=jnp.asarray(rows.remaining),
         output=_empty_output(slots, steps, min(MAX_TOP_LOGPROBS, seen.shape[1])),
     )
-    last = jax.lax.while_loop(goes_on, advance, first)
+    last = jax.lax.while_loop(proceed, advance, first)
     return last.cache, last.seen, last.output
 
 
@@ -228,7 +227,7 @@ def _record(
 
 
 def _runners_up(logits: jax.Array, normaliser: jax.Array, wanted: jax.Array, top: int) -> tuple[jax.Array, jax.Array]:
-    """Ids and log-probabilities [R, N] of the ``top`` likeliest tokens of ``logits`` [R, V]; zeros unless wanted."""
+    """Ids and log-probabilities [R, N] of the ``top`` most likely tokens of ``logits`` [R, V]; zeros unless wanted."""
 
     def found() -> tuple[jax.Array, jax.Array]:
         values, ids = jax.lax.top_k(logits, top)

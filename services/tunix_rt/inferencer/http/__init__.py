@@ -1,1 +1,1 @@
-"""The inferencer over HTTP, in the form of OpenAI's API: an edge beside gRPC, with the same pool and scheduler."""
+"""The inferencer's OpenAI-compatible HTTP API. It shares pools and schedulers with gRPC."""

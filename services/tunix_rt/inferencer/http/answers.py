@@ -1,4 +1,4 @@
-"""What the answers of both endpoints have in common: head, finish reasons, usage, and what a choice must be able to."""
+"""The common parts of chat and text completions: envelope, finish reasons, usage, and the protocol of a choice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tunix_rt.inferencer.generation import Delta, FinishReason, Generation
+from tunix_rt.inferencer.generation import Delta, FinishReason, GenerationRequest
 
 FINISH = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length", FinishReason.CANCELLED: "cancelled", None: None}
 
@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Head:
-    """The fields that every object of one answer begins with. ``created`` is in seconds since the epoch."""
+    """The fields common to every object of one answer. ``created``: seconds since the epoch."""
 
     answer_id: str
     created: int
@@ -33,18 +33,18 @@ class Head:
 
 
 class Choice(Protocol):
-    """One choice as it grows. ``piece`` is the stream's form of a delta; None where there is nothing to say."""
+    """One choice of an answer. ``piece`` is a delta as streamed; None if there is nothing to send."""
 
     def piece(self, delta: Delta) -> Document | None: ...
 
     def whole(self, pieces: Sequence[Document]) -> Document:
-        """The form that is not streamed, of all pieces."""
+        """The complete choice of an unstreamed answer, made of all pieces."""
         ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer's head, the names of its whole and of its streamed form, and its choices."""
+    """An answer: head, object types of its complete and of its streamed form, and choices."""
 
     head: Head
     kind: str
@@ -59,9 +59,9 @@ class Answer:
 
 
 class Usage:
-    """Token counts of a request. A prompt counts once, however many choices it has."""
+    """Token counts of a request. A prompt counts once for all its choices."""
 
-    def __init__(self, generations: Sequence[Generation], choices_per_prompt: int) -> None:
+    def __init__(self, generations: Sequence[GenerationRequest], choices_per_prompt: int) -> None:
         self._prompt = sum(len(generation.prompt) for generation in generations[::choices_per_prompt])
         self._completion = 0
         self._cached = 0

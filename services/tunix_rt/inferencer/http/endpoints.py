@@ -1,4 +1,4 @@
-"""The endpoints: from a body to generations, from their deltas to an answer or a stream."""
+"""The HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from functools import partial
 from aiohttp import web
 
 from tunix_rt.errors import NotFound
-from tunix_rt.inferencer.adapter_pool import AdapterPool, Served
+from tunix_rt.inferencer.adapter_pool import AdapterPool, ServedModel
 from tunix_rt.inferencer.driver import Driver
-from tunix_rt.inferencer.generation import Delta, Generation
-from tunix_rt.inferencer.http import chat_answer, completion_answer
+from tunix_rt.inferencer.generation import Delta, GenerationRequest
+from tunix_rt.inferencer.http import chat, completions
 from tunix_rt.inferencer.http.answers import Answer, Document, Head, Usage
-from tunix_rt.inferencer.http.chat_request import plan_chat, read_chat
-from tunix_rt.inferencer.http.completion_request import plan_completion, read_completion
+from tunix_rt.inferencer.http.chat import plan_chat, read_chat
+from tunix_rt.inferencer.http.completions import plan_completion, read_completion
 from tunix_rt.inferencer.http.event_stream import EventStream
 from tunix_rt.inferencer.http.fields import json_object
 from tunix_rt.inferencer.http.options import Options
 from tunix_rt.inferencer.model_pool import ModelPool
 from tunix_rt.inferencer.streams import read_apart, submitted
-from tunix_rt.inferencer.transcript import Transcript
+from tunix_rt.inferencer.text import Transcript
 from tunix_rt.rpc.auth import current_principal
 
 
 class Endpoints:
-    """What is behind the paths. A client that goes away cancels its handler, which frees the slots."""
+    """The handlers. A disconnected client cancels its handler, which frees the slots."""
 
     def __init__(
         self, pool: ModelPool, adapters: AdapterPool, driver: Driver, clock: Callable[[], float] = time.time
@@ -41,7 +41,7 @@ class Endpoints:
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/models", self.list_models)
-        # References have slashes.
+        # The name may be a reference, which contains slashes.
         app.router.add_get("/v1/models/{model:.+}", self.show_model)
         app.router.add_post("/v1/completions", self.complete)
         app.router.add_post("/v1/chat/completions", self.chat)
@@ -60,14 +60,14 @@ class Endpoints:
         with self._using(asked.options.model) as model:
             plan = partial(plan_completion, asked, model, _caller(request, asked.options))
             generations = await read_apart(len(body), plan)
-            codec, n = model.servable.codec, asked.options.n
+            tokenizer, n = model.servable.tokenizer, asked.options.n
             choices = [
-                completion_answer.CompletionChoice(
-                    index, generation, asked.prompts[index // n] if asked.echo else None, codec
+                completions.CompletionChoice(
+                    index, generation, asked.prompts[index // n] if asked.echo else None, tokenizer
                 )
                 for index, generation in enumerate(generations)
             ]
-            answer = Answer(self._head("cmpl", model), completion_answer.KIND, completion_answer.KIND, choices)
+            answer = Answer(self._head("cmpl", model), completions.KIND, completions.KIND, choices)
             return await self._answered(request, asked.options, model, generations, answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -77,22 +77,22 @@ class Endpoints:
         with self._using(asked.options.model) as model:
             plan = partial(plan_chat, asked, model, _caller(request, asked.options))
             generations = await read_apart(len(body), plan)
-            codec = model.servable.codec
-            choices = [chat_answer.ChatChoice(i, generation, codec) for i, generation in enumerate(generations)]
-            answer = Answer(self._head("chatcmpl", model), chat_answer.KIND, chat_answer.PIECE_KIND, choices)
+            tokenizer = model.servable.tokenizer
+            choices = [chat.ChatChoice(i, generation, tokenizer) for i, generation in enumerate(generations)]
+            answer = Answer(self._head("chatcmpl", model), chat.KIND, chat.CHUNK_KIND, choices)
             return await self._answered(request, asked.options, model, generations, answer)
 
     async def _answered(
         self,
         request: web.Request,
         options: Options,
-        model: Served,
-        generations: Sequence[Generation],
+        model: ServedModel,
+        generations: Sequence[GenerationRequest],
         answer: Answer,
     ) -> web.StreamResponse:
-        codec, usage = model.servable.codec, Usage(generations, options.n)
-        waiting = [(generation, Transcript(codec.detokenizer(), generation.stop)) for generation in generations]
-        # All are in line before the first byte is sent: what is refused is refused by its status.
+        tokenizer, usage = model.servable.tokenizer, Usage(generations, options.n)
+        waiting = [(generation, Transcript(tokenizer.detokenizer(), generation.stop)) for generation in generations]
+        # All requests are queued before the first byte is sent, so an error sets the status code.
         with submitted(self._driver, model.scheduler, waiting) as deltas:
             if options.stream:
                 return await _stream(request, deltas, answer, usage, options.include_usage)
@@ -104,19 +104,19 @@ class Endpoints:
             whole = [choice.whole(pieces[index]) for index, choice in enumerate(answer.choices)]
             return web.json_response(answer.document(whole) | {"usage": usage.document()}, dumps=_strict_json)
 
-    def _find(self, name: str) -> Served:
-        model = self._adapters.named(name)
+    def _find(self, name: str) -> ServedModel:
+        model = self._adapters.find(name)
         if model is None:
             raise NotFound(f"model {name!r} is not loaded here; load it first, then use its handle from /v1/models")
         return model
 
     @contextmanager
-    def _using(self, name: str) -> Iterator[Served]:
+    def _using(self, name: str) -> Iterator[ServedModel]:
         found = self._find(name)
         with self._adapters.using(found.model.handle, found.adapter_name) as model:
             yield model
 
-    def _head(self, prefix: str, model: Served) -> Head:
+    def _head(self, prefix: str, model: ServedModel) -> Head:
         whole = "-".join(filter(None, (model.digest, model.weight_format)))
         fingerprint = "+".join(filter(None, (whole, model.adapter_digest)))
         return Head(f"{prefix}-{uuid.uuid4().hex}", int(self._clock()), model.handle, fingerprint)
@@ -142,12 +142,12 @@ async def _stream(
 
 
 def _caller(request: web.Request, options: Options) -> str:
-    """Whom the scheduler is fair to: a host, and on it each of the users that a client may name."""
+    """The caller for fair scheduling: a host, and each ``user`` that a client names on it."""
     return f"{current_principal().name}@{request.remote}/{options.user}"
 
 
-def _model(served: Served) -> Document:
-    """An adapter has its model as its ``parent``."""
+def _model(served: ServedModel) -> Document:
+    """The model object; the ``parent`` of an adapter is its model."""
     loaded = served.adapter or served.model
     return {
         "id": served.handle,

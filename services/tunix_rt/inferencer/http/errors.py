@@ -1,4 +1,4 @@
-"""The error tree as HTTP statuses with OpenAI's error object. The only place that knows both."""
+"""Maps the error tree to HTTP statuses and OpenAI's error object."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def status_of(error: errors.TunixError) -> int:
 
 
 def headers_of(error: errors.TunixError) -> dict[str, str]:
-    """``Retry-After`` in whole seconds, where trying again can help; ``WWW-Authenticate`` where a token is missing."""
+    """``Retry-After`` in whole seconds for retryable errors; ``WWW-Authenticate`` for a missing token."""
     if isinstance(error, errors.Exhausted):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_seconds)))}
     if isinstance(error, errors.Transient):
@@ -54,12 +54,12 @@ def error_object(error: errors.TunixError) -> dict[str, Any]:
 
 
 def plain_error(message: str, status: int) -> dict[str, Any]:
-    """The object of an error that is HTTP's own: no such path, too large a body."""
+    """The error object of an HTTP error: unknown path, body too large."""
     return _object(message, _REQUEST if status < 500 else _SERVER, None, None)
 
 
 def internal_error() -> dict[str, Any]:
-    """The object of what nobody foresaw: its text stays in the log."""
+    """The error object of an unexpected exception, whose text is only logged."""
     return plain_error("internal error; the service's log has the details", HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events, as OpenAI's API uses them: one JSON object an event, ``[DONE]`` at the end."""
+"""Server-sent events as in OpenAI's API: one JSON object per event, ``[DONE]`` at the end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tunix_rt.observability.logs import get_logger
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
-    # Proxies that collect answers would turn a stream into one late answer.
+    # Turns off buffering in proxies.
     "X-Accel-Buffering": "no",
 }
 _log = get_logger(__name__)
 
 
 class EventStream:
-    """A response in progress. An error inside the block is told as an event: the status line is gone already."""
+    """A streamed response. An error inside the block is sent as an event, because the status line is already sent."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
@@ -36,13 +36,13 @@ class EventStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if error is not None and not isinstance(error, Exception):  # cancelled: the client is gone
+        if error is not None and not isinstance(error, Exception):  # cancelled: the client disconnected
             return False
         with suppress(ConnectionResetError):
             if error is None:
                 await self._write(_data("[DONE]"))
             elif not isinstance(error, ConnectionResetError):
-                await self._write(_data(json.dumps(_told(error))))
+                await self._write(_data(json.dumps(_error_event(error))))
             await self.response.write_eof()
         return True
 
@@ -57,7 +57,7 @@ def _data(text: str) -> str:
     return f"data: {text}\n\n"
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def _error_event(error: Exception) -> dict[str, Any]:
     if isinstance(error, TunixError):
         return error_object(error)
     _log.error("http stream failed", exc_info=error)

@@ -1,6 +1,6 @@
-"""Reads fields of a JSON object and collects what is wrong with them. Knows types and ranges, and no field's meaning.
+"""Reads typed fields of a JSON object and collects violations.
 
-``null`` stands for an absent field, as in OpenAI's API.
+``null`` is treated as absent, as in OpenAI's API.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """The object that a request's body holds. Raises `InvalidInput`."""
+    """The JSON object of a request's body. Raises `InvalidInput`."""
     try:
         document = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -25,11 +25,11 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a string that has a UTF-8 form: JSON can spell half a surrogate pair."""
+    """Whether ``value`` is a string with a UTF-8 form: JSON can contain lone surrogates."""
     if not isinstance(value, str):
         return False
     try:
@@ -44,7 +44,7 @@ def is_integer(value: object) -> bool:
 
 
 class Fields:
-    """One object's fields; each is read by one call. `refuse_others` comes last."""
+    """The fields of one object. Read each one, then call `refuse_others`."""
 
     def __init__(self, document: Mapping[str, Any], bad: Violations) -> None:
         self._document = document
@@ -52,7 +52,7 @@ class Fields:
         self.bad = bad
 
     def take(self, name: str) -> Any:
-        """The value as it is; None where it is absent."""
+        """The raw value; None if absent."""
         self._known.add(name)
         return self._document.get(name)
 
@@ -60,7 +60,7 @@ class Fields:
         value = self.take(name)
         if value is None and not required:
             return ""
-        ok = self.bad.check(is_text(value) and value != "", name, "must be a string that is not empty")
+        ok = self.bad.check(is_text(value) and value != "", name, "must be a non-empty string")
         return str(value) if ok else ""
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -74,7 +74,7 @@ class Fields:
         if value is None:
             return default
         ok = is_integer(value) and low <= value <= high
-        return int(value) if self.bad.check(ok, name, f"must be a whole number in [{low}, {high}]") else default
+        return int(value) if self.bad.check(ok, name, f"must be an integer in [{low}, {high}]") else default
 
     def number(self, name: str, default: float, rule: Rule) -> float:
         """A number that satisfies ``rule``."""
@@ -85,11 +85,11 @@ class Fields:
         return float(value) if rule.problem(value) is None else default
 
     def only(self, name: str, *allowed: object) -> None:
-        """A field that is not served: fine while it is absent or has a value that asks for nothing."""
+        """An unsupported field: accepted if absent, or with an ``allowed`` value that has no effect."""
         value = self.take(name)
-        fine = value is None or any(type(value) is type(other) and value == other for other in allowed)
-        self.bad.check(fine, name, "is not supported here; leave it out")
+        accepted = value is None or any(type(value) is type(other) and value == other for other in allowed)
+        self.bad.check(accepted, name, "is not supported; omit it")
 
     def refuse_others(self) -> None:
         for name in self._document.keys() - self._known:
-            self.bad.add(name, "is no field that is known here")
+            self.bad.add(name, "unknown field")

@@ -18,7 +18,7 @@ _log = get_logger(__name__)
 
 
 def guards(authorizer: Authorizer | None, limit: int) -> list[Middleware]:
-    """In the order in which aiohttp wants them. ``authorizer`` None serves everybody."""
+    """The middlewares in aiohttp's order, outermost first. ``authorizer`` None: no authentication."""
     found = [_telemetry(), _errors(), _load(limit)]
     return found if authorizer is None else [*found, _auth(authorizer)]
 
@@ -44,7 +44,7 @@ def _telemetry() -> Middleware:
 
 
 def _errors() -> Middleware:
-    """Turns the error tree into statuses. Anything else is 500: its text stays in the log."""
+    """Maps the error tree to statuses. Any other exception is 500, and its text is only logged."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -70,7 +70,7 @@ def _load(limit: int) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal in_flight
         if in_flight >= limit:
-            raise Exhausted(f"{limit} requests are in flight already; try again soon")
+            raise Exhausted(f"{limit} requests are already in flight; retry later")
         in_flight += 1
         try:
             return await handler(request)
@@ -81,14 +81,14 @@ def _load(limit: int) -> Middleware:
 
 
 def _auth(authorizer: Authorizer) -> Middleware:
-    """The token rule of gRPC: generating and listing ask for the role of a viewer."""
+    """Bearer tokens as in gRPC; generating and listing require the role viewer."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = authorizer.authenticate(bearer_token(request.headers.get("Authorization")))
         principal = answer if isinstance(answer, Principal) else await answer
         if not principal.allows("viewer"):
-            raise PermissionDenied(f"{request.path} needs the role 'viewer'; {principal.name!r} does not have it")
+            raise PermissionDenied(f"{request.path} requires the role 'viewer', which {principal.name!r} does not have")
         set_current_principal(principal)
         return await handler(request)
 
@@ -96,6 +96,6 @@ def _auth(authorizer: Authorizer) -> Middleware:
 
 
 def _route(request: web.Request) -> str:
-    """The path's pattern: as few names as there are routes."""
+    """The path's pattern, so metrics have one label per route."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "(no route)"

@@ -1,4 +1,4 @@
-"""The fields that chat and text completions have in common: sampling, stop strings, choices, streaming."""
+"""The fields common to chat and text completions: sampling, stop strings, choices, streaming."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tunix_rt.contract.generation import GENERATION_RULES, MAX_NEW_TOKENS, MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
-from tunix_rt.inferencer.generation import Generation, Sampling
+from tunix_rt.inferencer.generation import GenerationRequest, Sampling
 from tunix_rt.inferencer.http.fields import Fields, is_text
 
 MAX_CHOICES = 128
-# What OpenAI's API takes where a request has no temperature; gRPC takes 0.
+# The default of OpenAI's API; the gRPC default is 0.
 DEFAULT_TEMPERATURE = 1.0
 _INT64 = 1 << 63
 
 
 @dataclass(frozen=True)
 class Options:
-    """``sampling`` is that of choice 0; ``max_tokens`` None where the request has none."""
+    """``sampling`` is that of choice 0; ``max_tokens`` is None if not set."""
 
     model: str
     sampling: Sampling
@@ -37,15 +37,15 @@ def random_seed() -> int:
 
 
 def seed_of_choice(seed: int, index: int) -> int:
-    """Choice 0 has the seed itself; the others the first 64 bits of sha256 over seed and index (big-endian int64)."""
+    """Choice 0 has the seed itself, the others the first 64 bits of sha256 over seed and index (big-endian int64)."""
     if index == 0:
         return seed
     digest = hashlib.sha256(struct.pack(">qq", seed, index)).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def choices_of(generation: Generation, options: Options) -> list[Generation]:
-    """``generation`` once for each choice, with the sampling and the stop strings that the options ask for."""
+def choices_of(generation: GenerationRequest, options: Options) -> list[GenerationRequest]:
+    """``generation`` once per choice, with the sampling and stop strings of the options."""
     return [
         replace(
             generation,
@@ -57,7 +57,7 @@ def choices_of(generation: Generation, options: Options) -> list[Generation]:
 
 
 def read_options(fields: Fields, *, least_tokens: int, draw_seed: Callable[[], int] = random_seed) -> Options:
-    """The common fields; ``least_tokens`` is the smallest ``max_tokens``. Without a seed one is drawn."""
+    """The common fields. ``least_tokens`` is the minimum of ``max_tokens``. A missing seed is drawn."""
     stream = fields.flag("stream")
     return Options(
         model=fields.text("model", required=True),
@@ -72,7 +72,7 @@ def read_options(fields: Fields, *, least_tokens: int, draw_seed: Callable[[], i
 
 
 def refuse_common(fields: Fields) -> None:
-    """Fields of OpenAI's API that neither endpoint serves, unless they ask for nothing."""
+    """Reject fields of OpenAI's API that neither endpoint supports, unless their value has no effect."""
     fields.only("frequency_penalty", 0, 0.0)
     fields.only("presence_penalty", 0, 0.0)
     fields.only("logit_bias", {})
@@ -92,11 +92,11 @@ def _read_sampling(fields: Fields, draw_seed: Callable[[], int]) -> Sampling:
 
 
 def _read_max_tokens(fields: Fields, least: int) -> int | None:
-    """``max_completion_tokens``, or ``max_tokens`` as it was called before."""
+    """``max_completion_tokens``, or its older name ``max_tokens``."""
     given = [name for name in ("max_completion_tokens", "max_tokens") if fields.take(name) is not None]
     values = [fields.integer(name, MAX_NEW_TOKENS, least, MAX_NEW_TOKENS) for name in given]
     same = len(set(values)) <= 1
-    fields.bad.check(same, "max_tokens", "contradicts max_completion_tokens; send one of them")
+    fields.bad.check(same, "max_tokens", "contradicts max_completion_tokens; set only one of them")
     return values[0] if values else None
 
 
@@ -117,7 +117,7 @@ def _read_stream_options(fields: Fields, stream: bool) -> bool:
         return False
     if not fields.bad.check(isinstance(value, dict), "stream_options", "must be an object"):
         return False
-    fields.bad.check(stream, "stream_options", "goes with stream = true only")
+    fields.bad.check(stream, "stream_options", "requires stream = true")
     nested = Fields(value, fields.bad.under("stream_options"))
     include_usage = nested.flag("include_usage")
     nested.only("include_obfuscation", False)

@@ -1,4 +1,4 @@
-"""Starts and ends the HTTP server beside gRPC, on the same event loop. Knows no endpoint's meaning."""
+"""Starts and stops the HTTP server, on the event loop of the gRPC server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = get_logger(__name__)
 def build_app(
     pool: ModelPool, adapters: AdapterPool, driver: Driver, authorizer: Authorizer | None, max_requests: int
 ) -> web.Application:
-    """The application; a body may be as large as a gRPC message."""
+    """The application. The size limit of a body is that of a gRPC message."""
     app = web.Application(middlewares=guards(authorizer, max_requests), client_max_size=MAX_MESSAGE_BYTES)
     Endpoints(pool, adapters, driver).add_to(app)
     return app
@@ -39,10 +39,10 @@ async def serving_http(
     stop: asyncio.Event,
     on_bound: Callable[[int], None] | None = None,
 ) -> AsyncIterator[None]:
-    """Serve inside the block, where ``http_listen`` says so; ``stop`` refuses new requests and lets running ones end.
+    """Serve on ``http_listen`` inside the block, if it is set. ``stop`` rejects new requests and drains running ones.
 
-    ``on_bound`` gets the port. Leaving the block sets ``stop``. Raises `FailedPrecondition` when the address is taken
-    or TLS cannot be had.
+    ``on_bound`` gets the port. Leaving the block sets ``stop``. Raises `FailedPrecondition` when the address is in use
+    or TLS is misconfigured.
     """
     if not settings.http_listen:
         yield

@@ -10,16 +10,15 @@ from tunix_rt.contract.digests import check_digest
 from tunix_rt.errors import Violations
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
-from tunix_rt.registry.evaluations.completion import Completion
 from tunix_rt.registry.evaluations.generation import resolve_generation
 from tunix_rt.registry.evaluations.items import NewResult
 from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
-from tunix_rt.registry.kernel.job_messages import read_lease, read_reason, read_state
+from tunix_rt.registry.kernel.job_messages import read_lease, read_reason
 from tunix_rt.registry.kernel.leases import Lease
-from tunix_rt.registry.kernel.states import JobState, Reason
+from tunix_rt.registry.kernel.states import Reason
 from tunix_rt.registry.models.rules import check_reference, is_reference
 from tunix_rt.v1 import evaluations_pb2 as pb
 
@@ -31,7 +30,6 @@ MAX_PREDICTION: Final = 1_000_000
 MAX_MESSAGE: Final = 10_000
 _TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
 METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-_ENDS: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 _CANCEL_REASONS: Final = frozenset(
     {Reason.NONE, Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED, Reason.DEADLINE}
 )
@@ -106,52 +104,6 @@ def check_compare(request: pb.CompareEvaluationsRequest) -> None:
         violations.check(candidate != request.baseline_evaluation_id, path, "is the baseline")
         violations.check(candidate not in candidates[:index], path, f"{candidate!r} is named twice")
     violations.raise_if_any()
-
-
-def check_claim(request: pb.ClaimEvaluationRequest) -> None:
-    """Raises `InvalidInput` when the request is malformed."""
-    violations = Violations()
-    check_id(violations, request.evaluation_id, "evaluation_id")
-    check_id(violations, request.worker_id, "worker_id")
-    for name, value in sorted(request.environment.items()):
-        check_text(violations, name, "environment", 128)
-        check_text(violations, value, f"environment.{name}", MAX_MESSAGE)
-    violations.raise_if_any()
-
-
-def released(request: pb.ReleaseEvaluationRequest) -> Lease:
-    """The lease that is handed back. Raises `InvalidInput`."""
-    violations = Violations()
-    lease = read_lease(request.lease, violations)
-    check_text(violations, request.message, "message", MAX_MESSAGE)
-    violations.raise_if_any()
-    return lease
-
-
-def completion(request: pb.CompleteEvaluationRequest) -> tuple[Lease, Completion]:
-    """The lease, and how the attempt ended. Raises `InvalidInput`."""
-    violations = Violations()
-    lease = read_lease(request.lease, violations)
-    state = read_state(request.state)
-    reason = read_reason(request.reason)
-    violations.check(state in _ENDS, "state", "must be SUCCEEDED, FAILED or CANCELLED")
-    violations.check(reason is not None, "reason", "is not a reason that this registry knows")
-    check_text(violations, request.message, "message", MAX_MESSAGE)
-    if state == JobState.SUCCEEDED:
-        check_digest(request.model_digest, "model_digest", violations)
-        violations.check(bool(request.scorer_version), "scorer_version", "is required with SUCCEEDED")
-    if state == JobState.FAILED:
-        violations.check(reason != Reason.NONE, "reason", "is required with FAILED: say why it failed")
-    violations.raise_if_any()
-    assert state is not None and reason is not None
-    return lease, Completion(
-        state=state,
-        reason=reason,
-        message=request.message,
-        model_digest=request.model_digest,
-        scorer_version=request.scorer_version,
-        retryable=request.retryable,
-    )
 
 
 def new_results(request: pb.RecordItemsRequest) -> tuple[Lease, list[NewResult]]:

@@ -1,4 +1,4 @@
-"""How an evaluation ends: the worker's last word, the scorecard that the registry computes, and what follows from it.
+"""How an evaluation succeeds: the scorecard that the registry computes, and what follows from it.
 
 The score comes from the stored rows alone, never from the worker.
 """
@@ -20,65 +20,37 @@ from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.gates.rules import decide_for_run
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.leases import Lease
 from tunix_rt.registry.kernel.states import JobState, transition
 from tunix_rt.registry.models.rules import pin_digest
 from tunix_rt.registry.models.tables import ModelVersionRow
-from tunix_rt.registry.runs.rules import confirm_cancelled, has_ended_so
 from tunix_rt.registry.sweeps import progress as sweep_progress
 
 
 @dataclass(frozen=True)
-class Completion:
-    """How an attempt ended, as its worker reports it; the digest and the scorer's version come with SUCCEEDED."""
+class Result:
+    """What an evaluator used: the model's digest as it was loaded, and the scorers' version."""
 
-    state: JobState
-    reason: str = ""
-    message: str = ""
-    model_digest: str = ""
-    scorer_version: str = ""
-    retryable: bool = False
+    model_digest: str
+    scorer_version: str
 
 
-def complete_evaluation(session: Session, lease: Lease, completion: Completion) -> EvaluationRow:
-    """End the attempt and, unless it is to be tried again, the evaluation; the same report again changes nothing.
+def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.End) -> None:
+    """Compute the scorecard and end the evaluation; sweep and gate follow. The caller holds the lease.
 
-    SUCCEEDED computes the scorecard, and lets sweep and gate follow. Raises `Aborted` (no longer the holder) and
-    `FailedPrecondition` (samples are missing; another model or scorer than the registered one; CANCELLED unasked).
+    Raises `FailedPrecondition` when samples are missing, or another model or scorer than the registered one was used.
     """
-    row = leases.lock_job(session, EvaluationRow, lease.job_id)
-    if has_ended_so(session, row.id, lease, completion.state):
-        return row
-    row = leases.check(session, EvaluationRow, lease)
-    match completion.state:
-        case JobState.SUCCEEDED:
-            _succeed(session, row, completion)
-        case JobState.CANCELLED:
-            confirm_cancelled(session, row, completion.message)
-        case _:
-            leases.fail_attempt(
-                session,
-                row,
-                retryable=completion.retryable,
-                reason=completion.reason,
-                message=completion.message,
-            )
-    return row
-
-
-def _succeed(session: Session, row: EvaluationRow, completion: Completion) -> None:
     _check_complete(session, row)
-    if completion.scorer_version != row.scorer_version:
+    if result.scorer_version != row.scorer_version:
         raise FailedPrecondition(
             f"{row.id} is to be scored by scorer {row.scorer_version}, but the worker used "
-            f"{completion.scorer_version}: evaluator and registry must run the same release"
+            f"{result.scorer_version}: evaluator and registry must run the same release"
         )
     model = session.get_one(ModelVersionRow, row.model_id, with_for_update=True, populate_existing=True)
-    pin_digest(session, model, completion.model_digest)
-    row.model_digest = completion.model_digest
+    pin_digest(session, model, result.model_digest)
+    row.model_digest = result.model_digest
     _write_scorecard(session, row)
-    leases.end_attempt(session, row, "succeeded", message=completion.message)
-    transition(session, row, JobState.SUCCEEDED, message=completion.message, actor=row.worker_id, attempt=row.epoch)
+    leases.end_attempt(session, row, "succeeded", message=end.message)
+    transition(session, row, JobState.SUCCEEDED, message=end.message, actor=row.worker_id, attempt=row.epoch)
 
 
 @jobs.job_ended.register

@@ -123,7 +123,7 @@ def _announce(job: EvaluationRow, session: Session, transition: TransitionRow) -
 
 @jobs.send_command.register
 def _send_command(job: EvaluationRow, session: Session) -> None:
-    command = events_pb2.EvaluateCommand(evaluation_id=job.id)
+    command = events_pb2.JobCommand(job_id=job.id)
     outbox.emit_command(session, COMMAND_SUBJECT, command, resource_id=job.id)
 
 

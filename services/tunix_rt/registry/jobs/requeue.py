@@ -10,21 +10,14 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.registry.evaluations import rules as evaluations
-from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.jobs.kinds import KINDS
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.event_tables import StreamRow
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.states import JobState
-from tunix_rt.registry.runs import rules as runs
-from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.sweeps import rules as sweeps
-from tunix_rt.registry.sweeps.tables import SweepRow
 
-# Every kind of job that workers claim. The imported modules register their commands and facts.
-LEASED: Final[Sequence[type[JobColumns]]] = (RunRow, EvaluationRow, SweepRow)
-_COMMANDS_OF: Final = (runs, evaluations, sweeps)
+LEASED: Final[Sequence[type[JobColumns]]] = tuple(kind.table for kind in KINDS.values())
 _STREAM: Final = "commands"
 
 

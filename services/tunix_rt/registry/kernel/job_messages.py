@@ -7,7 +7,7 @@ from tunix_rt.registry.kernel.artifact_messages import timestamp
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.states import JobState, Reason
-from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2, sweeps_pb2
+from tunix_rt.v1 import common_pb2, jobs_pb2
 
 _UNSPECIFIED = "UNSPECIFIED"
 
@@ -72,45 +72,30 @@ def read_lease(message: common_pb2.Lease, violations: Violations | None = None) 
     return Lease(message.job_id, message.attempt_id, message.epoch)
 
 
-def read_heartbeat(
-    request: runs_pb2.HeartbeatRequest | sweeps_pb2.HeartbeatSweepRequest | evaluations_pb2.HeartbeatEvaluationRequest,
-) -> tuple[Lease, JobProgress | None]:
-    """Lease and progress in a worker's heartbeat, whatever the job. Raises `InvalidInput`."""
-    violations = Violations()
-    lease = read_lease(request.lease, violations)
-    progress = None
-    if request.HasField("progress"):
-        progress = read_progress(request.progress, violations.under("progress"))
-    violations.raise_if_any()
-    return lease, progress
-
-
 def transition_message(row: TransitionRow) -> common_pb2.Transition:
     """One row of a job's history."""
-    message = common_pb2.Transition(
-        to=state_value(row.to_state),
+    return common_pb2.Transition(
+        from_state=state_value(row.from_state),
+        to_state=state_value(row.to_state),
         reason=reason_value(row.reason),
         message=row.message,
         attempt=row.attempt,
         create_time=timestamp(row.create_time),
         actor=row.actor,
     )
-    # "from" is a keyword of Python.
-    setattr(message, "from", state_value(row.from_state))
-    return message
 
 
-def attempt_message(row: AttemptRow) -> runs_pb2.Attempt:
+def attempt_message(row: AttemptRow) -> jobs_pb2.Attempt:
     """One execution of a job."""
-    return runs_pb2.Attempt(
+    return jobs_pb2.Attempt(
         id=row.id,
-        run_id=row.job_id,
+        job_id=row.job_id,
         number=row.number,
         worker_id=row.worker_id,
         start_time=timestamp(row.start_time),
         end_time=timestamp(row.end_time),
         heartbeat_time=timestamp(row.heartbeat_time),
-        outcome=row.outcome,
+        outcome=jobs_pb2.AttemptOutcome.Value(f"ATTEMPT_OUTCOME_{row.outcome.upper()}"),
         reason=reason_value(row.reason),
         message=row.message,
         resumed_step=row.resumed_step,

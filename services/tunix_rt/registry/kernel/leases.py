@@ -5,7 +5,7 @@ Works on any job table. Does not know what workers do; the caller's transaction 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 from sqlmodel import col, select
 
-from tunix_rt.errors import Aborted, NotFound
+from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.commits import touch
@@ -55,6 +55,16 @@ class JobProgress:
     total: int
     unit: str
     stage: str
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended, as its worker reports it."""
+
+    state: JobState
+    reason: str = Reason.NONE
+    message: str = ""
+    retryable: bool = False
 
 
 def lock_job(session: Session, table: type[J], job_id: str) -> J:
@@ -120,12 +130,16 @@ def check(session: Session, table: type[J], lease: Lease) -> J:
     An expired lease that nobody took over yet still counts: its holder is alive, and there is no other writer.
     """
     job = lock_job(session, table, lease.job_id)
+    _check_held(job, lease)
+    return job
+
+
+def _check_held(job: JobColumns, lease: Lease) -> None:
     if job.lease_attempt_id != lease.attempt_id or job.epoch != lease.epoch:
         raise Aborted(
             f"attempt {lease.attempt_id} (epoch {lease.epoch}) no longer holds {job.id}, which is {job.state} "
             f"at epoch {job.epoch}: stop working on it"
         )
-    return job
 
 
 def heartbeat(
@@ -135,14 +149,17 @@ def heartbeat(
     *,
     progress: JobProgress | None,
     ttl: timedelta,
+    resumed_step: int = 0,
     now: datetime | None = None,
 ) -> tuple[J, Lease]:
-    """Extend the lease by ``ttl`` from now and store the progress: (the job, the extended lease)."""
+    """Extend the lease by ``ttl`` from now and store what is reported: (the job, the extended lease)."""
     now = now or utc_now()
     job = check(session, table, lease)
     job.lease_expire_time = now + ttl
     attempt = session.get_one(AttemptRow, lease.attempt_id)
     attempt.heartbeat_time = now
+    if resumed_step:
+        attempt.resumed_step = resumed_step
     if progress is not None:
         new = (progress.done, progress.total, progress.unit, progress.stage)
         if new != (job.progress_done, job.progress_total, job.progress_unit, job.progress_stage):
@@ -178,13 +195,67 @@ def end_attempt(
     return attempt
 
 
+def complete(session: Session, table: type[J], lease: Lease, end: End, succeed: Callable[[J], None]) -> J:
+    """End the attempt and, unless it is to be tried again, the job; the same end again changes nothing.
+
+    ``succeed`` ends attempt and job as SUCCEEDED; it may raise. Raises `Aborted` for an old lease, and
+    `FailedPrecondition` for CANCELLED when nobody asked for it.
+    """
+    job = lock_job(session, table, lease.job_id)
+    if _has_ended_so(session, lease, end.state):
+        return job
+    _check_held(job, lease)
+    match end.state:
+        case JobState.SUCCEEDED:
+            succeed(job)
+        case JobState.CANCELLED:
+            _confirm_cancelled(session, job, end.message)
+        case _:
+            fail_attempt(session, job, retryable=end.retryable, reason=end.reason, message=end.message)
+    return job
+
+
+def _has_ended_so(session: Session, lease: Lease, state: JobState) -> bool:
+    """Whether this very attempt has reported this end before (its answer was lost on the way)."""
+    attempt = session.get(AttemptRow, lease.attempt_id)
+    return (
+        attempt is not None
+        and attempt.job_id == lease.job_id
+        and attempt.number == lease.epoch
+        and attempt.outcome == state.value.lower()
+    )
+
+
+def _confirm_cancelled(session: Session, job: JobColumns, message: str) -> None:
+    """The worker has stopped because it was asked to. Raises `FailedPrecondition` when it was not."""
+    if job.state != JobState.CANCELLING:
+        raise FailedPrecondition(
+            f"{job.id} is {job.state}: nobody asked to cancel it; release or fail the attempt instead"
+        )
+    attempt = end_attempt(session, job, "cancelled", reason=job.cancel_reason, message=message)
+    transition(
+        session,
+        job,
+        JobState.CANCELLED,
+        reason=job.cancel_reason,
+        message=job.cancel_message or message,
+        actor=job.worker_id,
+        attempt=attempt.number if attempt else 0,
+    )
+
+
 def release(session: Session, table: type[J], lease: Lease, *, message: str = "", now: datetime | None = None) -> J:
     """Hand the job back: not counted as a failure, and sent to the next worker at once."""
-    now = now or utc_now()
     job = check(session, table, lease)
+    hand_back(session, job, message=message, now=now)
+    return job
+
+
+def hand_back(session: Session, job: JobColumns, *, message: str, now: datetime | None = None) -> None:
+    """`release` of a job whose lease has been checked."""
+    now = now or utc_now()
     end_attempt(session, job, "released", message=message, now=now)
     _continue_without_lease(session, job, now=now, resend=True)
-    return job
 
 
 def fail_attempt(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -14,18 +13,14 @@ from tunix_rt.artifacts.locations import check_name
 from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import InvalidArtifact, Violations
-from tunix_rt.registry.kernel.fields import check_text
-from tunix_rt.registry.kernel.job_messages import read_reason, read_state
-from tunix_rt.registry.kernel.states import JobState, Reason
 from tunix_rt.registry.runs.reports import Line, Point
-from tunix_rt.registry.runs.rules import Completion
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
 MAX_POINTS: Final = 5000
 MAX_LINES: Final = 5000
-MAX_MESSAGE: Final = 20_000
-_MAX_ENTRIES: Final = 100
+# Characters of a log line.
+MAX_LINE: Final = 20_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The years 1 to 9999.
 _FIRST_SECOND: Final = -62_135_596_800
@@ -67,7 +62,7 @@ def read_lines(request: pb.ReportLogsRequest, now: datetime, violations: Violati
             violations.add(f"lines[{index}].time", "is not a time")
         known = line.level in common_pb2.LogLevel.values() and line.level != common_pb2.LOG_LEVEL_UNSPECIFIED
         level = common_pb2.LogLevel.Name(line.level).removeprefix("LOG_LEVEL_") if known else "INFO"
-        message = line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_MESSAGE]
+        message = line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_LINE]
         lines.append(Line(line.sequence, level, message, time or now))
     return lines
 
@@ -79,39 +74,6 @@ def check_checkpoint(request: pb.RecordCheckpointRequest, root: ArtifactRoot, vi
     found.check(checkpoint.step >= 0, "step", "must not be negative")
     _check_address(checkpoint, root, found)
     violations.check(len(request.removed_steps) <= 10_000, "removed_steps", "at most 10000")
-
-
-def read_completion(request: pb.CompleteAttemptRequest, root: ArtifactRoot, violations: Violations) -> Completion:
-    """How the attempt ended; a model must lie below ``root``."""
-    state, reason = read_end(request.state, request.reason, request.message, violations)
-    model = None
-    if state == JobState.SUCCEEDED:
-        if violations.check(request.HasField("model"), "model", "is required with SUCCEEDED"):
-            model = read_artifact(request.model, root, violations.under("model"))
-    else:
-        violations.check(not request.HasField("model"), "model", "only a SUCCEEDED attempt has one")
-    violations.check(request.step >= 0, "step", "must not be negative")
-    check_environment(request.lineage, violations, "lineage")
-    return Completion(
-        state=state,
-        reason=reason,
-        message=request.message,
-        model=model,
-        step=request.step,
-        lineage=dict(request.lineage),
-        retryable=request.retryable,
-    )
-
-
-def read_end(state: int, reason: int, message: str, violations: Violations) -> tuple[JobState, Reason]:
-    """The end state and reason that a worker reports for any job."""
-    ends = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-    end = read_state(state)
-    violations.check(end in ends, "state", "must be SUCCEEDED, FAILED or CANCELLED")
-    why = read_reason(reason)
-    violations.check(why is not None, "reason", "is not a Reason")
-    check_text(violations, message, "message", MAX_MESSAGE)
-    return end or JobState.FAILED, why or Reason.NONE
 
 
 def read_artifact(message: common_pb2.Artifact, root: ArtifactRoot, violations: Violations) -> StoredArtifact:
@@ -128,21 +90,6 @@ def read_artifact(message: common_pb2.Artifact, root: ArtifactRoot, violations: 
         found.check(file.size_bytes >= 0, "size_bytes", "must not be negative")
     files = tuple(StoredFile(file.path, file.digest, file.size_bytes) for file in message.files)
     return StoredArtifact(message.uri, message.digest, message.size_bytes, files)
-
-
-def check_environment(entries: Mapping[str, str], violations: Violations, path: str = "environment") -> None:
-    """A small map of text, as workers describe themselves."""
-    violations.check(len(entries) <= _MAX_ENTRIES, path, f"at most {_MAX_ENTRIES} entries")
-    for name, value in sorted(entries.items()):
-        ok = 0 < len(name) <= 200 and len(value) <= 2000 and "\0" not in name + value
-        violations.check(ok, f"{path}.{name[:50]}", "at most 200 characters of name and 2000 of value, no NUL")
-
-
-def check_worker(worker_id: str, violations: Violations) -> None:
-    """The id under which a worker claims."""
-    violations.check(
-        0 < len(worker_id) <= 200 and "\0" not in worker_id, "worker_id", "is required, at most 200 characters"
-    )
 
 
 def _check_address(stored: common_pb2.Artifact | pb.Checkpoint, root: ArtifactRoot, violations: Violations) -> None:

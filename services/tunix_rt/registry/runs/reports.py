@@ -11,6 +11,7 @@ from sqlalchemy import Insert, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from tunix_rt.registry.kernel.commits import touch
 from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
@@ -163,13 +164,14 @@ def record_checkpoint(
 
 
 def checkpoints_of(session: Session, run_id: str) -> Sequence[CheckpointRow]:
-    """The checkpoints that are still there, newest first."""
-    return session.scalars(
-        select(CheckpointRow)
-        .where(col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False))
-        .order_by(col(CheckpointRow.step).desc())
-        .limit(KEPT_CHECKPOINTS)
-    ).all()
+    """The newest of the checkpoints that are still there, newest first."""
+    newest = present_checkpoints(run_id).order_by(col(CheckpointRow.step).desc())
+    return session.scalars(newest.limit(KEPT_CHECKPOINTS)).all()
+
+
+def present_checkpoints(run_id: str) -> SelectOfScalar[CheckpointRow]:
+    """The checkpoints that are still there, in no order."""
+    return select(CheckpointRow).where(col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False))
 
 
 def _insert(session: Session, table: type[SQLModel]) -> Any:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from tunix_rt.artifacts import StoredArtifact
 from tunix_rt.contract.digests import sha256_digest
-from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
@@ -24,7 +24,7 @@ from tunix_rt.registry.kernel.commits import touch
 from tunix_rt.registry.kernel.etags import check_etag
 from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.kernel.job_messages import transition_message
-from tunix_rt.registry.kernel.job_tables import AttemptRow, TransitionRow
+from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
 from tunix_rt.registry.kernel.states import JobState, record_creation, transition
@@ -63,16 +63,12 @@ class NewRun:
 
 
 @dataclass(frozen=True)
-class Completion:
-    """How an attempt ended, as its worker reports it. ``model`` comes with SUCCEEDED."""
+class Result:
+    """What a run that has SUCCEEDED made: the exported model, its last step, and lineage beside those two."""
 
-    state: JobState
-    reason: str = ""
-    message: str = ""
-    model: StoredArtifact | None = None
-    step: int = 0
-    lineage: Mapping[str, str] = field(default_factory=dict)
-    retryable: bool = False
+    model: StoredArtifact
+    step: int
+    lineage: Mapping[str, str]
 
 
 def new_row(new: NewRun, *, actor: str, run_id: str = "", sweep_id: str = "", trial_id: str = "") -> RunRow:
@@ -140,13 +136,21 @@ def cancel_run(session: Session, run_id: str, *, reason: str, message: str, acto
 
 
 def heartbeat_run(
-    session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta, now: datetime | None = None
+    session: Session,
+    lease: Lease,
+    *,
+    progress: JobProgress | None,
+    ttl: timedelta,
+    resumed_step: int = 0,
+    now: datetime | None = None,
 ) -> tuple[RunRow, Lease]:
     """Extend the lease; a change of progress becomes a fact, at most every five seconds."""
     now = now or utc_now()
     before = leases.lock_job(session, RunRow, lease.job_id)
     seen = (before.progress_done, before.progress_stage)
-    run, extended = leases.heartbeat(session, RunRow, lease, progress=progress, ttl=ttl, now=now)
+    run, extended = leases.heartbeat(
+        session, RunRow, lease, progress=progress, ttl=ttl, resumed_step=resumed_step, now=now
+    )
     due = run.progress_time is None or now - run.progress_time >= _PROGRESS_FACT_EVERY
     if due and seen != (run.progress_done, run.progress_stage):
         run.progress_time = now
@@ -156,83 +160,29 @@ def heartbeat_run(
     return run, extended
 
 
-def complete_attempt(session: Session, lease: Lease, completion: Completion) -> RunRow:
-    """End the attempt and, unless it is to be tried again, the run.
+def succeed(session: Session, run: RunRow, result: Result, end: leases.End) -> None:
+    """Register the model version, create the evaluations that the spec asks for, and end the run.
 
-    SUCCEEDED registers the model version and creates the evaluations that the spec asks for, in the same transaction.
-    The same attempt's repeated call returns the run as it is. Raises `Aborted` for an old lease, and
-    `FailedPrecondition` for CANCELLED when nobody asked for it.
+    The caller holds the lease.
     """
-    run = leases.lock_job(session, RunRow, lease.job_id)
-    if has_ended_so(session, run.id, lease, completion.state):
-        return run
-    run = leases.check(session, RunRow, lease)
     # Steps made since the last heartbeat.
-    run.progress_done = max(run.progress_done, completion.step)
-    match completion.state:
-        case JobState.SUCCEEDED:
-            _succeed(session, run, completion)
-        case JobState.CANCELLED:
-            confirm_cancelled(session, run, completion.message)
-        case _:
-            leases.fail_attempt(
-                session,
-                run,
-                retryable=completion.retryable,
-                reason=completion.reason,
-                message=completion.message,
-            )
-    return run
-
-
-def has_ended_so(session: Session, job_id: str, lease: Lease, state: JobState) -> bool:
-    """Whether this very attempt has reported this end before (its answer was lost on the way)."""
-    attempt = session.get(AttemptRow, lease.attempt_id)
-    return (
-        attempt is not None
-        and attempt.job_id == job_id
-        and attempt.number == lease.epoch
-        and attempt.outcome == state.value.lower()
-    )
-
-
-def confirm_cancelled(session: Session, job: leases.J, message: str) -> None:
-    """The worker has stopped because it was asked to. Raises `FailedPrecondition` when it was not."""
-    if job.state != JobState.CANCELLING:
-        raise FailedPrecondition(
-            f"{job.id} is {job.state}: nobody asked to cancel it; release or fail the attempt instead"
-        )
-    attempt = leases.end_attempt(session, job, "cancelled", reason=job.cancel_reason, message=message)
-    transition(
-        session,
-        job,
-        JobState.CANCELLED,
-        reason=job.cancel_reason,
-        message=job.cancel_message or message,
-        actor=job.worker_id,
-        attempt=attempt.number if attempt else 0,
-    )
-
-
-def _succeed(session: Session, run: RunRow, completion: Completion) -> None:
-    if completion.model is None:
-        raise FailedPrecondition("a run cannot succeed without a model")
-    details = dict(completion.lineage)
+    run.progress_done = max(run.progress_done, result.step)
+    details = dict(result.lineage)
     lineage = {
         "attempt": run.epoch,
-        "step": completion.step,
+        "step": result.step,
         "code_revision": details.pop("code_revision", ""),
         "details": details,
     }
-    run.model_id = register_from_run(session, run, completion.model, lineage)
+    run.model_id = register_from_run(session, run, result.model, lineage)
     run.evaluation_ids = list(evaluations.create_for_run(session, run))
-    leases.end_attempt(session, run, "succeeded", reason=completion.reason, message=completion.message)
+    leases.end_attempt(session, run, "succeeded", reason=end.reason, message=end.message)
     transition(
         session,
         run,
         JobState.SUCCEEDED,
-        reason=completion.reason,
-        message=completion.message,
+        reason=end.reason,
+        message=end.message,
         actor=run.worker_id,
         attempt=run.epoch,
     )
@@ -247,4 +197,4 @@ def _announce(job: RunRow, session: Session, transition: TransitionRow) -> None:
 
 @jobs.send_command.register
 def _send_command(job: RunRow, session: Session) -> None:
-    emit_command(session, f"tunix.cmd.train.{job.pool}", events_pb2.TrainCommand(run_id=job.id), resource_id=job.id)
+    emit_command(session, f"tunix.cmd.train.{job.pool}", events_pb2.JobCommand(job_id=job.id), resource_id=job.id)

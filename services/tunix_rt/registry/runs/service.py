@@ -11,13 +11,11 @@ from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.errors import NotFound, Violations
+from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel.calls import caller, cancel_reason, checked_id, follow
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.kernel.idempotency import answer_once, check_request_id
-from tunix_rt.registry.kernel.job_messages import attempt_message, transition_message
-from tunix_rt.registry.kernel.job_tables import AttemptRow, TransitionRow
 from tunix_rt.registry.kernel.outbox import message_json
 from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page, page_of_columns
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
@@ -25,8 +23,8 @@ from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.catalogue import StoredCatalogue
 from tunix_rt.registry.runs.checks import check_labels, check_update, resolve_spec
 from tunix_rt.registry.runs.messages import RUN_COLUMNS, checkpoint_message, log_message, metric_message, run_message
-from tunix_rt.registry.runs.reports import checkpoints_of
-from tunix_rt.registry.runs.tables import LogRow, MetricRow, RunRow
+from tunix_rt.registry.runs.reports import present_checkpoints
+from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
 from tunix_rt.registry.runs.worker_service import RunAttempts
 from tunix_rt.v1 import runs_pb2 as pb
 from tunix_rt.v1 import runs_pb2_grpc
@@ -156,33 +154,23 @@ class RunServicer(RunAttempts, runs_pb2_grpc.RunServiceServicer):
             lambda session: answer_once(session, "CancelRun", request, lambda: cancel(session), pb.Run)
         )
 
-    async def ListAttempts(self, request: pb.ListAttemptsRequest, context: Context) -> pb.ListAttemptsResponse:
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Context) -> pb.ListCheckpointsResponse:
         checked_id(request.run_id, "run_id")
+        digest = context_digest("ListCheckpoints", request.run_id)
 
-        def read(session: Session) -> pb.ListAttemptsResponse:
+        def read(session: Session) -> pb.ListCheckpointsResponse:
             runs.get_run(session, request.run_id)
-            attempts = session.scalars(
-                select(AttemptRow).where(col(AttemptRow.job_id) == request.run_id).order_by(col(AttemptRow.number))
+            keys = (Key(col(CheckpointRow.step), descending=True),)
+            rows, token = page(
+                session,
+                present_checkpoints(request.run_id),
+                keys,
+                request.page_size,
+                request.page_token,
+                digest,
+                default=100,
             )
-            return pb.ListAttemptsResponse(
-                attempts=[attempt_message(row) for row in attempts],
-                checkpoints=[checkpoint_message(row) for row in checkpoints_of(session, request.run_id)],
-            )
-
-        return await self._database.run_read(read)
-
-    async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
-        checked_id(request.job_id, "job_id")
-
-        def read(session: Session) -> pb.ListTransitionsResponse:
-            rows = session.scalars(
-                select(TransitionRow)
-                .where(col(TransitionRow.job_id) == request.job_id)
-                .order_by(col(TransitionRow.sequence))
-            ).all()
-            if not rows:
-                raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
-            return pb.ListTransitionsResponse(transitions=[transition_message(row) for row in rows])
+            return pb.ListCheckpointsResponse(checkpoints=map(checkpoint_message, rows), next_page_token=token)
 
         return await self._database.run_read(read)
 

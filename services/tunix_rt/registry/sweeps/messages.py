@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from google.protobuf import json_format
 
 from tunix_rt.registry.kernel.artifact_messages import timestamp
 from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
+from tunix_rt.registry.kernel.job_messages import reason_value, state_value
+from tunix_rt.registry.kernel.leases import JobProgress
 from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.registry.sweeps.trial_reports import NOTHING, TrialReport
 from tunix_rt.search_space.defaults import with_defaults
 from tunix_rt.search_space.messages import space_of
+from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 
@@ -50,6 +52,13 @@ def _trial_count(text: str) -> int:
     return space_of(_spec_of(text)).trial_count
 
 
+def progress_of(row: SweepRow, trials: TrialSummary) -> JobProgress:
+    """Trials that have ended, of those that the sweep is to have; a population makes more than it begins with."""
+    total = trial_count(row)
+    ended = trials.succeeded + trials.failed + trials.stopped
+    return JobProgress(min(ended, total), total, "trials", "")
+
+
 def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
     """The sweep as clients see it."""
     return pb.Sweep(
@@ -59,7 +68,7 @@ def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
         state=state_value(row.state),
         reason=reason_value(row.reason),
         message=row.message,
-        progress=progress_message(row),
+        progress=common_pb2.Progress(**asdict(progress_of(row, trials))),
         create_time=timestamp(row.create_time),
         start_time=timestamp(row.start_time),
         end_time=timestamp(row.end_time),

@@ -25,9 +25,8 @@ from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
 from tunix_rt.registry.kernel.states import TERMINAL, JobState, Reason, record_creation, transition
-from tunix_rt.registry.runs.rules import confirm_cancelled, has_ended_so
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.sweeps.messages import TrialSummary, sweep_message, trial_count
+from tunix_rt.registry.sweeps.messages import TrialSummary, progress_of, sweep_message, sweep_spec, trial_count
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.registry.sweeps.trials import trials_of
 from tunix_rt.v1 import events_pb2
@@ -123,39 +122,25 @@ def cancel_sweep(session: Session, sweep_id: str, *, message: str, actor: str) -
 
 
 def heartbeat_sweep(
-    session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta
+    session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta, resumed_step: int
 ) -> tuple[SweepRow, Lease]:
-    """Extend the lease. Trials that have ended since the last report are progress: no failure before them counts."""
-    before = leases.check(session, SweepRow, lease).progress_done
-    sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=progress, ttl=ttl)
+    """Extend the lease. Progress is counted, whatever is reported; none of the failures before it counts any more."""
+    sweep = leases.check(session, SweepRow, lease)
+    before = sweep.progress_done
+    counted = progress_of(sweep, summaries(session, [sweep])[sweep.id])
+    sweep, extended = leases.heartbeat(session, SweepRow, lease, progress=counted, ttl=ttl, resumed_step=resumed_step)
     if sweep.progress_done > before:
         sweep.failures = 0
         session.add(sweep)
     return sweep, extended
 
 
-def complete_sweep(
-    session: Session, lease: Lease, state: JobState, *, reason: str, message: str, retryable: bool
-) -> SweepRow:
-    """End the attempt and, unless it is to be tried again, the sweep. Repeating it changes nothing.
+def succeed(session: Session, sweep: SweepRow, num_samples: int, end: leases.End) -> None:
+    """End the sweep, whose trials have all ended: FAILED with NO_TRIAL_SUCCEEDED when none succeeded.
 
-    SUCCEEDED becomes FAILED with NO_TRIAL_SUCCEEDED when no trial did. Raises `Aborted` for an old lease,
-    `FailedPrecondition` for SUCCEEDED while trials run or have yet to begin, or CANCELLED when nobody asked for it.
+    A sweep of ``num_samples`` that was extended meanwhile waits for a tuner again; no attempt has failed. Raises
+    `FailedPrecondition` while trials run or have yet to begin. The caller holds the lease.
     """
-    sweep = leases.lock_job(session, SweepRow, lease.job_id)
-    if has_ended_so(session, sweep.id, lease, state):
-        return sweep
-    sweep = leases.check(session, SweepRow, lease)
-    if state == JobState.CANCELLED:
-        confirm_cancelled(session, sweep, message)
-    elif state == JobState.FAILED:
-        leases.fail_attempt(session, sweep, retryable=retryable, reason=reason, message=message)
-    else:
-        _succeed(session, sweep, reason, message)
-    return sweep
-
-
-def _succeed(session: Session, sweep: SweepRow, reason: str, message: str) -> None:
     trials = trials_of(session, sweep.id)
     unfinished = [trial.id for trial in trials if trial.state not in TERMINAL]
     if unfinished:
@@ -165,11 +150,13 @@ def _succeed(session: Session, sweep: SweepRow, reason: str, message: str) -> No
     # Those that replace others of their population come on top.
     wanted, begun = trial_count(sweep), sum(not trial.origin for trial in trials)
     if begun < wanted:
+        if sweep_spec(sweep).num_samples > num_samples:
+            leases.hand_back(session, sweep, message="the sweep was extended when its last trial had ended")
+            return
         raise FailedPrecondition(f"{sweep.id} cannot succeed yet: it has {begun} of {wanted} trials")
-    leases.end_attempt(session, sweep, "succeeded", reason=reason, message=message)
-    if any(trial.state == JobState.SUCCEEDED for trial in trials):
-        to = JobState.SUCCEEDED
-    else:
+    leases.end_attempt(session, sweep, "succeeded", reason=end.reason, message=end.message)
+    to, reason, message = JobState.SUCCEEDED, end.reason, end.message
+    if not any(trial.state == JobState.SUCCEEDED for trial in trials):
         to, reason = JobState.FAILED, Reason.NO_TRIAL_SUCCEEDED
         message = message or f"none of {len(trials)} trials succeeded"
     transition(session, sweep, to, reason=reason, message=message, actor=sweep.worker_id, attempt=sweep.epoch)
@@ -209,7 +196,7 @@ def _announce(job: SweepRow, session: Session, transition: TransitionRow) -> Non
 
 @jobs.send_command.register
 def _send_command(job: SweepRow, session: Session) -> None:
-    emit_command(session, COMMAND_SUBJECT, events_pb2.TuneCommand(sweep_id=job.id), resource_id=job.id)
+    emit_command(session, COMMAND_SUBJECT, events_pb2.JobCommand(job_id=job.id), resource_id=job.id)
 
 
 @jobs.job_ended.register

@@ -10,13 +10,13 @@ from google.protobuf import json_format
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import Violations
+from tunix_rt.registry.jobs.checks import MAX_MESSAGE
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import checked_id, follow
 from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.kernel.fields import check_text
-from tunix_rt.registry.kernel.job_messages import lease_message, read_heartbeat, read_lease, reason_value
-from tunix_rt.registry.kernel.states import JobState, is_terminal
-from tunix_rt.registry.runs import report_checks as checks
+from tunix_rt.registry.kernel.job_messages import read_lease
+from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.runs.messages import metric_message
 from tunix_rt.registry.runs.service import new_run_of
 from tunix_rt.registry.sweeps import rules as sweeps
@@ -40,50 +40,6 @@ class SweepAttempts:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._database = dependencies.database
-        self._lease_ttl = dependencies.settings.lease_ttl
-
-    async def ClaimSweep(self, request: pb.ClaimSweepRequest, context: Context) -> pb.ClaimSweepResponse:
-        checked_id(request.sweep_id, "sweep_id")
-        violations = Violations()
-        checks.check_worker(request.worker_id, violations)
-        checks.check_environment(request.environment, violations)
-        violations.raise_if_any()
-
-        def claim(session: Session) -> pb.ClaimSweepResponse:
-            sweep, answer = leases.claim(
-                session,
-                SweepRow,
-                request.sweep_id,
-                worker_id=request.worker_id,
-                environment=request.environment,
-                ttl=self._lease_ttl,
-            )
-            response = pb.ClaimSweepResponse(
-                granted=answer.granted,
-                sweep=message_of(session, sweep),
-                retry_after_seconds=answer.retry_after_seconds,
-            )
-            if answer.lease is not None:
-                response.lease.CopyFrom(lease_message(answer.lease))
-                response.trials.extend(trial_messages(session, sweep, trials.trials_of(session, sweep.id)))
-            return response
-
-        return await self._database.run_write(claim)
-
-    async def HeartbeatSweep(self, request: pb.HeartbeatSweepRequest, context: Context) -> pb.HeartbeatSweepResponse:
-        lease, progress = read_heartbeat(request)
-
-        def beat(session: Session) -> pb.HeartbeatSweepResponse:
-            sweep, extended = sweeps.heartbeat_sweep(session, lease, progress=progress, ttl=self._lease_ttl)
-            return pb.HeartbeatSweepResponse(
-                lease=lease_message(extended),
-                cancel_requested=sweep.state == JobState.CANCELLING,
-                cancel_reason=reason_value(sweep.cancel_reason),
-                paused=sweep.paused,
-                num_samples=sweep_spec(sweep).num_samples,
-            )
-
-        return await self._database.run_write(beat)
 
     async def CreateTrial(self, request: pb.CreateTrialRequest, context: Context) -> pb.Trial:
         violations = Violations()
@@ -125,7 +81,7 @@ class SweepAttempts:
     async def StopTrial(self, request: pb.StopTrialRequest, context: Context) -> pb.Trial:
         violations = Violations()
         lease = read_lease(request.lease, violations)
-        check_text(violations, request.message, "message", checks.MAX_MESSAGE)
+        check_text(violations, request.message, "message", MAX_MESSAGE)
         violations.raise_if_any()
 
         def stop(session: Session) -> pb.Trial:
@@ -134,30 +90,6 @@ class SweepAttempts:
             return trial_messages(session, sweep, [trial])[0]
 
         return await self._database.run_write(stop)
-
-    async def CompleteSweep(self, request: pb.CompleteSweepRequest, context: Context) -> pb.Sweep:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        state, reason = checks.read_end(request.state, request.reason, request.message, violations)
-        violations.raise_if_any()
-
-        def complete(session: Session) -> pb.Sweep:
-            sweep = sweeps.complete_sweep(
-                session, lease, state, reason=reason, message=request.message, retryable=request.retryable
-            )
-            return message_of(session, sweep)
-
-        return await self._database.run_write(complete)
-
-    async def ReleaseSweep(self, request: pb.ReleaseSweepRequest, context: Context) -> pb.ReleaseSweepResponse:
-        violations = Violations()
-        lease = read_lease(request.lease, violations)
-        check_text(violations, request.message, "message", checks.MAX_MESSAGE)
-        violations.raise_if_any()
-        await self._database.run_write(
-            lambda session: leases.release(session, SweepRow, lease, message=request.message)
-        )
-        return pb.ReleaseSweepResponse()
 
 
 def message_of(session: Session, sweep: SweepRow) -> pb.Sweep:

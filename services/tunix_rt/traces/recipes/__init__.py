@@ -1,7 +1,4 @@
-"""Datasets that ship with Tunix-RT: deterministic generators of traces.
-
-Owns the table of recipes and how many distinct traces of one are drawn. Knows nothing of manifests and stores.
-"""
+"""Datasets that ship with Tunix-RT: deterministic generators of traces."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from tunix_rt.traces.recipes import arith, golden
 from tunix_rt.traces.schema import Trace
 
 MAX_SIZE = 200_000
-# A generator that keeps repeating itself has run out of new prompts.
+# After this many draws without a new trace a generator counts as exhausted.
 _STALE_DRAWS = 20_000
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named generator; ``traces(seed)`` yields traces, perhaps with repetitions, the same for the same seed."""
+    """A named generator. ``traces(seed)`` yields the same traces for the same seed; they may repeat."""
 
     name: str
     description: str
@@ -37,7 +34,7 @@ def _arith_traces(seed: int) -> Iterator[Trace]:
 RECIPES: dict[str, Recipe] = {
     "arith-v1": Recipe(
         "arith-v1",
-        "Arithmetic number and word problems with column-wise traces; small enough to be learnt from nothing on a CPU.",
+        "Arithmetic number and word problems with column-wise traces; small enough to learn from scratch on a CPU.",
         6000,
         0,
         _arith_traces,
@@ -54,7 +51,7 @@ RECIPES: dict[str, Recipe] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """Traces drawn from a recipe, and how many candidates were passed over for which reason."""
+    """Traces drawn from a recipe, and the number of rejected ones by reason."""
 
     traces: tuple[Trace, ...]
     dropped_contaminated: int
@@ -77,14 +74,15 @@ def draw_traces(
     exclude_prompts: Collection[str] = (),
     keep: Callable[[Trace], bool] | None = None,
 ) -> Drawn:
-    """``size`` traces with distinct prompts, drawn until there are so many.
+    """Draw ``size`` traces with distinct prompts.
 
-    Prompts that equal one of ``exclude_prompts`` after normalisation, and traces that ``keep`` refuses (the token
-    budget), are passed over and counted. A finite recipe (golden-v2) may therefore return fewer; an endless one never
-    does. Raises `InvalidInput` for an unknown recipe, or a size that it cannot deliver.
+    Prompts that equal one of ``exclude_prompts`` after normalisation, and traces that ``keep`` rejects (the token
+    budget), are skipped and counted. A finite recipe (golden-v2) may therefore return fewer; an endless one never does.
+    Raises `InvalidInput` for an unknown recipe, or a size that it cannot deliver.
     """
     if recipe not in RECIPES:
-        raise InvalidInput([FieldViolation("recipe", f"no recipe {recipe!r}; there are {', '.join(sorted(RECIPES))}")])
+        known = ", ".join(sorted(RECIPES))
+        raise InvalidInput([FieldViolation("recipe", f"unknown recipe {recipe!r}; expected one of {known}")])
     chosen = RECIPES[recipe]
     wanted = chosen.default_size if size is None else size
     if not 1 <= wanted <= MAX_SIZE:
@@ -109,19 +107,14 @@ def draw_traces(
         else:
             taken.append(trace)
             stale = 0
-    passed_over = contaminated + over_budget
-    if len(taken) + passed_over < wanted or not taken:
+    if len(taken) + contaminated + over_budget < wanted or not taken:
         raise InvalidInput(
-            [
-                FieldViolation(
-                    "size", f"recipe {recipe} holds only {len(seen)} distinct prompts, {wanted} were asked for"
-                )
-            ]
+            [FieldViolation("size", f"recipe {recipe} has only {len(seen)} distinct prompts; {wanted} were requested")]
         )
     return Drawn(tuple(taken), contaminated, duplicates, over_budget)
 
 
 def held_out_problems(seed: int, size: int) -> list[arith.Problem]:
-    """The first ``size`` distinct held-out problems of `arith-v1`: what `evalsets/arith_v1.jsonl` is written from."""
+    """The first ``size`` distinct held-out problems of `arith-v1`, the source of `evalsets/arith_v1.jsonl`."""
     distinct = {p.prompt: p for p in islice((q for q in arith.problems(seed) if arith.is_held_out(q.prompt)), 4 * size)}
     return list(distinct.values())[:size]

@@ -1,7 +1,7 @@
-"""Seeded draws whose sequence never changes between Python versions.
+"""Seeded draws whose sequence is the same in every Python version.
 
-Only `random.Random.random` is promised to stay the same for a seed, so everything is derived from it: a dataset's
-digest must not depend on the interpreter that built it.
+Python guarantees a stable sequence only for `random.Random.random`, so everything is derived from it: a dataset's
+digest must not depend on the interpreter.
 """
 
 from __future__ import annotations

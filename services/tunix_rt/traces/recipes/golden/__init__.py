@@ -1,7 +1,7 @@
-"""Recipe `golden-v2`: one hundred worked examples, five of each of twenty domains.
+"""Recipe `golden-v2`: one hundred worked examples, five in each of twenty domains.
 
-Owns the collection and its order. It is the pipeline's unit test (small, fixed, every answer checkable) and the first
-lesson in the answer format for a pretrained model. The numbers are fixed; a seed other than 0 only changes the order.
+It is the pipeline's unit test (small, fixed, every answer checkable) and a first lesson in the answer format for a
+pretrained model. The examples are fixed; a seed other than 0 only changes their order.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ EXAMPLES: tuple[Example, ...] = (*numbers.examples(), *quantities.examples(), *w
 
 
 def traces(seed: int) -> Iterator[Trace]:
-    """The hundred traces: in their written order for seed 0, in a seeded permutation for any other."""
+    """The hundred traces: in written order for seed 0, in a seeded permutation for any other seed."""
     ordered = EXAMPLES if seed == 0 else Draw(seed).shuffled(EXAMPLES)
     return (example.to_trace() for example in ordered)

@@ -9,7 +9,7 @@ from tunix_rt.traces.schema import Step, Trace
 
 @dataclass(frozen=True)
 class Example:
-    """A question of a domain, its steps in order, and its short answer."""
+    """A question with its steps and its short answer."""
 
     domain: str
     prompt: str

@@ -1,0 +1,138 @@
+"""JobService: the worker protocol, one for every kind of job, and the history of jobs.
+
+Every write is checked against the newest lease in the transaction that writes.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.errors import NotFound
+from tunix_rt.registry.jobs import checks
+from tunix_rt.registry.jobs.kind import JobKind
+from tunix_rt.registry.jobs.kinds import kind_of
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.calls import checked_id
+from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.job_messages import (
+    attempt_message,
+    lease_message,
+    read_lease,
+    reason_value,
+    state_value,
+    transition_message,
+)
+from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
+from tunix_rt.registry.kernel.pages import Key, context_digest, page
+from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.v1 import jobs_pb2 as pb
+from tunix_rt.v1 import jobs_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["JobService"].full_name
+_PAGE: Final = 100
+
+
+class JobServicer(jobs_pb2_grpc.JobServiceServicer):
+    """Implements ``tunix_rt.v1.JobService``."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._database = dependencies.database
+        self._lease_ttl = dependencies.settings.lease_ttl
+        self._artifact_root = dependencies.artifacts.root
+
+    async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
+        checked_id(request.job_id, "job_id")
+        checks.check_claim(request)
+        kind = kind_of(request.job_id)
+        if request.kind not in (pb.JOB_KIND_UNSPECIFIED, kind.number):
+            raise NotFound(f"{request.job_id} is a {kind.name}, which this worker does not carry out")
+        return await self._database.run_write(lambda session: _claim(session, kind, request, self._lease_ttl))
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
+        lease, progress = checks.read_heartbeat(request)
+        kind = kind_of(lease.job_id)
+
+        def beat(session: Session) -> pb.HeartbeatResponse:
+            job, extended = kind.extend_lease(
+                session, lease, progress=progress, ttl=self._lease_ttl, resumed_step=request.resumed_step
+            )
+            response = pb.HeartbeatResponse(
+                lease=lease_message(extended),
+                cancel_requested=job.state == JobState.CANCELLING,
+                cancel_reason=reason_value(job.cancel_reason),
+            )
+            directives = kind.directives(job)
+            if directives is not None:
+                getattr(response, kind.name).CopyFrom(directives)
+            return response
+
+        return await self._database.run_write(beat)
+
+    async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
+        lease = read_lease(request.lease)
+        kind = kind_of(lease.job_id)
+        end, result = await self._database.run(lambda: checks.read_completion(request, kind, self._artifact_root))
+
+        def complete(session: Session) -> pb.CompleteResponse:
+            job = leases.complete(
+                session, kind.table, lease, end, lambda held: kind.succeed(session, held, result, end)
+            )
+            return pb.CompleteResponse(state=state_value(job.state))
+
+        return await self._database.run_write(complete)
+
+    async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
+        lease = checks.read_release(request)
+        table = kind_of(lease.job_id).table
+        await self._database.run_write(lambda session: leases.release(session, table, lease, message=request.message))
+        return pb.ReleaseResponse()
+
+    async def ListAttempts(self, request: pb.ListAttemptsRequest, context: Context) -> pb.ListAttemptsResponse:
+        table = kind_of(checked_id(request.job_id, "job_id")).table
+        digest = context_digest("ListAttempts", request.job_id)
+
+        def read(session: Session) -> pb.ListAttemptsResponse:
+            if session.get(table, request.job_id) is None:
+                raise NotFound(f"there is no job {request.job_id!r}")
+            statement = select(AttemptRow).where(col(AttemptRow.job_id) == request.job_id)
+            keys = (Key(col(AttemptRow.number)),)
+            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest, default=_PAGE)
+            return pb.ListAttemptsResponse(attempts=map(attempt_message, rows), next_page_token=token)
+
+        return await self._database.run_read(read)
+
+    async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
+        checked_id(request.job_id, "job_id")
+        digest = context_digest("ListTransitions", request.job_id)
+
+        def read(session: Session) -> pb.ListTransitionsResponse:
+            statement = select(TransitionRow).where(col(TransitionRow.job_id) == request.job_id)
+            keys = (Key(col(TransitionRow.sequence)),)
+            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest, default=_PAGE)
+            if not rows:
+                raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
+            return pb.ListTransitionsResponse(transitions=map(transition_message, rows), next_page_token=token)
+
+        return await self._database.run_read(read)
+
+
+def _claim(session: Session, kind: JobKind[Any], request: pb.ClaimRequest, ttl: timedelta) -> pb.ClaimResponse:
+    job: JobColumns = leases.lock_job(session, kind.table, request.job_id)
+    kind.before_claim(session, job, request.pool)
+    job, claim = leases.claim(
+        session, kind.table, job.id, worker_id=request.worker_id, environment=request.environment, ttl=ttl
+    )
+    response = pb.ClaimResponse(
+        granted=claim.granted, retry_after_seconds=claim.retry_after_seconds, state=state_value(job.state)
+    )
+    if claim.lease is not None:
+        response.lease.CopyFrom(lease_message(claim.lease))
+        getattr(response, kind.name).CopyFrom(kind.payload(session, job))
+    return response
