@@ -20,9 +20,8 @@ from tunix_rt.cli.demo.plan import DemoPlan, RunPlan, plan_for
 from tunix_rt.cli.demo.report import Report
 from tunix_rt.cli.demo.result import DemoResult, Trained
 from tunix_rt.cli.demo.steps import run_demo
-from tunix_rt.client import TunixClient
+from tunix_rt.client import Evaluation, JobState, Run, TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import common_pb2, evaluations_pb2, runs_pb2
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +82,7 @@ class Killer(threading.Thread):
         while self._platform.pid(part) in (pid, None) and time.monotonic() < deadline:
             self.stop.wait(0.1)
 
-    def _long_run(self) -> runs_pb2.Run | None:
+    def _long_run(self) -> Run | None:
         return next(iter(self._client.runs.list(filter='tags.run = "B"', limit=1)), None)
 
     def _long_run_is_at(self, percent: int) -> bool:
@@ -94,8 +93,8 @@ class Killer(threading.Thread):
         run = self._long_run()
         if run is None or not run.evaluation_ids:
             return False
-        evaluation: evaluations_pb2.Evaluation = self._client.evaluations.get(run.evaluation_ids[0])
-        return evaluation.progress.done >= items or evaluation.state == common_pb2.JOB_STATE_SUCCEEDED
+        evaluation: Evaluation = self._client.evaluations.get(run.evaluation_ids[0])
+        return evaluation.progress.done >= items or evaluation.state is JobState.SUCCEEDED
 
     def _a_trial_runs(self) -> bool:
         return any(sweep.n_trials for sweep in self._client.sweeps.list())

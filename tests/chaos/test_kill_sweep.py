@@ -15,11 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from google.protobuf import json_format
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import JobState, TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import common_pb2
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -60,7 +58,7 @@ SPACE = {
 class Found:
     """A finished sweep: what each trial was and came to, and how often each step of it was recorded."""
 
-    state: int = 0
+    state: JobState = JobState.UNSPECIFIED
     message: str = ""
     parameters: list[dict[str, object]] = field(default_factory=list)
     objectives: list[float] = field(default_factory=list)
@@ -87,11 +85,11 @@ def sweep_on(platform: LocalPlatform, seed: int) -> Found:
             max_attempts=20,
         )
         ended = client.sweeps.wait(sweep.id, timeout_seconds=2100)
-        trials = sorted(ended.trials, key=lambda trial: trial.number)
+        trials = list(client.sweeps.trials(sweep.id, page_size=1000))
         return Found(
-            state=ended.sweep.state,
-            message=ended.sweep.message,
-            parameters=[json_format.MessageToDict(trial.parameters) for trial in trials],
+            state=ended.state,
+            message=ended.message,
+            parameters=[trial.parameters for trial in trials],
             objectives=[trial.objective for trial in trials],
             observed=[list(trial.observed) for trial in trials],
             models=[client.models.get(client.runs.get(trial.run_id).model_id).artifact.digest for trial in trials],
@@ -99,7 +97,7 @@ def sweep_on(platform: LocalPlatform, seed: int) -> Found:
                 [point.step for point in client.runs.metrics(trial.run_id, keys=["loss"])] for trial in trials
             ],
             runs=len(list(client.runs.list(filter=f'sweep_id = "{sweep.id}"'))),
-            best=next(trial.number for trial in trials if trial.id == ended.sweep.best_trial_id),
+            best=next(trial.number for trial in trials if trial.id == ended.best_trial_id),
         )
 
 
@@ -168,7 +166,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, list[str
 
 def test_the_sweep_succeeds_after_twenty_kills_of_every_kind(disturbed: tuple[Found, list[str]]) -> None:
     found, killed = disturbed
-    assert found.state == common_pb2.JOB_STATE_SUCCEEDED, found.message
+    assert found.state is JobState.SUCCEEDED, found.message
     assert len(killed) == KILLS
     assert set(killed) == {*SERVICES, *BELOW}
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import Dataset, JobState, Run, TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import common_pb2, datasets_pb2, runs_pb2
 
 REPOSITORY = Path(__file__).parents[2]
 HYPERPARAMETERS = {
@@ -35,13 +34,13 @@ def client(platform: LocalPlatform) -> Iterator[TunixClient]:
 
 
 @pytest.fixture(scope="session")
-def dataset(client: TunixClient) -> datasets_pb2.Dataset:
+def dataset(client: TunixClient) -> Dataset:
     evalset = client.evalsets.create(REPOSITORY / "evalsets" / "arith_v1.jsonl")
     return client.datasets.build("arith-v1", size=1000, decontaminate=[evalset.id])
 
 
 @pytest.fixture(scope="session")
-def trained(client: TunixClient, dataset: datasets_pb2.Dataset) -> runs_pb2.Run:
+def trained(client: TunixClient, dataset: Dataset) -> Run:
     """A short run that has been evaluated on arith_v1."""
     run = client.runs.create(
         base_model="preset://tiny",
@@ -51,7 +50,7 @@ def trained(client: TunixClient, dataset: datasets_pb2.Dataset) -> runs_pb2.Run:
         display_name="end to end",
     )
     ended = client.runs.wait(run.id, timeout_seconds=240)
-    assert ended.state == common_pb2.JOB_STATE_SUCCEEDED, ended.message
+    assert ended.state is JobState.SUCCEEDED, ended.message
     evaluation = client.evaluations.wait(ended.evaluation_ids[0], timeout_seconds=240)
-    assert evaluation.state == common_pb2.JOB_STATE_SUCCEEDED, evaluation.message
+    assert evaluation.state is JobState.SUCCEEDED, evaluation.message
     return client.runs.get(run.id)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import JobState, TunixClient
 from tunix_rt.local.ports import free_ports
-from tunix_rt.v1 import common_pb2
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("registry", "trainer", "inferencer", "evaluator", "tuner")
@@ -95,9 +94,9 @@ def test_the_loop_runs_on_containers_against_postgresql(client: TunixClient) -> 
         display_name="on containers",
     )
     ended = client.runs.wait(run.id, timeout_seconds=300)
-    assert ended.state == common_pb2.JOB_STATE_SUCCEEDED, ended.message
+    assert ended.state is JobState.SUCCEEDED, ended.message
     evaluation = client.evaluations.wait(ended.evaluation_ids[0], timeout_seconds=300)
-    assert evaluation.state == common_pb2.JOB_STATE_SUCCEEDED, evaluation.message
+    assert evaluation.state is JobState.SUCCEEDED, evaluation.message
     assert evaluation.scorecard.n_scored == 100
     (entry,) = client.leaderboard("arith_v1").entries
     assert (entry.rank, entry.run_id, entry.primary_score) == (1, run.id, evaluation.scorecard.primary_score)

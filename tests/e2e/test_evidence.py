@@ -9,10 +9,10 @@ from typing import Any
 from typer.testing import CliRunner
 
 from tunix_rt.cli.main import app
+from tunix_rt.client import Run
 from tunix_rt.evidence.archive import unpack
 from tunix_rt.evidence.problems import Problems
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import runs_pb2
 
 
 def run_json(platform: LocalPlatform, *arguments: str) -> Any:
@@ -22,7 +22,7 @@ def run_json(platform: LocalPlatform, *arguments: str) -> Any:
 
 
 def test_the_evidence_of_a_trained_run_holds_and_is_small(
-    platform: LocalPlatform, trained: runs_pb2.Run, tmp_path: Path
+    platform: LocalPlatform, trained: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "evidence.zip"
     built = run_json(platform, "evidence", "build", trained.id, "--evaluation", "arith_v1", "-o", str(path))
@@ -42,7 +42,7 @@ def test_the_evidence_of_a_trained_run_holds_and_is_small(
 
 
 def test_every_answer_comes_out_again_in_another_order_with_other_neighbours(
-    platform: LocalPlatform, trained: runs_pb2.Run
+    platform: LocalPlatform, trained: Run
 ) -> None:
     found = run_json(platform, "evaluations", "verify", trained.evaluation_ids[0], "--regenerate", "--concurrency", "5")
     assert found["ok"] is True

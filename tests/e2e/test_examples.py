@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import Dataset, TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import datasets_pb2
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCORECARD = re.compile(r"^scorecard (eval-\S+) primary_score ([0-9.e-]+) \[([0-9.e-]+), ([0-9.e-]+)\]", re.MULTILINE)
 
 
 def test_plain_grpcio_and_a_shell_on_nats_follow_the_same_run_to_the_same_scorecard(
-    platform: LocalPlatform, client: TunixClient, dataset: datasets_pb2.Dataset
+    platform: LocalPlatform, client: TunixClient, dataset: Dataset
 ) -> None:
     host, port = platform.addresses["nats"].rsplit(":", 1)
     shell = subprocess.Popen(

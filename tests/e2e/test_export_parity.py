@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from tunix_rt.client import TunixClient
-from tunix_rt.v1 import runs_pb2
+from tunix_rt.client import Run, TunixClient
 
 if os.environ.get("TUNIX_RT_REQUIRE_PARITY"):
     import torch
@@ -17,9 +16,7 @@ NEAR_TIE = 1e-4
 
 
 @pytest.mark.slow
-def test_transformers_greedy_tokens_equal_the_inferencers_on_20_prompts(
-    client: TunixClient, trained: runs_pb2.Run
-) -> None:
+def test_transformers_greedy_tokens_equal_the_inferencers_on_20_prompts(client: TunixClient, trained: Run) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     directory = client.models.get(trained.model_id).artifact.uri.removeprefix("file://")

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from tunix_rt.cli.main import app
-from tunix_rt.client import TunixClient
+from tunix_rt.client import Dataset, JobState, Reason, Sweep, Trial, TunixClient
+from tunix_rt.client.resources.sweeps import SweepResults
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import common_pb2, datasets_pb2, sweeps_pb2
 
-ENDED = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 TRIALS = 12
 STEPS = 135
 
@@ -25,9 +25,7 @@ def training_processes() -> list[psutil.Process]:
     return [child for child in children if "tunix_rt.trainer.child" in child.cmdline()]
 
 
-def test_cancelling_a_sweep_stops_every_trial_within_ten_seconds(
-    client: TunixClient, dataset: datasets_pb2.Dataset
-) -> None:
+def test_cancelling_a_sweep_stops_every_trial_within_ten_seconds(client: TunixClient, dataset: Dataset) -> None:
     sweep = client.sweeps.create(
         base={
             "base_model": "preset://tiny",
@@ -50,17 +48,17 @@ def test_cancelling_a_sweep_stops_every_trial_within_ten_seconds(
         assert time.monotonic() < began + 60
         time.sleep(0.05)
     assert time.monotonic() - began < 10
-    assert ended.sweep.state == common_pb2.JOB_STATE_CANCELLED
-    assert {trial.state for trial in client.sweeps.trials(sweep.id)} == {common_pb2.JOB_STATE_CANCELLED}
+    assert ended.state is JobState.CANCELLED
+    assert {trial.state for trial in client.sweeps.trials(sweep.id)} == {JobState.CANCELLED}
 
 
 @dataclass(frozen=True)
 class Searched:
     """A finished sweep and its results, as the command line gives them."""
 
-    sweep: sweeps_pb2.Sweep
-    results: sweeps_pb2.SweepResults
-    trials: list[sweeps_pb2.Trial]
+    sweep: Sweep
+    results: SweepResults
+    trials: list[Trial]
 
 
 def sweep_by_one_command(platform: LocalPlatform, dataset_id: str, *options: str) -> Searched:
@@ -89,13 +87,13 @@ def sweep_by_one_command(platform: LocalPlatform, dataset_id: str, *options: str
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_asha_trains_at_most_60_percent_of_the_steps_and_finds_as_good_a_trial(
-    platform: LocalPlatform, client: TunixClient, dataset: datasets_pb2.Dataset
+    platform: LocalPlatform, client: TunixClient, dataset: Dataset
 ) -> None:
     asha = sweep_by_one_command(platform, dataset.id, "--scheduler", "asha", "--grace-steps", str(STEPS // 9))
     fifo = sweep_by_one_command(platform, dataset.id, "--scheduler", "fifo")
     for found in (asha, fifo):
         best = found.results.configurations[0]
-        stopped = [trial.number for trial in found.trials if trial.reason == common_pb2.REASON_EARLY_STOPPED]
+        stopped = [trial.number for trial in found.trials if trial.reason == Reason.EARLY_STOPPED]
         print(f"{found.results.steps} steps, stopped {stopped}, best {best.objective:.3f}", end=" ")
         print(f"[{best.ci_low:.3f}, {best.ci_high:.3f}]: {found.results.statement}")
     assert len(asha.trials) == len(fifo.trials) == TRIALS
@@ -109,12 +107,12 @@ def test_asha_trains_at_most_60_percent_of_the_steps_and_finds_as_good_a_trial(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_an_early_stopped_trial_keeps_its_checkpoint(
-    platform: LocalPlatform, client: TunixClient, dataset: datasets_pb2.Dataset
+    platform: LocalPlatform, client: TunixClient, dataset: Dataset
 ) -> None:
     found = sweep_by_one_command(
         platform, dataset.id, "--scheduler", "asha", "--grace-steps", str(STEPS // 9), "--samples", "5"
     )
-    stopped = [trial for trial in found.trials if trial.reason == common_pb2.REASON_EARLY_STOPPED]
+    stopped = [trial for trial in found.trials if trial.reason == Reason.EARLY_STOPPED]
     assert stopped
     for trial in stopped:
         checkpoints = list(client.runs.checkpoints(trial.run_id))

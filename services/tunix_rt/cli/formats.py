@@ -9,9 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from tunix_rt.v1 import common_pb2
+    from tunix_rt.contract.enums import JobState, Reason
 
 _STYLES = {
     "QUEUED": "cyan",
@@ -50,28 +48,22 @@ def escaped(text: str, limit: int = 0) -> str:
     return escape(text)
 
 
-def state_of(state: common_pb2.JobState.ValueType, reason: common_pb2.Reason.ValueType = 0) -> str:  # type: ignore[assignment]
+def state_of(state: JobState, reason: Reason | None = None) -> str:
     """A job's state, with the reason where there is one."""
-    from tunix_rt.client.arguments import enum_name
-    from tunix_rt.v1 import common_pb2
-
-    text = styled(enum_name(common_pb2.JobState.DESCRIPTOR, state))
-    return f"{text} [dim]{enum_name(common_pb2.Reason.DESCRIPTOR, reason)}[/dim]" if reason else text
+    text = styled(state)
+    return f"{text} [dim]{reason}[/dim]" if reason else text
 
 
-def local_time(timestamp: Timestamp) -> str:
+def local_time(time: datetime | None) -> str:
     """A moment in the reader's time zone; empty when unset."""
-    if not timestamp.seconds:
-        return ""
-    return timestamp.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def duration(start: Timestamp, end: Timestamp, now: datetime | None = None) -> str:
+def duration(start: datetime | None, end: datetime | None, now: datetime | None = None) -> str:
     """How long a job took, or has taken up to now; empty before it started."""
-    if not start.seconds:
+    if start is None:
         return ""
-    until = end.ToDatetime(tzinfo=UTC) if end.seconds else (now or datetime.now(UTC))
-    return seconds_text((until - start.ToDatetime(tzinfo=UTC)).total_seconds())
+    return seconds_text(((end or now or datetime.now(UTC)) - start).total_seconds())
 
 
 def seconds_text(seconds: float) -> str:

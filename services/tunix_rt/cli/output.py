@@ -9,20 +9,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from rich.console import Console, RenderableType
+
+    from tunix_rt.client.records import Record
 
 # Not a terminal: nobody scrolls sideways, but programs grep; so nothing is cut.
 PIPE_WIDTH = 240
-
-
-def as_document(message: Message) -> dict[str, Any]:
-    """A message as JSON values, with the field names of the contracts."""
-    from google.protobuf import json_format
-
-    return json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
 
 
 def canonical(document: object) -> str:
@@ -30,17 +22,17 @@ def canonical(document: object) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def print_json(value: Message | Mapping[str, Any]) -> None:
+def print_json(value: Record | Mapping[str, Any]) -> None:
     """One JSON object on one line, at once (a reader may be following)."""
-    document = value if isinstance(value, Mapping) else as_document(value)
+    document = value if isinstance(value, Mapping) else value.to_dict()
     sys.stdout.write(canonical(document) + "\n")
     sys.stdout.flush()
 
 
-def print_json_lines(messages: Iterable[Message]) -> None:
+def print_json_lines(records: Iterable[Record]) -> None:
     """One JSON object per line."""
-    for message in messages:
-        print_json(message)
+    for record in records:
+        print_json(record)
 
 
 @cache

@@ -15,7 +15,8 @@ from tunix_rt.cli import formats, output
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tunix_rt.v1 import common_pb2
+    from tunix_rt.client.resources import jobs
+    from tunix_rt.contract.enums import JobState, Reason
 
 # The metrics worth a place beside the bar: what the trainer calls them → how they are shown.
 HEADLINE_METRICS = {"loss": "loss", "tokens_per_second": "tok/s"}
@@ -27,13 +28,13 @@ class Job(Protocol):
     @property
     def id(self) -> str: ...
     @property
-    def state(self) -> common_pb2.JobState.ValueType: ...
+    def state(self) -> JobState: ...
     @property
-    def reason(self) -> common_pb2.Reason.ValueType: ...
+    def reason(self) -> Reason: ...
     @property
     def message(self) -> str: ...
     @property
-    def progress(self) -> common_pb2.Progress: ...
+    def progress(self) -> jobs.Progress: ...
 
 
 def headline(metrics: Mapping[str, float]) -> str:
@@ -64,7 +65,7 @@ class JobDisplay:
             self._bar.stop()
 
     def update(self, job: Any, label: str, beside: str = "") -> None:
-        """Show ``job`` (a message with the fields of `Job`) under ``label``, with ``beside`` after its bar."""
+        """Show ``job`` (a record with the fields of `Job`) under ``label``, with ``beside`` after its bar."""
         if self._as_json:
             output.print_json(job)
         elif self._bar is not None:

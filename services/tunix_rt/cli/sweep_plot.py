@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tunix_rt.v1 import tuning_pb2
+    from tunix_rt.client.resources.sweep_records import Importance
 
 _BLUE, _ORANGE, _VERMILLION, _GREY, _BLACK = "#0072B2", "#E69F00", "#D55E00", "#999999", "#000000"
 _COLOUR_MAP: Final = "cividis"
@@ -47,9 +47,7 @@ def require_matplotlib() -> None:
         raise FailedPrecondition("drawing needs matplotlib; install it with: pip install 'tunix-rt[plots]'") from error
 
 
-def draw(
-    table: SweepTable, shares: tuning_pb2.ComputeImportanceResponse | None, why_not: str = "", *, format: str = "svg"
-) -> bytes:
+def draw(table: SweepTable, shares: Importance | None, why_not: str = "", *, format: str = "svg") -> bytes:
     """The picture as "svg", "png" or "pdf"; the same sweep gives the same bytes. ``why_not`` says why no ``shares``."""
     import matplotlib
 
@@ -61,7 +59,7 @@ def draw(
     return file.getvalue()
 
 
-def picture(table: SweepTable, shares: tuning_pb2.ComputeImportanceResponse | None, why_not: str = "") -> Figure:
+def picture(table: SweepTable, shares: Importance | None, why_not: str = "") -> Figure:
     """The figure, 11 inches wide."""
     from matplotlib.figure import Figure
 
@@ -242,7 +240,7 @@ def _line(row: Row, scales: Sequence[_Scale], objective: _Scale | None) -> list[
     return list(enumerate(places))
 
 
-def _importance(axes: Axes, shares: tuning_pb2.ComputeImportanceResponse | None, why_not: str) -> None:
+def _importance(axes: Axes, shares: Importance | None, why_not: str) -> None:
     axes.set_title("importance (PED-ANOVA)", fontsize=9)
     axes.set_xlim(0, 1)
     if shares is None:

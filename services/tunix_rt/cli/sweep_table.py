@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from tunix_rt.contract.enums import JobState, Reason
+
 if TYPE_CHECKING:
-    from tunix_rt.v1 import sweeps_pb2
+    from tunix_rt.client.resources.sweep_records import Parameter
+    from tunix_rt.client.resources.sweeps import Sweep, Trial
 
 Outcome = Literal["succeeded", "stopped", "failed", "cancelled", "running", "queued"]
 
@@ -95,42 +98,35 @@ class SweepTable:
         return text.getvalue()
 
 
-def sweep_table(sweep: sweeps_pb2.Sweep, trials: Sequence[sweeps_pb2.Trial]) -> SweepTable:
+def sweep_table(sweep: Sweep, trials: Sequence[Trial]) -> SweepTable:
     """The table of a sweep and its trials, in whatever order they come."""
-    from tunix_rt.client.arguments import enum_name
-    from tunix_rt.v1 import sweeps_pb2
-
-    mode = enum_name(sweeps_pb2.ObjectiveMode.DESCRIPTOR, sweep.spec.objective.mode)
+    mode = sweep.spec.objective.mode
     better = min if mode == "MIN" else max
     rows: list[Row] = []
     best: float | None = None
     for trial in sorted(trials, key=lambda trial: trial.number):
         outcome = outcome_of(trial)
-        if outcome == "succeeded" and trial.HasField("objective"):
+        if outcome == "succeeded" and trial.objective is not None:
             best = trial.objective if best is None else better(best, trial.objective)
         rows.append(_row(trial, outcome, best))
     axes = tuple(_axis(parameter) for parameter in sweep.spec.parameters)
     return SweepTable(sweep.id, sweep.display_name, sweep.spec.objective.metric, mode, axes, tuple(rows))
 
 
-def outcome_of(trial: sweeps_pb2.Trial) -> Outcome:
+def outcome_of(trial: Trial) -> Outcome:
     """How a trial stands: stopped is early, by the scheduler, and neither failed nor cancelled."""
-    from tunix_rt.v1 import common_pb2
-
-    if trial.state == common_pb2.JOB_STATE_CANCELLED:
-        return "stopped" if trial.reason == common_pb2.REASON_EARLY_STOPPED else "cancelled"
-    known: dict[int, Outcome] = {
-        common_pb2.JOB_STATE_SUCCEEDED: "succeeded",
-        common_pb2.JOB_STATE_FAILED: "failed",
-        common_pb2.JOB_STATE_RUNNING: "running",
-        common_pb2.JOB_STATE_CANCELLING: "running",
+    if trial.state is JobState.CANCELLED:
+        return "stopped" if trial.reason is Reason.EARLY_STOPPED else "cancelled"
+    known: dict[JobState, Outcome] = {
+        JobState.SUCCEEDED: "succeeded",
+        JobState.FAILED: "failed",
+        JobState.RUNNING: "running",
+        JobState.CANCELLING: "running",
     }
     return known.get(trial.state, "queued")
 
 
-def _row(trial: sweeps_pb2.Trial, outcome: Outcome, best: float | None) -> Row:
-    from tunix_rt.evidence.messages import json_value
-
+def _row(trial: Trial, outcome: Outcome, best: float | None) -> Row:
     return Row(
         number=trial.number,
         configuration=trial.configuration,
@@ -138,26 +134,22 @@ def _row(trial: sweeps_pb2.Trial, outcome: Outcome, best: float | None) -> Row:
         trial_id=trial.id,
         run_id=trial.run_id,
         outcome=outcome,
-        objective=trial.objective if trial.HasField("objective") else None,
-        ci_low=trial.ci_low if trial.HasField("ci_low") else None,
-        ci_high=trial.ci_high if trial.HasField("ci_high") else None,
+        objective=trial.objective,
+        ci_low=trial.ci_low,
+        ci_high=trial.ci_high,
         running_best=best,
-        reported_value=trial.reported_value if trial.HasField("reported_value") else None,
+        reported_value=trial.reported_value,
         reported_step=trial.reported_step,
         steps=trial.steps,
-        parameters=json_value(trial.parameters),
+        parameters=trial.parameters,
     )
 
 
-def _axis(parameter: sweeps_pb2.Parameter) -> Axis:
-    from tunix_rt.evidence.messages import json_value
-
-    domain = parameter.WhichOneof("domain") or ""
+def _axis(parameter: Parameter) -> Axis:
+    domain, ends = parameter.domain
     if domain in ("choice", "grid"):
-        values = (parameter.choice if domain == "choice" else parameter.grid).values
-        return Axis(parameter.name, domain, tuple(json_value(value) for value in values))
+        return Axis(parameter.name, domain, ends.values)
     if domain in ("", "normal"):
         return Axis(parameter.name, domain)
-    ends = getattr(parameter, domain)
     # randint leaves its upper end out.
     return Axis(parameter.name, domain, (), ends.low, ends.high - (domain == "randint"), domain == "loguniform")

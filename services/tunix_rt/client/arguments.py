@@ -1,6 +1,6 @@
-"""Ordinary Python arguments → protobuf messages, naming every argument that does not fit.
+"""Ordinary Python arguments → protobuf messages, naming every argument of a wrong name or type.
 
-Checks names and types, which protobuf needs; what values mean is checked by the registry.
+What values mean is checked by the registry.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from tunix_rt.client.records import Record
+from tunix_rt.contract.documents import enum_prefix
 from tunix_rt.errors import Violations
 
 M = TypeVar("M", bound=Message)
@@ -32,13 +34,14 @@ _BITS = {
 _JSON_TYPES = ("google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue")
 
 
-def to_message(kind: type[M], value: M | Mapping[str, Any] | None, path: str = "") -> M:
+def to_message(kind: type[M], value: M | Record | Mapping[str, Any] | None, path: str = "") -> M:
     """``value`` as a message of ``kind``; a mapping's keys are field names, enum values short names ("random").
 
     Raises `InvalidInput` naming every unknown field, wrong type and unknown enum value, with ``path`` before each.
     """
     violations = Violations()
     message = kind()
+    value = value.proto if isinstance(value, Record) else value
     if isinstance(value, kind):
         message.CopyFrom(value)
     elif value is not None:
@@ -49,26 +52,15 @@ def to_message(kind: type[M], value: M | Mapping[str, Any] | None, path: str = "
 
 def enum_value(descriptor: EnumDescriptor, value: str | int, violations: Violations, path: str) -> int:
     """The number of an enum value given by short name in any case ("pass"), full name or number."""
-    known = {v.name.removeprefix(prefix_of(descriptor)): v.number for v in descriptor.values}
+    known = {v.name.removeprefix(enum_prefix(descriptor)): v.number for v in descriptor.values}
     known |= {v.name: v.number for v in descriptor.values}
     if isinstance(value, int) and value in known.values():
         return value
     key = str(value).strip().upper().replace("-", "_")
     if key not in known:
-        names = [v.name.removeprefix(prefix_of(descriptor)).lower() for v in descriptor.values if v.number]
-        violations.add(path, f"{value!r} is none of {', '.join(names)}")
+        names = [v.name.removeprefix(enum_prefix(descriptor)).lower() for v in descriptor.values if v.number]
+        violations.add(path, f"unknown value {value!r}; expected one of {', '.join(names)}")
     return known.get(key, 0)
-
-
-def enum_name(descriptor: EnumDescriptor, number: int) -> str:
-    """The short name of an enum value, in upper case: "QUEUED" and not "JOB_STATE_QUEUED"."""
-    value = descriptor.values_by_number.get(number)
-    return value.name.removeprefix(prefix_of(descriptor)) if value else str(number)
-
-
-def prefix_of(descriptor: EnumDescriptor) -> str:
-    """What every value name of the enum starts with: "JOB_STATE_" (the zero value is PREFIX_UNSPECIFIED)."""
-    return str(descriptor.values[0].name).removesuffix("UNSPECIFIED")
 
 
 def _fill(message: Message, value: object, violations: Violations, path: str) -> None:
@@ -76,17 +68,18 @@ def _fill(message: Message, value: object, violations: Violations, path: str) ->
     if descriptor.full_name in _JSON_TYPES:
         _fill_json(message, value, violations, path)
         return
+    value = value.proto if isinstance(value, Record) else value
     if isinstance(value, Message) and value.DESCRIPTOR is descriptor:
         message.CopyFrom(value)
         return
     if not isinstance(value, Mapping):
-        violations.add(path, f"must be an object with the fields {', '.join(_names(descriptor))}")
+        violations.add(path, f"must be an object with fields among {', '.join(_names(descriptor))}")
         return
     for name, item in value.items():
         at = f"{path}.{name}" if path else str(name)
         field = descriptor.fields_by_name.get(str(name))
         if field is None:
-            violations.add(at, f"is no field of {descriptor.name}; it has {', '.join(_names(descriptor))}")
+            violations.add(at, f"unknown field; {descriptor.name} has {', '.join(_names(descriptor))}")
         elif item is not None:
             _set_field(message, field, item, violations, at)
 

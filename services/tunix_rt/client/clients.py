@@ -6,18 +6,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tunix_rt.client.asynchronous import AsyncRunner
 from tunix_rt.client.binding import Async, Mode, Runner, Sync
-from tunix_rt.client.blocking import BlockingRunner
 from tunix_rt.client.connection import Connection, discover
-from tunix_rt.client.groups.datasets import Datasets
-from tunix_rt.client.groups.evalsets import EvalSets
-from tunix_rt.client.groups.evaluations import Evaluations, Scores
-from tunix_rt.client.groups.events import Events
-from tunix_rt.client.groups.inference import Generation, Inference
-from tunix_rt.client.groups.models import Baselines, Gate, Models
-from tunix_rt.client.groups.runs import Runs
-from tunix_rt.client.groups.sweeps import Sweeps
+from tunix_rt.client.resources.datasets import Datasets
+from tunix_rt.client.resources.evalsets import EvalSets
+from tunix_rt.client.resources.evaluations import Evaluations
+from tunix_rt.client.resources.events import Events
+from tunix_rt.client.resources.gates import Baselines, Gate
+from tunix_rt.client.resources.inference import Generation, Inference
+from tunix_rt.client.resources.models import Models
+from tunix_rt.client.resources.runs import Runs
+from tunix_rt.client.resources.scores import Scores
+from tunix_rt.client.resources.sweeps import Sweeps
+from tunix_rt.client.runners import AsyncRunner, BlockingRunner
 
 # How long a peer may be away (restarting) before a call gives up.
 OUTAGE_SECONDS = 30.0

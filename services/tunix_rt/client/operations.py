@@ -1,7 +1,7 @@
-"""What a client can ask for, as values: one call, a stream, pages, a stream that is followed across outages.
+"""Operations as values: one call, a stream, pages, a stream that is followed across outages.
 
-Operations are built once (``groups/``) and carried out by two thin runners, blocking and asyncio; so every method of
-the SDK is written once. An operation knows its request, its deadline and what ends it, and nothing of channels.
+Operations are built once (``resources/``) and carried out by `runners`, blocking or asyncio; so every method of the SDK
+is written once. ``unpack(response, runner)`` makes the result; the runner is for the result's own methods.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 Stub = TypeVar("Stub")
 
+Unpack: TypeAlias = Callable[[Any, Any], T]
 Peer: TypeAlias = Literal["registry", "inferencer", "tuner"]
 
 CALL_SECONDS = 30.0
@@ -27,7 +28,7 @@ LEG_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Method(Generic[Response]):
+class Method:
     """Which RPC: the stub's class, and how to take the method from an instance of it."""
 
     stub: Callable[[Any], Any]
@@ -39,41 +40,43 @@ class Method(Generic[Response]):
 class Call(Generic[T]):
     """One request, one response. Repeated while the peer is UNAVAILABLE, with the same request_id."""
 
-    method: Method[T]
+    method: Method
     request: Message
+    unpack: Unpack[T]
     deadline_seconds: float = CALL_SECONDS
 
 
 @dataclass(frozen=True)
 class Upload(Generic[T]):
-    """A stream of requests, one response. ``requests`` is asked anew for every try."""
+    """A stream of requests, one response. ``requests`` is called for every try."""
 
-    method: Method[T]
+    method: Method
     requests: Callable[[], Iterable[Message]]
+    unpack: Unpack[T]
     deadline_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
 class Stream(Generic[T]):
-    """One request, a stream of responses that cannot be taken up again after an error."""
+    """One request, a stream of responses; an error ends it, because it cannot be resumed."""
 
-    method: Method[Any]
+    method: Method
     request: Message
-    unpack: Callable[[Any], T]
+    unpack: Unpack[T]
     deadline_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
 class Follow(Generic[T]):
-    """A stream of states or facts that is opened again after outages.
+    """A stream of states or facts that is reopened after outages.
 
-    ``request(last)`` makes the request that continues after ``last`` (None at first); ``is_last`` tells the item
-    that ends the stream. An item equal to the one before (a state told again after an outage) is left out.
+    ``request(last)`` makes the request that continues after ``last`` (None at first); the stream ends with the first
+    item for which ``is_last`` is true. An item equal to the one before (a state sent again after an outage) is skipped.
     """
 
-    method: Method[Any]
+    method: Method
     request: Callable[[T | None], Message]
-    unpack: Callable[[Any], T]
+    unpack: Unpack[T]
     is_last: Callable[[T], bool]
 
 
@@ -81,9 +84,9 @@ class Follow(Generic[T]):
 class Pages(Generic[T]):
     """All items of a list, page after page, at most ``limit`` (AIP-158: page_token, next_page_token)."""
 
-    method: Method[Any]
+    method: Method
     request: Message
-    unpack: Callable[[Any], Sequence[T]]
+    unpack: Unpack[Sequence[T]]
     limit: int | None = None
 
 
@@ -122,19 +125,20 @@ def unary(
     stub: Callable[[grpc.Channel], Stub],
     select: Callable[[Stub], grpc.UnaryUnaryMultiCallable[Request, Response]],
     request: Request,
+    unpack: Callable[[Response, Any], T],
     *,
     peer: Peer = "registry",
     deadline_seconds: float = CALL_SECONDS,
-) -> Call[Response]:
-    """A `Call`, with the request's type checked against the method's."""
-    return Call(Method(stub, select, peer), request, deadline_seconds)
+) -> Call[T]:
+    """A `Call`, with the types of request and response checked against the method's."""
+    return Call(Method(stub, select, peer), request, unpack, deadline_seconds)
 
 
 def paged(
     stub: Callable[[grpc.Channel], Stub],
     select: Callable[[Stub], grpc.UnaryUnaryMultiCallable[Request, Response]],
     request: Request,
-    unpack: Callable[[Response], Sequence[T]],
+    unpack: Callable[[Response, Any], Sequence[T]],
     *,
     limit: int | None,
 ) -> Pages[T]:
@@ -146,7 +150,7 @@ def followed(
     stub: Callable[[grpc.Channel], Stub],
     select: Callable[[Stub], grpc.UnaryStreamMultiCallable[Request, Response]],
     request: Callable[[T | None], Request],
-    unpack: Callable[[Response], T],
+    unpack: Callable[[Response, Any], T],
     is_last: Callable[[T], bool],
 ) -> Follow[T]:
     """A `Follow`, type-checked likewise."""
@@ -157,12 +161,21 @@ def streamed(
     stub: Callable[[grpc.Channel], Stub],
     select: Callable[[Stub], grpc.UnaryStreamMultiCallable[Request, Response]],
     request: Request,
-    unpack: Callable[[Response], T],
+    unpack: Callable[[Response, Any], T],
     *,
     peer: Peer = "registry",
 ) -> Stream[T]:
     """A `Stream`, type-checked likewise."""
     return Stream(Method(stub, select, peer), request, unpack)
+
+
+def as_message(response: Response, runner: object) -> Response:
+    """Unpacks nothing: the message itself."""
+    return response
+
+
+def no_result(response: object, runner: object) -> None:
+    """Unpacks to None, where a response says nothing."""
 
 
 def new_request_id(given: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Evalset files that ship with Tunix-RT, found by key."""
+"""Evalset files that ship with Tunix-RT, found by key. Imports no gRPC: scoring without a platform needs it, too."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ def evalset_path(name: Path | str) -> Path:
     shipped = shipped_evalsets()
     if str(name) in shipped:
         return shipped[str(name)]
-    raise NotFound(f"{name} is neither a file nor one of the evalsets that ship: {', '.join(shipped) or 'none'}")
+    raise NotFound(f"{name} is neither a file nor an evalset that ships; those are {', '.join(shipped) or 'none'}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tunix_rt.client.arguments import to_message
+from tunix_rt.client.records import Record
 from tunix_rt.errors import Violations
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -28,7 +29,7 @@ def sweep_parameters(parameters: Mapping[str, Domain]) -> list[dict[str, Any]]:
     return fields
 
 
-def sweep_spec(spec: pb.SweepSpec | Mapping[str, Any] | None = None, **over: Any) -> pb.SweepSpec:
+def sweep_spec(spec: pb.SweepSpec | Record | Mapping[str, Any] | None = None, **over: Any) -> pb.SweepSpec:
     """A sweep's spec from ``spec`` with the keyword arguments laid over it. ``parameters`` may be a mapping.
 
     Nested messages are merged field by field; lists and the search space are replaced as a whole.

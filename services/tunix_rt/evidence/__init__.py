@@ -1,5 +1,5 @@
 """Evidence: everything that a score rests on in one zip, and the check that it still does.
 
-Pure but for `gathering` and `messages`, which read a platform through the client: documents in, bytes out, and back.
-Knows no JAX and no server. What the check can see, and what nobody can see without a signature, is said in `verify`.
+Pure: documents in, bytes out, and back; `tunix_rt.client.workflows.evidence` reads the documents from a platform. What
+the check detects, and what nobody can detect without a signature, is said in `verify`.
 """

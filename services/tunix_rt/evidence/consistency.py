@@ -11,7 +11,7 @@ from tunix_rt.evidence import documents as names
 from tunix_rt.evidence.build import SPEC_COMMAND, evaluation_command
 from tunix_rt.evidence.documents import Document
 from tunix_rt.evidence.problems import Problems
-from tunix_rt.evidence.spec_digest import spec_digest
+from tunix_rt.evidence.spec_digest import former_spec_digest, spec_digest
 from tunix_rt.quality.identity import generation_digest
 from tunix_rt.quality.items import EvalSet
 
@@ -62,7 +62,9 @@ def check_manifest(manifest: Document, evalset: Document, dataset: Document | No
     together = (manifest["dataset"] is None) == (config is None)
     problems.check(together, names.RUN_MANIFEST, "has a dataset and no config, or a config and no dataset")
     if config is not None and dataset is not None:
-        said |= {"run_version": (spec_digest(config), "the digest of config"), "command": (SPEC_COMMAND, "the format")}
+        digests = spec_digest(config), former_spec_digest(config)
+        digest = digests[1] if manifest["run_version"] == digests[1] else digests[0]
+        said |= {"run_version": (digest, "the digest of config"), "command": (SPEC_COMMAND, "the format")}
         wanted = _of_dataset(dataset)
         for name, found in (manifest["dataset"] or {}).items():
             problems.same(names.RUN_MANIFEST, f"dataset.{name}", found, wanted[name], names.DATASET_MANIFEST)

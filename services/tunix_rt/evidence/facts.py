@@ -1,4 +1,4 @@
-"""What evidence is made from: the platform's messages as plain documents (`messages.plain`), gathered once."""
+"""What evidence is made from: the platform's messages as documents (`contract.documents`), read once."""
 
 from __future__ import annotations
 

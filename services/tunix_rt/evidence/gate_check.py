@@ -36,7 +36,9 @@ def check_decisions(
             continue
         try:
             rules = _policy(policy)
-            before = _side(baseline["identity"], items, baseline["samples"], rules.metric)
+            # Of a baseline on other questions evidence holds the values alone: the decision is INVALID by its digests.
+            same = baseline["identity"]["evalset_digest"] == summary["identity"]["evalset_digest"]
+            before = _side(baseline["identity"], items if same else None, baseline["samples"], rules.metric)
             outcome = decide(rules, before, _side(summary["identity"], items, samples, rules.metric))
         except (TunixError, KeyError, ValueError, TypeError) as error:
             problems.add(GATE_DECISIONS, f"{path} cannot be decided again: {error}")
@@ -83,12 +85,21 @@ def _policy(document: Mapping[str, Any]) -> GatePolicy:
     )
 
 
-def _side(identity: Mapping[str, str], items: Sequence[EvalItem], samples: Sequence[Document], metric: str) -> GateSide:
-    """An evaluation with every sample's value of ``metric``."""
+def _side(
+    identity: Mapping[str, str], items: Sequence[EvalItem] | None, samples: Sequence[Document], metric: str
+) -> GateSide:
+    """An evaluation with every sample's value of ``metric``, and the labels of ``items`` where they are known."""
+    score = ScoreIdentity(**identity)
+    if items is None:
+        return GateSide(score, [PairInput(each["item_id"], _value(each, metric)) for each in samples])
     by_id = {item.id: item for item in items}
-    return GateSide(ScoreIdentity(**identity), [_row(by_id[s["item_id"]], s, metric) for s in samples])
+    return GateSide(score, [_row(by_id[each["item_id"]], each, metric) for each in samples])
 
 
 def _row(item: EvalItem, sample: Document, metric: str) -> PairInput:
-    value = sample["metrics"].get(metric) if sample["outcome"] == Outcome.SCORED else None
+    value = _value(sample, metric)
     return PairInput(item.id, value, item.section, item.category, item.difficulty, item.cluster_id)
+
+
+def _value(sample: Document, metric: str) -> float | None:
+    return sample["metrics"].get(metric) if sample["outcome"] == Outcome.SCORED else None

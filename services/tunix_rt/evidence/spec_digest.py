@@ -1,9 +1,4 @@
-"""The digest of a run's spec, from the form in which people write specs.
-
-The registry digests the canonical JSON of the protobuf message in its JSON mapping: names in camelCase, 64-bit
-integers as text. Evidence holds the spec as ``tunix-rt runs create --spec`` takes it: names as in runs.proto, numbers
-as numbers.
-"""
+"""The digest of a run's spec, from the document that evidence holds of it (``config`` of run_manifest.json)."""
 
 from __future__ import annotations
 
@@ -12,12 +7,20 @@ from typing import Any
 
 from tunix_rt.contract.digests import canonical_json, sha256_digest
 
-# The int64 fields of RunSpec and of all that it holds.
+# The fields of 64 bits that a RunSpec had when its digest was of protobuf's JSON.
 _INT64 = frozenset({"max_steps", "seed", "deadline_seconds", "step"})
 
 
 def spec_digest(config: dict[str, Any]) -> str:
     """The ``spec_digest`` of a run whose spec is ``config``."""
+    return sha256_digest(canonical_json(config))
+
+
+def former_spec_digest(config: dict[str, Any]) -> str:
+    """As `spec_digest`, of a run that was created before specs were stored as documents.
+
+    It was of the JSON mapping of protobuf: names in camelCase, 64-bit integers as text.
+    """
     return sha256_digest(canonical_json(_mapped(config)))
 
 

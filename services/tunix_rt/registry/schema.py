@@ -19,7 +19,7 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 def migrate(database: Database, revision: str = "head") -> None:
     """Bring the schema to ``revision``, one process at a time on PostgreSQL. The newest holds what is built in."""
-    config = _config()
+    config = alembic_config()
     with database.engine.connect().execution_options(tunix_rt_write=True) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -29,7 +29,7 @@ def migrate(database: Database, revision: str = "head") -> None:
 
 def check_schema(database: Database) -> None:
     """Raise `FailedPrecondition`, saying what to do, unless the schema is the one that this version was written for."""
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with database.engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     if found is None:
@@ -41,7 +41,8 @@ def check_schema(database: Database) -> None:
         )
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
+    """Where the migrations are."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config

@@ -137,8 +137,13 @@ def _config(family: _Family, run: PlannedRun) -> str:
 
 def _run(family: _Family, run: PlannedRun, dataset: str, points: Iterable[tuple[str, int, float, datetime]]) -> Any:
     """The columns in which runs differ."""
-    hyperparameters = family.spec["hyperparameters"] | {"learningRate": run.learning_rate, "seed": str(run.seed)}
-    changes = {"baseModel": run.base_model, "datasetId": dataset, "pool": run.pool, "hyperparameters": hyperparameters}
+    hyperparameters = family.spec["hyperparameters"] | {"learning_rate": run.learning_rate, "seed": run.seed}
+    changes = {
+        "base_model": run.base_model,
+        "dataset_id": dataset,
+        "pool": run.pool,
+        "hyperparameters": hyperparameters,
+    }
     spec = json.dumps(family.spec | changes, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return {
         "display_name": run.name,

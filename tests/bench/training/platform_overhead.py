@@ -23,15 +23,14 @@ from compare import HERE, one_round
 from sheets import LONGEST
 from workload import Workload
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import JobState, Run, TunixClient
 from tunix_rt.local import LocalPlatform
 from tunix_rt.models.tokenizer import Tokenizer, render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
-from tunix_rt.v1 import common_pb2, runs_pb2
 
 
-def train(client: TunixClient, dataset_id: str, rows: int, steps: int, seed: int) -> runs_pb2.Run:
+def train(client: TunixClient, dataset_id: str, rows: int, steps: int, seed: int) -> Run:
     """One run through the platform, to its end."""
     run = client.runs.create(
         base_model="preset://small",
@@ -46,7 +45,7 @@ def train(client: TunixClient, dataset_id: str, rows: int, steps: int, seed: int
         },
     )
     ended = client.runs.wait(run.id, timeout_seconds=3600)
-    if ended.state != common_pb2.JOB_STATE_SUCCEEDED:
+    if ended.state is not JobState.SUCCEEDED:
         raise SystemExit(f"the run ended {ended.state}: {ended.message}")
     return ended
 
@@ -57,7 +56,7 @@ def rate(client: TunixClient, run_id: str) -> float:
     for point in client.runs.metrics(run_id, keys=["tokens_per_second", "step_time"]):
         row = rows.setdefault(point.step, {})
         row[point.key] = point.value
-        row["time"] = point.time.ToNanoseconds() / 1e9
+        row["time"] = point.time.timestamp()
     first, last = min(rows), max(rows)
     tokens = sum(row["tokens_per_second"] * row["step_time"] for step, row in rows.items() if step != first)
     return float(tokens / (rows[last]["time"] - rows[first]["time"]))

@@ -29,9 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from stub_trainer import OBJECTIVE
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import JobState, TunixClient
 from tunix_rt.local import LocalPlatform
-from tunix_rt.v1 import common_pb2
 
 HERE = Path(__file__).parent
 STUB_WORKERS = 4
@@ -132,9 +131,9 @@ def ours(trials: int, concurrency: int) -> Sweep:
         )
         ended = client.sweeps.wait(sweep.id, timeout_seconds=3600)
         watch.end()
-        if ended.sweep.state != common_pb2.JOB_STATE_SUCCEEDED or ended.sweep.n_succeeded != trials:
-            raise SystemExit(f"the sweep ended with {ended.sweep}")
-        ends = sorted(trial.end_time.ToMicroseconds() / 1e6 for trial in ended.trials)
+        if ended.state is not JobState.SUCCEEDED or ended.n_succeeded != trials:
+            raise SystemExit(f"the sweep ended with {ended}")
+        ends = sorted(trial.end_time.timestamp() for trial in client.sweeps.trials(sweep.id, page_size=1000))
     # The first tenth of the samples holds the start.
     memory = watch.memory
     return Sweep(ends, memory[len(memory) // 10], memory[-1], watch.cpu_seconds)

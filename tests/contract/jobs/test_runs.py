@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
 
+from tunix_rt.contract.documents import document
 from tunix_rt.errors import Aborted, Conflict, InvalidInput, NotFound
 from tunix_rt.registry.kernel.request_tables import RequestRow
 from tunix_rt.registry.runs.tables import RunRow
@@ -32,7 +32,7 @@ async def test_a_created_run_has_every_default_and_the_digest_of_its_spec(regist
     assert spec.evaluate_on[0].evalset == registry.evalset_id
     assert spec.evaluate_on[0].generation.max_new_tokens == 256
     assert spec.evaluate_on[0].threshold == 0.5
-    text = json.dumps(json_format.MessageToDict(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(document(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert run.spec_digest == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
     assert run.created_by == "bootstrap"
     assert await registry.get_run(run.id) == run

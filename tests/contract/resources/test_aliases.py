@@ -164,10 +164,10 @@ async def test_of_racing_creations_one_wins(registry: Any) -> None:
 
 async def test_a_missing_or_stale_etag_is_aborted(registry: Any, refusal: Any) -> None:
     one, two = await registry.model("m"), await registry.model("m")
-    assert (await refusal(move(registry, one.id, '"r1"'))).kind is Aborted
+    assert (await refusal(move(registry, one.id, "r1"))).kind is Aborted
     await move(registry, one.id)
     assert (await refusal(move(registry, two.id))).kind is Aborted
-    assert (await refusal(move(registry, two.id, '"r9"'))).kind is Aborted
+    assert (await refusal(move(registry, two.id, "r9"))).kind is Aborted
     assert await registry.count(PromotionRow) == 1
 
 
@@ -329,7 +329,7 @@ async def test_a_detached_policy_no_longer_guards(registry: Any, held: Any) -> N
 
 
 async def test_a_policy_is_attached_only_to_what_exists_and_with_its_etag(registry: Any, refusal: Any) -> None:
-    assert (await refusal(guard(registry, '"r1"'))).kind is NotFound
+    assert (await refusal(guard(registry, "r1"))).kind is NotFound
     first = await move(registry, (await registry.model("m")).id)
-    assert (await refusal(guard(registry, '"r9"'))).kind is Aborted
+    assert (await refusal(guard(registry, "r9"))).kind is Aborted
     assert (await refusal(guard(registry, first.etag, policy="none"))).kind is NotFound

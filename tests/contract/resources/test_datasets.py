@@ -258,7 +258,7 @@ async def test_a_dataset_that_a_run_refers_to_is_not_deleted(registry: Any, refu
 
 async def test_deleting_needs_the_current_etag_when_one_is_sent(registry: Any, refusal: Any) -> None:
     dataset = await upload(registry, lines([trace(1)]))
-    request = pb.DeleteDatasetRequest(request_id=registry.request_id(), id=dataset.id, etag='"r99"')
+    request = pb.DeleteDatasetRequest(request_id=registry.request_id(), id=dataset.id, etag="r99")
     assert (await refusal(registry.datasets.DeleteDataset(request, timeout=10))).kind is Aborted
     request = pb.DeleteDatasetRequest(request_id=registry.request_id(), id=dataset.id, etag=dataset.etag)
     await registry.datasets.DeleteDataset(request, timeout=10)

@@ -13,14 +13,15 @@ from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from tunix_rt.registry.evaluations import rules as domain
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.event_tables import OutboxRow
 from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.models.rules import register_from_run
 from tunix_rt.registry.models.tables import ModelVersionRow
+from tunix_rt.registry.runs.rules import new_run
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2, jobs_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
+from tunix_rt.v1.runs_pb2 import EvaluateOn, RunSpec
 
 
 def get(registry: Any, evaluation_id: str) -> Any:
@@ -273,18 +274,11 @@ async def test_workers_calls_need_the_workers_role(registry: Any, refusal: Any, 
     assert (await refusal(call)).kind is PermissionDenied
 
 
-def finished_run(evaluate_on: str, **fields: Any) -> RunRow:
-    given = {"dataset_id": "ds-1", "model_name": "tiny"} | fields
-    return RunRow(
-        id=new_id("run"),
-        create_time=utc_now(),
-        spec=f'{{"evaluateOn": [{evaluate_on}]}}',
-        spec_digest="",
-        pool="cpu",
-        base_model="preset://tiny",
-        created_by="somebody",
-        **given,
-    )
+def finished_run(*evaluate_on: EvaluateOn) -> RunRow:
+    spec = RunSpec(base_model="preset://tiny", dataset_id="ds-1", model_name="tiny", evaluate_on=evaluate_on)
+    run = new_run(spec, display_name="", tags={}, actor="somebody")
+    run.id = new_id("run")
+    return run
 
 
 def exported(name: str) -> StoredArtifact:
@@ -295,8 +289,8 @@ def exported(name: str) -> StoredArtifact:
 
 async def test_a_succeeded_run_gets_its_model_and_the_evaluations_it_asked_for(registry: Any) -> None:
     first, second = await registry.evalset(2, key="one"), await registry.evalset(3, key="two")
-    spec = f'{{"evalset": "{first.id}", "threshold": 0.8}}, {{"evalset": "two", "generation": {{"maxNewTokens": 9}}}}'
-    run = finished_run(spec)
+    short = common_pb2.GenerationConfig(max_new_tokens=9)
+    run = finished_run(EvaluateOn(evalset=first.id, threshold=0.8), EvaluateOn(evalset="two", generation=short))
 
     def work(session: Any) -> list[str]:
         session.add(run)
@@ -317,7 +311,7 @@ async def test_a_succeeded_run_gets_its_model_and_the_evaluations_it_asked_for(r
 
 
 async def test_a_run_cannot_register_two_contents(registry: Any) -> None:
-    run = finished_run("")
+    run = finished_run()
 
     def work(session: Any) -> None:
         session.add(run)

@@ -10,12 +10,12 @@ from sqlalchemy import select
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.evaluations.rules import create_for_run
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
-from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.models.tables import ModelVersionRow
-from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.runs.rules import new_run
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import models_pb2 as pb
+from tunix_rt.v1.runs_pb2 import EvaluateOn, RunSpec
 
 
 def right(count: int, of: int = 60) -> list[float]:
@@ -231,17 +231,10 @@ async def run_evaluations(registry: Any, evalset: str, gate_policy: str) -> list
     """Two evaluations of a run that has succeeded and asks for a gate."""
 
     def work(session: Any) -> list[str]:
-        run = RunRow(
-            id=new_id("run"),
-            create_time=utc_now(),
-            spec=f'{{"evaluateOn": [{{"evalset": "{evalset}"}}, {{"evalset": "{evalset}"}}]}}',
-            spec_digest="",
-            pool="cpu",
-            base_model="preset://tiny",
-            dataset_id="ds-1",
-            model_name="tiny",
-            gate_policy=gate_policy,
-        )
+        spec = RunSpec(base_model="preset://tiny", dataset_id="ds-1", model_name="tiny", gate_policy=gate_policy)
+        spec.evaluate_on.extend([EvaluateOn(evalset=evalset)] * 2)
+        run = new_run(spec, display_name="", tags={}, actor="somebody")
+        run.id = new_id("run")
         model = session.scalars(select(ModelVersionRow)).first()
         run.model_id = model.id
         session.add(run)

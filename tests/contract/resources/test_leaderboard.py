@@ -187,7 +187,7 @@ async def test_filters_know_the_run_behind_a_score(registry: Any) -> None:
     made = {}
     for name, rate, rank, packing in (("a", 1e-4, 8, True), ("b", 5e-5, 16, False), ("b", 2e-3, None, False)):
         model = await registry.model(name)
-        hyperparameters = {"learningRate": rate, "seed": "12", "packing": packing, "lrSchedulerType": "cosine"}
+        hyperparameters = {"learning_rate": rate, "seed": 12, "packing": packing, "lr_scheduler_type": "cosine"}
         if rank:
             hyperparameters["lora"] = {"rank": rank}
         spec = {"hyperparameters": hyperparameters}

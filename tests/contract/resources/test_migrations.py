@@ -19,8 +19,7 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.tag_conditions import TagIs
 from tunix_rt.registry.runs.tables import MetricRow, RunRow
 from tunix_rt.registry.schema import migrate
-from tunix_rt.registry.sweeps.messages import sweep_spec, trial_count
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec, trial_count
 from tunix_rt.registry.tables import METADATA
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from tunix_rt.evidence.schema_check import violations
 from tunix_rt.evidence.schemas import schema
 from tunix_rt.local import LocalPlatform
 
-SUCCEEDED = "JOB_STATE_SUCCEEDED"
+SUCCEEDED = "SUCCEEDED"
 SETTINGS = {"max_steps": 4, "max_seq_length": 64, "save_steps": 0, "per_device_batch_size": 4, "seed": 11}
 
 
@@ -97,10 +97,10 @@ def test_everything_that_is_asked_for_is_in_the_stored_spec(cli: Cli, base: list
     spec = sweep["spec"]
     assert (sweep["id"], sweep["display_name"]) == ("", "named")
     assert spec["tpe"] == {"startup_trials": 3, "multivariate": False}
-    assert spec["scheduler"] == "TRIAL_SCHEDULER_MEDIAN_STOPPING"
+    assert spec["scheduler"] == "MEDIAN_STOPPING"
     scheduling = spec["scheduling"]
-    assert (scheduling["metric"], scheduling["mode"]) == ("loss", "OBJECTIVE_MODE_MIN")
-    assert (scheduling["grace_steps"], scheduling["min_trials"]) == ("2", 4)
+    assert (scheduling["metric"], scheduling["mode"]) == ("loss", "MIN")
+    assert (scheduling["grace_steps"], scheduling["min_trials"]) == (2, 4)
     assert (spec["repeats"], spec["pools"], spec["trial_resources"]) == (3, ["cpu", "gpu"], {"CPU": 0.25})
     names = [parameter["name"] for parameter in spec["parameters"]]
     assert names == ["learning_rate", "per_device_batch_size", "weight_decay", "warmup_steps"]
@@ -126,7 +126,7 @@ def test_the_sweep_is_shown_with_its_bar_its_best_and_its_trials(cli: Cli, searc
 def test_results_rank_the_configurations_and_say_whether_there_is_a_winner(cli: Cli, searched: dict[str, Any]) -> None:
     found = cli.json("sweeps", "results", searched["id"])
     assert [each["n_succeeded"] for each in found["configurations"]] == [2, 2]
-    assert found["steps"] == str(4 * SETTINGS["max_steps"])
+    assert found["steps"] == 4 * SETTINGS["max_steps"]
     shown = cli.run("sweeps", "results", searched["id"]).stdout
     assert found["statement"] in shown
     assert shown.count("ties with best") == found["n_tied"]

@@ -18,7 +18,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import JobState, TunixClient
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.local import LocalPlatform, PlatformError
 from tunix_rt.local.platform_file import read_platform_file
@@ -106,7 +106,7 @@ def test_a_watch_outlives_the_registry_it_watches(platform: LocalPlatform) -> No
         assert next(states).id == run.id
         os.kill(pid_of(platform, "registry"), signal.SIGKILL)
         client.runs.cancel(run.id)
-        assert list(states)[-1].state == client.runs.get(run.id).state == 6  # CANCELLED
+        assert list(states)[-1].state is client.runs.get(run.id).state is JobState.CANCELLED
 
 
 def test_a_killed_nats_server_comes_back_with_what_it_stored(platform: LocalPlatform) -> None:

@@ -48,17 +48,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def create_run(database: Database) -> str:
-    new = runs.NewRun(
-        spec="{}",
-        base_model="preset://tiny",
-        dataset_id="ds-1",
-        pool="cpu",
-        model_name="default",
-        gate_policy="",
-        max_attempts=5,
-        deadline_seconds=0,
+    spec = runs_pb2.RunSpec(
+        base_model="preset://tiny", dataset_id="ds-1", pool="cpu", model_name="default", max_attempts=5
     )
-    return database.commit(lambda session: runs.create_run(session, new, actor="tester").id)
+    new = runs.new_run(spec, display_name="", tags={}, actor="tester")
+    return database.commit(lambda session: runs.create_run(session, new).id)
 
 
 def outbox(database: Database) -> list[OutboxRow]:

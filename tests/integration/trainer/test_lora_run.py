@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.cli.merging import merge
+from tunix_rt.client import ModelVersion
+from tunix_rt.client.workflows.merging import merge_adapter
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
 from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.models.loading import load
@@ -79,7 +80,7 @@ def test_a_lora_run_on_a_model_version_is_trained_registered_served_merged_and_t
     adapted = logits(model.artifact.uri, tmp_path, store)
     assert np.abs(adapted - logits(base.artifact.uri, tmp_path, store)).max() > 1e-3
 
-    merged = merge(model, tmp_path / "merged", artifacts_uri=root_of(model))
+    merged = merge_adapter(ModelVersion(model), tmp_path / "merged", artifacts_uri=root_of(model))
     assert merged["out"] == str(tmp_path / "merged")
     np.testing.assert_allclose(logits((tmp_path / "merged").as_uri(), tmp_path, store), adapted, atol=1e-5)
 

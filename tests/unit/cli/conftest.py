@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
+from tunix_rt.client import Sweep, Trial
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -18,7 +19,7 @@ def _choice(*values: Any) -> pb.Choice:
     return pb.Choice(values=listed.values)
 
 
-def _a_sweep(**fields: Any) -> pb.Sweep:
+def _a_sweep(**fields: Any) -> Sweep:
     """Rate, batch, rank, and alpha, which only some ranks have; the objective is the score, the more the better."""
     parameters = [
         pb.Parameter(name="learning_rate", loguniform=pb.LogUniform(low=1e-5, high=1e-2)),
@@ -42,13 +43,13 @@ def _a_sweep(**fields: Any) -> pb.Sweep:
         ),
         repeats=1,
     )
-    return pb.Sweep(**({"id": "sweep-1", "spec": spec, "state": common_pb2.JOB_STATE_RUNNING} | fields))
+    return Sweep(pb.Sweep(**({"id": "sweep-1", "spec": spec, "state": common_pb2.JOB_STATE_RUNNING} | fields)))
 
 
-def _some_trials(count: int, seed: int = 0) -> list[pb.Trial]:
+def _some_trials(count: int, seed: int = 0) -> list[Trial]:
     """Two fifths are stopped early, one in nine fails, the last one runs; all else has a score with an interval."""
     dice = random.Random(seed)
-    trials = []
+    trials: list[Trial] = []
     for number in range(count):
         rate, rank = 10 ** dice.uniform(-5, -2), dice.choice((4, 16))
         parameters = {
@@ -60,7 +61,7 @@ def _some_trials(count: int, seed: int = 0) -> list[pb.Trial]:
         trial = pb.Trial(id=f"trial-{number}", number=number, configuration=number, run_id=f"run-{number}", steps=90)
         trial.parameters.update(parameters)
         _end(trial, number, count, 0.5 + 0.1 * dice.random() - 30 * (rate - 5e-3) ** 2 * 300)
-        trials.append(trial)
+        trials.append(Trial(trial))
     return trials
 
 

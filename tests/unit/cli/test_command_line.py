@@ -120,7 +120,7 @@ def test_bad_hyperparameters_are_all_named_before_anything_is_sent(tmp_path: Pat
         ],
     )
     assert result.exit_code == 1
-    assert "spec.hyperparameters.learning_rat: is no field of Hyperparameters" in result.stderr
+    assert "spec.hyperparameters.learning_rat: unknown field; Hyperparameters has learning_rate" in result.stderr
     assert "spec.hyperparameters.packing: must be true or false, not 'maybe'" in result.stderr
 
 

@@ -8,7 +8,7 @@ from tunix_rt.cli.demo import demo
 from tunix_rt.cli.demo.plan import PLANS, plan_for
 from tunix_rt.cli.demo.report import interval
 from tunix_rt.cli.demo.result import Compared, Decision, DemoResult, Score, Swept, Trained, TrialResult, shortfalls
-from tunix_rt.client.groups.runs import run_spec
+from tunix_rt.client.resources.runs import run_spec
 from tunix_rt.errors import InvalidInput
 
 

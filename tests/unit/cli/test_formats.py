@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.cli import formats
-from tunix_rt.v1 import common_pb2
+from tunix_rt.contract.enums import JobState, Reason
 
 
 @pytest.mark.parametrize(
@@ -79,16 +78,16 @@ def test_text_of_models_is_never_read_as_markup() -> None:
 def test_states_carry_their_reason() -> None:
     from rich.text import Text
 
-    text = formats.state_of(common_pb2.JOB_STATE_FAILED, common_pb2.REASON_DIVERGED)
+    text = formats.state_of(JobState.FAILED, Reason.DIVERGED)
     assert Text.from_markup(text).plain == "FAILED DIVERGED"
-    assert Text.from_markup(formats.state_of(common_pb2.JOB_STATE_QUEUED)).plain == "QUEUED"
+    assert Text.from_markup(formats.state_of(JobState.QUEUED)).plain == "QUEUED"
 
 
 def test_how_long_a_job_took_or_takes() -> None:
-    start, end = Timestamp(seconds=1000), Timestamp(seconds=1200)
+    start, end = datetime.fromtimestamp(1000, UTC), datetime.fromtimestamp(1200, UTC)
     assert formats.duration(start, end) == "3 min 20 s"
-    assert formats.duration(start, Timestamp(), now=datetime.fromtimestamp(1030, UTC)) == "30 s"
-    assert formats.duration(Timestamp(), Timestamp()) == ""
+    assert formats.duration(start, None, now=datetime.fromtimestamp(1030, UTC)) == "30 s"
+    assert formats.duration(None, None) == ""
 
 
 def test_counts_are_ordered_by_size_then_name() -> None:

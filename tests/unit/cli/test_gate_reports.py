@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 from tunix_rt.cli.reports.gate_facts import GateFacts
 from tunix_rt.cli.reports.gate_junit import junit
 from tunix_rt.cli.reports.gate_markdown import SHOWN_ITEMS, cell, markdown
+from tunix_rt.client import Comparison, Evaluation, GateDecision
+from tunix_rt.client.resources.gates import GatePolicy
 from tunix_rt.v1 import evaluations_pb2 as pb
 from tunix_rt.v1 import models_pb2
 
@@ -42,11 +44,13 @@ def facts(*changed: pb.ItemComparison, explanation: str = "because") -> GateFact
     )
     policy = models_pb2.GatePolicy(name="strict", version=3, min_coverage=0.98, alpha=0.05, margin=0.02)
     return GateFacts(
-        decision=decision,
-        policy=policy,
-        baseline=pb.Evaluation(id="eval-0", scorecard=card),
-        candidate=pb.Evaluation(id="eval-1", scorecard=card),
-        comparison=pb.Comparison(candidates=[pb.CandidateComparison(evaluation_id="eval-1")], items=changed),
+        decision=GateDecision(decision),
+        policy=GatePolicy(policy),
+        baseline=Evaluation(pb.Evaluation(id="eval-0", scorecard=card)),
+        candidate=Evaluation(pb.Evaluation(id="eval-1", scorecard=card)),
+        comparison=Comparison(
+            pb.Comparison(candidates=[pb.CandidateComparison(evaluation_id="eval-1")], items=changed)
+        ),
     )
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from tunix_rt.cli.commands.gate import slice_rule
 from tunix_rt.cli.views import comparisons, gates, scores
+from tunix_rt.client.resources import scores as scores_of
+from tunix_rt.client.resources.gates import GateDecision, GatePolicy
 from tunix_rt.v1 import evaluations_pb2 as pb
 from tunix_rt.v1 import models_pb2
 
@@ -41,14 +43,15 @@ def test_a_comparison_draws_the_loss_curves_and_both_scores_of_every_changed_ite
     ]
     one = pb.CandidateComparison(evaluation_id="eval-b")
     curve = pb.Curve(run_id="run-a", metric="loss", steps=[1, 2, 9], values=[8.0, 4.0, 1.0])
-    text = text_of(comparisons.comparison(pb.Comparison(candidates=[one], items=items, curves=[curve]), 20))
+    found = scores_of.Comparison(pb.Comparison(candidates=[one], items=items, curves=[curve]))
+    text = text_of(comparisons.comparison(found, 20))
     # 4 is 3/7 of the way up from 1 to 8: the fourth of eight blocks.
     assert "loss of run-a" in text
     assert "█▄▁  8 → 1  steps 1 to 9" in text
     assert row(text, "q1")[:4] == ["q1", "REGRESSION", "1", "0.25"]
     assert row(text, "q2")[:4] == ["q2", "UNPAIRED", "–", "1"]
     assert "q3" not in text
-    assert "… and 1 more" in text_of(comparisons.comparison(pb.Comparison(candidates=[one], items=items), 1))
+    assert "… and 1 more" in text_of(comparisons.comparison(found, 1))
 
 
 def test_many_candidates_stand_side_by_side() -> None:
@@ -69,7 +72,7 @@ def test_many_candidates_stand_side_by_side() -> None:
             )
         ],
     )
-    text = text_of(comparisons.comparison(found, 20))
+    text = text_of(comparisons.comparison(scores_of.Comparison(found), 20))
     assert row(text, "eval-b")[0] == "B"
     assert row(text, "eval-c")[-2:] == ["0.002", "eval-c"]
     assert row(text, "q1") == ["q1", "0.5", "0.5", "1", "FIX"]
@@ -79,7 +82,8 @@ def test_a_board_in_another_order_shows_the_value_and_the_score() -> None:
     entry = pb.LeaderboardEntry(
         rank=1, model_id="model-1", value=41.5, value_ci_low=40, value_ci_high=43, primary_score=0.5, ci_high=1.0
     )
-    text = text_of(scores.leaderboard(pb.Leaderboard(entries=[entry], order_by="metrics.trace_tokens asc")))
+    board = pb.Leaderboard(entries=[entry], order_by="metrics.trace_tokens asc")
+    text = text_of(scores.leaderboard(scores_of.Leaderboard(board)))
     assert "metrics.trace_tokens [95 %]" in text
     assert "41.500 [40.000, 43.000]" in text
     assert "0.500 [0.000, 1.000]" in text
@@ -105,7 +109,7 @@ def test_a_decision_shows_its_slices() -> None:
             )
         ],
     )
-    assert row(text_of(gates.decision(decided)), "section core")[2:] == [
+    assert row(text_of(gates.decision(GateDecision(decided))), "section core")[2:] == [
         "critical", "FAIL", "40", "9", "1", "-0.200", "0.006", "0.012",
     ]  # fmt: skip
 
@@ -120,7 +124,7 @@ def test_policies_show_metric_direction_and_slices() -> None:
             models_pb2.SliceRule(dimension="category", tier=models_pb2.SLICE_TIER_ADVISORY),
         ],
     )
-    text = text_of([gates.policies([policy])])
+    text = text_of([gates.policies([GatePolicy(policy)])])
     assert "trace_tokens ↓" in text
     assert "critical section=core by 5, advisory every category" in " ".join(text.split())
 

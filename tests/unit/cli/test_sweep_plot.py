@@ -11,15 +11,19 @@ import pytest
 
 from tunix_rt.cli.sweep_plot import draw, picture
 from tunix_rt.cli.sweep_table import SweepTable, sweep_table
+from tunix_rt.client import Trial
+from tunix_rt.client.resources.sweep_records import Importance
 from tunix_rt.v1 import common_pb2, tuning_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
-SHARES = tuning_pb2.ComputeImportanceResponse(
-    parameters=[
-        tuning_pb2.ParameterImportance(name="learning_rate", importance=0.75),
-        tuning_pb2.ParameterImportance(name="lora.rank", importance=0.25),
-    ],
-    n_trials=6,
+SHARES = Importance(
+    tuning_pb2.ComputeImportanceResponse(
+        parameters=[
+            tuning_pb2.ParameterImportance(name="learning_rate", importance=0.75),
+            tuning_pb2.ParameterImportance(name="lora.rank", importance=0.25),
+        ],
+        n_trials=6,
+    )
 )
 
 
@@ -68,7 +72,7 @@ def test_a_logarithmic_domain_has_a_logarithmic_axis(a_sweep: Any) -> None:
     trials = [pb.Trial(number=n, state=common_pb2.JOB_STATE_SUCCEEDED, objective=n / 10) for n in range(2)]
     for trial in trials:
         trial.parameters.update({"learning_rate": 1e-4, "per_device_batch_size": 8, "lora.rank": 4, "warmup_steps": 5})
-    _, parallel, _ = picture(sweep_table(a_sweep(), trials), None, "too few trials").axes
+    _, parallel, _ = picture(sweep_table(a_sweep(), Trial.each(trials)), None, "too few trials").axes
     _, coloured = parallel.collections
     places = [y for _, y in coloured.get_segments()[0]]
     assert places == pytest.approx([1 / 3, 0.5, 0.0, -0.12, 0.5, 0.0])
@@ -77,7 +81,7 @@ def test_a_logarithmic_domain_has_a_logarithmic_axis(a_sweep: Any) -> None:
 def test_the_best_trial_is_on_top_whatever_the_mode(a_sweep: Any, some_trials: Any) -> None:
     for mode, best in ((pb.OBJECTIVE_MODE_MAX, 1.0), (pb.OBJECTIVE_MODE_MIN, 0.0)):
         sweep = a_sweep()
-        sweep.spec.objective.mode = mode
+        sweep.proto.spec.objective.mode = mode
         _, parallel, _ = picture(sweep_table(sweep, some_trials(30)), SHARES).axes
         _, coloured = parallel.collections
         assert coloured.get_segments()[-1][-1][1] == pytest.approx(best)

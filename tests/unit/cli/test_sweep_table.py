@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.cli.sweep_table import Axis, SweepTable, outcome_of, sweep_table
+from tunix_rt.client import Sweep, Trial
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -22,7 +23,7 @@ def scored(scores: list[float | None], mode: Any = pb.OBJECTIVE_MODE_MAX) -> Swe
         if score is None:
             trial.state = FAILED
     sweep = pb.Sweep(id="s", spec=pb.SweepSpec(objective=pb.Objective(metric="loss", mode=mode)))
-    return sweep_table(sweep, trials)
+    return sweep_table(Sweep(sweep), Trial.each(trials))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def scored(scores: list[float | None], mode: Any = pb.OBJECTIVE_MODE_MAX) -> Swe
     ],
 )
 def test_a_trial_that_the_scheduler_stopped_is_neither_failed_nor_cancelled(trial: pb.Trial, expected: str) -> None:
-    assert outcome_of(trial) == expected
+    assert outcome_of(Trial(trial)) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,9 +71,10 @@ def test_axes_have_the_ends_that_can_be_drawn(a_sweep: Any, choice: Any) -> None
     assert axes[1] == Axis("per_device_batch_size", "choice", (4, 8, 16))
     assert axes[4] == Axis("warmup_steps", "randint", (), 0, 10)
     sweep = a_sweep()
-    del sweep.spec.parameters[:]
-    sweep.spec.parameters.add(name="weight_decay").normal.stddev = 1
-    sweep.spec.parameters.add(name="packing").grid.CopyFrom(choice(True, False))
+    spec = sweep.proto.spec
+    del spec.parameters[:]
+    spec.parameters.add(name="weight_decay").normal.stddev = 1
+    spec.parameters.add(name="packing").grid.CopyFrom(choice(True, False))
     assert sweep_table(sweep, []).axes == (Axis("weight_decay", "normal"), Axis("packing", "grid", (True, False)))
 
 

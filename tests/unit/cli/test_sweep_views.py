@@ -9,6 +9,8 @@ from rich.console import Console
 
 from tunix_rt.cli.sweep_table import sweep_table
 from tunix_rt.cli.views import sweeps as views
+from tunix_rt.client.resources.sweep_records import Importance
+from tunix_rt.client.resources.sweeps import SweepResults
 from tunix_rt.v1 import common_pb2, tuning_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -37,8 +39,8 @@ def test_a_sweep_shows_its_search_its_scheduler_its_trials_and_its_best(a_sweep:
 
 def test_a_population_that_has_replaced_members_says_how_large_it_is(a_sweep: Any, some_trials: Any) -> None:
     sweep = a_sweep(trial_count=8)
-    sweep.spec.scheduler = pb.TRIAL_SCHEDULER_PBT
-    sweep.spec.scheduling.CopyFrom(
+    sweep.proto.spec.scheduler = pb.TRIAL_SCHEDULER_PBT
+    sweep.proto.spec.scheduling.CopyFrom(
         pb.SchedulerSettings(
             metric="eval_loss", mode=pb.OBJECTIVE_MODE_MIN, grace_steps=10, interval_steps=20, quantile_fraction=0.25
         )
@@ -77,7 +79,7 @@ def test_results_mark_ties_and_say_the_sentence() -> None:
     found = pb.SweepResults(
         configurations=[first, tied, worse, none], n_tied=1, statement="It is a tie.", steps=12345, best_trial_id="t-12"
     )
-    lines = text(views.results(found)).splitlines()[1:]
+    lines = text(views.results(SweepResults(found))).splitlines()[1:]
     assert "0.500 [0.400, 0.600]" in lines[2]
     assert "3 succeeded" in lines[2]
     assert "-0.050 [-0.120, +0.020]" in lines[3]
@@ -94,7 +96,7 @@ def test_importance_is_drawn_as_bars() -> None:
     found = tuning_pb2.ComputeImportanceResponse(
         parameters=[tuning_pb2.ParameterImportance(name=name, importance=share) for name, share in parts], n_trials=9
     )
-    shown = text(views.importance(found))
+    shown = text(views.importance(Importance(found)))
     assert "0.750" in shown
     assert "█" * 24 in shown
     assert "█" * 25 not in shown
@@ -103,5 +105,5 @@ def test_importance_is_drawn_as_bars() -> None:
 
 def test_a_list_counts_against_what_the_sweep_is_to_have(a_sweep: Any) -> None:
     sweep = a_sweep(n_succeeded=4, n_trials=7, n_stopped=2, n_failed=1, trial_count=12)
-    sweep.state = common_pb2.JOB_STATE_QUEUED
+    sweep.proto.state = common_pb2.JOB_STATE_QUEUED
     assert "4 of 12, 2 stopped early, 1 failed" in text(views.sweeps([sweep]))

@@ -98,6 +98,10 @@ class BlockingUse:
         with TunixClient(**self._arguments) as client:
             return use(client)
 
+    def then(self, first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Any:
+        """The result of ``second``, which is given that of ``first``."""
+        return self.one(lambda client: second(first(client)))
+
     def many(self, use: Callable[[Any], Any]) -> list[Any]:
         with TunixClient(**self._arguments) as client:
             return list(use(client))
@@ -112,6 +116,12 @@ class AwaitedUse(BlockingUse):
                 return await use(client)
 
         return asyncio.run(main())
+
+    def then(self, first: Callable[[Any], Awaitable[Any]], second: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def both(client: Any) -> Any:
+            return await second(await first(client))
+
+        return self.one(both)
 
     def many(self, use: Callable[[Any], Any]) -> list[Any]:
         async def main() -> list[Any]:

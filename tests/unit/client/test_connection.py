@@ -84,5 +84,5 @@ def test_an_evalset_is_a_file_or_the_key_of_a_shipped_one(tmp_path: Path) -> Non
     file = tmp_path / "mine.jsonl"
     file.write_text("{}\n")
     assert evalset_path(file) == file
-    with pytest.raises(NotFound, match="no_such_set is neither a file nor one of the evalsets that ship"):
+    with pytest.raises(NotFound, match="no_such_set is neither a file nor an evalset that ships"):
         evalset_path("no_such_set")

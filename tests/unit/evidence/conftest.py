@@ -148,7 +148,6 @@ def dataset_facts() -> dict[str, Any]:
         "filters": {},
         "selection_strategy": "all",
         "seed": 5,
-        "parent_dataset_ids": [],
         "provenance": {"recipe": "arith-v1"},
         "contamination": [],
         "category_statistics": [],

@@ -15,7 +15,7 @@ from tunix_rt.errors import NotFound
 from tunix_rt.evidence import documents
 from tunix_rt.evidence.schema_check import violations
 from tunix_rt.evidence.schemas import names, schema
-from tunix_rt.v1 import common_pb2, datasets_pb2, evalsets_pb2, evaluations_pb2, models_pb2, runs_pb2
+from tunix_rt.v1 import common_pb2, datasets_pb2, evalsets_pb2, evaluations_pb2, jobs_pb2, models_pb2, runs_pb2
 
 JSON_FILES = (documents.ALWAYS | documents.OF_A_RUN | documents.SOMETIMES) - {documents.README, documents.SUMS}
 
@@ -125,11 +125,14 @@ def test_the_schemas_hold_every_field_of_the_contracts_that_they_repeat() -> Non
     assert properties("predictions") == fields(evaluations.ItemResult.DESCRIPTOR)
     assert properties("evalset") == fields(evalsets_pb2.EvalSetItem.DESCRIPTOR, "index")
     assert properties("evalset_manifest") == fields(evalsets_pb2.EvalSet.DESCRIPTOR, "etag")
-    assert properties("dataset_manifest", "manifest") == fields(datasets_pb2.DatasetManifest.DESCRIPTOR)
+    # Evidence made before may hold parent_dataset_ids, which is always empty.
+    assert properties("dataset_manifest", "manifest") == fields(datasets_pb2.DatasetManifest.DESCRIPTOR) | {
+        "parent_dataset_ids"
+    }
     assert properties("run_manifest", "config") == fields(runs.RunSpec.DESCRIPTOR)
     assert properties("run_manifest", "config", "hyperparameters") == fields(runs.Hyperparameters.DESCRIPTOR)
     assert properties("environment", "attempts", "[]") == fields(
-        runs.Attempt.DESCRIPTOR, "id", "run_id", "heartbeat_time"
+        jobs_pb2.Attempt.DESCRIPTOR, "id", "job_id", "heartbeat_time"
     )
     assert properties("gate_decisions", "decisions", "[]") == fields(models.GateDecision.DESCRIPTOR)
     assert properties("gate_decisions", "policies", "{}") == fields(models.GatePolicy.DESCRIPTOR)

@@ -12,6 +12,7 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.tables import METADATA
+from tunix_rt.v1 import runs_pb2
 
 
 @pytest.fixture
@@ -27,16 +28,14 @@ def new_run() -> Callable[..., RunRow]:
     """Creates a run in a session."""
 
     def create(session: Session, *, max_attempts: int = 5, deadline_seconds: int = 0) -> RunRow:
-        new = runs.NewRun(
-            spec="{}",
+        spec = runs_pb2.RunSpec(
             base_model="preset://tiny",
             dataset_id="ds-1",
             pool="cpu",
             model_name="default",
-            gate_policy="",
             max_attempts=max_attempts,
             deadline_seconds=deadline_seconds,
         )
-        return runs.create_run(session, new, actor="tester")
+        return runs.create_run(session, runs.new_run(spec, display_name="", tags={}, actor="tester"))
 
     return create

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunix_rt.cli.context import Json, Limit, client
+
+if TYPE_CHECKING:
+    from tunix_rt.client import TunixClient
 
 app = typer.Typer(name="baselines", help="Locked evaluations that candidates are held against.")
 
@@ -21,12 +24,24 @@ def lock(
     as_json: Json = False,
 ) -> None:
     """Lock an evaluation as the named baseline; the former one stays in the history."""
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import catalogue
 
     with client(ctx) as api:
-        locked = api.baselines.lock(name, lookups.evaluation_id(api, evaluation), note=note, etag=etag)
+        if etag is None:
+            etag = etag_in_force(api, name)
+        locked = api.baselines.lock(name, api.evaluations.resolve(evaluation).id, note=note, etag=etag)
     output.print_json(locked) if as_json else output.show(catalogue.baselines([locked]))
+
+
+def etag_in_force(api: TunixClient, name: str) -> str:
+    """The etag of the revision that is to be replaced; "" for a new name."""
+    from tunix_rt.errors import NotFound
+
+    try:
+        return api.baselines.get(name).etag
+    except NotFound:
+        return ""
 
 
 @app.command("list", epilog="Example: tunix-rt baselines list")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+
+if TYPE_CHECKING:
+    from tunix_rt.quality.items import EvalItem
 
 app = typer.Typer(name="datasets", help="Immutable, content-addressed collections of reasoning traces.")
 
@@ -132,12 +136,12 @@ def check(
     Warnings are prompts with several traces, above all when their answers differ, near duplicates, equations in the
     steps that do not hold, steps that lead to another answer, steps without words, and loops.
     """
-    from tunix_rt.cli import output, quality_sources
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import dataset_quality
     from tunix_rt.traces.quality_report import quality_report
 
-    name, data = quality_sources.trace_jsonl(ctx, dataset)
-    evalsets = {each: quality_sources.evalset_items(ctx, each) for each in evalset or []}
+    name, data = _trace_jsonl(ctx, dataset)
+    evalsets = {each: _evalset_items(ctx, each) for each in evalset or []}
     report = quality_report(data, evalsets=evalsets, max_trace_tokens=max_trace_tokens)
     output.print_json({"dataset": name, **report.to_dict()}) if as_json else output.show(
         *dataset_quality.report(name, report, show)
@@ -177,7 +181,7 @@ def recipes(ctx: typer.Context, as_json: Json = False) -> None:
     from tunix_rt.cli.views import catalogue
 
     with client(ctx) as api:
-        found = list(api.datasets.recipes())
+        found = api.datasets.recipes()
     output.print_json_lines(found) if as_json else output.show(catalogue.recipes(found))
 
 
@@ -189,3 +193,31 @@ def delete(ctx: typer.Context, dataset: Annotated[str, typer.Argument(help="Id."
     with client(ctx) as api:
         api.datasets.delete(dataset, etag=api.datasets.get(dataset).etag)
     output.print_json({"deleted": dataset}) if as_json else output.show(f"deleted {dataset}")
+
+
+def _trace_jsonl(ctx: typer.Context, name: str) -> tuple[str, bytes]:
+    """What to call it, and the trace JSONL: of a file, or of the registered dataset with that id or key."""
+    path = Path(name)
+    if path.exists() or path.suffix == ".jsonl" or "/" in name:
+        return name, path.read_bytes()
+    with client(ctx) as api:
+        dataset = api.datasets.resolve(name)
+        return f"{dataset.key} ({dataset.id})", b"".join(api.datasets.export(dataset.id, format="trace"))
+
+
+def _evalset_items(ctx: typer.Context, name: str) -> Sequence[EvalItem]:
+    """The items of a file, of an evalset that ships, or of the registered one with that id or key, in this order."""
+    from tunix_rt.client.shipped import evalset_path
+    from tunix_rt.errors import NotFound
+    from tunix_rt.quality.items import parse_evalset
+
+    try:
+        path = evalset_path(name)
+    except NotFound:
+        if name.endswith(".jsonl") or "/" in name:
+            raise
+        from tunix_rt.client.workflows.evidence import evalset_items
+
+        with client(ctx) as api:
+            return evalset_items(api, api.evalsets.get(name)).items
+    return parse_evalset(path.read_bytes()).items

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tunix_rt.cli.commands import scores
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.rule_options import help_of
+from tunix_rt.contract.scores import THRESHOLD
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
-    from tunix_rt.v1 import evaluations_pb2
+    from tunix_rt.client.resources.evaluations import Evaluation
 
 app = typer.Typer(name="evaluations", help="Evaluations of models on evalsets, with every item's answer.")
 
@@ -26,7 +29,7 @@ def create(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="Model version id, or pkg://, hf://, file://, gguf://.")],
     evalset: Annotated[str, typer.Option(help="Id or key.")],
-    threshold: Annotated[float | None, typer.Option(help="Of the verdict; default 0.5.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=help_of(THRESHOLD))] = None,
     samples: Annotated[int, typer.Option(help="Answers per item.")] = 1,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Generation setting, NAME=VALUE (max_new_tokens=128); repeatable.")
@@ -70,11 +73,11 @@ def list_evaluations(
 @app.command(epilog="Example: tunix-rt evaluations show eval-01jd…")
 def show(ctx: typer.Context, evaluation: EvaluationId, as_json: Json = False) -> None:
     """Show an evaluation's scorecard."""
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import jobs
 
     with client(ctx) as api:
-        found = api.evaluations.get(lookups.evaluation_id(api, evaluation))
+        found = api.evaluations.resolve(evaluation)
     output.print_json(found) if as_json else output.show(*jobs.evaluation(found))
 
 
@@ -83,11 +86,11 @@ def items(
     ctx: typer.Context, evaluation: EvaluationId, filter: Filter = "", limit: Limit = 1000, as_json: Json = False
 ) -> None:
     """List what the model answered, item by item."""
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views.scores import item_results
 
     with client(ctx) as api:
-        found = api.evaluations.items(lookups.evaluation_id(api, evaluation), filter=filter, limit=limit)
+        found = api.evaluations.resolve(evaluation).items(filter=filter, limit=limit)
         output.print_json_lines(found) if as_json else output.show(item_results(found))
 
 
@@ -105,11 +108,11 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Ask for an evaluation's end."""
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import jobs
 
     with client(ctx) as api:
-        found = api.evaluations.cancel(lookups.evaluation_id(api, evaluation), message=message)
+        found = api.evaluations.resolve(evaluation).cancel(message=message)
     output.print_json(found) if as_json else output.show(jobs.evaluations([found]))
 
 
@@ -125,39 +128,48 @@ def verify(
 ) -> None:
     """Score the stored predictions again, here; the scorecard must be equal byte for byte. Exit code 1 names what
     differs."""
-    from tunix_rt.cli import lookups, output, verification
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import verifications
+    from tunix_rt.client.workflows.verification import verify_evaluation
 
     with client(ctx) as api:
-        found = verification.verify_evaluation(
-            api, lookups.evaluation_id(api, evaluation), concurrency=concurrency if regenerate else 0
+        found = verify_evaluation(
+            api,
+            api.evaluations.resolve(evaluation).id,
+            concurrency=concurrency if regenerate else 0,
+            on_generated=_tell_generated,
         )
     output.print_json(found.document()) if as_json else output.show(*verifications.verification(found))
     if not found.ok:
         raise typer.Exit(1)
 
 
+def _tell_generated(done: int, total: int) -> None:
+    """Progress on standard error, every tenth of the way."""
+    if done % max(1, total // 10) == 0:
+        print(f"generated {done} of {total}", file=sys.stderr, flush=True)
+
+
 def follow(ctx: typer.Context, name: str, as_json: bool) -> None:
     """Show an evaluation until it has ended, then its scorecard; exit code 1 unless it succeeded."""
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.progress import JobDisplay
     from tunix_rt.cli.views import jobs
-    from tunix_rt.v1 import common_pb2
 
     with client(ctx, patient=True) as api, JobDisplay(as_json) as display:
-        ended = wait_for_evaluation(api, lookups.evaluation_id(api, name), display)
+        ended = wait_for_evaluation(api, api.evaluations.resolve(name).id, display)
     if not as_json:
         output.show(*jobs.evaluation(ended))
-    if ended.state != common_pb2.JOB_STATE_SUCCEEDED:
+    if not ended.succeeded:
         raise typer.Exit(1)
 
 
-def wait_for_evaluation(api: TunixClient, evaluation_id: str, display: Any) -> evaluations_pb2.Evaluation:
+def wait_for_evaluation(api: TunixClient, evaluation_id: str, display: Any) -> Evaluation:
     """Show an evaluation until it has ended."""
     from tunix_rt.cli.views.comparisons import score_of
 
-    def update(evaluation: evaluations_pb2.Evaluation) -> None:
-        beside = score_of(evaluation.scorecard) if evaluation.HasField("scorecard") else ""
+    def update(evaluation: Evaluation) -> None:
+        beside = score_of(evaluation.scorecard) if evaluation.scorecard is not None else ""
         display.update(evaluation, f"on {evaluation.evalset_key or evaluation.evalset_id}", beside)
 
     return api.evaluations.wait(evaluation_id, on_change=update)

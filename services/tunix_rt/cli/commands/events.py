@@ -9,7 +9,7 @@ import typer
 from tunix_rt.cli.context import Filter, Json, Limit, client
 
 if TYPE_CHECKING:
-    from tunix_rt.v1 import events_pb2
+    from tunix_rt.client.resources.events import Event
 
 app = typer.Typer(name="events", help="The log of facts: what happened, in order.")
 
@@ -42,7 +42,7 @@ def list_events(ctx: typer.Context, filter: Filter = "", limit: Limit = 100, as_
             output.print_json(event) if as_json else output.show(_line(event))
 
 
-def _line(event: events_pb2.Event) -> str:
+def _line(event: Event) -> str:
     from tunix_rt.cli import formats
 
     what = event.subject.removeprefix("tunix.evt.").removesuffix(f".{event.resource_id}")

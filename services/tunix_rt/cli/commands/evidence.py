@@ -27,32 +27,29 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Write the evidence of a run's evaluation; the same stored state gives the same bytes. Weights stay out."""
-    from tunix_rt.cli import formats, lookups
+    from tunix_rt.cli import formats
     from tunix_rt.cli import output as printing
-    from tunix_rt.evidence.archive import pack
-    from tunix_rt.evidence.build import files
-    from tunix_rt.evidence.documents import content_digest
-    from tunix_rt.evidence.gathering import gather
+    from tunix_rt.client.workflows.evidence import build_evidence
 
     def tell(stage: str) -> None:
         if not as_json:
             print(f"reading {stage} …", file=sys.stderr, flush=True)
 
     with client(ctx) as api:
-        evaluation_id = lookups.evaluation_of_run(api, run, evaluation)
-        contents = files(gather(api, evaluation_id, on_stage=tell))
-    data = pack(contents)
-    path = output or Path(f"evidence-{evaluation_id}.zip")
-    path.write_bytes(data)
-    digest = content_digest(contents)
+        found = build_evidence(api, api.evaluations.resolve(run, evaluation).id, on_stage=tell)
+    path = output or Path(f"evidence-{found.evaluation_id}.zip")
+    path.write_bytes(found.data)
     if as_json:
-        document = {"file": str(path), "digest": digest, "size_bytes": len(data), "files": sorted(contents)}
-        printing.print_json(document | {"evaluation_id": evaluation_id})
+        document = {"file": str(path), "digest": found.digest, "size_bytes": len(found.data)}
+        printing.print_json(document | {"files": sorted(found.contents), "evaluation_id": found.evaluation_id})
         return
     rows: list[tuple[str, object]] = [
-        ("evidence", f"{formats.escaped(str(path))}  ({formats.size_text(len(data))}, {len(contents)} files)"),
-        ("of", evaluation_id),
-        ("digest", f"{digest}  [dim]note it where nobody can change it[/dim]"),
+        (
+            "evidence",
+            f"{formats.escaped(str(path))}  ({formats.size_text(len(found.data))}, {len(found.contents)} files)",
+        ),
+        ("of", found.evaluation_id),
+        ("digest", f"{found.digest}  [dim]note it where nobody can change it[/dim]"),
     ]
     printing.show(printing.fields(rows))
 

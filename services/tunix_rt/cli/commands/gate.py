@@ -11,7 +11,7 @@ from tunix_rt.cli.context import Filter, Json, Limit, client
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
-    from tunix_rt.v1 import models_pb2
+    from tunix_rt.client.resources.gates import GateDecision
 
 app = typer.Typer(name="gate", help="Decisions whether a candidate may replace a baseline.")
 
@@ -37,27 +37,23 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Decide and store the decision. Exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 INVALID; 4 without a decision."""
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import gates
-    from tunix_rt.client.arguments import enum_name
-    from tunix_rt.v1 import models_pb2
 
     ctx.obj.error_code = ERROR_CODE
     with client(ctx) as api:
         decision = api.gate.decide(
-            lookups.evaluation_id(api, candidate, evalset),
+            api.evaluations.resolve(candidate, evalset).id,
             baseline=baseline,
-            baseline_evaluation_id=lookups.evaluation_id(api, against, evalset) if against else "",
+            baseline_evaluation_id=api.evaluations.resolve(against, evalset).id if against else "",
             policy=policy,
         )
         _write_reports(api, decision, junit, markdown)
     output.print_json(decision) if as_json else output.show(*gates.decision(decision))
-    raise typer.Exit(EXIT_CODES.get(enum_name(models_pb2.GateVerdict.DESCRIPTOR, decision.verdict), ERROR_CODE))
+    raise typer.Exit(EXIT_CODES.get(decision.verdict, ERROR_CODE))
 
 
-def _write_reports(
-    api: TunixClient, decision: models_pb2.GateDecision, junit: Path | None, markdown: Path | None
-) -> None:
+def _write_reports(api: TunixClient, decision: GateDecision, junit: Path | None, markdown: Path | None) -> None:
     if junit is None and markdown is None:
         return
     from tunix_rt.cli.reports import gate_junit, gate_markdown

@@ -30,9 +30,9 @@ def logprobs(
 
     with client(ctx) as api:
         wanted = sys.stdin.read() if text == "-" else text
-        score = api.score(model, wanted, top_logprobs=top, weight_format=weight_format, adapter=adapter)
+        score = api.logprobs(model, wanted, top_logprobs=top, weight_format=weight_format, adapter=adapter)
     if as_json:
         sums = {"total_logprob": score.total, "mean_logprob": score.mean}
-        output.print_json(output.as_document(score.response) | sums)
+        output.print_json(score.to_dict() | sums)
         return
     output.show(*inference.scored(score))

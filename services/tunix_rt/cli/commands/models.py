@@ -12,7 +12,8 @@ import typer
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags
 
 if TYPE_CHECKING:
-    from tunix_rt.v1.inference_pb2 import LoadedAdapter, LoadedModel
+    from tunix_rt.client import TunixClient
+    from tunix_rt.client.resources.inference import LoadedAdapter, LoadedModel
 
 Loaded = TypeVar("Loaded", "LoadedModel", "LoadedAdapter")
 
@@ -84,14 +85,15 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Merge an adapter into its base model and write a plain model that Transformers loads."""
-    from tunix_rt.cli import merging, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import catalogue
+    from tunix_rt.client.workflows.merging import merge_adapter
 
     with client(ctx) as api:
         found = api.models.get(model)
     state: State = ctx.obj
     root = artifacts or (state.platform_home() / "artifacts").as_uri()
-    merged = merging.merge(found, out, artifacts_uri=root)
+    merged = merge_adapter(found, out, artifacts_uri=root)
     output.print_json(merged) if as_json else output.show(catalogue.merged(merged))
 
 
@@ -112,7 +114,7 @@ def aliases(
             moves = api.models.promotions(name, alias)
             output.print_json_lines(moves) if as_json else output.show(catalogue.promotions(moves))
         else:
-            found = list(api.models.aliases(name))
+            found = api.models.aliases(name)
             output.print_json_lines(found) if as_json else output.show(catalogue.aliases(found))
 
 
@@ -147,6 +149,10 @@ def promote(
     guard: Annotated[
         str | None, typer.Option(help="Also guard the alias by this policy id from now on; '' removes the guard.")
     ] = None,
+    etag: Annotated[
+        str | None,
+        typer.Option(help="Etag of the alias as you saw it (`models alias`); a guarded alias needs it, or --decision."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Point an alias at a model version."""
@@ -155,10 +161,31 @@ def promote(
 
     with client(ctx) as api:
         target = api.models.get(model).id
-        moved = api.models.promote(name, alias, target, gate_decision_id=decision, waiver_reason=waiver)
+        if etag is None:
+            etag = _etag_to_replace(api, name, alias, gated=bool(decision))
+        moved = api.models.promote(name, alias, target, etag=etag, gate_decision_id=decision, waiver_reason=waiver)
         if guard is not None:
-            moved = api.models.guard(name, alias, guard)
+            moved = moved.guard(guard)
     output.print_json(moved) if as_json else output.show(catalogue.aliases([moved]))
+
+
+def _etag_to_replace(api: TunixClient, name: str, alias: str, *, gated: bool) -> str:
+    """The etag of the alias as it is now; "" where there is none yet.
+
+    A guarded alias is moved only by who saw its holder: by an etag, or by a gate decision, which names that holder.
+    """
+    from tunix_rt.errors import FailedPrecondition, NotFound
+
+    try:
+        held = api.models.alias(name, alias)
+    except NotFound:
+        return ""
+    if held.gate_policy_id and not gated:
+        raise FailedPrecondition(
+            f"{name}@{alias} is guarded by gate policy {held.gate_policy_id} and held by {held.model_id}; "
+            f"give --decision, or --etag {held.etag} to replace that holder with a waiver"
+        )
+    return held.etag
 
 
 @app.command(epilog="Example: tunix-rt models load default@production")
@@ -184,7 +211,7 @@ def loaded(ctx: typer.Context, as_json: Json = False) -> None:
     from tunix_rt.cli.views import inference
 
     with client(ctx) as api:
-        found = api.inference.loaded().models
+        found = api.inference.loaded()
     adapters = [adapter for model in found for adapter in model.adapters]
     tables = [inference.loaded(found), *([inference.adapters(adapters)] if adapters else [])]
     output.print_json_lines(found) if as_json else output.show(*tables)
@@ -200,7 +227,7 @@ def unload(
     from tunix_rt.cli import output
 
     with client(ctx) as api:
-        found = loaded_model(api.inference.loaded().models, model)
+        found = loaded_model(api.inference.loaded(), model)
         api.inference.unload(found.handle)
     output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")
 
@@ -233,7 +260,7 @@ def unload_adapter(
     from tunix_rt.cli import output
 
     with client(ctx) as api:
-        there = [one for model in api.inference.loaded().models for one in model.adapters]
+        there = [one for model in api.inference.loaded() for one in model.adapters]
         found = loaded_model(there, adapter)
         api.inference.unload_adapter(found.handle)
     output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")

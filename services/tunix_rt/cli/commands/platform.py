@@ -147,12 +147,9 @@ def _parts(file: PlatformFile) -> dict[str, dict[str, Any]]:
 
 def _count_jobs(home: Path) -> dict[str, dict[str, int]]:
     from tunix_rt.client import TunixClient
-    from tunix_rt.client.arguments import enum_name
-    from tunix_rt.v1 import common_pb2
 
     def by_state(jobs: Any) -> dict[str, int]:
-        states = (enum_name(common_pb2.JobState.DESCRIPTOR, job.state) for job in islice(jobs, COUNTED_JOBS))
-        return dict(Counter(states))
+        return dict(Counter(str(job.state) for job in islice(jobs, COUNTED_JOBS)))
 
     with TunixClient(home=home, outage_seconds=FIRST_CONTACT_SECONDS) as api:
         return {

@@ -54,10 +54,10 @@ def compare(
 
     With several candidates their p-values are corrected for the many looks (Holm).
     """
-    from tunix_rt.cli import lookups, output
+    from tunix_rt.cli import output
     from tunix_rt.cli.views import comparisons
 
     with client(ctx) as api:
-        baseline, *others = (lookups.evaluation_id(api, name, evalset) for name in (a, *candidates))
+        baseline, *others = (api.evaluations.resolve(name, evalset).id for name in (a, *candidates))
         found = api.compare(baseline, *others, only_changed=only_changed, include_curves=True)
     output.print_json(found) if as_json else output.show(*comparisons.comparison(found, items))

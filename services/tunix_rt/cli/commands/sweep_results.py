@@ -14,10 +14,12 @@ from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Tr
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
-    from tunix_rt.v1 import tuning_pb2
+    from tunix_rt.client.resources.sweep_records import Importance
 
 SweepId = Annotated[str, typer.Argument(help="Id of a sweep.")]
 
+CONFIG_FILE = "run.json"
+BEST_PARAMS_FILE = "best_params.json"
 PLOT_FORMATS = ("svg", "png", "pdf")
 
 
@@ -104,11 +106,11 @@ def promote(
 
     A run of that config trains the same model again, bit for bit. A tie is told on standard error.
     """
-    from tunix_rt.cli import promotion
+    from tunix_rt.client.workflows.trial_configs import trial_config
     from tunix_rt.evidence.documents import json_file
 
     with client(ctx) as api:
-        found = promotion.promote(api, sweep, trial)
+        found = trial_config(api, sweep, trial)
     config, best_params = _places(output or Path(f"promoted-{sweep}"))
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(_pretty(found.config), encoding="utf-8")
@@ -128,7 +130,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 }
 
 
-def _shares(api: TunixClient, sweep_id: str) -> tuple[tuning_pb2.ComputeImportanceResponse | None, str]:
+def _shares(api: TunixClient, sweep_id: str) -> tuple[Importance | None, str]:
     """The importance of parameters, or why there is none: a picture is drawn without it, too."""
     try:
         return api.sweeps.importance(sweep_id), ""
@@ -155,8 +157,6 @@ def _tell_file(path: Path, trials: int, as_json: bool) -> None:
 
 def _places(given: Path) -> tuple[Path, Path]:
     """The config's file and that of best_params.json: in a directory, or the latter beside the former."""
-    from tunix_rt.cli.promotion import BEST_PARAMS_FILE, CONFIG_FILE
-
     if given.suffix == ".json" and not given.is_dir():
         return given, given.parent / BEST_PARAMS_FILE
     return given / CONFIG_FILE, given / BEST_PARAMS_FILE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +12,8 @@ from tunix_rt.cli.commands import sweep_results
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
 
 if TYPE_CHECKING:
-    from tunix_rt.client import SweepProgress, TunixClient
-    from tunix_rt.v1 import sweeps_pb2
+    from tunix_rt.client import SweepProgress, Trial, TunixClient
+    from tunix_rt.client.resources.sweeps import Sweep
 
 app = typer.Typer(name="sweeps", help="Hyperparameter sweeps; every trial is an ordinary run.")
 
@@ -100,7 +100,7 @@ def create(
     """Queue a sweep. Everything that is not said takes the default of the contracts; see `--dry-run`."""
     from tunix_rt.cli import output, specs
     from tunix_rt.cli.views import sweeps as views
-    from tunix_rt.client.groups.runs import run_spec
+    from tunix_rt.client.resources.runs import run_spec
 
     document, labels = specs.split_labels(specs.read_spec(spec) if spec else {})
     resources = specs.parse_settings(trial_resource, "--trial-resource")
@@ -231,7 +231,7 @@ def extend(
     _change(ctx, lambda api: api.sweeps.extend(sweep, samples), as_json)
 
 
-def _change(ctx: typer.Context, call: Callable[[TunixClient], sweeps_pb2.Sweep], as_json: bool) -> None:
+def _change(ctx: typer.Context, call: Callable[[TunixClient], Sweep], as_json: bool) -> None:
     from tunix_rt.cli import output
     from tunix_rt.cli.views import sweeps as views
 
@@ -249,26 +249,29 @@ def follow(ctx: typer.Context, sweep_id: str, as_json: bool) -> None:
     from tunix_rt.cli import output
     from tunix_rt.cli.progress import JobDisplay
     from tunix_rt.cli.views import sweeps as views
-    from tunix_rt.v1 import common_pb2
 
     with client(ctx, patient=True) as api, JobDisplay(as_json) as display:
-        ended = wait_for_sweep(api, sweep_id, display)
+        ended, trials = wait_for_sweep(api, sweep_id, display)
     if not as_json:
-        output.show(*views.sweep(ended.sweep, ended.trials))
-    if ended.sweep.state != common_pb2.JOB_STATE_SUCCEEDED:
+        output.show(*views.sweep(ended, trials))
+    if not ended.succeeded:
         raise typer.Exit(1)
 
 
-def wait_for_sweep(api: TunixClient, sweep_id: str, display: Any) -> SweepProgress:
+def wait_for_sweep(api: TunixClient, sweep_id: str, display: Any) -> tuple[Sweep, Sequence[Trial]]:
     """Show a sweep until it has ended: how many trials of what kind, and the best so far."""
     from tunix_rt.cli import formats
     from tunix_rt.cli.sweep_table import sweep_table
     from tunix_rt.cli.views import sweeps as views
 
+    trials: Sequence[Trial] = ()
+
     def update(now: SweepProgress) -> None:
+        nonlocal trials
+        trials = now.trials
         table = sweep_table(now.sweep, now.trials)
         best = views.best_line(now.sweep, table)
         beside = f"{views.trial_counts(now.sweep, table)}{f'  best {best}' if best else ''}"
         display.update(now.sweep, formats.escaped(now.sweep.display_name or now.sweep.id), beside)
 
-    return api.sweeps.wait(sweep_id, on_change=update)
+    return api.sweeps.wait(sweep_id, on_change=update), trials

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from tunix_rt.cli.demo.result import Decision, Score, Swept
-from tunix_rt.client import SweepProgress
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import common_pb2, datasets_pb2, evalsets_pb2, evaluations_pb2, runs_pb2
+from tunix_rt.client import Comparison, Dataset, EvalSet, Evaluation, Leaderboard, Run, SweepProgress
+from tunix_rt.client.resources.jobs import Progress as JobProgress
+from tunix_rt.contract.enums import ItemChange, JobState
 
 # Without a terminal, a line at most this often.
 LINE_SECONDS = 5.0
@@ -33,34 +33,27 @@ class Bar:
         self._task = task
         self._last_line = 0.0
 
-    def run(self, run: runs_pb2.Run) -> None:
+    def run(self, run: Run) -> None:
         loss = run.last_metrics.get("loss")
         shown = f"loss {loss:.3f}" if loss is not None else ""
         rate = run.last_metrics.get("tokens_per_second")
         shown += f", {rate:,.0f} tokens/s" if rate else ""
         self._show(run.state, run.progress, shown)
 
-    def evaluation(self, evaluation: evaluations_pb2.Evaluation) -> None:
+    def evaluation(self, evaluation: Evaluation) -> None:
         self._show(evaluation.state, evaluation.progress, "")
 
     def sweep(self, seen: SweepProgress) -> None:
-        done = [trial for trial in seen.trials if trial.HasField("objective")]
-        best = f"best {max(trial.objective for trial in done):.3f}" if done else ""
-        progress = common_pb2.Progress(
-            done=seen.sweep.n_succeeded + seen.sweep.n_stopped + seen.sweep.n_failed,
-            total=seen.sweep.trial_count or seen.sweep.spec.num_samples,
-            unit="trials",
-            stage=seen.sweep.progress.stage,
-        )
-        self._show(seen.sweep.state, progress, best)
+        objectives = [trial.objective for trial in seen.trials if trial.objective is not None]
+        best = f"best {max(objectives):.3f}" if objectives else ""
+        self._show(seen.sweep.state, seen.sweep.progress, best)
 
-    def _show(self, state: common_pb2.JobState.ValueType, progress: common_pb2.Progress, extra: str) -> None:
-        name = enum_name(common_pb2.JobState.DESCRIPTOR, state).lower()
+    def _show(self, state: JobState, progress: JobProgress, extra: str) -> None:
         what = f"{progress.done}/{progress.total} {progress.unit}" if progress.total else progress.stage
-        text = "  ".join(part for part in (name, what, extra) if part)
+        text = "  ".join(part for part in (state.lower(), what, extra) if part)
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=progress.done, total=progress.total or None, text=text)
-        elif name in ("succeeded", "failed", "cancelled") or time.monotonic() - self._last_line >= LINE_SECONDS:
+        elif state.is_terminal or time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             self._console.print(f"  {self._name}: {text}")
 
@@ -98,7 +91,7 @@ class Report:
         with Progress(*columns, console=self._console) as live:
             yield Bar(self._console, name, live, live.add_task(name, total=None, text=""))
 
-    def dataset(self, dataset: datasets_pb2.Dataset, evalset: evalsets_pb2.EvalSet) -> None:
+    def dataset(self, dataset: Dataset, evalset: EvalSet) -> None:
         manifest = dataset.manifest
         self._console.print(
             f"dataset [bold]{dataset.key}[/bold] {dataset.id}: {manifest.trace_count} traces, "
@@ -123,7 +116,7 @@ class Report:
             )
         self._console.print(table)
 
-    def leaderboard(self, board: evaluations_pb2.Leaderboard) -> None:
+    def leaderboard(self, board: Leaderboard) -> None:
         table = Table("rank", "run", "primary_score", "95 % interval", "", title="leaderboard", title_justify="left")
         for entry in board.entries:
             table.add_row(
@@ -142,14 +135,14 @@ class Report:
             f"{escape(decision.explanation)}"
         )
 
-    def comparison(self, comparison: evaluations_pb2.Comparison) -> None:
+    def comparison(self, comparison: Comparison) -> None:
         paired = comparison.candidates[0].statistics
         self._console.print(
             f"B − A on the same {paired.n_paired} items: [bold]{paired.delta:+.3f}[/bold] "
             rf"\[{paired.ci_low:+.3f}, {paired.ci_high:+.3f}] (95 %, {paired.ci_method}), p = {paired.p_value:.2g}; "
             f"{paired.n_fixes} fixes, {paired.n_regressions} regressions, {paired.n_same} the same"
         )
-        names = {evaluations_pb2.ITEM_CHANGE_FIX: "fix", evaluations_pb2.ITEM_CHANGE_REGRESSION: "regression"}
+        names = {ItemChange.FIX: "fix", ItemChange.REGRESSION: "regression"}
         table = Table("item", "change", "expected", "A answered", "B answered")
         changed = [(item, item.candidates[0]) for item in comparison.items if item.candidates[0].change in names]
         for item, candidate in changed[:6]:

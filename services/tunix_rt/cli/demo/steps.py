@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TypeVar
 
-from google.protobuf import json_format
-
+from tunix_rt.cli.commands.baselines import etag_in_force
 from tunix_rt.cli.demo.plan import DemoPlan, RunPlan
 from tunix_rt.cli.demo.report import Report
 from tunix_rt.cli.demo.result import Compared, Decision, DemoResult, Score, Swept, Trained, TrialResult
-from tunix_rt.client import TunixClient
-from tunix_rt.client.arguments import enum_name
+from tunix_rt.client import Evaluation, Run, Sweep, Trial, TunixClient
+from tunix_rt.client.resources.scores import PairedStatistics
 from tunix_rt.client.shipped import evalset_path
 from tunix_rt.errors import TunixError
-from tunix_rt.v1 import common_pb2, evaluations_pb2, models_pb2, runs_pb2, sweeps_pb2
 
 BASELINE = "demo"
 
 
-JobT = TypeVar("JobT", runs_pb2.Run, evaluations_pb2.Evaluation, sweeps_pb2.Sweep)
+JobT = TypeVar("JobT", Run, Evaluation, Sweep)
 
 
 class DemoFailed(TunixError):
@@ -69,7 +68,8 @@ class _Demo:
         report.leaderboard(client.leaderboard(plan.evalset))
 
         report.stage("Baseline, gate, comparison")
-        client.baselines.lock(BASELINE, a.score.evaluation_id, note="the short run")
+        etag = etag_in_force(client, BASELINE)
+        client.baselines.lock(BASELINE, a.score.evaluation_id, etag=etag, note="the short run")
         b_against_a = self._decide("B", "A", b.score, client.baselines.get(BASELINE).evaluation_id)
         a_against_b = self._decide("A", "B", a.score, b.score.evaluation_id)
         comparison = client.compare(a.score.evaluation_id, b.score.evaluation_id)
@@ -102,7 +102,7 @@ class _Demo:
     def _runs(self) -> Mapping[str, RunPlan]:
         return {"A": self._plan.short, "B": self._plan.long}
 
-    def _create_run(self, letter: str, run: RunPlan, dataset_id: str) -> runs_pb2.Run:
+    def _create_run(self, letter: str, run: RunPlan, dataset_id: str) -> Run:
         return self._client.runs.create(
             base_model=self._plan.model,
             dataset_id=dataset_id,
@@ -113,17 +113,17 @@ class _Demo:
             tags={**self._plan.tags, "run": letter},
         )
 
-    def _finish_run(self, letter: str, run: runs_pb2.Run) -> runs_pb2.Run:
+    def _finish_run(self, letter: str, run: Run) -> Run:
         with self._report.progress(f"training {letter}") as bar:
             ended = self._client.runs.wait(run.id, on_change=bar.run, timeout_seconds=self._plan.timeout_seconds)
         return _succeeded(ended, f"run {letter}")
 
-    def _with_score(self, letter: str, run: runs_pb2.Run) -> Trained:
+    def _with_score(self, letter: str, run: Run) -> Trained:
         losses = [point.value for point in self._client.runs.metrics(run.id, keys=["loss"])]
         return Trained(
             run_id=run.id,
             name=run.display_name,
-            seconds=(run.end_time.ToDatetime() - run.start_time.ToDatetime()).total_seconds(),
+            seconds=_seconds(run.start_time, run.end_time),
             loss_first=losses[0],
             loss_last=losses[-1],
             model_id=run.model_id,
@@ -145,6 +145,8 @@ class _Demo:
                 evaluation_id, on_change=bar.evaluation, timeout_seconds=self._plan.timeout_seconds
             )
         card = _succeeded(evaluation, f"evaluation of {name}").scorecard
+        if card is None or card.primary_score is None or card.ci_low is None or card.ci_high is None:
+            raise DemoFailed(f"evaluation of {name} ({evaluation_id}) scored no item")
         items = {
             item.item_id: (item.metrics.get("answer_correctness"), item.prediction)
             for item in self._client.evaluations.items(evaluation_id, page_size=1000)
@@ -157,7 +159,7 @@ class _Demo:
             n_scored=card.n_scored,
             n_items=card.n_items,
             coverage=card.coverage,
-            metric_means=dict(card.metric_means),
+            metric_means=card.metric_means,
             items=items,
         )
 
@@ -166,9 +168,9 @@ class _Demo:
         decision = Decision(
             candidate=candidate,
             baseline=baseline,
-            verdict=enum_name(models_pb2.GateVerdict.DESCRIPTOR, made.verdict),
+            verdict=made.verdict,
             delta=made.statistics.delta,
-            lower_bound=made.lower_bound if made.HasField("lower_bound") else None,
+            lower_bound=made.lower_bound,
             explanation=made.explanation,
         )
         self._report.decision(decision)
@@ -176,7 +178,7 @@ class _Demo:
 
     # Sweep
 
-    def _create_sweep(self, dataset_id: str) -> sweeps_pb2.Sweep:
+    def _create_sweep(self, dataset_id: str) -> Sweep:
         plan = self._plan.sweep
         return self._client.sweeps.create(
             base={
@@ -195,39 +197,42 @@ class _Demo:
             tags=dict(self._plan.tags),
         )
 
-    def _finish_sweep(self, sweep: sweeps_pb2.Sweep) -> Swept:
+    def _finish_sweep(self, sweep: Sweep) -> Swept:
         with self._report.progress("sweep") as bar:
-            progress = self._client.sweeps.wait(
-                sweep.id, on_change=bar.sweep, timeout_seconds=self._plan.timeout_seconds
-            )
-        ended = _succeeded(progress.sweep, "the sweep")
+            ended = self._client.sweeps.wait(sweep.id, on_change=bar.sweep, timeout_seconds=self._plan.timeout_seconds)
+        _succeeded(ended, "the sweep")
         trials = sorted(self._client.sweeps.trials(sweep.id), key=lambda trial: trial.number)
         return Swept(
             sweep_id=sweep.id,
-            seconds=(ended.end_time.ToDatetime() - ended.start_time.ToDatetime()).total_seconds(),
+            seconds=_seconds(ended.start_time, ended.end_time),
             trials=[_trial(trial) for trial in trials],
             best=next((trial.number for trial in trials if trial.id == ended.best_trial_id), None),
         )
 
 
 def _succeeded(job: JobT, name: str) -> JobT:
-    if job.state != common_pb2.JOB_STATE_SUCCEEDED:
-        state = enum_name(common_pb2.JobState.DESCRIPTOR, job.state)
-        reason = enum_name(common_pb2.Reason.DESCRIPTOR, job.reason)
-        raise DemoFailed(f"{name} ({job.id}) ended {state}, {reason}: {job.message}")
+    if not job.succeeded:
+        raise DemoFailed(f"{name} ({job.id}) ended {job.state}, {job.reason}: {job.message}")
     return job
 
 
-def _trial(trial: sweeps_pb2.Trial) -> TrialResult:
+def _seconds(start: datetime | None, end: datetime | None) -> float:
+    """Between two times of a job that has ended."""
+    assert start is not None, "a job that ended was started"
+    assert end is not None, "a job that ended has an end"
+    return (end - start).total_seconds()
+
+
+def _trial(trial: Trial) -> TrialResult:
     return TrialResult(
         number=trial.number,
-        state=enum_name(common_pb2.JobState.DESCRIPTOR, trial.state),
-        parameters=json_format.MessageToDict(trial.parameters),
-        objective=trial.objective if trial.HasField("objective") else None,
+        state=trial.state,
+        parameters=trial.parameters,
+        objective=trial.objective,
     )
 
 
-def _compared(statistics: evaluations_pb2.PairedStatistics) -> Compared:
+def _compared(statistics: PairedStatistics) -> Compared:
     return Compared(
         delta=statistics.delta,
         ci_low=statistics.ci_low,

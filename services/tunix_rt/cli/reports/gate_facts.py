@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunix_rt.client.arguments import enum_name
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.v1 import evaluations_pb2, models_pb2
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
+    from tunix_rt.client.resources.evaluations import Evaluation
+    from tunix_rt.client.resources.gates import GateDecision, GatePolicy, SliceDecision
+    from tunix_rt.client.resources.scores import Comparison
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,16 @@ class GateFacts:
     """A decision, the policy that it follows and the two evaluations that it is about. ``comparison`` holds the items
     that changed, and is None where the two cannot be compared."""
 
-    decision: models_pb2.GateDecision
-    policy: models_pb2.GatePolicy
-    baseline: evaluations_pb2.Evaluation
-    candidate: evaluations_pb2.Evaluation
-    comparison: evaluations_pb2.Comparison | None
+    decision: GateDecision
+    policy: GatePolicy
+    baseline: Evaluation
+    candidate: Evaluation
+    comparison: Comparison | None
 
     @property
     def verdict(self) -> str:
         """PASS, FAIL, INCONCLUSIVE or INVALID."""
-        return enum_name(models_pb2.GateVerdict.DESCRIPTOR, self.decision.verdict)
+        return self.decision.verdict
 
     @property
     def metric(self) -> str:
@@ -35,7 +36,7 @@ class GateFacts:
         return self.decision.metric or self.policy.metric or "answer_correctness"
 
 
-def gate_facts(client: TunixClient, decision: models_pb2.GateDecision) -> GateFacts:
+def gate_facts(client: TunixClient, decision: GateDecision) -> GateFacts:
     """The facts around a stored decision."""
     try:
         comparison = client.compare(
@@ -52,10 +53,10 @@ def gate_facts(client: TunixClient, decision: models_pb2.GateDecision) -> GateFa
     )
 
 
-def coverage_problem(facts: GateFacts, evaluation: evaluations_pb2.Evaluation) -> str:
+def coverage_problem(facts: GateFacts, evaluation: Evaluation) -> str:
     """Why an evaluation's coverage makes the gate INVALID; "" when it does not."""
     card = evaluation.scorecard
-    if card.coverage >= facts.policy.min_coverage:
+    if card is None or card.coverage >= facts.policy.min_coverage:
         return ""
     return (
         f"coverage {card.coverage:.4f} is under the policy's {facts.policy.min_coverage:g}: "
@@ -63,13 +64,13 @@ def coverage_problem(facts: GateFacts, evaluation: evaluations_pb2.Evaluation) -
     )
 
 
-def slice_name(found: models_pb2.SliceDecision) -> str:
+def slice_name(found: SliceDecision) -> str:
     """``"category sums (critical)"``"""
-    tier = enum_name(models_pb2.SliceTier.DESCRIPTOR, found.tier).lower()
+    tier = found.tier.lower()
     return f"{found.dimension} {found.value} ({tier})"
 
 
-def slice_numbers(found: models_pb2.SliceDecision) -> str:
+def slice_numbers(found: SliceDecision) -> str:
     """The figures of a slice in one line."""
     return (
         f"Δ {found.delta:+.4f} on {found.n_paired} items ({found.n_regressions} regressions, {found.n_fixes} fixes), "

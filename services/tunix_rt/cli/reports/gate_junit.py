@@ -22,8 +22,8 @@ import re
 from xml.etree import ElementTree
 
 from tunix_rt.cli.reports.gate_facts import GateFacts, coverage_problem, slice_name, slice_numbers
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import models_pb2
+from tunix_rt.client.resources.gates import SliceDecision
+from tunix_rt.contract.enums import SliceTier
 
 # What XML 1.0 has no way to write.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -43,7 +43,7 @@ def junit(facts: GateFacts) -> bytes:
     counts["tests"] = str(len(suite.findall("testcase")))
     for name, value in {**counts, "time": "0"}.items():
         suite.set(name, value)
-    suite.set("timestamp", facts.decision.create_time.ToJsonString().removesuffix("Z").partition(".")[0])
+    suite.set("timestamp", facts.decision.create_time.strftime("%Y-%m-%dT%H:%M:%S"))
     root = ElementTree.Element("testsuites", {"name": "tunix-rt gate", **counts, "time": "0"})
     root.append(suite)
     ElementTree.indent(root)
@@ -66,10 +66,10 @@ def _gate_case(suite: ElementTree.Element, facts: GateFacts) -> None:
     _output(case, f"{told}\n{_numbers(facts)}")
 
 
-def _slice_case(suite: ElementTree.Element, facts: GateFacts, found: models_pb2.SliceDecision) -> None:
+def _slice_case(suite: ElementTree.Element, facts: GateFacts, found: SliceDecision) -> None:
     case = _case(suite, facts, f"slice {slice_name(found)}")
-    verdict, numbers = enum_name(models_pb2.GateVerdict.DESCRIPTOR, found.verdict), slice_numbers(found)
-    if verdict == "FAIL" and found.tier == models_pb2.SLICE_TIER_CRITICAL:
+    verdict, numbers = found.verdict, slice_numbers(found)
+    if verdict == "FAIL" and found.tier is SliceTier.CRITICAL:
         _outcome(case, "failure", "SLICE", numbers)
     elif verdict == "FAIL":
         _outcome(case, "skipped", "ADVISORY", f"worse, but advisory: {numbers}")

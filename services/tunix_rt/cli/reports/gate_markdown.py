@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tunix_rt.cli import formats
 from tunix_rt.cli.reports.gate_facts import GateFacts, coverage_problem
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import evaluations_pb2 as pb
-from tunix_rt.v1 import models_pb2
+from tunix_rt.client.resources.evaluations import Evaluation
+from tunix_rt.client.resources.scores import ItemComparison, Scorecard
 
 SHOWN_ITEMS = 20
 _MARKUP = re.compile(r"[\\`*_\[\]{}()<>#|~@!&$:/]")
@@ -74,14 +73,14 @@ def _numbers(facts: GateFacts) -> Iterator[str]:
         [
             ("evaluation", f"`{facts.baseline.id}`", f"`{facts.candidate.id}`"),
             ("primary score [95 %]", _score(facts.baseline.scorecard), _score(facts.candidate.scorecard)),
-            ("coverage", f"{facts.baseline.scorecard.coverage:.1%}", f"{facts.candidate.scorecard.coverage:.1%}"),
-            ("items", str(facts.baseline.scorecard.n_items), str(facts.candidate.scorecard.n_items)),
+            ("coverage", _coverage(facts.baseline), _coverage(facts.candidate)),
+            ("items", _n_items(facts.baseline), _n_items(facts.candidate)),
             ("model", _model(facts.baseline), _model(facts.candidate)),
         ],
     )
     if not stats.n_paired:
         return
-    bound = f"{decision.lower_bound:+.4f}" if decision.HasField("lower_bound") else "–"
+    bound = f"{decision.lower_bound:+.4f}" if decision.lower_bound is not None else "–"
     yield from _table(
         [f"`{facts.metric}`, candidate minus baseline", ""],
         [
@@ -102,8 +101,8 @@ def _slices(facts: GateFacts) -> Iterator[str]:
             [
                 (
                     cell(f"{found.dimension} {found.value}"),
-                    enum_name(models_pb2.SliceTier.DESCRIPTOR, found.tier).lower(),
-                    enum_name(models_pb2.GateVerdict.DESCRIPTOR, found.verdict),
+                    found.tier.lower(),
+                    found.verdict,
                     str(found.n_paired),
                     f"{found.delta:+.3f}",
                     f"{found.p_worse:.4f}",
@@ -141,7 +140,7 @@ def _items(facts: GateFacts) -> Iterator[str]:
         [
             (
                 cell(item.item_id),
-                enum_name(pb.ItemChange.DESCRIPTOR, item.candidates[0].change).lower(),
+                item.candidates[0].change.lower(),
                 _scores(item),
                 cell(item.expected_answer, 40),
                 cell(item.baseline_prediction[-60:], 60),
@@ -173,25 +172,32 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
     yield ""
 
 
-def _score(card: pb.Scorecard) -> str:
-    low = card.ci_low if card.HasField("ci_low") else None
-    high = card.ci_high if card.HasField("ci_high") else None
-    return formats.score(card.primary_score if card.HasField("primary_score") else None, low, high)
+def _score(card: Scorecard | None) -> str:
+    return "–" if card is None else formats.score(card.primary_score, card.ci_low, card.ci_high)
 
 
-def _model(evaluation: pb.Evaluation) -> str:
+def _coverage(evaluation: Evaluation) -> str:
+    return f"{evaluation.scorecard.coverage:.1%}" if evaluation.scorecard else "–"
+
+
+def _n_items(evaluation: Evaluation) -> str:
+    return str(evaluation.scorecard.n_items) if evaluation.scorecard else "–"
+
+
+def _model(evaluation: Evaluation) -> str:
     return f"`{evaluation.model_id}` `{evaluation.identity.model_digest[:19]}…`"
 
 
-def _difference(item: pb.ItemComparison) -> float:
+def _difference(item: ItemComparison) -> float:
     """Candidate minus baseline; 0 for an item that is not scored in both."""
     (candidate,) = item.candidates
-    both = item.HasField("baseline_score") and candidate.HasField("score")
-    return candidate.score - item.baseline_score if both else 0.0
+    if item.baseline_score is None or candidate.score is None:
+        return 0.0
+    return candidate.score - item.baseline_score
 
 
-def _scores(item: pb.ItemComparison) -> str:
-    before = f"{item.baseline_score:.3g}" if item.HasField("baseline_score") else "–"
+def _scores(item: ItemComparison) -> str:
+    before = f"{item.baseline_score:.3g}" if item.baseline_score is not None else "–"
     (candidate,) = item.candidates
-    after = f"{candidate.score:.3g}" if candidate.HasField("score") else "–"
+    after = f"{candidate.score:.3g}" if candidate.score is not None else "–"
     return f"{before} → {after}"

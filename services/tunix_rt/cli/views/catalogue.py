@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.views import evalset_quality
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import datasets_pb2, evalsets_pb2, models_pb2
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client.resources.datasets import CategoryStatistics, Dataset, Recipe
+    from tunix_rt.client.resources.evalsets import EvalSet, EvalSetItem
+    from tunix_rt.client.resources.gates import Baseline
+    from tunix_rt.client.resources.models import Alias, ModelVersion, Promotion
 
-def datasets(items: Iterable[datasets_pb2.Dataset]) -> RenderableType:
+
+def datasets(items: Iterable[Dataset]) -> RenderableType:
     rows = [
         (
             item.id,
@@ -31,7 +34,7 @@ def datasets(items: Iterable[datasets_pb2.Dataset]) -> RenderableType:
     return output.table(columns, rows, numbers=["traces", "tokens"])
 
 
-def dataset(item: datasets_pb2.Dataset) -> list[RenderableType]:
+def dataset(item: Dataset) -> list[RenderableType]:
     manifest = item.manifest
     lengths = manifest.token_lengths
     dropped = (
@@ -66,7 +69,7 @@ def dataset(item: datasets_pb2.Dataset) -> list[RenderableType]:
     return parts
 
 
-def _categories(items: Iterable[datasets_pb2.CategoryStatistics]) -> RenderableType:
+def _categories(items: Iterable[CategoryStatistics]) -> RenderableType:
     rows = [
         (
             formats.escaped(item.category, 40),
@@ -82,12 +85,12 @@ def _categories(items: Iterable[datasets_pb2.CategoryStatistics]) -> RenderableT
     return output.table(columns, rows, numbers=columns[1:])
 
 
-def recipes(items: Iterable[datasets_pb2.Recipe]) -> RenderableType:
+def recipes(items: Iterable[Recipe]) -> RenderableType:
     rows = [(item.name, item.default_size, item.default_seed, formats.escaped(item.description)) for item in items]
     return output.table(["recipe", "size", "seed", "what it is"], rows, numbers=["size", "seed"])
 
 
-def evalsets(items: Iterable[evalsets_pb2.EvalSet]) -> RenderableType:
+def evalsets(items: Iterable[EvalSet]) -> RenderableType:
     rows = [
         (
             item.id,
@@ -103,7 +106,7 @@ def evalsets(items: Iterable[evalsets_pb2.EvalSet]) -> RenderableType:
     return output.table(["id", "key", "items", "sections", "digest", "created", "description"], rows, numbers=["items"])
 
 
-def evalset(item: evalsets_pb2.EvalSet) -> list[RenderableType]:
+def evalset(item: EvalSet) -> list[RenderableType]:
     rows: list[tuple[str, object]] = [
         ("evalset", f"{item.id}  {item.key}"),
         ("description", formats.escaped(item.description)),
@@ -119,14 +122,14 @@ def evalset(item: evalsets_pb2.EvalSet) -> list[RenderableType]:
     return [output.fields(rows), *evalset_quality.resolution(item.detectable)]
 
 
-def evalset_items(items: Iterable[evalsets_pb2.EvalSetItem]) -> RenderableType:
+def evalset_items(items: Iterable[EvalSetItem]) -> RenderableType:
     rows = [
         (
             formats.escaped(item.id),
-            enum_name(evalsets_pb2.Section.DESCRIPTOR, item.section).lower(),
+            item.section.lower(),
             formats.escaped(item.category),
-            enum_name(evalsets_pb2.Difficulty.DESCRIPTOR, item.difficulty).lower(),
-            enum_name(evalsets_pb2.AnswerType.DESCRIPTOR, item.answer_type).lower(),
+            item.difficulty.lower(),
+            item.answer_type.lower(),
             formats.escaped(item.expected_answer, 30),
             formats.escaped(item.prompt, 90),
         )
@@ -135,12 +138,12 @@ def evalset_items(items: Iterable[evalsets_pb2.EvalSetItem]) -> RenderableType:
     return output.table(["item", "section", "category", "difficulty", "type", "expected", "prompt"], rows)
 
 
-def models(items: Iterable[models_pb2.ModelVersion]) -> RenderableType:
+def models(items: Iterable[ModelVersion]) -> RenderableType:
     rows = [
         (
             item.id,
             f"{formats.escaped(item.name)}/{item.version}",
-            enum_name(models_pb2.ModelFormat.DESCRIPTOR, item.format).lower(),
+            item.format.lower(),
             formats.size_text(item.artifact.size_bytes),
             item.lineage.run_id,
             item.artifact.digest[7:19],
@@ -151,12 +154,12 @@ def models(items: Iterable[models_pb2.ModelVersion]) -> RenderableType:
     return output.table(["id", "version", "format", "size", "run id", "digest", "created"], rows, numbers=["size"])
 
 
-def model(item: models_pb2.ModelVersion) -> RenderableType:
+def model(item: ModelVersion) -> RenderableType:
     lineage = item.lineage
     files = ", ".join(f"{formats.escaped(f.path)} ({formats.size_text(f.size_bytes)})" for f in item.artifact.files)
     rows: list[tuple[str, object]] = [
         ("model", f"{item.id}  {formats.escaped(item.name)}/{item.version}"),
-        ("format", enum_name(models_pb2.ModelFormat.DESCRIPTOR, item.format).lower()),
+        ("format", item.format.lower()),
         ("reference", formats.escaped(item.reference)),
         ("digest", item.artifact.digest),
         ("files", files),
@@ -181,7 +184,7 @@ def merged(document: Mapping[str, Any]) -> RenderableType:
     )
 
 
-def aliases(items: Iterable[models_pb2.Alias]) -> RenderableType:
+def aliases(items: Iterable[Alias]) -> RenderableType:
     rows = [
         (
             f"{formats.escaped(item.model_name)}@{formats.escaped(item.alias)}",
@@ -194,7 +197,7 @@ def aliases(items: Iterable[models_pb2.Alias]) -> RenderableType:
     return output.table(["alias", "model id", "guarded by", "moved"], rows)
 
 
-def promotions(items: Iterable[models_pb2.Promotion]) -> RenderableType:
+def promotions(items: Iterable[Promotion]) -> RenderableType:
     rows = [
         (
             formats.local_time(item.create_time),
@@ -209,7 +212,7 @@ def promotions(items: Iterable[models_pb2.Promotion]) -> RenderableType:
     return output.table(["time", "alias", "from", "to", "because", "by"], rows)
 
 
-def baselines(items: Iterable[models_pb2.Baseline]) -> RenderableType:
+def baselines(items: Iterable[Baseline]) -> RenderableType:
     rows = [
         (
             formats.escaped(item.name),

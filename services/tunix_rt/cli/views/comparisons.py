@@ -6,14 +6,23 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import evaluations_pb2 as pb
+from tunix_rt.contract.enums import ItemChange
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client.resources.scores import (
+        CandidateItem,
+        Comparison,
+        Curve,
+        ItemComparison,
+        PairedStatistics,
+        Scorecard,
+        SliceScore,
+    )
 
-def statistics(stats: pb.PairedStatistics) -> RenderableType:
+
+def statistics(stats: PairedStatistics) -> RenderableType:
     """The paired figures of B minus A."""
     seen = f"{stats.detectable:.3f} would be seen with 80 % power" if stats.detectable else ""
     needed = f"{stats.n_needed} items would show it with 80 % power" if stats.n_needed else ""
@@ -28,16 +37,16 @@ def statistics(stats: pb.PairedStatistics) -> RenderableType:
     return output.fields(rows)
 
 
-def comparison(result: pb.Comparison, shown: int) -> list[RenderableType]:
+def comparison(result: Comparison, shown: int) -> list[RenderableType]:
     """Scores, differences, and up to ``shown`` items that changed; of a single candidate also the slices."""
-    changed = [item for item in result.items if any(each.change != pb.ITEM_CHANGE_SAME for each in item.candidates)]
+    changed = [item for item in result.items if any(each.change is not ItemChange.SAME for each in item.candidates)]
     parts = _one(result, changed[:shown]) if len(result.candidates) == 1 else _several(result, changed[:shown])
     if len(changed) > shown:
         parts.append(f"[dim]… and {len(changed) - shown} more; --items shows more, --json all[/dim]")
     return parts
 
 
-def _one(result: pb.Comparison, changed: Sequence[pb.ItemComparison]) -> list[RenderableType]:
+def _one(result: Comparison, changed: Sequence[ItemComparison]) -> list[RenderableType]:
     (candidate,) = result.candidates
     parts: list[RenderableType] = [
         output.fields(
@@ -60,7 +69,7 @@ def _one(result: pb.Comparison, changed: Sequence[pb.ItemComparison]) -> list[Re
     return parts
 
 
-def _several(result: pb.Comparison, changed: Sequence[pb.ItemComparison]) -> list[RenderableType]:
+def _several(result: Comparison, changed: Sequence[ItemComparison]) -> list[RenderableType]:
     names = [chr(ord("B") + index) if index < 25 else f"#{index + 1}" for index in range(len(result.candidates))]
     rows = [
         (
@@ -86,7 +95,7 @@ def _several(result: pb.Comparison, changed: Sequence[pb.ItemComparison]) -> lis
             (
                 formats.escaped(item.item_id),
                 formats.escaped(item.expected_answer, 30),
-                _item_score(item.baseline_score if item.HasField("baseline_score") else None),
+                _item_score(item.baseline_score),
                 *(_candidate_cell(each) for each in item.candidates),
             )
             for item in changed
@@ -95,11 +104,11 @@ def _several(result: pb.Comparison, changed: Sequence[pb.ItemComparison]) -> lis
     return parts
 
 
-def _curves(result: pb.Comparison) -> list[tuple[str, object]]:
+def _curves(result: Comparison) -> list[tuple[str, object]]:
     return [(f"{curve.metric} of {curve.run_id}", curve_line(curve)) for curve in result.curves]
 
 
-def curve_line(curve: pb.Curve) -> str:
+def curve_line(curve: Curve) -> str:
     """A sparkline with the first and the last value."""
     first, last = formats.number(curve.values[0]), formats.number(curve.values[-1])
     return (
@@ -107,30 +116,27 @@ def curve_line(curve: pb.Curve) -> str:
     )
 
 
-def score_of(card: pb.Scorecard | pb.SliceScore) -> str:
+def score_of(card: Scorecard | SliceScore) -> str:
     """The primary score with its interval; "–" when nothing was scored."""
-    low = card.ci_low if card.HasField("ci_low") else None
-    high = card.ci_high if card.HasField("ci_high") else None
-    return formats.score(card.primary_score if card.HasField("primary_score") else None, low, high)
+    return formats.score(card.primary_score, card.ci_low, card.ci_high)
 
 
-def _candidate_cell(item: pb.CandidateItem) -> str:
-    score = _item_score(item.score if item.HasField("score") else None)
-    word = enum_name(pb.ItemChange.DESCRIPTOR, item.change)
-    return score if item.change == pb.ITEM_CHANGE_SAME else f"{score} {formats.styled(word)}"
+def _candidate_cell(item: CandidateItem) -> str:
+    score = _item_score(item.score)
+    return score if item.change is ItemChange.SAME else f"{score} {formats.styled(item.change)}"
 
 
 def _item_score(value: float | None) -> str:
     return "–" if value is None else formats.number(value)
 
 
-def _item_table(items: Iterable[pb.ItemComparison]) -> RenderableType:
+def _item_table(items: Iterable[ItemComparison]) -> RenderableType:
     rows = [
         (
             formats.escaped(item.item_id),
-            formats.styled(enum_name(pb.ItemChange.DESCRIPTOR, candidate.change)),
-            _item_score(item.baseline_score if item.HasField("baseline_score") else None),
-            _item_score(candidate.score if candidate.HasField("score") else None),
+            formats.styled(candidate.change),
+            _item_score(item.baseline_score),
+            _item_score(candidate.score),
             formats.escaped(item.expected_answer, 30),
             formats.escaped(item.baseline_prediction[-60:], 60),
             formats.escaped(candidate.prediction[-60:], 60),

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.views.comparisons import statistics
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import models_pb2 as pb
+from tunix_rt.contract.enums import MetricDirection
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client.resources.gates import GateDecision, GatePolicy, SliceDecision, SliceRule
 
-def policies(items: Iterable[pb.GatePolicy]) -> RenderableType:
+
+def policies(items: Iterable[GatePolicy]) -> RenderableType:
     rows = [
         (
             item.id,
             f"{formats.escaped(item.name)}/{item.version}",
-            f"{formats.escaped(item.metric)} {'↓' if item.direction == pb.METRIC_DIRECTION_LOWER_IS_BETTER else '↑'}",
+            f"{formats.escaped(item.metric)} {'↓' if item.direction is MetricDirection.LOWER_IS_BETTER else '↑'}",
             f"{item.margin:g}",
             f"{item.alpha:g}",
             f"{item.min_coverage:.0%}",
@@ -34,11 +35,11 @@ def policies(items: Iterable[pb.GatePolicy]) -> RenderableType:
     return output.table([*columns, "slices", "baseline", "description"], rows, numbers=columns[3:])
 
 
-def decisions(items: Iterable[pb.GateDecision]) -> RenderableType:
+def decisions(items: Iterable[GateDecision]) -> RenderableType:
     rows = [
         (
             item.id,
-            formats.styled(_verdict(item.verdict)),
+            formats.styled(item.verdict),
             formats.signed(item.statistics.delta) if item.statistics.n_paired else "–",
             item.candidate_evaluation_id,
             item.baseline_evaluation_id,
@@ -50,13 +51,13 @@ def decisions(items: Iterable[pb.GateDecision]) -> RenderableType:
     return output.table(["id", "verdict", "Δ", "candidate id", "baseline id", "decided", "why"], rows)
 
 
-def decision(item: pb.GateDecision) -> list[RenderableType]:
+def decision(item: GateDecision) -> list[RenderableType]:
     """The verdict, the rule that decided, and what became of every slice."""
     rows: list[tuple[str, object]] = [
-        ("gate", formats.styled(_verdict(item.verdict))),
+        ("gate", formats.styled(item.verdict)),
         ("why", formats.escaped(item.explanation)),
         ("metric", formats.escaped(item.metric)),
-        ("Δ bounded by", f"{item.lower_bound:+.3f}" if item.HasField("lower_bound") else ""),
+        ("Δ bounded by", f"{item.lower_bound:+.3f}" if item.lower_bound is not None else ""),
         ("items needed", item.items_needed or ""),
         ("candidate", item.candidate_evaluation_id),
         ("baseline", item.baseline_evaluation_id),
@@ -71,12 +72,12 @@ def decision(item: pb.GateDecision) -> list[RenderableType]:
     return parts
 
 
-def _slices(items: Iterable[pb.SliceDecision]) -> RenderableType:
+def _slices(items: Iterable[SliceDecision]) -> RenderableType:
     rows = [
         (
             f"{each.dimension} {formats.escaped(each.value)}",
-            enum_name(pb.SliceTier.DESCRIPTOR, each.tier).lower(),
-            formats.styled(_verdict(each.verdict)),
+            each.tier.lower(),
+            formats.styled(each.verdict),
             each.n_paired,
             each.n_regressions,
             each.n_fixes,
@@ -90,11 +91,7 @@ def _slices(items: Iterable[pb.SliceDecision]) -> RenderableType:
     return output.table(columns, rows, numbers=columns[3:])
 
 
-def _rule(rule: pb.SliceRule) -> str:
+def _rule(rule: SliceRule) -> str:
     name = f"{rule.dimension}={formats.escaped(rule.value)}" if rule.value else f"every {rule.dimension}"
-    least = f" by {rule.min_effect:g}" if rule.HasField("min_effect") else ""
-    return f"{enum_name(pb.SliceTier.DESCRIPTOR, rule.tier).lower()} {name}{least}"
-
-
-def _verdict(value: pb.GateVerdict.ValueType) -> str:
-    return enum_name(pb.GateVerdict.DESCRIPTOR, value)
+    least = f" by {rule.min_effect:g}" if rule.min_effect is not None else ""
+    return f"{rule.tier.lower()} {name}{least}"

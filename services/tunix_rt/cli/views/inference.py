@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
-from tunix_rt.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunix_rt.client.groups.inference import TextScore
+    from tunix_rt.client import TextLogprobs
+    from tunix_rt.client.resources.inference import LoadedAdapter, LoadedModel
 
 
-def loaded(models: Iterable[inference_pb2.LoadedModel]) -> RenderableType:
+def loaded(models: Iterable[LoadedModel]) -> RenderableType:
     rows = [
         (
             model.handle,
@@ -34,7 +34,7 @@ def loaded(models: Iterable[inference_pb2.LoadedModel]) -> RenderableType:
     return output.table(columns, rows, numbers=columns[4:])
 
 
-def adapters(loaded: Iterable[inference_pb2.LoadedAdapter]) -> RenderableType:
+def adapters(loaded: Iterable[LoadedAdapter]) -> RenderableType:
     rows = [
         (
             adapter.handle,
@@ -50,9 +50,9 @@ def adapters(loaded: Iterable[inference_pb2.LoadedAdapter]) -> RenderableType:
     return output.table(columns, rows, numbers=columns[3:])
 
 
-def scored(score: TextScore) -> list[RenderableType]:
+def scored(score: TextLogprobs) -> list[RenderableType]:
     """A row for each token that has a score, then what they come to."""
-    runners_up = any(token.top for token in score.response.logprobs)
+    runners_up = any(token.top for token in score.logprobs)
     rows = [
         (
             token.token_id,
@@ -61,7 +61,7 @@ def scored(score: TextScore) -> list[RenderableType]:
             f"{math.exp(token.logprob):.2%}",
             *([", ".join(f"{_shown(top.token)} {top.logprob:.2f}" for top in token.top)] if runners_up else []),
         )
-        for token in score.response.logprobs
+        for token in score.logprobs
     ]
     columns = ["id", "token", "log-probability", "probability", *(["likeliest"] if runners_up else [])]
     sums: list[tuple[str, object]] = [

@@ -10,18 +10,22 @@ from tunix_rt.cli import formats, output
 from tunix_rt.cli.progress import headline
 from tunix_rt.cli.views.comparisons import score_of
 from tunix_rt.cli.views.scores import scorecard, verdict
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2, runs_pb2
+from tunix_rt.contract.documents import document
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client import Evaluation, Run
+    from tunix_rt.client.resources.common import LogLine, MetricPoint
+    from tunix_rt.client.resources.jobs import Attempt, Progress, Transition
+    from tunix_rt.client.resources.runs import Checkpoint
 
-def _way(progress: common_pb2.Progress) -> str:
+
+def _way(progress: Progress) -> str:
     return f"{progress.done}/{progress.total} {progress.unit}" if progress.total else ""
 
 
-def runs(items: Iterable[runs_pb2.Run]) -> RenderableType:
+def runs(items: Iterable[Run]) -> RenderableType:
     rows = [
         (
             run.id,
@@ -38,7 +42,7 @@ def runs(items: Iterable[runs_pb2.Run]) -> RenderableType:
     return output.table(["id", "name", "state", "progress", "metrics", "base model", "created", "took"], rows)
 
 
-def run(item: runs_pb2.Run) -> list[RenderableType]:
+def run(item: Run) -> list[RenderableType]:
     """One run with its hyperparameters."""
     evalsets = (f"{part.evalset} (threshold {part.threshold:g})" for part in item.spec.evaluate_on)
     rows: list[tuple[str, object]] = [
@@ -59,17 +63,17 @@ def run(item: runs_pb2.Run) -> list[RenderableType]:
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    settings = output.as_document(item.spec.hyperparameters)
+    settings = document(item.spec.hyperparameters.proto)
     hyperparameters = [(name, formats.setting(value)) for name, value in sorted(settings.items())]
     return [output.fields(rows), "[bold]hyperparameters[/bold]", output.fields(hyperparameters)]
 
 
-def attempts(found: Iterable[jobs_pb2.Attempt], checkpoints: Iterable[runs_pb2.Checkpoint]) -> list[RenderableType]:
+def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> list[RenderableType]:
     rows = [
         (
             attempt.number,
-            enum_name(jobs_pb2.AttemptOutcome.DESCRIPTOR, attempt.outcome).lower(),
-            enum_name(common_pb2.Reason.DESCRIPTOR, attempt.reason) if attempt.reason else "",
+            attempt.outcome.lower(),
+            attempt.reason or "",
             formats.escaped(attempt.worker_id),
             attempt.resumed_step,
             formats.local_time(attempt.start_time),
@@ -89,11 +93,11 @@ def attempts(found: Iterable[jobs_pb2.Attempt], checkpoints: Iterable[runs_pb2.C
     ]
 
 
-def history(transitions: Iterable[common_pb2.Transition]) -> RenderableType:
+def history(transitions: Iterable[Transition]) -> RenderableType:
     rows = [
         (
             formats.local_time(row.create_time),
-            enum_name(common_pb2.JobState.DESCRIPTOR, row.from_state) if row.from_state else "",
+            row.from_state or "",
             formats.state_of(row.to_state, row.reason),
             row.attempt or "",
             formats.escaped(row.actor),
@@ -104,7 +108,7 @@ def history(transitions: Iterable[common_pb2.Transition]) -> RenderableType:
     return output.table(["time", "from", "to", "attempt", "by", "message"], rows)
 
 
-def metrics(points: Iterable[common_pb2.MetricPoint]) -> RenderableType:
+def metrics(points: Iterable[MetricPoint]) -> RenderableType:
     """One line per key: first, last, smallest, largest and the course between."""
     rows = []
     for key, group in groupby(points, key=lambda point: point.key):
@@ -125,21 +129,21 @@ def metrics(points: Iterable[common_pb2.MetricPoint]) -> RenderableType:
     return output.table(columns, rows, numbers=columns[1:6])
 
 
-def log_line(line: common_pb2.LogLine) -> str:
-    level = enum_name(common_pb2.LogLevel.DESCRIPTOR, line.level)
+def log_line(line: LogLine) -> str:
+    level = line.level
     style = {"WARNING": "yellow", "ERROR": "red", "DEBUG": "dim"}.get(level, "")
     text = formats.escaped(line.message)
     return f"[dim]{formats.local_time(line.time)}[/dim] " + (f"[{style}]{text}[/{style}]" if style else text)
 
 
-def evaluations(items: Iterable[evaluations_pb2.Evaluation]) -> RenderableType:
+def evaluations(items: Iterable[Evaluation]) -> RenderableType:
     rows = [
         (
             item.id,
             formats.escaped(item.evalset_key),
             formats.state_of(item.state, item.reason),
-            score_of(item.scorecard) if item.HasField("scorecard") else _way(item.progress),
-            verdict(item.scorecard.verdict),
+            score_of(item.scorecard) if item.scorecard is not None else _way(item.progress),
+            verdict(item.scorecard.verdict) if item.scorecard is not None else "",
             item.model_id,
             item.run_id,
             formats.local_time(item.create_time),
@@ -149,7 +153,7 @@ def evaluations(items: Iterable[evaluations_pb2.Evaluation]) -> RenderableType:
     return output.table(["id", "evalset", "state", "score [95 %]", "verdict", "model id", "run id", "created"], rows)
 
 
-def evaluation(item: evaluations_pb2.Evaluation) -> list[RenderableType]:
+def evaluation(item: Evaluation) -> list[RenderableType]:
     rows: list[tuple[str, object]] = [
         ("evaluation", item.id),
         ("evalset", f"{formats.escaped(item.evalset_key)}  {item.evalset_id}"),
@@ -161,7 +165,4 @@ def evaluation(item: evaluations_pb2.Evaluation) -> list[RenderableType]:
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    parts = [output.fields(rows)]
-    if item.HasField("scorecard"):
-        parts += scorecard(item.scorecard)
-    return parts
+    return [output.fields(rows), *scorecard(item.scorecard)]

@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.views.comparisons import score_of
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.v1 import common_pb2
-from tunix_rt.v1 import evaluations_pb2 as pb
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client.resources.evaluations import ItemResult
+    from tunix_rt.client.resources.scores import Leaderboard, LeaderboardEntry, Scorecard, SliceScore
+    from tunix_rt.contract.enums import Verdict
 
-def verdict(value: pb.Verdict.ValueType) -> str:
-    return formats.styled(enum_name(pb.Verdict.DESCRIPTOR, value)) if value else ""
+
+def verdict(value: Verdict) -> str:
+    return formats.styled(value) if value else ""
 
 
-def card_bar(card: pb.Scorecard | pb.SliceScore) -> str:
-    if not (card.HasField("primary_score") and card.HasField("ci_low") and card.HasField("ci_high")):
+def card_bar(card: Scorecard | SliceScore) -> str:
+    if card.primary_score is None or card.ci_low is None or card.ci_high is None:
         return ""
     return formats.interval_bar(card.primary_score, card.ci_low, card.ci_high)
 
 
-def scorecard(card: pb.Scorecard) -> list[RenderableType]:
-    """The whole card: score, coverage, metrics, slices."""
+def scorecard(card: Scorecard | None) -> list[RenderableType]:
+    """The whole card: score, coverage, metrics, slices; nothing where there is none."""
+    if card is None:
+        return []
     means = ", ".join(f"{formats.escaped(k)} {formats.number(v)}" for k, v in sorted(card.metric_means.items()))
     coverage = f"{card.coverage:.1%}  ({card.n_scored} scored, {card.n_skipped} skipped, {card.n_errored} errored)"
     rows: list[tuple[str, object]] = [
@@ -48,7 +51,7 @@ def scorecard(card: pb.Scorecard) -> list[RenderableType]:
     return parts
 
 
-def leaderboard(board: pb.Leaderboard) -> list[RenderableType]:
+def leaderboard(board: Leaderboard) -> list[RenderableType]:
     """Ranks with intervals; entries that cannot be told apart from the first say so."""
     by, _, direction = board.order_by.rpartition(" ")
     by = by or "primary_score"
@@ -83,22 +86,20 @@ def leaderboard(board: pb.Leaderboard) -> list[RenderableType]:
     return parts
 
 
-def _ranked_value(entry: pb.LeaderboardEntry) -> str:
+def _ranked_value(entry: LeaderboardEntry) -> str:
     """What the board is ordered by, with its interval."""
-    low = entry.value_ci_low if entry.HasField("value_ci_low") else None
-    high = entry.value_ci_high if entry.HasField("value_ci_high") else None
-    return formats.score(entry.value, low, high)
+    return formats.score(entry.value, entry.value_ci_low, entry.value_ci_high)
 
 
-def item_results(results: Iterable[pb.ItemResult]) -> RenderableType:
+def item_results(results: Iterable[ItemResult]) -> RenderableType:
     """What the model answered, one line per item."""
     rows = [
         (
             formats.escaped(result.item_id),
-            enum_name(pb.ItemOutcome.DESCRIPTOR, result.outcome),
+            result.outcome,
             formats.number(result.metrics["answer_correctness"]) if "answer_correctness" in result.metrics else "–",
             formats.escaped(result.extracted_answer, 40),
-            enum_name(common_pb2.FinishReason.DESCRIPTOR, result.finish_reason) if result.finish_reason else "",
+            result.finish_reason or "",
             result.completion_tokens,
             formats.escaped(result.message or result.prediction, 60),
         )

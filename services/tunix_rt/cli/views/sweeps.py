@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.cli import formats, output
 from tunix_rt.cli.sweep_table import Outcome, SweepTable, sweep_table
-from tunix_rt.client.arguments import enum_name
-from tunix_rt.evidence.messages import json_value
-from tunix_rt.v1 import sweeps_pb2, tuning_pb2
+from tunix_rt.contract.enums import SearchAlgorithm, TrialScheduler
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import Value
     from rich.console import RenderableType
+
+    from tunix_rt.client.resources.sweep_records import Configuration, Importance, Parameter, SweepSpec
+    from tunix_rt.client.resources.sweeps import Sweep, SweepResults, Trial
 
 SHOWN_TRIALS = 100
 _BAR_WIDTH = 32
@@ -29,7 +29,7 @@ _SEGMENTS: tuple[tuple[Outcome, str, str], ...] = (
 )
 
 
-def sweeps(items: Iterable[sweeps_pb2.Sweep]) -> RenderableType:
+def sweeps(items: Iterable[Sweep]) -> RenderableType:
     rows = [
         (
             item.id,
@@ -44,7 +44,7 @@ def sweeps(items: Iterable[sweeps_pb2.Sweep]) -> RenderableType:
     return output.table(["id", "name", "state", "trials succeeded", "best trial id", "created"], rows)
 
 
-def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[RenderableType]:
+def sweep(item: Sweep, found: Sequence[Trial]) -> list[RenderableType]:
     """One sweep: how it searches, how far it is, its best trial, and its first `SHOWN_TRIALS` trials."""
     table = sweep_table(item, found)
     rows: list[tuple[str, object]] = [
@@ -68,15 +68,13 @@ def sweep(item: sweeps_pb2.Sweep, found: Sequence[sweeps_pb2.Trial]) -> list[Ren
     return parts
 
 
-def trials(found: Iterable[sweeps_pb2.Trial], best: str = "") -> RenderableType:
+def trials(found: Iterable[Trial], best: str = "") -> RenderableType:
     """One line for each trial; ★ marks the one with the id ``best``."""
     rows = []
     for trial in found:
-        has_objective, has_interval = trial.HasField("objective"), trial.HasField("ci_low")
-        low, high = (trial.ci_low, trial.ci_high) if has_interval else (None, None)
         reported = (
             f"{formats.number(trial.reported_value)} at {trial.reported_step}"
-            if trial.HasField("reported_value")
+            if trial.reported_value is not None
             else ""
         )
         rows.append(
@@ -84,10 +82,10 @@ def trials(found: Iterable[sweeps_pb2.Trial], best: str = "") -> RenderableType:
                 f"{trial.number}{' ★' if best and trial.id == best else ''}",
                 f"{trial.configuration}.{trial.repeat}",
                 formats.state_of(trial.state, trial.reason),
-                formats.score(trial.objective if has_objective else None, low, high),
+                formats.score(trial.objective, trial.ci_low, trial.ci_high),
                 reported,
                 trial.steps or "",
-                parameters(output.as_document(trial.parameters)),
+                parameters(trial.parameters),
                 trial.run_id,
                 formats.escaped(trial.message, 60),
             )
@@ -96,21 +94,19 @@ def trials(found: Iterable[sweeps_pb2.Trial], best: str = "") -> RenderableType:
     return output.table(columns, rows, numbers=["steps"])
 
 
-def results(found: sweeps_pb2.SweepResults) -> list[RenderableType]:
+def results(found: SweepResults) -> list[RenderableType]:
     """Configurations, best first, with their difference from the best; then whether there is a winner."""
     rows = []
     for place, each in enumerate(found.configurations, start=1):
-        known = each.HasField("objective")
-        low, high = (each.ci_low, each.ci_high) if each.HasField("ci_low") else (None, None)
         rows.append(
             (
-                place if known else "–",
+                "–" if each.objective is None else place,
                 each.index,
-                formats.score(each.objective if known else None, low, high),
+                formats.score(each.objective, each.ci_low, each.ci_high),
                 _difference(each),
                 "ties with best" if each.tied_with_best else "",
                 _outcomes(each),
-                parameters(output.as_document(each.parameters)),
+                parameters(each.parameters),
             )
         )
     columns = ["place", "configuration", "objective [95 %]", "Δ to best [95 %]", "", "trials", "parameters"]
@@ -127,7 +123,7 @@ def results(found: sweeps_pb2.SweepResults) -> list[RenderableType]:
     ]
 
 
-def importance(found: tuning_pb2.ComputeImportanceResponse) -> list[RenderableType]:
+def importance(found: Importance) -> list[RenderableType]:
     """A bar for each parameter, most important first."""
     rows = [
         (formats.escaped(part.name), f"{part.importance:.3f}", "█" * round(part.importance * _BAR_WIDTH))
@@ -144,13 +140,13 @@ def parameters(given: dict[str, Any]) -> str:
     return "  ".join(f"{formats.escaped(name)}={formats.setting(value)}" for name, value in sorted(given.items()))
 
 
-def best_line(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
+def best_line(item: Sweep, table: SweepTable) -> str:
     """``"0.640 [0.542, 0.729] (trial 3)"``: the trial that the registry calls best; empty before any has succeeded."""
     best = next((row for row in table.rows if row.trial_id == item.best_trial_id), table.best)
     return "" if best is None else f"{formats.score(best.objective, best.ci_low, best.ci_high)} (trial {best.number})"
 
 
-def trial_counts(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
+def trial_counts(item: Sweep, table: SweepTable) -> str:
     """``"7 of 12: 4 succeeded, 1 running, 2 stopped early, 1 failed"``; a population makes more than it begins with."""
     words = {"stopped": "stopped early"}
     counted = {name: table.count(name) for name in _OUTCOMES}
@@ -160,7 +156,7 @@ def trial_counts(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
     return how_many + (f": {told}" if told else "")
 
 
-def trial_bar(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
+def trial_bar(item: Sweep, table: SweepTable) -> str:
     """All trials that the sweep is to have as one bar: succeeded, stopped, failed, running, to come."""
     total = max(1, item.trial_count, len(table.rows))
     parts, done, drawn = [], 0, 0
@@ -173,66 +169,63 @@ def trial_bar(item: sweeps_pb2.Sweep, table: SweepTable) -> str:
     return "".join(parts) + "[dim]" + "·" * (_BAR_WIDTH - drawn) + "[/dim]"
 
 
-def _state(item: sweeps_pb2.Sweep) -> str:
+def _state(item: Sweep) -> str:
     return formats.state_of(item.state, item.reason) + (" [yellow]paused[/yellow]" if item.paused else "")
 
 
-def _counts(item: sweeps_pb2.Sweep) -> str:
+def _counts(item: Sweep) -> str:
     text = f"{item.n_succeeded} of {item.trial_count or item.n_trials}"
     more = ((item.n_stopped, "stopped early"), (item.n_failed, "failed"))
     return text + "".join(f", {count} {word}" for count, word in more if count)
 
 
-def _space(parameter: sweeps_pb2.Parameter) -> str:
+def _space(parameter: Parameter) -> str:
     """``"lora.alpha = uniform(8, 64) when lora.rank in 8, 16"``, as `sweeps create` takes it."""
-    domain = parameter.WhichOneof("domain") or ""
+    domain, ends = parameter.domain
     if domain in ("choice", "grid"):
-        listed = parameter.choice if domain == "choice" else parameter.grid
-        arguments = _values(listed.values)
+        arguments = _values(ends.values)
     else:
-        ends = getattr(parameter, domain or "uniform")
-        arguments = [formats.number(getattr(ends, field.name)) for field in ends.DESCRIPTOR.fields] if domain else []
+        arguments = [formats.number(value) for value in ends.to_dict().values()] if domain else []
     text = f"{parameter.name} = {domain}({', '.join(arguments)})"
-    if not parameter.HasField("when"):
+    if parameter.when is None:
         return formats.escaped(text)
     return formats.escaped(f"{text} when {parameter.when.parameter} in {', '.join(_values(parameter.when.values))}")
 
 
-def _values(listed: Iterable[Value]) -> list[str]:
-    return [str(json_value(value)) for value in listed]
+def _values(listed: Iterable[object]) -> list[str]:
+    return [str(value) for value in listed]
 
 
-def _search(spec: sweeps_pb2.SweepSpec) -> str:
-    name = enum_name(sweeps_pb2.SearchAlgorithm.DESCRIPTOR, spec.algorithm).lower()
-    if spec.algorithm != sweeps_pb2.SEARCH_ALGORITHM_TPE:
+def _search(spec: SweepSpec) -> str:
+    name = spec.algorithm.lower()
+    if spec.algorithm is not SearchAlgorithm.TPE:
         return name
-    joint = ", multivariate" if spec.tpe.multivariate or not spec.tpe.HasField("multivariate") else ""
+    joint = "" if spec.tpe.multivariate is False else ", multivariate"
     return f"{name} after {spec.tpe.startup_trials} random trials{joint}"
 
 
-def _scheduling(spec: sweeps_pb2.SweepSpec) -> str:
-    name = enum_name(sweeps_pb2.TrialScheduler.DESCRIPTOR, spec.scheduler).lower().replace("_", "-")
+def _scheduling(spec: SweepSpec) -> str:
+    name = spec.scheduler.lower().replace("_", "-")
     given = spec.scheduling
-    if spec.scheduler in (sweeps_pb2.TRIAL_SCHEDULER_UNSPECIFIED, sweeps_pb2.TRIAL_SCHEDULER_FIFO):
+    if spec.scheduler in (TrialScheduler.UNSPECIFIED, TrialScheduler.FIFO):
         return name
-    mode = enum_name(sweeps_pb2.ObjectiveMode.DESCRIPTOR, given.mode).lower()
+    mode = given.mode.lower()
     parts = [f"{mode} {formats.escaped(given.metric)}"]
     if given.grace_steps:
         parts.append(f"after {given.grace_steps} steps")
-    if spec.scheduler == sweeps_pb2.TRIAL_SCHEDULER_ASHA:
+    if spec.scheduler is TrialScheduler.ASHA:
         parts.append(f"one in {given.reduction_factor:g} goes on, {given.brackets} bracket(s)")
-    if spec.scheduler == sweeps_pb2.TRIAL_SCHEDULER_PBT:
+    if spec.scheduler is TrialScheduler.PBT:
         parts.append(f"the worst {given.quantile_fraction:.0%} give way every {given.interval_steps} steps")
     return f"{name}: {', '.join(parts)}"
 
 
-def _difference(each: sweeps_pb2.Configuration) -> str:
-    if not each.HasField("difference"):
+def _difference(each: Configuration) -> str:
+    if each.difference is None:
         return ""
-    bounded = each.HasField("difference_low") and each.HasField("difference_high")
-    return formats.signed(each.difference, *((each.difference_low, each.difference_high) if bounded else ()))
+    return formats.signed(each.difference, each.difference_low, each.difference_high)
 
 
-def _outcomes(each: sweeps_pb2.Configuration) -> str:
+def _outcomes(each: Configuration) -> str:
     words = ((each.n_succeeded, "succeeded"), (each.n_stopped, "stopped"), (each.n_failed, "failed"))
     return formats.joined(f"{count} {word}" for count, word in words if count)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunix_rt.cli import formats, output
-from tunix_rt.cli.verification import Verification
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from tunix_rt.client.workflows.verification import Verification
 
 SHOWN = 50
 

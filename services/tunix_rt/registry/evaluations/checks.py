@@ -11,7 +11,6 @@ from tunix_rt.errors import Violations
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
 from tunix_rt.registry.evaluations.generation import resolve_generation
-from tunix_rt.registry.evaluations.items import NewResult
 from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
@@ -106,8 +105,9 @@ def check_compare(request: pb.CompareEvaluationsRequest) -> None:
     violations.raise_if_any()
 
 
-def new_results(request: pb.RecordItemsRequest) -> tuple[Lease, list[NewResult]]:
-    """Lease and results in ``request``. Raises `InvalidInput` naming each bad field as ``results[2].metrics.…``.
+def recorded(request: pb.RecordItemsRequest) -> Lease:
+    """The lease under which results are recorded. Raises `InvalidInput` naming each bad field of them, such as
+    ``results[2].metrics.…``.
 
     Whether the items exist is asked later, when the evaluation is known.
     """
@@ -115,19 +115,16 @@ def new_results(request: pb.RecordItemsRequest) -> tuple[Lease, list[NewResult]]
     lease = read_lease(request.lease, violations)
     count = len(request.results)
     violations.check(1 <= count <= MAX_RESULTS, "results", f"must hold 1 to {MAX_RESULTS} results")
-    results = [
-        _result(violations.under(f"results[{index}]"), result)
-        for index, result in enumerate(request.results[:MAX_RESULTS])
-    ]
+    for index, result in enumerate(request.results[:MAX_RESULTS]):
+        _check_result(violations.under(f"results[{index}]"), result)
     violations.raise_if_any()
-    return lease, results
+    return lease
 
 
-def _result(violations: Violations, result: pb.ItemResult) -> NewResult:
+def _check_result(violations: Violations, result: pb.ItemResult) -> None:
     violations.check(bool(result.item_id), "item_id", "is required")
     violations.check(result.sample_index >= 0, "sample_index", "must be at least 0")
-    outcome = OUTCOME_NAMES.get(result.outcome, "")
-    violations.check(bool(outcome), "outcome", "must be SCORED, SKIPPED or ERRORED")
+    violations.check(result.outcome in OUTCOME_NAMES, "outcome", "must be SCORED, SKIPPED or ERRORED")
     for field, limit in _TEXT_LIMITS.items():
         violations.check(len(getattr(result, field)) <= limit, field, f"at most {limit} characters")
     known = result.finish_reason in FINISH_REASON_NAMES
@@ -136,21 +133,8 @@ def _result(violations: Violations, result: pb.ItemResult) -> NewResult:
     violations.check(result.completion_tokens >= 0, "completion_tokens", "must be at least 0")
     metrics = dict(result.metrics)
     _check_metrics(violations, metrics)
-    if outcome == "SCORED":
+    if result.outcome == pb.ITEM_OUTCOME_SCORED:
         violations.check("answer_correctness" in metrics, "metrics.answer_correctness", "is required for a SCORED item")
-    return NewResult(
-        item_id=result.item_id,
-        sample_index=result.sample_index,
-        outcome=outcome,
-        # A model may emit NUL, which PostgreSQL cannot store.
-        prediction=_without_nul(result.prediction),
-        extracted_answer=_without_nul(result.extracted_answer),
-        metrics=metrics,
-        message=_without_nul(result.message),
-        finish_reason=FINISH_REASON_NAMES.get(result.finish_reason, ""),
-        prompt_tokens=result.prompt_tokens,
-        completion_tokens=result.completion_tokens,
-    )
 
 
 def _check_metrics(violations: Violations, metrics: dict[str, float]) -> None:
@@ -163,7 +147,3 @@ def _check_metrics(violations: Violations, metrics: dict[str, float]) -> None:
             violations.check(value >= 0, path, f"must be at least 0, not {value}")
         else:
             violations.check(0 <= value <= 1, path, f"must be in [0, 1], not {value}")
-
-
-def _without_nul(text: str) -> str:
-    return text.replace("\x00", "\ufffd")

@@ -6,7 +6,6 @@ An item's identity is (evaluation, item, sample); the first record stays. Does n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Select, func, literal, select, tuple_
@@ -19,6 +18,7 @@ from tunix_rt.quality.equality import Rule
 from tunix_rt.quality.items import item_from_dict
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scored
+from tunix_rt.quality.scorers import PRIMARY_METRIC
 from tunix_rt.quality.votes import answer_key
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
@@ -26,26 +26,8 @@ from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.commits import touch
 
-PRIMARY_METRIC = "answer_correctness"
 
-
-@dataclass(frozen=True)
-class NewResult:
-    """One sample of one item as a worker reports it; ``outcome`` is SCORED, SKIPPED or ERRORED."""
-
-    item_id: str
-    sample_index: int
-    outcome: str
-    prediction: str
-    extracted_answer: str
-    metrics: dict[str, float]
-    message: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-def record_items(session: Session, evaluation: EvaluationRow, results: Sequence[NewResult]) -> int:
+def record_items(session: Session, evaluation: EvaluationRow, results: Sequence[ItemResultRow]) -> int:
     """Store what is new among ``results``; how many that were. The caller holds the evaluation's lock and its lease.
 
     Raises `InvalidInput` naming every item that the evalset does not hold and every sample beyond the last.
@@ -61,22 +43,15 @@ def record_items(session: Session, evaluation: EvaluationRow, results: Sequence[
             )
         )
     }
-    fresh: dict[tuple[str, int], NewResult] = {}
+    fresh: dict[tuple[str, int], ItemResultRow] = {}
     for result in results:
         pair = (result.item_id, result.sample_index)
         if pair not in stored:
             fresh.setdefault(pair, result)
     now = utc_now()
-    session.add_all(
-        ItemResultRow(
-            evaluation_id=evaluation.id,
-            epoch=evaluation.epoch,
-            create_time=now,
-            answer_correctness=result.metrics.get(PRIMARY_METRIC) if result.outcome == "SCORED" else None,
-            **asdict(result),
-        )
-        for result in fresh.values()
-    )
+    for result in fresh.values():
+        result.evaluation_id, result.epoch, result.create_time = evaluation.id, evaluation.epoch, now
+    session.add_all(fresh.values())
     session.flush()
     if fresh:
         evaluation.progress_done = count_recorded(session, evaluation.id)
@@ -213,7 +188,7 @@ def first_predictions(
     return {(evaluation_id, item_id): prediction for evaluation_id, item_id, prediction in found}
 
 
-def _check_known(session: Session, evaluation: EvaluationRow, results: Sequence[NewResult]) -> None:
+def _check_known(session: Session, evaluation: EvaluationRow, results: Sequence[ItemResultRow]) -> None:
     known = set(
         session.scalars(
             select(col(EvalSetItemRow.item_id)).where(

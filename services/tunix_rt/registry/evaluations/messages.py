@@ -7,8 +7,10 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from tunix_rt.quality.scorers import PRIMARY_METRIC
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.kernel.artifact_messages import timestamp
+from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.etags import etag
 from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
 from tunix_rt.v1 import common_pb2
@@ -95,3 +97,28 @@ def item_result_message(row: ItemResultRow) -> pb.ItemResult:
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
     )
+
+
+def item_result_row(message: pb.ItemResult) -> ItemResultRow:
+    """What a worker has sent of one sample of one item; whose it is, and when, is for its recorder to say."""
+    outcome = OUTCOME_NAMES[message.outcome]
+    return ItemResultRow(
+        evaluation_id="",
+        item_id=message.item_id,
+        sample_index=message.sample_index,
+        outcome=outcome,
+        # A model may emit NUL, which PostgreSQL cannot store.
+        prediction=_without_nul(message.prediction),
+        extracted_answer=_without_nul(message.extracted_answer),
+        metrics=dict(message.metrics),
+        answer_correctness=message.metrics.get(PRIMARY_METRIC) if outcome == "SCORED" else None,
+        message=_without_nul(message.message),
+        finish_reason=FINISH_REASON_NAMES[message.finish_reason],
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        create_time=utc_now(),
+    )
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\x00", "\ufffd")

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf import json_format
 from sqlalchemy.orm import Session
 
 from tunix_rt.contract.generation import complete_generation
@@ -31,8 +30,8 @@ from tunix_rt.registry.kernel.states import JobState, record_creation
 from tunix_rt.registry.models.rules import find_or_register, find_registered
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.configs import config_of
-from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.v1 import events_pb2, runs_pb2
+from tunix_rt.registry.runs.tables import RunRow, run_spec
+from tunix_rt.v1 import events_pb2
 
 COMMAND_SUBJECT: Final = "tunix.cmd.evaluate"
 DEFAULT_THRESHOLD: Final = 0.5
@@ -84,7 +83,7 @@ def create_for_run(session: Session, run: RunRow) -> list[str]:
         raise ValueError(f"{run.id} has no model to evaluate")
     model = session.get_one(ModelVersionRow, run.model_id)
     created = []
-    for asked in json_format.Parse(run.spec, runs_pb2.RunSpec()).evaluate_on:
+    for asked in run_spec(run).evaluate_on:
         # Not checked again: what a stored spec asks for must not keep a trained run from its end.
         generation = complete_generation(generation_fields(asked.generation))
         spec = EvaluationSpec(
@@ -145,7 +144,7 @@ def _draft(
         model_id="" if model is None else model.id,
         model_name="" if model is None else model.name,
         dataset_id="" if run is None else run.dataset_id,
-        config={} if run is None else config_of(run.spec),
+        config={} if run is None else config_of(run_spec(run)),
         evalset_id=evalset.id,
         evalset_key=evalset.key,
         generation=spec.generation,

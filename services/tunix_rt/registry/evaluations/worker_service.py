@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from tunix_rt.registry.evaluations import checks as validation
 from tunix_rt.registry.evaluations import items
+from tunix_rt.registry.evaluations.messages import item_result_row
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.dependencies import Dependencies
@@ -25,10 +26,11 @@ class EvaluationWorkerServicer(pb_grpc.EvaluationServiceServicer):
     async def RecordItems(
         self, request: pb.RecordItemsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RecordItemsResponse:
-        lease, results = validation.new_results(request)
+        lease = validation.recorded(request)
 
         def work(session: Session) -> pb.RecordItemsResponse:
             row = leases.check(session, EvaluationRow, lease)
+            results = [item_result_row(each) for each in request.results]
             return pb.RecordItemsResponse(stored=items.record_items(session, row, results))
 
         return await self._database.run_write(work)

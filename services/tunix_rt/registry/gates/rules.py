@@ -30,7 +30,7 @@ from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.kernel.locks import lock_name
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.messages import decision_message
-from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.runs.tables import RunRow, run_spec
 from tunix_rt.v1 import events_pb2
 
 DEFAULT_POLICY: Final = "default"
@@ -140,9 +140,10 @@ def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionR
     Whoever waits for the outcome gets one: without a baseline in force it is INVALID.
     """
     run = session.get(RunRow, evaluation.run_id) if evaluation.run_id else None
-    if run is None or not run.gate_policy or run.evaluation_ids[:1] != [evaluation.id]:
+    policy = "" if run is None else run_spec(run).gate_policy
+    if run is None or not policy or run.evaluation_ids[:1] != [evaluation.id]:
         return None
-    rules = get_policy(session, run.gate_policy)
+    rules = get_policy(session, policy)
     holder = in_force(session, rules.baseline) if rules.baseline else None
     if holder is None:
         return _keep(session, rules, None, evaluation, _without_baseline(rules, evaluation), actor="registry")

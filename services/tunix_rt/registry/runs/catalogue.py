@@ -14,7 +14,8 @@ from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.gates.tables import GatePolicyRow
 from tunix_rt.registry.models.rules import get_model
-from tunix_rt.registry.runs.tables import CheckpointRow, RunRow
+from tunix_rt.registry.runs.tables import CheckpointRow, RunRow, run_spec
+from tunix_rt.v1 import runs_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class PolicyReference:
 
 @dataclass(frozen=True)
 class CheckpointedRun:
-    """A run's stored spec (JSON), and the steps of its checkpoints that are still there, newest first."""
+    """A run's spec, and the steps of its checkpoints that are still there, newest first."""
 
-    spec: str
+    spec: pb.RunSpec
     steps: tuple[int, ...]
 
 
@@ -98,4 +99,4 @@ class StoredCatalogue:
             col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False)
         )
         steps = self._session.scalars(there.order_by(col(CheckpointRow.step).desc())).all()
-        return CheckpointedRun(run.spec, tuple(steps))
+        return CheckpointedRun(run_spec(run), tuple(steps))

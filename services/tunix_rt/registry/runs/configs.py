@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -15,9 +14,9 @@ from tunix_rt.v1 import runs_pb2
 Scalar = bool | int | float | str
 
 
-def config_of(spec: str) -> dict[str, Scalar]:
-    """The hyperparameters in a run's stored spec by name, nested ones as ``lora.rank``; lists are left out."""
-    return dict(_set_fields(json_format.Parse(spec, runs_pb2.RunSpec()).hyperparameters, ""))
+def config_of(spec: runs_pb2.RunSpec) -> dict[str, Scalar]:
+    """The hyperparameters of a run by name, nested ones as ``lora.rank``; lists are left out."""
+    return dict(_set_fields(spec.hyperparameters, ""))
 
 
 def _set_fields(message: Message, prefix: str) -> Iterator[tuple[str, Scalar]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from google.protobuf import json_format
-
 from tunix_rt.errors import Violations
 from tunix_rt.registry.runs.catalogue import Catalogue
 from tunix_rt.v1 import runs_pb2 as pb
@@ -51,7 +49,7 @@ def check_initial_checkpoint(spec: pb.RunSpec, catalogue: Catalogue, violations:
         longer = spec.hyperparameters.max_steps > named.step
         problem = f"counts from step 0 and must exceed {named.step}, the step of the initial checkpoint"
         violations.check(longer, "hyperparameters.max_steps", problem)
-    _compare(spec, json_format.Parse(source.spec, pb.RunSpec()), named.run_id, violations)
+    _compare(spec, source.spec, named.run_id, violations)
 
 
 def _compare(spec: pb.RunSpec, source: pb.RunSpec, run_id: str, violations: Violations) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 from sqlmodel import col
@@ -10,8 +9,7 @@ from sqlmodel import col
 from tunix_rt.registry.kernel.artifact_messages import timestamp
 from tunix_rt.registry.kernel.etags import etag
 from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
-from tunix_rt.registry.kernel.stored_json import message_of
-from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
+from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow, run_spec
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
@@ -46,18 +44,12 @@ RUN_COLUMNS: Final = tuple(
 )
 
 
-@lru_cache(maxsize=4096)
-def _spec_of(text: str) -> pb.RunSpec:
-    """Shared: not to be changed. A spec never changes either, and lists show the same runs again and again."""
-    return message_of(pb.RunSpec, text)
-
-
 def run_message(row: RunRow) -> pb.Run:
     """The run as clients see it; ``row`` is a run's, or has `RUN_COLUMNS`."""
     return pb.Run(
         id=row.id,
         display_name=row.display_name,
-        spec=_spec_of(row.spec),
+        spec=run_spec(row),
         state=state_value(row.state),
         reason=reason_value(row.reason),
         message=row.message,

@@ -7,14 +7,13 @@ loads them. Does not know training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.orm import Session
 
 from tunix_rt.artifacts import StoredArtifact
-from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
 from tunix_rt.registry.kernel import job_kinds as jobs
@@ -30,9 +29,10 @@ from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
 from tunix_rt.registry.kernel.states import JobState, record_creation, transition
 from tunix_rt.registry.models.rules import register_from_run
 from tunix_rt.registry.runs.messages import run_message
-from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.runs.tables import RunRow, spec_columns
 from tunix_rt.registry.sweeps import progress as sweep_progress
 from tunix_rt.v1 import events_pb2
+from tunix_rt.v1 import runs_pb2 as pb
 
 _PROGRESS_FACT_EVERY: Final = timedelta(seconds=5)
 
@@ -47,22 +47,6 @@ _FACTS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class NewRun:
-    """A resolved run. ``spec`` is canonical JSON of a RunSpec with every field set; the rest repeats parts of it."""
-
-    spec: str
-    base_model: str
-    dataset_id: str
-    pool: str
-    model_name: str
-    gate_policy: str
-    max_attempts: int
-    deadline_seconds: int
-    display_name: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Result:
     """What a run that has SUCCEEDED made: the exported model, its last step, and lineage beside those two."""
 
@@ -71,34 +55,22 @@ class Result:
     lineage: Mapping[str, str]
 
 
-def new_row(new: NewRun, *, actor: str, run_id: str = "", sweep_id: str = "", trial_id: str = "") -> RunRow:
-    """The row of a run that is about to be created."""
+def new_run(spec: pb.RunSpec, *, display_name: str, tags: Mapping[str, str], actor: str) -> RunRow:
+    """The row of a run with that resolved spec, neither stored nor numbered."""
     return RunRow(
-        id=run_id,
-        display_name=new.display_name,
-        spec=new.spec,
-        spec_digest=sha256_digest(new.spec),
-        pool=new.pool,
-        base_model=new.base_model,
-        dataset_id=new.dataset_id,
-        model_name=new.model_name,
-        gate_policy=new.gate_policy,
-        tags=dict(new.tags),
-        sweep_id=sweep_id or None,
-        trial_id=trial_id or None,
-        max_attempts=new.max_attempts,
-        deadline_seconds=new.deadline_seconds,
+        id="",
+        display_name=display_name,
+        tags=dict(tags),
         create_time=utc_now(),
         created_by=actor,
+        **spec_columns(spec),
     )
 
 
-def create_run(
-    session: Session, new: NewRun, *, actor: str, run_id: str = "", sweep_id: str = "", trial_id: str = ""
-) -> RunRow:
-    """Store the run (under ``run_id`` when the caller made one) and send its command."""
-    run = new_row(new, actor=actor, run_id=run_id or new_id("run"), sweep_id=sweep_id, trial_id=trial_id)
-    record_creation(session, run, actor=actor)
+def create_run(session: Session, run: RunRow) -> RunRow:
+    """Store a new run, under an id of its own unless it has one, and send its command."""
+    run.id = run.id or new_id("run")
+    record_creation(session, run, actor=run.created_by)
     jobs.send_command(run, session)
     return run
 

@@ -16,7 +16,6 @@ from tunix_rt.registry.kernel.calls import caller, cancel_reason, checked_id, fo
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.kernel.idempotency import answer_once, check_request_id
-from tunix_rt.registry.kernel.outbox import message_json
 from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page, page_of_columns
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
 from tunix_rt.registry.runs import rules as runs
@@ -55,29 +54,13 @@ _ORDERS: Final[Mapping[str, Sequence[Key]]] = {
 }
 
 
-def resolve_new_run(
-    session: Session, request: pb.CreateRunRequest, violations: Violations
-) -> tuple[pb.RunSpec, runs.NewRun]:
-    """The resolved spec of a request, and the run to create from it."""
+def resolved_run(session: Session, request: pb.CreateRunRequest, *, actor: str) -> RunRow:
+    """The run that ``request`` asks for, as it would be created. Raises `InvalidInput`."""
+    violations = Violations()
     check_labels(violations, request.display_name, request.tags)
     spec = resolve_spec(request.spec, StoredCatalogue(session), violations.under("spec"))
-    return spec, new_run_of(spec, request.display_name, request.tags)
-
-
-def new_run_of(spec: pb.RunSpec, display_name: str, tags: Mapping[str, str]) -> runs.NewRun:
-    """The run to create from a resolved spec."""
-    return runs.NewRun(
-        spec=message_json(spec),
-        base_model=spec.base_model,
-        dataset_id=spec.dataset_id,
-        pool=spec.pool,
-        model_name=spec.model_name,
-        gate_policy=spec.gate_policy,
-        max_attempts=spec.max_attempts,
-        deadline_seconds=spec.deadline_seconds,
-        display_name=display_name,
-        tags=dict(tags),
-    )
+    violations.raise_if_any()
+    return runs.new_run(spec, display_name=request.display_name, tags=request.tags, actor=actor)
 
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["RunService"].full_name
@@ -90,12 +73,8 @@ class RunServicer(RunAttempts, runs_pb2_grpc.RunServiceServicer):
         actor = caller()
 
         def create(session: Session) -> pb.Run:
-            violations = Violations()
-            _, new = resolve_new_run(session, request, violations)
-            violations.raise_if_any()
-            if request.validate_only:
-                return run_message(runs.new_row(new, actor=actor))
-            return run_message(runs.create_run(session, new, actor=actor))
+            run = resolved_run(session, request, actor=actor)
+            return run_message(run if request.validate_only else runs.create_run(session, run))
 
         if request.validate_only:
             if request.request_id:

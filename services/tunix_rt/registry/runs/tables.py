@@ -1,19 +1,58 @@
-"""Rows of runs: the job, its metrics, logs and checkpoints. Does not know what training is."""
+"""Rows of runs: the job with its spec, its metrics, logs and checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
 
 from sqlalchemy import JSON, BigInteger, Index, Text
 from sqlmodel import Field, SQLModel
 
+from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
 from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.stored import message_of, stored_text
+from tunix_rt.v1 import runs_pb2 as pb
+
+
+class HasSpec(Protocol):
+    """A row of runs, or the columns of one."""
+
+    @property
+    def spec(self) -> str:
+        """As stored."""
+
+
+def run_spec(row: HasSpec) -> pb.RunSpec:
+    """The run's spec, every field set. Shared, and so not to be changed."""
+    return _parsed(row.spec)
+
+
+def spec_columns(spec: pb.RunSpec) -> Mapping[str, Any]:
+    """The columns of a run that come from its resolved spec."""
+    text = stored_text(spec)
+    return {
+        "spec": text,
+        "spec_digest": sha256_digest(text),
+        "pool": spec.pool,
+        "base_model": spec.base_model,
+        "dataset_id": spec.dataset_id,
+        "model_name": spec.model_name,
+        "max_attempts": spec.max_attempts,
+        "deadline_seconds": spec.deadline_seconds,
+    }
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> pb.RunSpec:
+    """Lists show the same runs again and again."""
+    return message_of(pb.RunSpec, text)
 
 
 class RunRow(JobColumns, table=True):
-    """One training run. The spec is immutable; columns beside it are copies, for SQL."""
+    """One training run. Its spec is immutable (`run_spec`); what `spec_columns` makes beside it are copies, for SQL."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -31,14 +70,14 @@ class RunRow(JobColumns, table=True):
     state: str = "QUEUED"
     create_time: datetime = Field(sa_type=UtcDateTime)
     display_name: str = ""
-    # Canonical JSON of the fully set RunSpec, and its sha256.
+    # The RunSpec, every field set, as `kernel.stored` writes it; and its sha256. Runs of releases before 0006 have the
+    # sha256 of another form of it (`evidence.spec_digest`).
     spec: str = Field(sa_type=Text)
     spec_digest: str
     pool: str
     base_model: str
     dataset_id: str
     model_name: str
-    gate_policy: str = ""
     tags: dict[str, str] = Field(default_factory=dict, sa_type=BINARY_JSON)
     model_id: str | None = Field(default=None, index=True)
     # In order of creation.

@@ -10,8 +10,7 @@ from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.sweeps import rules
-from tunix_rt.registry.sweeps.messages import sweep_spec
-from tunix_rt.registry.sweeps.tables import SweepRow
+from tunix_rt.registry.sweeps.tables import SweepRow, sweep_spec
 from tunix_rt.registry.sweeps.worker_service import message_of
 from tunix_rt.v1 import jobs_pb2 as pb
 

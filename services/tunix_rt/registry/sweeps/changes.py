@@ -10,11 +10,9 @@ from tunix_rt.errors import FailedPrecondition, Violations
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.commits import touch
-from tunix_rt.registry.kernel.outbox import message_json
 from tunix_rt.registry.kernel.states import JobState, is_terminal, transition
-from tunix_rt.registry.sweeps.messages import sweep_spec
 from tunix_rt.registry.sweeps.rules import emit_sweep_fact
-from tunix_rt.registry.sweeps.tables import SweepRow
+from tunix_rt.registry.sweeps.tables import SweepRow, spec_columns, sweep_spec
 from tunix_rt.search_space.messages import space_of
 from tunix_rt.search_space.space import MAX_TRIALS
 from tunix_rt.v1 import sweeps_pb2 as pb
@@ -67,7 +65,7 @@ def extend_sweep(session: Session, sweep_id: str, num_samples: int, *, actor: st
         count <= MAX_TRIALS, "num_samples", f"the sweep would have {count} trials, at most {MAX_TRIALS} are allowed"
     )
     violations.raise_if_any()
-    sweep.spec = message_json(spec)
+    sweep.spec = spec_columns(spec)["spec"]
     if is_terminal(sweep):
         sweep.paused = False
         transition(session, sweep, JobState.QUEUED, actor=actor)

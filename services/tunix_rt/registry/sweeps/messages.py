@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-
-from google.protobuf import json_format
 
 from tunix_rt.registry.kernel.artifact_messages import timestamp
 from tunix_rt.registry.kernel.etags import etag
 from tunix_rt.registry.kernel.job_messages import reason_value, state_value
 from tunix_rt.registry.kernel.leases import JobProgress
 from tunix_rt.registry.kernel.states import is_terminal
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec, trial_count
 from tunix_rt.registry.sweeps.trial_reports import NOTHING, TrialReport
-from tunix_rt.search_space.defaults import with_defaults
-from tunix_rt.search_space.messages import space_of
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -29,27 +24,6 @@ class TrialSummary:
     failed: int = 0
     stopped: int = 0
     best_trial_id: str = ""
-
-
-def sweep_spec(row: SweepRow) -> pb.SweepSpec:
-    """The sweep's spec, every field set; shared, and so not to be changed."""
-    return _spec_of(row.spec)
-
-
-def trial_count(row: SweepRow) -> int:
-    """Trials that the sweep is to have."""
-    return _trial_count(row.spec)
-
-
-@lru_cache(maxsize=1024)
-def _spec_of(text: str) -> pb.SweepSpec:
-    # Specs of earlier releases have fewer fields.
-    return with_defaults(json_format.Parse(text, pb.SweepSpec()))
-
-
-@lru_cache(maxsize=1024)
-def _trial_count(text: str) -> int:
-    return space_of(_spec_of(text)).trial_count
 
 
 def progress_of(row: SweepRow, trials: TrialSummary) -> JobProgress:

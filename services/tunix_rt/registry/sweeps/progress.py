@@ -19,8 +19,8 @@ from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.sweeps.messages import sweep_spec, trial_message
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.messages import trial_message
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
 from tunix_rt.registry.sweeps.trial_reports import report_of
 from tunix_rt.v1 import events_pb2
 
@@ -125,7 +125,7 @@ def _trial_of(session: Session, trial_id: str | None) -> TrialRow | None:
 
 
 def _metric_of(session: Session, trial: TrialRow) -> str:
-    return session.get_one(SweepRow, trial.sweep_id).objective_metric
+    return sweep_spec(session.get_one(SweepRow, trial.sweep_id)).objective.metric
 
 
 @jobs.announce.register

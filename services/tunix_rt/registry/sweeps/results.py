@@ -25,10 +25,10 @@ from tunix_rt.registry.evaluations.comparison import score_identity
 from tunix_rt.registry.evaluations.items import primary_values_of
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.states import JobState
-from tunix_rt.registry.sweeps.messages import sweep_spec
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
 from tunix_rt.registry.sweeps.trial_reports import reports_of
 from tunix_rt.registry.sweeps.trials import trials_of
+from tunix_rt.v1 import sweeps_pb2 as pb
 
 # Evaluations whose items are held in memory at once.
 _AT_ONCE: Final = 50
@@ -85,7 +85,7 @@ def results_of(session: Session, sweep: SweepRow) -> SweepResults:
         _configuration(index, list(group), by_score)
         for index, group in groupby(trials, key=lambda trial: trial.configuration)
     ]
-    sign = 1 if sweep.objective_mode == "MIN" else -1
+    sign = 1 if spec.objective.mode == pb.OBJECTIVE_MODE_MIN else -1
     scored = sorted(
         (each for each in found if each.score is not None),
         key=lambda each: (sign * each.score.mean if each.score else 0.0, each.index),

@@ -6,7 +6,6 @@ Does not know search algorithms.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -26,46 +25,32 @@ from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
 from tunix_rt.registry.kernel.states import TERMINAL, JobState, Reason, record_creation, transition
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.sweeps.messages import TrialSummary, progress_of, sweep_message, sweep_spec, trial_count
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.messages import TrialSummary, progress_of, sweep_message
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, spec_columns, sweep_spec, trial_count
 from tunix_rt.registry.sweeps.trials import trials_of
 from tunix_rt.v1 import events_pb2
+from tunix_rt.v1 import sweeps_pb2 as pb
 
 COMMAND_SUBJECT: Final = "tunix.cmd.tune"
 _STOPPED: Final = "stopped early"
 
 
-@dataclass(frozen=True)
-class NewSweep:
-    """A resolved sweep. ``spec`` is the canonical JSON of a SweepSpec with every field set."""
-
-    spec: str
-    objective_metric: str
-    objective_mode: str
-    max_attempts: int
-    display_name: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def new_row(new: NewSweep, *, actor: str, sweep_id: str = "") -> SweepRow:
-    """The row of a sweep that is about to be created."""
+def new_sweep(spec: pb.SweepSpec, *, display_name: str, tags: Mapping[str, str], actor: str) -> SweepRow:
+    """The row of a sweep with that resolved spec, neither stored nor numbered."""
     return SweepRow(
-        id=sweep_id,
-        display_name=new.display_name,
-        spec=new.spec,
-        objective_metric=new.objective_metric,
-        objective_mode=new.objective_mode,
-        tags=dict(new.tags),
-        max_attempts=new.max_attempts,
+        id="",
+        display_name=display_name,
+        tags=dict(tags),
         create_time=utc_now(),
         created_by=actor,
+        **spec_columns(spec),
     )
 
 
-def create_sweep(session: Session, new: NewSweep, *, actor: str) -> SweepRow:
-    """Store the sweep and send its command."""
-    sweep = new_row(new, actor=actor, sweep_id=new_id("sweep"))
-    record_creation(session, sweep, actor=actor)
+def create_sweep(session: Session, sweep: SweepRow) -> SweepRow:
+    """Store a new sweep and send its command."""
+    sweep.id = new_id("sweep")
+    record_creation(session, sweep, actor=sweep.created_by)
     jobs.send_command(sweep, session)
     return sweep
 
@@ -80,7 +65,7 @@ def get_sweep(session: Session, sweep_id: str) -> SweepRow:
 
 def summaries(session: Session, sweeps: Iterable[SweepRow]) -> dict[str, TrialSummary]:
     """What each sweep shows of its trials, by sweep id; of trials with the best objective the first is the best."""
-    modes = {sweep.id: sweep.objective_mode for sweep in sweeps}
+    modes = {sweep.id: sweep_spec(sweep).objective.mode for sweep in sweeps}
     counts: dict[str, dict[str, int]] = {sweep_id: {} for sweep_id in modes}
     kinds = (col(TrialRow.sweep_id), col(TrialRow.state), col(TrialRow.reason))
     found = session.execute(select(*kinds, func.count()).where(col(TrialRow.sweep_id).in_(modes)).group_by(*kinds))
@@ -99,14 +84,14 @@ def summaries(session: Session, sweeps: Iterable[SweepRow]) -> dict[str, TrialSu
     }
 
 
-def _best_trial(session: Session, sweep_id: str, mode: str) -> str:
+def _best_trial(session: Session, sweep_id: str, mode: int) -> str:
     objective = col(TrialRow.objective)
     best = session.scalars(
         select(col(TrialRow.id))
         .where(
             col(TrialRow.sweep_id) == sweep_id, col(TrialRow.state) == JobState.SUCCEEDED.value, objective.is_not(None)
         )
-        .order_by(objective.asc() if mode == "MIN" else objective.desc(), col(TrialRow.number))
+        .order_by(objective.asc() if mode == pb.OBJECTIVE_MODE_MIN else objective.desc(), col(TrialRow.number))
         .limit(1)
     ).first()
     return best or ""

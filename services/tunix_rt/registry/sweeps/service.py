@@ -15,7 +15,6 @@ from tunix_rt.registry.kernel.calls import caller, checked_id, follow
 from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.kernel.idempotency import Identified, answer_once, check_request_id
-from tunix_rt.registry.kernel.outbox import message_json
 from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.runs.catalogue import StoredCatalogue
@@ -70,10 +69,10 @@ class SweepServicer(SweepAttempts, sweeps_pb2_grpc.SweepServiceServicer):
             check_labels(violations, request.display_name, request.tags)
             spec = resolve_sweep(request.spec, StoredCatalogue(session), violations.under("spec"))
             violations.raise_if_any()
-            new = _new_sweep(spec, request)
+            sweep = sweeps.new_sweep(spec, display_name=request.display_name, tags=request.tags, actor=actor)
             if request.validate_only:
-                return sweep_message(sweeps.new_row(new, actor=actor), TrialSummary())
-            return message_of(session, sweeps.create_sweep(session, new, actor=actor))
+                return sweep_message(sweep, TrialSummary())
+            return message_of(session, sweeps.create_sweep(session, sweep))
 
         if request.validate_only:
             if request.request_id:
@@ -165,14 +164,3 @@ class SweepServicer(SweepAttempts, sweeps_pb2_grpc.SweepServiceServicer):
         watch = SweepWatch(request.id)
         async for response in follow(self._database, [request.id], watch.look, rest_seconds=_WATCH_REST_SECONDS):
             yield response
-
-
-def _new_sweep(spec: pb.SweepSpec, request: pb.CreateSweepRequest) -> sweeps.NewSweep:
-    return sweeps.NewSweep(
-        spec=message_json(spec),
-        objective_metric=spec.objective.metric,
-        objective_mode="MIN" if spec.objective.mode == pb.OBJECTIVE_MODE_MIN else "MAX",
-        max_attempts=spec.max_attempts,
-        display_name=request.display_name,
-        tags=dict(request.tags),
-    )

@@ -1,28 +1,30 @@
-"""Rows of sweeps and trials. Does not know how a search algorithm proposes."""
+"""Rows of sweeps, with their specs, and of trials."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, Index, Text, UniqueConstraint
 from sqlmodel import Field
 
 from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.stored import message_of, stored_text
+from tunix_rt.search_space.defaults import with_defaults
+from tunix_rt.search_space.messages import space_of
+from tunix_rt.v1 import sweeps_pb2 as pb
 
 
 class SweepRow(JobColumns, table=True):
-    """One hyperparameter sweep."""
+    """One hyperparameter sweep; see `sweep_spec`."""
 
     __tablename__ = "sweeps"
     __table_args__ = (Index("ix_sweeps_create_time_id", "create_time", "id"),)
 
     display_name: str = ""
-    # Canonical JSON of the fully set SweepSpec.
+    # The SweepSpec, every field set, as `kernel.stored` writes it. Only `num_samples` ever changes.
     spec: str = Field(sa_type=Text)
-    # "primary_score" or the key of a run metric.
-    objective_metric: str = "primary_score"
-    # "MAX" or "MIN".
-    objective_mode: str = "MAX"
     tags: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
     # Of a sweep that has not ended: no tuner is to hold it.
     paused: bool = False
@@ -54,3 +56,29 @@ class TrialRow(JobColumns, table=True):
     def start(self) -> int:
         """Training step of the checkpoint that it went on from; 0 of one that began by itself."""
         return int(self.origin.get("parent_step", 0))
+
+
+def sweep_spec(row: SweepRow) -> pb.SweepSpec:
+    """The sweep's spec, every field set. Shared, and so not to be changed."""
+    return _parsed(row.spec)
+
+
+def spec_columns(spec: pb.SweepSpec) -> Mapping[str, Any]:
+    """The columns of a sweep that come from its resolved spec."""
+    return {"spec": stored_text(spec), "max_attempts": spec.max_attempts}
+
+
+def trial_count(row: SweepRow) -> int:
+    """Trials that the sweep is to have."""
+    return _trial_count(row.spec)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> pb.SweepSpec:
+    # Specs of earlier releases have fewer fields.
+    return with_defaults(message_of(pb.SweepSpec, text))
+
+
+@lru_cache(maxsize=1024)
+def _trial_count(text: str) -> int:
+    return space_of(_parsed(text)).trial_count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.contract.hyperparameters import RULES
@@ -16,20 +15,11 @@ from tunix_rt.v1 import runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A suggestion that fits its sweep; ``run`` is the base with ``parameters``, and seed and pool of its number."""
-
-    configuration: int
-    repeat: int
-    parameters: Mapping[str, Scalar]
-    run: runs_pb2.RunSpec
-
-
 def read_suggestion(
     spec: pb.SweepSpec, number: int, given: Mapping[str, Any], violations: Violations, *, replaces: bool = False
-) -> Suggestion:
-    """Trial ``number`` of a stored ``spec``; ``violations`` gets all that does not fit, with paths from the request.
+) -> tuple[dict[str, Scalar], runs_pb2.RunSpec]:
+    """Parameters and run of trial ``number`` of a stored ``spec``; the run is the base with these parameters, and seed
+    and pool of its number. ``violations`` gets all that does not fit, with paths from the request.
 
     ``given`` must be the parameters that exist beside each other, no more and no fewer, each valid for its field.
     ``replaces``: it takes another one's place in a population, beyond the numbers that the sweep begins with.
@@ -42,10 +32,9 @@ def read_suggestion(
         known = any(parameter.name == name for parameter in space.parameters)
         extra = "does not exist beside the other values" if known else "is no parameter of this sweep"
         violations.add(f"parameters.{name}", "is missing" if name in expected else extra)
-    configuration, repeat = divmod(number, spec.repeats)
     base = runs_pb2.RunSpec()
     base.CopyFrom(spec.base)
-    base.hyperparameters.seed = spec.base.hyperparameters.seed + repeat
+    base.hyperparameters.seed = spec.base.hyperparameters.seed + number % spec.repeats
     dealt = number
     if spec.scheduler == pb.TRIAL_SCHEDULER_PBT:
         # A member stays in its pool, whoever takes its place.
@@ -54,7 +43,7 @@ def read_suggestion(
     base.pool = spec.pools[dealt % len(spec.pools)]
     run = overridden(base, given, violations.under("parameters"))
     valid = {name: value for name, value in given.items() if name in RULES and RULES[name].problem(value) is None}
-    return Suggestion(configuration, repeat, {name: RULES[name].cast(value) for name, value in valid.items()}, run)
+    return {name: RULES[name].cast(value) for name, value in valid.items()}, run
 
 
 def check_observed(observed: Sequence[int], number: int, violations: Violations) -> None:

@@ -5,9 +5,7 @@ How a trial then follows its run is `sweep_progress`. Does not know search algor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,27 +13,10 @@ from sqlmodel import col
 
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.kernel.states import JobState, Reason, record_creation
-from tunix_rt.registry.runs.rules import NewRun, create_run
+from tunix_rt.registry.runs.rules import create_run
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.sweeps.messages import sweep_spec
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
-from tunix_rt.search_space.population import Origin
-
-
-@dataclass(frozen=True)
-class NewTrial:
-    """A checked suggestion: its place in the sweep, and the run that it asks for."""
-
-    number: int
-    configuration: int
-    repeat: int
-    parameters: Mapping[str, Any]
-    observed: Sequence[int]
-    run: NewRun
-    origin: Origin | None = None
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
 
 
 def trials_of(session: Session, sweep_id: str) -> Sequence[TrialRow]:
@@ -60,42 +41,28 @@ def get_trial(session: Session, sweep_id: str, number: int) -> TrialRow:
     return trial
 
 
-def create_trial(session: Session, sweep: SweepRow, new: NewTrial) -> TrialRow:
-    """Store a suggestion and create its run; the caller holds the sweep's lease, and knows that the number is new.
+def create_trial(session: Session, sweep: SweepRow, trial: TrialRow, run: RunRow) -> TrialRow:
+    """Store a checked suggestion and the run that carries it out; the caller holds the sweep's lease, and knows that
+    the number is new.
 
     One that replaces another of its population stops that one in the same transaction.
 
     It resets the sweep's failures: an attempt that got on does not count against ``max_attempts``. Whether trials may
     begin is asked before (`check_begins_trials`).
     """
-    trial_id = new_id("trial")
-    run_id = new_id("run")
-    if new.origin is not None:
-        _give_place(session, sweep, new, new.origin)
-    trial = TrialRow(
-        id=trial_id,
-        sweep_id=sweep.id,
-        number=new.number,
-        configuration=new.configuration,
-        repeat=new.repeat,
-        observed=list(new.observed),
-        origin=asdict(new.origin) if new.origin is not None else {},
-        parameters=dict(new.parameters),
-        run_id=run_id,
-        create_time=utc_now(),
-        created_by=sweep.created_by,
-    )
+    if trial.origin:
+        _give_place(session, sweep, trial)
     record_creation(session, trial, actor=sweep.worker_id)
-    create_run(session, new.run, actor=sweep.created_by, run_id=run_id, sweep_id=sweep.id, trial_id=trial_id)
+    create_run(session, run)
     sweep.failures = 0
     session.add(sweep)
     return trial
 
 
-def _give_place(session: Session, sweep: SweepRow, new: NewTrial, origin: Origin) -> None:
-    parent = session.get_one(TrialRow, origin.parent_trial_id)
-    message = f"trial {new.number} takes its place, from step {origin.parent_step} of trial {parent.number}"
-    stop_trial(session, sweep, former_number(sweep, new.number), message)
+def _give_place(session: Session, sweep: SweepRow, trial: TrialRow) -> None:
+    parent = session.get_one(TrialRow, trial.origin["parent_trial_id"])
+    message = f"trial {trial.number} takes its place, from step {trial.start} of trial {parent.number}"
+    stop_trial(session, sweep, former_number(sweep, trial.number), message)
 
 
 def former_number(sweep: SweepRow, number: int) -> int:

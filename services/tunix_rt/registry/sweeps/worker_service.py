@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import grpc
@@ -13,17 +14,20 @@ from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.checks import MAX_MESSAGE
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import checked_id, follow
+from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.kernel.fields import check_text
+from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.kernel.job_messages import read_lease
 from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.runs.messages import metric_message
-from tunix_rt.registry.runs.service import new_run_of
+from tunix_rt.registry.runs.rules import new_run
+from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.sweeps import rules as sweeps
 from tunix_rt.registry.sweeps import trials
-from tunix_rt.registry.sweeps.messages import sweep_message, sweep_spec, trial_message
+from tunix_rt.registry.sweeps.messages import sweep_message, trial_message
 from tunix_rt.registry.sweeps.origin_checks import read_origin
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
 from tunix_rt.registry.sweeps.trial_checks import check_observed, read_suggestion
 from tunix_rt.registry.sweeps.trial_origins import continued
 from tunix_rt.registry.sweeps.trial_reports import points_after, reported_trial, reports_of
@@ -54,7 +58,7 @@ class SweepAttempts:
             trial = trials.find_trial(session, sweep.id, request.number)
             if trial is None:
                 trials.check_begins_trials(sweep)
-                trial = trials.create_trial(session, sweep, _new_trial(session, sweep, request, suggested))
+                trial = trials.create_trial(session, sweep, *_new_trial(session, sweep, request, suggested))
             return trial_messages(session, sweep, [trial])[0]
 
         return await self._database.run_write(create)
@@ -111,26 +115,35 @@ def _watched(session: Session, request: pb.WatchTrialRequest) -> tuple[TrialRow,
 
 def _new_trial(
     session: Session, sweep: SweepRow, request: pb.CreateTrialRequest, suggested: Mapping[str, Any]
-) -> trials.NewTrial:
-    """The trial of a suggestion; raises `InvalidInput` naming all of it that does not fit the sweep."""
+) -> tuple[TrialRow, RunRow]:
+    """The trial of a suggestion, and its run; raises `InvalidInput` naming all of it that does not fit the sweep."""
     spec = sweep_spec(sweep)
+    configuration, repeat = divmod(request.number, spec.repeats)
     violations = Violations()
     origin = read_origin(spec, request, violations)
-    suggestion = read_suggestion(spec, request.number, suggested, violations, replaces=request.HasField("origin"))
-    first = trials.find_trial(session, sweep.id, request.number - suggestion.repeat) if suggestion.repeat else None
+    parameters, run = read_suggestion(spec, request.number, suggested, violations, replaces=request.HasField("origin"))
+    first = trials.find_trial(session, sweep.id, request.number - repeat) if repeat else None
     if first is not None and not violations.found:
-        same = first.parameters == suggestion.parameters
+        same = first.parameters == parameters
         violations.check(same, "parameters", f"must be those of trial {first.number}, which this one repeats")
     violations.raise_if_any()
-    run = suggestion.run if origin is None else continued(session, sweep, request.number, origin, suggestion.run)
+    if origin is not None:
+        run = continued(session, sweep, request.number, origin, run)
+    trial = TrialRow(
+        id=new_id("trial"),
+        sweep_id=sweep.id,
+        run_id=new_id("run"),
+        number=request.number,
+        configuration=configuration,
+        repeat=repeat,
+        observed=list(request.observed),
+        origin={} if origin is None else asdict(origin),
+        parameters=parameters,
+        create_time=utc_now(),
+        created_by=sweep.created_by,
+    )
     tags = {**sweep.tags, "sweep": sweep.id, "trial": str(request.number)}
     name = f"{sweep.display_name or sweep.id} #{request.number}"[:200]
-    return trials.NewTrial(
-        number=request.number,
-        configuration=suggestion.configuration,
-        repeat=suggestion.repeat,
-        parameters=suggestion.parameters,
-        observed=request.observed,
-        run=new_run_of(run, name, tags),
-        origin=origin,
-    )
+    row = new_run(run, display_name=name, tags=tags, actor=sweep.created_by)
+    row.id, row.sweep_id, row.trial_id = trial.run_id, sweep.id, trial.id
+    return trial, row
