@@ -42,7 +42,8 @@ def build(
         evaluation_id = lookups.evaluation_of_run(api, run, evaluation)
         contents = files(gather(api, evaluation_id, on_stage=tell))
     data = pack(contents)
-    path = output or Path(f"evidence-{evaluation_id}.zip")
+    # The id is the registry's: a name for the file, and no way to another directory.
+    path = output or Path(Path(f"evidence-{evaluation_id}.zip").name)
     path.write_bytes(data)
     digest = content_digest(contents)
     if as_json:
