@@ -58,6 +58,7 @@ def read_base_model(directory: Path) -> BaseModel:
         raise InvalidArtifact(f"{path} cannot be read: {error}") from error
     fields = document if isinstance(document, dict) else {}
     values = {name: fields.get(name, "") for name in ("reference", "digest", "uri")}
-    if not all(isinstance(value, str) for value in values.values()) or not (values["reference"] and values["digest"]):
+    texts = all(isinstance(value, str) and value.isprintable() for value in values.values())
+    if not texts or not (values["reference"] and values["digest"]):
         raise InvalidArtifact(f"{path} must hold the texts reference and digest, and may hold uri")
     return BaseModel(**values)

@@ -213,7 +213,12 @@ def test_a_base_that_is_a_preset_is_refused(tmp_path: Path, store: ArtifactStore
         resolve(adapter.as_uri(), cache_dir=tmp_path / "cache", artifacts=store)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"reference": "' + "x" * 100_000 + '"}', "[]", '{"reference": 1}'])
+ESCAPES = json.dumps({"reference": "file:///x\x1b[2J", "digest": DIGEST})
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 60_000, '{"reference": "' + "x" * 100_000 + '"}', "[]", '{"reference": 1}', ESCAPES]
+)
 def test_a_base_model_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "base_model.json").write_text(text)
     with pytest.raises(InvalidArtifact):

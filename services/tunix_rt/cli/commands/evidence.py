@@ -37,7 +37,8 @@ def build(
 
     with client(ctx) as api:
         found = build_evidence(api, api.evaluations.resolve(run, evaluation).id, on_stage=tell)
-    path = output or Path(f"evidence-{found.evaluation_id}.zip")
+    # The id is the registry's: a name for the file, and no way to another directory.
+    path = output or Path(Path(f"evidence-{found.evaluation_id}.zip").name)
     path.write_bytes(found.data)
     if as_json:
         document = {"file": str(path), "digest": found.digest, "size_bytes": len(found.data)}
