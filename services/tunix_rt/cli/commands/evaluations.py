@@ -9,6 +9,8 @@ import typer
 
 from tunix_rt.cli.commands import scores
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.rule_options import help_of
+from tunix_rt.contract.scores import THRESHOLD
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -27,7 +29,7 @@ def create(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="Model version id, or pkg://, hf://, file://, gguf://.")],
     evalset: Annotated[str, typer.Option(help="Id or key.")],
-    threshold: Annotated[float | None, typer.Option(help="Of the verdict; default 0.5.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=help_of(THRESHOLD))] = None,
     samples: Annotated[int, typer.Option(help="Answers per item.")] = 1,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Generation setting, NAME=VALUE (max_new_tokens=128); repeatable.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.rule_options import with_options
+from tunix_rt.contract.hyperparameters import RULES
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -18,38 +20,19 @@ app = typer.Typer(name="runs", help="Training runs: specs, attempts, metrics, lo
 RunId = Annotated[str, typer.Argument(help="Id of a run.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended; exit code 1 unless SUCCEEDED.")]
 
-# Flag of `runs create` → field of Hyperparameters.
-_FLAGS = {
-    "learning_rate": "learning_rate",
-    "batch_size": "per_device_batch_size",
-    "steps": "max_steps",
-    "epochs": "num_epochs",
-    "weight_decay": "weight_decay",
-    "warmup": "warmup_steps",
-    "grad_accumulation": "gradient_accumulation_steps",
-    "max_seq_length": "max_seq_length",
-    "packing": "packing",
-    "seed": "seed",
-    "lr_scheduler": "lr_scheduler_type",
-    "dtype": "dtype",
-    "save_steps": "save_steps",
-    "save_total_limit": "save_total_limit",
-    "eval_steps": "eval_steps",
-    "eval_fraction": "eval_fraction",
-}
-
 
 @app.command(
     epilog="Example: tunix-rt runs create --model preset://tiny --dataset arith-v1 --steps 300 --learning-rate 3e-3 "
     "--evaluate-on arith_v1 --watch"
 )
+@with_options("hyperparameters", RULES, "Hyperparameters")
 def create(
     ctx: typer.Context,
     spec: Annotated[
         Path | None,
         typer.Option(
             help="RunSpec as JSON, TOML or YAML, with tags and display_name if it has them (`sweeps promote` writes "
-            "such); the flags are laid over it.",
+            "such); other options override it.",
             show_default=False,
         ),
     ] = None,
@@ -61,52 +44,33 @@ def create(
         list[str] | None, typer.Option(help="Evalset (id or key) to evaluate the result on; repeatable.")
     ] = None,
     name: Annotated[str, typer.Option(help="Display name.")] = "",
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps (max_steps).")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data, instead of --steps.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr", help="(0, 1]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="per_device_batch_size")] = None,
-    grad_accumulation: Annotated[int | None, typer.Option(help="gradient_accumulation_steps")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="[0, 1]")] = None,
-    warmup: Annotated[int | None, typer.Option(help="warmup_steps")] = None,
-    lr_scheduler: Annotated[str | None, typer.Option(help="constant | linear | cosine")] = None,
-    max_seq_length: Annotated[int | None, typer.Option(help="Tokens per example.")] = None,
-    packing: Annotated[bool | None, typer.Option(help="Several examples in one row.", show_default=False)] = None,
-    dtype: Annotated[str | None, typer.Option(help="Compute type: float32 | bfloat16")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
-    save_steps: Annotated[int | None, typer.Option(help="A checkpoint every so many steps.")] = None,
-    save_total_limit: Annotated[
-        int | None, typer.Option(help="How many of the newest checkpoints are kept, beside the best.")
-    ] = None,
-    eval_steps: Annotated[int | None, typer.Option(help="Held-out loss every so many steps.")] = None,
-    eval_fraction: Annotated[
-        float | None, typer.Option(help="Share of the examples that --eval-steps holds out.")
-    ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any hyperparameter, NAME=VALUE (lora.rank=8); repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Any hyperparameter, NAME=VALUE (mesh.fsdp=4); repeatable."),
     ] = None,
     pool: Annotated[str | None, typer.Option(help="Hardware pool.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Registered name of the result.")] = None,
     gate_policy: Annotated[str | None, typer.Option(help="Policy that gates the result.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="How often a lost worker is replaced.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts in all, when workers are lost.")] = None,
     deadline: Annotated[int | None, typer.Option(help="Seconds until it fails.")] = None,
     tag: Tags = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, create nothing.")] = False,
     watch: Watch = False,
     as_json: Json = False,
+    *,
+    hyperparameters: dict[str, Any],
 ) -> None:
-    """Queue a training run. Everything that is not said takes the default of the contracts; see `--dry-run`."""
+    """Queue a training run. What is not given takes its default; `--dry-run` shows the whole spec."""
     from tunix_rt.cli import output, specs
     from tunix_rt.cli.views import jobs
 
-    flags = {field: ctx.params[flag] for flag, field in _FLAGS.items() if ctx.params[flag] is not None}
-    hyperparameters: dict[str, Any] = flags | specs.parse_settings(setting, "--set")
     document, labels = specs.split_labels(specs.read_spec(spec) if spec else {})
     with client(ctx) as api:
         run = api.runs.create(
             document,
             base_model=model,
             dataset_id=api.datasets.resolve(dataset).id if dataset else None,
-            hyperparameters=hyperparameters or None,
+            hyperparameters=specs.parse_settings(setting, "--set", hyperparameters) or None,
             evaluate_on=evaluate_on or None,
             pool=pool,
             model_name=model_name,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunix_rt.cli.context import Json
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD, THRESHOLD
 
 if TYPE_CHECKING:
     from tunix_rt.quality.items import EvalSet
@@ -33,7 +34,7 @@ Results = list[tuple[str, int, "ItemScore"]]
 def score(
     evalset: Annotated[Path, typer.Option(help="JSONL file, or the key of an evalset that ships.")],
     predictions: Annotated[Path, typer.Option(help='JSONL: {"id": …, "prediction": …} a line.')],
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Of the verdict.")] = 0.5,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help=THRESHOLD.help)] = DEFAULT_THRESHOLD,
     items: Annotated[bool, typer.Option("--items", help="List every item too (--json always does).")] = False,
     as_json: Json = False,
 ) -> None:
