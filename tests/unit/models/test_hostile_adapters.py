@@ -170,7 +170,7 @@ def test_without_a_store_no_base_in_a_store_is_accepted(tmp_path: Path, write_ad
     (tmp_path / "model" / "config.json").write_text("{}")
     digest = directory_digest(tmp_path / "model")[0]
     adapter = write_adapter((tmp_path / "model").as_uri(), digest=digest)
-    with pytest.raises(InvalidArtifact, match="none is set here"):
+    with pytest.raises(InvalidArtifact, match="none is configured"):
         resolve(adapter.as_uri(), cache_dir=tmp_path / "cache")
 
 
