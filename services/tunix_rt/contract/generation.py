@@ -20,19 +20,23 @@ MAX_SYSTEM_PROMPT: Final = 50_000
 _TOKEN_IDS: Final = "[0, 2147483647]"
 GENERATION_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
-        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]"),
+        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]", help="Tokens of the answer, at most."),
         # 0 is greedy. In float32 logits divided by much more than this are all alike.
-        "temperature": Rule(float, 0.0, "[0, 1000000]"),
-        "top_k": Rule(int, 0, _TOKEN_IDS),
-        "top_p": Rule(float, 1.0, "(0, 1]"),
-        "min_p": Rule(float, 0.0, "[0, 1)"),
-        "repetition_penalty": Rule(float, 1.0, "(0, 10]"),
-        "seed": Rule(int, 0, "[-9223372036854775808, 9223372036854775807]"),
-        "stop": Rule(str, (), f"[1, {MAX_STOP_CHARACTERS}]", entries=MAX_STOP_STRINGS),
-        "stop_token_ids": Rule(int, (), _TOKEN_IDS, entries=MAX_STOP_TOKEN_IDS),
-        "system_prompt": Rule(str, "", f"[0, {MAX_SYSTEM_PROMPT}]"),
-        "dtype": Rule(str, "float32", choices=("float32", "bfloat16"), served=("float32",)),
-        "weight_format": Rule(str, "", choices=WEIGHT_FORMATS),
+        "temperature": Rule(float, 0.0, "[0, 1000000]", help="0 is greedy."),
+        "top_k": Rule(int, 0, _TOKEN_IDS, help="Sample from the k likeliest tokens; 0 is off."),
+        "top_p": Rule(float, 1.0, "(0, 1]", help="Nucleus sampling; 1 is off."),
+        "min_p": Rule(float, 0.0, "[0, 1)", help="Least probability relative to the likeliest token; 0 is off."),
+        "repetition_penalty": Rule(float, 1.0, "(0, 10]", help="1 is off."),
+        "seed": Rule(int, 0, "[-9223372036854775808, 9223372036854775807]", help="Of sampling."),
+        "stop": Rule(str, (), f"[1, {MAX_STOP_CHARACTERS}]", entries=MAX_STOP_STRINGS, help="End before this text."),
+        "stop_token_ids": Rule(int, (), _TOKEN_IDS, entries=MAX_STOP_TOKEN_IDS, help="End at this token."),
+        "system_prompt": Rule(
+            str, "", f"[0, {MAX_SYSTEM_PROMPT}]", flags=("--system",), help="Before the user's turn."
+        ),
+        "dtype": Rule(
+            str, "float32", choices=("float32", "bfloat16"), served=("float32",), help="Type of activations."
+        ),
+        "weight_format": Rule(str, "", choices=WEIGHT_FORMATS, help="Default: float32."),
     }
 )
 
