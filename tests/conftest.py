@@ -40,7 +40,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     os.environ["TUNIX_RT_CACHE_DIR"] = str(of_all_workers / "cache")
     if "jax" in sys.modules:  # a test of this run compiles in its own process
-        from tunix_rt.inferencer.compilation_cache import enable_compilation_cache  # here: it imports JAX
+        from tunix_rt.models.compilation_cache import enable_compilation_cache  # here: it imports JAX
 
         enable_compilation_cache(of_all_workers / "programs")
     yield

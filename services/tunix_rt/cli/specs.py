@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Violations
@@ -82,20 +83,27 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def parse_settings(pairs: list[str] | None, option: str) -> dict[str, Any]:
-    """``["a=1", "lora.rank=8"]`` → ``{"a": 1, "lora": {"rank": 8}}``."""
+def parse_settings(
+    pairs: list[str] | None, option: str, given: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """``["a=1", "lora.rank=8"]`` → ``{"a": 1, "lora": {"rank": 8}}``; ``given`` values, by name, come before them."""
     violations = Violations()
     settings: dict[str, Any] = {}
+    for name, value in given.items():
+        _set(settings, name, value)
     for pair in pairs or []:
         name, separator, value = pair.partition("=")
         if violations.check(bool(separator and name), option, f"{pair!r} is not NAME=VALUE"):
-            *parents, leaf = name.strip().split(".")
-            target = settings
-            for parent in parents:
-                target = target.setdefault(parent, {})
-            target[leaf] = parse_value(value)
+            _set(settings, name.strip(), parse_value(value))
     violations.raise_if_any()
     return settings
+
+
+def _set(settings: dict[str, Any], name: str, value: Any) -> None:
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+    settings[leaf] = value
 
 
 def parse_parameters(pairs: list[str] | None, option: str = "--param") -> dict[str, Any]:

@@ -20,23 +20,23 @@ MAX_SYSTEM_PROMPT: Final = 50_000
 _TOKEN_IDS: Final = "[0, 2147483647]"
 GENERATION_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
-        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]", help="Tokens of the answer, at most."),
-        # 0 is greedy. In float32 logits divided by much more than this are all alike.
-        "temperature": Rule(float, 0.0, "[0, 1000000]", help="0 is greedy."),
-        "top_k": Rule(int, 0, _TOKEN_IDS, help="Sample from the k likeliest tokens; 0 is off."),
-        "top_p": Rule(float, 1.0, "(0, 1]", help="Nucleus sampling; 1 is off."),
-        "min_p": Rule(float, 0.0, "[0, 1)", help="Least probability relative to the likeliest token; 0 is off."),
-        "repetition_penalty": Rule(float, 1.0, "(0, 10]", help="1 is off."),
-        "seed": Rule(int, 0, "[-9223372036854775808, 9223372036854775807]", help="Of sampling."),
+        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]", help="Tokens generated at most."),
+        # In float32, logits divided by much more than the limit are all alike.
+        "temperature": Rule(float, 0.0, "[0, 1000000]", help="Sampling temperature; 0: greedy."),
+        "top_k": Rule(int, 0, _TOKEN_IDS, help="Sample from the k most likely tokens; 0: off."),
+        "top_p": Rule(float, 1.0, "(0, 1]", help="Sample from the smallest set with this probability; 1: off."),
+        "min_p": Rule(float, 0.0, "[0, 1)", help="Least probability, as a share of the likeliest token's; 0: off."),
+        "repetition_penalty": Rule(float, 1.0, "(0, 10]", help="Divides the logits of tokens seen before; 1: off."),
+        "seed": Rule(int, 0, "[-9223372036854775808, 9223372036854775807]", help="Seed of the sampling."),
         "stop": Rule(str, (), f"[1, {MAX_STOP_CHARACTERS}]", entries=MAX_STOP_STRINGS, help="End before this text."),
         "stop_token_ids": Rule(int, (), _TOKEN_IDS, entries=MAX_STOP_TOKEN_IDS, help="End at this token."),
         "system_prompt": Rule(
-            str, "", f"[0, {MAX_SYSTEM_PROMPT}]", flags=("--system",), help="Before the user's turn."
+            str, "", f"[0, {MAX_SYSTEM_PROMPT}]", flags=("--system",), help="System prompt before the user's turn."
         ),
         "dtype": Rule(
-            str, "float32", choices=("float32", "bfloat16"), served=("float32",), help="Type of activations."
+            str, "float32", choices=("float32", "bfloat16"), served=("float32",), help="Type of the computation."
         ),
-        "weight_format": Rule(str, "", choices=WEIGHT_FORMATS, help="Default: float32."),
+        "weight_format": Rule(str, "", choices=WEIGHT_FORMATS, help="Format of the weights; empty: float32."),
     }
 )
 

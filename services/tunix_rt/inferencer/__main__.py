@@ -6,11 +6,11 @@ import asyncio
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.inferencer.app import serve
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
 from tunix_rt.inferencer.metrics import PrometheusObserver
 from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.settings import InferencerSettings
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 from tunix_rt.observability.logs import configure_logging, protect
 from tunix_rt.observability.metrics import start_metrics
 from tunix_rt.observability.tracing import configure_tracing

@@ -92,7 +92,7 @@ def main() -> int:
         # JAX takes seconds to import: not before the pipe is in order.
         from tunix_rt.trainer.engine import failures
         from tunix_rt.trainer.engine.distributed import job_of, join
-        from tunix_rt.trainer.engine.platform import configure
+        from tunix_rt.trainer.engine.hardware import configure
         from tunix_rt.trainer.engine.training import Training
 
         configure(order)

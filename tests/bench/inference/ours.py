@@ -15,7 +15,6 @@ from pathlib import Path
 
 from workload import Request, Workload, arguments, report
 
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
 from tunix_rt.inferencer.engine.jax_engine import EngineShape
 from tunix_rt.inferencer.generation import Delta, Failure, GenerationRequest
 from tunix_rt.inferencer.model_loader import JaxModelLoader
@@ -23,6 +22,7 @@ from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.inferencer.text import Transcript
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 
 FLOAT32 = "float32"
 

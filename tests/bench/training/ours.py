@@ -17,8 +17,7 @@ from workload import Workload, arguments
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.loading import load
 from tunix_rt.models.references import resolve
-from tunix_rt.trainer.engine.data import BatchStream
-from tunix_rt.trainer.engine.examples import Example
+from tunix_rt.trainer.engine.data import BatchStream, Example
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
 

@@ -27,7 +27,7 @@ from sheets import LONGEST
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.attention import causal_attention
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.batches import Batch
+from tunix_rt.trainer.engine.data import Batch
 from tunix_rt.trainer.engine.flops import count_step_flops
 from tunix_rt.trainer.engine.hardware import machine_peak
 from tunix_rt.trainer.engine.loss import cross_entropy_sums

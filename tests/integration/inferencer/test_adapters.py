@@ -34,7 +34,7 @@ NEAR_TIE = 1e-4
 _CHILD = """
 import pickle, sys
 from pathlib import Path
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 if sys.argv[4]:
     enable_compilation_cache(Path(sys.argv[4]))
 sys.path.insert(0, sys.argv[5])

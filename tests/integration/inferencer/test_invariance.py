@@ -25,7 +25,7 @@ from tunix_rt.inferencer.text import Transcript
 _CHILD = """
 import json, pickle, sys
 from pathlib import Path
-from tunix_rt.inferencer.compilation_cache import enable_compilation_cache
+from tunix_rt.models.compilation_cache import enable_compilation_cache
 directory, request, cache, tests, build = sys.argv[1:]
 if cache:
     enable_compilation_cache(Path(cache))

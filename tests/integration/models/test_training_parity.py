@@ -17,8 +17,7 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.parameters import decoder_with, parameters_of
 from tunix_rt.models.weight_map import to_hf_tensors, to_parameters
-from tunix_rt.trainer.engine.batches import Batch, lay_out
-from tunix_rt.trainer.engine.examples import Example
+from tunix_rt.trainer.engine.data import Batch, Example, lay_out
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
 

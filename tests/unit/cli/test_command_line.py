@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from tunix_rt.cli.context import parse_addresses
 from tunix_rt.cli.main import TREE, app, message_of
-from tunix_rt.contract.hyperparameters import FLAT_RULES
 from tunix_rt.errors import FieldViolation, InvalidInput, NotFound
 
 runner = CliRunner()
@@ -100,15 +99,6 @@ def test_an_address_of_no_service_is_a_usage_error() -> None:
     result = runner.invoke(app, ["--address", "trainer=t:1", "runs", "list"])
     assert result.exit_code == 2
     assert "unknown service 'trainer'; expected one of registry, inferencer, tuner" in result.stderr
-
-
-def test_every_hyperparameter_is_an_option_of_its_own_name_and_its_short_forms() -> None:
-    shown = " ".join(runner.invoke(app, ["runs", "create", "--help"]).stdout.split())
-    for name, rule in FLAT_RULES.items():
-        flag = "--" + name.replace("_", "-")
-        assert flag in shown.replace("- ", "-")
-        assert all(short in shown for short in rule.flags)
-        assert rule.help in shown.replace("--max- steps", "--max-steps")
 
 
 @pytest.mark.parametrize("arguments", [["runs", "--help"], ["sweeps", "create", "--help"], ["datasets", "--help"]])

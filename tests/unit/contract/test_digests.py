@@ -7,11 +7,11 @@ import pytest
 from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.artifacts.digests import hex_of
 from tunix_rt.contract.digests import canonical_json, is_digest, sha256_digest
-from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
+from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer.messages import check_load_adapter
-from tunix_rt.registry.evaluations.checks import completion
+from tunix_rt.registry.evaluations.attempts import EVALUATION
 from tunix_rt.registry.runs.report_checks import read_artifact
-from tunix_rt.v1 import common_pb2, evaluations_pb2, inference_pb2
+from tunix_rt.v1 import common_pb2, inference_pb2, jobs_pb2
 
 # `printf abc | sha256sum`
 ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -58,17 +58,10 @@ def test_registry_inferencer_and_artifact_store_agree_on_what_a_digest_is(text: 
 
 
 def evaluation_refused(digest: str) -> bool:
-    request = evaluations_pb2.CompleteEvaluationRequest(
-        lease=common_pb2.Lease(job_id="eval-1", attempt_id="att-1", epoch=1),
-        state=common_pb2.JOB_STATE_SUCCEEDED,
-        model_digest=digest,
-        scorer_version="1",
-    )
-    try:
-        completion(request)
-    except InvalidInput as error:
-        return [each.field for each in error.violations] == ["model_digest"]
-    return False
+    found = Violations()
+    result = jobs_pb2.EvaluationResult(model_digest=digest, scorer_version="1")
+    EVALUATION.read_result(result, ArtifactRoot("file:///store"), found)
+    return [each.field for each in found] == ["model_digest"]
 
 
 def store_refused(digest: str) -> bool:

@@ -13,9 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tunix_rt.cli.merging import merge as merge_by_command
 
 from tunix_rt.artifacts import ArtifactStore, directory_digest
+from tunix_rt.client import ModelVersion
+from tunix_rt.client.workflows.merging import merge_adapter
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, InvalidInput
 from tunix_rt.models.base_model import read_base_model
 from tunix_rt.models.merge import merge
@@ -246,9 +247,11 @@ def test_the_merge_command_refuses_what_a_registry_says_of_an_adapter(
             for f in directory_digest(outside)[1]
         ]
         artifact = common_pb2.Artifact(uri=uri, digest=directory_digest(outside)[0], files=files)
-        model = models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_PEFT_ADAPTER, artifact=artifact)
+        model = ModelVersion(
+            models_pb2.ModelVersion(id="model-1", format=models_pb2.MODEL_FORMAT_PEFT_ADAPTER, artifact=artifact)
+        )
         with pytest.raises(FailedPrecondition, match=f"model-1 cannot be merged: .*{message}"):
-            merge_by_command(model, tmp_path / "out", artifacts_uri=store.root_uri)
+            merge_adapter(model, tmp_path / "out", artifacts_uri=store.root_uri)
     assert (listener.connections, files_of(tmp_path)) == ([], before)
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.examples import Example
+from tunix_rt.trainer.engine.data import Example
 
 CONFIG = ModelConfig(
     vocab_size=32,

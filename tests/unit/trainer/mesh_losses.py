@@ -16,11 +16,9 @@ from flax import nnx
 from tunix_rt.contract.hyperparameters import Hyperparameters, Mesh
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.data import BatchStream
-from tunix_rt.trainer.engine.examples import Example
-from tunix_rt.trainer.engine.layout import Layout, layout_on
-from tunix_rt.trainer.engine.mesh import make_mesh
+from tunix_rt.trainer.engine.data import BatchStream, Example
 from tunix_rt.trainer.engine.optimizer import coefficients_of
+from tunix_rt.trainer.engine.sharding import Layout, layout_on, make_mesh
 from tunix_rt.trainer.engine.step import build_step, initial_state
 
 MESHES = {

@@ -16,10 +16,10 @@ from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.checkpoint_store import MirroredCheckpoints, open_checkpoints
 from tunix_rt.trainer.engine.checkpoints import Best, CheckpointDirectory
-from tunix_rt.trainer.engine.initial_checkpoint import adopt
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import (
     Position,
+    adopt,
     read_position,
     read_state,
     write_position,

@@ -6,9 +6,7 @@ import pytest
 from tunix_rt.errors import InvalidInput
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.tokenizer import render_example
-from tunix_rt.trainer.engine.batches import lay_out, row_length
-from tunix_rt.trainer.engine.data import BatchStream, count_steps
-from tunix_rt.trainer.engine.examples import Example, tokenize
+from tunix_rt.trainer.engine.data import BatchStream, Example, count_steps, lay_out, row_length, tokenize
 
 PAIRS = [("a b c", "d e"), ("a", "b c d e f"), ("a b", "c")]
 

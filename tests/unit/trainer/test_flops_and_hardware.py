@@ -12,8 +12,7 @@ from flax import nnx
 from tunix_rt.contract.hyperparameters import Lora
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.batches import Batch, lay_out
-from tunix_rt.trainer.engine.examples import Example
+from tunix_rt.trainer.engine.data import Batch, Example, lay_out
 from tunix_rt.trainer.engine.flops import StepFlops, count_step_flops, layer_windows
 from tunix_rt.trainer.engine.hardware import Peak, machine_peak, peak_memory_bytes
 from tunix_rt.trainer.engine.lora import adapt

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.trainer.engine.batches import Batch, pack
-from tunix_rt.trainer.engine.examples import Example
-from tunix_rt.trainer.engine.held_out import HeldOut, held_out_batches, split
+from tunix_rt.trainer.engine.data import Batch, Example, pack
 from tunix_rt.trainer.engine.loss import LossSums
+from tunix_rt.trainer.engine.preparation import held_out_batches, split
+from tunix_rt.trainer.engine.step import HeldOut
 
 
 def contents(examples: tuple[Example, ...]) -> list[tuple[int, ...]]:

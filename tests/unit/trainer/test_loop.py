@@ -14,19 +14,24 @@ from flax import nnx
 
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.batches import Batch
 from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
-from tunix_rt.trainer.engine.data import BatchStream
+from tunix_rt.trainer.engine.data import Batch, BatchStream, Example
 from tunix_rt.trainer.engine.divergence import DivergenceWatch
-from tunix_rt.trainer.engine.examples import Example
 from tunix_rt.trainer.engine.failures import Diverged, HandedBackAt
 from tunix_rt.trainer.engine.flops import StepFlops, count_step_flops
-from tunix_rt.trainer.engine.held_out import HeldOut, build_eval_step, held_out_batches, split
 from tunix_rt.trainer.engine.loop import Instruments, TrainingLoop
 from tunix_rt.trainer.engine.optimizer import Coefficients, coefficients_of
-from tunix_rt.trainer.engine.orbax_checkpoints import read_state
-from tunix_rt.trainer.engine.saving import CheckpointSaver
-from tunix_rt.trainer.engine.step import Frozen, StepMetrics, TrainState, build_step, initial_state
+from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, read_state
+from tunix_rt.trainer.engine.preparation import held_out_batches, split
+from tunix_rt.trainer.engine.step import (
+    Frozen,
+    HeldOut,
+    StepMetrics,
+    TrainState,
+    build_eval_step,
+    build_step,
+    initial_state,
+)
 from tunix_rt.trainer.messages import TIMING_KEYS, MetricsMeasured, ProgressMade
 
 LENGTH = 24

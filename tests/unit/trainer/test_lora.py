@@ -23,8 +23,7 @@ from tunix_rt.models.loading import LoadedModel, load_parts
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import ModelSource, resolve
-from tunix_rt.trainer.engine.batches import Batch, lay_out
-from tunix_rt.trainer.engine.examples import Example
+from tunix_rt.trainer.engine.data import Batch, Example, lay_out
 from tunix_rt.trainer.engine.lora import adapt, export_adapters
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, write_state

@@ -11,8 +11,7 @@ from flax import nnx
 
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.batches import Batch, lay_out
-from tunix_rt.trainer.engine.examples import Example
+from tunix_rt.trainer.engine.data import Batch, Example, lay_out
 from tunix_rt.trainer.engine.loss import cross_entropy_sums
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import StepMetrics, TrainState, build_step, initial_state

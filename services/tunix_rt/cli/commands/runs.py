@@ -11,11 +11,11 @@ from tunix_rt.cli import printing, specs
 from tunix_rt.cli.commands.evaluations import wait_for_evaluation
 from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
 from tunix_rt.cli.groups import new_group
-from tunix_rt.cli.options import rule_options
 from tunix_rt.cli.progress import JobDisplay, headline
+from tunix_rt.cli.rule_options import with_options
 from tunix_rt.cli.views import jobs
 from tunix_rt.cli.views.scores import scorecard
-from tunix_rt.contract.hyperparameters import FLAT_RULES
+from tunix_rt.contract.hyperparameters import RULES
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -30,7 +30,7 @@ RunId = Annotated[str, typer.Argument(help="Id of a run.")]
     epilog="Example: tunix-rt runs create --base-model preset://tiny --dataset-id arith-v1 --max-steps 300 "
     "--learning-rate 3e-3 --evaluate-on arith_v1 --watch"
 )
-@rule_options("flags", FLAT_RULES)
+@with_options("hyperparameters", RULES, "Hyperparameters")
 def create(
     ctx: typer.Context,
     spec: Annotated[
@@ -52,14 +52,14 @@ def create(
         list[str] | None, typer.Option(help="Evalset (id or key) to evaluate the result on; repeatable.")
     ] = None,
     display_name: Annotated[str, typer.Option("--display-name", "--name", help="Name for people.")] = "",
-    flags: dict[str, Any] | None = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any hyperparameter, NAME=VALUE (lora.rank=8); repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Any hyperparameter, NAME=VALUE (mesh.fsdp=4); repeatable."),
     ] = None,
     pool: Annotated[str | None, typer.Option(help="Hardware pool.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Registered name of the result.")] = None,
-    gate_policy: Annotated[str | None, typer.Option(help="Gate policy for the result.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts before a lost worker fails the run.")] = None,
+    gate_policy: Annotated[str | None, typer.Option(help="Policy that gates the result.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts in all, when workers are lost.")] = None,
     deadline_seconds: Annotated[
         int | None, typer.Option("--deadline-seconds", "--deadline", help="The run fails after this time; 0: never.")
     ] = None,
@@ -67,16 +67,17 @@ def create(
     dry_run: DryRun = False,
     watch: Watch = False,
     as_json: Json = False,
+    *,
+    hyperparameters: dict[str, Any],
 ) -> None:
     """Queue a training run. Unset fields take their defaults; `--dry-run` shows the resolved spec."""
     document, labels = specs.split_labels(specs.read_spec(spec) if spec else {})
-    hyperparameters = (flags or {}) | specs.parse_settings(setting, "--set")
     with client(ctx) as api:
         run = api.runs.create(
             document,
             base_model=base_model,
             dataset_id=api.datasets.resolve(dataset_id).id if dataset_id else None,
-            hyperparameters=hyperparameters or None,
+            hyperparameters=specs.parse_settings(setting, "--set", hyperparameters) or None,
             evaluate_on=evaluate_on or None,
             pool=pool,
             model_name=model_name,

@@ -13,6 +13,7 @@ from tunix_rt.cli.context import Filter, Json, Limit, client
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.views import comparisons, scores
 from tunix_rt.client.shipped import evalset_path
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD, THRESHOLD
 
 if TYPE_CHECKING:
     from tunix_rt.quality.items import EvalSet
@@ -87,7 +88,7 @@ def compare(
 def score(
     evalset: Annotated[Path, typer.Option(help="JSONL file, or the key of an evalset that ships.")],
     predictions: Annotated[Path, typer.Option(help='JSONL: {"id": …, "prediction": …} a line.')],
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Of the verdict.")] = 0.5,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help=THRESHOLD.help)] = DEFAULT_THRESHOLD,
     items: Annotated[bool, typer.Option("--items", help="List every item too (--json always does).")] = False,
     as_json: Json = False,
 ) -> None:

@@ -13,8 +13,8 @@ from tunix_rt.cli import formats, printing, specs
 from tunix_rt.cli.commands import sweep_results
 from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
 from tunix_rt.cli.groups import new_group
-from tunix_rt.cli.options import given
 from tunix_rt.cli.progress import JobDisplay
+from tunix_rt.cli.rule_options import given
 from tunix_rt.cli.sweep_table import sweep_table
 from tunix_rt.cli.views import sweeps as views
 

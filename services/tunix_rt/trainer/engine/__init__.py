@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of a decoder on reasoning traces: data, loss, step, checkpoints, loop.
+"""Supervised fine-tuning of a decoder on reasoning traces: data, loss, step, loop, checkpoints.
 
-Runs inside the training process. Knows nothing of leases, queues, gRPC or protobuf.
+Runs in the training process. `training` is the place to start reading.
 """

@@ -1,7 +1,4 @@
-"""Where a run's base model is: what the registry says of it is followed into the artifact store, or as a reference.
-
-Knows neither arrays nor tokenizers.
-"""
+"""Locates a run's base model: in the artifact store, or by its reference."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from tunix_rt.trainer.job import ArtifactRef, Job
 
 
 def find_base(job: Job, store: ArtifactStore) -> ModelSource:
-    """The base model of ``job``, verified against the digest that the registry has of it.
+    """The base model of ``job``, verified against the registry's digest.
 
-    Raises `InvalidArtifact` for an artifact outside of ``store``, for one that is gone or has changed, and for a
-    reference of the registry's that leads to nothing; for the run's own reference what `resolve` raises.
+    Raises `InvalidArtifact` for an artifact outside of ``store``, for one that is missing or has changed, and for a
+    registry reference that cannot be resolved; for the run's own reference what `resolve` raises.
     """
     cache, artifact = Path(job.cache_dir), job.base_model_artifact
     if artifact is None:
@@ -32,10 +29,10 @@ def find_base(job: Job, store: ArtifactStore) -> ModelSource:
     except (InvalidInput, NotFound) as error:
         raise InvalidArtifact(f"{job.base_model}: {error}") from error
     if artifact.digest and found.digest != artifact.digest:
-        raise InvalidArtifact(f"{job.base_model} has the digest {artifact.digest}, but {artifact.uri} {found.digest}")
+        raise InvalidArtifact(f"{job.base_model} has digest {artifact.digest}, but {artifact.uri} has {found.digest}")
     return found
 
 
 def is_stored(artifact: ArtifactRef, store: ArtifactStore) -> bool:
-    """Whether ``artifact`` was put into a store, as what has files was; otherwise it is a reference of a model."""
+    """Whether ``artifact`` is in the store (it has files); otherwise its URI is a model reference."""
     return bool(artifact.files) or store.root.holds(artifact.uri)

@@ -1,7 +1,4 @@
-"""Where a run's checkpoints live.
-
-In the artifact store, or, when that is remote, mirrored from a local directory to it.
-"""
+"""Opens a run's checkpoints in the artifact store; for a remote store, mirrored from a local directory."""
 
 from __future__ import annotations
 
@@ -32,21 +29,21 @@ _MAX_MANIFEST_BYTES: Final = 16 << 20
 
 
 def open_checkpoints(store: ArtifactStore, job: Job) -> CheckpointDirectory:
-    """The checkpoints of ``job``'s run, with what a killed process left behind cleared away."""
+    """The checkpoints of ``job``'s run. Incomplete ones of a killed process are removed."""
     check_name(job.run_id)
     identity = f"{job.run_id} {job.spec_digest}"
     writer = f"attempt-{job.attempt}"
-    place = f"checkpoints/{job.run_id}"
+    path = f"checkpoints/{job.run_id}"
     keep = job.hyperparameters.save_total_limit
     checkpoints: CheckpointDirectory
     if store.local_root is not None:
-        checkpoints = CheckpointDirectory(store.local_root / place, identity, keep=keep, writer=writer)
+        checkpoints = CheckpointDirectory(store.local_root / path, identity, keep=keep, writer=writer)
     elif job.member is not None:
-        problem = "processes that train together need a store that all of them see as files: file://"
+        problem = "must be file://: processes that train together share checkpoints through the file system"
         raise InvalidInput([FieldViolation("artifacts_uri", problem)])
     else:
-        local = Path(job.cache_dir) / place
-        checkpoints = MirroredCheckpoints(local, identity, store, place, keep=keep, writer=writer)
+        local = Path(job.cache_dir) / path
+        checkpoints = MirroredCheckpoints(local, identity, store, path, keep=keep, writer=writer)
     if job.member is None or job.member.process_id == 0:
         checkpoints.clear_staging()
     return checkpoints
@@ -55,15 +52,15 @@ def open_checkpoints(store: ArtifactStore, job: Job) -> CheckpointDirectory:
 class MirroredCheckpoints(CheckpointDirectory):
     """Checkpoints of a remote store (s3://, gs://): written locally first, uploaded with the manifest last.
 
-    Object stores have no rename; a checkpoint without its manifest does not exist, nothing is downloaded but the files
-    that it lists, and all of them are verified before they count.
+    Object stores have no rename. A checkpoint without manifest does not exist. Only files listed in the manifest are
+    downloaded, and all are verified before use.
     """
 
     def __init__(
-        self, local: Path, identity: str, store: ArtifactStore, place: str, *, keep: int = 2, writer: str = ""
+        self, local: Path, identity: str, store: ArtifactStore, path: str, *, keep: int = 2, writer: str = ""
     ) -> None:
         super().__init__(local, identity, keep=keep, writer=writer)
-        self._local, self._remote_uri = local, f"{store.root_uri}/{place}"
+        self._local, self._remote_uri = local, f"{store.root_uri}/{path}"
         self._fs = store.filesystem
         self._remote = store.root.locate(self._remote_uri)
 
@@ -111,7 +108,7 @@ class MirroredCheckpoints(CheckpointDirectory):
             try:
                 download(self._fs, f"{self._remote}/{step}/{DATA}", staging / DATA, expected)
             except FileNotFoundError as error:
-                raise InvalidArtifact(f"checkpoint {step} is gone") from error
+                raise InvalidArtifact(f"checkpoint {step} is missing") from error
             self.verified(staging, step, manifest)
             (staging / MANIFEST).write_text(json.dumps(manifest))
             staging.rename(target)

@@ -1,8 +1,8 @@
-"""Checkpoints of one run in the artifact store: written whole or not at all, verified before use.
+"""Checkpoints of one run in a directory: committed atomically, verified before use.
 
-Kept are the last few and the one with the lowest held-out loss. Layout: ``<root>/checkpoints/<run id>/<step>/data/…``
-and, written with the same rename, ``MANIFEST.json`` with the sha256 of every file and that loss. Knows directories and
-digests; what is inside ``data`` is its caller's business.
+The last few are kept, and the one with the lowest held-out loss. Layout: ``<root>/checkpoints/<run id>/<step>/data/…``
+and, committed by the same rename, ``MANIFEST.json`` with the sha256 of every file and the held-out loss. The caller
+defines the content of ``data``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAGING = "tmp-"
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A committed checkpoint; ``digest`` is that of its ``data`` directory."""
+    """A committed checkpoint. ``digest`` is the digest of its ``data`` directory."""
 
     step: int
     uri: str
@@ -45,10 +45,10 @@ class Best:
 
 
 class CheckpointDirectory:
-    """The checkpoints of one run under one local directory (or a mounted one).
+    """The checkpoints of one run under a local or mounted directory.
 
-    ``identity`` names what the checkpoints belong to (run, spec); a checkpoint with another identity is refused, not
-    resumed from. ``writer`` names who writes, and keeps apart what two attempts write at the same time.
+    ``identity`` names run and spec; a checkpoint with another identity is rejected. ``writer`` names the attempt, and
+    separates what two attempts write at the same time.
     """
 
     def __init__(self, root: Path, identity: str, *, keep: int = 2, writer: str = "") -> None:
@@ -56,12 +56,12 @@ class CheckpointDirectory:
         self._writer = writer or uuid.uuid4().hex
 
     def clear_staging(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove incomplete checkpoints of a killed process."""
         for leftover in self._root.glob(f"{STAGING}*"):
             shutil.rmtree(leftover)
 
     def steps(self) -> list[int]:
-        """Steps with a committed checkpoint, newest first; not verified yet."""
+        """Steps with a committed checkpoint, newest first, unverified."""
         if not self._root.is_dir():
             return []
         return sorted((int(p.name) for p in self._root.iterdir() if is_step(p.name)), reverse=True)
@@ -69,17 +69,16 @@ class CheckpointDirectory:
     def write(
         self, step: int, fill: Callable[[Path], None], *, eval_loss: float | None = None
     ) -> tuple[StoredCheckpoint, list[int]]:
-        """Let ``fill`` write into an empty directory, then commit it as ``step``.
+        """Let ``fill`` write into an empty directory, then commit it as ``step`` and remove old checkpoints.
 
-        ``eval_loss`` is the held-out loss of what is written, None where it was not measured. Returns the checkpoint
-        and the steps removed for it. A checkpoint that stands at ``step`` already is replaced. Until the rename
-        nothing of it is visible.
+        ``eval_loss``: held-out loss of the state, None if not measured. Returns the checkpoint and the removed steps.
+        An existing checkpoint of ``step`` is replaced. The commit is a rename: nothing is visible before.
         """
         stored = self.commit(step, fill, eval_loss=eval_loss)
         return stored, self.retire(step)
 
     def commit(self, step: int, fill: Callable[[Path], None], *, eval_loss: float | None = None) -> StoredCheckpoint:
-        """`write` without removing older ones."""
+        """`write` without removing old checkpoints."""
         staging = self.staging(step).parent
         (staging / DATA).mkdir(parents=True, exist_ok=True)
         fill(staging / DATA)
@@ -102,21 +101,21 @@ class CheckpointDirectory:
         return StoredCheckpoint(step, target.absolute().as_uri(), digest, sum(f.size_bytes for f in files))
 
     def staging(self, step: int) -> Path:
-        """The directory that `commit` lets its caller fill: known beforehand to whoever writes a part of it."""
+        """The directory that `commit` passes to ``fill``, for processes that write a part of it."""
         return self._root / f"{STAGING}{step}-{self._writer}" / DATA
 
     def open(self, step: int) -> Path:
-        """The verified ``data`` directory of ``step``; raises `InvalidArtifact` saying what is wrong with it."""
+        """The verified ``data`` directory of ``step``. Raises `InvalidArtifact` if it is damaged."""
         return self.verified(self._root / str(step), step, self.manifest(step))
 
-    def verified(self, place: Path, step: int, manifest: dict[str, Any]) -> Path:
-        """The ``data`` directory in ``place``; raises `InvalidArtifact` unless it is what ``manifest`` says."""
+    def verified(self, directory: Path, step: int, manifest: dict[str, Any]) -> Path:
+        """The ``data`` directory in ``directory``. Raises `InvalidArtifact` unless it matches ``manifest``."""
         if manifest.get("identity") != self._identity:
             raise InvalidArtifact(
                 f"checkpoint {step} belongs to {manifest.get('identity')!r}, not to {self._identity!r}"
             )
         declared = {f.path: (f.digest, f.size_bytes) for f in declared_files(manifest)}
-        found = {f.path: (f.digest, f.size_bytes) for f in _files(place / DATA)}
+        found = {f.path: (f.digest, f.size_bytes) for f in _files(directory / DATA)}
         for path, (digest, size) in sorted(declared.items()):
             if path not in found:
                 raise InvalidArtifact(f"checkpoint {step}: {path} is missing")
@@ -126,15 +125,14 @@ class CheckpointDirectory:
                 )
             if found[path][0] != digest:
                 raise InvalidArtifact(f"checkpoint {step}: {path} has changed since it was written")
-        return place / DATA
+        return directory / DATA
 
     def manifest(self, step: int) -> dict[str, Any]:
-        """What was written of ``step``; raises `InvalidArtifact` when there is no whole manifest."""
-        place = self._root / str(step)
-        return read_manifest(place.name, (place / MANIFEST).read_bytes)
+        """The manifest of ``step``. Raises `InvalidArtifact` if it is missing or invalid."""
+        return read_manifest(str(step), (self._root / str(step) / MANIFEST).read_bytes)
 
     def best(self, newest: int) -> Best | None:
-        """The checkpoint up to step ``newest`` with the lowest held-out loss, the earliest of equals."""
+        """The checkpoint up to step ``newest`` with the lowest held-out loss; the earliest of a tie."""
         found = []
         for step in self.steps():
             if step <= newest and (loss := self._eval_loss(step)) is not None:
@@ -145,19 +143,19 @@ class CheckpointDirectory:
         try:
             manifest = self.manifest(step)
         except InvalidArtifact:
-            # What cannot be read cannot be the best; `open` says what is wrong with it when somebody needs it.
+            # An unreadable checkpoint is not a candidate; `open` reports the error.
             return None
         loss = manifest.get("eval_loss")
         return loss if isinstance(loss, float) and manifest.get("identity") == self._identity else None
 
     def discard(self, step: int) -> None:
-        """Remove ``step``; it vanishes at once, its files shortly after."""
-        doomed = self._root / f"{STAGING}old-{uuid.uuid4().hex}"
-        (self._root / str(step)).rename(doomed)
-        shutil.rmtree(doomed)
+        """Remove ``step``: rename it out of sight, then delete its files."""
+        removed = self._root / f"{STAGING}old-{uuid.uuid4().hex}"
+        (self._root / str(step)).rename(removed)
+        shutil.rmtree(removed)
 
     def retire(self, newest: int) -> list[int]:
-        """Remove all but the last few and the best of those up to ``newest``; returns their steps."""
+        """Remove all checkpoints up to ``newest`` except the last few and the best. Returns the removed steps."""
         best = self.best(newest)
         older = [step for step in self.steps() if step <= newest][self._keep :]
         retired = [step for step in older if best is None or step != best.step]
@@ -169,12 +167,12 @@ class CheckpointDirectory:
 
 
 def is_step(name: str) -> bool:
-    """Whether a directory of this name is a committed checkpoint's."""
+    """Whether ``name`` is the directory name of a committed checkpoint."""
     return name.isascii() and name.isdigit() and len(name) < 20
 
 
 def read_manifest(name: str, read: Callable[[], bytes]) -> dict[str, Any]:
-    """The manifest that ``read`` brings; raises `InvalidArtifact` about checkpoint ``name`` when it is none."""
+    """The manifest returned by ``read``. Raises `InvalidArtifact` naming checkpoint ``name`` if it is invalid."""
     try:
         document = json.loads(read())
     except FileNotFoundError as error:
@@ -186,12 +184,12 @@ def read_manifest(name: str, read: Callable[[], bytes]) -> dict[str, Any]:
         or document.get("format") != FORMAT
         or not isinstance(document.get("files"), dict)
     ):
-        raise InvalidArtifact(f"checkpoint {name}: {MANIFEST} is not of format {FORMAT}")
+        raise InvalidArtifact(f"checkpoint {name}: {MANIFEST} does not have format {FORMAT}")
     return document
 
 
 def declared_files(manifest: dict[str, Any]) -> tuple[StoredFile, ...]:
-    """The files that ``manifest`` lists; raises `InvalidArtifact` for an entry that describes none."""
+    """The files listed in ``manifest``. Raises `InvalidArtifact` for an invalid entry."""
     found = []
     for path, entry in manifest["files"].items():
         digest, size = (entry.get("sha256"), entry.get("size_bytes")) if isinstance(entry, dict) else (None, None)

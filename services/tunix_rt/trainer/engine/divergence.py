@@ -1,7 +1,6 @@
-"""Tells a run that has blown up from one that is noisy, by its training losses alone.
+"""Detects divergence from the training losses, and tolerates noise.
 
-Its whole state is a small JSON document that belongs to the checkpoint, so that a resumed run judges as the undisturbed
-one does. Knows nothing of steps, arrays or files.
+The state is a small JSON document that belongs to the checkpoint, so a resumed run decides like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -11,24 +10,23 @@ from collections import deque
 from statistics import median
 from typing import Any, Self
 
-# Losses that the median is taken over.
+# Number of losses in the running median.
 WINDOW = 50
-# A loss is suspicious when it is both this many times that median …
+# A loss is suspicious when it exceeds both this multiple of the median …
 FACTOR = 3.0
-# … and this share of the loss of guessing uniformly: perplexity above the square root of the vocabulary.
+# … and this share of the loss of uniform guessing, a perplexity of the square root of the vocabulary.
 UNIFORM_SHARE = 0.5
-# So many suspicious losses in a row are a divergence.
+# Number of consecutive suspicious losses that count as divergence.
 PATIENCE = 10
 
 
 class DivergenceWatch:
-    """Judges one loss per optimizer step, in order.
+    """Takes the loss of each optimizer step, in order.
 
     A loss is *suspicious* when it exceeds ``max(3 × the median of the last 50 unsuspicious losses, ½ ln V)``; ten
-    suspicious losses in a row are a divergence. The median makes single spikes harmless, the streak forgives bursts
-    that recover, the absolute bar lets a run that has learnt its data by heart stumble from 0.001 to 0.1. A run that
-    starts from random parameters stands at ln V: only three times its own start is suspicious for it, so that warm-up
-    needs no rule of its own.
+    suspicious losses in a row are a divergence. The median ignores single spikes, the streak forgives bursts that
+    recover, and the absolute threshold lets an overfitted run jump from 0.001 to 0.1. A run from random parameters
+    starts at ln V, where only three times its initial loss is suspicious, so warm-up needs no special rule.
     """
 
     def __init__(self, vocab_size: int) -> None:
@@ -38,16 +36,16 @@ class DivergenceWatch:
 
     @property
     def suspicious(self) -> bool:
-        """Whether the last loss was suspicious: what the run is now may be what it will be stopped for."""
+        """Whether the last loss was suspicious; the current state may already have diverged."""
         return self._streak > 0
 
     @property
     def bar(self) -> float:
-        """The loss above which the next one is suspicious; infinite before the first."""
+        """The threshold for the next loss; infinite before the first."""
         return max(FACTOR * median(self._recent), self._floor) if self._recent else math.inf
 
     def diverged(self, loss: float) -> bool:
-        """Take in the loss of the next step; true when the run must be stopped for it. NaN and infinity always are."""
+        """Record the loss of the next step; true when the run must be stopped. Always true for NaN and infinity."""
         if not math.isfinite(loss):
             return True
         if loss > self.bar:
@@ -58,11 +56,11 @@ class DivergenceWatch:
         return False
 
     def position(self) -> dict[str, Any]:
-        """What it remembers, as JSON."""
+        """The state, as JSON."""
         return {"recent": list(self._recent), "streak": self._streak}
 
     def seek(self, position: dict[str, Any]) -> Self:
-        """Remember what another watch remembered; an empty document is a fresh start."""
+        """Restore the state of another watch; an empty document resets it."""
         self._recent = deque(position.get("recent", ()), maxlen=WINDOW)
         self._streak = int(position.get("streak", 0))
         return self

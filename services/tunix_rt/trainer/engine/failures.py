@@ -1,4 +1,4 @@
-"""Ways in which training ends early, and the contract's reason for each."""
+"""Exceptions that end training early, and the contract's reason for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tunix_rt.trainer.memory import ADVICE
 
 
 class Diverged(TunixError):
-    """Loss, gradients or state are no longer finite, or the loss has exploded."""
+    """Loss, gradients or state are not finite, or the loss has exploded."""
 
 
 class HandedBackAt(Exception):
@@ -22,7 +22,7 @@ class HandedBackAt(Exception):
 
 @dataclass(frozen=True)
 class Cause:
-    """``reason`` is a name of the contract's Reason; ``retryable`` tells whether another attempt could do better."""
+    """``reason`` is a name of the contract's Reason; ``retryable``: another attempt may succeed."""
 
     reason: str
     text: str
@@ -30,7 +30,7 @@ class Cause:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Why an exception ended the attempt, in words that a person can act on."""
+    """The cause of a failed attempt, with an actionable message."""
     text = str(error) or type(error).__name__
     if isinstance(error, InvalidInput | NotFound):
         return Cause("INVALID_SPEC", text, retryable=False)
@@ -46,5 +46,5 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # jaxlib raises one class for every runtime error; the status code is the first word of its text.
+    # jaxlib raises one class for every runtime error; its text begins with the status code.
     return type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)

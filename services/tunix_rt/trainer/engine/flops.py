@@ -1,7 +1,6 @@
-"""How many floating-point operations a training step needs by the model's own arithmetic: the numerator of MFU.
+"""Floating-point operations of a training step: the numerator of MFU (model FLOPs utilisation).
 
-The formula is that of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B). Knows shapes and counts; nothing of
-clocks or devices.
+The formula is that of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.parameters import names_on
-from tunix_rt.trainer.engine.batches import Batch
+from tunix_rt.trainer.engine.data import Batch
 
 # Forward 2 operations per weight and token; backward 2 for the activations' gradient and 2 for the weight's own.
 _TRAINED, _FROZEN = 6, 4
@@ -25,10 +24,10 @@ _PER_PAIR = 12
 
 @dataclass(frozen=True)
 class StepFlops:
-    """What a batch costs.
+    """The operations of a step by their causes.
 
-    ``per_token`` and ``per_target``: operations per real token and per target token of the loss; ``windows``: layers
-    by their sliding window (None sees everything); ``per_pair``: operations per layer and pair of attended tokens.
+    ``per_token``, ``per_target``: operations per real token and per target token. ``windows``: (sliding window, number
+    of layers), None: full attention. ``per_pair``: operations per layer and pair of attended tokens.
     """
 
     per_token: int
@@ -37,17 +36,17 @@ class StepFlops:
     per_pair: int
 
     def of(self, batch: Batch) -> float:
-        """Operations of one optimizer step on ``batch``; padding needs none, recomputation is not counted."""
+        """Operations of one optimizer step on ``batch``, without padding and recomputation."""
         pairs = sum(layers * batch.token_pairs(window) for window, layers in self.windows)
         return float(self.per_token * batch.real_tokens + self.per_target * batch.target_tokens + self.per_pair * pairs)
 
 
 def count_step_flops(config: ModelConfig, trained: Any, frozen: Any) -> StepFlops:
-    """Operations of a step that trains the parameters ``trained`` and reads ``frozen`` besides (both pytrees).
+    """Operations of a step that trains the parameters ``trained`` and also reads ``frozen`` (both pytrees).
 
-    6 N per token over the weights of matrix products, 4 N over frozen ones, and 12 · heads · head_dim per layer and
-    pair of tokens, causal or not, as the paper has it. Stricter than the paper in two points: the output projection
-    counts for target tokens alone, and attention within the examples of a packed row alone.
+    6 N per token for trained weights of matrix products, 4 N for frozen ones, and 12 · heads · head_dim per layer and
+    pair of tokens, causal or not, as in the paper. Stricter than the paper in two points: the output projection counts
+    only for target tokens, and attention only within the examples of a packed row.
     """
     table = config.vocab_size * config.hidden_size
     trains_table = any("embedding" in names for names, _ in _leaves(trained))
@@ -60,12 +59,12 @@ def count_step_flops(config: ModelConfig, trained: Any, frozen: Any) -> StepFlop
 
 
 def layer_windows(config: ModelConfig) -> list[int | None]:
-    """The sliding window of each layer, None where it sees the whole example."""
+    """The sliding window of each layer; None: full attention."""
     return [config.window_of(layer_type) for layer_type in config.types_of_layers]
 
 
 def _matrix_weights(parameters: Any) -> int:
-    """Weights that meet every token in a matrix product: linear layers' kernels and the factors of their adapters."""
+    """Number of weights in matrix products with every token: kernels of linear layers and factors of adapters."""
     return sum(int(np.prod(leaf.shape)) for names, leaf in _leaves(parameters) if names & {"kernel", "adapter"})
 
 

@@ -1,11 +1,9 @@
-"""What this machine can do and has used: its peak rate of matrix products, and the most memory held at once.
-
-Knows nothing of models or runs.
-"""
+"""This machine: JAX's set-up, the peak rate of matrix products, and peak memory."""
 
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 import time
@@ -14,6 +12,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+
+from tunix_rt.models.compilation_cache import enable_compilation_cache
+from tunix_rt.trainer.job import Job, Standby
 
 # Dense bfloat16 operations per second of one JAX device (a core on TPU v2 and v3, a chip since), by the vendors' data
 # sheets; the first entry that begins the device's kind decides. https://cloud.google.com/tpu/docs/system-architecture-tpu-vm
@@ -43,22 +44,28 @@ _SIDE = 1024
 _SECONDS = 0.1
 
 
+def configure(job: Job | Standby) -> None:
+    """Set JAX up for ``job``: compilation cache and log level. Call it before the first computation."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if job.compilation_cache:
+        enable_compilation_cache(Path(job.compilation_cache), min_compile_seconds=0.0)
+
+
 @dataclass(frozen=True)
 class Peak:
-    """Operations per second of all devices together, and where the figure comes from, for the log."""
+    """Operations per second of all devices together, and the source of the figure, for the log."""
 
     flops: float
     source: str
 
 
 def machine_peak(devices: int, cache: Path | None = None) -> Peak:
-    """The peak rate of matrix products of so many ``devices``, which model FLOPs utilisation is a share of.
+    """The peak rate of matrix products of ``devices`` devices: the denominator of MFU.
 
-    Accelerators that the table knows: the vendor's bfloat16 figure times their number, whatever type a run computes
-    in. All else, CPUs above all: measured with float32 products of 1024 × 1024 for a tenth of a second (compiling
-    comes on top). It is what such a product reaches here, not what the silicon could do. A machine that is busy
-    meanwhile makes it too low, so the highest figure that was ever measured is kept in the file ``cache`` and counts.
-    Simulated devices of a CPU share one machine.
+    Known accelerators: the vendor's bfloat16 figure times their number, in every dtype. Others, above all CPUs:
+    measured with float32 products of 1024 × 1024 for a tenth of a second, plus compilation. That is the rate that such
+    a product reaches, not the limit of the silicon. A busy machine makes it too low, so the file ``cache`` keeps the
+    highest figure ever measured. Simulated devices of a CPU share one machine.
     """
     device = jax.devices()[0]
     known = next((flops for kind, flops in _PEAKS if device.device_kind.startswith(kind)), None)
@@ -75,16 +82,16 @@ def machine_peak(devices: int, cache: Path | None = None) -> Peak:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that one of this process's devices has held; where devices do not tell (CPU), the process."""
-    told = [stats["peak_bytes_in_use"] for device in jax.local_devices() if (stats := device.memory_stats())]
-    if told:
-        return int(max(told))
+    """Peak memory of one of this process's devices; of the process if devices report none (CPU)."""
+    reported = [stats["peak_bytes_in_use"] for device in jax.local_devices() if (stats := device.memory_stats())]
+    if reported:
+        return int(max(reported))
     # Kibibytes, but bytes on macOS (getrusage(2)).
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def program_bytes(program: jax.stages.Compiled) -> int:
-    """What a compiled program holds on one device while it runs, arguments included, by XLA's account; 0 if unknown."""
+    """Memory of a running program on one device, arguments included, as reported by XLA; 0 if unknown."""
     found = program.memory_analysis()
     if found is None:
         return 0
@@ -93,7 +100,7 @@ def program_bytes(program: jax.stages.Compiled) -> int:
 
 
 def _measure() -> float:
-    """The fastest of a tenth of a second of products; at least three."""
+    """The fastest product within a tenth of a second, of at least three."""
     factor = jnp.full((_SIDE, _SIDE), 1 / _SIDE, jnp.float32)
     multiply = jax.jit(jnp.matmul).lower(factor, factor).compile()
     fastest, rounds, end = float("inf"), 0, time.perf_counter() + _SECONDS
@@ -106,11 +113,11 @@ def _measure() -> float:
 
 
 def _read(cache: Path, what: str) -> float:
-    """The kept figure; 0 where there is none."""
+    """The stored figure; 0 if there is none."""
     try:
         document = json.loads(cache.read_text())
     except (OSError, ValueError):
-        # Never written, or torn: it is written anew.
+        # Missing or damaged: it is rewritten.
         return 0.0
     found = document.get(what) if isinstance(document, dict) else None
     return found if isinstance(found, float) else 0.0

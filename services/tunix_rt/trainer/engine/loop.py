@@ -1,7 +1,4 @@
-"""The training loop: feeds batches to the step, reports one step late, evaluates, checkpoints, stops when it must.
-
-Owns the order of these things. Knows nothing of models, files or queues.
-"""
+"""The training loop: feeds batches to the step, reports metrics one step late, evaluates, checkpoints and stops."""
 
 from __future__ import annotations
 
@@ -21,11 +18,9 @@ from tunix_rt.trainer.engine.divergence import PATIENCE, DivergenceWatch
 from tunix_rt.trainer.engine.failures import Diverged, HandedBackAt
 from tunix_rt.trainer.engine.flops import StepFlops
 from tunix_rt.trainer.engine.hardware import peak_memory_bytes
-from tunix_rt.trainer.engine.held_out import HeldOut, HeldOutMetrics
 from tunix_rt.trainer.engine.optimizer import Coefficients
-from tunix_rt.trainer.engine.orbax_checkpoints import Position
-from tunix_rt.trainer.engine.saving import CheckpointSaver
-from tunix_rt.trainer.engine.step import Frozen, Step, StepMetrics, TrainState
+from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, Position
+from tunix_rt.trainer.engine.step import Frozen, HeldOut, HeldOutMetrics, Step, StepMetrics, TrainState
 from tunix_rt.trainer.messages import EVAL_LOSS, MetricsMeasured, ProgressMade
 
 _PROGRESS_SECONDS = 0.5
@@ -33,23 +28,23 @@ _ADVICE = "lower learning_rate or raise warmup_steps"
 
 
 class Control(Protocol):
-    """What the world outside wants of the loop; read between steps."""
+    """Requests of the service to the loop, read between steps."""
 
     @property
     def hand_back_requested(self) -> bool:
-        """Checkpoint and stop after the step under way."""
+        """Checkpoint and stop after the running step."""
 
     @property
     def acknowledged_step(self) -> int:
-        """Metric rows up to here are durable elsewhere."""
+        """The registry has stored the metric rows up to this step."""
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What the loop measures with.
+    """The measurements of the loop.
 
-    ``flops`` counts a batch's operations, ``peak_flops`` (per second) is what they are compared with; ``held_out`` is
-    None where the spec asks for no held-out loss.
+    ``flops`` counts a batch's operations; ``peak_flops`` (per second) is the denominator of MFU; ``held_out`` is None
+    when the run has no held-out loss.
     """
 
     flops: StepFlops
@@ -60,14 +55,14 @@ class Instruments:
 
 @dataclass(frozen=True)
 class _Dispatched:
-    """A step whose results may still be on their way."""
+    """A dispatched step whose results may not be ready."""
 
     step: int
     metrics: StepMetrics
     real_tokens: int
     flops: float
     examples_seen: int
-    # When it was known to be finished; None while that has to be waited for.
+    # Time at which it was known to be finished; None if it was not ready.
     finished: float | None
 
 
@@ -76,10 +71,10 @@ def _is_ready(array: jax.Array) -> bool:
 
 
 class TrainingLoop:
-    """Carries a state from its step to ``total_steps``.
+    """Trains a state up to ``total_steps``.
 
-    Metrics are fetched while the next step runs. Rows that nobody has acknowledged go into every checkpoint, so that
-    no row is lost however the process ends.
+    Metrics are fetched while the next step runs. Every checkpoint includes the unacknowledged rows, so no row is lost
+    when the process dies.
     """
 
     def __init__(
@@ -103,10 +98,10 @@ class TrainingLoop:
         self._last_fetch = self._last_progress = 0.0
 
     def run(self, state: TrainState, start: int, unreported: tuple[dict[str, Any], ...] = ()) -> TrainState:
-        """Train from ``start`` finished steps to the end; ``unreported`` rows of a checkpoint are reported again.
+        """Train from ``start`` finished steps to the end. ``unreported`` rows of a checkpoint are reported again.
 
-        Raises `HandedBackAt` after a checkpoint when asked to stop, and `Diverged` when a loss, a gradient or the
-        state is not finite, or when the losses have exploded (`DivergenceWatch`). What it checkpoints is finite.
+        Raises `HandedBackAt` after a checkpoint when asked to stop, and `Diverged` when a loss, a gradient or the state
+        is not finite, or when the losses have exploded (`DivergenceWatch`). Checkpointed states are finite.
         """
         for row in unreported:
             self._emit(MetricsMeasured(**row))
@@ -125,7 +120,7 @@ class TrainingLoop:
             state, metrics = self._step(state, self._frozen, batch, self._coefficients)
             returned = time.perf_counter()
             self._fetch(late)
-            # Some backends (CPU) finish a step before they return from its dispatch.
+            # Some backends (CPU) finish a step before the dispatch returns.
             finished = returned if _is_ready(metrics.loss) else None
             flops = self._instruments.flops.of(batch)
             late = _Dispatched(number, metrics, batch.real_tokens, flops, self._stream.examples_seen, finished)
@@ -136,36 +131,36 @@ class TrainingLoop:
         return state
 
     def _is_due(self, step: int, every: int, *, always_last: bool = False) -> bool:
-        """Whether something that happens every so many steps (0: never), and at the end, happens after ``step``."""
+        """Whether a periodic action is due after ``step``: ``every`` N steps (0: never) and at the end."""
         return bool(every and (step % every == 0 or step == self._total)) or (always_last and step == self._total)
 
     def _pause(self, late: _Dispatched, state: TrainState, saved: int) -> int:
-        """Between two steps: measure the held-out loss, checkpoint, or both; returns the last checkpoint's step."""
+        """Between two steps: measure the held-out loss, checkpoint, or both. Returns the last checkpoint's step."""
         values = self._await(late)
         held_out = self._evaluate(late.step, state) if self._is_due(late.step, self._hp.eval_steps) else None
         if held_out is not None:
             values |= {EVAL_LOSS: held_out.loss, "eval_token_accuracy": held_out.token_accuracy}
         self._row(late, values, force=held_out is not None)
-        # Under suspicion no checkpoint: if it is a divergence, the newest one must be from before it.
+        # No checkpoint while the loss is suspicious: the newest one must be from before a divergence.
         last = late.step == self._total
         if last or (self._is_due(late.step, self._hp.save_steps) and not self._watch.suspicious):
             self._save(late.step, state, held_out)
             saved = late.step
-        # Evaluating and copying the state are not a step's time.
+        # Exclude evaluation and checkpointing from the step time.
         self._last_fetch = time.perf_counter()
         return saved
 
     def _fetch(self, dispatched: _Dispatched | None) -> None:
-        """Wait for a step's scalars, check them, and emit its row."""
+        """Wait for a step's scalars, check them and emit its row."""
         if dispatched is not None:
             self._row(dispatched, self._await(dispatched))
 
     def _await(self, dispatched: _Dispatched) -> dict[str, float]:
-        """The row of a step once it has finished; raises `Diverged` for what must not go on."""
+        """The row of a step once it has finished. Raises `Diverged` if training must stop."""
         found = jax.device_get(dispatched.metrics)
         now = dispatched.finished or time.perf_counter()
         step_time, self._last_fetch = now - self._last_fetch, now
-        # Through their shortest decimal form: 0.003, not 0.003000000026077032.
+        # The shortest decimal form of a float32: 0.003, not 0.003000000026077032.
         values = {name: float(str(np.float32(value))) for name, value in vars(found).items()}
         loss, norm = values["loss"], values["grad_norm"]
         if not (math.isfinite(loss) and math.isfinite(norm)):

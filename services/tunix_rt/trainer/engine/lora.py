@@ -1,7 +1,4 @@
-"""LoRA in a run: from its hyperparameters to adapters on the decoder, and from the trained adapters to an artifact.
-
-Owns what the hyperparameters mean and which base model an adapter names. Knows nothing of steps or queues.
-"""
+"""LoRA in a run: adapters from the hyperparameters, and the export of the trained adapters."""
 
 from __future__ import annotations
 
@@ -25,12 +22,12 @@ FIELD = "hyperparameters.lora.target_modules"
 
 
 def settings_of(lora: Lora) -> LoraSettings:
-    """The settings that ``lora`` means: alpha is twice the rank and every linear layer the target where silent."""
+    """The settings of ``lora``. Defaults: alpha is twice the rank, and every linear layer is targeted."""
     return LoraSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.target_modules or (ALL_LINEAR,), lora.dropout)
 
 
 def adapt(decoder: Decoder, lora: Lora, *, seed: int) -> LoraSettings:
-    """Put fresh adapters on ``decoder``. Raises `InvalidInput` naming the target modules that it does not have."""
+    """Add new adapters to ``decoder``. Raises `InvalidInput` naming unknown target modules."""
     settings = settings_of(lora)
     target_paths(decoder.config.family, settings.target_modules, field=FIELD)
     add_adapters(decoder, settings, seed=seed)
@@ -46,15 +43,15 @@ def export_adapters(
     store: ArtifactStore,
     directory: Path,
 ) -> None:
-    """Write the adapters of ``decoder`` into ``directory``, with the name of the base model that ``model`` was."""
+    """Write the adapters of ``decoder`` into ``directory``, with the identity of the base model ``model``."""
     base = _base(decoder, config, model, job, store)
     export_adapter(decoder, settings_of(lora), config, model.tokenizer, base, directory)
 
 
 def _base(decoder: Decoder, config: ModelConfig, model: LoadedModel, job: Job, store: ArtifactStore) -> BaseModel:
-    """How to find the base model again; it is put into ``store`` where its reference alone would not lead to it."""
+    """The identity of the base model. It is exported to ``store`` if its reference alone cannot be resolved."""
     if model.source.kind in ("preset", "adapter"):
-        # A random start has no files; an adapter on an adapter would be a chain, which PEFT does not load.
+        # A preset has no files, and PEFT does not load an adapter on an adapter.
         with tempfile.TemporaryDirectory(prefix="base-", dir=job.work_dir) as directory:
             export_hugging_face(decoder, config, model.tokenizer, Path(directory))
             stored = store.put_directory(Path(directory))

@@ -1,7 +1,4 @@
-"""Completion-only, token-weighted cross-entropy, without ever holding the logits of a whole large batch.
-
-Knows the shapes of activations and the output projection; knows nothing of optimizers or data.
-"""
+"""Completion-only, token-weighted cross-entropy that never materialises the logits of a whole batch."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-# Logits held at once, in elements: 16 Mi float32 are 64 MiB.
+# Maximum number of logits in memory: 16 Mi float32 are 64 MiB.
 CHUNK_ELEMENTS = 1 << 24
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LossSums:
-    """Sums over target tokens, all f32 scalars: what accumulation adds up before anything is divided."""
+    """Sums over target tokens, f32 scalars. Accumulation adds them up before dividing."""
 
     loss: jax.Array
     correct: jax.Array
@@ -41,22 +38,22 @@ def cross_entropy_sums(
     """Weighted sums of −log p(target) and of hits; hidden [N, H], targets [N] i32, weights [N] f32.
 
     ``project`` maps [n, H] to logits [n, vocab_size] f32; a hit is a target whose logit exceeds every other. Target
-    positions are moved to the front and worked off in chunks of at most ``chunk_elements`` logits; a chunk without a
-    target costs nothing. Where a gradient is wanted it is taken chunk by chunk while the logits are at hand (softmax
-    minus one-hot), so that none is kept for the backward pass and none computed twice.
+    positions are moved to the front and processed in chunks of at most ``chunk_elements`` logits; a chunk without
+    targets costs nothing. Gradients are computed chunk by chunk together with the logits (softmax minus one-hot), so no
+    logits are kept for the backward pass or computed twice.
     """
     count, width = hidden.shape
     chunk = max(1, min(count, chunk_elements // vocab_size))
     project, captured = jax.closure_convert(project, jax.ShapeDtypeStruct((chunk, width), hidden.dtype))  # type: ignore[no-untyped-call]
     order = jnp.argsort(weights == 0, stable=True)  # targets first, in their order
     rows = jnp.pad(order, (0, -count % chunk), constant_values=count).reshape(-1, chunk)
-    # Rows of the padding lie out of range: they read weight 0 here, and nothing is written for them below.
+    # Padding rows are out of range: they read weight 0 here, and nothing is written for them below.
     chunks = (rows, targets.at[rows].get(mode="fill", fill_value=0), weights.at[rows].get(mode="fill", fill_value=0))
     return _sums_of_chunks(project, hidden, chunks, captured)
 
 
 def zero_sums() -> LossSums:
-    """The sums over no token."""
+    """The sums over no tokens."""
     return LossSums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
 
@@ -96,7 +93,7 @@ def _sums_with_gradients(
 
         return jax.lax.cond(weights[0] > 0, more, lambda: found), None
 
-    # Not zeros_like: what was captured outside a shard_map lies on another mesh than what is computed in it.
+    # Not zeros_like: arrays captured outside a shard_map are on another mesh than arrays computed in it.
     of_nothing = [jnp.zeros(array.shape, array.dtype) for array in captured]
     start = (zero_sums(), jnp.zeros_like(hidden), of_nothing)
     (total, of_hidden, of_captured), _ = jax.lax.scan(add, start, chunks)
@@ -106,7 +103,7 @@ def _sums_with_gradients(
 def _scaled_gradients(
     project: Projection, kept: tuple[jax.Array, list[jax.Array]], slope: LossSums
 ) -> tuple[jax.Array, None, list[jax.Array]]:
-    """Only the summed loss has a gradient: hits and token counts do not change with the logits."""
+    """Only the summed loss has a gradient; hits and token counts have none."""
     of_hidden, of_captured = jax.tree.map(lambda gradient: (gradient * slope.loss).astype(gradient.dtype), kept)
     return of_hidden, None, of_captured
 
@@ -119,7 +116,7 @@ def _taken(hidden: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def _sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
-    """Over logits [n, V] f32. Rivals are counted, not searched for: XLA on CPU finds an argmax element by element."""
+    """The sums for logits [n, V] f32. Hits count logits ≥ the target's: XLA's argmax on CPU is slow."""
     of_target = jnp.take_along_axis(logits, targets[:, None], axis=-1)
     hits = (jnp.sum(logits >= of_target, axis=-1) == 1).astype(jnp.float32)
     losses = jax.nn.logsumexp(logits, axis=-1) - of_target[:, 0]

@@ -1,6 +1,6 @@
-"""The optimizer of a run: global-norm clipping, then AdamW with decoupled decay on matrices only.
+"""The optimizer of a run: learning-rate schedule, global-norm clipping, AdamW with decoupled decay on matrices only.
 
-Its numbers are arguments of the compiled step, not constants in it: runs that differ in nothing else share one program.
+All numbers are arguments of the compiled step, not constants in it: runs that differ only in them share one program.
 """
 
 from __future__ import annotations
@@ -9,12 +9,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.parameters import names_on
-from tunix_rt.trainer.engine.schedules import Scalar
+
+Scalar = float | jax.Array
+
+
+def learning_rate_at(count: Scalar, kind: str, peak: Scalar, warmup_steps: Scalar, total_steps: Scalar) -> jax.Array:
+    """The learning rate of step ``count`` (from 0) as a float32 scalar.
+
+    Warm-up is linear and reaches ``peak`` at its last step, so no step has rate 0. Decay goes from ``peak`` at the
+    first step after warm-up to 0 at ``total_steps``, one past the last step, so the last step still learns. ``kind`` is
+    ``constant``, ``linear`` or ``cosine`` (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts). Everything
+    except ``kind`` may be traced.
+    """
+    step = jnp.asarray(count, jnp.float32)
+    warm = (step + 1) / jnp.maximum(1.0, warmup_steps)
+    gone = jnp.clip((step - warmup_steps) / jnp.maximum(1.0, total_steps - warmup_steps), 0.0, 1.0)
+    if kind == "constant":
+        cooled = jnp.ones_like(step)
+    elif kind == "linear":
+        cooled = 1 - gone
+    elif kind == "cosine":
+        cooled = 0.5 * (1 + jnp.cos(jnp.pi * gone))
+    else:
+        raise ValueError(f"unknown schedule {kind!r}")
+    return peak * jnp.where(step < warmup_steps, warm, cooled)
+
 
 _UNDECAYED = frozenset({"scale", "bias"})
 
@@ -22,7 +47,7 @@ _UNDECAYED = frozenset({"scale", "bias"})
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Coefficients:
-    """The numbers of schedule and optimizer, f32 scalars; names as in the hyperparameters."""
+    """The numbers of schedule and optimizer, f32 scalars, named like the hyperparameters."""
 
     learning_rate: Scalar
     warmup_steps: Scalar
@@ -66,8 +91,8 @@ def optimizer_at(rate: Scalar, c: Coefficients) -> optax.GradientTransformation:
 
 
 def decay_mask(parameters: Any) -> Any:
-    """True for every leaf that weight decay applies to: all but norm scales and biases.
+    """True for every leaf with weight decay: all except norm scales and biases.
 
-    The leaf's name decides, not its rank: scanned layers stack norm scales into matrices.
+    Decided by the leaf's name, not its rank: scanned layers stack norm scales into matrices.
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: _UNDECAYED.isdisjoint(names_on(path)), parameters)

@@ -1,26 +1,36 @@
-"""What a training checkpoint holds, written and read with Orbax.
+"""The content of a training checkpoint, written and read with Orbax: parameters, optimizer, step and position.
 
-Parameters, optimizer and step as one tree, the position beside it.
-
-Knows Orbax; knows nothing of where checkpoints are kept or when they are taken.
+`CheckpointSaver` writes in a background thread. `adopt` makes another run's checkpoint the first one of this run.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import logging
+import os
+import shutil
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.contract.digests import DIGEST_PREFIX
 from tunix_rt.errors import InvalidArtifact
+from tunix_rt.trainer.engine.checkpoints import DATA, CheckpointDirectory, StoredCheckpoint
 from tunix_rt.trainer.engine.step import TrainState
+from tunix_rt.trainer.job import InitialCheckpoint
+from tunix_rt.trainer.messages import CheckpointWritten
 
 _STATE = "state"
 POSITION = "position.json"
@@ -28,11 +38,11 @@ POSITION = "position.json"
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands besides its arrays.
+    """The state of a run besides its arrays.
 
-    ``data`` is the batch stream's position; ``seed`` the root of all randomness (what a step draws is folded from it
-    and the step number, so the generator has no other state); ``unreported`` the metric rows that the registry has
-    not acknowledged yet; ``watch`` what the `DivergenceWatch` remembers.
+    ``data``: position of the batch stream. ``seed``: root of all randomness (a step's keys are folded from it and the
+    step number, so there is no other generator state). ``unreported``: metric rows not yet acknowledged by the
+    registry. ``watch``: state of the `DivergenceWatch`.
     """
 
     data: dict[str, Any]
@@ -42,14 +52,14 @@ class Position:
 
 
 class Writing(Protocol):
-    """Arrays on their way to disk."""
+    """A running write of arrays."""
 
     def result(self) -> None:
-        """Return when the parts of all processes are on disk; raises what went wrong."""
+        """Wait until the parts of all processes are on disk. Raises the error of a failed write."""
 
 
 def write_state(directory: Path, state: TrainState, position: Position) -> None:
-    """Write ``state`` and ``position`` into the empty ``directory``; blocks until all is on disk."""
+    """Write ``state`` and ``position`` into the empty ``directory``. Blocks until everything is on disk."""
     write_position(directory, position)
     begin_arrays(directory, state).result()
 
@@ -62,9 +72,9 @@ def write_position(directory: Path, position: Position) -> None:
 
 
 def begin_arrays(directory: Path, state: TrainState) -> Writing:
-    """Begin to write this process's part of ``state`` into ``directory``, which all processes see.
+    """Start writing this process's part of ``state`` into ``directory``, which all processes share.
 
-    Where several train together they meet here on their devices: all must call it between the same two steps.
+    Processes that train together synchronise here: all must call it between the same two steps.
     """
     _quiet()
     writing: Writing = ocp.save_async(directory / _STATE, _named_leaves(state))
@@ -78,7 +88,7 @@ def read_position(directory: Path) -> Position:
 
 
 def read_state(directory: Path, like: TrainState) -> tuple[TrainState, Position]:
-    """The state and position in ``directory``; the state has the structure, shapes, dtypes and placement of ``like``.
+    """The state and position in ``directory``. ``like`` gives structure, shapes, dtypes and placement of the state.
 
     Raises `InvalidArtifact` when the arrays do not fit ``like``.
     """
@@ -97,8 +107,6 @@ def read_state(directory: Path, like: TrainState) -> tuple[TrainState, Position]
 
 def parameters_digest(parameters: Any) -> str:
     """sha256 over the bytes of every parameter in tree order: equal digests mean bit-identical parameters."""
-    import hashlib
-
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(parameters):
         total.update(np.ascontiguousarray(leaf).tobytes())
@@ -106,12 +114,109 @@ def parameters_digest(parameters: Any) -> str:
 
 
 def _named_leaves(state: TrainState) -> dict[str, jax.Array]:
-    """Leaves by their path: a layout that does not change with the classes that hold them."""
+    """Leaves by path, so the layout does not depend on the classes that hold them."""
     paths, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
 
 
 def _quiet() -> None:
-    # Orbax narrates every save through absl; a run's log is for people.
+    # Orbax logs every save through absl.
     logging.getLogger("absl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="Sharding info not provided", category=UserWarning)
+
+
+class CheckpointSaver:
+    """Saves in a background thread, one save at a time. A background error is raised by the next `save` or `wait`.
+
+    Processes that train together each write their part of the arrays. The one that ``leads`` writes the rest, commits
+    and calls ``announce``.
+    """
+
+    def __init__(
+        self, directory: CheckpointDirectory, announce: Callable[[CheckpointWritten], None], *, leads: bool = True
+    ) -> None:
+        self._directory, self._announce, self._leads = directory, announce, leads
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, step: int, state: TrainState, position: Position, *, eval_loss: float | None = None) -> None:
+        """Start a save, after waiting for an earlier one. ``eval_loss``: held-out loss of the state, if measured."""
+        self.wait()
+        snapshot = jax.block_until_ready(_copy(state))  # type: ignore[no-untyped-call]
+        fill = self._filling(step, snapshot, position)
+        self._pending = self._thread.submit(self._write, step, fill, eval_loss)
+
+    def _filling(self, step: int, snapshot: TrainState, position: Position) -> Callable[[Path], None]:
+        """The background part: fills the directory of ``step``."""
+        if jax.process_count() == 1:
+            return lambda directory: write_state(directory, snapshot, position)
+        directory = self._directory.staging(step)
+        if self._leads:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_position(directory, position)
+        # Started in the foreground: it synchronises with the other processes between two steps.
+        writing = begin_arrays(directory, snapshot)
+        return lambda _: writing.result()
+
+    def wait(self) -> None:
+        """Wait for the running save. Raises its error."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(self, step: int, fill: Callable[[Path], None], eval_loss: float | None) -> None:
+        if not self._leads:
+            fill(self._directory.staging(step))
+            return
+        stored, removed = self._directory.write(step, fill, eval_loss=eval_loss)
+        self._announce(CheckpointWritten(step, stored.uri, stored.digest, stored.size_bytes, tuple(removed)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+
+
+@jax.jit
+def _copy(state: TrainState) -> TrainState:
+    # A copy, because the next step donates the state's buffers.
+    copied: TrainState = jax.tree.map(jnp.copy, state)
+    return copied
+
+
+def adopt(
+    source: InitialCheckpoint, store: ArtifactStore, checkpoints: CheckpointDirectory
+) -> tuple[StoredCheckpoint, list[int]]:
+    """Commit ``source``, a checkpoint of another run, to ``checkpoints``, as `CheckpointDirectory.write` does.
+
+    It is verified against its digest. Its unreported metric rows are dropped: they belong to the other run, which may
+    now remove its checkpoint. Raises `InvalidArtifact` when it is missing or has changed.
+    """
+    try:
+        data = store.local_directory(f"{source.uri}/{DATA}", source.digest)
+        return checkpoints.write(source.step, lambda directory: _take_over(data, directory))
+    except (InvalidArtifact, FileNotFoundError) as error:
+        raise InvalidArtifact(
+            f"this run starts from the checkpoint of step {source.step} of run {source.run_id}, which is gone or has "
+            f"changed ({error}); a run keeps save_total_limit checkpoints"
+        ) from error
+
+
+def _take_over(data: Path, directory: Path) -> None:
+    for path in sorted(data.rglob("*")):
+        target = directory / path.relative_to(data)
+        if path.is_file() and target != directory / POSITION:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(path, target)
+    write_position(directory, dataclasses.replace(read_position(data), unreported=()))
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    # Committed files are never modified, so a link is as good as a copy.
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)

@@ -1,12 +1,14 @@
-"""The jitted training step: gradients summed over accumulation, divided by all target tokens, one optimizer update.
+"""The jitted training step and evaluation step.
 
-A pure function over a pytree; the module graph is split off once, outside, and with it everything that training leaves
-as it is: all but the adapters where the decoder has adapters, nothing else.
+A training step sums gradients over the accumulation parts, divides by all target tokens and makes one optimizer update.
+Both are pure functions over pytrees. The module graph is split off once, outside, together with the parameters that are
+not trained: everything but the adapters for LoRA, nothing for full fine-tuning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,18 +20,16 @@ from flax import nnx
 
 from tunix_rt.models.adapters import adapters_of, dropout_root, has_dropout, set_dropout
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.trainer.engine.batches import Batch
-from tunix_rt.trainer.engine.layout import ONE_DEVICE, Layout
+from tunix_rt.trainer.engine.data import Batch
 from tunix_rt.trainer.engine.loss import LossSums, zero_sums
-from tunix_rt.trainer.engine.optimizer import Coefficients, optimizer_at
-from tunix_rt.trainer.engine.schedules import learning_rate_at
+from tunix_rt.trainer.engine.optimizer import Coefficients, learning_rate_at, optimizer_at
+from tunix_rt.trainer.engine.sharding import ONE_DEVICE, Layout
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a step changes. ``parameters`` are the trainable ones; ``step`` (i32) counts finished optimizer
-    steps."""
+    """What a step updates. ``parameters`` are the trainable ones; ``step`` (i32) counts finished optimizer steps."""
 
     parameters: Any
     optimizer: Any
@@ -39,9 +39,9 @@ class TrainState:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Frozen:
-    """What a step reads and never changes; no leaves at all in full fine-tuning.
+    """What a step only reads; no leaves in full fine-tuning.
 
-    ``parameters`` are those that are not trained. ``dropout_key`` is the root of all dropout noise, None without.
+    ``parameters`` are not trained. ``dropout_key`` is the root key of all dropout noise; None: no dropout.
     """
 
     parameters: Any
@@ -51,10 +51,7 @@ class Frozen:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepMetrics:
-    """Scalars of one step, f32.
-
-    Mean loss and accuracy per target token, gradient norm before clipping, the rate used.
-    """
+    """Scalars of one step, f32: loss and accuracy per target token, gradient norm before clipping, learning rate."""
 
     loss: jax.Array
     token_accuracy: jax.Array
@@ -62,22 +59,22 @@ class StepMetrics:
     learning_rate: jax.Array
 
 
-# Its state argument is donated: the caller must not use it again.
+# The state argument is donated: the caller must not use it again.
 Step = Callable[[TrainState, Frozen, Batch, Coefficients], tuple[TrainState, StepMetrics]]
 
 
 def initial_state(
     decoder: Decoder, coefficients: Coefficients, *, seed: int = 0, layout: Layout = ONE_DEVICE
 ) -> tuple[Any, TrainState, Frozen]:
-    """Split ``decoder`` into its graph, a fresh `TrainState` at step 0, and what stays frozen.
+    """Split ``decoder`` into its graph, a new `TrainState` at step 0, and the frozen rest.
 
-    Trainable are the adapters of a decoder that has some, else every parameter. ``seed`` is the root of dropout.
+    Trainable are the adapters if the decoder has any, else every parameter. ``seed`` is the root of dropout.
     """
     filters = (nnx.LoRAParam, nnx.Param) if adapters_of(decoder) else (nnx.Param, nnx.Nothing())
     parts: Any = nnx.split(decoder, *filters)
     graph, parameters, frozen = parts
     key = dropout_root(seed) if has_dropout(decoder) else None
-    # Before the moments are made, which take twice their room.
+    # Placed before the moments are created, which take twice the memory.
     parameters = layout.place(parameters)
     moments = jax.jit(lambda start: layout.keep(optimizer_at(0.0, coefficients).init(start)))(parameters)
     step = layout.place(jnp.zeros((), jnp.int32))
@@ -85,10 +82,10 @@ def initial_state(
 
 
 def build_step(graph: Any, schedule: str, *, remat: bool = False, layout: Layout = ONE_DEVICE) -> jax.stages.Wrapped:
-    """The jitted step over (state, frozen, batch, coefficients), to be lowered and compiled; the state is donated.
+    """The jitted step over (state, frozen, batch, coefficients), to be lowered and compiled. The state is donated.
 
-    ``schedule`` is a kind of `learning_rate_at`; ``layout`` is that of the state. A batch without targets leaves
-    gradients at zero.
+    ``schedule`` is a kind of `learning_rate_at`; ``layout`` is the layout of the state. A batch without targets has
+    zero gradients.
     """
 
     def sums(parameters: Any, frozen: Any, part: Batch, key: jax.Array | None) -> tuple[jax.Array, LossSums]:
@@ -135,3 +132,41 @@ def build_step(graph: Any, schedule: str, *, remat: bool = False, layout: Layout
         return layout.keep((TrainState(parameters, moments, state.step + 1), metrics))
 
     return jax.jit(step, donate_argnums=0)
+
+
+def build_eval_step(graph: Any, layout: Layout = ONE_DEVICE) -> jax.stages.Wrapped:
+    """The jitted `LossSums` of a batch [1, B, T] over (parameters, frozen parameters, batch).
+
+    No dropout, and nothing is donated: evaluation does not affect training.
+    """
+
+    def sums(parameters: Any, frozen: Any, batch: Batch) -> LossSums:
+        decoder = nnx.merge(graph, parameters, frozen)
+        part = jax.tree.map(lambda array: array[0], batch)
+        hidden = layout.keep_rows(decoder.hidden(part.tokens, part.positions, part.segment_ids))  # [B, T, H]
+        return layout.cross_entropy_sums(hidden, part.targets, part.weights, decoder.logits, decoder.config.vocab_size)
+
+    return jax.jit(sums)
+
+
+@dataclass(frozen=True)
+class HeldOutMetrics:
+    """Mean loss and accuracy per target token over all held-out examples."""
+
+    loss: float
+    token_accuracy: float
+
+
+class HeldOut:
+    """The held-out batches and the compiled evaluation step."""
+
+    def __init__(self, step: Callable[[Any, Any, Batch], LossSums], batches: Sequence[Batch]) -> None:
+        self._step, self._batches = step, tuple(batches)
+
+    def measure(self, parameters: Any, frozen: Any) -> HeldOutMetrics:
+        """Loss and accuracy per target token over all batches, summed in float64."""
+        found = jax.device_get([self._step(parameters, frozen, batch) for batch in self._batches])
+        loss, correct, tokens = (
+            math.fsum(float(getattr(sums, name)) for sums in found) for name in ("loss", "correct", "tokens")
+        )
+        return HeldOutMetrics(loss / tokens, correct / tokens)

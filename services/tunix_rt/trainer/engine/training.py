@@ -1,6 +1,6 @@
-"""One attempt from job to exported model: load, tokenize, restore, train, export.
+"""One attempt from job to exported model: load, tokenise, restore, train, export.
 
-Runs in the training process and may block. Talks to the service only through ``emit`` and `Control`.
+Runs in the training process and may block. It communicates with the service only through ``emit`` and `Control`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.contract.hyperparameters import check_hyperparameters
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
+from tunix_rt.models.compilation_cache import machine_fingerprint
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
 from tunix_rt.models.loading import LoadedModel, load
@@ -33,18 +34,13 @@ from tunix_rt.trainer.engine.distributed import ALONE, Cluster
 from tunix_rt.trainer.engine.divergence import DivergenceWatch
 from tunix_rt.trainer.engine.flops import count_step_flops
 from tunix_rt.trainer.engine.hardware import machine_peak, program_bytes
-from tunix_rt.trainer.engine.held_out import HeldOut, build_eval_step
-from tunix_rt.trainer.engine.initial_checkpoint import adopt
-from tunix_rt.trainer.engine.layout import Layout, layout_on
 from tunix_rt.trainer.engine.loop import Control, Instruments, TrainingLoop
 from tunix_rt.trainer.engine.lora import adapt, export_adapters
-from tunix_rt.trainer.engine.mesh import host_memory, make_mesh
 from tunix_rt.trainer.engine.optimizer import coefficients_of
-from tunix_rt.trainer.engine.orbax_checkpoints import Position, parameters_digest, read_state
-from tunix_rt.trainer.engine.platform import machine
+from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, Position, adopt, parameters_digest, read_state
 from tunix_rt.trainer.engine.preparation import Prepared, prepare
-from tunix_rt.trainer.engine.saving import CheckpointSaver
-from tunix_rt.trainer.engine.step import Frozen, TrainState, build_step, initial_state
+from tunix_rt.trainer.engine.sharding import Layout, host_memory, layout_on, make_mesh
+from tunix_rt.trainer.engine.step import Frozen, HeldOut, TrainState, build_eval_step, build_step, initial_state
 from tunix_rt.trainer.job import InitialCheckpoint, Job
 from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade, Resumed
 
@@ -52,7 +48,7 @@ Emit = Callable[[FromChild], None]
 
 
 class Training:
-    """One attempt of one run, by this process alone or by all processes of ``cluster`` together."""
+    """One attempt of one run, in this process or in all processes of ``cluster``."""
 
     def __init__(self, job: Job, emit: Emit, control: Control, cluster: Cluster = ALONE) -> None:
         self._job, self._hp, self._emit, self._control = job, job.hyperparameters, emit, cluster.control(control)
@@ -61,7 +57,7 @@ class Training:
         self._total = 0
 
     def run(self) -> None:
-        """Train to the end and, as the leader, emit `Completed`; anything else is raised."""
+        """Train to the end. The leader emits `Completed`; any other ending is an exception."""
         found = Violations("hyperparameters.")
         check_hyperparameters(self._hp, found)
         found.raise_if_any()
@@ -144,7 +140,7 @@ class Training:
 
     @property
     def _rows(self) -> int:
-        """Rows that are worked on at once, on all devices together."""
+        """Rows per accumulation part, on all devices together."""
         return self._hp.per_device_batch_size * self._hp.mesh.data * self._hp.mesh.fsdp
 
     def _prepare(self, model: LoadedModel, pairs: list[tuple[str, str]]) -> Prepared:
@@ -170,14 +166,14 @@ class Training:
         return HeldOut(step, batches)
 
     def _peak(self) -> float:
-        peak = machine_peak(self._hp.mesh.size, Path(self._job.cache_dir) / "peaks" / f"{machine()}.json")
+        peak = machine_peak(self._hp.mesh.size, Path(self._job.cache_dir) / "peaks" / f"{machine_fingerprint()}.json")
         self._log(f"model FLOPs utilisation is a share of {peak.flops / 1e9:,.1f} GFLOP/s ({peak.source})")
         return peak.flops
 
     def _restore(
         self, checkpoints: CheckpointDirectory, state: TrainState, stream: BatchStream, watch: DivergenceWatch
     ) -> tuple[TrainState, int, tuple[dict[str, Any], ...]]:
-        """The newest checkpoint that is whole, else the start; says so in the log."""
+        """Resume from the newest valid checkpoint, else start from the beginning; logged either way."""
         present: list[int] = self._cluster.agreed(checkpoints.steps)
         for step in sorted(set(self._job.recorded_steps) - set(present), reverse=True):
             self._log(f"the checkpoint of step {step} is recorded but not in the store", level="warning")
@@ -204,9 +200,9 @@ class Training:
         return restored, step, position.unreported
 
     def _adopt(self, source: InitialCheckpoint, checkpoints: CheckpointDirectory) -> None:
-        """Make ``source`` this run's own; raises `InvalidArtifact` when it cannot be had."""
+        """Copy ``source`` to this run's checkpoints. Raises `InvalidArtifact` when it is missing or damaged."""
 
-        def take() -> dict[str, str]:
+        def copy() -> dict[str, str]:
             try:
                 stored, removed = adopt(source, self._store, checkpoints)
             except InvalidArtifact as error:
@@ -214,7 +210,7 @@ class Training:
             self._emit(CheckpointWritten(source.step, stored.uri, stored.digest, stored.size_bytes, tuple(removed)))
             return {}
 
-        found = self._cluster.agreed(take)
+        found = self._cluster.agreed(copy)
         if "problem" in found:
             raise InvalidArtifact(found["problem"])
         self._log(f"starts from the checkpoint of step {source.step} of run {source.run_id}")
