@@ -203,7 +203,7 @@ def test_an_adapter_based_on_an_adapter_or_on_itself_is_refused_at_the_first_ste
     own = (tmp_path / "outer").as_uri()
     where = {"uri": stored.uri} if by == "uri" else {"uri": "", "reference": own}
     outer = write_adapter(**where, digest=stored.digest, name="outer")
-    with pytest.raises(InvalidArtifact, match="is an adapter itself"):
+    with pytest.raises(InvalidArtifact, match="is an adapter, but an adapter's base must be a complete model"):
         resolve(outer.as_uri(), cache_dir=tmp_path / "cache", artifacts=store)
 
 
