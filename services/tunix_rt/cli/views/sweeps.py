@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 SHOWN_TRIALS = 100
 _BAR_WIDTH = 32
 _SINGLE = "  [dim]of single trials; `sweeps results` ranks configurations[/dim]"
-_OUTCOMES: tuple[Outcome, ...] = ("succeeded", "running", "queued", "stopped", "failed", "cancelled")
+_OUTCOMES: tuple[Outcome, ...] = ("SUCCEEDED", "RUNNING", "QUEUED", "STOPPED", "FAILED", "CANCELLED")
 _SEGMENTS: tuple[tuple[Outcome, str, str], ...] = (
-    ("succeeded", "green", "█"),
-    ("stopped", "yellow", "▓"),
-    ("failed", "red", "▒"),
-    ("cancelled", "red", "▒"),
-    ("running", "blue", "░"),
+    ("SUCCEEDED", "green", "█"),
+    ("STOPPED", "yellow", "▓"),
+    ("FAILED", "red", "▒"),
+    ("CANCELLED", "red", "▒"),
+    ("RUNNING", "blue", "░"),
 )
 
 
@@ -148,9 +148,9 @@ def best_line(item: Sweep, table: SweepTable) -> str:
 
 def trial_counts(item: Sweep, table: SweepTable) -> str:
     """``"7 of 12: 4 succeeded, 1 running, 2 stopped early, 1 failed"``; a population makes more than it begins with."""
-    words = {"stopped": "stopped early"}
+    words = {"STOPPED": "stopped early"}
     counted = {name: table.count(name) for name in _OUTCOMES}
-    told = formats.joined(f"{count} {words.get(name, name)}" for name, count in counted.items() if count)
+    told = formats.joined(f"{count} {words.get(name, name.lower())}" for name, count in counted.items() if count)
     begun, total = len(table.rows), item.trial_count or len(table.rows)
     how_many = f"{begun} of {total}" if begun <= total else f"{begun} in a population of {total}"
     return how_many + (f": {told}" if told else "")

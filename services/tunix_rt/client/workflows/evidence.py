@@ -123,10 +123,9 @@ def evalset_items(client: TunixClient, evalset: EvalSet) -> ParsedEvalSet:
 def evaluation_document(evaluation: Evaluation) -> Document:
     """The evaluation with its whole generation config and its scorecard as `scoring.scorecard_document` writes it."""
     whole = evaluation.to_dict()
-    card = whole["scorecard"]
     return whole | {
         "generation": complete_generation(document(evaluation.generation.proto)),
-        "scorecard": lean(card | {"verdict": card["verdict"].lower()}),
+        "scorecard": lean(whole["scorecard"]),
     }
 
 
@@ -175,7 +174,6 @@ def _run(run: Run) -> Document:
 
 def _attempt(attempt: Attempt) -> Document:
     found = attempt.to_dict()
-    found["outcome"] = found["outcome"].lower()
     return {name: value for name, value in found.items() if name not in ("id", "job_id", "heartbeat_time")}
 
 
