@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import fsum, isfinite
 
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD
 from tunix_rt.quality.estimates import estimate_mean
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.repeats import RepeatEstimate, Samples, repeat_estimates
 
 MIN_COVERAGE = 0.98
-DEFAULT_THRESHOLD = 0.5
 
 
 class Verdict(StrEnum):

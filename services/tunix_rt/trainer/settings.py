@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from tunix_rt.contract.identifiers import DEFAULT_POOL, POOL
 from tunix_rt.trainer.job import Member
 from tunix_rt.worker.settings import WorkerSettings
 
@@ -15,7 +16,7 @@ class TrainerSettings(WorkerSettings):
 
     listen: str = "127.0.0.1:7701"
     # Hardware pool whose commands this trainer takes.
-    pool: str = Field(default="cpu", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    pool: str = Field(default=DEFAULT_POOL, pattern=f"^{POOL.pattern}$")
     # Metrics and logs go to the registry this often.
     report_seconds: float = Field(default=1.0, gt=0)
     # After SIGTERM: how long a checkpoint may take before the process is killed and the job handed back as it was.
