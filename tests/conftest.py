@@ -38,6 +38,14 @@ def until(what: str, check: Callable[[], object], seconds: float = 150) -> None:
         time.sleep(0.05)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-field",
+        action="store_true",
+        help="fail when a field of the registry's answers or events, or a column, is set nowhere in the whole suite",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[SEEN_FIELDS] = tempfile.mkdtemp(prefix="tunix-rt-seen-fields-")
@@ -45,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """After the whole suite: no response, event or table has a field that nothing ever sets."""
+    """With ``--every-field``: no response, event or table has a field that nothing ever sets."""
     directory = Path(os.environ[SEEN_FIELDS])
     field_coverage.write(directory / f"{os.getpid()}.json")
     config = session.config
@@ -53,8 +61,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     unset = field_coverage.missing(directory.iterdir())
     shutil.rmtree(directory)
-    whole = config.args == config.getini("testpaths") and not config.option.keyword
-    if whole and exitstatus == pytest.ExitCode.OK and unset:
+    if config.option.every_field and exitstatus == pytest.ExitCode.OK and unset:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         reporter.write_line(f"never set in this run: {', '.join(unset)}", red=True)
