@@ -1,0 +1,179 @@
+"""Every command and program of the README and the docs' pages runs as printed, in the page's order, in a new home."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tunix_rt.client import TunixClient
+from tunix_rt.client.platform_file import read_platform_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/training.md", "docs/evaluation.md", "docs/tuning.md", "docs/serving.md")
+
+# What a page leaves to the reader's case, by how the command begins; everything else runs.
+NOT_RUN = {
+    "make demo": "a run of its own, in a home of its own",
+    "make test": "this is part of it",
+    "git clone": "this is the clone",
+    "make install": "it has run",
+    "ray start": "needs a cluster: tests/integration/tuner/test_external_cluster.py",
+    "TUNIX_RT_NUM_PROCESSES=": "needs two hosts: tests/integration/trainer/test_two_processes.py",
+    "lm_eval": "downloads a task: tests/integration/inferencer/test_http_peers.py has one of its own",
+}
+ENDLESS = ("tunix-rt events tail",)
+
+
+def newest(kind: str) -> Callable[[TunixClient], str]:
+    def found(client: TunixClient) -> str:
+        return next(iter(getattr(client, kind).list(limit=1))).id
+
+    return found
+
+
+def of_run(name: str, field: str = "id") -> Callable[[TunixClient], str]:
+    return lambda client: next(getattr(run, field) for run in client.runs.list() if run.display_name == name)
+
+
+def _gate(client: TunixClient) -> str:
+    return next(iter(client.gate.decisions())).id
+
+
+# What a reader puts for the names in capitals.
+PLACEHOLDERS: dict[str, Callable[[TunixClient], str]] = {
+    "RUN": newest("runs"),
+    "SWEEP": newest("sweeps"),
+    "MODEL": lambda client: next(iter(client.runs.list(limit=1))).model_id,
+    "SHORT_RUN": of_run("short"),
+    "LONGER_RUN": of_run("longer"),
+    "SHORT_MODEL": of_run("short", "model_id"),
+    "LONGER_MODEL": of_run("longer", "model_id"),
+    "GATE": _gate,
+    "BASE-EVALUATION": lambda client: list(client.evaluations.list())[1].id,
+    "TUNED-EVALUATION": newest("evaluations"),
+}
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of every fenced block."""
+    yield from re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands(block: str) -> Iterator[str]:
+    """The commands of a console block; one may go over several lines."""
+    open_lines: list[str] = []
+    for line in block.splitlines():
+        open_lines.append(line)
+        text = "\n".join(open_lines)
+        try:
+            words = shlex.split(text, comments=True)
+        except ValueError:
+            continue
+        if line.endswith("\\"):
+            continue
+        open_lines.clear()
+        if words:
+            yield text
+
+
+class Reader:
+    """Follows a page in a new home and an empty directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "here"
+        self.directory.mkdir()
+        for name in ("evalsets", "services", "pyproject.toml"):
+            (self.directory / name).symlink_to(REPOSITORY / name)
+        (self.directory / ".venv").symlink_to(sys.prefix)
+        self.home = directory / ".local" / "share" / "tunix-rt"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")} | {
+            "HOME": str(directory),
+            "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+            "COLUMNS": "160",
+        }
+        self.environment.pop("XDG_DATA_HOME", None)
+        self.exports: list[str] = []
+
+    def client(self) -> TunixClient:
+        return TunixClient(home=self.home)
+
+    def shell(self, command: str) -> None:
+        if any(command.startswith(start) for start in NOT_RUN):
+            return
+        command = self._of_this_reader(command)
+        if command.startswith("export "):
+            self.exports.append(command)
+        endless = any(start in command for start in ENDLESS)
+        before = "".join(f"{export}\n" for export in self.exports)
+        self._run(["bash", "-euo", "pipefail", "-c", before + command], command, seconds=10 if endless else 900)
+
+    def python(self, program: str) -> None:
+        before = "".join(f"{export}\n" for export in self.exports)
+        argv = ["bash", "-euo", "pipefail", "-c", f"{before}exec {sys.executable} -", "python"]
+        self._run(argv, program, seconds=900, given=program)
+
+    def _run(self, argv: list[str], what: str, *, seconds: float, given: str = "") -> None:
+        process = subprocess.Popen(
+            argv,
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            printed, _ = process.communicate(given, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+            printed, _ = process.communicate(timeout=30)
+            assert any(start in what for start in ENDLESS), f"no end in {seconds:g} s: {what}\n{printed}"
+            return
+        assert process.returncode == 0, f"{what}\nexit status {process.returncode}\n{printed[-4000:]}"
+
+    def _of_this_reader(self, command: str) -> str:
+        """With the reader's identifiers, and on any free ports."""
+        names = [name for name in PLACEHOLDERS if re.search(rf"(?<![\w-]){name}(?![\w-])", command.split("#")[0])]
+        if names:
+            with self.client() as client:
+                for name in names:
+                    command = re.sub(rf"(?<![\w-]){name}(?![\w-])", PLACEHOLDERS[name](client), command)
+        if "7705" in command:
+            command = command.replace("127.0.0.1:7705", self._address())
+        return command.replace("tunix-rt up ", "tunix-rt up --free-ports ")
+
+    def _address(self) -> str:
+        found = read_platform_file(self.home)
+        assert found is not None
+        return found.http["inferencer"].removeprefix("http://")
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    here = Reader(tmp_path)
+    yield here
+    subprocess.run(
+        [f"{sys.prefix}/bin/tunix-rt", "down"], env=here.environment, cwd=here.directory, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_as_printed(page: str, reader: Reader) -> None:
+    for language, text in blocks(REPOSITORY / page):
+        if language == "console":
+            for command in commands(text):
+                reader.shell(command)
+        elif language == "python":
+            reader.python(text)
