@@ -39,7 +39,7 @@ class PlatformFile:
 
 
 def default_home() -> Path:
-    """Where the platform lives unless told otherwise (``~/.local/share/tunix-rt`` on Linux)."""
+    """Where the platform lives by default (``~/.local/share/tunix-rt`` on Linux)."""
     return Path(platformdirs.user_data_dir("tunix-rt", appauthor=False))
 
 

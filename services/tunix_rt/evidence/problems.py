@@ -19,7 +19,7 @@ ARCHIVE = "(the zip itself)"
 
 @dataclass
 class Problems:
-    """Collects problems, so that all of them are told at once."""
+    """Collects problems, so that all are reported at once."""
 
     found: list[Problem] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""One child process that is started again whenever it dies, until it is told to stop.
+"""One child process that is restarted whenever it dies, until it is stopped.
 
 Each child has a thread that starts it, waits for it and starts it again. That thread outlives the process on purpose:
 the kernel's death signal is tied to the thread that started the child. Knows nothing of what the child does.
@@ -21,7 +21,7 @@ from tunix_rt.local import launch
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
-# A child that lived this long starts its back-off anew.
+# A child that lived this long resets its back-off.
 STEADY_SECONDS = 30.0
 LOG_LIMIT_BYTES = 32 * 1024 * 1024
 
@@ -106,7 +106,7 @@ class Child:
         return "\n".join(content.decode("utf-8", errors="replace").splitlines()[-lines:])
 
     def _signal(self, number: signal.Signals) -> None:
-        # The process is reaped under the same lock, so that its pid cannot have been given to somebody else.
+        # The process is reaped under the same lock, so that its pid cannot have been reused.
         with self._lock:
             if self._process is not None:
                 os.kill(self._process.pid, number)

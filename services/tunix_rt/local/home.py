@@ -102,7 +102,7 @@ class HomeLock:
 
 
 def lock_holder(home: Path) -> int | None:
-    """Pid of the supervisor that holds ``home``; None when nobody does."""
+    """Pid of the supervisor that holds ``home``; None if there is none."""
     try:
         descriptor = os.open(home / LOCK_FILE, os.O_RDWR)
     except FileNotFoundError:

@@ -83,7 +83,7 @@ def static_authorizer(token: str | None, auth: Literal["on", "off"]) -> StaticTo
     if auth == "off":
         return None
     if not token:
-        raise FailedPrecondition("set TUNIX_RT_TOKEN, or TUNIX_RT_AUTH=off to serve everybody")
+        raise FailedPrecondition("set TUNIX_RT_TOKEN, or TUNIX_RT_AUTH=off to serve without authentication")
     return StaticTokenAuthorizer(token, Principal("platform", frozenset({"admin", "worker"})))
 
 

@@ -81,7 +81,7 @@ class ParentLine:
 
 
 def main() -> int:
-    """Carry out the job; the exit code is 0 whenever the last message tells how it ended."""
+    """Carry out the job; the exit code is 0 whenever the last message says how it ended."""
     parent = int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid()
     _die_with(parent)
     line = ParentLine(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
@@ -124,5 +124,5 @@ if __name__ == "__main__":
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        # Threads of ours and of native libraries must not turn a told ending into a crash at interpreter shutdown.
+        # Threads of ours and of native libraries must not turn a reported ending into a crash at interpreter shutdown.
         os._exit(code)

@@ -15,7 +15,7 @@ _CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
 RUNTIME_BYTES = 512 * 2**20
 # Logits are held in chunks of this size: `tunix_rt.trainer.engine.loss.CHUNK_ELEMENTS` float32.
 LOGITS_BYTES = 4 * 2**24
-# Scores are made for so many queries at once: `tunix_rt.models.attention.QUERY_BLOCK`.
+# Scores are computed for this many queries at once: `tunix_rt.models.attention.QUERY_BLOCK`.
 QUERY_BLOCK = 128
 _SCORE_MATRICES = 4
 # Activations of the hidden size that a layer's further norms keep.

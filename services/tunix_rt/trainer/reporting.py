@@ -1,4 +1,4 @@
-"""Buffers what an attempt has to tell the registry and sends it in batches.
+"""Buffers an attempt's reports and sends them to the registry in batches.
 
 Nothing is lost while the registry is away.
 """

@@ -30,7 +30,7 @@ class Claim(Generic[P]):
         self._urgent = asyncio.Event()
 
     def resumed(self, step: int) -> None:
-        """The attempt went on from the checkpoint of ``step``: reported at once."""
+        """The attempt resumed from the checkpoint of ``step``; reported at once."""
         self._resumed_step = step
         self._urgent.set()
 
@@ -59,18 +59,18 @@ class Claim(Generic[P]):
                     await self._urgent.wait()
 
     async def report_last_progress(self) -> None:
-        """One heartbeat more, if there is news since the last one."""
-        if self._reported != self._news():
+        """One heartbeat more, if anything has changed since the last one."""
+        if self._reported != self._state():
             await self._retries.call(self._heartbeat)
 
     async def _heartbeat(self) -> None:
-        news = self._news()
-        self._answer = await self._jobs.heartbeat(self.lease, *news)
-        self._reported = news
+        state = self._state()
+        self._answer = await self._jobs.heartbeat(self.lease, *state)
+        self._reported = state
         self._answered.set()
         self._answered = asyncio.Event()
 
-    def _news(self) -> tuple[Progress | None, int]:
+    def _state(self) -> tuple[Progress | None, int]:
         return self.progress(), self._resumed_step
 
 

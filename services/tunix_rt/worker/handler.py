@@ -48,7 +48,7 @@ class JobHandler(Generic[P]):
             try:
                 granted = await self._jobs.claim(job_id)
             except (Transient, Exhausted) as error:
-                _log.warning("the registry is away or full", error=str(error))
+                _log.warning("the registry is unavailable or overloaded", error=str(error))
                 return Retry(_RETRY_SECONDS)
             except NotFound as error:
                 raise InvalidInput([FieldViolation("data.job_id", str(error))]) from error

@@ -23,7 +23,7 @@ from tunix_rt.local.daemon import start_detached
 
 __all__ = ["demo"]
 
-# A killed registry comes back within seconds; the demo waits longer than that before it gives up.
+# A killed registry restarts within seconds; the demo waits longer than that.
 OUTAGE_SECONDS = 120.0
 
 

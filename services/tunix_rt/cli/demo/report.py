@@ -1,4 +1,4 @@
-"""Shows the demo to a person: stages, live progress (lines where there is no terminal), tables. Decides nothing."""
+"""Prints the demo's stages, live progress (lines where there is no terminal) and tables."""
 
 from __future__ import annotations
 

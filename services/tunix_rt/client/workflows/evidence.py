@@ -44,7 +44,9 @@ def build_evidence(client: TunixClient, evaluation_id: str, *, on_stage: OnStage
 
 
 def gather(client: TunixClient, evaluation_id: str, *, on_stage: OnStage = lambda stage: None) -> Facts:
-    """The facts of a succeeded evaluation and of the run that made its model; ``on_stage`` is told what is being read.
+    """The facts of a succeeded evaluation and of the run that made its model.
+
+    ``on_stage`` is called with what is read next.
 
     Raises `NotFound`, `FailedPrecondition` for an evaluation that has not SUCCEEDED, and `InvalidArtifact` when the
     evalset's items do not have its digest.
