@@ -1,7 +1,7 @@
 """Fetching from an object store into an empty directory: nothing that the store says of itself is taken on trust.
 
 The listing is bounded and compared with what is expected before a byte is fetched, names are checked one by one, and
-reading ends where the expected size ends. Knows file systems of fsspec and plain paths; no URIs, no digests.
+reading ends where the expected size ends.
 """
 
 from __future__ import annotations

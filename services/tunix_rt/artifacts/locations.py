@@ -1,7 +1,7 @@
 """Where an artifact may lie: only below the root that this installation is set to.
 
 URIs come from files, messages and rows that others wrote, so nothing else decides which file system is opened, and no
-file system library ever sees one: what leaves this module is a plain path. Knows no bytes.
+file system library ever sees one: what leaves this module is a plain path.
 """
 
 from __future__ import annotations

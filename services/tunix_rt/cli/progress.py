@@ -1,7 +1,4 @@
-"""Live progress of jobs: a bar where there is a terminal, lines where there is none, JSON lines where asked for.
-
-Knows jobs by their common fields; what is shown beside the bar is handed in.
-"""
+"""Live progress of jobs: a bar where there is a terminal, lines where there is none, JSON lines where asked for."""
 
 from __future__ import annotations
 

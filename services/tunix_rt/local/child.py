@@ -1,7 +1,7 @@
 """One child process that is restarted whenever it dies, until it is stopped.
 
 Each child has a thread that starts it, waits for it and starts it again. That thread outlives the process on purpose:
-the kernel's death signal is tied to the thread that started the child. Knows nothing of what the child does.
+the kernel's death signal is tied to the thread that started the child.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`LocalPlatform`: nats-server and the five services, started together, kept alive, stopped in order.
 
-Owns the processes of one home. Knows how services are started (`services`), not what they do.
+Owns the processes of one home.
 """
 
 from __future__ import annotations

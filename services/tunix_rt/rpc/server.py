@@ -1,4 +1,4 @@
-"""Starts, announces and ends a gRPC server: health, reflection, interceptors, TLS, signals. Knows no resource."""
+"""Starts, announces and ends a gRPC server: health, reflection, interceptors, TLS, signals."""
 
 from __future__ import annotations
 

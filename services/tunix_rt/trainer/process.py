@@ -1,7 +1,4 @@
-"""The training process as the service sees it: start, read messages, send commands, stop.
-
-Knows no registry and no JAX.
-"""
+"""The training process as the service sees it: start, read messages, send commands, stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which code this is, for the lineage of what it trains. Knows installations and git; never a reason to fail."""
+"""Code revision for the lineage of models; returns "" rather than raising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can this run be carried out here? Every problem at once, and what it would cost. Knows no protobuf."""
+"""Can this run be carried out here? Every problem at once, and what it would cost."""
 
 from __future__ import annotations
 

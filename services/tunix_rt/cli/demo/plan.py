@@ -1,4 +1,4 @@
-"""What the demo does, as data: which model, how long the runs, which sweep. Knows nothing of how it is carried out."""
+"""What the demo does, as data: which model, how long the runs, which sweep."""
 
 from __future__ import annotations
 
