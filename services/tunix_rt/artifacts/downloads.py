@@ -1,4 +1,4 @@
-"""Fetching from an object store into an empty directory: nothing that the store says of itself is taken on trust.
+"""Fetching from an object store into an empty directory: the store's own statements are not trusted.
 
 The listing is bounded and compared with what is expected before a byte is fetched, names are checked one by one, and
 reading ends where the expected size ends.

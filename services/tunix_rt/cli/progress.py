@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.resources import jobs
     from tunix_rt.contract.enums import JobState, Reason
 
-# The metrics worth a place beside the bar: what the trainer calls them → how they are shown.
+# Metrics shown beside the bar: the trainer's name → the label.
 HEADLINE_METRICS = {"loss": "loss", "tokens_per_second": "tok/s"}
 
 

@@ -44,7 +44,7 @@ def default_home() -> Path:
 
 
 def write_platform_file(home: Path, content: PlatformFile) -> None:
-    """Replace the file in one step, so that no reader ever sees half of it."""
+    """Replace the file in one step, so that readers never see a partial file."""
     text = json.dumps(asdict(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     temporary = home / f".{FILE_NAME}.{os.getpid()}"
     temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """The zip that evidence travels in: one fixed way to write it, and a reader that accepts nothing else.
 
-Every byte of the file is spoken for. Entries stand in the order of their names, one behind the other, each deflated;
+Every byte of the file is determined. Entries stand in the order of their names, one behind the other, each deflated;
 headers hold a fixed time (1980-01-01) and fixed attributes, so the same contents give the same bytes wherever zlib is
 the same; the archive's comment is the sha256 of all bytes before the end record. The reader rebuilds the headers and
 compares them, so bytes before, between or behind entries, headers that contradict each other, duplicate names, paths

@@ -1,4 +1,4 @@
-"""What is wrong with evidence, always with the file that is to blame."""
+"""Problems of evidence, each with the file that has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this evidence what it was when it was built, and does its score follow from it? Needs no server.
+"""Verifies that evidence is unchanged and that its score follows from it. Needs no server.
 
 Three steps, each only if the one before found nothing. The archive: no byte that is not as `archive.pack` writes it,
 and SHA256SUMS covers every file and holds. The files: those that there must be, canonical, within their published

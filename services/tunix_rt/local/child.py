@@ -63,7 +63,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Pid while the process runs; None between two lives."""
+        """Pid while the process runs; None between an exit and the restart."""
         with self._lock:
             return self._process.pid if self._process else None
 
@@ -87,7 +87,7 @@ class Child:
         self._signal(signal.SIGTERM)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end after `stop`; kills what is left after the time. Returns whether the end was orderly."""
+        """Wait for the process to exit after `stop`; kills it after the time. Returns whether it exited by itself."""
         if self._thread.ident is None:
             return True
         self._thread.join(timeout_seconds)

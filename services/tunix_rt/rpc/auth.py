@@ -1,4 +1,4 @@
-"""Who calls, and which roles they hold. An `Authorizer` knows the tokens."""
+"""Authentication: the caller and its roles. An `Authorizer` checks tokens."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from tunix_rt.v1.jobs_pb2 import RunPayload
 from tunix_rt.worker.claim import Claim
 from tunix_rt.worker.jobs import Ending, Progress, Released
 
-# A worker that stops does not wait indefinitely for a registry that is away.
+# A worker that stops does not wait indefinitely for an unavailable registry.
 _FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
 # A run that a scheduler has stopped: other trials may continue from its checkpoint.
 _KEEPS_CHECKPOINT = "EARLY_STOPPED"
@@ -198,7 +198,7 @@ class Attempt:
         await self._checkpoint_and_end(process)
 
     async def _checkpoint_and_end(self, process: TrainingProcess) -> None:
-        """Ask for a checkpoint after the step under way; kill the process when it takes too long."""
+        """Request a checkpoint after the current step; kill the process on timeout."""
         process.send(HandBack())
         await asyncio.sleep(self._supervision.hand_back_seconds)
         _log.warning("no checkpoint in time; the latest one remains")

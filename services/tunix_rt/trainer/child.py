@@ -1,8 +1,8 @@
 """The training process: ``python -m tunix_rt.trainer.child JOB_FILE [PARENT]``, PARENT the service's process id.
 
 Reads commands on stdin and writes messages to what was stdout; anything that a library prints goes to stderr. Ends
-with its parent: by the kernel's word where there is one (Linux), and by the end of stdin anywhere. SIGTERM ends it at
-once: nothing needs undoing.
+with its parent: by the kernel's death signal on Linux, by the end of stdin elsewhere. SIGTERM ends it immediately:
+nothing needs undoing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ParentLine:
 
     @property
     def hand_back_requested(self) -> bool:
-        """Whether to stop. Until this is first asked nothing is worth keeping, and a hand-back ends the process."""
+        """Whether to stop. Before the first call there is nothing to keep, and a hand-back ends the process."""
         with self._turn:
             self._asked = True
             return self._hand_back
@@ -89,7 +89,7 @@ def main() -> int:
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
     order = read_order(Path(sys.argv[1]))
     try:
-        # JAX takes seconds to import: not before the pipe is in order.
+        # JAX takes seconds to import, so the pipe is set up first.
         from tunix_rt.trainer.engine import failures
         from tunix_rt.trainer.engine.distributed import job_of, join
         from tunix_rt.trainer.engine.hardware import configure

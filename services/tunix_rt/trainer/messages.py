@@ -1,4 +1,4 @@
-"""What the service and its training process say to each other: one JSON object per line, in both directions.
+"""Messages between the service and its training process: one JSON object per line, in both directions.
 
 Owns the wire form. Both ends come from the same installation, so there are no versions; a line that does not decode
 is an error.

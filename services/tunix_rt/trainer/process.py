@@ -55,7 +55,7 @@ class TrainingProcess:
         return self._process.pid
 
     async def messages(self) -> AsyncIterator[FromChild]:
-        """What it says, until it has ended."""
+        """Its messages, until it has ended."""
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             try:
@@ -121,7 +121,7 @@ class TrainingProcess:
 
 
 def training_environment(simulated_devices: int = 0) -> dict[str, str]:
-    """Ours without our settings: the child gets what it needs in its job file, and no secret at all.
+    """This process's environment without Tunix-RT's settings: the child reads its job file and gets no secrets.
 
     ``simulated_devices`` are how many devices the CPU is to pose as; 0 is off.
     """

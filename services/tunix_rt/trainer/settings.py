@@ -46,5 +46,5 @@ class TrainerSettings(WorkerSettings):
 
     @property
     def work_dir(self) -> Path:
-        """Scratch space of this trainer alone: two of them never listen at the same address."""
+        """Scratch space of this trainer: the listen address makes it unique."""
         return self.home.absolute() / "work" / f"trainer-{self.listen.replace(':', '-').replace('/', '-')}"

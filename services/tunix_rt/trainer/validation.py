@@ -1,4 +1,4 @@
-"""Can this run be carried out here? Every problem at once, and what it would cost."""
+"""Checks whether a run can be carried out here: all problems at once, and its memory needs."""
 
 from __future__ import annotations
 

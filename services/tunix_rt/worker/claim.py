@@ -1,4 +1,4 @@
-"""A claimed job in its worker's hands: sends heartbeats and passes on what the registry answers."""
+"""A claimed job: sends heartbeats and applies the registry's answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Claim(Generic[P]):
         self.payload: P = granted.payload
         self.progress: Callable[[], Progress | None] = lambda: None
         self._jobs = jobs
-        # The registry may be away for as long as it likes: nothing that was done is thrown away.
+        # Outages of the registry of any length are tolerated: finished work is kept.
         self._retries = RetryPolicy("the registry")
         self._resumed_step = 0
         self._reported: tuple[Progress | None, int] = (None, 0)

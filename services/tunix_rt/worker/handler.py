@@ -24,7 +24,7 @@ from tunix_rt.worker.retries import RetryPolicy
 
 P = TypeVar("P")
 _RETRY_SECONDS = 2.0
-# A worker that stops does not wait indefinitely for a registry that is away.
+# A worker that stops does not wait indefinitely for an unavailable registry.
 _RELEASE_SECONDS = 5.0
 _log = get_logger(__name__)
 

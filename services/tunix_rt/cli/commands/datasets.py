@@ -1,4 +1,4 @@
-"""`tunix-rt datasets`: build, import, look at, export."""
+"""`tunix-rt datasets`: build, import, inspect, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tunix-rt evalsets`: validate, check, register, look at."""
+"""`tunix-rt evalsets`: validate, check, register, inspect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tunix-rt evidence`: all that a score rests on, in one zip that anybody can check."""
+"""`tunix-rt evidence`: everything that a score rests on, in one zip that can be checked offline."""
 
 from __future__ import annotations
 

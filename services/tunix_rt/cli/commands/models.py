@@ -1,4 +1,4 @@
-"""`tunix-rt models`: versions, aliases, promotion, and what the inferencer holds."""
+"""`tunix-rt models`: versions, aliases, promotion, and loaded models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tunix-rt demo`: the main job from an empty home to a tuned, gated, ranked model, on a platform of its own."""
+"""`tunix-rt demo`: from an empty home to a tuned, gated, ranked model, on a separate platform."""
 
 from __future__ import annotations
 

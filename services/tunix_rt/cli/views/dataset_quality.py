@@ -43,7 +43,7 @@ def bar(count: float, most: float) -> str:
 
 
 def more(total: int, shown: int) -> list[RenderableType]:
-    """A line that says how many are not shown; none when all are."""
+    """A line with the number of rows not shown; empty if all are."""
     return [f"[dim]… and {total - shown} more; --show shows more, --json all[/dim]"] if total > shown else []
 
 

@@ -1,4 +1,4 @@
-"""Sweeps, trials and what came of them in a terminal."""
+"""Sweeps, trials and their results in a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads all that evidence of one evaluation is made of, and packs it. Changes nothing on the platform."""
+"""Collects the facts for the evidence of one evaluation and packs them. Read-only."""
 
 from __future__ import annotations
 
