@@ -114,7 +114,7 @@ def sweep_table(sweep: Sweep, trials: Sequence[Trial]) -> SweepTable:
 
 
 def outcome_of(trial: Trial) -> Outcome:
-    """How a trial stands: stopped is early, by the scheduler, and neither failed nor cancelled."""
+    """How a trial stands: STOPPED is early, by the scheduler, and neither failed nor cancelled."""
     if trial.state is JobState.CANCELLED:
         return "STOPPED" if trial.reason is Reason.EARLY_STOPPED else "CANCELLED"
     known: dict[JobState, Outcome] = {

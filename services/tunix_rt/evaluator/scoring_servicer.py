@@ -1,4 +1,4 @@
-"""ScoringService: scores predictions and checks evalsets for whoever asks. Stores nothing, knows no model."""
+"""ScoringService: scores predictions and checks evalsets sent by clients. Stateless; needs no model."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def scorecard_document(card: Scorecard) -> dict[str, Any]:
 
 
 def lean(card: Mapping[str, Any]) -> dict[str, Any]:
-    """``card`` without empty lists, which a contract's message cannot tell from none."""
+    """``card`` without empty lists, which a message cannot distinguish from none."""
     return {name: value for name, value in card.items() if value != []}
 
 

@@ -1,4 +1,4 @@
-"""Sweeps, trials and what came of them in a terminal."""
+"""Sweeps, trials and their results in a terminal."""
 
 from __future__ import annotations
 
@@ -214,9 +214,9 @@ def _scheduling(spec: SweepSpec) -> str:
     if given.grace_steps:
         parts.append(f"after {given.grace_steps} steps")
     if spec.scheduler is TrialScheduler.ASHA:
-        parts.append(f"one in {given.reduction_factor:g} goes on, {given.brackets} bracket(s)")
+        parts.append(f"top 1/{given.reduction_factor:g} promoted, {given.brackets} bracket(s)")
     if spec.scheduler is TrialScheduler.PBT:
-        parts.append(f"the worst {given.quantile_fraction:.0%} give way every {given.interval_steps} steps")
+        parts.append(f"the worst {given.quantile_fraction:.0%} are replaced every {given.interval_steps} steps")
     return f"{name}: {', '.join(parts)}"
 
 
