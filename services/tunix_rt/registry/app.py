@@ -24,9 +24,9 @@ from tunix_rt.registry.events import service as events
 from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.dead_commands import DeadCommands
 from tunix_rt.registry.jobs.reaper import extend_leases, run_reaper
-from tunix_rt.registry.jobs.requeue import requeue_all
+from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.models import service as models
 from tunix_rt.registry.runs import service as runs

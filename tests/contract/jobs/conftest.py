@@ -23,11 +23,11 @@ from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.jobs.reaper import reap
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.calls import Dependencies
+from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.rows import new_id
 from tunix_rt.registry.kernel.leases import lock_job
 from tunix_rt.registry.kernel.states import JobState, transition
 from tunix_rt.registry.settings import RegistrySettings

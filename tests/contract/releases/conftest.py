@@ -23,7 +23,7 @@ from sqlalchemy import Column, DateTime, LargeBinary, MetaData, text
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.registry.app import register_servicers
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.server import serve_grpc

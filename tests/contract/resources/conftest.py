@@ -19,7 +19,7 @@ from tunix_rt.errors import InvalidInput, TunixError
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.app import register_servicers
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import Principal
 from tunix_rt.rpc.errors import from_rpc_error
@@ -143,7 +143,7 @@ class Registry:
         """Subjects of all facts without their last part, in order."""
         from sqlalchemy import select
 
-        from tunix_rt.registry.kernel.event_tables import OutboxRow
+        from tunix_rt.registry.kernel.outbox import OutboxRow
 
         subjects = await self.database.run_read(
             lambda s: s.scalars(select(OutboxRow.subject).order_by(OutboxRow.sequence)).all()

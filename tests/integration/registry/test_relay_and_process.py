@@ -22,7 +22,7 @@ from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
 from tunix_rt.errors import InvalidInput, Transient
 from tunix_rt.registry.app import serve
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow

@@ -11,7 +11,7 @@ from sqlmodel import select
 from tunix_rt.errors import Conflict, InvalidInput
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.idempotency import check_request_id, with_request_id
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.idempotency import RequestRow
 
 ONE = "3f8a1f0e-5b0c-4f0e-9d6e-2b1c7a9d4e11"
 

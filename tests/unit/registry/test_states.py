@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.job_kinds import can_reopen
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.states import REOPENINGS, TERMINAL, TRANSITIONS, JobState, Reason, transition

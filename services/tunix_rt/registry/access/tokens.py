@@ -14,7 +14,7 @@ from sqlmodel import col
 from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import Conflict, FieldViolation, InvalidInput, NotFound, Unauthenticated
 from tunix_rt.registry.access.tables import TokenRow
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.fields import NAME
 from tunix_rt.rpc.auth import Principal, Role, token_hash

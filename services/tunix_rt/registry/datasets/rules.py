@@ -20,10 +20,10 @@ from tunix_rt.registry.datasets.messages import dataset_message
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import check_etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import check_etag
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.rows import lock_name
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.traces.dataset import BuiltDataset, build_from_lines, build_from_recipe
 from tunix_rt.traces.export import export_lines

@@ -18,7 +18,7 @@ from tunix_rt.registry.datasets import rules as datasets
 from tunix_rt.registry.datasets.messages import dataset_message
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.kernel.calls import caller
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.fields import require_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
 from tunix_rt.registry.kernel.idempotency import answer_once

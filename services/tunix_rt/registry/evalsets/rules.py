@@ -14,9 +14,9 @@ from tunix_rt.quality.resolution import independent_items
 from tunix_rt.registry.evalsets.messages import evalset_message
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.rows import lock_name
 from tunix_rt.v1 import evalsets_pb2, events_pb2
 
 

@@ -14,7 +14,7 @@ from tunix_rt.registry.evalsets import rules as evalsets
 from tunix_rt.registry.evalsets.messages import ANSWER_TYPES, DIFFICULTIES, SECTIONS, item_message
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.calls import caller
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.fields import require_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
 from tunix_rt.registry.kernel.idempotency import answer_once

@@ -16,7 +16,7 @@ from tunix_rt.registry.evaluations.completion import Result, succeed
 from tunix_rt.registry.evaluations.messages import evaluation_message
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.jobs.kind import JobKind
-from tunix_rt.registry.kernel.artifact_messages import artifact_message
+from tunix_rt.registry.kernel.messages import artifact_message
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.v1 import jobs_pb2 as pb
 

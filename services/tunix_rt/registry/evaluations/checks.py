@@ -15,7 +15,7 @@ from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
-from tunix_rt.registry.kernel.job_messages import read_lease, read_reason
+from tunix_rt.registry.kernel.messages import read_lease, read_reason
 from tunix_rt.registry.kernel.leases import Lease
 from tunix_rt.registry.kernel.states import Reason
 from tunix_rt.registry.models.rules import check_reference, is_reference

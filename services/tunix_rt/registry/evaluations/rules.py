@@ -22,9 +22,9 @@ from tunix_rt.registry.evaluations.messages import evaluation_message
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases, outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.messages import transition_message
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.states import JobState, record_creation
 from tunix_rt.registry.models.rules import find_or_register, find_registered

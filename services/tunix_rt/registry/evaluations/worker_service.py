@@ -12,7 +12,7 @@ from tunix_rt.registry.evaluations import items
 from tunix_rt.registry.evaluations.messages import item_result_row
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.v1 import evaluations_pb2 as pb
 from tunix_rt.v1 import evaluations_pb2_grpc as pb_grpc
 

@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.registry.kernel.artifact_messages import timestamp
+from tunix_rt.registry.kernel.messages import timestamp
 from tunix_rt.registry.kernel.calls import POLL_SECONDS
 from tunix_rt.registry.kernel.commits import OUTBOX
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.calls import Dependencies
+from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
 from tunix_rt.registry.kernel.outbox import FACT
 from tunix_rt.registry.kernel.pages import Key, context_digest, page

@@ -10,10 +10,10 @@ from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import etag
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.rows import lock_name
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.messages import baseline_message
 from tunix_rt.registry.models.tables import BaselineRow

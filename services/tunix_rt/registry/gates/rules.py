@@ -25,9 +25,9 @@ from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.gates.baselines import get_baseline, in_force
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.rows import lock_name
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.messages import decision_message
 from tunix_rt.registry.runs.tables import RunRow, run_spec

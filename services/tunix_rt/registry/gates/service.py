@@ -13,7 +13,7 @@ from tunix_rt.registry.gates import baselines
 from tunix_rt.registry.gates import rules as gates
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel.calls import caller
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.fields import require_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
 from tunix_rt.registry.kernel.idempotency import answer_once

@@ -16,13 +16,13 @@ from sqlmodel import col
 
 from tunix_rt.errors import NotFound, TunixError
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.registry.jobs.requeue import LEASED
+from tunix_rt.registry.kernel.requeue import LEASED
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.idempotency import RequestRow
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 
 _LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)

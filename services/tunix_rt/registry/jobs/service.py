@@ -19,8 +19,8 @@ from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.jobs.kinds import kind_of
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import checked_id
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.job_messages import (
+from tunix_rt.registry.kernel.calls import Dependencies
+from tunix_rt.registry.kernel.messages import (
     attempt_message,
     lease_message,
     read_lease,

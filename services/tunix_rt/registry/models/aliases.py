@@ -16,10 +16,10 @@ from tunix_rt.errors import Aborted, FailedPrecondition, FieldViolation, Invalid
 from tunix_rt.registry.gates.rules import get_decision, get_policy
 from tunix_rt.registry.gates.tables import GateDecisionRow
 from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import etag
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.rows import lock_name
 from tunix_rt.registry.models.messages import alias_message, promotion_message
 from tunix_rt.registry.models.rules import get_model
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow

@@ -25,9 +25,9 @@ from tunix_rt.errors import (
     Violations,
 )
 from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.rows import lock_name
 from tunix_rt.registry.models.messages import model_message
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
 
 KEPT_CHECKPOINTS: Final = 20
@@ -56,7 +56,7 @@ def store_metrics(session: Session, run: RunRow, points: Sequence[Point]) -> int
     if last != run.last_metrics:
         run.last_metrics = last
         session.add(run)
-        touch(session, run.id)
+        notify_on_commit(session, run.id)
     return len(latest)
 
 

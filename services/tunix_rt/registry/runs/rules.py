@@ -18,11 +18,11 @@ from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.commits import touch
-from tunix_rt.registry.kernel.etags import check_etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.commits import notify_on_commit
+from tunix_rt.registry.kernel.rows import check_etag
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.messages import transition_message
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
@@ -96,7 +96,7 @@ def update_run(
     run.revision += 1
     session.add(run)
     session.flush()
-    touch(session, run.id)
+    notify_on_commit(session, run.id)
     return run
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.job_messages import read_lease
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.calls import Dependencies
+from tunix_rt.registry.kernel.messages import read_lease
 from tunix_rt.registry.runs import report_checks as checks
 from tunix_rt.registry.runs import reports as run_reports
 from tunix_rt.registry.runs.tables import RunRow

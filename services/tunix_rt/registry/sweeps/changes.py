@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from tunix_rt.errors import FailedPrecondition, Violations
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.states import JobState, is_terminal, transition
 from tunix_rt.registry.sweeps.rules import emit_sweep_fact
 from tunix_rt.registry.sweeps.tables import SweepRow, spec_columns, sweep_spec
@@ -86,5 +86,5 @@ def _changed(session: Session, sweep: SweepRow, what: str) -> None:
     sweep.revision += 1
     session.add(sweep)
     session.flush()
-    touch(session, sweep.id)
+    notify_on_commit(session, sweep.id)
     emit_sweep_fact(session, sweep, what)

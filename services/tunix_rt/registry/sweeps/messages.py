@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from tunix_rt.registry.kernel.artifact_messages import timestamp
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.job_messages import reason_value, state_value
+from tunix_rt.registry.kernel.messages import timestamp
+from tunix_rt.registry.kernel.rows import etag
+from tunix_rt.registry.kernel.messages import reason_value, state_value
 from tunix_rt.registry.kernel.leases import JobProgress
 from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec, trial_count

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from tunix_rt.contract.scores import PRIMARY_SCORE
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import job_kinds as jobs
-from tunix_rt.registry.kernel.commits import touch
-from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.commits import notify_on_commit
+from tunix_rt.registry.kernel.messages import transition_message
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
@@ -130,7 +130,7 @@ def _metric_of(session: Session, trial: TrialRow) -> str:
 
 @jobs.announce.register
 def _announce(job: TrialRow, session: Session, transition: TransitionRow) -> None:
-    touch(session, job.sweep_id)
+    notify_on_commit(session, job.sweep_id)
     what = _FACTS.get(JobState(transition.to_state))
     if what is not None:
         run = session.get(RunRow, job.run_id)

@@ -17,9 +17,9 @@ from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.messages import transition_message
 from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact

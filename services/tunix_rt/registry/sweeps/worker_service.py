@@ -14,11 +14,11 @@ from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.checks import MAX_MESSAGE
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import checked_id, follow
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.fields import check_text
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import read_lease
+from tunix_rt.registry.kernel.rows import new_id
+from tunix_rt.registry.kernel.messages import read_lease
 from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.runs.messages import metric_message
 from tunix_rt.registry.runs.rules import new_run
