@@ -41,8 +41,9 @@ class PostgresServer:
     def create(self, *, empty: bool = False) -> str:
         """A database with every table, or (``empty``) none."""
         name = "test_" + uuid.uuid4().hex
-        template = "template0" if empty else self._template
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Whatever the cluster's own encoding is.
+        like = "ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0" if empty else f'TEMPLATE "{self._template}"'
+        self._execute(f'CREATE DATABASE "{name}" {like}')
         return name
 
     def drop(self, name: str) -> None:

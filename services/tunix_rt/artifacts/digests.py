@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from tunix_rt.artifacts.locations import check_name
 from tunix_rt.contract.digests import DIGEST_PREFIX, is_digest, sha256_digest
 from tunix_rt.errors import InvalidArtifact
 
@@ -60,7 +61,8 @@ def directory_digest(path: Path, *, follow_links: bool = True) -> tuple[str, tup
     """Digest and entries (sorted by path) of every regular file under ``path``.
 
     Links to files are followed, as in a hub's snapshots, or refused. Raises `InvalidArtifact` when the directory does
-    not exist, holds no file, or holds more than `MAX_FILES` entries.
+    not exist, holds no file, more than `MAX_FILES` entries, or a name (of two lines, say) that makes the listing
+    mean something else.
     """
     if not path.is_dir():
         raise InvalidArtifact(f"{path} is not a directory")
@@ -69,11 +71,13 @@ def directory_digest(path: Path, *, follow_links: bool = True) -> tuple[str, tup
     if len(everything) > MAX_FILES:
         raise InvalidArtifact(f"{path} holds more than {MAX_FILES} files")
     for found in sorted(everything):
+        name = found.relative_to(path).as_posix()
+        check_name(name)
         if found.is_symlink() and not follow_links:
             raise InvalidArtifact(f"{found} is a link, and a stored artifact holds none")
         if found.is_file():
             entry = file_digest(found)
-            entries.append(StoredFile(found.relative_to(path).as_posix(), entry.digest, entry.size_bytes))
+            entries.append(StoredFile(name, entry.digest, entry.size_bytes))
         elif not found.is_dir():
             raise InvalidArtifact(f"{found} is neither a file nor a directory")
     if not entries:

@@ -55,16 +55,20 @@ class ArtifactRoot:
         Raises `InvalidArtifact` for any URI that is malformed, ambiguous or leads somewhere else.
         """
         location = _parse(uri)
-        if self.scheme != "file" or location.scheme != "file":
+        if self.scheme != "file":
             if not self._location.holds(location):
-                raise _outside(uri, self.uri)
+                raise self._outside(uri)
             return location.path
+        root = Path(self.path).resolve()
+        # By text first: on a path that somebody else chose nothing is even looked at.
+        if not self._location.holds(location) and not Location("file", root.parts[1:]).holds(location):
+            raise self._outside(uri)
         try:
-            path, root = Path(location.path).resolve(), Path(self.path).resolve()
+            path = Path(location.path).resolve()
         except (OSError, RuntimeError) as error:
             raise InvalidArtifact(f"{_shown(uri)} cannot be followed: {error}") from error
         if root not in path.parents:
-            raise _outside(uri, self.uri)
+            raise self._outside(uri)
         return str(path)
 
     def holds(self, uri: str) -> bool:
@@ -74,6 +78,11 @@ class ArtifactRoot:
         except InvalidArtifact:
             return False
         return True
+
+    def _outside(self, uri: str) -> InvalidArtifact:
+        return InvalidArtifact(
+            f"{_shown(uri)} is not below {self.uri}, where artifacts are kept (TUNIX_RT_ARTIFACTS_URI)"
+        )
 
 
 def local_path(uri: str) -> Path:
@@ -138,10 +147,6 @@ def _parse_root(uri: str) -> Location:
             f"cannot be the root of an artifact store ({error}); write file:///directory or s3://bucket/prefix"
         )
         raise InvalidInput([FieldViolation("artifacts_uri", description)]) from error
-
-
-def _outside(uri: str, root: str) -> InvalidArtifact:
-    return InvalidArtifact(f"{_shown(uri)} is not below {root}, where artifacts are kept (TUNIX_RT_ARTIFACTS_URI)")
 
 
 def _shown(text: str) -> str:

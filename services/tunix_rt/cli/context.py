@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunix_rt import client as sdk
+
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
 
-# A command tells quickly that nobody is there; something that was seen running is waited for much longer.
+# A service that was never reached is given up soon; one that was seen running is waited for much longer.
 FIRST_CONTACT_SECONDS = 3.0
+PATIENT_SECONDS = 120.0
+SERVICES = ("registry", "inferencer", "tuner")
 
 Json = Annotated[bool, typer.Option("--json", help="Print canonical JSON: one object, or one line per item.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of results.")]
 Filter = Annotated[str, typer.Option("--filter", "-f", help="AIP-160 filter, e.g. 'state = RUNNING'.")]
 OrderBy = Annotated[str, typer.Option("--order-by", help="e.g. 'create_time desc'.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="NAME=VALUE; may be repeated.", show_default=False)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, create nothing.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended; exit code 1 unless SUCCEEDED.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="NAME=VALUE; repeatable.", show_default=False)]
 
 
 @dataclass
@@ -35,25 +41,35 @@ class State:
 
     def platform_home(self, given: Path | None = None) -> Path:
         """The home meant by a command's own ``--home``, the global one, or the default."""
-        from tunix_rt.local.platform_file import default_home
-
-        return (given or self.home or default_home()).expanduser().resolve()
+        return (given or self.home or sdk.default_home()).expanduser().resolve()
 
 
 @contextmanager
 def client(ctx: typer.Context, *, patient: bool = False) -> Iterator[TunixClient]:
-    """A client of the chosen platform. ``patient`` bears with long outages, for commands that watch."""
-    from tunix_rt.client import TunixClient
-
+    """A client of the chosen platform. A ``patient`` one waits out long outages, for commands that watch."""
     state: State = ctx.obj
-    with TunixClient(
+    with sdk.TunixClient(
         state.address,
         inferencer_address=state.inferencer_address,
         tuner_address=state.tuner_address,
         home=state.home,
-        outage_seconds=120.0 if patient else FIRST_CONTACT_SECONDS,
+        outage_seconds=PATIENT_SECONDS if patient else FIRST_CONTACT_SECONDS,
     ) as connected:
         yield connected
+
+
+def parse_addresses(given: list[str]) -> dict[str, str]:
+    """``["host:7700", "tuner=host:7704"]`` → addresses by service; raises a usage error for an unknown service."""
+    addresses: dict[str, str] = {}
+    for text in given:
+        service, separator, address = text.rpartition("=")
+        name = service if separator else "registry"
+        if name not in SERVICES:
+            raise typer.BadParameter(
+                f"unknown service {name!r}; expected one of {', '.join(SERVICES)}", param_hint="--address"
+            )
+        addresses[name] = address
+    return addresses
 
 
 def parse_tags(pairs: list[str] | None) -> dict[str, str]:

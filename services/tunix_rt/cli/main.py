@@ -7,34 +7,42 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from tunix_rt.cli.commands import (
-    baselines,
-    datasets,
-    demo,
-    evalsets,
-    evaluations,
-    events,
-    evidence,
-    gate,
-    generate,
-    logprobs,
-    models,
-    platform,
-    runs,
-    score,
-    scores,
-    sweeps,
-)
-from tunix_rt.cli.context import State
+from tunix_rt.cli.context import State, parse_addresses
+from tunix_rt.cli.groups import SETTINGS, Entry, LazyGroup
 from tunix_rt.errors import InvalidInput, TunixError
 
 FAILURE = 1
 
+TREE = {
+    "up": Entry("platform", "Start nats-server and the five services here and keep them alive.", False),
+    "down": Entry("platform", "Stop the platform of a home, in order.", False),
+    "status": Entry("platform", "Show every part's health and the jobs by state.", False),
+    "demo": Entry("demo", "Train, evaluate, rank, gate, compare, tune and ask a small model.", False),
+    "datasets": Entry("datasets", "Immutable, content-addressed collections of reasoning traces."),
+    "evalsets": Entry("evalsets", "Versioned lists of questions with checkable answers."),
+    "runs": Entry("runs", "Training runs: specs, attempts, metrics, logs."),
+    "evaluations": Entry("evaluations", "Evaluations of models on evalsets, with every item's answer."),
+    "leaderboard": Entry("scores", "Rank everything evaluated on an evalset.", False),
+    "compare": Entry("scores", "Compare evaluations item by item, with intervals and p-values.", False),
+    "score": Entry("scores", "Score predictions offline, exactly as the platform does.", False),
+    "sweeps": Entry("sweeps", "Hyperparameter sweeps; every trial is an ordinary run."),
+    "baselines": Entry("baselines", "Locked evaluations: what candidates are compared with."),
+    "gate": Entry("gate", "Decisions whether a candidate may replace a baseline."),
+    "models": Entry("models", "Model versions, lineage, aliases and promotions; models in the inferencer's memory."),
+    "generate": Entry("generation", "Generate an answer with the platform's inferencer.", False),
+    "logprobs": Entry(
+        "generation", "Log-probability (natural) of each token of a text given those before it, and their sum.", False
+    ),
+    "evidence": Entry("evidence", "Everything that a score rests on in one zip: build it, verify it without a server."),
+    "events": Entry("events", "The log of facts: what happened, in order."),
+}
 
-class _Root(TyperGroup):
+
+class _Root(LazyGroup):
     """Turns the errors that a user can cause into one message on standard error and exit code 1."""
+
+    tree = TREE
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -63,7 +71,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Plain help: importing the Markdown renderer would take longer than everything else together.
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
 )
 
 
@@ -73,26 +81,26 @@ def root(
     home: Annotated[
         Path | None, typer.Option(help="Home of the local platform.", envvar="TUNIX_RT_HOME", show_default=False)
     ] = None,
-    address: Annotated[str | None, typer.Option(help="host:port of the registry.", show_default=False)] = None,
-    inferencer: Annotated[str | None, typer.Option(help="host:port of the inferencer.", show_default=False)] = None,
-    tuner: Annotated[
-        str | None, typer.Option("--tuner-address", "--tuner", help="host:port of the tuner.", show_default=False)
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SERVICE=]HOST:PORT",
+            help="Where a service is: the registry, or inferencer=HOST:PORT, tuner=HOST:PORT; repeatable. "
+            "Default: TUNIX_RT_REGISTRY_ADDRESS and so on, then the local platform.",
+            show_default=False,
+        ),
     ] = None,
+    inferencer: Annotated[str | None, typer.Option(hidden=True)] = None,
+    tuner: Annotated[str | None, typer.Option("--tuner-address", "--tuner", hidden=True)] = None,
 ) -> None:
     """Options before the command choose the platform; without them TUNIX_RT_* or the local platform is used."""
-    ctx.obj = State(home=home, address=address, inferencer_address=inferencer, tuner_address=tuner)
-
-
-for name, (function, example) in platform.COMMANDS.items():
-    app.command(name, epilog=example)(function)
-app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
-app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
-app.command("logprobs", epilog=logprobs.EXAMPLE)(logprobs.logprobs)
-app.command("leaderboard", epilog=scores.LEADERBOARD_EXAMPLE)(scores.leaderboard)
-app.command("compare", epilog=scores.COMPARE_EXAMPLE)(scores.compare)
-app.command("score", epilog=score.EXAMPLE)(score.score)
-for group in (datasets, evalsets, runs, evaluations, baselines, gate, models, sweeps, events, evidence):
-    app.add_typer(group.app)
+    found = parse_addresses(address or [])
+    ctx.obj = State(
+        home=home,
+        address=found.get("registry"),
+        inferencer_address=found.get("inferencer") or inferencer,
+        tuner_address=found.get("tuner") or tuner,
+    )
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -67,7 +67,7 @@ class JobDisplay:
     def update(self, job: Any, label: str, beside: str = "") -> None:
         """Show ``job`` (a record with the fields of `Job`) under ``label``, with ``beside`` after its bar."""
         if self._as_json:
-            output.print_json(job)
+            printing.print_json(job)
         elif self._bar is not None:
             self._update_bar(job, label, beside)
         else:
@@ -97,7 +97,7 @@ class JobDisplay:
             way = f"{progress.done}/{progress.total} {progress.unit}" if progress.total else ""
             state = formats.state_of(job.state, job.reason)
             parts = (label, state, formats.escaped(progress.stage), way, beside, formats.escaped(job.message))
-            output.show("  ".join(part for part in parts if part))
+            printing.show("  ".join(part for part in parts if part))
 
 
 def _bar() -> Progress:
@@ -112,5 +112,5 @@ def _bar() -> Progress:
         TextColumn("{task.fields[beside]}"),
         TextColumn("ETA"),
         TimeRemainingColumn(elapsed_when_finished=True),
-        console=output.console(),
+        console=printing.console(),
     )

@@ -11,6 +11,9 @@ import typer
 
 from tunix_rt.contract.rules import ANY, Rule
 
+# A limit further up says nothing that a user would want to know.
+_LARGE = 2**31 - 1
+
 Command = Callable[..., None]
 
 
@@ -43,9 +46,16 @@ def help_of(rule: Rule) -> str:
     values = " | ".join(filter(None, rule.served or rule.choices)) or ("" if rule.interval == ANY else rule.interval)
     if (rule.kind is str and not rule.choices) or rule.entries is not None:
         values = "repeatable" if rule.entries is not None else ""
+    elif rule.kind is int and rule.high >= _LARGE:
+        values = f"≥ {rule.low}" if rule.low > -_LARGE else ""
     quiet = rule.default in (None, "", ()) or rule.kind is bool or rule.zero_is_default
     default = "" if quiet else f"default {rule.default}".removesuffix(".0")
     return f"{rule.help} {'; '.join(filter(None, (values, default)))}".strip()
+
+
+def given(**values: Any) -> dict[str, Any] | None:
+    """The values that were given; None when none was."""
+    return {name: value for name, value in values.items() if value is not None} or None
 
 
 def _option(name: str, rule: Rule, panel: str) -> inspect.Parameter:

@@ -19,69 +19,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunix_rt.client.clients import AsyncTunixClient, TunixClient
-    from tunix_rt.client.resources.datasets import Dataset
-    from tunix_rt.client.resources.evalsets import EvalSet
-    from tunix_rt.client.resources.evaluations import Evaluation
-    from tunix_rt.client.resources.gates import Baseline, GateDecision
-    from tunix_rt.client.resources.inference import TextLogprobs
-    from tunix_rt.client.resources.models import Alias, ModelVersion
-    from tunix_rt.client.resources.runs import Run
-    from tunix_rt.client.resources.scores import Comparison, Leaderboard, Scorecard
-    from tunix_rt.client.resources.sweeps import Sweep, SweepProgress, Trial
-    from tunix_rt.contract.enums import GateVerdict, JobState, Reason, Verdict
+    from tunix_rt.client.clients import AsyncTunixClient as AsyncTunixClient
+    from tunix_rt.client.clients import TunixClient as TunixClient
+    from tunix_rt.client.platform_file import PlatformFile as PlatformFile
+    from tunix_rt.client.platform_file import default_home as default_home
+    from tunix_rt.client.platform_file import read_platform_file as read_platform_file
+    from tunix_rt.client.resources.datasets import Dataset as Dataset
+    from tunix_rt.client.resources.evalsets import EvalSet as EvalSet
+    from tunix_rt.client.resources.evaluations import Evaluation as Evaluation
+    from tunix_rt.client.resources.gates import Baseline as Baseline
+    from tunix_rt.client.resources.gates import GateDecision as GateDecision
+    from tunix_rt.client.resources.inference import TextLogprobs as TextLogprobs
+    from tunix_rt.client.resources.models import Alias as Alias
+    from tunix_rt.client.resources.models import ModelVersion as ModelVersion
+    from tunix_rt.client.resources.runs import Run as Run
+    from tunix_rt.client.resources.runs import run_spec as run_spec
+    from tunix_rt.client.resources.scores import Comparison as Comparison
+    from tunix_rt.client.resources.scores import Leaderboard as Leaderboard
+    from tunix_rt.client.resources.scores import Scorecard as Scorecard
+    from tunix_rt.client.resources.sweeps import Sweep as Sweep
+    from tunix_rt.client.resources.sweeps import SweepProgress as SweepProgress
+    from tunix_rt.client.resources.sweeps import Trial as Trial
+    from tunix_rt.client.workflows.evidence import build_evidence as build_evidence
+    from tunix_rt.client.workflows.evidence import evalset_items as evalset_items
+    from tunix_rt.client.workflows.merging import merge_adapter as merge_adapter
+    from tunix_rt.client.workflows.trial_configs import trial_config as trial_config
+    from tunix_rt.client.workflows.verification import verify_evaluation as verify_evaluation
+    from tunix_rt.contract.enums import GateVerdict as GateVerdict
+    from tunix_rt.contract.enums import JobState as JobState
+    from tunix_rt.contract.enums import Reason as Reason
+    from tunix_rt.contract.enums import Verdict as Verdict
 
-# Name → where it is defined: a module is imported when one of its names is used.
+# A module is imported when one of its names is used: most commands and scripts need few of them.
 _HOMES = {
-    "Alias": "client.resources.models",
-    "AsyncTunixClient": "client.clients",
-    "Baseline": "client.resources.gates",
-    "Comparison": "client.resources.scores",
-    "Dataset": "client.resources.datasets",
-    "EvalSet": "client.resources.evalsets",
-    "Evaluation": "client.resources.evaluations",
-    "GateDecision": "client.resources.gates",
-    "GateVerdict": "contract.enums",
-    "JobState": "contract.enums",
-    "Leaderboard": "client.resources.scores",
-    "ModelVersion": "client.resources.models",
-    "Reason": "contract.enums",
-    "Run": "client.resources.runs",
-    "Scorecard": "client.resources.scores",
-    "Sweep": "client.resources.sweeps",
-    "SweepProgress": "client.resources.sweeps",
-    "TextLogprobs": "client.resources.inference",
-    "Trial": "client.resources.sweeps",
-    "TunixClient": "client.clients",
-    "Verdict": "contract.enums",
+    "client.clients": "AsyncTunixClient TunixClient",
+    "client.platform_file": "PlatformFile default_home read_platform_file",
+    "client.resources.datasets": "Dataset",
+    "client.resources.evalsets": "EvalSet",
+    "client.resources.evaluations": "Evaluation",
+    "client.resources.gates": "Baseline GateDecision",
+    "client.resources.inference": "TextLogprobs",
+    "client.resources.models": "Alias ModelVersion",
+    "client.resources.runs": "Run run_spec",
+    "client.resources.scores": "Comparison Leaderboard Scorecard",
+    "client.resources.sweeps": "Sweep SweepProgress Trial",
+    "client.workflows.evidence": "build_evidence evalset_items",
+    "client.workflows.merging": "merge_adapter",
+    "client.workflows.trial_configs": "trial_config",
+    "client.workflows.verification": "verify_evaluation",
+    "contract.enums": "GateVerdict JobState Reason Verdict",
 }
-
-__all__ = [
-    "Alias",
-    "AsyncTunixClient",
-    "Baseline",
-    "Comparison",
-    "Dataset",
-    "EvalSet",
-    "Evaluation",
-    "GateDecision",
-    "GateVerdict",
-    "JobState",
-    "Leaderboard",
-    "ModelVersion",
-    "Reason",
-    "Run",
-    "Scorecard",
-    "Sweep",
-    "SweepProgress",
-    "TextLogprobs",
-    "Trial",
-    "TunixClient",
-    "Verdict",
-]
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"tunix_rt.{_HOMES[name]}"), name)
+    if name in _HOME_OF:
+        return getattr(import_module(f"tunix_rt.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME_OF)

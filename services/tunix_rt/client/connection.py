@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tunix_rt.client.platform_file import default_home, read_platform_file
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.local.platform_file import default_home, read_platform_file
 from tunix_rt.rpc.settings import TlsSettings
 
 DEFAULT_REGISTRY = "127.0.0.1:7700"

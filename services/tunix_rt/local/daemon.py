@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunix_rt.client.platform_file import PlatformFile, read_platform_file
 from tunix_rt.local.home import Home, lock_holder
-from tunix_rt.local.platform_file import PlatformFile, read_platform_file
 from tunix_rt.local.settings import LocalSettings
 from tunix_rt.local.supervisor import PlatformError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tunix_rt.local.platform_file import default_home
+from tunix_rt.client.platform_file import default_home
 
 
 class LocalSettings(BaseSettings):

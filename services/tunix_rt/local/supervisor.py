@@ -14,15 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tunix_rt.client.platform_file import FILE_NAME, PlatformFile, write_platform_file
 from tunix_rt.errors import TunixError
 from tunix_rt.local import nats_server, services
 from tunix_rt.local.child import Child, ChildSpec
 from tunix_rt.local.health import check_health
 from tunix_rt.local.home import Home, HomeLock, read_or_create_secret
-from tunix_rt.local.platform_file import FILE_NAME, PlatformFile, write_platform_file
 from tunix_rt.local.ports import DEFAULT_PORTS, LOOPBACK, choose_ports
 from tunix_rt.local.settings import LocalSettings, inherited_environment
-from tunix_rt.local.signals import wait_for_signal
 
 # Before the platform is ready, a service that ends this often has no hope of starting.
 MAX_START_FAILURES = 3
@@ -168,10 +167,6 @@ class LocalPlatform:
     def interrupt_start(self) -> None:
         """Make a `start` in progress undo itself and raise `StartInterrupted`. Safe in a signal handler."""
         self._interrupted = True
-
-    def run_until_interrupted(self) -> None:
-        """Block until this process gets SIGINT or SIGTERM, then return; stopping is left to the caller. Main thread."""
-        wait_for_signal()
 
     def stop(self) -> None:
         """Stop everything in order: workers (they hand their jobs back), registry, nats. Leaves no process behind."""

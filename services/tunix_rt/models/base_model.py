@@ -1,7 +1,6 @@
-"""Which model an adapter was trained on: ``base_model.json`` beside the adapter's own files.
+"""The base model of an adapter: ``base_model.json`` in the adapter's directory.
 
-PEFT's ``base_model_name_or_path`` is a name, and a name can come to mean something else: here stands the digest too.
-Knows nothing of arrays or of where models come from.
+It adds a digest to PEFT's ``base_model_name_or_path``, because the model behind a name can change.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _MAX_FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class BaseModel:
-    """``reference`` is what the run was given, ``digest`` that of its content.
+    """``reference`` is the reference given to the run, ``digest`` the digest of its content.
 
-    ``uri`` says where the artifact store holds the content; empty when ``reference`` is enough to find it. All three
-    are claims of whoever wrote the adapter: a URI is followed only into the store that this installation is set to.
+    ``uri`` is its location in the artifact store; "" if ``reference`` can be resolved. All three are untrusted: a URI
+    is followed only into the configured store.
     """
 
     reference: str
@@ -34,7 +33,7 @@ class BaseModel:
 
 
 def is_adapter(directory: Path) -> bool:
-    """Whether ``directory`` holds an adapter and not a whole model."""
+    """Whether ``directory`` contains an adapter, as opposed to a complete model."""
     return (directory / ADAPTER_CONFIG).is_file()
 
 
@@ -44,20 +43,19 @@ def write_base_model(base: BaseModel, directory: Path) -> None:
 
 
 def read_base_model(directory: Path) -> BaseModel:
-    """The base of the adapter in ``directory``. Raises `InvalidArtifact` when it does not say it."""
+    """The base model of the adapter in ``directory``. Raises `InvalidArtifact` if the file is missing or invalid."""
     path = directory / _FILE
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise InvalidArtifact(f"{path} has more than {_MAX_FILE_BYTES} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InvalidArtifact(
-            f"{path} is missing: only adapters that name their base model with its digest can be loaded"
-        ) from error
+        raise InvalidArtifact(f"{path} is missing; an adapter must name its base model and the digest of it") from error
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArtifact(f"{path} cannot be read: {error}") from error
     fields = document if isinstance(document, dict) else {}
     values = {name: fields.get(name, "") for name in ("reference", "digest", "uri")}
-    if not all(isinstance(value, str) for value in values.values()) or not (values["reference"] and values["digest"]):
-        raise InvalidArtifact(f"{path} must hold the texts reference and digest, and may hold uri")
+    strings = all(isinstance(value, str) and value.isprintable() for value in values.values())
+    if not strings or not (values["reference"] and values["digest"]):
+        raise InvalidArtifact(f"{path} must have the strings reference and digest, and optionally uri")
     return BaseModel(**values)

@@ -1,7 +1,6 @@
-"""A model in memory from a resolved source: config, decoder, tokenizer.
+"""Loads config, decoder and tokenizer from a resolved source.
 
-Owns which files of a source make which part. Every parameter comes from the source, or, for a preset, from the seed;
-there is no third way.
+Every parameter comes from the source or, for a preset, from the seed.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from tunix_rt.models.weight_map import Parameters, to_parameters
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to train or serve. ``digest`` is the source's: of the directory (an adapter's own where it is one),
-    the GGUF file, or the preset's recipe."""
+class LanguageModel:
+    """A model ready to train or serve. ``digest`` is that of the source: the directory (for an adapter its own), the
+    GGUF file, or the preset."""
 
     config: ModelConfig
     decoder: Decoder
@@ -48,97 +47,99 @@ class LoadedModel:
 
 def load(
     source: ModelSource, *, texts: Iterable[str] = (), seed: int = 0, compute_dtype: ComputeDtype = "float32"
-) -> LoadedModel:
-    """Load ``source``; activations will have ``compute_dtype``, parameters are float32. An adapter is merged into its
-    base.
+) -> LanguageModel:
+    """Load ``source``. Activations have ``compute_dtype``, parameters are float32. An adapter is merged into its base.
 
-    ``texts`` (prompts and completions of the dataset) and ``seed`` matter for presets only: their tokenizer is
-    trained on the first, their parameters are drawn from the second. Raises `InvalidInput` naming an unsupported
-    config field, `InvalidArtifact` naming a file or tensor that is missing, surplus or broken.
+    ``texts`` (prompts and completions of the dataset) and ``seed`` are used by presets only: the tokenizer is trained
+    on the texts, and the parameters are drawn from the seed. Raises `InvalidInput` naming an unsupported config field,
+    `InvalidArtifact` naming a missing, surplus or damaged file or tensor.
     """
     if source.kind == "preset":
         return _from_preset(source, texts, seed, compute_dtype)
-    parts = load_parts(source)
+    parts = load_on_host(source)
     config = dataclasses.replace(parts.config, compute_dtype=compute_dtype)
-    return LoadedModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source)
+    return LanguageModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A model on the host: its parameters as plain arrays."""
+class HostModel:
+    """A model on the host, with its parameters as NumPy arrays."""
 
     config: ModelConfig
     parameters: Parameters
     tokenizer: Tokenizer
 
 
-def load_parts(source: ModelSource) -> Parts:
-    """The parts of any source but a preset, an adapter merged. Raises like `load`."""
+def load_on_host(source: ModelSource) -> HostModel:
+    """Load any source except a preset on the host, with an adapter merged. Raises what `load` raises."""
     if source.path is None:
         raise InvalidArtifact(f"{source.reference}: the source has no path")
     if source.kind == "gguf":
         file = GGUFFile(source.path)
         config = file.config()
-        return Parts(config, to_parameters(config, file.tensor_names, file.read, layout="gguf"), file.tokenizer())
+        return HostModel(config, to_parameters(config, file.tensor_names, file.read, layout="gguf"), file.tokenizer())
     if source.base is None:
         return _from_directory(source.path)
-    base = load_parts(source.base)
+    base = load_on_host(source.base)
     parameters = merge(base.parameters, *read_adapter(base.config, source.path))
-    return Parts(base.config, parameters, _tokenizer(source.path, base.config))
+    return HostModel(base.config, parameters, _tokenizer(source.path, base.config))
 
 
 @dataclass(frozen=True)
-class AdapterParts:
-    """An adapter on the host, not merged: its factors by the path of their layer, and the tokenizer beside them."""
+class HostAdapter:
+    """An adapter on the host: its factors by layer path, and its tokenizer."""
 
     settings: LoraSettings
     factors: Mapping[str, Factors]
     tokenizer: Tokenizer
 
 
-def load_adapter(directory: Path, config: ModelConfig) -> AdapterParts:
-    """The adapter in ``directory`` for a model of ``config``. Raises `InvalidArtifact` for a layer whose shape is
-    another, for numbers that are none, and as `read_adapter` does."""
+def load_adapter(directory: Path, config: ModelConfig) -> HostAdapter:
+    """The adapter in ``directory`` for a model with ``config``.
+
+    Raises `InvalidArtifact` for a layer with another shape or values that are not finite, and what `read_adapter`
+    raises.
+    """
     settings, factors = read_adapter(config, directory)
     shapes = linear_shapes(config)
     for path, pair in factors.items():
         check_shapes(path, pair, settings.rank, shapes[path])
         if not (np.isfinite(pair.a).all() and np.isfinite(pair.b).all()):
-            raise InvalidArtifact(f"the adapter of {path} in {directory} holds values that are not finite")
-    return AdapterParts(settings, factors, _tokenizer(directory, config))
+            raise InvalidArtifact(f"the adapter of {path} in {directory} has values that are not finite")
+    return HostAdapter(settings, factors, _tokenizer(directory, config))
 
 
 def load_config(source: ModelSource) -> ModelConfig | None:
-    """The config alone, without reading weights (None for a preset, whose vocabulary follows from the dataset).
-    Raises like `load`."""
+    """The config, without reading weights; None for a preset, whose vocabulary depends on the dataset. Raises what
+    `load` raises."""
     if source.path is None:
         return None
     return GGUFFile(source.path).config() if source.kind == "gguf" else _read_config(source.path)
 
 
-def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_dtype: ComputeDtype) -> LoadedModel:
+def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_dtype: ComputeDtype) -> LanguageModel:
     corpus = list(texts)
     if not corpus:
-        description = f"{source.reference} needs a dataset: its tokenizer is trained on the dataset's texts"
+        description = f"{source.reference} requires a dataset to train its tokenizer"
         raise InvalidInput([FieldViolation("base_model", description)])
     preset = PRESETS[source.preset or ""]
     tokenizer = train_tokenizer(corpus, preset.max_vocab_size)
     config = dataclasses.replace(preset.config(tokenizer), compute_dtype=compute_dtype)
-    return LoadedModel(config, Decoder(config, rngs=nnx.Rngs(seed)), tokenizer, source)
+    return LanguageModel(config, Decoder(config, rngs=nnx.Rngs(seed)), tokenizer, source)
 
 
-def _from_directory(directory: Path) -> Parts:
+def _from_directory(directory: Path) -> HostModel:
     config = _read_config(directory)
     with open_tensors(directory) as files:
         parameters = to_parameters(config, files.names, files.read, layout="hf")
-    return Parts(config, parameters, _tokenizer(directory, config))
+    return HostModel(config, parameters, _tokenizer(directory, config))
 
 
 def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
     eos = _generation_eos(directory) or config.eos_token_ids
     tokenizer = Tokenizer.from_directory(directory, eos_ids=eos)
     if tokenizer.vocab_size > config.vocab_size:
-        raise InvalidArtifact(f"the tokenizer has {tokenizer.vocab_size} ids, the model only {config.vocab_size}")
+        raise InvalidArtifact(f"the tokenizer has {tokenizer.vocab_size} ids, the model has only {config.vocab_size}")
     return tokenizer
 
 
@@ -148,7 +149,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidArtifact(f"{path} cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidArtifact(f"{path} does not hold a JSON object")
+        raise InvalidArtifact(f"{path} is not a JSON object")
     return document
 
 
@@ -157,7 +158,7 @@ def _read_config(directory: Path) -> ModelConfig:
 
 
 def _generation_eos(directory: Path) -> tuple[int, ...]:
-    """End-of-turn ids of ``generation_config.json``: chat models often have more there than in their config."""
+    """End-of-turn ids of ``generation_config.json``; chat models often list more there than in their config."""
     path = directory / "generation_config.json"
     if not path.is_file():
         return ()

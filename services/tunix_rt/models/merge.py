@@ -16,7 +16,7 @@ from pathlib import Path
 from tunix_rt.artifacts import ArtifactStore, StoredFile, directory_digest
 from tunix_rt.errors import FieldViolation, InvalidInput, TunixError
 from tunix_rt.models.export import export_parameters
-from tunix_rt.models.loading import load_parts
+from tunix_rt.models.loading import load_on_host
 from tunix_rt.models.references import resolve
 
 
@@ -24,14 +24,14 @@ def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore
     """Merge the adapter in ``adapter`` into its base model and write it to ``out`` atomically.
 
     ``artifacts`` is the store of base models that the adapter names by URI. Raises `InvalidInput` when ``adapter`` is
-    not an adapter or ``out`` exists, and what `resolve` and `load_parts` raise.
+    not an adapter or ``out`` exists, and what `resolve` and `load_on_host` raise.
     """
     if out.exists():
         raise InvalidInput([FieldViolation("out", f"{out} already exists")])
     source = resolve(adapter.resolve().as_uri(), cache_dir=cache_dir, artifacts=artifacts)
     if source.base is None:
         raise InvalidInput([FieldViolation("adapter", f"{adapter} is a complete model, not an adapter")])
-    parts = load_parts(source)
+    parts = load_on_host(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
         whole = Path(staging) / out.name

@@ -1,12 +1,12 @@
-"""Adapters as PEFT stores them: ``adapter_config.json`` and ``adapter_model.safetensors``, written, read and merged.
+"""Adapters in PEFT's format, ``adapter_config.json`` and ``adapter_model.safetensors``: write, read and merge.
 
-Owns PEFT's names, layouts and options. Works on plain arrays; what an adapter does inside a decoder is not known here.
+Works on NumPy arrays; `tunix_rt.models.adapters` applies adapters in a decoder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from tunix_rt.errors import InvalidArtifact, InvalidInput
+from tunix_rt.contract.hyperparameters import ALL_LINEAR
+from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.target_modules import shortest_names, target_paths
 from tunix_rt.models.weight_map import FAMILIES, LINEAR_NAMES, Array, Parameters
 
-# Options of PEFT that change what an adapter computes, each with the value that leaves it as it is here.
+# PEFT options that change what an adapter computes, with their only supported value.
 _OPTIONS: Mapping[str, Any] = {
     "peft_type": "LORA",
     "bias": "none",
@@ -42,8 +42,8 @@ _WRITTEN = ("peft_type", "bias", "use_dora", "use_rslora", "modules_to_save")
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """``rank`` of the two factors, ``alpha`` (their product counts alpha / rank), the probability of ``dropout`` on an
-    adapter's input while training, and the names of the layers (`target_paths`)."""
+    """``rank`` of the factors, ``alpha`` (their product is scaled by alpha / rank), names of the layers
+    (`target_paths`), and the probability of ``dropout`` on an adapter's input in training."""
 
     rank: int
     alpha: float
@@ -52,13 +52,13 @@ class LoraSettings:
 
     @property
     def scaling(self) -> float:
-        """What the product of the factors is multiplied by."""
+        """Factor of the product of ``a`` and ``b``."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The adapter of one linear layer, for all layers of the decoder: a [L, in, r] and b [L, r, out], float32."""
+    """The adapter of one linear layer in all layers of the decoder: a [L, in, r] and b [L, r, out], float32."""
 
     a: Array
     b: Array
@@ -67,7 +67,7 @@ class Factors:
 def write_adapter(
     config: ModelConfig, settings: LoraSettings, factors: Mapping[str, Factors], base: BaseModel, directory: Path
 ) -> None:
-    """Write both files; ``factors`` go by the path of their layer. The same adapter gives the same bytes."""
+    """Write both files. ``factors`` are by layer path. The same adapter gives the same bytes."""
     family = config.family
     tensors: dict[str, Array] = {}
     for path, pair in factors.items():
@@ -81,7 +81,7 @@ def write_adapter(
     document = {
         **{option: _OPTIONS[option] for option in _WRITTEN},
         "base_model_name_or_path": name,
-        # Layers that hold [in, out] as we do: GPT-2's Conv1D.
+        # True for layers with [in, out] kernels: GPT-2's Conv1D.
         "fan_in_fan_out": not any(row.transposed for row in kernels),
         "inference_mode": True,
         "init_lora_weights": True,
@@ -97,9 +97,9 @@ def write_adapter(
 
 
 def read_adapter(config: ModelConfig, directory: Path) -> tuple[LoraSettings, dict[str, Factors]]:
-    """The settings of the adapter in ``directory``, and its factors by the path of their layer.
+    """The settings of the adapter in ``directory``, and its factors by layer path.
 
-    Raises `InvalidArtifact` naming the file, option or tensor that is missing, surplus or not supported.
+    Raises `InvalidArtifact` naming the missing, surplus or unsupported file, option or tensor.
     """
     settings = read_settings(directory)
     try:
@@ -122,9 +122,9 @@ def read_adapter(config: ModelConfig, directory: Path) -> tuple[LoraSettings, di
 
 
 def merge(parameters: Parameters, settings: LoraSettings, factors: Mapping[str, Factors]) -> Parameters:
-    """``parameters`` with each adapter added to the kernel of its layer, in float32; other parameters are shared.
+    """``parameters`` with each adapter added to the kernel of its layer, in float32. Other parameters are shared.
 
-    Raises `InvalidArtifact` naming a layer whose shape or rank is another.
+    Raises `InvalidArtifact` naming a layer with another shape or rank.
     """
     merged = dict(parameters)
     for path, pair in factors.items():
@@ -136,7 +136,7 @@ def merge(parameters: Parameters, settings: LoraSettings, factors: Mapping[str, 
 
 
 def check_shapes(path: str, pair: Factors, rank: int, linear: tuple[int, int, int]) -> None:
-    """Raises `InvalidArtifact` unless ``pair`` fits the layer at ``path`` with (layers, inputs, outputs)."""
+    """Raises `InvalidArtifact` unless ``pair`` fits ``linear``: (layers, inputs, outputs) of the layer at ``path``."""
     layers, inputs, outputs = linear
     shapes = (layers, inputs, rank), (layers, rank, outputs)
     if (pair.a.shape, pair.b.shape) != shapes:
@@ -149,18 +149,18 @@ def _tensor_names(family: str, path: str, layer: int) -> tuple[str, str]:
 
 
 def _name_for_peft(base: BaseModel) -> tuple[str, str | None]:
-    """What Transformers can load the base by, where it can: a directory, or a hub id and revision."""
-    place = base.uri or base.reference
-    if place.startswith("file://"):
-        return unquote(urlsplit(place).path), None
-    if place.startswith("hf://"):
-        name, _, revision = place.removeprefix("hf://").partition("@")
+    """The base's name for Transformers, if it can load it: a directory, or a hub id and revision."""
+    location = base.uri or base.reference
+    if location.startswith("file://"):
+        return unquote(urlsplit(location).path), None
+    if location.startswith("hf://"):
+        name, _, revision = location.removeprefix("hf://").partition("@")
         return name, revision or None
-    return place, None
+    return location, None
 
 
 def read_settings(directory: Path) -> LoraSettings:
-    """The settings alone. Raises `InvalidArtifact` naming an option that is not supported."""
+    """The settings only. Raises `InvalidArtifact` naming an unsupported option."""
     path = directory / ADAPTER_CONFIG
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -175,3 +175,44 @@ def read_settings(directory: Path) -> LoraSettings:
         return LoraSettings(rank, float(alpha), tuple(map(str, modules)), float(document.get("lora_dropout", 0.0)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArtifact(f"{path} is not the config of a LoRA adapter: {error!r}") from error
+
+
+def target_paths(family: str, target_modules: Sequence[str], *, field: str = "target_modules") -> tuple[str, ...]:
+    """Dotted decoder paths of the layers in ``target_modules``, in the family's order.
+
+    A name is a suffix of a module's name, as in PEFT (``c_proj`` or ``mlp.c_proj``); ``all-linear`` is every linear
+    layer of the blocks. Raises `InvalidInput` naming ``field[i]`` for each unknown name.
+    """
+    modules = LINEAR_NAMES[family]
+    found = Violations()
+    found.check(bool(target_modules), field, f"must not be empty; {_choice(family)}")
+    chosen: set[str] = set()
+    for index, wanted in enumerate(target_modules):
+        named = {path for path, name in modules.items() if wanted == ALL_LINEAR or _ends(name, wanted)}
+        found.check(
+            bool(named), f"{field}[{index}]", f"unknown module {wanted!r} of a {family} model; {_choice(family)}"
+        )
+        chosen |= named
+    found.raise_if_any()
+    return tuple(path for path in modules if path in chosen)
+
+
+def shortest_names(family: str, paths: Sequence[str]) -> list[str]:
+    """The shortest names that select exactly ``paths``, sorted: the inverse of `target_paths`."""
+    modules = LINEAR_NAMES[family]
+    others = [name for path, name in modules.items() if path not in paths]
+    names: set[str] = set()
+    for path in paths:
+        parts = modules[path].split(".")
+        ends = (".".join(parts[-length:]) for length in range(1, len(parts)))
+        names.add(next(end for end in ends if not any(_ends(other, end) for other in others)))
+    return sorted(names)
+
+
+def _ends(module: str, wanted: str) -> bool:
+    return f".{module}".endswith(f".{wanted}")
+
+
+def _choice(family: str) -> str:
+    last = dict.fromkeys(name.rsplit(".", 1)[-1] for name in LINEAR_NAMES[family].values())
+    return f"expected {', '.join(last)}, or {ALL_LINEAR}"

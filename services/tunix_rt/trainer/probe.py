@@ -98,7 +98,7 @@ def _model(reference: str, cache_dir: Path, lora: Lora | None, artifacts_uri: st
 def _adapter_count(config: ModelConfig, lora: Lora) -> int:
     """Parameters of the adapters. Raises `InvalidInput` naming the target modules that the model does not have."""
     from tunix_rt.models.adapters import linear_shapes
-    from tunix_rt.models.target_modules import target_paths
+    from tunix_rt.models.peft_files import target_paths
     from tunix_rt.trainer.engine.lora import FIELD, settings_of
 
     targets = target_paths(config.family, settings_of(lora).target_modules, field=FIELD)

@@ -27,13 +27,27 @@ from tunix_rt.v1 import common_pb2 as tunix__rt_dot_v1_dot_common__pb2
 from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btunix_rt/v1/inference.proto\x12\x0btunix_rt.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x19tunix_rt/v1/options.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"7\n\tChatInput\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.ChatMessage\"\x1f\n\nTokenInput\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"\x9e\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.ChatInputH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12)\n\x06tokens\x18\x04 \x01(\x0b\x32\x17.tunix_rt.v1.TokenInputH\x00\x12-\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1d.tunix_rt.v1.GenerationConfig\x12\x17\n\x0freturn_logprobs\x18\x06 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x07 \x01(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x08 \x01(\t\x12!\n\x19return_processed_logprobs\x18\t \x01(\x08\x42\x07\n\x05input\">\n\nTopLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\"\x9c\x01\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12$\n\x03top\x18\x04 \x03(\x0b\x32\x17.tunix_rt.v1.TopLogprob\x12\x1e\n\x11processed_logprob\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_processed_logprob\"\xa2\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x04 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x05 \x01(\x01\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x06 \x01(\x05\"\xe3\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.tunix_rt.v1.FinishReason\x12+\n\x08logprobs\x18\x04 \x03(\x0b\x32\x19.tunix_rt.v1.TokenLogprob\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.tunix_rt.v1.Usage\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x07 \x01(\t\"\xe9\x01\n\x16GenerateStreamResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12+\n\x08logprobs\x18\x03 \x03(\x0b\x32\x19.tunix_rt.v1.TokenLogprob\x12\x30\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x19.tunix_rt.v1.FinishReason\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.tunix_rt.v1.Usage\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x07 \x01(\t\"\x88\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12)\n\x06tokens\x18\x04 \x01(\x0b\x32\x17.tunix_rt.v1.TokenInputH\x00\x12\x14\n\x0ctop_logprobs\x18\x05 \x01(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\tB\x07\n\x05input\"\xa0\x01\n\rScoreResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12+\n\x08logprobs\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.TokenLogprob\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.tunix_rt.v1.Usage\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\"U\n\x10LoadModelRequest\x12\x11\n\treference\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_digest\x18\x02 \x01(\t\x12\x15\n\rweight_format\x18\x03 \x01(\t\"\x81\x02\n\x0bLoadedModel\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x14\n\x0cload_seconds\x18\x08 \x01(\x01\x12\r\n\x05slots\x18\t \x01(\x05\x12\x15\n\rweight_format\x18\n \x01(\t\x12,\n\x08\x61\x64\x61pters\x18\x0b \x03(\x0b\x32\x1a.tunix_rt.v1.LoadedAdapter\"$\n\x12UnloadModelRequest\x12\x0e\n\x06handle\x18\x01 \x01(\t\"\x19\n\x17ListLoadedModelsRequest\"D\n\x18ListLoadedModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.LoadedModel\"O\n\x12LoadAdapterRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpected_digest\x18\x03 \x01(\t\"\x8b\x01\n\rLoadedAdapter\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\"&\n\x14UnloadAdapterRequest\x12\x0e\n\x06handle\x18\x01 \x01(\t2\xa9\x05\n\x10InferenceService\x12M\n\x08Generate\x12\x1c.tunix_rt.v1.GenerateRequest\x1a\x1d.tunix_rt.v1.GenerateResponse\"\x04\x88\xb5\x18\x01\x12[\n\x0eGenerateStream\x12\x1c.tunix_rt.v1.GenerateRequest\x1a#.tunix_rt.v1.GenerateStreamResponse\"\x04\x88\xb5\x18\x01\x30\x01\x12\x44\n\x05Score\x12\x19.tunix_rt.v1.ScoreRequest\x1a\x1a.tunix_rt.v1.ScoreResponse\"\x04\x88\xb5\x18\x01\x12J\n\tLoadModel\x12\x1d.tunix_rt.v1.LoadModelRequest\x1a\x18.tunix_rt.v1.LoadedModel\"\x04\x88\xb5\x18\x02\x12L\n\x0bUnloadModel\x12\x1f.tunix_rt.v1.UnloadModelRequest\x1a\x16.google.protobuf.Empty\"\x04\x88\xb5\x18\x02\x12\x65\n\x10ListLoadedModels\x12$.tunix_rt.v1.ListLoadedModelsRequest\x1a%.tunix_rt.v1.ListLoadedModelsResponse\"\x04\x88\xb5\x18\x01\x12P\n\x0bLoadAdapter\x12\x1f.tunix_rt.v1.LoadAdapterRequest\x1a\x1a.tunix_rt.v1.LoadedAdapter\"\x04\x88\xb5\x18\x02\x12P\n\rUnloadAdapter\x12!.tunix_rt.v1.UnloadAdapterRequest\x1a\x16.google.protobuf.Empty\"\x04\x88\xb5\x18\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btunix_rt/v1/inference.proto\x12\x0btunix_rt.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x19tunix_rt/v1/options.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"7\n\tChatInput\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.ChatMessage\"\x1f\n\nTokenInput\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"\xa4\x02\n\x0fGenerateRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12&\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.ChatInputH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12)\n\x06tokens\x18\x04 \x01(\x0b\x32\x17.tunix_rt.v1.TokenInputH\x00\x12-\n\x06\x63onfig\x18\x05 \x01(\x0b\x32\x1d.tunix_rt.v1.GenerationConfig\x12\x17\n\x0freturn_logprobs\x18\x06 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x07 \x01(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x08 \x01(\t\x12!\n\x19return_processed_logprobs\x18\t \x01(\x08\x42\x07\n\x05input\">\n\nTopLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\"\x9c\x01\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12$\n\x03top\x18\x04 \x03(\x0b\x32\x17.tunix_rt.v1.TopLogprob\x12\x1e\n\x11processed_logprob\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_processed_logprob\"\xa2\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x04 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x05 \x01(\x01\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x06 \x01(\x05\"\xe3\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.tunix_rt.v1.FinishReason\x12+\n\x08logprobs\x18\x04 \x03(\x0b\x32\x19.tunix_rt.v1.TokenLogprob\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.tunix_rt.v1.Usage\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x07 \x01(\t\"\xe9\x01\n\x16GenerateStreamResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12+\n\x08logprobs\x18\x03 \x03(\x0b\x32\x19.tunix_rt.v1.TokenLogprob\x12\x30\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x19.tunix_rt.v1.FinishReason\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.tunix_rt.v1.Usage\x12\x14\n\x0cmodel_digest\x18\x06 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x07 \x01(\t\"\x8e\x01\n\x0cScoreRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12)\n\x06tokens\x18\x04 \x01(\x0b\x32\x17.tunix_rt.v1.TokenInputH\x00\x12\x14\n\x0ctop_logprobs\x18\x05 \x01(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\tB\x07\n\x05input\"\xa0\x01\n\rScoreResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12+\n\x08logprobs\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.TokenLogprob\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.tunix_rt.v1.Usage\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\"[\n\x10LoadModelRequest\x12\x17\n\treference\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x17\n\x0f\x65xpected_digest\x18\x02 \x01(\t\x12\x15\n\rweight_format\x18\x03 \x01(\t\"\x81\x02\n\x0bLoadedModel\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x14\n\x0cload_seconds\x18\x08 \x01(\x01\x12\r\n\x05slots\x18\t \x01(\x05\x12\x15\n\rweight_format\x18\n \x01(\t\x12,\n\x08\x61\x64\x61pters\x18\x0b \x03(\x0b\x32\x1a.tunix_rt.v1.LoadedAdapter\"*\n\x12UnloadModelRequest\x12\x14\n\x06handle\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"\x19\n\x17ListLoadedModelsRequest\"D\n\x18ListLoadedModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.LoadedModel\"[\n\x12LoadAdapterRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x17\n\treference\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01\x12\x17\n\x0f\x65xpected_digest\x18\x03 \x01(\t\"\x8b\x01\n\rLoadedAdapter\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\",\n\x14UnloadAdapterRequest\x12\x14\n\x06handle\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x32\xa9\x05\n\x10InferenceService\x12M\n\x08Generate\x12\x1c.tunix_rt.v1.GenerateRequest\x1a\x1d.tunix_rt.v1.GenerateResponse\"\x04\x88\xb5\x18\x01\x12[\n\x0eGenerateStream\x12\x1c.tunix_rt.v1.GenerateRequest\x1a#.tunix_rt.v1.GenerateStreamResponse\"\x04\x88\xb5\x18\x01\x30\x01\x12\x44\n\x05Score\x12\x19.tunix_rt.v1.ScoreRequest\x1a\x1a.tunix_rt.v1.ScoreResponse\"\x04\x88\xb5\x18\x01\x12J\n\tLoadModel\x12\x1d.tunix_rt.v1.LoadModelRequest\x1a\x18.tunix_rt.v1.LoadedModel\"\x04\x88\xb5\x18\x02\x12L\n\x0bUnloadModel\x12\x1f.tunix_rt.v1.UnloadModelRequest\x1a\x16.google.protobuf.Empty\"\x04\x88\xb5\x18\x02\x12\x65\n\x10ListLoadedModels\x12$.tunix_rt.v1.ListLoadedModelsRequest\x1a%.tunix_rt.v1.ListLoadedModelsResponse\"\x04\x88\xb5\x18\x01\x12P\n\x0bLoadAdapter\x12\x1f.tunix_rt.v1.LoadAdapterRequest\x1a\x1a.tunix_rt.v1.LoadedAdapter\"\x04\x88\xb5\x18\x02\x12P\n\rUnloadAdapter\x12!.tunix_rt.v1.UnloadAdapterRequest\x1a\x16.google.protobuf.Empty\"\x04\x88\xb5\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tunix_rt.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['model']._serialized_options = b'\220\265\030\001'
+  _globals['_SCOREREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_SCOREREQUEST'].fields_by_name['model']._serialized_options = b'\220\265\030\001'
+  _globals['_LOADMODELREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_LOADMODELREQUEST'].fields_by_name['reference']._serialized_options = b'\220\265\030\001'
+  _globals['_UNLOADMODELREQUEST'].fields_by_name['handle']._loaded_options = None
+  _globals['_UNLOADMODELREQUEST'].fields_by_name['handle']._serialized_options = b'\220\265\030\001'
+  _globals['_LOADADAPTERREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_LOADADAPTERREQUEST'].fields_by_name['model']._serialized_options = b'\220\265\030\001'
+  _globals['_LOADADAPTERREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_LOADADAPTERREQUEST'].fields_by_name['reference']._serialized_options = b'\220\265\030\001'
+  _globals['_UNLOADADAPTERREQUEST'].fields_by_name['handle']._loaded_options = None
+  _globals['_UNLOADADAPTERREQUEST'].fields_by_name['handle']._serialized_options = b'\220\265\030\001'
   _globals['_INFERENCESERVICE'].methods_by_name['Generate']._loaded_options = None
   _globals['_INFERENCESERVICE'].methods_by_name['Generate']._serialized_options = b'\210\265\030\001'
   _globals['_INFERENCESERVICE'].methods_by_name['GenerateStream']._loaded_options = None
@@ -57,37 +71,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENINPUT']._serialized_start=229
   _globals['_TOKENINPUT']._serialized_end=260
   _globals['_GENERATEREQUEST']._serialized_start=263
-  _globals['_GENERATEREQUEST']._serialized_end=549
-  _globals['_TOPLOGPROB']._serialized_start=551
-  _globals['_TOPLOGPROB']._serialized_end=613
-  _globals['_TOKENLOGPROB']._serialized_start=616
-  _globals['_TOKENLOGPROB']._serialized_end=772
-  _globals['_USAGE']._serialized_start=775
-  _globals['_USAGE']._serialized_end=937
-  _globals['_GENERATERESPONSE']._serialized_start=940
-  _globals['_GENERATERESPONSE']._serialized_end=1167
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1170
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1403
-  _globals['_SCOREREQUEST']._serialized_start=1406
-  _globals['_SCOREREQUEST']._serialized_end=1542
-  _globals['_SCORERESPONSE']._serialized_start=1545
-  _globals['_SCORERESPONSE']._serialized_end=1705
-  _globals['_LOADMODELREQUEST']._serialized_start=1707
-  _globals['_LOADMODELREQUEST']._serialized_end=1792
-  _globals['_LOADEDMODEL']._serialized_start=1795
-  _globals['_LOADEDMODEL']._serialized_end=2052
-  _globals['_UNLOADMODELREQUEST']._serialized_start=2054
-  _globals['_UNLOADMODELREQUEST']._serialized_end=2090
-  _globals['_LISTLOADEDMODELSREQUEST']._serialized_start=2092
-  _globals['_LISTLOADEDMODELSREQUEST']._serialized_end=2117
-  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_start=2119
-  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_end=2187
-  _globals['_LOADADAPTERREQUEST']._serialized_start=2189
-  _globals['_LOADADAPTERREQUEST']._serialized_end=2268
-  _globals['_LOADEDADAPTER']._serialized_start=2271
-  _globals['_LOADEDADAPTER']._serialized_end=2410
-  _globals['_UNLOADADAPTERREQUEST']._serialized_start=2412
-  _globals['_UNLOADADAPTERREQUEST']._serialized_end=2450
-  _globals['_INFERENCESERVICE']._serialized_start=2453
-  _globals['_INFERENCESERVICE']._serialized_end=3134
+  _globals['_GENERATEREQUEST']._serialized_end=555
+  _globals['_TOPLOGPROB']._serialized_start=557
+  _globals['_TOPLOGPROB']._serialized_end=619
+  _globals['_TOKENLOGPROB']._serialized_start=622
+  _globals['_TOKENLOGPROB']._serialized_end=778
+  _globals['_USAGE']._serialized_start=781
+  _globals['_USAGE']._serialized_end=943
+  _globals['_GENERATERESPONSE']._serialized_start=946
+  _globals['_GENERATERESPONSE']._serialized_end=1173
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1176
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1409
+  _globals['_SCOREREQUEST']._serialized_start=1412
+  _globals['_SCOREREQUEST']._serialized_end=1554
+  _globals['_SCORERESPONSE']._serialized_start=1557
+  _globals['_SCORERESPONSE']._serialized_end=1717
+  _globals['_LOADMODELREQUEST']._serialized_start=1719
+  _globals['_LOADMODELREQUEST']._serialized_end=1810
+  _globals['_LOADEDMODEL']._serialized_start=1813
+  _globals['_LOADEDMODEL']._serialized_end=2070
+  _globals['_UNLOADMODELREQUEST']._serialized_start=2072
+  _globals['_UNLOADMODELREQUEST']._serialized_end=2114
+  _globals['_LISTLOADEDMODELSREQUEST']._serialized_start=2116
+  _globals['_LISTLOADEDMODELSREQUEST']._serialized_end=2141
+  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_start=2143
+  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_end=2211
+  _globals['_LOADADAPTERREQUEST']._serialized_start=2213
+  _globals['_LOADADAPTERREQUEST']._serialized_end=2304
+  _globals['_LOADEDADAPTER']._serialized_start=2307
+  _globals['_LOADEDADAPTER']._serialized_end=2446
+  _globals['_UNLOADADAPTERREQUEST']._serialized_start=2448
+  _globals['_UNLOADADAPTERREQUEST']._serialized_end=2492
+  _globals['_INFERENCESERVICE']._serialized_start=2495
+  _globals['_INFERENCESERVICE']._serialized_end=3176
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,34 @@ ROLE_WORKER: Role.ValueType  # 5
 """Carries out jobs."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _FieldBehavior:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FieldBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldBehavior.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIELD_BEHAVIOR_UNSPECIFIED: _FieldBehavior.ValueType  # 0
+    FIELD_BEHAVIOR_REQUIRED: _FieldBehavior.ValueType  # 1
+    """A request without it is refused."""
+    FIELD_BEHAVIOR_OUTPUT_ONLY: _FieldBehavior.ValueType  # 2
+    """Set by the service; ignored where a client sends it."""
+    FIELD_BEHAVIOR_IMMUTABLE: _FieldBehavior.ValueType  # 3
+    """Given when the resource is created, and never changed."""
+
+class FieldBehavior(_FieldBehavior, metaclass=_FieldBehaviorEnumTypeWrapper):
+    """What a client does with a field, as AIP-203 says it."""
+
+FIELD_BEHAVIOR_UNSPECIFIED: FieldBehavior.ValueType  # 0
+FIELD_BEHAVIOR_REQUIRED: FieldBehavior.ValueType  # 1
+"""A request without it is refused."""
+FIELD_BEHAVIOR_OUTPUT_ONLY: FieldBehavior.ValueType  # 2
+"""Set by the service; ignored where a client sends it."""
+FIELD_BEHAVIOR_IMMUTABLE: FieldBehavior.ValueType  # 3
+"""Given when the resource is created, and never changed."""
+Global___FieldBehavior: _TypeAlias = FieldBehavior  # noqa: Y015
+
 ROLE_FIELD_NUMBER: _builtins.int
+BEHAVIOR_FIELD_NUMBER: _builtins.int
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The role that a call of the method needs. A server refuses to start with a method that has none."""
+behavior: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldBehavior.ValueType]

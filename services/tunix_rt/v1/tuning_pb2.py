@@ -27,13 +27,19 @@ from tunix_rt.v1 import sweeps_pb2 as tunix__rt_dot_v1_dot_sweeps__pb2
 from tunix_rt.v1 import training_pb2 as tunix__rt_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/tuning.proto\x12\x0btunix_rt.v1\x1a\x19tunix_rt/v1/options.proto\x1a\x18tunix_rt/v1/sweeps.proto\x1a\x1atunix_rt/v1/training.proto\"B\n\x1aValidateSearchSpaceRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpec\"n\n\x1bValidateSearchSpaceResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\x12\x13\n\x0btrial_count\x18\x03 \x01(\x05\"\x16\n\x14\x44\x65scribeTunerRequest\"\xa4\x01\n\x15\x44\x65scribeTunerResponse\x12\x30\n\nalgorithms\x18\x01 \x03(\x0e\x32\x1c.tunix_rt.v1.SearchAlgorithm\x12/\n\nschedulers\x18\x02 \x03(\x0e\x32\x1b.tunix_rt.v1.TrialScheduler\x12\x13\n\x0bray_version\x18\x03 \x01(\t\x12\x13\n\x0bray_address\x18\x04 \x01(\t\"d\n\x18\x43omputeImportanceRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpec\x12\"\n\x06trials\x18\x02 \x03(\x0b\x32\x12.tunix_rt.v1.Trial\"c\n\x19\x43omputeImportanceResponse\x12\x34\n\nparameters\x18\x01 \x03(\x0b\x32 .tunix_rt.v1.ParameterImportance\x12\x10\n\x08n_trials\x18\x02 \x01(\x05\"7\n\x13ParameterImportance\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nimportance\x18\x02 \x01(\x01\x32\xc7\x02\n\rTuningService\x12n\n\x13ValidateSearchSpace\x12\'.tunix_rt.v1.ValidateSearchSpaceRequest\x1a(.tunix_rt.v1.ValidateSearchSpaceResponse\"\x04\x88\xb5\x18\x01\x12\\\n\rDescribeTuner\x12!.tunix_rt.v1.DescribeTunerRequest\x1a\".tunix_rt.v1.DescribeTunerResponse\"\x04\x88\xb5\x18\x01\x12h\n\x11\x43omputeImportance\x12%.tunix_rt.v1.ComputeImportanceRequest\x1a&.tunix_rt.v1.ComputeImportanceResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/tuning.proto\x12\x0btunix_rt.v1\x1a\x19tunix_rt/v1/options.proto\x1a\x18tunix_rt/v1/sweeps.proto\x1a\x1atunix_rt/v1/training.proto\"H\n\x1aValidateSearchSpaceRequest\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpecB\x04\x90\xb5\x18\x01\"n\n\x1bValidateSearchSpaceResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\x12\x13\n\x0btrial_count\x18\x03 \x01(\x05\"\x16\n\x14\x44\x65scribeTunerRequest\"\xa4\x01\n\x15\x44\x65scribeTunerResponse\x12\x30\n\nalgorithms\x18\x01 \x03(\x0e\x32\x1c.tunix_rt.v1.SearchAlgorithm\x12/\n\nschedulers\x18\x02 \x03(\x0e\x32\x1b.tunix_rt.v1.TrialScheduler\x12\x13\n\x0bray_version\x18\x03 \x01(\t\x12\x13\n\x0bray_address\x18\x04 \x01(\t\"p\n\x18\x43omputeImportanceRequest\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x16.tunix_rt.v1.SweepSpecB\x04\x90\xb5\x18\x01\x12(\n\x06trials\x18\x02 \x03(\x0b\x32\x12.tunix_rt.v1.TrialB\x04\x90\xb5\x18\x01\"c\n\x19\x43omputeImportanceResponse\x12\x34\n\nparameters\x18\x01 \x03(\x0b\x32 .tunix_rt.v1.ParameterImportance\x12\x10\n\x08n_trials\x18\x02 \x01(\x05\"7\n\x13ParameterImportance\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nimportance\x18\x02 \x01(\x01\x32\xc7\x02\n\rTuningService\x12n\n\x13ValidateSearchSpace\x12\'.tunix_rt.v1.ValidateSearchSpaceRequest\x1a(.tunix_rt.v1.ValidateSearchSpaceResponse\"\x04\x88\xb5\x18\x01\x12\\\n\rDescribeTuner\x12!.tunix_rt.v1.DescribeTunerRequest\x1a\".tunix_rt.v1.DescribeTunerResponse\"\x04\x88\xb5\x18\x01\x12h\n\x11\x43omputeImportance\x12%.tunix_rt.v1.ComputeImportanceRequest\x1a&.tunix_rt.v1.ComputeImportanceResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tunix_rt.v1.tuning_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_VALIDATESEARCHSPACEREQUEST'].fields_by_name['spec']._loaded_options = None
+  _globals['_VALIDATESEARCHSPACEREQUEST'].fields_by_name['spec']._serialized_options = b'\220\265\030\001'
+  _globals['_COMPUTEIMPORTANCEREQUEST'].fields_by_name['spec']._loaded_options = None
+  _globals['_COMPUTEIMPORTANCEREQUEST'].fields_by_name['spec']._serialized_options = b'\220\265\030\001'
+  _globals['_COMPUTEIMPORTANCEREQUEST'].fields_by_name['trials']._loaded_options = None
+  _globals['_COMPUTEIMPORTANCEREQUEST'].fields_by_name['trials']._serialized_options = b'\220\265\030\001'
   _globals['_TUNINGSERVICE'].methods_by_name['ValidateSearchSpace']._loaded_options = None
   _globals['_TUNINGSERVICE'].methods_by_name['ValidateSearchSpace']._serialized_options = b'\210\265\030\001'
   _globals['_TUNINGSERVICE'].methods_by_name['DescribeTuner']._loaded_options = None
@@ -41,19 +47,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TUNINGSERVICE'].methods_by_name['ComputeImportance']._loaded_options = None
   _globals['_TUNINGSERVICE'].methods_by_name['ComputeImportance']._serialized_options = b'\210\265\030\001'
   _globals['_VALIDATESEARCHSPACEREQUEST']._serialized_start=122
-  _globals['_VALIDATESEARCHSPACEREQUEST']._serialized_end=188
-  _globals['_VALIDATESEARCHSPACERESPONSE']._serialized_start=190
-  _globals['_VALIDATESEARCHSPACERESPONSE']._serialized_end=300
-  _globals['_DESCRIBETUNERREQUEST']._serialized_start=302
-  _globals['_DESCRIBETUNERREQUEST']._serialized_end=324
-  _globals['_DESCRIBETUNERRESPONSE']._serialized_start=327
-  _globals['_DESCRIBETUNERRESPONSE']._serialized_end=491
-  _globals['_COMPUTEIMPORTANCEREQUEST']._serialized_start=493
-  _globals['_COMPUTEIMPORTANCEREQUEST']._serialized_end=593
-  _globals['_COMPUTEIMPORTANCERESPONSE']._serialized_start=595
-  _globals['_COMPUTEIMPORTANCERESPONSE']._serialized_end=694
-  _globals['_PARAMETERIMPORTANCE']._serialized_start=696
-  _globals['_PARAMETERIMPORTANCE']._serialized_end=751
-  _globals['_TUNINGSERVICE']._serialized_start=754
-  _globals['_TUNINGSERVICE']._serialized_end=1081
+  _globals['_VALIDATESEARCHSPACEREQUEST']._serialized_end=194
+  _globals['_VALIDATESEARCHSPACERESPONSE']._serialized_start=196
+  _globals['_VALIDATESEARCHSPACERESPONSE']._serialized_end=306
+  _globals['_DESCRIBETUNERREQUEST']._serialized_start=308
+  _globals['_DESCRIBETUNERREQUEST']._serialized_end=330
+  _globals['_DESCRIBETUNERRESPONSE']._serialized_start=333
+  _globals['_DESCRIBETUNERRESPONSE']._serialized_end=497
+  _globals['_COMPUTEIMPORTANCEREQUEST']._serialized_start=499
+  _globals['_COMPUTEIMPORTANCEREQUEST']._serialized_end=611
+  _globals['_COMPUTEIMPORTANCERESPONSE']._serialized_start=613
+  _globals['_COMPUTEIMPORTANCERESPONSE']._serialized_end=712
+  _globals['_PARAMETERIMPORTANCE']._serialized_start=714
+  _globals['_PARAMETERIMPORTANCE']._serialized_end=769
+  _globals['_TUNINGSERVICE']._serialized_start=772
+  _globals['_TUNINGSERVICE']._serialized_end=1099
 # @@protoc_insertion_point(module_scope)

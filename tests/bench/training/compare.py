@@ -30,7 +30,7 @@ from sheets import LONGEST, full, ragged, texts
 from workload import Workload
 
 from tunix_rt.models.export import export_hugging_face
-from tunix_rt.models.loading import LoadedModel, load
+from tunix_rt.models.loading import LanguageModel, load
 from tunix_rt.models.references import resolve
 from tunix_rt.trainer.process import LARGE_PAGES
 
@@ -47,7 +47,7 @@ class Model:
     rows: int
     steps: int
 
-    def load(self, directory: Path) -> LoadedModel:
+    def load(self, directory: Path) -> LanguageModel:
         """The model; a preset gets a tokenizer of such traces."""
         source = resolve(self.reference, cache_dir=directory)
         return load(source, texts=(text for pair in texts(400, seed=1) for text in pair))

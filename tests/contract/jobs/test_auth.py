@@ -44,7 +44,7 @@ async def test_roles_open_what_they_name_and_no_more(registry: Any, refusal: Any
     assert run.created_by == "ann"
     assert (await viewer.GetRun(runs_pb2.GetRunRequest(id=run.id), timeout=TIMEOUT)).id == run.id
     digest = registry.digest_of("c")
-    checkpoint = runs_pb2.RecordCheckpointRequest(checkpoint=runs_pb2.Checkpoint(uri="file:///c", digest=digest))
+    checkpoint = runs_pb2.RecordCheckpointRequest(checkpoint=runs_pb2.Checkpoint(uri=registry.uri("c"), digest=digest))
     checkpoint.lease.CopyFrom((await registry.claim(run.id)).lease)
     for other in (viewer, editor):
         assert (await refusal(other.RecordCheckpoint(checkpoint, timeout=TIMEOUT))).kind is PermissionDenied

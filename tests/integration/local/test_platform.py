@@ -19,9 +19,9 @@ import nats
 import pytest
 
 from tunix_rt.client import JobState, TunixClient
+from tunix_rt.client.platform_file import read_platform_file
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.local import LocalPlatform, PlatformError
-from tunix_rt.local.platform_file import read_platform_file
 
 REGISTRY = {"registry": 1}
 

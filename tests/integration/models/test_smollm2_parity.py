@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
-from tunix_rt.models.loading import LoadedModel, load
+from tunix_rt.models.loading import LanguageModel, load
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.references import resolve
 from tunix_rt.models.tokenizer import render_prompt
@@ -43,7 +43,7 @@ CONVERSATIONS = (
 
 
 def test_tokenizer_of_the_export_gives_our_ids_in_transformers(
-    smollm2: LoadedModel, smollm2_export: Path, transformers: ModuleType
+    smollm2: LanguageModel, smollm2_export: Path, transformers: ModuleType
 ) -> None:
     peer = transformers.AutoTokenizer.from_pretrained(smollm2_export)
     for text in TEXTS:
@@ -57,20 +57,20 @@ def test_tokenizer_of_the_export_gives_our_ids_in_transformers(
 
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 def test_chat_template_gives_the_ids_of_transformers(
-    messages: list[dict[str, str]], smollm2: LoadedModel, smollm2_export: Path, transformers: ModuleType
+    messages: list[dict[str, str]], smollm2: LanguageModel, smollm2_export: Path, transformers: ModuleType
 ) -> None:
     peer = transformers.AutoTokenizer.from_pretrained(smollm2_export)
     expected = peer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert smollm2.tokenizer.encode(smollm2.tokenizer.render_chat(messages)) == list(expected)
 
 
-def test_digits_are_single_tokens(smollm2: LoadedModel) -> None:
+def test_digits_are_single_tokens(smollm2: LanguageModel) -> None:
     assert [smollm2.tokenizer.token_text(i) for i in smollm2.tokenizer.encode("2024")] == ["2", "0", "2", "4"]
 
 
 @pytest.mark.slow
 def test_logits_equal_those_of_transformers_on_our_export(
-    smollm2: LoadedModel, smollm2_export: Path, transformers: ModuleType, torch: ModuleType
+    smollm2: LanguageModel, smollm2_export: Path, transformers: ModuleType, torch: ModuleType
 ) -> None:
     ids = render_prompt(smollm2.tokenizer, "Ann has 3 apples and buys 4 more. How many apples does she have?")
     tokens = np.asarray([ids], dtype=np.int32)
@@ -88,7 +88,7 @@ def test_logits_equal_those_of_transformers_on_our_export(
     np.testing.assert_allclose(logits_of(weights, smollm2.config, hidden), expected, atol=1e-4, rtol=1e-5)
 
 
-def test_the_pretrained_model_knows_a_fact(smollm2: LoadedModel) -> None:
+def test_the_pretrained_model_knows_a_fact(smollm2: LanguageModel) -> None:
     """Weights that were permuted or dequantised wrongly agree with their own export; they do not know the capital of
     France."""
     ids = smollm2.tokenizer.encode("The capital of France is")
@@ -98,7 +98,7 @@ def test_the_pretrained_model_knows_a_fact(smollm2: LoadedModel) -> None:
 
 
 @pytest.mark.slow
-def test_export_loads_back_bit_equal(smollm2: LoadedModel, smollm2_export: Path) -> None:
+def test_export_loads_back_bit_equal(smollm2: LanguageModel, smollm2_export: Path) -> None:
     again = load(resolve(f"file://{smollm2_export}", cache_dir=smollm2_export))
     assert again.config == smollm2.config
     before, after = parameters_of(smollm2.decoder), parameters_of(again.decoder)

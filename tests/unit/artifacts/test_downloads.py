@@ -213,3 +213,28 @@ def test_a_link_in_a_stored_directory_is_not_followed(tmp_path: Path) -> None:
     store = ArtifactStore((tmp_path / "store").as_uri())
     with pytest.raises(InvalidArtifact, match="is a link"):
         store.local_directory(f"{store.root_uri}/model", listing_digest([stored("config.json", b"x")]))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\\b", "\u202egnp.exe"])
+def test_a_stored_directory_holds_plain_names_only(tmp_path: Path, name: str) -> None:
+    (tmp_path / "store" / "model").mkdir(parents=True)
+    (tmp_path / "store" / "model" / name).write_text("x")
+    store = ArtifactStore((tmp_path / "store").as_uri())
+    with pytest.raises(InvalidArtifact, match="not the name of a file"):
+        store.local_directory(f"{store.root_uri}/model", listing_digest([stored(name, b"x")]))
+    with pytest.raises(InvalidArtifact, match="not the name of a file"):
+        store.put_directory(tmp_path / "store" / "model")
+
+
+def test_one_name_of_two_lines_is_not_two_files(tmp_path: Path) -> None:
+    first, second = stored("a", b"1"), stored("b", b"2")
+    if first.digest > second.digest:
+        first, second = second, first
+    content = b"1" if first.path == "a" else b"2"
+    name = f"{first.path}\n{second.digest.removeprefix('sha256:')}  {second.path}"
+    assert listing_digest([stored(name, content)]) == listing_digest([first, second])
+    (tmp_path / "store" / "model").mkdir(parents=True)
+    (tmp_path / "store" / "model" / name).write_bytes(content)
+    store = ArtifactStore((tmp_path / "store").as_uri())
+    with pytest.raises(InvalidArtifact):
+        store.local_directory(f"{store.root_uri}/model", listing_digest([first, second]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,17 +14,20 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tunix_rt.cli.main import app, message_of
+from tunix_rt.cli.context import parse_addresses
+from tunix_rt.cli.main import TREE, app, message_of
 from tunix_rt.errors import FieldViolation, InvalidInput, NotFound
 
 runner = CliRunner()
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, child in getattr(command, "commands", {}).items():
-        if getattr(child, "commands", None):
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        child = command.get_command(context, name)
+        if hasattr(child, "list_commands"):
             yield from leaves(child, (*path, name))
-        else:
+        elif not child.hidden:
             yield (*path, name)
 
 
@@ -38,7 +42,7 @@ def test_the_promised_commands_are_there() -> None:
         "datasets check", "evalsets check",
         "runs create", "runs list", "runs show", "runs watch", "runs cancel", "runs metrics", "runs logs",
         "runs attempts", "runs history", "evaluations create", "evaluations list", "evaluations show",
-        "evaluations items", "evaluations watch", "evaluations cancel", "evaluations compare", "evaluations verify",
+        "evaluations items", "evaluations watch", "evaluations cancel", "evaluations verify", "runs update",
         "baselines lock", "baselines list", "baselines show", "gate check", "gate policies", "gate create-policy",
         "gate decisions", "evidence build", "evidence verify", "evidence schema", "models list",
         "models show", "models register", "models merge", "models alias", "models aliases", "models promote",
@@ -46,7 +50,7 @@ def test_the_promised_commands_are_there() -> None:
         "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
         "sweeps pause", "sweeps resume", "sweeps extend", "sweeps results", "sweeps importance", "sweeps data",
-        "sweeps plot", "sweeps promote",
+        "sweeps plot", "sweeps export",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
 
@@ -57,6 +61,61 @@ def test_every_command_explains_itself_with_an_example_and_offers_json(path: tup
     assert result.exit_code == 0
     assert "--json" in result.stdout
     assert f"Example: tunix-rt {' '.join(path)}" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("group", sorted({path[0] for path in ALL_COMMANDS if len(path) > 1}))
+def test_the_help_of_a_group_lists_every_command_with_its_whole_first_sentence(group: str) -> None:
+    section = runner.invoke(app, [group, "--help"]).stdout.split("Commands:")[1]
+    assert "..." not in section
+    # A line that begins with two spaces begins a command; deeper ones continue its sentence.
+    listed = [" ".join(entry.split()) for entry in re.split(r"\n  (?=\S)", section) if entry.strip()]
+    assert {entry.split()[0] for entry in listed} == {path[1] for path in ALL_COMMANDS if path[0] == group}
+    for entry in listed:
+        name, _, sentence = entry.partition(" ")
+        help_text = " ".join(runner.invoke(app, [group, name, "--help"]).stdout.split())
+        assert f"{sentence.removesuffix('.')}" in help_text
+
+
+def test_the_tree_says_of_a_command_what_its_own_help_begins_with() -> None:
+    for name, entry in TREE.items():
+        if not entry.is_group:
+            help_text = " ".join(runner.invoke(app, [name, "--help"]).stdout.split())
+            assert entry.help.removesuffix(".") in help_text, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["10.0.0.1:7700"], {"registry": "10.0.0.1:7700"}),
+        (["tuner=t:1", "inferencer=i:2", "r:3"], {"tuner": "t:1", "inferencer": "i:2", "registry": "r:3"}),
+        ([], {}),
+    ],
+)
+def test_one_option_says_where_each_service_is(arguments: list[str], expected: dict[str, str]) -> None:
+    assert parse_addresses(arguments) == expected
+
+
+def test_an_address_of_no_service_is_a_usage_error() -> None:
+    result = runner.invoke(app, ["--address", "trainer=t:1", "runs", "list"])
+    assert result.exit_code == 2
+    assert "unknown service 'trainer'; expected one of registry, inferencer, tuner" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["runs", "--help"], ["sweeps", "create", "--help"], ["datasets", "--help"]])
+def test_help_of_commands_opens_no_channel_and_reads_no_message(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from tunix_rt.cli.main import app\n"
+        f"sys.argv = {['tunix-rt', *arguments]!r}\n"
+        "try:\n"
+        "    app()\n"
+        "except SystemExit:\n"
+        "    heavy = {'grpc', 'google.protobuf', 'rich.console', 'jax', 'numpy', 'nats', 'matplotlib', 'optuna'}\n"
+        "    heavy |= {'tunix_rt.quality.items', 'tunix_rt.evidence.verify', 'tunix_rt.traces.quality_report'}\n"
+        "    print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_help_needs_none_of_the_heavy_libraries() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from tunix_rt.cli.reports.gate_facts import GateFacts
-from tunix_rt.cli.reports.gate_junit import junit
-from tunix_rt.cli.reports.gate_markdown import SHOWN_ITEMS, cell, markdown
+from tunix_rt.cli.gate_reports import SHOWN_ITEMS, GateFacts, cell, junit, markdown
 from tunix_rt.client import Comparison, Evaluation, GateDecision
 from tunix_rt.client.resources.gates import GatePolicy
 from tunix_rt.v1 import evaluations_pb2 as pb

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tunix_rt.cli.commands.score import EXAMPLE
+from tunix_rt.cli.commands.scores import SCORE_EXAMPLE as EXAMPLE
 from tunix_rt.cli.main import app
 
 ITEMS = [

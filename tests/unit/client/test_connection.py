@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tunix_rt.client.connection import ClientSettings, Connection, discover
+from tunix_rt.client.platform_file import PlatformFile, write_platform_file
 from tunix_rt.client.shipped import evalset_path
 from tunix_rt.errors import FailedPrecondition, NotFound
-from tunix_rt.local.platform_file import PlatformFile, write_platform_file
 
 
 @pytest.fixture

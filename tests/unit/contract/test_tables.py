@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import typer
 from typer.main import get_command
 
 from tunix_rt.cli.main import app
@@ -45,9 +47,9 @@ def values_of(rule: Rule) -> str:
 
 def options_of(*path: str) -> dict[str, set[str]]:
     """The options of a command by the name of what they set."""
-    command = get_command(app)
+    command: Any = get_command(app)
     for name in path:
-        command = command.commands[name]  # type: ignore[attr-defined]
+        command = command.get_command(typer.Context(command), name)
     return {parameter.name: {*parameter.opts, *parameter.secondary_opts} for parameter in command.params}
 
 

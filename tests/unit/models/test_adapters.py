@@ -11,8 +11,7 @@ from tunix_rt.models.adapters import adapters_of, add_adapters, dropout_root, se
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.layers import Linear
-from tunix_rt.models.peft_files import LoraSettings
-from tunix_rt.models.target_modules import shortest_names, target_paths
+from tunix_rt.models.peft_files import LoraSettings, shortest_names, target_paths
 
 ATTENTION = tuple(f"blocks.attention.{name}" for name in "qkvo")
 MLP = ("blocks.mlp.gate", "blocks.mlp.up", "blocks.mlp.down")

@@ -170,7 +170,7 @@ def test_without_a_store_no_base_in_a_store_is_accepted(tmp_path: Path, write_ad
     (tmp_path / "model" / "config.json").write_text("{}")
     digest = directory_digest(tmp_path / "model")[0]
     adapter = write_adapter((tmp_path / "model").as_uri(), digest=digest)
-    with pytest.raises(InvalidArtifact, match="none is set here"):
+    with pytest.raises(InvalidArtifact, match="none is configured"):
         resolve(adapter.as_uri(), cache_dir=tmp_path / "cache")
 
 
@@ -203,7 +203,7 @@ def test_an_adapter_based_on_an_adapter_or_on_itself_is_refused_at_the_first_ste
     own = (tmp_path / "outer").as_uri()
     where = {"uri": stored.uri} if by == "uri" else {"uri": "", "reference": own}
     outer = write_adapter(**where, digest=stored.digest, name="outer")
-    with pytest.raises(InvalidArtifact, match="is an adapter itself"):
+    with pytest.raises(InvalidArtifact, match="is an adapter, but an adapter's base must be a complete model"):
         resolve(outer.as_uri(), cache_dir=tmp_path / "cache", artifacts=store)
 
 
@@ -213,7 +213,12 @@ def test_a_base_that_is_a_preset_is_refused(tmp_path: Path, store: ArtifactStore
         resolve(adapter.as_uri(), cache_dir=tmp_path / "cache", artifacts=store)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"reference": "' + "x" * 100_000 + '"}', "[]", '{"reference": 1}'])
+ESCAPES = json.dumps({"reference": "file:///x\x1b[2J", "digest": DIGEST})
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 60_000, '{"reference": "' + "x" * 100_000 + '"}', "[]", '{"reference": 1}', ESCAPES]
+)
 def test_a_base_model_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "base_model.json").write_text(text)
     with pytest.raises(InvalidArtifact):

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from tunix_rt.errors import InvalidArtifact, InvalidInput, NotFound
 from tunix_rt.models.export import export_hugging_face
-from tunix_rt.models.loading import LoadedModel, load
+from tunix_rt.models.loading import LanguageModel, load
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.references import ModelSource, resolve
 
@@ -19,12 +19,12 @@ TEXTS = ["What is 1 + 2?", "<reasoning>\nones 1+2=3\n</reasoning>\n<answer>3</an
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load(resolve("preset://tiny", cache_dir=tmp_path_factory.mktemp("cache")), texts=TEXTS, seed=7)
 
 
 @pytest.fixture
-def exported(model: LoadedModel, tmp_path: Path) -> Path:
+def exported(model: LanguageModel, tmp_path: Path) -> Path:
     export_hugging_face(model.decoder, model.config, model.tokenizer, tmp_path / "model")
     return tmp_path / "model"
 
@@ -33,7 +33,7 @@ def _source(directory: Path) -> ModelSource:
     return resolve(f"file://{directory}", cache_dir=directory)
 
 
-def test_export_loads_back_bit_equal(model: LoadedModel, exported: Path) -> None:
+def test_export_loads_back_bit_equal(model: LanguageModel, exported: Path) -> None:
     again = load(_source(exported))
     assert again.config == model.config
     before, after = parameters_of(model.decoder), parameters_of(again.decoder)
@@ -41,12 +41,12 @@ def test_export_loads_back_bit_equal(model: LoadedModel, exported: Path) -> None
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_export_is_the_same_bytes_twice(model: LoadedModel, exported: Path, tmp_path: Path) -> None:
+def test_export_is_the_same_bytes_twice(model: LanguageModel, exported: Path, tmp_path: Path) -> None:
     export_hugging_face(model.decoder, model.config, model.tokenizer, tmp_path / "again")
     assert _source(exported).digest == _source(tmp_path / "again").digest
 
 
-def test_preset_follows_its_seed(model: LoadedModel, tmp_path: Path) -> None:
+def test_preset_follows_its_seed(model: LanguageModel, tmp_path: Path) -> None:
     source = resolve("preset://tiny", cache_dir=tmp_path)
     same, other = load(source, texts=TEXTS, seed=7), load(source, texts=TEXTS, seed=8)
     assert np.array_equal(parameters_of(same.decoder)["embedding"], parameters_of(model.decoder)["embedding"])

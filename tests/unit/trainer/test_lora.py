@@ -19,7 +19,7 @@ from tunix_rt.errors import InvalidInput, Violations
 from tunix_rt.models.adapters import dropout_root
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.models.loading import LoadedModel, load_parts
+from tunix_rt.models.loading import LanguageModel, load_on_host
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import ModelSource, resolve
@@ -120,7 +120,7 @@ def test_noise_depends_on_seed_step_and_part(config: ModelConfig, step: Any, exa
 def test_the_base_of_an_adapter_on_a_random_start_is_stored(config: ModelConfig, tmp_path: Path) -> None:
     config = replace(config, vocab_size=272)
     source = ModelSource("preset://tiny", "preset", f"sha256:{'1' * 64}", preset="tiny")
-    model = LoadedModel(config, Decoder(config, rngs=nnx.Rngs(7)), train_tokenizer(["one two"], 270), source)
+    model = LanguageModel(config, Decoder(config, rngs=nnx.Rngs(7)), train_tokenizer(["one two"], 270), source)
     start = parameters_of(model.decoder)
     adapt(model.decoder, LORA, seed=SEED)
     job = Job(
@@ -139,7 +139,7 @@ def test_the_base_of_an_adapter_on_a_random_start_is_stored(config: ModelConfig,
     export_adapters(model.decoder, LORA, config, model, job, store, tmp_path / "adapter")
     found = resolve((tmp_path / "adapter").as_uri(), cache_dir=tmp_path, artifacts=store).base
     assert found is not None
-    for name, array in load_parts(found).parameters.items():
+    for name, array in load_on_host(found).parameters.items():
         np.testing.assert_array_equal(array, start[name], err_msg=name)
 
 

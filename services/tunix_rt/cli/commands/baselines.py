@@ -1,4 +1,4 @@
-"""`tunix-rt baselines`: lock an evaluation as what candidates are held against."""
+"""`tunix-rt baselines`: lock an evaluation as what candidates are compared with."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunix_rt.cli import printing
 from tunix_rt.cli.context import Json, Limit, client
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.views import catalogue
+from tunix_rt.errors import NotFound
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
 
-app = typer.Typer(name="baselines", help="Locked evaluations that candidates are held against.")
+app = new_group("baselines")
 
 
 @app.command(epilog="Example: tunix-rt baselines lock main run-01jd… --note 'release 3'")
@@ -24,20 +28,15 @@ def lock(
     as_json: Json = False,
 ) -> None:
     """Lock an evaluation as the named baseline; the former one stays in the history."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         if etag is None:
             etag = etag_in_force(api, name)
         locked = api.baselines.lock(name, api.evaluations.resolve(evaluation).id, note=note, etag=etag)
-    output.print_json(locked) if as_json else output.show(catalogue.baselines([locked]))
+    printing.row(locked, as_json, catalogue.baselines)
 
 
 def etag_in_force(api: TunixClient, name: str) -> str:
     """The etag of the revision that is to be replaced; "" for a new name."""
-    from tunix_rt.errors import NotFound
-
     try:
         return api.baselines.get(name).etag
     except NotFound:
@@ -52,12 +51,9 @@ def list_baselines(
     as_json: Json = False,
 ) -> None:
     """List the baselines in force, or one name's history."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.baselines.list(name, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.baselines(found))
+        printing.rows(found, as_json, catalogue.baselines)
 
 
 @app.command(epilog="Example: tunix-rt baselines show main")
@@ -65,9 +61,6 @@ def show(
     ctx: typer.Context, name: Annotated[str, typer.Argument(help="Name of the baseline.")], as_json: Json = False
 ) -> None:
     """Show the revision in force."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.baselines.get(name)
-    output.print_json(found) if as_json else output.show(catalogue.baselines([found]))
+    printing.row(found, as_json, catalogue.baselines)

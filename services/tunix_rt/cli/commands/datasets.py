@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunix_rt import client as sdk
+from tunix_rt.cli import printing
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.views import catalogue, dataset_quality
+from tunix_rt.client.shipped import evalset_path
+from tunix_rt.errors import NotFound
 
 if TYPE_CHECKING:
     from tunix_rt.quality.items import EvalItem
 
-app = typer.Typer(name="datasets", help="Immutable, content-addressed collections of reasoning traces.")
+app = new_group("datasets")
 
 Decontaminate = Annotated[
     list[str] | None, typer.Option("--decontaminate", help="Evalset (id or key) to keep out; repeatable.")
@@ -35,9 +41,6 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a dataset from a recipe; the same recipe, size and seed give the same digest."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         evalsets = [api.evalsets.get(name).id for name in decontaminate or []]
         dataset = api.datasets.build(
@@ -49,7 +52,7 @@ def build(
             decontaminate=evalsets,
             tags=parse_tags(tag),
         )
-    output.print_json(dataset) if as_json else output.show(*catalogue.dataset(dataset))
+    printing.record(dataset, as_json, catalogue.dataset)
 
 
 @app.command("import", epilog="Example: tunix-rt datasets import traces.jsonl --key my-traces")
@@ -63,9 +66,6 @@ def import_file(
     as_json: Json = False,
 ) -> None:
     """Import traces from a file; one bad line refuses the whole file and every bad line is named."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         evalsets = [api.evalsets.get(name).id for name in decontaminate or []]
         dataset = api.datasets.import_file(
@@ -75,7 +75,7 @@ def import_file(
             decontaminate=evalsets,
             tags=parse_tags(tag),
         )
-    output.print_json(dataset) if as_json else output.show(*catalogue.dataset(dataset))
+    printing.record(dataset, as_json, catalogue.dataset)
 
 
 @app.command("list", epilog="Example: tunix-rt datasets list --filter 'trace_count > 100'")
@@ -83,12 +83,9 @@ def list_datasets(
     ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
 ) -> None:
     """List datasets, newest first."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.datasets.list(filter=filter, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.datasets(found))
+        printing.rows(found, as_json, catalogue.datasets)
 
 
 @app.command(epilog="Example: tunix-rt datasets show arith-v1")
@@ -98,12 +95,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a dataset's manifest: counts, token lengths, what was dropped, overlap with evalsets."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.datasets.resolve(dataset)
-    output.print_json(found) if as_json else output.show(*catalogue.dataset(found))
+    printing.record(found, as_json, catalogue.dataset)
 
 
 @app.command(
@@ -136,14 +130,12 @@ def check(
     Warnings are prompts with several traces, above all when their answers differ, near duplicates, equations in the
     steps that do not hold, steps that lead to another answer, steps without words, and loops.
     """
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import dataset_quality
     from tunix_rt.traces.quality_report import quality_report
 
     name, data = _trace_jsonl(ctx, dataset)
     evalsets = {each: _evalset_items(ctx, each) for each in evalset or []}
     report = quality_report(data, evalsets=evalsets, max_trace_tokens=max_trace_tokens)
-    output.print_json({"dataset": name, **report.to_dict()}) if as_json else output.show(
+    printing.print_json({"dataset": name, **report.to_dict()}) if as_json else printing.show(
         *dataset_quality.report(name, report, show)
     )
     if any(strict or finding.level == "problem" for finding in report.findings()):
@@ -177,22 +169,17 @@ def export(
 @app.command(epilog="Example: tunix-rt datasets recipes")
 def recipes(ctx: typer.Context, as_json: Json = False) -> None:
     """List the recipes that ship with the registry."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.datasets.recipes()
-    output.print_json_lines(found) if as_json else output.show(catalogue.recipes(found))
+    printing.rows(found, as_json, catalogue.recipes)
 
 
 @app.command(epilog="Example: tunix-rt datasets delete ds-01jd…")
 def delete(ctx: typer.Context, dataset: Annotated[str, typer.Argument(help="Id.")], as_json: Json = False) -> None:
     """Delete a dataset version; refused while a run refers to it."""
-    from tunix_rt.cli import output
-
     with client(ctx) as api:
         api.datasets.delete(dataset, etag=api.datasets.get(dataset).etag)
-    output.print_json({"deleted": dataset}) if as_json else output.show(f"deleted {dataset}")
+    printing.print_json({"deleted": dataset}) if as_json else printing.show(f"deleted {dataset}")
 
 
 def _trace_jsonl(ctx: typer.Context, name: str) -> tuple[str, bytes]:
@@ -207,8 +194,6 @@ def _trace_jsonl(ctx: typer.Context, name: str) -> tuple[str, bytes]:
 
 def _evalset_items(ctx: typer.Context, name: str) -> Sequence[EvalItem]:
     """The items of a file, of an evalset that ships, or of the registered one with that id or key, in this order."""
-    from tunix_rt.client.shipped import evalset_path
-    from tunix_rt.errors import NotFound
     from tunix_rt.quality.items import parse_evalset
 
     try:
@@ -216,8 +201,6 @@ def _evalset_items(ctx: typer.Context, name: str) -> Sequence[EvalItem]:
     except NotFound:
         if name.endswith(".jsonl") or "/" in name:
             raise
-        from tunix_rt.client.workflows.evidence import evalset_items
-
         with client(ctx) as api:
-            return evalset_items(api, api.evalsets.get(name)).items
+            return sdk.evalset_items(api, api.evalsets.get(name)).items
     return parse_evalset(path.read_bytes()).items

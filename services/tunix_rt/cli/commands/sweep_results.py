@@ -1,15 +1,20 @@
-"""`tunix-rt sweeps results`, `importance`, `data`, `plot`, `promote`: what came of a sweep."""
+"""`tunix-rt sweeps results`, `importance`, `data`, `plot`, `export`: the outcome of a sweep."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunix_rt import client as sdk
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.context import Json, client
+from tunix_rt.cli.sweep_plot import draw, require_matplotlib
+from tunix_rt.cli.sweep_table import sweep_table
+from tunix_rt.cli.views import sweeps as views
 from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Transient
 
 if TYPE_CHECKING:
@@ -24,23 +29,17 @@ PLOT_FORMATS = ("svg", "png", "pdf")
 
 
 def results(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
-    """Rank a sweep's configurations, with intervals, and say whether the best is a winner or a tie."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
+    """Rank a sweep's configurations, with intervals, and say whether there is a winner or a tie."""
     with client(ctx) as api:
         found = api.sweeps.results(sweep)
-    output.print_json(found) if as_json else output.show(*views.results(found))
+    printing.record(found, as_json, views.results)
 
 
 def importance(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
     """Show how much each parameter matters for the objective (PED-ANOVA, computed by the tuner)."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx) as api:
         found = api.sweeps.importance(sweep)
-    output.print_json(found) if as_json else output.show(*views.importance(found))
+    printing.record(found, as_json, views.importance)
 
 
 def data(
@@ -51,10 +50,7 @@ def data(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write every trial with its parameters and outcome, one row each: what parallel coordinates are drawn from."""
-    from tunix_rt.cli import output as printing
-    from tunix_rt.cli.sweep_table import sweep_table
-
+    """Write every trial with its parameters and outcome, one row each."""
     suffix = _suffix(output, ("csv", "json")) if output else ""
     with client(ctx) as api:
         table = sweep_table(api.sweeps.get(sweep), list(api.sweeps.trials(sweep, page_size=1000)))
@@ -63,7 +59,7 @@ def data(
         return
     text = table.csv() if suffix == "csv" else printing.canonical(table.document()) + "\n"
     output.write_text(text, encoding="utf-8")
-    _tell_file(output, len(table.rows), as_json)
+    _show_file(output, len(table.rows), as_json)
 
 
 def plot(
@@ -73,19 +69,16 @@ def plot(
     as_json: Json = False,
 ) -> None:
     """Draw a sweep: objective by trial, parallel coordinates, importance of parameters. Needs tunix-rt[plots]."""
-    from tunix_rt.cli.sweep_plot import draw, require_matplotlib
-    from tunix_rt.cli.sweep_table import sweep_table
-
     suffix = _suffix(output, PLOT_FORMATS)
     require_matplotlib()
     with client(ctx) as api:
         table = sweep_table(api.sweeps.get(sweep), list(api.sweeps.trials(sweep, page_size=1000)))
         shares, why_not = _shares(api, sweep)
     output.write_bytes(draw(table, shares, why_not, format=suffix))
-    _tell_file(output, len(table.rows), as_json)
+    _show_file(output, len(table.rows), as_json)
 
 
-def promote(
+def export(
     ctx: typer.Context,
     sweep: SweepId,
     output: Annotated[
@@ -102,41 +95,28 @@ def promote(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the best trial as a config that `runs create --spec` takes, and best_params.json as in evidence.
+    """Write the best trial as a run config for `runs create --spec`, and best_params.json as in evidence.
 
-    A run of that config trains the same model again, bit for bit. A tie is told on standard error.
+    A run of that config trains the same model again, bit for bit. A tie is reported on standard error.
     """
-    from tunix_rt.client.workflows.trial_configs import trial_config
-    from tunix_rt.evidence.documents import json_file
-
     with client(ctx) as api:
-        found = trial_config(api, sweep, trial)
+        found = sdk.trial_config(api, sweep, trial)
     config, best_params = _places(output or Path(f"promoted-{sweep}"))
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(_pretty(found.config), encoding="utf-8")
-    best_params.write_bytes(json_file(found.best_params))
+    best_params.write_text(printing.canonical(found.best_params) + "\n", encoding="utf-8")
     if found.warning:
         print(f"warning: {found.warning}", file=sys.stderr)
-    _tell_promotion(found, config, best_params, as_json)
-
-
-# Command → function and example.
-COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "results": (results, "Example: tunix-rt sweeps results sweep-01jd…"),
-    "importance": (importance, "Example: tunix-rt sweeps importance sweep-01jd…"),
-    "data": (data, "Example: tunix-rt sweeps data sweep-01jd… -o sweep.csv"),
-    "plot": (plot, "Example: tunix-rt sweeps plot sweep-01jd… -o sweep.svg"),
-    "promote": (promote, "Example: tunix-rt sweeps promote sweep-01jd… -o best"),
-}
+    _show_config(found, config, best_params, as_json)
 
 
 def _shares(api: TunixClient, sweep_id: str) -> tuple[Importance | None, str]:
-    """The importance of parameters, or why there is none: a picture is drawn without it, too."""
+    """The importance of parameters, or why there is none: a picture is drawn without it."""
     try:
         return api.sweeps.importance(sweep_id), ""
     except (FailedPrecondition, Transient) as error:
         print(f"warning: {error}", file=sys.stderr)
-        return None, "too few trials" if isinstance(error, FailedPrecondition) else "the tuner is away"
+        return None, "too few trials" if isinstance(error, FailedPrecondition) else "the tuner cannot be reached"
 
 
 def _suffix(path: Path, known: tuple[str, ...]) -> str:
@@ -146,13 +126,11 @@ def _suffix(path: Path, known: tuple[str, ...]) -> str:
     return suffix
 
 
-def _tell_file(path: Path, trials: int, as_json: bool) -> None:
-    from tunix_rt.cli import formats, output
-
+def _show_file(path: Path, trials: int, as_json: bool) -> None:
     if as_json:
-        output.print_json({"file": str(path), "trials": trials, "size_bytes": path.stat().st_size})
+        printing.print_json({"file": str(path), "trials": trials, "size_bytes": path.stat().st_size})
     else:
-        output.show(f"{formats.escaped(str(path))}  ({trials} trials, {formats.size_text(path.stat().st_size)})")
+        printing.show(f"{formats.escaped(str(path))}  ({trials} trials, {formats.size_text(path.stat().st_size)})")
 
 
 def _places(given: Path) -> tuple[Path, Path]:
@@ -163,22 +141,18 @@ def _places(given: Path) -> tuple[Path, Path]:
 
 
 def _pretty(document: dict[str, Any]) -> str:
-    import json
-
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _tell_promotion(found: Any, config: Path, best_params: Path, as_json: bool) -> None:
-    from tunix_rt.cli import formats, output
-
+def _show_config(found: Any, config: Path, best_params: Path, as_json: bool) -> None:
     this, tags = found.best_params["this_trial"], found.config["tags"]
     if as_json:
         told = {"config": str(config), "best_params": str(best_params), "warning": found.warning}
-        output.print_json(told | {"trial": this, "tags": tags})
+        printing.print_json(told | {"trial": this, "tags": tags})
         return
     score = formats.score(this.get("objective"), this.get("ci_low"), this.get("ci_high"))
-    output.show(
-        output.fields(
+    printing.show(
+        printing.fields(
             [
                 ("config", f"{formats.escaped(str(config))}  [dim]tunix-rt runs create --spec {config}[/dim]"),
                 ("best params", formats.escaped(str(best_params))),
@@ -190,3 +164,21 @@ def _tell_promotion(found: Any, config: Path, best_params: Path, as_json: bool) 
             ]
         )
     )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module to the group `sweeps`."""
+    for function in (results, importance, data, plot, export):
+        example = f"Example: tunix-rt sweeps {_EXAMPLES[function.__name__]}"
+        app.command(function.__name__, epilog=example)(function)
+    # Its name before 1.0; `models promote` moves an alias.
+    app.command("promote", hidden=True)(export)
+
+
+_EXAMPLES = {
+    "results": "results sweep-01jd…",
+    "importance": "importance sweep-01jd…",
+    "data": "data sweep-01jd… -o sweep.csv",
+    "plot": "plot sweep-01jd… -o sweep.svg",
+    "export": "export sweep-01jd… -o best",
+}

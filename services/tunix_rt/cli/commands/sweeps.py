@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunix_rt import client as sdk
+from tunix_rt.cli import formats, printing, specs
 from tunix_rt.cli.commands import sweep_results
-from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
+from tunix_rt.cli.groups import new_group
+from tunix_rt.cli.progress import JobDisplay
+from tunix_rt.cli.rule_options import given
+from tunix_rt.cli.sweep_table import sweep_table
+from tunix_rt.cli.views import sweeps as views
 
 if TYPE_CHECKING:
     from tunix_rt.client import SweepProgress, Trial, TunixClient
     from tunix_rt.client.resources.sweeps import Sweep
 
-app = typer.Typer(name="sweeps", help="Hyperparameter sweeps; every trial is an ordinary run.")
+app = new_group("sweeps")
 
 SweepId = Annotated[str, typer.Argument(help="Id of a sweep.")]
 
 
-# Flags of `sweeps create` → fields of SchedulerSettings and of TpeSettings.
-_SCHEDULING = {
-    "scheduling_metric": "metric",
-    "scheduling_mode": "mode",
-    "grace_steps": "grace_steps",
-    "reduction_factor": "reduction_factor",
-    "brackets": "brackets",
-    "min_trials": "min_trials",
-    "interval_steps": "interval_steps",
-    "quantile_fraction": "quantile_fraction",
-    "resample_probability": "resample_probability",
-}
-_TPE = {"startup_trials": "startup_trials", "multivariate": "multivariate"}
-_OBJECTIVE = {"metric": "metric", "mode": "mode"}
-
-
 @app.command(
-    epilog="Example: tunix-rt sweeps create --model preset://tiny --dataset arith-v1 --evaluate-on arith_v1 "
+    epilog="Example: tunix-rt sweeps create --base-model preset://tiny --dataset-id arith-v1 --evaluate-on arith_v1 "
     "--set max_steps=90 --set eval_steps=10 --param 'learning_rate=loguniform(1e-4,1e-2)' "
-    "--param per_device_batch_size=4,8,16 --algorithm tpe --scheduler asha --samples 12 --watch"
+    "--param per_device_batch_size=4,8,16 --algorithm tpe --scheduler asha --num-samples 12 --watch"
 )
 def create(
     ctx: typer.Context,
     spec: Annotated[
-        Path | None, typer.Option(help="SweepSpec as JSON, TOML or YAML; flags are laid over it.", show_default=False)
+        Path | None, typer.Option(help="SweepSpec as JSON, TOML or YAML; the options override it.", show_default=False)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Base model of every trial.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Dataset id or key.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", "--model", help="Base model of every trial.")
+    ] = None,
+    dataset_id: Annotated[str | None, typer.Option("--dataset-id", "--dataset", help="Dataset id or key.")] = None,
     evaluate_on: Annotated[list[str] | None, typer.Option(help="Evalset; repeatable. The first is scored.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Hyperparameter of every trial, NAME=VALUE; repeatable.")
@@ -55,20 +48,24 @@ def create(
     param: Annotated[
         list[str] | None,
         typer.Option(
+            "--parameter",
+            "--param",
             help="NAME=a,b,c | NAME=uniform(l,h) | loguniform(l,h) | quniform(l,h,q) | randint(l,h) | normal(m,s) | "
-            "grid(a,b), each of them 'when OTHER in a,b' if wanted; repeatable. Without any: learning_rate, "
-            "per_device_batch_size, weight_decay, warmup_steps."
+            "grid(a,b), each optionally followed by 'when OTHER in a,b'; repeatable. Without any: learning_rate, "
+            "per_device_batch_size, weight_decay, warmup_steps.",
         ),
     ] = None,
-    samples: Annotated[
-        int | None, typer.Option("--samples", "--num-samples", help="Configurations; of a grid, its repetitions.")
+    num_samples: Annotated[
+        int | None, typer.Option("--num-samples", "--samples", help="Configurations; of a grid, its repetitions.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Trials of each configuration, each with its own seed.")] = None,
-    concurrent: Annotated[int | None, typer.Option(help="Trials at the same time.")] = None,
+    max_concurrent_trials: Annotated[
+        int | None, typer.Option("--max-concurrent-trials", "--concurrent", help="Trials at the same time.")
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(help="random | grid | tpe")] = None,
-    startup_trials: Annotated[int | None, typer.Option(help="tpe: random trials before it estimates.")] = None,
+    startup_trials: Annotated[int | None, typer.Option(help="tpe: random trials before the model is used.")] = None,
     multivariate: Annotated[
-        bool | None, typer.Option(help="tpe: model parameters together, not one by one.", show_default=False)
+        bool | None, typer.Option(help="tpe: model parameters jointly, not one by one.", show_default=False)
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="fifo | asha | median-stopping | pbt")] = None,
     scheduling_metric: Annotated[
@@ -76,39 +73,44 @@ def create(
     ] = None,
     scheduling_mode: Annotated[str | None, typer.Option(help="max | min; of a loss: min.")] = None,
     grace_steps: Annotated[int | None, typer.Option(help="No trial is stopped before this training step.")] = None,
-    reduction_factor: Annotated[float | None, typer.Option(help="asha: one in so many goes on at each rung.")] = None,
+    reduction_factor: Annotated[float | None, typer.Option(help="asha: promote the top 1/N at each rung.")] = None,
     brackets: Annotated[int | None, typer.Option(help="asha: more than one is Hyperband.")] = None,
-    min_trials: Annotated[int | None, typer.Option(help="median-stopping: trials that came as far.")] = None,
-    interval_steps: Annotated[int | None, typer.Option(help="pbt: steps between looks at the population.")] = None,
-    quantile_fraction: Annotated[float | None, typer.Option(help="pbt: share that is replaced.")] = None,
-    resample_probability: Annotated[float | None, typer.Option(help="pbt: chance that a value is drawn anew.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Objective: primary_score, or a run metric.")] = None,
-    mode: Annotated[str | None, typer.Option(help="Of the objective: max | min")] = None,
+    min_trials: Annotated[
+        int | None, typer.Option(help="median-stopping: trials that must have reached a step before it is judged.")
+    ] = None,
+    interval_steps: Annotated[int | None, typer.Option(help="pbt: steps between perturbations.")] = None,
+    quantile_fraction: Annotated[
+        float | None, typer.Option(help="pbt: share of the population that is replaced.")
+    ] = None,
+    resample_probability: Annotated[
+        float | None, typer.Option(help="pbt: probability of resampling a value instead of perturbing it.")
+    ] = None,
+    objective_metric: Annotated[
+        str | None, typer.Option("--objective-metric", "--metric", help="primary_score, or a run metric.")
+    ] = None,
+    objective_mode: Annotated[str | None, typer.Option("--objective-mode", "--mode", help="max | min")] = None,
     pool: Annotated[
-        list[str] | None, typer.Option(help="Hardware pool; trials are dealt to several in turn. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Hardware pool; with several pools, trials are assigned round-robin. Repeatable."),
     ] = None,
     trial_resource: Annotated[
         list[str] | None, typer.Option(help="NAME=AMOUNT of Ray's cluster for each waiting trial; repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the search; the trials' is --set seed=N.")] = None,
-    name: Annotated[str, typer.Option(help="Display name.")] = "",
+    display_name: Annotated[str, typer.Option("--display-name", "--name", help="Name for people.")] = "",
     tag: Tags = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, create nothing.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended.")] = False,
+    dry_run: DryRun = False,
+    watch: Watch = False,
     as_json: Json = False,
 ) -> None:
-    """Queue a sweep. Everything that is not said takes the default of the contracts; see `--dry-run`."""
-    from tunix_rt.cli import output, specs
-    from tunix_rt.cli.views import sweeps as views
-    from tunix_rt.client.resources.runs import run_spec
-
+    """Queue a sweep. Unset fields take their defaults; `--dry-run` shows the resolved spec."""
     document, labels = specs.split_labels(specs.read_spec(spec) if spec else {})
     resources = specs.parse_settings(trial_resource, "--trial-resource")
     with client(ctx) as api:
-        base = run_spec(
+        base = sdk.run_spec(
             document.pop("base", None),
-            base_model=model,
-            dataset_id=api.datasets.resolve(dataset).id if dataset else None,
+            base_model=base_model,
+            dataset_id=api.datasets.resolve(dataset_id).id if dataset_id else None,
             hyperparameters=specs.parse_settings(setting, "--set") or None,
             evaluate_on=evaluate_on or None,
         )
@@ -117,29 +119,34 @@ def create(
             base=base,
             parameters=specs.parse_parameters(param) or None,
             algorithm=algorithm,
-            tpe=_given(ctx, _TPE),
+            tpe=given(startup_trials=startup_trials, multivariate=multivariate),
             scheduler=scheduler,
-            scheduling=_given(ctx, _SCHEDULING),
-            num_samples=samples,
+            scheduling=given(
+                metric=scheduling_metric,
+                mode=scheduling_mode,
+                grace_steps=grace_steps,
+                reduction_factor=reduction_factor,
+                brackets=brackets,
+                min_trials=min_trials,
+                interval_steps=interval_steps,
+                quantile_fraction=quantile_fraction,
+                resample_probability=resample_probability,
+            ),
+            num_samples=num_samples,
             repeats=repeats,
-            max_concurrent_trials=concurrent,
-            objective=_given(ctx, _OBJECTIVE),
+            max_concurrent_trials=max_concurrent_trials,
+            objective=given(metric=objective_metric, mode=objective_mode),
             pools=pool or None,
             trial_resources=resources or None,
             seed=seed,
-            display_name=name or labels.display_name,
+            display_name=display_name or labels.display_name,
             tags={**labels.tags, **parse_tags(tag)},
             validate_only=dry_run,
         )
     if watch and not dry_run:
         follow(ctx, sweep.id, as_json)
     else:
-        output.print_json(sweep) if as_json else output.show(*views.sweep(sweep, []))
-
-
-def _given(ctx: typer.Context, flags: Mapping[str, str]) -> dict[str, Any] | None:
-    """The fields whose flags were given; None when none was."""
-    return {field: ctx.params[flag] for flag, field in flags.items() if ctx.params[flag] is not None} or None
+        printing.record(sweep, as_json, lambda found: views.sweep(found, []))
 
 
 @app.command("list", epilog="Example: tunix-rt sweeps list --filter 'state = RUNNING'")
@@ -147,26 +154,20 @@ def list_sweeps(
     ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
 ) -> None:
     """List sweeps, newest first."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx) as api:
         found = api.sweeps.list(filter=filter, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(views.sweeps(found))
+        printing.rows(found, as_json, views.sweeps)
 
 
 @app.command(epilog="Example: tunix-rt sweeps show sweep-01jd…")
 def show(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
     """Show a sweep and its first trials; ★ marks the best."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx) as api:
         found = api.sweeps.get(sweep)
         if as_json:
-            output.print_json(found)
+            printing.print_json(found)
         else:
-            output.show(*views.sweep(found, list(api.sweeps.trials(sweep))))
+            printing.show(*views.sweep(found, list(api.sweeps.trials(sweep))))
 
 
 @app.command(epilog="Example: tunix-rt sweeps trials sweep-01jd… --order-by 'objective desc' --limit 3")
@@ -174,12 +175,9 @@ def trials(
     ctx: typer.Context, sweep: SweepId, order_by: OrderBy = "", limit: Limit = 1000, as_json: Json = False
 ) -> None:
     """List a sweep's trials."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx) as api:
         found = api.sweeps.trials(sweep, order_by=order_by, limit=limit)
-        output.print_json_lines(found) if as_json else output.show(
+        printing.print_json_lines(found) if as_json else printing.show(
             views.trials(found, api.sweeps.get(sweep).best_trial_id)
         )
 
@@ -194,27 +192,24 @@ def watch(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
 def cancel(
     ctx: typer.Context,
     sweep: SweepId,
-    message: Annotated[str, typer.Option("--message", "-m", help="Kept in the history.")] = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Why; kept in the history.")] = "",
     as_json: Json = False,
 ) -> None:
     """Cancel a sweep and every trial that has not ended."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx) as api:
         found = api.sweeps.cancel(sweep, message=message)
-    output.print_json(found) if as_json else output.show(views.sweeps([found]))
+    printing.row(found, as_json, views.sweeps)
 
 
 @app.command(epilog="Example: tunix-rt sweeps pause sweep-01jd…")
 def pause(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
-    """Begin no more trials; those that were begun go on to their end."""
+    """Start no more trials; those that were started continue to their end."""
     _change(ctx, lambda api: api.sweeps.pause(sweep), as_json)
 
 
 @app.command(epilog="Example: tunix-rt sweeps resume sweep-01jd…")
 def resume(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
-    """Go on with a paused sweep."""
+    """Continue a paused sweep."""
     _change(ctx, lambda api: api.sweeps.resume(sweep), as_json)
 
 
@@ -222,48 +217,33 @@ def resume(ctx: typer.Context, sweep: SweepId, as_json: Json = False) -> None:
 def extend(
     ctx: typer.Context,
     sweep: SweepId,
-    samples: Annotated[
+    num_samples: Annotated[
         int, typer.Option("--num-samples", "--samples", help="Configurations in all (of a grid, its repetitions).")
     ],
     as_json: Json = False,
 ) -> None:
-    """Ask for more configurations; a sweep that has SUCCEEDED or FAILED goes on with what it knows."""
-    _change(ctx, lambda api: api.sweeps.extend(sweep, samples), as_json)
+    """Raise the number of configurations; a sweep that has SUCCEEDED or FAILED continues with its trials."""
+    _change(ctx, lambda api: api.sweeps.extend(sweep, num_samples), as_json)
 
 
 def _change(ctx: typer.Context, call: Callable[[TunixClient], Sweep], as_json: bool) -> None:
-    from tunix_rt.cli import output
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx) as api:
         found = call(api)
-    output.print_json(found) if as_json else output.show(views.sweeps([found]))
-
-
-for _name, (_function, _example) in sweep_results.COMMANDS.items():
-    app.command(_name, epilog=_example)(_function)
+    printing.row(found, as_json, views.sweeps)
 
 
 def follow(ctx: typer.Context, sweep_id: str, as_json: bool) -> None:
     """Show a sweep and its trials until it has ended; exit code 1 unless it succeeded."""
-    from tunix_rt.cli import output
-    from tunix_rt.cli.progress import JobDisplay
-    from tunix_rt.cli.views import sweeps as views
-
     with client(ctx, patient=True) as api, JobDisplay(as_json) as display:
         ended, trials = wait_for_sweep(api, sweep_id, display)
     if not as_json:
-        output.show(*views.sweep(ended, trials))
+        printing.show(*views.sweep(ended, trials))
     if not ended.succeeded:
         raise typer.Exit(1)
 
 
 def wait_for_sweep(api: TunixClient, sweep_id: str, display: Any) -> tuple[Sweep, Sequence[Trial]]:
     """Show a sweep until it has ended: how many trials of what kind, and the best so far."""
-    from tunix_rt.cli import formats
-    from tunix_rt.cli.sweep_table import sweep_table
-    from tunix_rt.cli.views import sweeps as views
-
     trials: Sequence[Trial] = ()
 
     def update(now: SweepProgress) -> None:
@@ -275,3 +255,6 @@ def wait_for_sweep(api: TunixClient, sweep_id: str, display: Any) -> tuple[Sweep
         display.update(now.sweep, formats.escaped(now.sweep.display_name or now.sweep.id), beside)
 
     return api.sweeps.wait(sweep_id, on_change=update), trials
+
+
+sweep_results.add_to(app)

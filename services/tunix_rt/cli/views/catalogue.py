@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.views import evalset_quality
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def datasets(items: Iterable[Dataset]) -> RenderableType:
         for item in items
     ]
     columns = ["id", "key", "traces", "tokens", "digest", "created", "tags"]
-    return output.table(columns, rows, numbers=["traces", "tokens"])
+    return printing.table(columns, rows, numbers=["traces", "tokens"])
 
 
 def dataset(item: Dataset) -> list[RenderableType]:
@@ -60,12 +60,12 @@ def dataset(item: Dataset) -> list[RenderableType]:
         ("created", formats.local_time(item.create_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    parts = [output.fields(rows)]
+    parts = [printing.fields(rows)]
     if manifest.category_statistics:
         parts.append(_categories(manifest.category_statistics))
     if manifest.contamination:
         overlaps = [(c.evalset_id, c.exact_prompts, c.ngram_items, c.ngram_size) for c in manifest.contamination]
-        parts.append(output.table(["evalset id", "exact prompts", "items sharing an n-gram", "n"], overlaps))
+        parts.append(printing.table(["evalset id", "exact prompts", "items sharing an n-gram", "n"], overlaps))
     return parts
 
 
@@ -82,12 +82,12 @@ def _categories(items: Iterable[CategoryStatistics]) -> RenderableType:
         for item in items
     ]
     columns = ["category", "traces", "tokens (mean)", "p95", "max", "steps (mean)"]
-    return output.table(columns, rows, numbers=columns[1:])
+    return printing.table(columns, rows, numbers=columns[1:])
 
 
 def recipes(items: Iterable[Recipe]) -> RenderableType:
     rows = [(item.name, item.default_size, item.default_seed, formats.escaped(item.description)) for item in items]
-    return output.table(["recipe", "size", "seed", "what it is"], rows, numbers=["size", "seed"])
+    return printing.table(["recipe", "size", "seed", "what it is"], rows, numbers=["size", "seed"])
 
 
 def evalsets(items: Iterable[EvalSet]) -> RenderableType:
@@ -103,7 +103,9 @@ def evalsets(items: Iterable[EvalSet]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["id", "key", "items", "sections", "digest", "created", "description"], rows, numbers=["items"])
+    return printing.table(
+        ["id", "key", "items", "sections", "digest", "created", "description"], rows, numbers=["items"]
+    )
 
 
 def evalset(item: EvalSet) -> list[RenderableType]:
@@ -119,7 +121,7 @@ def evalset(item: EvalSet) -> list[RenderableType]:
         ("created", formats.local_time(item.create_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    return [output.fields(rows), *evalset_quality.resolution(item.detectable)]
+    return [printing.fields(rows), *evalset_quality.resolution(item.detectable)]
 
 
 def evalset_items(items: Iterable[EvalSetItem]) -> RenderableType:
@@ -135,7 +137,7 @@ def evalset_items(items: Iterable[EvalSetItem]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["item", "section", "category", "difficulty", "type", "expected", "prompt"], rows)
+    return printing.table(["item", "section", "category", "difficulty", "type", "expected", "prompt"], rows)
 
 
 def models(items: Iterable[ModelVersion]) -> RenderableType:
@@ -151,7 +153,7 @@ def models(items: Iterable[ModelVersion]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["id", "version", "format", "size", "run id", "digest", "created"], rows, numbers=["size"])
+    return printing.table(["id", "version", "format", "size", "run id", "digest", "created"], rows, numbers=["size"])
 
 
 def model(item: ModelVersion) -> RenderableType:
@@ -170,12 +172,12 @@ def model(item: ModelVersion) -> RenderableType:
         ("created", formats.local_time(item.create_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    return output.fields(rows)
+    return printing.fields(rows)
 
 
 def merged(document: Mapping[str, Any]) -> RenderableType:
     """Where an adapter's merged model was written."""
-    return output.fields(
+    return printing.fields(
         [
             ("directory", formats.escaped(document["out"])),
             ("digest", document["digest"]),
@@ -194,7 +196,7 @@ def aliases(items: Iterable[Alias]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["alias", "model id", "guarded by", "moved"], rows)
+    return printing.table(["alias", "model id", "guarded by", "moved"], rows)
 
 
 def promotions(items: Iterable[Promotion]) -> RenderableType:
@@ -209,7 +211,7 @@ def promotions(items: Iterable[Promotion]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["time", "alias", "from", "to", "because", "by"], rows)
+    return printing.table(["time", "alias", "from", "to", "because", "by"], rows)
 
 
 def baselines(items: Iterable[Baseline]) -> RenderableType:
@@ -226,4 +228,4 @@ def baselines(items: Iterable[Baseline]) -> RenderableType:
         for item in items
     ]
     columns = ["baseline", "revision", "evaluation id", "run id", "locked by", "locked", "note"]
-    return output.table(columns, rows, numbers=["revision"])
+    return printing.table(columns, rows, numbers=["revision"])

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.contract.enums import ItemChange
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunix_rt.client.resources.scores import (
-        CandidateItem,
-        Comparison,
-        Curve,
-        ItemComparison,
-        PairedStatistics,
-        Scorecard,
-        SliceScore,
-    )
+    from tunix_rt.cli.views.scores import Card, Slice
+    from tunix_rt.client import Comparison
+    from tunix_rt.client.resources.scores import CandidateItem, Curve, ItemComparison, PairedStatistics
 
 
 def statistics(stats: PairedStatistics) -> RenderableType:
@@ -34,7 +28,7 @@ def statistics(stats: PairedStatistics) -> RenderableType:
         ("p that B is worse", formats.number(stats.p_worse)),
         ("power", ", ".join(filter(None, (seen, needed)))),
     ]
-    return output.fields(rows)
+    return printing.fields(rows)
 
 
 def comparison(result: Comparison, shown: int) -> list[RenderableType]:
@@ -49,7 +43,7 @@ def comparison(result: Comparison, shown: int) -> list[RenderableType]:
 def _one(result: Comparison, changed: Sequence[ItemComparison]) -> list[RenderableType]:
     (candidate,) = result.candidates
     parts: list[RenderableType] = [
-        output.fields(
+        printing.fields(
             [
                 ("A", f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}"),
                 ("B", f"{candidate.evaluation_id}  {score_of(candidate.scorecard)}"),
@@ -63,7 +57,7 @@ def _one(result: Comparison, changed: Sequence[ItemComparison]) -> list[Renderab
             (s.dimension, formats.escaped(s.value), s.n_paired, formats.signed(s.delta), formats.number(s.p_adjusted))
             for s in candidate.slices
         ]
-        parts.append(output.table(["dimension", "value", "items", "Δ", "p (Holm)"], rows, numbers=["items"]))
+        parts.append(printing.table(["dimension", "value", "items", "Δ", "p (Holm)"], rows, numbers=["items"]))
     if changed:
         parts.append(_item_table(changed))
     return parts
@@ -87,8 +81,8 @@ def _several(result: Comparison, changed: Sequence[ItemComparison]) -> list[Rend
     columns = ["", "score [95 %]", "Δ to A [95 %]", "fixed", "regressed", "p", "p (Holm)", "evaluation id"]
     baseline = f"{result.baseline_evaluation_id}  {score_of(result.baseline_scorecard)}"
     parts: list[RenderableType] = [
-        output.fields([("A", baseline), *_curves(result)]),
-        output.table(columns, rows, numbers=["fixed", "regressed"]),
+        printing.fields([("A", baseline), *_curves(result)]),
+        printing.table(columns, rows, numbers=["fixed", "regressed"]),
     ]
     if changed:
         cells = [
@@ -100,7 +94,7 @@ def _several(result: Comparison, changed: Sequence[ItemComparison]) -> list[Rend
             )
             for item in changed
         ]
-        parts.append(output.table(["item", "expected", "A", *names], cells, numbers=["A"]))
+        parts.append(printing.table(["item", "expected", "A", *names], cells, numbers=["A"]))
     return parts
 
 
@@ -116,7 +110,7 @@ def curve_line(curve: Curve) -> str:
     )
 
 
-def score_of(card: Scorecard | SliceScore) -> str:
+def score_of(card: Card | Slice) -> str:
     """The primary score with its interval; "–" when nothing was scored."""
     return formats.score(card.primary_score, card.ci_low, card.ci_high)
 
@@ -145,4 +139,4 @@ def _item_table(items: Iterable[ItemComparison]) -> RenderableType:
         for candidate in item.candidates
     ]
     columns = ["item", "change", "A", "B", "expected", "A answered (end)", "B answered (end)"]
-    return output.table(columns, rows, numbers=["A", "B"])
+    return printing.table(columns, rows, numbers=["A", "B"])

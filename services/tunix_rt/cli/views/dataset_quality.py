@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +20,7 @@ _LEVELS = {"problem": "[bold red]problem[/bold red]", "warning": "[yellow]warnin
 def report(name: str, found: QualityReport, shown: int) -> list[RenderableType]:
     """The whole report: the verdict first, then what it rests on, with up to ``shown`` examples of each kind."""
     parts: list[RenderableType] = [
-        output.fields(
+        printing.fields(
             [("dataset", formats.escaped(name)), ("valid traces", len(found.lines)), ("tokens", _tokens(found))]
         )
     ]
@@ -34,7 +34,7 @@ def findings(found: Sequence[Finding]) -> list[RenderableType]:
     if not found:
         return ["[green]clean[/green]: no problem and no warning", ""]
     rows = [(_LEVELS[finding.level], finding.count, formats.escaped(finding.text)) for finding in found]
-    return [output.table(["", "count", "what"], rows, numbers=["count"])]
+    return [printing.table(["", "count", "what"], rows, numbers=["count"])]
 
 
 def bar(count: float, most: float) -> str:
@@ -64,8 +64,8 @@ def _failures(found: QualityReport, shown: int) -> list[RenderableType]:
     kinds = [(formats.escaped(kind), n, bar(n, most)) for kind, n in found.failures_by_kind.items()]
     rows = [(f.line or "", formats.escaped(f.field), formats.escaped(f.description, 100)) for f in found.failures]
     return [
-        output.table(["what is wrong", "count", ""], kinds, title="Lines that are no traces", numbers=["count"]),
-        output.table(["line", "field", "why"], rows[:shown], numbers=["line"]),
+        printing.table(["what is wrong", "count", ""], kinds, title="Lines that are no traces", numbers=["count"]),
+        printing.table(["line", "field", "why"], rows[:shown], numbers=["line"]),
         *more(len(rows), shown),
     ]
 
@@ -83,7 +83,7 @@ def _repeated(found: QualityReport, shown: int) -> list[RenderableType]:
         )
         for group in groups
     ]
-    table = output.table(["lines", "answers", "", "prompt"], rows[:shown], title="Several traces of one prompt")
+    table = printing.table(["lines", "answers", "", "prompt"], rows[:shown], title="Several traces of one prompt")
     return [table, *more(len(rows), shown)]
 
 
@@ -97,7 +97,7 @@ def _near(found: QualityReport, shown: int) -> list[RenderableType]:
     ]
     columns = ["lines", "traces", "similarity", "first prompt"]
     title = "Near-duplicate prompts (Jaccard similarity of 5-word runs, at least 0.8)"
-    return [output.table(columns, rows[:shown], title=title, numbers=columns[1:3]), *more(len(rows), shown)]
+    return [printing.table(columns, rows[:shown], title=title, numbers=columns[1:3]), *more(len(rows), shown)]
 
 
 def _contamination(found: QualityReport, shown: int) -> list[RenderableType]:
@@ -117,7 +117,7 @@ def _contamination(found: QualityReport, shown: int) -> list[RenderableType]:
     ]
     columns = ["evalset", "items", "exact", "near", "13-gram", "answer given", "traces"]
     title = "Contamination: items whose prompt is in the dataset, equal, nearly, or in a run of 13 words"
-    parts: list[RenderableType] = [output.table(columns, rows, title=title, numbers=columns[1:])]
+    parts: list[RenderableType] = [printing.table(columns, rows, title=title, numbers=columns[1:])]
     return parts + [part for leaks in found.leaks for part in _overlaps(found, leaks, shown)]
 
 
@@ -135,7 +135,7 @@ def _overlaps(found: QualityReport, leaks: Leaks, shown: int) -> list[Renderable
         for overlap in leaks.overlaps
     ]
     columns = ["line", "item", "overlap", "similarity", ""]
-    table = output.table(columns, rows[:shown], title=f"Traces that overlap with {leaks.evalset}", numbers=["line"])
+    table = printing.table(columns, rows[:shown], title=f"Traces that overlap with {leaks.evalset}", numbers=["line"])
     return [table, *more(len(rows), shown)]
 
 
@@ -145,7 +145,7 @@ def _lengths(found: QualityReport, shown: int) -> list[RenderableType]:
     most = max(each.count for each in found.histogram)
     rows = [(f"{each.low}–{each.high}", each.count, bar(each.count, most)) for each in found.histogram]
     parts: list[RenderableType] = [
-        output.table(
+        printing.table(
             ["tokens", "traces", ""], rows, title="Length of prompt and completion", numbers=["tokens", "traces"]
         )
     ]
@@ -174,7 +174,7 @@ def _categories(found: QualityReport, shown: int) -> list[RenderableType]:
         for each in found.categories
     ]
     columns = ["category", "traces", "", "tokens", "p95", "max", "steps"]
-    return [output.table(columns, rows, title="Categories (means)", numbers=["traces", *columns[3:]])]
+    return [printing.table(columns, rows, title="Categories (means)", numbers=["traces", *columns[3:]])]
 
 
 def _doubts(found: QualityReport, shown: int) -> list[RenderableType]:
@@ -184,7 +184,7 @@ def _doubts(found: QualityReport, shown: int) -> list[RenderableType]:
         (found.lines[doubt.position], doubt.kind.replace("_", " "), formats.escaped(doubt.detail, 100))
         for doubt in found.doubts
     ]
-    table = output.table(["line", "doubt", ""], rows[:shown], title="Steps to look at again", numbers=["line"])
+    table = printing.table(["line", "doubt", ""], rows[:shown], title="Steps to look at again", numbers=["line"])
     return [table, *more(len(rows), shown)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.views.dataset_quality import bar, findings, more
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def report(path: str, found: EvalSetReport, shown: int) -> list[RenderableType]:
         "difficulty": statistics.difficulties,
         "answer type": statistics.answer_types,
     }
-    parts: list[RenderableType] = [output.fields(rows), *findings(found.findings())]
+    parts: list[RenderableType] = [printing.fields(rows), *findings(found.findings())]
     parts += [_label(name, counts) for name, counts in labels.items()]
     return parts + _similar(found, shown) + resolution(found.detectable)
 
@@ -53,7 +53,7 @@ def resolution(detectable: Sequence[Resolution]) -> list[RenderableType]:
         return []
     rows = [(f"{each.discordance:.0%} of the items", in_words(each)) for each in detectable]
     title = "What a comparison of two models on these items can show (paired, two-sided 5 %, power 80 %)"
-    return [output.table(["where they differ on", "it shows"], rows, title=title)]
+    return [printing.table(["where they differ on", "it shows"], rows, title=title)]
 
 
 def in_words(each: Resolution) -> str:
@@ -66,7 +66,7 @@ def in_words(each: Resolution) -> str:
 def _label(name: str, counts: Mapping[str, int]) -> RenderableType:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     rows = [(formats.escaped(value, 40), count, bar(count, ordered[0][1])) for value, count in ordered]
-    return output.table([name, "items", ""], rows, numbers=["items"])
+    return printing.table([name, "items", ""], rows, numbers=["items"])
 
 
 def _similar(found: EvalSetReport, shown: int) -> list[RenderableType]:
@@ -83,5 +83,5 @@ def _similar(found: EvalSetReport, shown: int) -> list[RenderableType]:
         for each in found.similar
     ]
     columns = ["item", "resembles", "similarity", "answer", "cluster"]
-    table = output.table(columns, rows[:shown], title="Items that resemble an earlier one")
+    table = printing.table(columns, rows[:shown], title="Items that resemble an earlier one")
     return [table, *more(len(rows), shown)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.views.comparisons import statistics
 from tunix_rt.contract.enums import MetricDirection
 
@@ -32,7 +32,7 @@ def policies(items: Iterable[GatePolicy]) -> RenderableType:
         for item in items
     ]
     columns = ["id", "policy", "metric", "margin", "alpha", "min coverage", "min effect"]
-    return output.table([*columns, "slices", "baseline", "description"], rows, numbers=columns[3:])
+    return printing.table([*columns, "slices", "baseline", "description"], rows, numbers=columns[3:])
 
 
 def decisions(items: Iterable[GateDecision]) -> RenderableType:
@@ -48,7 +48,7 @@ def decisions(items: Iterable[GateDecision]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["id", "verdict", "Δ", "candidate id", "baseline id", "decided", "why"], rows)
+    return printing.table(["id", "verdict", "Δ", "candidate id", "baseline id", "decided", "why"], rows)
 
 
 def decision(item: GateDecision) -> list[RenderableType]:
@@ -64,7 +64,7 @@ def decision(item: GateDecision) -> list[RenderableType]:
         ("policy", item.policy_id),
         ("decision", f"{item.id}  [dim]{item.digest[:19]}…[/dim]"),
     ]
-    parts = [output.fields(rows)]
+    parts = [printing.fields(rows)]
     if item.statistics.n_paired:
         parts.append(statistics(item.statistics))
     if item.slices:
@@ -88,7 +88,7 @@ def _slices(items: Iterable[SliceDecision]) -> RenderableType:
         for each in items
     ]
     columns = ["slice", "tier", "verdict", "items", "regressed", "fixed", "Δ", "p that worse", "p (Holm)"]
-    return output.table(columns, rows, numbers=columns[3:])
+    return printing.table(columns, rows, numbers=columns[3:])
 
 
 def _rule(rule: SliceRule) -> str:

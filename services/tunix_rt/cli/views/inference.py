@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +31,7 @@ def loaded(models: Iterable[LoadedModel]) -> RenderableType:
         for model in models
     ]
     columns = ["handle", "reference", "family", "weights", "parameters", "context", "slots", "memory", "loaded in"]
-    return output.table(columns, rows, numbers=columns[4:])
+    return printing.table(columns, rows, numbers=columns[4:])
 
 
 def adapters(loaded: Iterable[LoadedAdapter]) -> RenderableType:
@@ -47,7 +47,7 @@ def adapters(loaded: Iterable[LoadedAdapter]) -> RenderableType:
         for adapter in loaded
     ]
     columns = ["adapter", "reference", "of model", "rank", "memory", "loaded in"]
-    return output.table(columns, rows, numbers=columns[3:])
+    return printing.table(columns, rows, numbers=columns[3:])
 
 
 def scored(score: TextLogprobs) -> list[RenderableType]:
@@ -70,7 +70,7 @@ def scored(score: TextLogprobs) -> list[RenderableType]:
         ("per token", "" if score.mean is None else f"{score.mean:.4f}"),
         ("perplexity", "" if score.mean is None else formats.number(math.exp(-score.mean))),
     ]
-    return [output.table(columns, rows, numbers=["id", *columns[2:4]]), output.fields(sums)]
+    return [printing.table(columns, rows, numbers=["id", *columns[2:4]]), printing.fields(sums)]
 
 
 def _shown(text: str) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.progress import headline
 from tunix_rt.cli.views.comparisons import score_of
 from tunix_rt.cli.views.scores import scorecard, verdict
-from tunix_rt.contract.documents import document
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,7 +38,7 @@ def runs(items: Iterable[Run]) -> RenderableType:
         )
         for run in items
     ]
-    return output.table(["id", "name", "state", "progress", "metrics", "base model", "created", "took"], rows)
+    return printing.table(["id", "name", "state", "progress", "metrics", "base model", "created", "took"], rows)
 
 
 def run(item: Run) -> list[RenderableType]:
@@ -63,9 +62,9 @@ def run(item: Run) -> list[RenderableType]:
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    settings = document(item.spec.hyperparameters.proto)
+    settings = item.spec.hyperparameters.to_dict()
     hyperparameters = [(name, formats.setting(value)) for name, value in sorted(settings.items())]
-    return [output.fields(rows), "[bold]hyperparameters[/bold]", output.fields(hyperparameters)]
+    return [printing.fields(rows), "[bold]hyperparameters[/bold]", printing.fields(hyperparameters)]
 
 
 def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> list[RenderableType]:
@@ -88,8 +87,8 @@ def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> lis
         for checkpoint in checkpoints
     ]
     return [
-        output.table(columns, rows, title="attempts", numbers=["#", "from step"]),
-        output.table(["step", "size", "written"], kept, title="checkpoints", numbers=["step", "size"]),
+        printing.table(columns, rows, title="attempts", numbers=["#", "from step"]),
+        printing.table(["step", "size", "written"], kept, title="checkpoints", numbers=["step", "size"]),
     ]
 
 
@@ -105,7 +104,7 @@ def history(transitions: Iterable[Transition]) -> RenderableType:
         )
         for row in transitions
     ]
-    return output.table(["time", "from", "to", "attempt", "by", "message"], rows)
+    return printing.table(["time", "from", "to", "attempt", "by", "message"], rows)
 
 
 def metrics(points: Iterable[MetricPoint]) -> RenderableType:
@@ -126,7 +125,7 @@ def metrics(points: Iterable[MetricPoint]) -> RenderableType:
             )
         )
     columns = ["metric", "points", "first", "last", "min", "max", "course"]
-    return output.table(columns, rows, numbers=columns[1:6])
+    return printing.table(columns, rows, numbers=columns[1:6])
 
 
 def log_line(line: LogLine) -> str:
@@ -150,7 +149,7 @@ def evaluations(items: Iterable[Evaluation]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["id", "evalset", "state", "score [95 %]", "verdict", "model id", "run id", "created"], rows)
+    return printing.table(["id", "evalset", "state", "score [95 %]", "verdict", "model id", "run id", "created"], rows)
 
 
 def evaluation(item: Evaluation) -> list[RenderableType]:
@@ -165,4 +164,4 @@ def evaluation(item: Evaluation) -> list[RenderableType]:
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    return [output.fields(rows), *scorecard(item.scorecard)]
+    return [printing.fields(rows), *scorecard(item.scorecard)]

@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.views.comparisons import score_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tunix_rt.client import Leaderboard, Scorecard, Verdict
     from tunix_rt.client.resources.evaluations import ItemResult
-    from tunix_rt.client.resources.scores import Leaderboard, LeaderboardEntry, Scorecard, SliceScore
-    from tunix_rt.contract.enums import Verdict
+    from tunix_rt.client.resources.scores import LeaderboardEntry, SliceScore
+    from tunix_rt.quality import scorecard as computed
+    from tunix_rt.quality.scoring import ItemScore
+
+    # As the platform stores them, or as they were computed here.
+    Card = Scorecard | computed.Scorecard
+    Slice = SliceScore | computed.SliceScore
+
+_NAMED_MISSING = 20
 
 
 def verdict(value: Verdict) -> str:
     return formats.styled(value) if value else ""
 
 
-def card_bar(card: Scorecard | SliceScore) -> str:
+def card_bar(card: Card | Slice) -> str:
     if card.primary_score is None or card.ci_low is None or card.ci_high is None:
         return ""
     return formats.interval_bar(card.primary_score, card.ci_low, card.ci_high)
 
 
-def scorecard(card: Scorecard | None) -> list[RenderableType]:
+def scorecard(card: Card | None, samples_per_item: int = 1) -> list[RenderableType]:
     """The whole card: score, coverage, metrics, slices; nothing where there is none."""
     if card is None:
         return []
     means = ", ".join(f"{formats.escaped(k)} {formats.number(v)}" for k, v in sorted(card.metric_means.items()))
     coverage = f"{card.coverage:.1%}  ({card.n_scored} scored, {card.n_skipped} skipped, {card.n_errored} errored)"
+    repeats = (f"{one.statistic.replace('@k', f'@{one.k}')} {formats.number(one.value)}" for one in card.repeats)
     rows: list[tuple[str, object]] = [
         ("primary score", f"[bold]{score_of(card)}[/bold]  {card_bar(card)}"),
-        ("verdict", f"{verdict(card.verdict)} [dim]at threshold {card.threshold:g}[/dim]"),
+        ("verdict", f"{formats.styled(card.verdict.upper())} [dim]at threshold {card.threshold:g}[/dim]"),
         ("coverage", coverage),
+        ("samples", f"{samples_per_item} per item" if samples_per_item > 1 else ""),
+        ("repeats", ", ".join(repeats)),
         ("interval", card.ci_method),
         ("metrics", means),
     ]
-    parts = [output.fields(rows)]
+    parts = [printing.fields(rows)]
     if card.slices:
-        parts.append(
-            output.table(
-                ["dimension", "value", "items", "score [95 %]", ""],
-                [(s.dimension, formats.escaped(s.value), s.n_items, score_of(s), card_bar(s)) for s in card.slices],
-                numbers=["items"],
-            )
-        )
+        slices = [(s.dimension, formats.escaped(s.value), s.n_items, score_of(s), card_bar(s)) for s in card.slices]
+        parts.append(printing.table(["dimension", "value", "items", "score [95 %]", ""], slices, numbers=["items"]))
     return parts
+
+
+def missing(pairs: Sequence[tuple[str, int]]) -> list[RenderableType]:
+    """Which items have no prediction; nothing when all have."""
+    if not pairs:
+        return []
+    named = ", ".join(formats.escaped(f"{item}#{index}" if index else item) for item, index in pairs[:_NAMED_MISSING])
+    more = f" and {len(pairs) - _NAMED_MISSING} more" if len(pairs) > _NAMED_MISSING else ""
+    return [f"[yellow]no prediction for {len(pairs)}:[/yellow] {named}{more}"]
+
+
+def items(results: Sequence[tuple[str, int, ItemScore]], *, several: bool = False) -> RenderableType:
+    """One line per item, or per sample of it."""
+    rows = [
+        (
+            formats.escaped(f"{item_id}#{index}" if several else item_id),
+            score.outcome,
+            formats.number(score.metrics["answer_correctness"]) if "answer_correctness" in score.metrics else "–",
+            formats.escaped(score.extracted_answer or "", 50),
+            formats.escaped(score.message, 60),
+        )
+        for item_id, index, score in results
+    ]
+    return printing.table(["item", "outcome", "correct", "answer", "message"], rows, numbers=["correct"])
 
 
 def leaderboard(board: Leaderboard) -> list[RenderableType]:
@@ -73,7 +103,7 @@ def leaderboard(board: Leaderboard) -> list[RenderableType]:
     ordered = ["score [95 %]"] if by == "primary_score" else [f"{by} [95 %]", "score [95 %]"]
     scale = "0" + " " * 30 + "1"
     columns = ["#", "run", *ordered, scale, "", "verdict", "coverage", "ended", "evaluation id"]
-    parts: list[RenderableType] = [output.table(columns, rows, numbers=["#", "coverage"])]
+    parts: list[RenderableType] = [printing.table(columns, rows, numbers=["#", "coverage"])]
     if direction == "asc":
         parts.append(f"[dim]smallest {formats.escaped(by)} first[/dim]")
     if board.n_invalid:
@@ -106,4 +136,4 @@ def item_results(results: Iterable[ItemResult]) -> RenderableType:
         for result in results
     ]
     columns = ["item", "outcome", "correct", "answer", "ended by", "tokens", "prediction"]
-    return output.table(columns, rows, numbers=["correct", "tokens"])
+    return printing.table(columns, rows, numbers=["correct", "tokens"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 from tunix_rt.cli.sweep_table import Outcome, SweepTable, sweep_table
 from tunix_rt.contract.enums import SearchAlgorithm, TrialScheduler
 
@@ -41,7 +41,7 @@ def sweeps(items: Iterable[Sweep]) -> RenderableType:
         )
         for item in items
     ]
-    return output.table(["id", "name", "state", "trials succeeded", "best trial id", "created"], rows)
+    return printing.table(["id", "name", "state", "trials succeeded", "best trial id", "created"], rows)
 
 
 def sweep(item: Sweep, found: Sequence[Trial]) -> list[RenderableType]:
@@ -62,7 +62,7 @@ def sweep(item: Sweep, found: Sequence[Trial]) -> list[RenderableType]:
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
-    parts = [output.fields(rows), trials(islice(found, SHOWN_TRIALS), item.best_trial_id)]
+    parts = [printing.fields(rows), trials(islice(found, SHOWN_TRIALS), item.best_trial_id)]
     if len(found) > SHOWN_TRIALS:
         parts.append(f"[dim]… and {len(found) - SHOWN_TRIALS} more: tunix-rt sweeps trials {item.id}[/dim]")
     return parts
@@ -91,7 +91,7 @@ def trials(found: Iterable[Trial], best: str = "") -> RenderableType:
             )
         )
     columns = ["#", "conf.", "state", "objective [95 %]", "reported", "steps", "parameters", "run id", "message"]
-    return output.table(columns, rows, numbers=["steps"])
+    return printing.table(columns, rows, numbers=["steps"])
 
 
 def results(found: SweepResults) -> list[RenderableType]:
@@ -111,8 +111,8 @@ def results(found: SweepResults) -> list[RenderableType]:
         )
     columns = ["place", "configuration", "objective [95 %]", "Δ to best [95 %]", "", "trials", "parameters"]
     return [
-        output.table(columns, rows, numbers=["place", "configuration"]),
-        output.fields(
+        printing.table(columns, rows, numbers=["place", "configuration"]),
+        printing.fields(
             [
                 ("result", f"[bold]{formats.escaped(found.statement)}[/bold]" if found.statement else ""),
                 ("best trial", found.best_trial_id),
@@ -130,7 +130,7 @@ def importance(found: Importance) -> list[RenderableType]:
         for part in found.parameters
     ]
     return [
-        output.table(["parameter", "importance", "0" + " " * (_BAR_WIDTH - 2) + "1"], rows, numbers=["importance"]),
+        printing.table(["parameter", "importance", "0" + " " * (_BAR_WIDTH - 2) + "1"], rows, numbers=["importance"]),
         f"[dim]PED-ANOVA over {found.n_trials} trials with an objective; the shares sum to 1[/dim]",
     ]
 

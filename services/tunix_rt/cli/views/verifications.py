@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunix_rt.cli import formats, output
+from tunix_rt.cli import formats, printing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +29,7 @@ def verification(found: Verification) -> list[RenderableType]:
     if found.flips is not None:
         flipped = sum(flip.score_differs for flip in found.flips)
         rows.append(("generated again", f"{len(found.flips)} of {scored} texts differ, {flipped} with another score"))
-    parts: list[RenderableType] = [output.fields(rows)]
+    parts: list[RenderableType] = [printing.fields(rows)]
     parts += [formats.escaped(f"scorecard.{text}") for text in found.scorecard_differences[:SHOWN]]
     parts += [formats.escaped(str(difference)) for difference in found.differences[:SHOWN]]
     if found.flips:
@@ -45,5 +45,5 @@ def verification(found: Verification) -> list[RenderableType]:
             )
             for flip in found.flips[:SHOWN]
         ]
-        parts.append(output.table(columns, lines))
+        parts.append(printing.table(columns, lines))
     return parts

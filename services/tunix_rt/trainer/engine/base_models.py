@@ -21,11 +21,11 @@ def find_base(job: Job, store: ArtifactStore) -> ModelSource:
         if job.base_model.startswith("model://"):
             raise InvalidArtifact(f"{job.base_model}: the registry gave no artifact for it")
         return resolve(job.base_model, cache_dir=cache, artifacts=store)
+    place = artifact.uri
     if is_stored(artifact, store):
-        directory = store.local_directory(artifact.uri, artifact.digest, artifact.files)
-        return resolve(directory.resolve().as_uri(), cache_dir=cache, artifacts=store)
+        place = store.local_directory(artifact.uri, artifact.digest, artifact.files).resolve().as_uri()
     try:
-        found = resolve(artifact.uri, cache_dir=cache, artifacts=store)
+        found = resolve(place, cache_dir=cache, artifacts=store)
     except (InvalidInput, NotFound) as error:
         raise InvalidArtifact(f"{job.base_model}: {error}") from error
     if artifact.digest and found.digest != artifact.digest:

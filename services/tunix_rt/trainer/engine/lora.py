@@ -6,15 +6,14 @@ import tempfile
 from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.contract.hyperparameters import Lora
+from tunix_rt.contract.hyperparameters import ALL_LINEAR, Lora
 from tunix_rt.models.adapters import add_adapters
 from tunix_rt.models.base_model import BaseModel
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.export import export_adapter, export_hugging_face
-from tunix_rt.models.loading import LoadedModel
-from tunix_rt.models.peft_files import LoraSettings
-from tunix_rt.models.target_modules import ALL_LINEAR, target_paths
+from tunix_rt.models.loading import LanguageModel
+from tunix_rt.models.peft_files import LoraSettings, target_paths
 from tunix_rt.trainer.engine.base_models import is_stored
 from tunix_rt.trainer.job import Job
 
@@ -38,7 +37,7 @@ def export_adapters(
     decoder: Decoder,
     lora: Lora,
     config: ModelConfig,
-    model: LoadedModel,
+    model: LanguageModel,
     job: Job,
     store: ArtifactStore,
     directory: Path,
@@ -48,7 +47,7 @@ def export_adapters(
     export_adapter(decoder, settings_of(lora), config, model.tokenizer, base, directory)
 
 
-def _base(decoder: Decoder, config: ModelConfig, model: LoadedModel, job: Job, store: ArtifactStore) -> BaseModel:
+def _base(decoder: Decoder, config: ModelConfig, model: LanguageModel, job: Job, store: ArtifactStore) -> BaseModel:
     """The identity of the base model. It is exported to ``store`` if its reference alone cannot be resolved."""
     if model.source.kind in ("preset", "adapter"):
         # A preset has no files, and PEFT does not load an adapter on an adapter.

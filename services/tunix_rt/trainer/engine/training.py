@@ -22,7 +22,7 @@ from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Viola
 from tunix_rt.models.compilation_cache import machine_fingerprint
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
-from tunix_rt.models.loading import LoadedModel, load
+from tunix_rt.models.loading import LanguageModel, load
 from tunix_rt.models.tokenizer import render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
@@ -127,7 +127,7 @@ class Training:
             raise InvalidArtifact(f"dataset {self._job.dataset_id}: {error}") from error
         return [(trace.prompt, render_completion(trace)) for trace in traces]
 
-    def _load(self, pairs: list[tuple[str, str]]) -> LoadedModel:
+    def _load(self, pairs: list[tuple[str, str]]) -> LanguageModel:
         source = find_base(self._job, self._store)
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
@@ -143,7 +143,7 @@ class Training:
         """Rows per accumulation part, on all devices together."""
         return self._hp.per_device_batch_size * self._hp.mesh.data * self._hp.mesh.fsdp
 
-    def _prepare(self, model: LoadedModel, pairs: list[tuple[str, str]]) -> Prepared:
+    def _prepare(self, model: LanguageModel, pairs: list[tuple[str, str]]) -> Prepared:
         prepared = prepare(
             pairs,
             lambda prompt, completion: render_example(model.tokenizer, prompt, completion),
@@ -244,7 +244,7 @@ class Training:
         return batch
 
     def _export(
-        self, model: LoadedModel, graph: Any, state: TrainState, frozen: Frozen, prepared: Prepared
+        self, model: LanguageModel, graph: Any, state: TrainState, frozen: Frozen, prepared: Prepared
     ) -> Completed | None:
         trained, untouched = self._cluster.whole((state.parameters, frozen.parameters))
         if not self._cluster.is_leader:

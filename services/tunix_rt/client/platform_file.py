@@ -1,6 +1,6 @@
-"""`platform.json`: what a running local platform tells its clients (addresses, pids, where the token lies).
+"""`platform.json`: how clients find a running local platform: addresses, pids, and the path of the token.
 
-Owns the file's format and its atomic replacement. Knows nothing of processes; holds no secret, only paths of secrets.
+The file holds no secret, only paths of secrets, and is replaced atomically.
 """
 
 from __future__ import annotations

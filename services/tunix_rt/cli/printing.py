@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from tunix_rt.client.records import Record
+
+    View: TypeAlias = RenderableType | list[RenderableType]
+
+R = TypeVar("R", bound="Record | Mapping[str, Any]")
 
 # Not a terminal: nobody scrolls sideways, but programs grep; so nothing is cut.
 PIPE_WIDTH = 240
@@ -29,10 +33,29 @@ def print_json(value: Record | Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def print_json_lines(records: Iterable[Record]) -> None:
+def print_json_lines(records: Iterable[Record | Mapping[str, Any]]) -> None:
     """One JSON object per line."""
     for record in records:
         print_json(record)
+
+
+def record(found: R, as_json: bool, view: Callable[[R], View]) -> None:
+    """One result: as JSON, or as ``view`` shows it."""
+    print_json(found) if as_json else show(*_parts(view(found)))
+
+
+def row(found: R, as_json: bool, view: Callable[[Sequence[R]], View]) -> None:
+    """One result: as JSON, or as the only row of the table ``view``."""
+    print_json(found) if as_json else show(*_parts(view([found])))
+
+
+def rows(found: Iterable[R], as_json: bool, view: Callable[[Iterable[R]], View]) -> None:
+    """Several results: a line of JSON each, or the table ``view``."""
+    print_json_lines(found) if as_json else show(*_parts(view(found)))
+
+
+def _parts(view: View) -> Sequence[RenderableType]:
+    return view if isinstance(view, list) else [view]
 
 
 @cache
