@@ -1,4 +1,4 @@
-"""What the methods of all servicers share: units of work, answers to request ids, and streams that follow a resource."""
+"""What the methods of all servicers share: units of work, answers to request ids, streams that follow a resource."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sqlmodel import SQLModel
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import Violations
-from tunix_rt.registry.kernel.fields import check_id, check_request_id
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.fields import check_id, check_request_id
 from tunix_rt.registry.kernel.idempotency import Identified, answer_once
 from tunix_rt.registry.kernel.resources import message_of
 from tunix_rt.registry.settings import RegistrySettings

@@ -100,8 +100,11 @@ class Database:
 
         SQLite has one writer: a lock in this process queues them fairly, ``BEGIN IMMEDIATE`` excludes other processes.
         """
-        options = {"expire_on_commit": False, "info": self._info}
-        with _translated(), self._writing(), Session(self._writer, **options) as session:
+        with (
+            _translated(),
+            self._writing(),
+            Session(self._writer, expire_on_commit=False, info=self._info) as session,
+        ):
             with session.begin():
                 yield session
                 session.flush()

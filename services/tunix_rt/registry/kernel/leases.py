@@ -17,7 +17,7 @@ from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
 from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns
 from tunix_rt.registry.kernel.outbox import emit_command
-from tunix_rt.registry.kernel.resources import job_kind
+from tunix_rt.registry.kernel.resources import job_of
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 
@@ -351,4 +351,4 @@ def _lease_of(job: JobColumns) -> Lease:
 
 
 def _is_paused(session: Session, job: JobColumns) -> bool:
-    return job_kind(session, job).is_paused(job)
+    return job_of(session, job).is_paused(job)

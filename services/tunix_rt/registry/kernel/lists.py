@@ -31,27 +31,24 @@ class ListRequest(Protocol):
     page_token: str
 
 
-def each(encode: Callable[[Any], Message]) -> Callable[[Session, Sequence[Any]], Iterable[Message]]:
-    """An encoder of many rows from that of one."""
-    return lambda session, rows: map(encode, rows)
-
-
 @dataclass(frozen=True)
 class Listing(Generic[M]):
-    """One list call: a ``response``, whose first field holds what ``encode`` makes of a page's rows.
+    """One list call: a ``response``, whose first field holds what ``encode`` makes of each row of a page.
 
     ``table`` is selected from, or its ``columns`` alone (the primary key first) where they are given. ``orders`` are
-    what ``order_by`` may say, the first one by default; ``fields`` what a filter may name.
+    what ``order_by`` may say, the first one by default; ``fields`` what a filter may name. ``encode_all`` takes the
+    place of ``encode`` where rows are not encoded one by one.
     """
 
     response: type[M]
-    encode: Callable[[Session, Sequence[Any]], Iterable[Message]]
     table: Any
+    encode: Callable[[Any], Message] | None
     orders: Mapping[str, Sequence[Key]]
     fields: Mapping[str, FilterField] = field(default_factory=dict)
     columns: Sequence[Any] = ()
     default: int = DEFAULT_PAGE_SIZE
     maximum: int = MAX_PAGE_SIZE
+    encode_all: Callable[[Session, Sequence[Any]], Iterable[Message]] | None = None
 
     def answer(
         self, session: Session, request: ListRequest, statement: Select[Any] | None = None, *context: object
@@ -65,13 +62,15 @@ class Listing(Generic[M]):
         text, order_by = getattr(request, "filter", ""), " ".join(getattr(request, "order_by", "").split())
         keys = choose_order(order_by, self.orders)
         digest = context_digest(descriptor.name, text, order_by, *context)
-        condition = compile_filter(text, self.fields)
         if self.columns:
+            condition = compile_filter(text, self.fields)
             rows, token = page_of_columns(
                 session, self.columns, condition, keys, request.page_size, request.page_token, digest
             )
         else:
-            selected = (select(self.table) if statement is None else statement).where(condition)
+            selected = select(self.table) if statement is None else statement
+            if self.fields:
+                selected = selected.where(compile_filter(text, self.fields))
             rows, token = page(
                 session,
                 selected,
@@ -82,5 +81,9 @@ class Listing(Generic[M]):
                 default=self.default,
                 maximum=self.maximum,
             )
-        content = {descriptor.fields[0].name: self.encode(session, rows), "next_page_token": token}
-        return self.response(**content)
+        if self.encode_all is not None:
+            shown = self.encode_all(session, rows)
+        else:
+            assert self.encode is not None
+            shown = map(self.encode, rows)
+        return self.response(**{descriptor.fields[0].name: shown, "next_page_token": token})

@@ -20,7 +20,7 @@ from tunix_rt.observability import propagation
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.commits import OUTBOX, notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.resources import job_kind, message_of, resource_of
+from tunix_rt.registry.kernel.resources import job_of, message_of, resource_of
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.v1 import events_pb2
 
@@ -80,8 +80,8 @@ def emit_fact(session: Session, row: SQLModel, what: str, *, resource_id: str = 
     """
     resource = resource_of(session, row)
     assert resource.event is not None
-    told = {resource.field or resource.name: row, **parts}
-    event = resource.event(**{name: message_of(session, part) for name, part in told.items()})
+    rows = {resource.field or resource.name: row, **parts}
+    event = resource.event(**{name: message_of(session, part) for name, part in rows.items()})
     resource_id = resource_id or getattr(row, "id")  # noqa: B009
     subject = f"tunix.evt.{resource.name}.{what}.{resource_id}"
     _collect(session, FACT, subject, f"tunix_rt.{resource.name}.{what}.v1", resource_id, event)
@@ -92,9 +92,9 @@ def emit_command(session: Session, job: JobColumns) -> None:
 
     Every call is a new event id, so that it is delivered again.
     """
-    kind = job_kind(session, job)
-    assert kind.command is not None
-    subject = kind.command(job)
+    subject_of = job_of(session, job).command
+    assert subject_of is not None
+    subject = subject_of(job)
     verb = subject.removeprefix("tunix.cmd.").split(".")[0]
     command = events_pb2.JobCommand(job_id=job.id)
     _collect(session, COMMAND, subject, f"tunix_rt.command.{verb}.v1", job.id, command)

@@ -18,10 +18,10 @@ from sqlmodel import col
 from tunix_rt.bus.events import CloudEvent
 from tunix_rt.errors import Transient, TunixError
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.registry.kernel.requeue import requeue_after_loss
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.requeue import requeue_after_loss
 from tunix_rt.registry.kernel.rows import utc_now
 
 SOURCE: Final = "/tunix-rt/registry"

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.registry.kernel.outbox import StreamRow, emit_command
-from tunix_rt.registry.kernel.resources import claimed_tables, job_kind
+from tunix_rt.registry.kernel.resources import claimed_tables, job_of
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState
 
@@ -31,7 +31,7 @@ def requeue_all(session: Session, now: datetime | None = None) -> int:
             or_(col(table.lease_attempt_id).is_(None), col(table.lease_expire_time) <= now),
         )
         for job in session.scalars(waiting.order_by(col(table.create_time), col(table.id))).all():
-            if not job_kind(session, job).is_paused(job):
+            if not job_of(session, job).is_paused(job):
                 emit_command(session, job)
                 count += 1
     return count

@@ -1,5 +1,5 @@
-"""What the kernel must know of each resource: how its rows are told in facts and answers; of jobs also who makes them
-move, and who follows.
+"""What the kernel must know of each resource: how its rows are shown in facts and answers, and, of jobs, what follows
+from their transitions.
 
 The table of all resources is `registry.resources`; a `Database` hands it to its sessions.
 """
@@ -25,43 +25,43 @@ _ENCODED: Final = "tunix_rt.encoded"
 
 @dataclass(frozen=True)
 class Resource(Generic[R]):
-    """Rows of one table. ``name`` is the word of its facts, and its field in ``event`` unless ``field`` says another.
+    """How rows of one table are shown: ``encode`` makes the message.
 
-    Without an event rows are parts of other resources' facts.
+    ``event`` is the message of its facts, and ``name`` their word and the row's field in it, unless ``field`` says
+    another. Without an event, rows are parts of the facts of other resources. ``reuse``: the message follows from the
+    row's columns alone (and from what never changes), so that a fact and the answer share it.
     """
 
     name: str
     encode: Callable[[Session, R], Message]
     event: type[Message] | None = None
     field: str = ""
+    reuse: bool = True
 
 
-def _word(transition: TransitionRow) -> str:
+def _fact_of(transition: TransitionRow) -> str:
     return transition.to_state.lower() if transition.from_state else "created"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Resource[J]):
-    """Rows of a job's table.
+    """How rows of a job's table are shown, and what follows from their transitions.
 
-    ``prefix`` begins its ids. ``command`` is the NATS subject that makes a worker claim it; None: it follows other jobs
-    and is not claimed. ``word`` names the fact of a transition; "" is none. ``on_move`` is called after every
-    transition, ``on_end`` after that to a terminal state, in the transaction that makes it. A job that ``is_paused`` is
-    not claimed, and what its worker leaves is no failure. ``can_reopen``: it may go on after its end
-    (`states.REOPENINGS`). ``work`` is its part of the worker protocol.
+    ``command`` is the NATS subject that makes a worker claim a job; None: nobody claims such jobs. ``fact`` names the
+    fact of a transition; "" is none. ``on_transition`` is called after every transition, ``on_end`` after that to a
+    terminal state, in the transaction that makes it. A job that ``is_paused`` is not claimed, and what its worker
+    leaves is no failure. ``can_reopen``: it may continue after its end (`states.REOPENINGS`).
     """
 
-    prefix: str
     command: Callable[[J], str] | None = None
-    word: Callable[[TransitionRow], str] = _word
-    on_move: Sequence[Callable[[Session, J], None]] = ()
-    on_end: Sequence[Callable[[Session, J], None]] = ()
+    fact: Callable[[TransitionRow], str] = _fact_of
+    on_transition: Sequence[Callable[[Session, J], object]] = ()
+    on_end: Sequence[Callable[[Session, J], object]] = ()
     is_paused: Callable[[J], bool] = lambda job: False
     can_reopen: bool = False
-    work: Any = None
 
 
-Resources = Mapping[type[SQLModel], Resource[Any]]
+Resources = Mapping[type[Any], Resource[Any]]
 
 
 def resource_of(session: Session, row: SQLModel) -> Resource[Any]:
@@ -70,11 +70,11 @@ def resource_of(session: Session, row: SQLModel) -> Resource[Any]:
     return resources[type(row)]
 
 
-def job_kind(session: Session, job: JobColumns) -> Job[Any]:
-    """What kind of job this is."""
-    kind = resource_of(session, job)
-    assert isinstance(kind, Job)
-    return kind
+def job_of(session: Session, row: JobColumns) -> Job[Any]:
+    """What is known of the job's table."""
+    found = resource_of(session, row)
+    assert isinstance(found, Job)
+    return found
 
 
 def claimed_tables(session: Session) -> list[type[JobColumns]]:
@@ -82,27 +82,23 @@ def claimed_tables(session: Session) -> list[type[JobColumns]]:
     resources: Resources = session.info[RESOURCES]
     return [
         table
-        for table, kind in resources.items()
-        if issubclass(table, JobColumns) and isinstance(kind, Job) and kind.command is not None
+        for table, found in resources.items()
+        if issubclass(table, JobColumns) and isinstance(found, Job) and found.command is not None
     ]
 
 
 def message_of(session: Session, row: SQLModel) -> Message:
-    """The row as clients see it."""
-    return resource_of(session, row).encode(session, row)
+    """The row as clients see it. What a fact was made of is used in the answer again.
 
-
-def alone(encode: Callable[[R], Message]) -> Callable[[Session, R], Message]:
-    """An encoder of rows that are told by themselves: what a fact was made of is used in the answer again.
-
-    In a unit of work each state of a row is encoded once; columns that hold JSON are replaced, never changed.
+    Columns that hold JSON are replaced, never changed in place: that the state is the same is seen from the columns.
     """
-
-    def encode_once(session: Session, row: R) -> Message:
-        known: dict[int, tuple[R, dict[str, Any], Message]] = session.info.setdefault(_ENCODED, {})
-        state = {name: value for name, value in vars(row).items() if name != "_sa_instance_state"}
-        if id(row) not in known or known[id(row)][1] != state:
-            known[id(row)] = (row, state, encode(row))
-        return known[id(row)][2]
-
-    return encode_once
+    resource = resource_of(session, row)
+    if not resource.reuse:
+        return resource.encode(session, row)
+    encoded: dict[int, tuple[SQLModel, dict[str, Any], Message]] = session.info.setdefault(_ENCODED, {})
+    state = {name: value for name, value in vars(row).items() if name != "_sa_instance_state"}
+    known = encoded.get(id(row))
+    if known is None or known[1] != state:
+        # The row is kept, so that its id() stays its own.
+        known = encoded[id(row)] = (row, state, resource.encode(session, row))
+    return known[2]

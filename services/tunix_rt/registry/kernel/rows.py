@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from tunix_rt.errors import Aborted
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PATTERN: Final = re.compile(r"[a-z]{2,8}-[0-7][0-9a-hjkmnp-tv-z]{25}")
 _RANDOM_BITS: Final = 80
 
 _id_lock = threading.Lock()
@@ -43,6 +45,11 @@ def new_id(prefix: str) -> str:
         _last_id = max(fresh, _last_id + 1)
         value = _last_id
     return f"{prefix}-" + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def is_id(text: str, prefix: str | None = None) -> bool:
+    """Whether ``text`` has the form of an id (of that prefix)."""
+    return bool(_PATTERN.fullmatch(text)) and (prefix is None or text.startswith(f"{prefix}-"))
 
 
 def etag(revision: int) -> str:

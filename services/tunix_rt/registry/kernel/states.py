@@ -13,7 +13,7 @@ from tunix_rt.errors import FailedPrecondition
 from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
 from tunix_rt.registry.kernel.outbox import emit_fact
-from tunix_rt.registry.kernel.resources import job_kind
+from tunix_rt.registry.kernel.resources import job_of
 from tunix_rt.registry.kernel.rows import utc_now
 
 
@@ -94,7 +94,7 @@ def transition(
     """
     now = now or utc_now()
     came_from = JobState(job.state)
-    reopened = to in REOPENINGS.get(came_from, ()) and job_kind(session, job).can_reopen
+    reopened = to in REOPENINGS.get(came_from, ()) and job_of(session, job).can_reopen
     if to not in TRANSITIONS[came_from] and not reopened:
         raise FailedPrecondition(f"{job.id} is {came_from} and cannot become {to}")
     job.state = to.value
@@ -114,7 +114,7 @@ def transition(
         job.lease_expire_time = None
     row = _record(session, job, came_from.value, actor=actor, attempt=attempt, now=now)
     if to in TERMINAL:
-        for follow in job_kind(session, job).on_end:
+        for follow in job_of(session, job).on_end:
             follow(session, job)
     return row
 
@@ -136,10 +136,10 @@ def _record(
     session.add(row)
     session.flush()
     notify_on_commit(session, job.id)
-    kind = job_kind(session, job)
-    word = kind.word(row)
-    if word:
-        emit_fact(session, job, word, transition=row)
-    for follow in kind.on_move:
+    kind = job_of(session, job)
+    fact = kind.fact(row)
+    if fact:
+        emit_fact(session, job, fact, transition=row)
+    for follow in kind.on_transition:
         follow(session, job)
     return row

@@ -15,14 +15,15 @@ from tunix_rt.contract.messages import hyperparameters_message, hyperparameters_
 from tunix_rt.errors import NotFound, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.rules import get_evalset
-from tunix_rt.registry.evaluations.checks import resolve_generation
+from tunix_rt.registry.evaluations.checks import resolved_generation
 from tunix_rt.registry.gates.rules import get_policy
 from tunix_rt.registry.kernel.fields import check_id, check_tags, check_text
+from tunix_rt.registry.kernel.messages import read_reason
+from tunix_rt.registry.kernel.states import Reason
 from tunix_rt.registry.models.rules import check_reference, get_model
-from tunix_rt.registry.runs.reports import present_checkpoints
+from tunix_rt.registry.runs.reports import checkpoint_steps
 from tunix_rt.registry.runs.rules import get_run
 from tunix_rt.registry.runs.tables import run_spec
-from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ _MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
 _DEFAULT_ATTEMPTS: Final = 5
 _DEFAULT_THRESHOLD: Final = 0.5
 _CHANGEABLE: Final = ("display_name", "tags")
+_CANCEL_REASONS: Final = (Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED)
 # What a run that starts from another's checkpoint must share with it: what the checkpoint's arrays and its place in the
 # data mean. The rest is the run's own.
 _SHARED: Final[Mapping[str, Callable[[pb.RunSpec], Any]]] = {
@@ -73,6 +75,35 @@ def check_update(request: pb.UpdateRunRequest) -> frozenset[str]:
         violations.check(path in _CHANGEABLE, f"update_mask.paths[{index}]", f"must be one of {', '.join(_CHANGEABLE)}")
     violations.raise_if_any()
     return frozenset(request.update_mask.paths or (name for name in _CHANGEABLE if getattr(run, name)))
+
+
+def cancel_reason(request: pb.CancelRunRequest) -> Reason:
+    """Why a client cancels; USER_CANCELLED when it does not say. Raises `InvalidInput` for what is no such reason."""
+    violations = Violations()
+    check_id(violations, request.id, "id")
+    reason = read_reason(request.reason) or (Reason.USER_CANCELLED if request.reason == 0 else None)
+    violations.check(reason in _CANCEL_REASONS, "reason", f"must be one of {', '.join(_CANCEL_REASONS)}")
+    check_text(violations, request.message, "message", 2000)
+    violations.raise_if_any()
+    return reason or Reason.USER_CANCELLED
+
+
+def check_keys(request: pb.ListMetricsRequest) -> None:
+    """Raises `InvalidInput` for keys that are no metric's."""
+    violations = Violations()
+    violations.check(len(request.keys) <= 100, "keys", "at most 100")
+    for index, key in enumerate(request.keys):
+        violations.check("\0" not in key, f"keys[{index}]", "must not contain NUL")
+    violations.raise_if_any()
+
+
+def resolve_run(session: Session, request: pb.CreateRunRequest) -> pb.RunSpec:
+    """The spec that ``request`` asks for, as `resolve_spec` completes it. Raises `InvalidInput`."""
+    violations = Violations()
+    check_labels(violations, request.display_name, request.tags)
+    spec = resolve_spec(session, request.spec, violations.under("spec"))
+    violations.raise_if_any()
+    return spec
 
 
 def resolve_spec(session: Session, given: pb.RunSpec, violations: Violations) -> pb.RunSpec:
@@ -130,8 +161,8 @@ def check_initial_checkpoint(session: Session, spec: pb.RunSpec, violations: Vio
     if source is None:
         found.add("run_id", f"there is no run {named.run_id!r}")
         return
-    steps = [checkpoint.step for checkpoint in session.scalars(present_checkpoints(source.id))]
-    there = ", ".join(map(str, sorted(steps, reverse=True))) or "none"
+    steps = checkpoint_steps(session, source.id)
+    there = ", ".join(map(str, steps)) or "none"
     found.check(named.step in steps, "step", f"run {named.run_id} has no checkpoint of it; it has: {there}")
     if spec.hyperparameters.WhichOneof("duration") == "max_steps":
         longer = spec.hyperparameters.max_steps > named.step
@@ -172,8 +203,7 @@ def _evaluate_on(session: Session, spec: pb.RunSpec, violations: Violations) -> 
             evalset = _find(get_evalset, session, wanted.evalset)
             found.check(evalset is not None, "evalset", f"there is no evalset with id or key {wanted.evalset!r}")
             wanted.evalset = evalset.id if evalset is not None else wanted.evalset
-        config = resolve_generation(wanted.generation, found.under("generation"))
-        wanted.generation.CopyFrom(common_pb2.GenerationConfig(**config))
+        wanted.generation.CopyFrom(resolved_generation(wanted.generation, found.under("generation")))
         threshold = wanted.threshold if wanted.HasField("threshold") else _DEFAULT_THRESHOLD
         found.check(0 <= threshold <= 1, "threshold", "must be in [0, 1]")
         wanted.threshold = threshold

@@ -169,6 +169,12 @@ def checkpoints_of(session: Session, run_id: str) -> Sequence[CheckpointRow]:
     return session.scalars(newest.limit(KEPT_CHECKPOINTS)).all()
 
 
+def checkpoint_steps(session: Session, run_id: str) -> Sequence[int]:
+    """The steps of the checkpoints that are still there, newest first."""
+    there = select(CheckpointRow.step).where(col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False))
+    return session.scalars(there.order_by(col(CheckpointRow.step).desc())).all()
+
+
 def present_checkpoints(run_id: str) -> SelectOfScalar[CheckpointRow]:
     """The checkpoints that are still there, in no order."""
     return select(CheckpointRow).where(col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False))

@@ -16,9 +16,8 @@ from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
 from tunix_rt.registry.kernel.filters import Kind
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.stored import message_of, stored_text
+from tunix_rt.registry.kernel.stored import read_stored, stored_text
 from tunix_rt.v1 import runs_pb2 as pb
-
 
 Scalar = bool | int | float | str
 
@@ -80,7 +79,7 @@ HYPERPARAMETER_KINDS: Final = dict(_kinds(pb.Hyperparameters.DESCRIPTOR))
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> pb.RunSpec:
     """Lists show the same runs again and again."""
-    return message_of(pb.RunSpec, text)
+    return read_stored(pb.RunSpec, text)
 
 
 class RunRow(JobColumns, table=True):
