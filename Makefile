@@ -74,7 +74,7 @@ up: $(VENV)/.installed ## start the platform on this machine
 
 # Three workers: much of the time is spent waiting for processes. Without reordering, the long files (chaos, e2e, integration come first) do not end up last on one worker.
 test: $(VENV)/.parity ## every test; PostgreSQL and Docker tests where there is an engine
-	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not docker and not slow"
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --every-field -m "not docker and not slow"
 
 test-slow: $(VENV)/.parity ## the sweeps that take minutes each: kills at random moments, long invariance runs
 	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m slow

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.fixtures import field_coverage
 from tests.fixtures.nats import NatsServer
 
 from tunix_rt.local.ports import free_ports
@@ -22,6 +26,7 @@ from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, jobs_pb2, jobs_pb2_grpc, runs_pb2, runs_pb2_grpc
 
 TOKEN = "test-token"
+SEEN_FIELDS = "TUNIX_RT_TEST_SEEN_FIELDS"
 TERMINAL = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
 
 
@@ -31,6 +36,35 @@ def until(what: str, check: Callable[[], object], seconds: float = 150) -> None:
     while not check():
         assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
         time.sleep(0.05)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-field",
+        action="store_true",
+        help="fail when a field of the registry's answers or events, or a column, is set nowhere in the whole suite",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[SEEN_FIELDS] = tempfile.mkdtemp(prefix="tunix-rt-seen-fields-")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With ``--every-field``: no response, event or table has a field that nothing ever sets."""
+    directory = Path(os.environ[SEEN_FIELDS])
+    field_coverage.write(directory / f"{os.getpid()}.json")
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    unset = field_coverage.missing(directory.iterdir())
+    shutil.rmtree(directory)
+    if config.option.every_field and exitstatus == pytest.ExitCode.OK and unset:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(f"never set in this run: {', '.join(unset)}", red=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

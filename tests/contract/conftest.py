@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,10 +23,15 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.schema import migrate
 
 _IMAGE = "postgres:15-bookworm"
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+_SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"
+_ROWS = "SELECT json_agg(rows)::text FROM {} AS rows"
+_INSERT = "INSERT INTO {0} SELECT * FROM json_populate_recordset(NULL::{0}, %s)"
 
 
 class PostgresServer:
-    """A server that tests own; ``create`` makes an empty, migrated database."""
+    """A server that tests own. ``lend`` gives a migrated database without data, which ``give_back`` empties for the
+    next test: that takes a tenth of the time of a new one."""
 
     def __init__(self, host: str, port: int, password: str) -> None:
         self._authority = f"postgres:{password}@{host}:{port}" if password else f"postgres@{host}:{port}"
@@ -34,6 +40,12 @@ class PostgresServer:
         database = Database(self.url(self._template))
         migrate(database)
         database.close()
+        self._ready: list[str] = []
+        with self._connect(self._template) as connection:
+            self._tables = [name for (name,) in connection.execute(_TABLES)]
+            self._sequences = [name for (name,) in connection.execute(_SEQUENCES)]
+            # What the migrations themselves insert.
+            self._rows = {name: connection.execute(_ROWS.format(name)).fetchone() for name in self._tables}
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://{self._authority}/{name}"
@@ -49,9 +61,33 @@ class PostgresServer:
     def drop(self, name: str) -> None:
         self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    def lend(self) -> str:
+        """A database with every table, and the rows of the migrations."""
+        return self._ready.pop() if self._ready else self.create()
+
+    def give_back(self, name: str) -> None:
+        """Empties a lent database; connections to it that are still open are ended."""
+        statements = [
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            # No trigger refuses a change, and foreign keys set no order.
+            "SET session_replication_role = replica",
+            *(f"DELETE FROM {table}" for table in self._tables),
+            *(f"ALTER SEQUENCE {sequence} RESTART" for sequence in self._sequences),
+        ]
+        with self._connect(name) as connection:
+            connection.execute("; ".join(statements))  # type: ignore[call-overload]
+            for table, rows in self._rows.items():
+                if rows and rows[0]:
+                    connection.execute(_INSERT.format(table), rows)  # type: ignore[call-overload]
+        self._ready.append(name)
+
     def _execute(self, statement: str) -> None:
-        with psycopg.connect(f"postgresql://{self._authority}/postgres", autocommit=True) as connection:
+        with self._connect("postgres") as connection:
             connection.execute(statement)  # type: ignore[call-overload]
+
+    def _connect(self, name: str) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(f"postgresql://{self._authority}/{name}", autocommit=True)
 
 
 def _docker_image_at_hand() -> bool:
@@ -158,9 +194,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{path}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = server.create()
+    name = server.lend()
     yield server.url(name)
-    server.drop(name)
+    server.give_back(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

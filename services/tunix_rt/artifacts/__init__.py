@@ -1,4 +1,4 @@
-"""Content-addressed storage of files and directories below one root. Knows nothing of runs, models or datasets."""
+"""Content-addressed storage of files and directories below one root."""
 
 from tunix_rt.artifacts.digests import StoredArtifact, StoredFile, directory_digest
 from tunix_rt.artifacts.locations import ArtifactRoot

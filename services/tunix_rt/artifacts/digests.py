@@ -1,4 +1,4 @@
-"""What identifies stored content: digests of bytes, files and directories. Knows no storage."""
+"""What identifies stored content: digests of bytes, files and directories."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fetching from an object store into an empty directory: nothing that the store says of itself is taken on trust.
+"""Fetching from an object store into an empty directory: the store's own statements are not trusted.
 
 The listing is bounded and compared with what is expected before a byte is fetched, names are checked one by one, and
-reading ends where the expected size ends. Knows file systems of fsspec and plain paths; no URIs, no digests.
+reading ends where the expected size ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tunix_rt.artifacts.digests import MAX_FILES
 from tunix_rt.artifacts.locations import check_name
 from tunix_rt.errors import InvalidArtifact
 
-# Of one artifact where nobody has said how large it is.
+# Of one artifact whose size is not declared.
 MAX_BYTES: Final = 1 << 40
 _MAX_DIRECTORIES: Final = 1_000
 _MAX_DEPTH: Final = 32
@@ -39,7 +39,7 @@ def download(filesystem: Any, source: str, destination: Path, expected: Mapping[
     for name, size in sorted(listed.items()):
         target = (inside / name).resolve()
         if not target.is_relative_to(inside):
-            raise InvalidArtifact(f"{source}: {name!r} leads out of the artifact")
+            raise InvalidArtifact(f"{source}: {name!r} is outside of the artifact")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as copy:
@@ -66,7 +66,7 @@ def list_files(filesystem: Any, source: str) -> dict[str, int]:
             name, size = _name(entry, source), entry.get("size")
             check_name(name)
             if type(size) is not int or size < 0 or name in files:
-                raise InvalidArtifact(f"{source}: the store does not say one size of {name!r}")
+                raise InvalidArtifact(f"{source}: the store reports different sizes of {name!r}")
             files[name] = size
     return files
 

@@ -1,4 +1,4 @@
-"""Blobs on a local file system: atomic by rename, durable by fsync. Knows paths and bytes, not artifacts."""
+"""Blobs on a local file system: atomic by rename, durable by fsync."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where an artifact may lie: only below the root that this installation is set to.
 
 URIs come from files, messages and rows that others wrote, so nothing else decides which file system is opened, and no
-file system library ever sees one: what leaves this module is a plain path. Knows no bytes.
+file system library ever sees one: what leaves this module is a plain path.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ArtifactRoot:
                 raise self._outside(uri)
             return location.path
         root = Path(self.path).resolve()
-        # By text first: on a path that somebody else chose nothing is even looked at.
+        # By text first: a path chosen by others is not even accessed.
         if not self._location.holds(location) and not Location("file", root.parts[1:]).holds(location):
             raise self._outside(uri)
         try:
@@ -94,7 +94,7 @@ def local_path(uri: str) -> Path:
     decoded = unquote(rest, errors="surrogateescape")
     problem = ""
     if not separator or not rest.startswith("/"):
-        problem = "names no absolute path of this machine"
+        problem = "is not an absolute path of this machine"
     elif len(uri) > MAX_URI:
         problem = f"has more than {MAX_URI} characters"
     elif "?" in rest or "#" in rest:

@@ -1,4 +1,4 @@
-"""Blobs on an object store that fsspec reaches (s3://, gs://). Knows keys and bytes, not artifacts.
+"""Blobs on an object store that fsspec reaches (s3://, gs://).
 
 Object stores have no atomic rename. Content addresses make up for it: a half-written directory is completed by the next
 writer, and no reader accepts it before, because every file is verified.

@@ -25,14 +25,14 @@ from tunix_rt.artifacts.object_stores import ObjectBlobs
 from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import InvalidArtifact
 
-# Of a file that is read into memory, where nobody has said how large it is.
+# Of a file that is read into memory, whose size is not declared.
 _MAX_BYTES: Final = 4 << 30
 
 
 class ArtifactStore:
     """Content-addressed files and directories below one root (``file:///…``, ``s3://…``, ``gs://…``).
 
-    Whatever URI it is given is one that somebody reported: it is followed only below the root. ``cache_dir`` is where
+    URIs are reported by others and untrusted: they are followed only below the root. ``cache_dir`` is where
     directories of remote stores are downloaded to; ``filesystem`` takes the place of fsspec's for the root's scheme.
     All methods block: call them from a thread.
     """

@@ -1,4 +1,4 @@
-"""What a handler gets and what it answers. Handlers never see NATS."""
+"""A handler's input and result; handlers do not use NATS."""
 
 from __future__ import annotations
 

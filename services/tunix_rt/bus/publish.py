@@ -34,7 +34,9 @@ class Publisher:
         """
         room = self._js._nc.max_payload - HEADER_BYTES
         if len(event.data) > room:
-            raise FailedPrecondition(f"{event.subject}: {event.id} has {len(event.data)} bytes, NATS takes {room}")
+            raise FailedPrecondition(
+                f"{event.subject}: {event.id} has {len(event.data)} bytes, NATS accepts at most {room}"
+            )
         with span(f"publish {event.type}", kind="producer", traceparent=event.traceparent):
             try:
                 await self._publish(event)
@@ -50,7 +52,7 @@ class Publisher:
             await ensure_topology(self._js, consumers=())
             await self._publish(event)
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise Transient(f"{event.subject}: no stream takes {event.id}: {type(error).__name__} {error}") from error
+            raise Transient(f"{event.subject}: no stream accepts {event.id}: {type(error).__name__} {error}") from error
 
     async def _publish(self, event: CloudEvent) -> None:
         await self._js.publish(event.subject, event.data, timeout=self._timeout, headers=headers_of(event))

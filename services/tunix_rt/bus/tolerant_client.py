@@ -1,4 +1,4 @@
-"""nats-py's client, made safe against messages that any publisher can store in a stream."""
+"""nats-py's client, hardened against arbitrary messages in a stream."""
 
 from __future__ import annotations
 

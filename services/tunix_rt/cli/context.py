@@ -1,4 +1,4 @@
-"""What every command is given: which platform to talk to, and how to print."""
+"""Options that commands share: which platform to connect to, and how to print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunix_rt import client as sdk
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
 
-# A service that was never reached is given up soon; one that was seen running is waited for much longer.
+# Commands fail fast when a service cannot be reached; commands that watch wait much longer.
 FIRST_CONTACT_SECONDS = 3.0
 PATIENT_SECONDS = 120.0
 SERVICES = ("registry", "inferencer", "tuner")

@@ -15,7 +15,7 @@ _WHOLE = 10_000
 
 
 class Group(TyperGroup):
-    """Click cuts a command's first sentence at the end of the line; here it goes on in the next."""
+    """Click cuts a command's first sentence at the end of the line; here it continues on the next."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="Record | Mapping[str, Any]")
 
-# Not a terminal: nobody scrolls sideways, but programs grep; so nothing is cut.
+# Width when the output is not a terminal: wide enough that nothing is cut for programs that parse it.
 PIPE_WIDTH = 240
 
 
@@ -27,7 +27,7 @@ def canonical(document: object) -> str:
 
 
 def print_json(value: Record | Mapping[str, Any]) -> None:
-    """One JSON object on one line, at once (a reader may be following)."""
+    """One JSON object on one line, flushed at once for readers that follow."""
     document = value if isinstance(value, Mapping) else value.to_dict()
     sys.stdout.write(canonical(document) + "\n")
     sys.stdout.flush()

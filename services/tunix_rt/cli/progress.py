@@ -1,7 +1,4 @@
-"""Live progress of jobs: a bar where there is a terminal, lines where there is none, JSON lines where asked for.
-
-Knows jobs by their common fields; what is shown beside the bar is handed in.
-"""
+"""Live progress of jobs: a bar where there is a terminal, lines where there is none, JSON lines where asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.resources import jobs
     from tunix_rt.contract.enums import JobState, Reason
 
-# The metrics worth a place beside the bar: what the trainer calls them → how they are shown.
+# Metrics shown beside the bar: the trainer's name → the label.
 HEADLINE_METRICS = {"loss": "loss", "tokens_per_second": "tok/s"}
 
 

@@ -11,7 +11,7 @@ import typer
 
 from tunix_rt.contract.rules import ANY, Rule
 
-# A limit further up says nothing that a user would want to know.
+# Larger limits are not shown: they are of no use to users.
 _LARGE = 2**31 - 1
 
 Command = Callable[..., None]

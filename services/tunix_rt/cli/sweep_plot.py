@@ -24,9 +24,9 @@ _BLUE, _ORANGE, _VERMILLION, _GREY, _BLACK = "#0072B2", "#E69F00", "#D55E00", "#
 _COLOUR_MAP: Final = "cividis"
 # Outcome of a trial without an objective → marker, colour, words.
 _MARKS: Final = {
-    "stopped": ("v", _ORANGE, "stopped early"),
-    "failed": ("x", _VERMILLION, "failed"),
-    "cancelled": ("+", _GREY, "cancelled"),
+    "STOPPED": ("v", _ORANGE, "stopped early"),
+    "FAILED": ("x", _VERMILLION, "failed"),
+    "CANCELLED": ("+", _GREY, "cancelled"),
 }
 # Below the axis of a parameter: where trials go that do not have it.
 _ABSENT: Final = -0.12
@@ -256,7 +256,7 @@ def _importance(axes: Axes, shares: Importance | None, why_not: str) -> None:
 
 def _scored(table: SweepTable) -> list[tuple[Row, float]]:
     """The trials that succeeded, each with its objective."""
-    return [(row, row.objective) for row in table.rows if row.objective is not None and row.outcome == "succeeded"]
+    return [(row, row.objective) for row in table.rows if row.objective is not None and row.outcome == "SUCCEEDED"]
 
 
 def _reaches(scored: Sequence[tuple[Row, float]]) -> list[list[float]] | None:

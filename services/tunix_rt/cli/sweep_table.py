@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.resources.sweep_records import Parameter
     from tunix_rt.client.resources.sweeps import Sweep, Trial
 
-Outcome = Literal["succeeded", "stopped", "failed", "cancelled", "running", "queued"]
+Outcome = Literal["SUCCEEDED", "STOPPED", "FAILED", "CANCELLED", "RUNNING", "QUEUED"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SweepTable:
     @property
     def best(self) -> Row | None:
         """The succeeded trial with the best objective, the first of equals."""
-        scored = [row for row in self.rows if row.outcome == "succeeded" and row.objective is not None]
+        scored = [row for row in self.rows if row.outcome == "SUCCEEDED" and row.objective is not None]
         if not scored:
             return None
         return (max if self.mode == "MAX" else min)(scored, key=lambda row: row.objective or 0.0)
@@ -106,7 +106,7 @@ def sweep_table(sweep: Sweep, trials: Sequence[Trial]) -> SweepTable:
     best: float | None = None
     for trial in sorted(trials, key=lambda trial: trial.number):
         outcome = outcome_of(trial)
-        if outcome == "succeeded" and trial.objective is not None:
+        if outcome == "SUCCEEDED" and trial.objective is not None:
             best = trial.objective if best is None else better(best, trial.objective)
         rows.append(_row(trial, outcome, best))
     axes = tuple(_axis(parameter) for parameter in sweep.spec.parameters)
@@ -114,16 +114,16 @@ def sweep_table(sweep: Sweep, trials: Sequence[Trial]) -> SweepTable:
 
 
 def outcome_of(trial: Trial) -> Outcome:
-    """How a trial stands: stopped is early, by the scheduler, and neither failed nor cancelled."""
+    """How a trial stands: STOPPED is early, by the scheduler, and neither failed nor cancelled."""
     if trial.state is JobState.CANCELLED:
-        return "stopped" if trial.reason is Reason.EARLY_STOPPED else "cancelled"
+        return "STOPPED" if trial.reason is Reason.EARLY_STOPPED else "CANCELLED"
     known: dict[JobState, Outcome] = {
-        JobState.SUCCEEDED: "succeeded",
-        JobState.FAILED: "failed",
-        JobState.RUNNING: "running",
-        JobState.CANCELLING: "running",
+        JobState.SUCCEEDED: "SUCCEEDED",
+        JobState.FAILED: "FAILED",
+        JobState.RUNNING: "RUNNING",
+        JobState.CANCELLING: "RUNNING",
     }
-    return known.get(trial.state, "queued")
+    return known.get(trial.state, "QUEUED")
 
 
 def _row(trial: Trial, outcome: Outcome, best: float | None) -> Row:

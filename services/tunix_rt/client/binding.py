@@ -40,7 +40,7 @@ class Runner(Protocol):
 
 
 class Bound(Generic[Mode]):
-    """What has methods: it knows the runner that carries them out."""
+    """Base of everything with methods; holds the runner that executes them."""
 
     __slots__ = ()
 

@@ -20,7 +20,7 @@ from tunix_rt.client.resources.scores import Scores
 from tunix_rt.client.resources.sweeps import Sweeps
 from tunix_rt.client.runners import AsyncRunner, BlockingRunner
 
-# How long a peer may be away (restarting) before a call gives up.
+# How long a peer may be unavailable (restarting) before a call fails.
 OUTAGE_SECONDS = 30.0
 
 

@@ -53,7 +53,7 @@ def discover(
     home: Path | str | None = None,
     settings: ClientSettings | None = None,
 ) -> Connection:
-    """The connection to use. A ``home`` that is given outright beats the environment's addresses.
+    """The connection to use. An explicit ``home`` takes precedence over the environment's addresses.
 
     Raises `FailedPrecondition` when ``platform.json`` is there but cannot be read.
     """

@@ -39,12 +39,12 @@ class PlatformFile:
 
 
 def default_home() -> Path:
-    """Where the platform lives unless told otherwise (``~/.local/share/tunix-rt`` on Linux)."""
+    """Where the platform lives by default (``~/.local/share/tunix-rt`` on Linux)."""
     return Path(platformdirs.user_data_dir("tunix-rt", appauthor=False))
 
 
 def write_platform_file(home: Path, content: PlatformFile) -> None:
-    """Replace the file in one step, so that no reader ever sees half of it."""
+    """Replace the file in one step, so that readers never see a partial file."""
     text = json.dumps(asdict(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     temporary = home / f".{FILE_NAME}.{os.getpid()}"
     temporary.write_text(text + "\n", encoding="utf-8")

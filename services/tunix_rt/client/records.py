@@ -54,6 +54,8 @@ class Record:
         _CLASSES[descriptor.full_name] = cls
         declared = {name: kind for base in cls.__mro__ for name, kind in vars(base).get("__annotations__", {}).items()}
         for field in descriptor.fields:
+            if field.name in vars(cls):  # the class reads it in its own way
+                continue
             optional = str(declared.get(field.name, "None")).endswith("None")
             setattr(cls, field.name, property(_reader(field, optional)))
 

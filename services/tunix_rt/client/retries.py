@@ -73,7 +73,7 @@ class RetryBudget:
             raise Transient(
                 f"{self._peer} cannot be reached ({error}); is the platform up? See `tunix-rt status`"
             ) from cause
-        # Full jitter: clients of a service that came back do not come back together.
+        # Full jitter: clients do not all reconnect at the same moment.
         delay = self._delay * (0.5 + random.random() / 2)
         self._delay = min(self._delay * 2, LONGEST_DELAY_SECONDS)
         return min(delay, max(0.0, self._limit - (now - self._began)))

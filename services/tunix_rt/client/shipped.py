@@ -1,4 +1,4 @@
-"""Evalset files that ship with Tunix-RT, found by key. Imports no gRPC: scoring without a platform needs it, too."""
+"""Evalset files that ship with Tunix-RT, found by key."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The enums of the contracts by name: ``JobState.SUCCEEDED`` is ``JOB_STATE_SUCCEEDED``, and equals ``"SUCCEEDED"``.
 
-Names are those of `tunix_rt.v1` without their prefix, as JSON, tables and evidence write them. No protobuf is imported.
+Names are those of `tunix_rt.v1` without their prefix, as JSON, tables and evidence write them.
 """
 
 from __future__ import annotations

@@ -13,19 +13,19 @@ from tunix_rt.errors import Violations
 MAX_NEW_TOKENS: Final = 8192
 MAX_STOP_STRINGS: Final = 16
 MAX_STOP_CHARACTERS: Final = 200
-# The engine's slots have room for so many beside the model's own end-of-sequence tokens.
+# The engine's slots have room for this many in addition to the model's own end-of-sequence tokens.
 MAX_STOP_TOKEN_IDS: Final = 16
 MAX_SYSTEM_PROMPT: Final = 50_000
 
 _TOKEN_IDS: Final = "[0, 2147483647]"
 GENERATION_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
-        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]", help="Tokens generated at most."),
+        "max_new_tokens": Rule(int, 256, f"[1, {MAX_NEW_TOKENS}]", help="Maximum number of generated tokens."),
         # In float32, logits divided by much more than the limit are all alike.
         "temperature": Rule(float, 0.0, "[0, 1000000]", help="Sampling temperature; 0: greedy."),
         "top_k": Rule(int, 0, _TOKEN_IDS, help="Sample from the k most likely tokens; 0: off."),
         "top_p": Rule(float, 1.0, "(0, 1]", help="Sample from the smallest set with this probability; 1: off."),
-        "min_p": Rule(float, 0.0, "[0, 1)", help="Least probability, as a share of the likeliest token's; 0: off."),
+        "min_p": Rule(float, 0.0, "[0, 1)", help="Minimum probability relative to the most likely token; 0: off."),
         "repetition_penalty": Rule(float, 1.0, "(0, 10]", help="Divides the logits of tokens seen before; 1: off."),
         "seed": Rule(int, 0, "[-9223372036854775808, 9223372036854775807]", help="Seed of the sampling."),
         "stop": Rule(str, (), f"[1, {MAX_STOP_CHARACTERS}]", entries=MAX_STOP_STRINGS, help="End before this text."),

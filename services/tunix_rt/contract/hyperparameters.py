@@ -59,9 +59,11 @@ class Hyperparameters:
     """Every field set; exactly one of ``max_steps`` and ``num_epochs``."""
 
     learning_rate: Annotated[float, limits("(0, 1]", "--lr", help="Peak learning rate.")] = 1e-4
-    per_device_batch_size: Annotated[int, limits("[1, 4096]", "--batch-size", help="Rows at once on a device.")] = 8
+    per_device_batch_size: Annotated[
+        int, limits("[1, 4096]", "--batch-size", help="Rows per forward pass on each device.")
+    ] = 8
     gradient_accumulation_steps: Annotated[
-        int, limits("[1, 1024]", "--grad-accumulation", help="Parts of an optimizer step.")
+        int, limits("[1, 1024]", "--grad-accumulation", help="Micro-batches per optimizer step.")
     ] = 1
     weight_decay: Annotated[float, limits("[0, 1]", help="Decoupled decay of AdamW.")] = 0.0
     warmup_steps: Annotated[int, limits("[0, 1000000]", "--warmup", help="Steps of linear warm-up.")] = 0
@@ -69,9 +71,9 @@ class Hyperparameters:
     num_epochs: Annotated[
         float | None, limits("(0, 1000]", "--epochs", help="Passes over the data, instead of --max-steps.")
     ] = None
-    max_seq_length: Annotated[int, limits("[8, 131072]", help="Tokens per example and packed row, at most.")] = 512
+    max_seq_length: Annotated[int, limits("[8, 131072]", help="Maximum tokens per example and packed row.")] = 512
     packing: Annotated[bool, limits(help="Put several examples in one row.")] = False
-    seed: Annotated[int, limits("[0, 9223372036854775807]", help="Seed of everything random.")] = 0
+    seed: Annotated[int, limits("[0, 9223372036854775807]", help="Seed of all randomness.")] = 0
     lora: Lora | None = None
     lr_scheduler_type: Annotated[
         str, limits("", "--lr-scheduler", choices=("constant", "linear", "cosine"), help="Shape of the schedule.")
@@ -87,10 +89,12 @@ class Hyperparameters:
     gradient_checkpointing: Annotated[bool, limits(help="Recompute activations in the backward pass.")] = False
     mesh: Mesh = Mesh()
     overlong: Annotated[
-        str, limits(choices=("drop", "truncate", "error"), help="What to do with a longer example.")
+        str, limits(choices=("drop", "truncate", "error"), help="What to do with an example that is too long.")
     ] = "drop"
     eval_fraction: Annotated[float, limits("(0, 0.5]", help="Share of the examples held out for eval_steps.")] = 0.05
-    save_total_limit: Annotated[int, limits("[1, 100]", help="Newest checkpoints kept, beside the best.")] = 2
+    save_total_limit: Annotated[
+        int, limits("[1, 100]", help="Newest checkpoints to keep, in addition to the best.")
+    ] = 2
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)

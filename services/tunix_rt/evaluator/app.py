@@ -1,4 +1,4 @@
-"""Wires the evaluator: channels, consumer, servicer, health. Nothing else decides here."""
+"""Wires the evaluator: channels, consumer, servicer, health."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Attempt:
         self._limits = limits
         self._scorers = scorers
         self._inferencer_retries = RetryPolicy("the inferencer", limits.inferencer_patience_seconds)
-        # The registry may be away for as long as it likes: nothing that was generated is thrown away.
+        # Outages of the registry of any length are tolerated: generated answers are kept.
         self._recorder_retries = RetryPolicy("the registry")
         self._generating = Generating(
             self._evaluation, inferencer, self._inferencer_retries, limits.item_tries, scorers

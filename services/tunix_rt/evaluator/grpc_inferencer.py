@@ -1,4 +1,4 @@
-"""The inferencer over gRPC, as `work.Inferencer`. The only place of the evaluator that knows its protobuf."""
+"""The inferencer over gRPC, as `work.Inferencer`."""
 
 from __future__ import annotations
 

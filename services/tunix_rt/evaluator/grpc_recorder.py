@@ -15,7 +15,7 @@ from tunix_rt.worker.jobs import Lease
 
 
 class GrpcRecorder:
-    """Translates calls and errors; repeats nothing beyond the channel's own retries."""
+    """Translates calls and errors; no retries beyond the channel's own."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         stub: evaluations_pb2_grpc.EvaluationServiceAsyncStub = evaluations_pb2_grpc.EvaluationServiceStub(channel)

@@ -102,7 +102,7 @@ def scorecard_message(card: Scorecard) -> evaluations_pb2.Scorecard:
             for part in card.slices
         ],
         metric_means=dict(card.metric_means),
-        verdict=evaluations_pb2.Verdict.Value(f"VERDICT_{card.verdict.upper()}"),
+        verdict=evaluations_pb2.Verdict.Value(f"VERDICT_{card.verdict}"),
         threshold=card.threshold,
         metric_estimates=[evaluations_pb2.MetricEstimate(**asdict(one)) for one in card.metric_estimates],
         repeats=[evaluations_pb2.RepeatEstimate(**asdict(one)) for one in card.repeats],

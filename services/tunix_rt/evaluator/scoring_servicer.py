@@ -1,4 +1,4 @@
-"""ScoringService: scores predictions and checks evalsets for whoever asks. Stores nothing, knows no model."""
+"""ScoringService: scores predictions and checks evalsets sent by clients. Stateless; needs no model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD, THRESHOLD
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.evaluator.messages import items_of, result_message, scorecard_message
 from tunix_rt.evaluator.work import Result
@@ -18,7 +19,6 @@ from tunix_rt.quality.scoring import score_item, scored_row
 from tunix_rt.v1 import evalsets_pb2, scoring_pb2, scoring_pb2_grpc
 
 SERVICE = scoring_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
-DEFAULT_THRESHOLD = 0.5
 _MAX_ITEMS = 10_000
 _LINE = re.compile(r"^line (\d+)\.?(.*)$")
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -73,7 +73,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 def _checked_items(request: scoring_pb2.ScoreItemsRequest, threshold: float) -> list[EvalItem]:
     """The request's items; raises `InvalidInput` naming every offending field of the request."""
     violations = Violations()
-    violations.check(0.0 <= threshold <= 1.0, "threshold", "must be between 0 and 1")
+    THRESHOLD.check(threshold, "threshold", violations)
     violations.check(0 < len(request.items) <= _MAX_ITEMS, "items", f"1 to {_MAX_ITEMS} items are required")
     items: list[EvalItem] = []
     if request.items:

@@ -1,4 +1,4 @@
-"""What an evaluation is made of, and what the engine asks of registry and inferencer."""
+"""An evaluation as the evaluator works on it, and its interfaces to registry and inferencer."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The zip that evidence travels in: one fixed way to write it, and a reader that accepts nothing else.
 
-Every byte of the file is spoken for. Entries stand in the order of their names, one behind the other, each deflated;
+Every byte of the file is determined. Entries stand in the order of their names, one behind the other, each deflated;
 headers hold a fixed time (1980-01-01) and fixed attributes, so the same contents give the same bytes wherever zlib is
-the same; the archive's comment is the sha256 of all bytes before the end record. The reader makes the headers anew and
+the same; the archive's comment is the sha256 of all bytes before the end record. The reader rebuilds the headers and
 compares them, so bytes before, between or behind entries, headers that contradict each other, duplicate names, paths
 and comments of others have no place to hide. Any zip tool can open it (APPNOTE.TXT 6.3.10).
 """
@@ -120,7 +120,7 @@ def _entries(directory: bytes, problems: Problems) -> list[_Entry]:
     at = 0
     while at < len(directory):
         if len(directory) - at < _CENTRAL.size or directory[at : at + 4] != b"PK\x01\x02":
-            problems.add(ARCHIVE, f"entry {len(entries) + 1} of its directory is no entry")
+            problems.add(ARCHIVE, f"entry {len(entries) + 1} of its directory is not valid")
             return entries
         fields = _CENTRAL.unpack_from(directory, at)
         crc, packed_size, size, name_length = fields[7:11]

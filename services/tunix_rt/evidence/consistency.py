@@ -1,4 +1,4 @@
-"""Whether the files of evidence agree with each other. Scores are not its business (`verify`)."""
+"""Checks that the files of evidence agree with each other; `verify` checks the scores."""
 
 from __future__ import annotations
 

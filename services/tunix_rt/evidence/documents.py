@@ -62,7 +62,7 @@ def content_digest(contents: Mapping[str, bytes]) -> str:
 
 
 def check_sums(contents: Mapping[str, bytes], problems: Problems) -> None:
-    """Hold every content against SHA256SUMS, which must name every file and no other."""
+    """Compare every file's content with SHA256SUMS, which must name exactly these files."""
     if not problems.check(SUMS in contents, SUMS, "is missing"):
         return
     listed = _listed(contents[SUMS], problems)
@@ -109,7 +109,9 @@ def _listed(sums: bytes, problems: Problems) -> dict[str, str]:
     listed: dict[str, str] = {}
     for number, line in enumerate(sums.decode("utf-8", "replace").splitlines(), start=1):
         digest, separator, name = line.partition("  ")
-        if problems.check(bool(separator and name and len(digest) == 64), SUMS, f"line {number} is no checksum line"):
+        if problems.check(
+            bool(separator and name and len(digest) == 64), SUMS, f"line {number} is not a checksum line"
+        ):
             problems.check(name not in listed, SUMS, f"line {number} names {name} again")
             listed[name] = digest
     return listed

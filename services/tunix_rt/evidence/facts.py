@@ -32,7 +32,7 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class GateFacts:
-    """Decisions on the evaluation, oldest first; policies by id; what they were held against by evaluation id."""
+    """Decisions on the evaluation, oldest first; policies by id; baselines by evaluation id."""
 
     decisions: Sequence[Document]
     policies: Mapping[str, Document]

@@ -1,4 +1,4 @@
-"""What is wrong with evidence, always with the file that is to blame."""
+"""Problems of evidence, each with the file that has it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARCHIVE = "(the zip itself)"
 
 @dataclass
 class Problems:
-    """Collects problems, so that all of them are told at once."""
+    """Collects problems, so that all are reported at once."""
 
     found: list[Problem] = field(default_factory=list)
 

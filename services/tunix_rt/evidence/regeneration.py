@@ -1,7 +1,7 @@
 """Answers generated again in another order and with other neighbours: whatever differs is a flip.
 
 The same model, evalset and generation config give byte-identical predictions whatever the batch, the load or the order;
-this finds out. Does not know how text is generated.
+this finds out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Checks a document against one of the published JSON schemas, without a library: evidence is checked by the base
 install.
 
-Knows the keywords that `schemas` uses and no other: an unknown one is an error, so that no rule is passed over.
-Semantics are those of JSON Schema 2020-12.
+Semantics are those of JSON Schema 2020-12. A keyword that `schemas` does not use is an error, not ignored.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Is this evidence what it was when it was built, and does its score follow from it? Needs no server.
+"""Verifies that evidence is unchanged and that its score follows from it. Needs no server.
 
 Three steps, each only if the one before found nothing. The archive: no byte that is not as `archive.pack` writes it,
 and SHA256SUMS covers every file and holds. The files: those that there must be, canonical, within their published
 schemas. The content: the files agree, the evalset has its digest, every prediction gets the stored score again, the
 scorecard is equal byte for byte, every gate decision is decided again with the same digest.
 
-Without a signature nobody can tell evidence from another that was made up consistently. What that leaves unseen is
-listed in `readme`, which travels with the evidence; ``digest`` closes it, if it was kept where nobody could change it.
+Without a signature, evidence cannot be distinguished from a consistent forgery. What that leaves unseen is
+listed in `readme`, which travels with the evidence; ``digest`` closes it, if it was kept where it could not be changed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _read(contents: Mapping[str, bytes], problems: Problems) -> dict[str, Any]:
     """Every document by its file's name: an object, or a list of them for ``.jsonl``."""
     known = names.ALWAYS | names.OF_A_RUN | names.SOMETIMES
     for name in sorted(contents.keys() - known):
-        problems.add(name, "is no file of evidence")
+        problems.add(name, "is not a file of evidence")
     for name in sorted(names.ALWAYS - contents.keys()):
         problems.add(name, "is missing")
     documents: dict[str, Any] = {}
@@ -135,10 +135,10 @@ def _check_run(documents: dict[str, Any], manifest: Document, summary: Document,
     """The files that only evidence of a run has, and of a trial."""
     of_a_run = manifest["config"] is not None
     for name in sorted(names.OF_A_RUN):
-        why = "is missing, though there is a run" if of_a_run else "is there, though there is no run"
+        why = "is missing, though there is a run" if of_a_run else "is present, though there is no run"
         problems.check((name in documents) == of_a_run, name, why)
     tuned = manifest["trial_id"] is not None
-    why = "is missing, though the run is a trial" if tuned else "is there, though the run is no trial"
+    why = "is missing, though the run is a trial" if tuned else "is present, though the run is not a trial"
     problems.check((names.BEST_PARAMS in documents) == tuned, names.BEST_PARAMS, why)
     if not of_a_run:
         consistency.check_evaluation_command(manifest, summary, problems)

@@ -1,7 +1,7 @@
-"""One child process that is started again whenever it dies, until it is told to stop.
+"""One child process that is restarted whenever it dies, until it is stopped.
 
 Each child has a thread that starts it, waits for it and starts it again. That thread outlives the process on purpose:
-the kernel's death signal is tied to the thread that started the child. Knows nothing of what the child does.
+the kernel's death signal is tied to the thread that started the child.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tunix_rt.local import launch
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
-# A child that lived this long starts its back-off anew.
+# A child that lived this long resets its back-off.
 STEADY_SECONDS = 30.0
 LOG_LIMIT_BYTES = 32 * 1024 * 1024
 
@@ -63,7 +63,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Pid while the process runs; None between two lives."""
+        """Pid while the process runs; None between an exit and the restart."""
         with self._lock:
             return self._process.pid if self._process else None
 
@@ -87,7 +87,7 @@ class Child:
         self._signal(signal.SIGTERM)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end after `stop`; kills what is left after the time. Returns whether the end was orderly."""
+        """Wait for the process to exit after `stop`; kills it after the time. Returns whether it exited by itself."""
         if self._thread.ident is None:
             return True
         self._thread.join(timeout_seconds)
@@ -106,7 +106,7 @@ class Child:
         return "\n".join(content.decode("utf-8", errors="replace").splitlines()[-lines:])
 
     def _signal(self, number: signal.Signals) -> None:
-        # The process is reaped under the same lock, so that its pid cannot have been given to somebody else.
+        # The process is reaped under the same lock, so that its pid cannot have been reused.
         with self._lock:
             if self._process is not None:
                 os.kill(self._process.pid, number)

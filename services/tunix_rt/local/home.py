@@ -1,7 +1,4 @@
-"""The directory of one local platform: its layout, its secrets (mode 0600) and the lock that keeps a second one out.
-
-Knows paths only; nothing of processes or services.
-"""
+"""The directory of one local platform: layout, secrets (mode 0600) and the lock that keeps a second platform out."""
 
 from __future__ import annotations
 
@@ -102,7 +99,7 @@ class HomeLock:
 
 
 def lock_holder(home: Path) -> int | None:
-    """Pid of the supervisor that holds ``home``; None when nobody does."""
+    """Pid of the supervisor that holds ``home``; None if there is none."""
     try:
         descriptor = os.open(home / LOCK_FILE, os.O_RDWR)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """`LocalPlatform`: nats-server and the five services, started together, kept alive, stopped in order.
 
-Owns the processes of one home. Knows how services are started (`services`), not what they do.
+Owns the processes of one home.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class LocalPlatform:
         return list(self._children)
 
     def pid(self, part: str) -> int | None:
-        """Pid of the part's present process; None in the moment between two lives."""
+        """Pid of the part's present process; None between an exit and the restart."""
         return self._children[part].pid
 
     def restarts(self, part: str) -> int:

@@ -1,1 +1,1 @@
-"""Logs, metrics and traces, the same for every service. Knows nothing of what the services do."""
+"""Logs, metrics and traces, the same for every service."""

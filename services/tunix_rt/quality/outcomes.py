@@ -1,4 +1,4 @@
-"""What became of one item of an evaluation."""
+"""Outcomes of one item of an evaluation."""
 
 from __future__ import annotations
 

@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import fsum, isfinite
 
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD
 from tunix_rt.quality.estimates import estimate_mean
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.repeats import RepeatEstimate, Samples, repeat_estimates
 
 MIN_COVERAGE = 0.98
-DEFAULT_THRESHOLD = 0.5
 
 
 class Verdict(StrEnum):
     """Whether the score reaches the threshold."""
 
-    PASS = "pass"
-    FAIL = "fail"
-    UNCERTAIN = "uncertain"
-    INVALID = "invalid"
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNCERTAIN = "UNCERTAIN"
+    INVALID = "INVALID"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> S
 
 
 def verdict(coverage: float, ci_low: float | None, ci_high: float | None, threshold: float) -> Verdict:
-    """`pass` if the interval is at or above the threshold, `fail` if below, `invalid` if coverage is too low."""
+    """PASS if the interval is at or above the threshold, FAIL if below, INVALID if coverage is too low."""
     if coverage < MIN_COVERAGE:
         return Verdict.INVALID
     if ci_low is None or ci_high is None:

@@ -1,1 +1,1 @@
-"""gRPC at the edge: starting servers, opening channels, who may call what, and how errors cross. Knows no resource."""
+"""gRPC at the edge: servers, channels, authorization, and error mapping."""

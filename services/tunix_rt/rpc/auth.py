@@ -1,4 +1,4 @@
-"""Who calls, and which roles they hold. An `Authorizer` knows the tokens."""
+"""Authentication: the caller and its roles. An `Authorizer` checks tokens."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def static_authorizer(token: str | None, auth: Literal["on", "off"]) -> StaticTo
     if auth == "off":
         return None
     if not token:
-        raise FailedPrecondition("set TUNIX_RT_TOKEN, or TUNIX_RT_AUTH=off to serve everybody")
+        raise FailedPrecondition("set TUNIX_RT_TOKEN, or TUNIX_RT_AUTH=off to serve without authentication")
     return StaticTokenAuthorizer(token, Principal("platform", frozenset({"admin", "worker"})))
 
 

@@ -1,4 +1,4 @@
-"""Opens gRPC channels the one way Tunix-RT uses them: token, deadline, retries of UNAVAILABLE, keepalive, trace."""
+"""Opens gRPC channels with Tunix-RT's defaults: token, deadline, retries of UNAVAILABLE, keepalive, trace."""
 
 from __future__ import annotations
 

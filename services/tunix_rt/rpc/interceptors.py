@@ -1,6 +1,6 @@
 """Server interceptors as guards: an async context around every RPC, whatever its cardinality.
 
-Order, from the outside: telemetry, error mapping, load limit, authentication. (So errors of
+Order, outermost first: telemetry, error mapping, load limit, authentication. (So errors of
 authentication are mapped too.)
 """
 
@@ -87,7 +87,7 @@ def _guarded(handler: Any, method: str, guard: Guard) -> Any:
 
 
 async def _write(context: Context, response: Any) -> None:
-    """Raises `asyncio.CancelledError` when the client is gone, as gRPC does where it learns of it in time."""
+    """Raises `asyncio.CancelledError` when the client has disconnected, as gRPC does when it notices in time."""
     try:
         await context.write(response)
     except (grpc.aio.InternalError, grpc.aio.UsageError) as error:

@@ -1,4 +1,4 @@
-"""Starts, announces and ends a gRPC server: health, reflection, interceptors, TLS, signals. Knows no resource."""
+"""Starts, announces and ends a gRPC server: health, reflection, interceptors, TLS, signals."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def _announce(health: HealthServicer, services: Sequence[str], ready: asyn
 
 def _bind(server: grpc.aio.Server, listen: str, tls: TlsSettings) -> int:
     try:
-        if server_context(tls) is None:  # it tells why files cannot be used, which gRPC does not
+        if server_context(tls) is None:  # it says why files cannot be used; gRPC does not
             return server.add_insecure_port(listen)
         assert tls.cert_file is not None and tls.key_file is not None
         credentials = grpc.ssl_server_credentials(

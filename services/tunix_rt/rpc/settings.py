@@ -49,7 +49,7 @@ class ServerSettings(BaseSettings):
     # Downloads and compiled programs; may be deleted at any time, and shared by services. Unset: under home.
     cache_dir: Path | None = None
     max_concurrent_rpcs: int = Field(default=1000, ge=1)
-    # How long running RPCs may go on after SIGTERM.
+    # How long running RPCs may take to finish after SIGTERM.
     grace_seconds: float = Field(default=5.0, ge=0)
 
     @property

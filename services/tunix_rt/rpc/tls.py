@@ -1,4 +1,4 @@
-"""TLS of a server from its settings. Knows no protocol."""
+"""TLS of a server from its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting at start for a peer that may not be there yet."""
+"""Waits at start for a peer that may not be up yet."""
 
 from __future__ import annotations
 

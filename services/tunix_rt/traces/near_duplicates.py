@@ -27,9 +27,9 @@ SEED = 0
 
 # A set of fewer runs reaches 0.8 with no set but itself: 3 runs of 4 are 0.75, 4 of 5 are 0.8.
 _MIN_SHINGLES = 4
-# Longer prompts are sketched by so many of their runs, those with the smallest hash (a bottom-k sample).
+# Longer prompts are sketched by this many of their runs, those with the smallest hash (a bottom-k sample).
 _MAX_SKETCHED = 512
-# In a band that very many prompts share, each is compared with so many of the earliest.
+# In a band that very many prompts share, each is compared with this many of the earliest.
 _MAX_COMPARED = 32
 _ROW = struct.Struct(f"<{BANDS * ROWS}I")
 _BAND_BYTES = 4 * ROWS

@@ -1,4 +1,4 @@
-"""Wires the trainer: channel, consumer of its pool, servicer, health. Nothing else decides here."""
+"""Wires the trainer: channel, consumer of its pool, servicer, health."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ from tunix_rt.v1.jobs_pb2 import RunPayload
 from tunix_rt.worker.claim import Claim
 from tunix_rt.worker.jobs import Ending, Progress, Released
 
-# A worker that stops does not wait indefinitely for a registry that is away.
+# A worker that stops does not wait indefinitely for an unavailable registry.
 _FINAL_FLUSH_TIMEOUT_SECONDS = 5.0
-# A run that a scheduler has stopped: other trials may go on from where it is.
+# A run that a scheduler has stopped: other trials may continue from its checkpoint.
 _KEEPS_CHECKPOINT = "EARLY_STOPPED"
 _log = get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Attempt:
         kills = out_of_memory_kills()
         process = await TrainingProcess.start(job_file, simulated_devices=self._supervision.simulated_devices)
         _log.info("training process started", pid=process.pid)
-        reporter = Reporter(self._reports, self._claim.lease, lambda step: process.tell(Acknowledged(step)))
+        reporter = Reporter(self._reports, self._claim.lease, lambda step: process.send(Acknowledged(step)))
         try:
             async with asyncio.TaskGroup() as group:
                 watchers = [
@@ -119,7 +119,7 @@ class Attempt:
                 await reporter.flush()
         except TimeoutError:
             # Rows that the registry has not confirmed are in the checkpoint.
-            _log.warning("the registry is away, handing back without the last rows")
+            _log.warning("the registry is unavailable; releasing the run without the last rows")
 
     async def _follow(self, process: TrainingProcess, reporter: Reporter, kills: int) -> Ending | HandedBack:
         """Relay messages until the process has ended; what it said last, or how it ended, is the ending."""
@@ -198,10 +198,10 @@ class Attempt:
         await self._checkpoint_and_end(process)
 
     async def _checkpoint_and_end(self, process: TrainingProcess) -> None:
-        """Ask for a checkpoint after the step under way; kill the process when it takes too long."""
-        process.tell(HandBack())
+        """Request a checkpoint after the current step; kill the process on timeout."""
+        process.send(HandBack())
         await asyncio.sleep(self._supervision.hand_back_seconds)
-        _log.warning("no checkpoint in time, the last one stands")
+        _log.warning("no checkpoint in time; the latest one remains")
         await process.kill()
 
     def _job_in(self, directory: Path) -> Job:

@@ -1,8 +1,8 @@
 """The training process: ``python -m tunix_rt.trainer.child JOB_FILE [PARENT]``, PARENT the service's process id.
 
 Reads commands on stdin and writes messages to what was stdout; anything that a library prints goes to stderr. Ends
-with its parent: by the kernel's word where there is one (Linux), and by the end of stdin anywhere. SIGTERM ends it at
-once: nothing needs undoing.
+with its parent: by the kernel's death signal on Linux, by the end of stdin elsewhere. SIGTERM ends it immediately:
+nothing needs undoing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ParentLine:
 
     @property
     def hand_back_requested(self) -> bool:
-        """Whether to stop. Until this is first asked nothing is worth keeping, and a hand-back ends the process."""
+        """Whether to stop. Before the first call there is nothing to keep, and a hand-back ends the process."""
         with self._turn:
             self._asked = True
             return self._hand_back
@@ -81,7 +81,7 @@ class ParentLine:
 
 
 def main() -> int:
-    """Carry out the job; the exit code is 0 whenever the last message tells how it ended."""
+    """Carry out the job; the exit code is 0 whenever the last message says how it ended."""
     parent = int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid()
     _die_with(parent)
     line = ParentLine(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
@@ -89,7 +89,7 @@ def main() -> int:
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
     order = read_order(Path(sys.argv[1]))
     try:
-        # JAX takes seconds to import: not before the pipe is in order.
+        # JAX takes seconds to import, so the pipe is set up first.
         from tunix_rt.trainer.engine import failures
         from tunix_rt.trainer.engine.distributed import job_of, join
         from tunix_rt.trainer.engine.hardware import configure
@@ -124,5 +124,5 @@ if __name__ == "__main__":
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        # Threads of ours and of native libraries must not turn a told ending into a crash at interpreter shutdown.
+        # Threads of ours and of native libraries must not turn a reported ending into a crash at interpreter shutdown.
         os._exit(code)

@@ -1,4 +1,4 @@
-"""What a trainer reports of a run, and how it hears of a cancellation, over gRPC; as `reporting.RunReports`."""
+"""A trainer's reports, and notice of a cancellation, over gRPC; as `reporting.RunReports`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunix_rt.worker.jobs import Lease
 
 
 class GrpcRunReports:
-    """Translates calls and errors; repeats nothing beyond the channel's own retries."""
+    """Translates calls and errors; no retries beyond the channel's own."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: runs_pb2_grpc.RunServiceAsyncStub = runs_pb2_grpc.RunServiceStub(channel)

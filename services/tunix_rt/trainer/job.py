@@ -1,4 +1,4 @@
-"""What a training process is told: one attempt of one run, as a frozen value with a JSON form.
+"""The input of a training process: one attempt of one run, as a frozen value with a JSON form.
 
 Owns the file between service and child. Holds no credentials and no lease: the child never talks to the registry.
 """
@@ -17,7 +17,7 @@ from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, Mesh
 
 @dataclass(frozen=True)
 class ArtifactRef:
-    """Content in the artifact store, or under a reference; ``files`` as whoever stored it declared them.
+    """Content in the artifact store, or under a reference; ``files`` as declared when it was stored.
 
     A reference that was registered has no files, and no digest before it was loaded for the first time.
     """
@@ -52,7 +52,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Standby:
-    """What a follower is told: where it works. Its job comes from the leader."""
+    """What a follower is given: where it works. Its job comes from the leader."""
 
     member: Member
     work_dir: str

@@ -15,12 +15,12 @@ _CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
 RUNTIME_BYTES = 512 * 2**20
 # Logits are held in chunks of this size: `tunix_rt.trainer.engine.loss.CHUNK_ELEMENTS` float32.
 LOGITS_BYTES = 4 * 2**24
-# Scores are made for so many queries at once: `tunix_rt.models.attention.QUERY_BLOCK`.
+# Scores are computed for this many queries at once: `tunix_rt.models.attention.QUERY_BLOCK`.
 QUERY_BLOCK = 128
 _SCORE_MATRICES = 4
 # Activations of the hidden size that a layer's further norms keep.
 _EXTRA_NORMS = {"qwen3": 4, "gemma3": 14}
-# For a run that needs more than there is; begins with what costs nothing but time.
+# Advice for a run that needs more memory; the cheapest measure first.
 ADVICE = (
     "lower per_device_batch_size (and raise gradient_accumulation_steps to make up for it) or max_seq_length, set "
     "gradient_checkpointing, train with lora, or spread the run over a mesh (fsdp)"
@@ -84,7 +84,7 @@ class StepShape:
 
 
 def step_bytes(model: ModelShape, run: StepShape) -> int:
-    """Upper estimate of what a training step holds on one device: parameters, AdamW moments, gradients, activations.
+    """Upper estimate of a training step's memory on one device: parameters, AdamW moments, gradients, activations.
 
     Trained parameters take 4 bytes, their moments 8, their gradients 8 while they are made ready for the update, and 4
     more while those of several parts are added up. Frozen ones (under LoRA) take 4, and as much again for the layout
@@ -116,7 +116,7 @@ def step_bytes(model: ModelShape, run: StepShape) -> int:
 
 
 def estimate_training_bytes(model: ModelShape, run: StepShape) -> int:
-    """Upper estimate of what training takes on one device: `step_bytes`, and the copy that a checkpoint takes.
+    """Upper estimate of training's memory on one device: `step_bytes`, and the copy that a checkpoint takes.
 
     The copy (parameters and moments, 12 bytes a trained parameter) is written while the next steps run.
     """

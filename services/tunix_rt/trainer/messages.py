@@ -1,4 +1,4 @@
-"""What the service and its training process say to each other: one JSON object per line, in both directions.
+"""Messages between the service and its training process: one JSON object per line, in both directions.
 
 Owns the wire form. Both ends come from the same installation, so there are no versions; a line that does not decode
 is an error.
@@ -16,7 +16,7 @@ from tunix_rt.artifacts import StoredArtifact, StoredFile
 
 @dataclass(frozen=True)
 class ProgressMade:
-    """``done`` of ``total`` optimizer steps; ``stage`` says what is going on."""
+    """``done`` of ``total`` optimizer steps; ``stage`` describes the current activity."""
 
     stage: str
     done: int
@@ -31,7 +31,7 @@ EVAL_LOSS = "eval_loss"
 
 @dataclass(frozen=True)
 class Resumed:
-    """Training goes on from the checkpoint of ``step``."""
+    """Training resumed from the checkpoint of ``step``."""
 
     step: int
 

@@ -1,4 +1,4 @@
-"""A look at devices and a model's config in a process of its own.
+"""Inspects devices and a model's config in a separate process.
 
 ``python -m tunix_rt.trainer.probe [REFERENCE CACHE_DIR LORA ARTIFACTS]``, LORA as JSON, ``null`` for full fine-tuning,
 ARTIFACTS the root of the artifact store. Prints one JSON object, so that the service itself never imports JAX. Reads no

@@ -1,7 +1,4 @@
-"""The training process as the service sees it: started, listened to, told things, ended.
-
-Knows no registry and no JAX.
-"""
+"""The training process as the service sees it: start, read messages, send commands, stop."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.trainer.messages import FromChild, ToChild, decode, encode
 
 _LINE_BYTES = 16 * 1024 * 1024
-# A step gives its working memory back and takes it anew: with pages of 4 KiB that is a tenth of its time (measured on a
+# A step frees its working memory and allocates it again: with pages of 4 KiB that is a tenth of its time (measured on a
 # CPU, models of 1M and 10M parameters).
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
 _STDERR_LINES = 40
@@ -58,7 +55,7 @@ class TrainingProcess:
         return self._process.pid
 
     async def messages(self) -> AsyncIterator[FromChild]:
-        """What it says, until it has ended."""
+        """Its messages, until it has ended."""
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             try:
@@ -71,7 +68,7 @@ class TrainingProcess:
         await self._process.wait()
         await self._reading_stderr
 
-    def tell(self, message: ToChild) -> None:
+    def send(self, message: ToChild) -> None:
         """Queue ``message`` for it; does nothing once it has ended."""
         stdin = self._process.stdin
         if stdin is not None and not stdin.is_closing():
@@ -103,7 +100,7 @@ class TrainingProcess:
         code = self._process.returncode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         last = "\n".join(self._stderr).strip()
-        return f"the training process {how}" + (f"; its last words:\n{last[-2000:]}" if last else "")
+        return f"the training process {how}" + (f"; its last output:\n{last[-2000:]}" if last else "")
 
     @property
     def killed(self) -> bool:
@@ -124,7 +121,7 @@ class TrainingProcess:
 
 
 def training_environment(simulated_devices: int = 0) -> dict[str, str]:
-    """Ours without our settings: the child gets what it needs in its job file, and no secret at all.
+    """This process's environment without Tunix-RT's settings: the child reads its job file and gets no secrets.
 
     ``simulated_devices`` are how many devices the CPU is to pose as; 0 is off.
     """

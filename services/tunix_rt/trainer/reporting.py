@@ -1,6 +1,6 @@
-"""Buffers what an attempt has to tell the registry and sends it in batches.
+"""Buffers an attempt's reports and sends them to the registry in batches.
 
-Nothing is lost while the registry is away.
+Nothing is lost while the registry is unavailable.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LogRecord:
 
 
 class RunReports(Protocol):
-    """What only runs report, to RunService. Raises `Transient` when the registry is away, `Aborted` on a lost lease."""
+    """Reports of runs, to RunService. Raises `Transient` if the registry is unavailable, `Aborted` on a lost lease."""
 
     async def cancellation(self, run_id: str) -> str:
         """Wait until cancellation is requested; the name of its Reason."""

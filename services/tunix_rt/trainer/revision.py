@@ -1,4 +1,4 @@
-"""Which code this is, for the lineage of what it trains. Knows installations and git; never a reason to fail."""
+"""Code revision for the lineage of models; returns "" rather than raising."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def installed_commit(distribution: metadata.Distribution) -> str:
 def committed_revision(package: Path) -> str:
     """HEAD of the git work tree that ``package`` is tracked in, with "-dirty" when its files differ; empty outside one.
 
-    A package that merely lies in somebody's work tree (a virtual environment does) is not of that tree's revision.
+    A package that is merely inside another project's work tree (a virtual environment) does not have its revision.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return ""

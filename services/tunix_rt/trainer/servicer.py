@@ -1,4 +1,4 @@
-"""TrainingService over gRPC: what this trainer can say about a spec and about itself."""
+"""TrainingService over gRPC: validates specs and describes this trainer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
-    """Stateless but for what it has learnt of the machine's devices."""
+    """Stateless, except for a cache of the machine's devices."""
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from tunix_rt.contract.identifiers import DEFAULT_POOL, POOL
 from tunix_rt.trainer.job import Member
 from tunix_rt.worker.settings import WorkerSettings
 
@@ -15,7 +16,7 @@ class TrainerSettings(WorkerSettings):
 
     listen: str = "127.0.0.1:7701"
     # Hardware pool whose commands this trainer takes.
-    pool: str = Field(default="cpu", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    pool: str = Field(default=DEFAULT_POOL, pattern=f"^{POOL.pattern}$")
     # Metrics and logs go to the registry this often.
     report_seconds: float = Field(default=1.0, gt=0)
     # After SIGTERM: how long a checkpoint may take before the process is killed and the job handed back as it was.
@@ -29,11 +30,11 @@ class TrainerSettings(WorkerSettings):
 
     # Processes that train one model together: how many, which of them this trainer starts, and where (host:port) the
     # training process of number 0 listens for the others. Number 0 takes commands; the others stand by for it. Without
-    # an address JAX finds the others by what the environment tells it (TPU metadata, Slurm, Kubernetes).
+    # an address JAX finds the others from the environment (TPU metadata, Slurm, Kubernetes).
     num_processes: int = Field(default=1, ge=1)
     process_id: int = Field(default=0, ge=0)
     coordinator_address: str = ""
-    # For tests and dry runs of meshes: the CPU poses as so many devices. 0 is off.
+    # For tests and dry runs of meshes: the CPU appears as this many devices. 0: off.
     simulated_devices: int = Field(default=0, ge=0, le=64)
 
     @property
@@ -45,5 +46,5 @@ class TrainerSettings(WorkerSettings):
 
     @property
     def work_dir(self) -> Path:
-        """Scratch space of this trainer alone: two of them never listen at the same address."""
+        """Scratch space of this trainer: the listen address makes it unique."""
         return self.home.absolute() / "work" / f"trainer-{self.listen.replace(':', '-').replace('/', '-')}"

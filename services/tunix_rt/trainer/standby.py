@@ -1,6 +1,6 @@
-"""A follower's service: keeps a training process ready for the leader's next attempt, and starts the next one after it.
+"""A follower's service: keeps a training process ready for the leader's next attempt.
 
-Claims nothing and reports nothing: the leader's service does that for all. Knows no registry and no JAX.
+Claims nothing and reports nothing: the leader's service does that for all.
 """
 
 from __future__ import annotations

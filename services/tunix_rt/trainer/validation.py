@@ -1,4 +1,4 @@
-"""Can this run be carried out here? Every problem at once, and what it would cost. Knows no protobuf."""
+"""Checks whether a run can be carried out here: all problems at once, and its memory needs."""
 
 from __future__ import annotations
 
@@ -139,12 +139,12 @@ async def _probe(*arguments: str, simulated_devices: int = 0) -> dict[str, Any]:
         async with asyncio.timeout(_PROBE_SECONDS):
             output, errors = await process.communicate()
     except TimeoutError as error:
-        raise Transient(f"looking at this machine took more than {_PROBE_SECONDS:.0f} s") from error
+        raise Transient(f"inspecting this machine took more than {_PROBE_SECONDS:.0f} s") from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        raise Transient(f"cannot look at this machine: {errors.decode(errors='replace')[-500:]}")
+        raise Transient(f"cannot inspect this machine: {errors.decode(errors='replace')[-500:]}")
     answer: dict[str, Any] = json.loads(output)
     return answer

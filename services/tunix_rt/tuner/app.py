@@ -1,4 +1,4 @@
-"""Wires the tuner: channel, consumer, servicer, health. Nothing else decides here."""
+"""Wires the tuner: channel, consumer, servicer, health."""
 
 from __future__ import annotations
 

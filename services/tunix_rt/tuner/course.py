@@ -46,8 +46,8 @@ class Course:
 
     With a ``window`` the order of results is fixed: trial n is suggested when trials 0..n−window have ended, and is
     based on exactly their results. Then the same seed suggests the same trials whatever the timing. Without a window
-    a suggestion is based on all results so far. The search is told of a configuration when all its repeats have
-    ended.
+    a suggestion is based on all results so far. A configuration's result is passed to the search when all its repeats
+    have ended.
     """
 
     def __init__(self, search: Search, configurations: int, repeats: int = 1, window: int | None = None) -> None:
@@ -58,7 +58,7 @@ class Course:
         self._next = 0
         self._parameters: Parameters = {}
         self._outcomes: dict[int, Outcome] = {}
-        # Ended, but not yet told to the search, in the order in which they ended.
+        # Ended, but not yet passed to the search, in the order in which they ended.
         self._waiting: dict[int, None] = {}
         # Outcomes of configurations of which some repeats have not ended.
         self._told: dict[int, list[Outcome]] = {}
@@ -123,7 +123,7 @@ class Course:
             self._outcomes[number] = outcome
 
     def _due(self, number: int) -> Iterable[int] | None:
-        """The trials that the search is told of before trial ``number``; None if some of them have not ended."""
+        """The trials whose results the search gets before trial ``number``; None if some of them have not ended."""
         if not self._search.learns:
             return ()
         if self._window is None:

@@ -48,7 +48,7 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Ray asks nobody who connects for a name. Without its support for clusters, a local Ray listens on 127.0.0.1 only.
+# Ray does not authenticate connections. Without its support for clusters, a local Ray listens on 127.0.0.1 only.
 _LOOPBACK_ONLY: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Paths of sockets in it must stay below 108 bytes, and the default of some systems is already long.
 _SHORT_PATH = Path("/tmp")
@@ -139,7 +139,7 @@ class DriverProcess(asyncio.SubprocessProtocol):
         return "\n".join(self._tail)
 
     def extend(self, num_samples: int) -> None:
-        """Tell it the sweep's new number of samples. No effect if it has ended."""
+        """Send it the sweep's new number of samples. No effect if it has ended."""
         self._write(extension_line(num_samples))
 
     async def wait(self) -> int:

@@ -45,14 +45,14 @@ class Importance:
 def importance(
     dimensions: Sequence[Parameter], trials: Sequence[ScoredTrial], mode: Literal["MAX", "MIN"]
 ) -> list[Importance]:
-    """The share of each of ``dimensions`` in what tells good trials from all trials, most important first.
+    """The share of each of ``dimensions`` in what distinguishes good trials from all trials, most important first.
 
     PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255): the Pearson divergence of a parameter's density among the good
     trials from its density among all. Good are the best tenth, at least five and at most half of them, since densities
     of one or two trials say nothing. A parameter that only some trials have is treated as in conditional PED-ANOVA
     (arXiv 2601.20800): its divergence is that within the trials that have it, weighted by how often good trials have
     it; that a trial has it at all is the merit of the parameter on which it depends. Domains are widened where a trial
-    lies outside. Equal shares when nothing tells good trials from others.
+    lies outside. Equal shares when nothing distinguishes good trials from others.
 
     Raises `FailedPrecondition` when fewer than 4 trials have a finite objective.
     """

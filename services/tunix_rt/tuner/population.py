@@ -250,7 +250,7 @@ class PopulationScheduler(FIFOScheduler):
             try:
                 self._registry.create(number, member.config, (), left[0])
             except InvalidInput as error:
-                _log.warning("the registry refused a replacing trial", trial=number, error=str(error))
+                _log.warning("the registry refused a replacement trial", trial=number, error=str(error))
                 return None
             except FailedPrecondition:
                 if self._registry.get(member.number).ended:

@@ -33,7 +33,7 @@ class Outcome:
 class Search(Protocol):
     """Configurations are numbered from 0 in order of suggestion."""
 
-    # Whether suggestions depend on what was told.
+    # Whether suggestions depend on earlier outcomes.
     learns: bool
 
     def suggest(self, configuration: int) -> Parameters:

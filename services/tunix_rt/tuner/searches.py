@@ -65,7 +65,7 @@ class TpeSearch:
     """Optuna's tree-structured Parzen estimator, through Ray Tune's `OptunaSearch`.
 
     Uses Optuna's define-by-run interface, so that a parameter is suggested only where it exists. Suggestions depend
-    only on the seed and on the outcomes told, in order.
+    only on the seed and on the outcomes passed to `tell`, in order.
     """
 
     learns = True

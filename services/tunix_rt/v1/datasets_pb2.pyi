@@ -74,7 +74,7 @@ class Dataset(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     key: _builtins.str
-    """Lower-case name, [a-z0-9][a-z0-9._-]{0,63}; versions of one key are told apart by digest."""
+    """Lower-case name, [a-z0-9][a-z0-9._-]{0,63}; versions of one key differ by digest."""
     etag: _builtins.str
     @_builtins.property
     def artifact(self) -> _common_pb2.Artifact: ...

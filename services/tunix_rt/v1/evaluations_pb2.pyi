@@ -939,7 +939,7 @@ class LeaderboardEntry(_message.Message):
     DATASET_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
-    """Entries whose scores cannot be told apart share the rank of the first."""
+    """Entries whose scores do not differ significantly from the first share its rank."""
     evaluation_id: _builtins.str
     run_id: _builtins.str
     run_display_name: _builtins.str

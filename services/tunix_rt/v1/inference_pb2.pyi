@@ -100,7 +100,7 @@ class GenerateRequest(_message.Message):
     text: _builtins.str
     """Tokenized as it is."""
     return_logprobs: _builtins.bool
-    """Log-probability of each chosen token, and of so many runners-up; 0..20."""
+    """Number of most likely tokens whose log-probabilities are returned beside the chosen one's; 0..20."""
     top_logprobs: _builtins.int
     adapter: _builtins.str
     """Handle that LoadAdapter returned for this model; "" is the model alone."""

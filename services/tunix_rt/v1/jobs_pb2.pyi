@@ -391,7 +391,7 @@ class SweepDirectives(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     NUM_SAMPLES_FIELD_NUMBER: _builtins.int
     paused: _builtins.bool
-    """The worker must release the attempt; the runs of its trials go on."""
+    """The worker must release the attempt; the runs of its trials continue."""
     num_samples: _builtins.int
     """spec.num_samples now: it grows when the sweep is extended."""
     def __init__(

@@ -78,14 +78,14 @@ class JobServiceServicer:
     """
 
     def Claim(self, request, context):
-        """Starts an attempt at a job, if nobody else has it.
+        """Starts an attempt at a job unless another worker holds its lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Extends the lease; the answer says whether the attempt is to go on.
+        """Extends the lease; the answer says whether the attempt may continue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +99,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Release(self, request, context):
-        """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker goes on with it.
+        """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker continues it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

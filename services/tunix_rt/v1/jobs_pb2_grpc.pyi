@@ -38,13 +38,13 @@ class JobServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     Claim: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ClaimRequest, _jobs_pb2.ClaimResponse]
-    """Starts an attempt at a job, if nobody else has it."""
+    """Starts an attempt at a job unless another worker holds its lease."""
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.HeartbeatRequest, _jobs_pb2.HeartbeatResponse]
-    """Extends the lease; the answer says whether the attempt is to go on."""
+    """Extends the lease; the answer says whether the attempt may continue."""
     Complete: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CompleteRequest, _jobs_pb2.CompleteResponse]
     """Ends the attempt, and the job unless it is to be tried again. The same call again changes nothing."""
     Release: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ReleaseRequest, _jobs_pb2.ReleaseResponse]
-    """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker goes on with it."""
+    """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker continues it."""
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListAttemptsRequest, _jobs_pb2.ListAttemptsResponse]
     """For everybody.
 
@@ -63,13 +63,13 @@ class JobServiceAsyncStub(JobServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Claim: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ClaimRequest, _jobs_pb2.ClaimResponse]  # type: ignore[assignment]
-    """Starts an attempt at a job, if nobody else has it."""
+    """Starts an attempt at a job unless another worker holds its lease."""
     Heartbeat: _aio.UnaryUnaryMultiCallable[_jobs_pb2.HeartbeatRequest, _jobs_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Extends the lease; the answer says whether the attempt is to go on."""
+    """Extends the lease; the answer says whether the attempt may continue."""
     Complete: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CompleteRequest, _jobs_pb2.CompleteResponse]  # type: ignore[assignment]
     """Ends the attempt, and the job unless it is to be tried again. The same call again changes nothing."""
     Release: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ReleaseRequest, _jobs_pb2.ReleaseResponse]  # type: ignore[assignment]
-    """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker goes on with it."""
+    """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker continues it."""
     ListAttempts: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListAttemptsRequest, _jobs_pb2.ListAttemptsResponse]  # type: ignore[assignment]
     """For everybody.
 
@@ -91,7 +91,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ClaimRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ClaimResponse, _abc.Awaitable[_jobs_pb2.ClaimResponse]]:
-        """Starts an attempt at a job, if nobody else has it."""
+        """Starts an attempt at a job unless another worker holds its lease."""
 
     @_abc_1.abstractmethod
     def Heartbeat(
@@ -99,7 +99,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.HeartbeatResponse, _abc.Awaitable[_jobs_pb2.HeartbeatResponse]]:
-        """Extends the lease; the answer says whether the attempt is to go on."""
+        """Extends the lease; the answer says whether the attempt may continue."""
 
     @_abc_1.abstractmethod
     def Complete(
@@ -115,7 +115,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.ReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ReleaseResponse, _abc.Awaitable[_jobs_pb2.ReleaseResponse]]:
-        """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker goes on with it."""
+        """Hands the job back without counting a failure (SIGTERM, preemption, pause); the next worker continues it."""
 
     @_abc_1.abstractmethod
     def ListAttempts(

@@ -432,7 +432,7 @@ class GatePolicy(_message.Message):
     min_effect: _builtins.float
     """Smallest drop that can FAIL. Default 0.02."""
     baseline: _builtins.str
-    """Baseline name that candidates are held against when none is given."""
+    """Baseline that candidates are compared with when none is given."""
     description: _builtins.str
     metric: _builtins.str
     """What is compared. Default "answer_correctness". Of a metric that is not in [0, 1], margin and min_effect are in its
@@ -732,7 +732,7 @@ class SetAliasRequest(_message.Message):
     """Required once the alias exists."""
     gate_decision_id: _builtins.str
     waiver_reason: _builtins.str
-    """Role "approver"; stands in for a PASS and is kept for ever."""
+    """Role "approver"; replaces a PASS and is kept permanently."""
     def __init__(
         self,
         *,

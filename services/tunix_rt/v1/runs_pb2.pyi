@@ -140,11 +140,11 @@ class Hyperparameters(_message.Message):
     dtype: _builtins.str
     """"float32" | "bfloat16": compute type; master weights are fp32. Default "float32"."""
     save_steps: _builtins.int
-    """A checkpoint every so many steps; 0 only at the end. Default 50."""
+    """Steps between checkpoints; 0: only at the end. Default 50."""
     logging_steps: _builtins.int
-    """A metric row every so many steps. Default 1."""
+    """Steps between metric rows. Default 1."""
     eval_steps: _builtins.int
-    """Held-out loss every so many steps; 0 is off. Default 0."""
+    """Steps between held-out losses; 0: off. Default 0."""
     gradient_checkpointing: _builtins.bool
     overlong: _builtins.str
     """"drop" | "truncate" | "error". Default "drop"; what is dropped or cut is counted in the logs."""

@@ -385,7 +385,7 @@ class SchedulerSettings(_message.Message):
     grace_steps: _builtins.int
     """No trial is stopped before this training step. Default: a ninth of max_steps, at least 1."""
     reduction_factor: _builtins.float
-    """ASHA: one trial of so many goes on at each rung; (1, 100]. Default 3."""
+    """ASHA: the top 1/N of the trials is promoted at each rung; (1, 100]. Default 3."""
     brackets: _builtins.int
     """ASHA: 1..10. Default 1; more are Hyperband's."""
     min_trials: _builtins.int
@@ -397,7 +397,7 @@ class SchedulerSettings(_message.Message):
     quantile_fraction: _builtins.float
     """PBT: the share that is replaced, and copied; (0, 0.5]. Default 0.25."""
     resample_probability: _builtins.float
-    """PBT: the chance that a parameter is drawn anew rather than moved; [0, 1]. Default 0.25."""
+    """PBT: probability that a parameter is resampled instead of perturbed; [0, 1]. Default 0.25."""
     def __init__(
         self,
         *,
@@ -628,7 +628,7 @@ Global___Sweep: _TypeAlias = Sweep  # noqa: Y015
 
 @_typing.final
 class TrialOrigin(_message.Message):
-    """Of a trial that goes on where another one of its population was."""
+    """Of a trial that continues from the checkpoint of another one of its population."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -713,7 +713,7 @@ class Trial(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def observed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Numbers of the trials whose results the search was told between the suggestion before this one and this one, in
+        """Numbers of the trials whose results the search received between the suggestion before this one and this one, in
         that order: with them the search can be driven through the same states again.
         """
 

@@ -132,7 +132,7 @@ class SweepServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseSweep(self, request, context):
-        """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end.
+        """No more trials are started and no tuner holds the sweep; started runs continue to their end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +153,7 @@ class SweepServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSweepResults(self, request, context):
-        """Configurations, best first, with intervals, and which of them cannot be told from the best.
+        """Configurations, best first, with intervals, and which of them are tied with the best.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

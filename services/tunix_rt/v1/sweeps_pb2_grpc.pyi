@@ -39,14 +39,14 @@ class SweepServiceStub:
     CancelSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.CancelSweepRequest, _sweeps_pb2.Sweep]
     """Cancels the sweep and every trial that has not ended."""
     PauseSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.PauseSweepRequest, _sweeps_pb2.Sweep]
-    """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end."""
+    """No more trials are started and no tuner holds the sweep; started runs continue to their end."""
     ResumeSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ResumeSweepRequest, _sweeps_pb2.Sweep]
     ExtendSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ExtendSweepRequest, _sweeps_pb2.Sweep]
     """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
     queued again with what it knows.
     """
     GetSweepResults: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.GetSweepResultsRequest, _sweeps_pb2.SweepResults]
-    """Configurations, best first, with intervals, and which of them cannot be told from the best."""
+    """Configurations, best first, with intervals, and which of them are tied with the best."""
     ListTrials: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ListTrialsRequest, _sweeps_pb2.ListTrialsResponse]
     WatchSweep: _grpc.UnaryStreamMultiCallable[_sweeps_pb2.WatchSweepRequest, _sweeps_pb2.WatchSweepResponse]
     """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
@@ -72,14 +72,14 @@ class SweepServiceAsyncStub(SweepServiceStub):
     CancelSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.CancelSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     """Cancels the sweep and every trial that has not ended."""
     PauseSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.PauseSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
-    """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end."""
+    """No more trials are started and no tuner holds the sweep; started runs continue to their end."""
     ResumeSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ResumeSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     ExtendSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ExtendSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
     queued again with what it knows.
     """
     GetSweepResults: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.GetSweepResultsRequest, _sweeps_pb2.SweepResults]  # type: ignore[assignment]
-    """Configurations, best first, with intervals, and which of them cannot be told from the best."""
+    """Configurations, best first, with intervals, and which of them are tied with the best."""
     ListTrials: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ListTrialsRequest, _sweeps_pb2.ListTrialsResponse]  # type: ignore[assignment]
     WatchSweep: _aio.UnaryStreamMultiCallable[_sweeps_pb2.WatchSweepRequest, _sweeps_pb2.WatchSweepResponse]  # type: ignore[assignment]
     """The sweep now and after changes, a few times a second at most, until it has ended. The first message brings every
@@ -132,7 +132,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sweeps_pb2.PauseSweepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]:
-        """No more trials are begun and no tuner holds the sweep; the runs of those that were begun go on to their end."""
+        """No more trials are started and no tuner holds the sweep; started runs continue to their end."""
 
     @_abc_1.abstractmethod
     def ResumeSweep(
@@ -157,7 +157,7 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sweeps_pb2.GetSweepResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.SweepResults, _abc.Awaitable[_sweeps_pb2.SweepResults]]:
-        """Configurations, best first, with intervals, and which of them cannot be told from the best."""
+        """Configurations, best first, with intervals, and which of them are tied with the best."""
 
     @_abc_1.abstractmethod
     def ListTrials(

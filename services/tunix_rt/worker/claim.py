@@ -1,4 +1,4 @@
-"""A claimed job in its worker's hands: sends heartbeats and passes on what the registry answers."""
+"""A claimed job: sends heartbeats and applies the registry's answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Claim(Generic[P]):
         self.payload: P = granted.payload
         self.progress: Callable[[], Progress | None] = lambda: None
         self._jobs = jobs
-        # The registry may be away for as long as it likes: nothing that was done is thrown away.
+        # Outages of the registry of any length are tolerated: finished work is kept.
         self._retries = RetryPolicy("the registry")
         self._resumed_step = 0
         self._reported: tuple[Progress | None, int] = (None, 0)
@@ -30,7 +30,7 @@ class Claim(Generic[P]):
         self._urgent = asyncio.Event()
 
     def resumed(self, step: int) -> None:
-        """The attempt went on from the checkpoint of ``step``: reported at once."""
+        """The attempt resumed from the checkpoint of ``step``; reported at once."""
         self._resumed_step = step
         self._urgent.set()
 
@@ -59,18 +59,18 @@ class Claim(Generic[P]):
                     await self._urgent.wait()
 
     async def report_last_progress(self) -> None:
-        """One heartbeat more, if there is news since the last one."""
-        if self._reported != self._news():
+        """One heartbeat more, if anything has changed since the last one."""
+        if self._reported != self._state():
             await self._retries.call(self._heartbeat)
 
     async def _heartbeat(self) -> None:
-        news = self._news()
-        self._answer = await self._jobs.heartbeat(self.lease, *news)
-        self._reported = news
+        state = self._state()
+        self._answer = await self._jobs.heartbeat(self.lease, *state)
+        self._reported = state
         self._answered.set()
         self._answered = asyncio.Event()
 
-    def _news(self) -> tuple[Progress | None, int]:
+    def _state(self) -> tuple[Progress | None, int]:
         return self.progress(), self._resumed_step
 
 

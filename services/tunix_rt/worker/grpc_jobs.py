@@ -20,7 +20,7 @@ _RESULTS = {
 
 
 class GrpcJobs:
-    """Claims jobs of one kind as one worker. Repeats nothing beyond the channel's own retries."""
+    """Claims jobs of one kind as one worker. No retries beyond the channel's own."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from tunix_rt.worker.retries import RetryPolicy
 
 P = TypeVar("P")
 _RETRY_SECONDS = 2.0
-# A worker that stops does not wait indefinitely for a registry that is away.
+# A worker that stops does not wait indefinitely for an unavailable registry.
 _RELEASE_SECONDS = 5.0
 _log = get_logger(__name__)
 
@@ -48,7 +48,7 @@ class JobHandler(Generic[P]):
             try:
                 granted = await self._jobs.claim(job_id)
             except (Transient, Exhausted) as error:
-                _log.warning("the registry is away or full", error=str(error))
+                _log.warning("the registry is unavailable or overloaded", error=str(error))
                 return Retry(_RETRY_SECONDS)
             except NotFound as error:
                 raise InvalidInput([FieldViolation("data.job_id", str(error))]) from error

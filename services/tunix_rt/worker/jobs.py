@@ -74,7 +74,7 @@ class Released(Exception):
 
 
 class Jobs(Protocol):
-    """The registry's JobService for one worker. Raises `Aborted` for a lost lease and `Transient` when it is away."""
+    """JobService for one worker. Raises `Aborted` on a lost lease, `Transient` if the registry is unavailable."""
 
     async def claim(self, job_id: str) -> Granted | NotGranted: ...
     async def heartbeat(self, lease: Lease, progress: Progress | None, resumed_step: int) -> HeartbeatAnswer: ...

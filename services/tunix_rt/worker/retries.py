@@ -1,4 +1,4 @@
-"""Retries for a peer that is away or full: exponential backoff with jitter."""
+"""Retries for a peer that is unavailable or overloaded: exponential backoff with jitter."""
 
 from __future__ import annotations
 

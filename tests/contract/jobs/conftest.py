@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import grpc
 import pytest
 from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
+from tests.fixtures.field_coverage import record_database
+from tests.fixtures.grpc_server import serving
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
@@ -33,7 +34,6 @@ from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.registry.sweeps.progress import evaluation_ended
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     common_pb2,
     evaluations_pb2_grpc,
@@ -334,30 +334,19 @@ async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]
     )
     database = Database(settings.database, RESOURCES)
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
-    stop: asyncio.Event = asyncio.Event()
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(
-        serve_grpc(
-            lambda grpc_server: register_servicers(grpc_server, dependencies),
-            settings,
-            authorizer=TokenAuthorizer(database, TOKEN),
-            ready=None,
-            stop=stop,
-            on_bound=bound.set_result,
-        )
-    )
-    await asyncio.wait({server, bound}, return_when=asyncio.FIRST_COMPLETED)
-    if server.done():
-        server.result()
-    served = Registry(dependencies, bound.result())
+
+    def register(server: grpc.aio.Server) -> Sequence[str]:
+        return register_servicers(server, dependencies)
+
     try:
-        await served.fill()
-        yield served
+        async with serving(register, settings, authorizer=TokenAuthorizer(database, TOKEN)) as port:
+            served = Registry(dependencies, port)
+            await served.fill()
+            yield served
+            for channel in served.channels:
+                await channel.close()
+        await database.run_read(record_database)
     finally:
-        for channel in served.channels:
-            await channel.close()
-        stop.set()
-        await server
         database.close()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from sqlmodel import SQLModel
+from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
 
 from tunix_rt.artifacts import ArtifactStore
@@ -214,6 +215,7 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
             lambda server: register_servicers(server, dependencies), settings, authorizer=Tokens()
         ) as port:
             yield dependencies, port
+        await database.run_read(record_database)
     finally:
         database.close()
 

@@ -92,7 +92,7 @@ async def test_an_event_that_nats_never_takes_is_refused_and_the_connection_stay
     await ensure_topology(js)
     room = client.max_payload - 8192
     await Publisher(js).publish(replace(event("evt-1"), data=b"1" * room))
-    with pytest.raises(FailedPrecondition, match=f"evt-2 has {room + 1} bytes, NATS takes {room}"):
+    with pytest.raises(FailedPrecondition, match=f"evt-2 has {room + 1} bytes, NATS accepts at most {room}"):
         await Publisher(js).publish(replace(event("evt-2"), data=b"1" * (room + 1)))
     assert client.is_connected
     assert (await js.stream_info("TUNIX_EVT")).state.messages == 1

@@ -166,6 +166,21 @@ def test_evidence_is_built_small_the_same_twice_and_holds(
     assert cli.json("evidence", "verify", str(first), "--digest", "sha256:" + "0" * 64, exit_code=1)["ok"] is False
 
 
+def test_evidence_says_what_the_commands_print(cli: Cli, evaluations: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "evidence.zip"
+    cli.run("evidence", "build", evaluations["worse"], "-o", str(path))
+    files = unpack(path.read_bytes(), Problems())
+    shown = cli.json("evaluations", "show", evaluations["worse"])
+    summary = json.loads(files["eval_summary.json"])
+    card = {name: value for name, value in shown["scorecard"].items() if value != []}
+    assert summary["scorecard"] == card
+    assert summary["identity"] == shown["identity"]
+    assert summary["generation"] == {"system_prompt": ""} | shown["generation"]
+    assert json.loads(files["evaluation.json"])["verdict"] == card["verdict"] in cli.run("evaluations", "list").stdout
+    items = cli.run("evaluations", "items", evaluations["worse"], "--json").stdout.splitlines()
+    assert list(map(json.loads, files["predictions.jsonl"].splitlines())) == list(map(json.loads, items))
+
+
 def test_its_checksums_are_those_that_sha256sum_checks(cli: Cli, evaluations: dict[str, str], tmp_path: Path) -> None:
     program = shutil.which("sha256sum")
     if program is None:

@@ -14,12 +14,13 @@ from typing import Any
 import grpc
 import pytest
 from sqlmodel import col, select
+from tests.fixtures.field_coverage import record_database
 from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.events import CloudEvent, event_of
 from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
-from tunix_rt.errors import InvalidInput, Transient
+from tunix_rt.errors import FieldViolation, InvalidInput, Transient
 from tunix_rt.registry.app import serve
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
@@ -45,7 +46,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
     migrate(opened)
     yield opened
-    opened.close()
+    record_stored(opened)
+
+
+def record_stored(database: Database) -> None:
+    with database.read() as session:
+        record_database(session)
+    database.close()
 
 
 def create_run(database: Database) -> str:
@@ -100,11 +107,12 @@ async def test_what_was_not_confirmed_is_published_again_and_nothing_overtakes_i
 async def test_an_event_that_can_never_be_published_does_not_hold_up_the_rest(database: Database) -> None:
     create_run(database)
     publisher = Recorder()
-    publisher.refusals = [InvalidInput([])]
+    publisher.refusals = [InvalidInput([FieldViolation("subject", "is no subject")])]
     assert await Relay(database, publisher).publish_batch() == 2
     first, second = outbox(database)
     assert [event.id for event in publisher.events] == [second.id]
-    assert first.published_time is not None and second.publish_error == ""
+    assert first.published_time is not None and "is no subject" in first.publish_error
+    assert second.publish_error == ""
 
 
 @pytest.fixture
@@ -134,6 +142,7 @@ async def served_registry(home: Path, nats_server: NatsServer) -> AsyncIterator[
     yield settings, bound.result()
     stop.set()
     await task
+    record_stored(Database(settings.database))
 
 
 async def next_command(server: NatsServer) -> tuple[str, CloudEvent]:

@@ -71,7 +71,7 @@ async def said(process: TrainingProcess, hand_back_at: int | None = None) -> lis
     async for message in process.messages():
         messages.append(message)
         if isinstance(message, MetricsMeasured) and message.step == hand_back_at:
-            process.tell(HandBack())
+            process.send(HandBack())
     await process.kill()
     assert not any(isinstance(message, Failed) for message in messages), (messages[-1], process.exit_text)
     return messages

@@ -54,7 +54,7 @@ def test_two_right_one_wrong_and_one_missing_are_counted(evalset: Path, tmp_path
     assert (card["n_items"], card["n_scored"], card["n_errored"]) == (4, 3, 1)
     assert card["primary_score"] == 2 / 3
     assert card["coverage"] == 0.75
-    assert card["verdict"].lower() == "invalid"  # under 98 % coverage
+    assert card["verdict"] == "INVALID"  # under 98 % coverage
     assert (card["worst_case"], card["best_case"]) == (0.5, 0.75)
     assert {r["item_id"]: r["metrics"].get("answer_correctness") for r in document["results"]} == {
         "a": 1.0,
@@ -99,7 +99,7 @@ def test_several_predictions_of_an_item_are_samples_and_too_few_lower_the_covera
 def test_verdict_does_not_decide_the_exit_code_but_files_and_options_do(evalset: Path, tmp_path: Path) -> None:
     wrong = write_lines(tmp_path / "p.jsonl", [{"id": item["id"], "prediction": "?"} for item in ITEMS])
     options = ("--evalset", str(evalset), "--predictions", str(wrong))
-    assert score(*options, "--json")["scorecard"]["verdict"] == "fail"
+    assert score(*options, "--json")["scorecard"]["verdict"] == "FAIL"
     assert "nowhere.jsonl" in score("--evalset", str(evalset), "--predictions", "nowhere.jsonl", exit_code=1).stderr
     assert "neither a file nor" in score("--evalset", "nothing", "--predictions", str(wrong), exit_code=1).stderr
     score("--evalset", str(evalset), exit_code=2)

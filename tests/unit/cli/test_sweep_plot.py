@@ -43,12 +43,12 @@ def test_every_trial_is_in_both_panels(count: int, example: Any) -> None:
     objective, parallel, _ = picture(table, SHARES).axes
     drawn = labelled(objective)
     points = drawn["succeeded, 95 %"].lines[0]
-    scored = [row for row in table.rows if row.outcome == "succeeded"]
+    scored = [row for row in table.rows if row.outcome == "SUCCEEDED"]
     assert list(points.get_xdata()) == [row.number for row in scored]
     assert list(points.get_ydata()) == [row.objective for row in scored]
-    stopped = table.count("stopped")
+    stopped = table.count("STOPPED")
     assert len(drawn[f"stopped early ({stopped})"].get_xdata()) == stopped
-    failed = table.count("failed")
+    failed = table.count("FAILED")
     assert len(drawn[f"failed ({failed})"].get_xdata()) == failed
     grey, coloured = parallel.collections
     assert len(grey.get_segments()) == stopped + failed
@@ -60,7 +60,7 @@ def test_intervals_and_the_best_so_far_are_drawn_where_they_are(example: Any) ->
     objective, *_ = picture(table, SHARES).axes
     drawn = labelled(objective)
     (bars,) = drawn["succeeded, 95 %"].lines[2]
-    first = next(row for row in table.rows if row.outcome == "succeeded")
+    first = next(row for row in table.rows if row.outcome == "SUCCEEDED")
     (x, low), (_, high) = bars.get_segments()[0]
     assert (x, low, high) == (first.number, pytest.approx(first.ci_low), pytest.approx(first.ci_high))
     known = [row.running_best for row in table.rows if row.running_best is not None]

@@ -29,13 +29,13 @@ def scored(scores: list[float | None], mode: Any = pb.OBJECTIVE_MODE_MAX) -> Swe
 @pytest.mark.parametrize(
     ("trial", "expected"),
     [
-        (pb.Trial(state=common_pb2.JOB_STATE_QUEUED), "queued"),
-        (pb.Trial(state=common_pb2.JOB_STATE_RUNNING), "running"),
-        (pb.Trial(state=common_pb2.JOB_STATE_CANCELLING, reason=common_pb2.REASON_EARLY_STOPPED), "running"),
-        (pb.Trial(state=CANCELLED, reason=common_pb2.REASON_EARLY_STOPPED), "stopped"),
-        (pb.Trial(state=CANCELLED, reason=common_pb2.REASON_USER_CANCELLED), "cancelled"),
-        (pb.Trial(state=FAILED), "failed"),
-        (pb.Trial(state=SUCCEEDED), "succeeded"),
+        (pb.Trial(state=common_pb2.JOB_STATE_QUEUED), "QUEUED"),
+        (pb.Trial(state=common_pb2.JOB_STATE_RUNNING), "RUNNING"),
+        (pb.Trial(state=common_pb2.JOB_STATE_CANCELLING, reason=common_pb2.REASON_EARLY_STOPPED), "RUNNING"),
+        (pb.Trial(state=CANCELLED, reason=common_pb2.REASON_EARLY_STOPPED), "STOPPED"),
+        (pb.Trial(state=CANCELLED, reason=common_pb2.REASON_USER_CANCELLED), "CANCELLED"),
+        (pb.Trial(state=FAILED), "FAILED"),
+        (pb.Trial(state=SUCCEEDED), "SUCCEEDED"),
     ],
 )
 def test_a_trial_that_the_scheduler_stopped_is_neither_failed_nor_cancelled(trial: pb.Trial, expected: str) -> None:
@@ -95,5 +95,5 @@ def test_the_document_says_what_the_axes_are_and_repeats_every_row(a_sweep: Any,
     assert document["objective"] == {"metric": "primary_score", "mode": "MAX"}
     assert [axis["name"] for axis in document["axes"]][3] == "lora.alpha"
     assert len(document["trials"]) == 12
-    assert document["trials"][1]["outcome"] == "stopped"
+    assert document["trials"][1]["outcome"] == "STOPPED"
     assert document["trials"][1]["objective"] is None

@@ -29,7 +29,7 @@ def test_a_sweep_shows_its_search_its_scheduler_its_trials_and_its_best(a_sweep:
     assert "per_device_batch_size = choice(4, 8, 16)" in shown
     assert "lora.alpha = uniform(8, 64) when lora.rank in 16" in shown
     assert "tpe after 10 random trials, multivariate" in shown
-    assert "asha: min eval_loss, after 10 steps, one in 3 goes on, 1 bracket(s)" in shown
+    assert "asha: min eval_loss, after 10 steps, top 1/3 promoted, 1 bracket(s)" in shown
     assert "12 of 15: 6 succeeded, 1 running, 4 stopped early, 1 failed" in shown
     assert "paused" in shown
     assert "(trial 2)" in shown
@@ -47,7 +47,7 @@ def test_a_population_that_has_replaced_members_says_how_large_it_is(a_sweep: An
     )
     shown = text(views.sweep(sweep, some_trials(12)))
     assert "12 in a population of 8: 6 succeeded, 1 running, 4 stopped early, 1 failed" in shown
-    assert "pbt: min eval_loss, after 10 steps, the worst 25% give way every 20 steps" in shown
+    assert "pbt: min eval_loss, after 10 steps, the worst 25% are replaced every 20 steps" in shown
 
 
 def test_the_bar_gives_every_outcome_its_share(a_sweep: Any, some_trials: Any) -> None:

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
 from tunix_rt.client import JobState, Reason, Run, TunixClient, resources
 from tunix_rt.client.records import Open, Record, record
+from tunix_rt.client.resources.events import Event
 from tunix_rt.client.resources.jobs import Job
 from tunix_rt.client.resources.sweeps import Sweep, Trial
 from tunix_rt.contract import enums
-from tunix_rt.v1 import common_pb2, datasets_pb2, runs_pb2, sweeps_pb2
+from tunix_rt.v1 import common_pb2, datasets_pb2, events_pb2, runs_pb2, sweeps_pb2
 
 for _module in pkgutil.iter_modules(resources.__path__):
     importlib.import_module(f"tunix_rt.client.resources.{_module.name}")
@@ -53,6 +55,23 @@ def test_unset_is_none_where_the_contract_knows_presence_and_the_default_elsewhe
     assert run.spec.initial_checkpoint is None
     trial = Trial[Any](sweeps_pb2.Trial(objective=0.0))
     assert (trial.objective, trial.ci_low, trial.origin) == (0.0, None, None)
+
+
+def test_an_event_reads_as_its_resource_does() -> None:
+    run = runs_pb2.Run(id="run-1", state=common_pb2.JOB_STATE_RUNNING, progress=common_pb2.Progress(done=3, total=9))
+    run.create_time.FromJsonString("2026-05-03T10:00:00Z")
+    body = json_format.MessageToDict(events_pb2.RunEvent(run=run)) | {"fieldOfALaterRelease": 1}
+    event = Event(events_pb2.Event(type="tunix_rt.run.running.v1", sequence=7))
+    json_format.ParseDict(body, event.proto.data)
+    assert event.data == {"run": Run(run).to_dict()}
+    assert event.to_dict()["data"]["run"]["progress"] == {"done": 3, "total": 9, "unit": "", "stage": ""}
+    assert (event.to_dict()["data"]["run"]["state"], event.to_dict()["sequence"]) == ("RUNNING", 7)
+
+
+def test_an_event_of_a_later_release_keeps_its_body() -> None:
+    event = Event(events_pb2.Event(type="tunix_rt.novelty.made.v1"))
+    event.proto.data.update({"noveltyId": "n-1"})
+    assert event.data == {"noveltyId": "n-1"}
 
 
 def test_structs_and_maps_are_dicts_and_repeated_fields_tuples() -> None:
@@ -141,6 +160,19 @@ def declared(kind: type[Record]) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("tunix_rt.client") and base not in (Record, Open):
             hints |= {name: str(hint) for name, hint in vars(base).get("__annotations__", {}).items()}
+            # A field that the class reads in its own way.
+            own = {name: part.fget for name, part in vars(base).items() if isinstance(part, property)}
+            fields = {
+                field.name
+                for message in MESSAGES
+                if type(record(message)) is kind
+                for field in message.DESCRIPTOR.fields
+            }
+            hints |= {
+                name: read.__annotations__["return"]
+                for name, read in own.items()
+                if name in fields and name not in hints
+            }
     hints.pop("_runner", None)
     return {name: hint.replace("[Mode]", "").replace("enums.", "") for name, hint in hints.items()}
 

@@ -59,7 +59,7 @@ def test_too_few_differing_items_show_nothing() -> None:
     assert _power(100, 0.05, 0.05) < 0.8 < _power(100, 0.07, 0.07)
     assert 0.05 < five.difference < 0.07
     assert in_words(Detectable(0.05, 0.066)) == (
-        "nothing, even if all of them go one way; that takes 6.6% of the items"
+        "nothing, even if one model is better on all of them; that takes 6.6% of the items"
     )
     assert in_words(Detectable(0.10, 0.0824)) == "differences of 0.082 or more"
 

@@ -179,7 +179,7 @@ def training_facts(card: Mapping[str, Any]) -> TrainingFacts:
         "worker_id": "trainer-0",
         "start_time": TIME.format(1),
         "end_time": TIME.format(3),
-        "outcome": "succeeded",
+        "outcome": "SUCCEEDED",
         "reason": "UNSPECIFIED",
         "message": "",
         "resumed_step": 0,

@@ -47,7 +47,7 @@ async def said(process: TrainingProcess) -> list[object]:
 async def test_a_child_that_cannot_read_its_job_tells_what_went_wrong(tmp_path: Path) -> None:
     process = await TrainingProcess.start(tmp_path / "missing.json")
     assert await said(process) == []
-    assert process.exit_text.startswith("the training process ended with exit code 1; its last words:")
+    assert process.exit_text.startswith("the training process ended with exit code 1; its last output:")
     assert "FileNotFoundError" in process.exit_text
     assert not process.killed
 

@@ -1,4 +1,4 @@
-"""`tunix-rt datasets`: build, import, look at, export."""
+"""`tunix-rt datasets`: build, import, inspect, export."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def check(
     max_trace_tokens: Annotated[
         int | None, typer.Option(min=1, help="Token budget: prompt and completion together, in regex-v1 tokens.")
     ] = None,
-    show: Annotated[int, typer.Option(min=0, help="At most so many examples of each kind.")] = 10,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems, too.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="Maximum number of examples of each kind.")] = 10,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as problems.")] = False,
     as_json: Json = False,
 ) -> None:
     """Report a dataset's quality before a model learns from it. Of a file no platform is needed.

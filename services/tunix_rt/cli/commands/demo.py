@@ -1,4 +1,4 @@
-"""`tunix-rt demo`: the whole loop, once, on this machine."""
+"""`tunix-rt demo`: the whole workflow, once, on this machine."""
 
 from __future__ import annotations
 

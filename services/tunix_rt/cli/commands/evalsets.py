@@ -1,4 +1,4 @@
-"""`tunix-rt evalsets`: validate, check, register, look at."""
+"""`tunix-rt evalsets`: validate, check, register, inspect."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def validate(
 @app.command(epilog="Example: tunix-rt evalsets check my_evalset.jsonl && tunix-rt evalsets create my_evalset.jsonl")
 def check(
     file: Annotated[Path, typer.Argument(help="JSONL file, or the key of an evalset that ships.")],
-    show: Annotated[int, typer.Option(min=0, help="At most so many similar items.")] = 10,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems, too.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="Maximum number of similar items.")] = 10,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as problems.")] = False,
     as_json: Json = False,
 ) -> None:
     """Report what an evalset holds and which differences it can show, without a platform.

@@ -1,4 +1,4 @@
-"""`tunix-rt evidence`: all that a score rests on, in one zip that anybody can check."""
+"""`tunix-rt evidence`: everything that a score rests on, in one zip that can be checked offline."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build(
             f"{formats.escaped(str(path))}  ({formats.size_text(len(found.data))}, {len(found.contents)} files)",
         ),
         ("of", found.evaluation_id),
-        ("digest", f"{found.digest}  [dim]note it where nobody can change it[/dim]"),
+        ("digest", f"{found.digest}  [dim]keep it where it cannot be changed[/dim]"),
     ]
     printing.show(printing.fields(rows))
 
@@ -60,7 +60,7 @@ def build(
 @app.command(epilog="Example: tunix-rt evidence verify evidence.zip --digest sha256:…")
 def verify(
     file: Annotated[Path, typer.Argument(help="The zip.")],
-    digest: Annotated[str, typer.Option(help="That `build` printed: nothing else is accepted then.")] = "",
+    digest: Annotated[str, typer.Option(help="Digest that `build` printed; any other evidence is refused.")] = "",
     as_json: Json = False,
 ) -> None:
     """Check every byte and score everything again, without a server. Exit code 1 names each file that is not right."""

@@ -59,9 +59,12 @@ def logprobs(
     model: Model,
     text: Annotated[str, typer.Argument(help="Tokenized as it is, without chat template; '-' reads standard input.")],
     top_logprobs: Annotated[
-        int, typer.Option("--top-logprobs", "--top", min=0, max=20, help="Likeliest tokens at each position, too.")
+        int,
+        typer.Option(
+            "--top-logprobs", "--top", min=0, max=20, help="Also show the most likely tokens at each position."
+        ),
     ] = 0,
-    weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller, slightly other answers.")] = "",
+    weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller; answers differ slightly.")] = "",
     adapter: Adapter = "",
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`tunix-rt models`: versions, aliases, promotion, and what the inferencer holds."""
+"""`tunix-rt models`: versions, aliases, promotion, and loaded models."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def register(
 def merge(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A LoRA model version: id, NAME@ALIAS or NAME/VERSION.")],
-    out: Annotated[Path, typer.Option(help="Directory to make, in Hugging Face layout.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Directory to create, in Hugging Face layout.", show_default=False)],
     artifacts: Annotated[
         str,
         typer.Option(
@@ -179,7 +179,7 @@ def _etag_to_replace(api: TunixClient, name: str, alias: str, *, gated: bool) ->
 def load(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Version id, NAME@ALIAS, NAME/VERSION, or pkg://, hf://, file://.")],
-    weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller, slightly other answers.")] = "",
+    weight_format: Annotated[str, typer.Option(help="int8-v1: faster and smaller; answers differ slightly.")] = "",
     as_json: Json = False,
 ) -> None:
     """Load a model into the inferencer ahead of its first request. Idempotent."""

@@ -59,7 +59,7 @@ def create(
     pool: Annotated[str | None, typer.Option(help="Hardware pool.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Registered name of the result.")] = None,
     gate_policy: Annotated[str | None, typer.Option(help="Policy that gates the result.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts in all, when workers are lost.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Maximum number of attempts.")] = None,
     deadline_seconds: Annotated[
         int | None, typer.Option("--deadline-seconds", "--deadline", help="The run fails after this time; 0: never.")
     ] = None,

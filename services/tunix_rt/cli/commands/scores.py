@@ -124,12 +124,14 @@ def score(
 def _document(
     evalset: EvalSet, scorers: ScorerSet, given: Predictions, card: Scorecard, results: Results
 ) -> dict[str, Any]:
+    from tunix_rt.evidence.scoring import plain
+
     return {
         "evalset_digest": evalset.digest,
         "scorer_version": scorers.version,
         "scorers": [{"name": name, "version": version} for name, version in scorers.members],
         "samples_per_item": given.samples_per_item,
-        "scorecard": asdict(card),
+        "scorecard": plain(asdict(card)),
         "results": [{"item_id": item_id, "sample_index": index, **asdict(one)} for item_id, index, one in results],
         "missing": [{"item_id": item_id, "sample_index": index} for item_id, index in given.missing],
     }

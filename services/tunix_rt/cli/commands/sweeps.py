@@ -56,7 +56,7 @@ def create(
         ),
     ] = None,
     num_samples: Annotated[
-        int | None, typer.Option("--num-samples", "--samples", help="Configurations; of a grid, its repetitions.")
+        int | None, typer.Option("--num-samples", "--samples", help="Number of configurations; of a grid: repetitions.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Trials of each configuration, each with its own seed.")] = None,
     max_concurrent_trials: Annotated[
@@ -94,9 +94,9 @@ def create(
         typer.Option(help="Hardware pool; with several pools, trials are assigned round-robin. Repeatable."),
     ] = None,
     trial_resource: Annotated[
-        list[str] | None, typer.Option(help="NAME=AMOUNT of Ray's cluster for each waiting trial; repeatable.")
+        list[str] | None, typer.Option(help="Ray resource that each trial occupies, NAME=AMOUNT; repeatable.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the search; the trials' is --set seed=N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the search; for trials use --set seed=N.")] = None,
     display_name: Annotated[str, typer.Option("--display-name", "--name", help="Name for people.")] = "",
     tag: Tags = None,
     dry_run: DryRun = False,
@@ -218,7 +218,7 @@ def extend(
     ctx: typer.Context,
     sweep: SweepId,
     num_samples: Annotated[
-        int, typer.Option("--num-samples", "--samples", help="Configurations in all (of a grid, its repetitions).")
+        int, typer.Option("--num-samples", "--samples", help="Total number of configurations (of a grid: repetitions).")
     ],
     as_json: Json = False,
 ) -> None:

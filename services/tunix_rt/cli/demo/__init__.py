@@ -1,4 +1,4 @@
-"""`tunix-rt demo`: the main job from an empty home to a tuned, gated, ranked model, on a platform of its own."""
+"""`tunix-rt demo`: from an empty home to a tuned, gated, ranked model, on a separate platform."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tunix_rt.local.daemon import start_detached
 
 __all__ = ["demo"]
 
-# A killed registry comes back within seconds; the demo waits longer than that before it gives up.
+# A killed registry restarts within seconds; the demo waits longer than that.
 OUTAGE_SECONDS = 120.0
 
 

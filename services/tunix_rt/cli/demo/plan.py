@@ -1,4 +1,4 @@
-"""What the demo does, as data: which model, how long the runs, which sweep. Knows nothing of how it is carried out."""
+"""What the demo does, as data: which model, how long the runs, which sweep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What must come out, else the demo fails: it shows a claim, and does not merely run."""
+    """Results that the demo requires; it fails otherwise."""
 
     min_primary_score: float
 

@@ -1,4 +1,4 @@
-"""Shows the demo to a person: stages, live progress (lines where there is no terminal), tables. Decides nothing."""
+"""Prints the demo's stages, live progress (lines where there is no terminal) and tables."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Report:
 
 
 def interval(low: float, point: float, high: float) -> str:
-    """A line from 0 to 1 with the interval and its point, for those who would rather look than read."""
+    """A line from 0 to 1 with the interval and its point, as a picture."""
     cells = ["·"] * BAR_CELLS
     first, last = (min(int(x * BAR_CELLS), BAR_CELLS - 1) for x in (low, high))
     cells[first : last + 1] = "━" * (last - first + 1)

@@ -1,4 +1,4 @@
-"""What the demo found, as plain values for people (`report`) and machines (``--json``)."""
+"""The demo's results, for people (`report`) and machines (``--json``)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class DemoResult:
 
 
 def shortfalls(result: DemoResult, plan: DemoPlan) -> list[str]:
-    """What the plan promised and the result does not hold, as sentences; empty when all is well."""
+    """Requirements of the plan that the result misses, as sentences; empty if none."""
     found = []
     succeeded = sum(trial.state == "SUCCEEDED" for trial in result.sweep.trials)
     if succeeded < plan.sweep.trials:

@@ -1,4 +1,4 @@
-"""The demo itself, against any platform: everything goes through the SDK, nothing knows where the services run."""
+"""The demo's steps, against any platform, through the SDK."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How resources look in a terminal, one module per kind."""
+"""Resources in a terminal, one module per kind."""

@@ -145,7 +145,7 @@ def models(items: Iterable[ModelVersion]) -> RenderableType:
         (
             item.id,
             f"{formats.escaped(item.name)}/{item.version}",
-            item.format.lower(),
+            item.format,
             formats.size_text(item.artifact.size_bytes),
             item.lineage.run_id,
             item.artifact.digest[7:19],
@@ -161,7 +161,7 @@ def model(item: ModelVersion) -> RenderableType:
     files = ", ".join(f"{formats.escaped(f.path)} ({formats.size_text(f.size_bytes)})" for f in item.artifact.files)
     rows: list[tuple[str, object]] = [
         ("model", f"{item.id}  {formats.escaped(item.name)}/{item.version}"),
-        ("format", item.format.lower()),
+        ("format", item.format),
         ("reference", formats.escaped(item.reference)),
         ("digest", item.artifact.digest),
         ("files", files),

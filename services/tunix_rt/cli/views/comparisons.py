@@ -111,7 +111,7 @@ def curve_line(curve: Curve) -> str:
 
 
 def score_of(card: Card | Slice) -> str:
-    """The primary score with its interval; "–" when nothing was scored."""
+    """The primary score with its interval; "–" if no item was scored."""
     return formats.score(card.primary_score, card.ci_low, card.ci_high)
 
 

@@ -43,7 +43,7 @@ def bar(count: float, most: float) -> str:
 
 
 def more(total: int, shown: int) -> list[RenderableType]:
-    """A line that says how many are not shown; none when all are."""
+    """A line with the number of rows not shown; empty if all are."""
     return [f"[dim]… and {total - shown} more; --show shows more, --json all[/dim]"] if total > shown else []
 
 
@@ -64,7 +64,7 @@ def _failures(found: QualityReport, shown: int) -> list[RenderableType]:
     kinds = [(formats.escaped(kind), n, bar(n, most)) for kind, n in found.failures_by_kind.items()]
     rows = [(f.line or "", formats.escaped(f.field), formats.escaped(f.description, 100)) for f in found.failures]
     return [
-        printing.table(["what is wrong", "count", ""], kinds, title="Lines that are no traces", numbers=["count"]),
+        printing.table(["what is wrong", "count", ""], kinds, title="Lines that are not traces", numbers=["count"]),
         printing.table(["line", "field", "why"], rows[:shown], numbers=["line"]),
         *more(len(rows), shown),
     ]
@@ -102,7 +102,7 @@ def _near(found: QualityReport, shown: int) -> list[RenderableType]:
 
 def _contamination(found: QualityReport, shown: int) -> list[RenderableType]:
     if not found.leaks:
-        return ["[dim]contamination was not looked for; --evalset names evalsets to look for[/dim]"]
+        return ["[dim]contamination was not checked; name evalsets with --evalset[/dim]"]
     rows = [
         (
             formats.escaped(leaks.evalset),
@@ -184,7 +184,7 @@ def _doubts(found: QualityReport, shown: int) -> list[RenderableType]:
         (found.lines[doubt.position], doubt.kind.replace("_", " "), formats.escaped(doubt.detail, 100))
         for doubt in found.doubts
     ]
-    table = printing.table(["line", "doubt", ""], rows[:shown], title="Steps to look at again", numbers=["line"])
+    table = printing.table(["line", "doubt", ""], rows[:shown], title="Steps to review", numbers=["line"])
     return [table, *more(len(rows), shown)]
 
 

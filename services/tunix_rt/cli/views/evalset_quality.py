@@ -59,7 +59,7 @@ def resolution(detectable: Sequence[Resolution]) -> list[RenderableType]:
 def in_words(each: Resolution) -> str:
     """``"differences of 0.091 or more"``, or that so few differing items show none."""
     if each.difference > each.discordance:
-        return f"nothing, even if all of them go one way; that takes {each.difference:.1%} of the items"
+        return f"nothing, even if one model is better on all of them; that takes {each.difference:.1%} of the items"
     return f"differences of {each.difference:.3f} or more"
 
 

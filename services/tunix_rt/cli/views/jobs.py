@@ -71,7 +71,7 @@ def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> lis
     rows = [
         (
             attempt.number,
-            attempt.outcome.lower(),
+            formats.styled(attempt.outcome),
             attempt.reason or "",
             formats.escaped(attempt.worker_id),
             attempt.resumed_step,

@@ -43,7 +43,7 @@ def scorecard(card: Card | None, samples_per_item: int = 1) -> list[RenderableTy
     repeats = (f"{one.statistic.replace('@k', f'@{one.k}')} {formats.number(one.value)}" for one in card.repeats)
     rows: list[tuple[str, object]] = [
         ("primary score", f"[bold]{score_of(card)}[/bold]  {card_bar(card)}"),
-        ("verdict", f"{formats.styled(card.verdict.upper())} [dim]at threshold {card.threshold:g}[/dim]"),
+        ("verdict", f"{formats.styled(card.verdict)} [dim]at threshold {card.threshold:g}[/dim]"),
         ("coverage", coverage),
         ("samples", f"{samples_per_item} per item" if samples_per_item > 1 else ""),
         ("repeats", ", ".join(repeats)),

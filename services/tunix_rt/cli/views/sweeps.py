@@ -1,4 +1,4 @@
-"""Sweeps, trials and what came of them in a terminal."""
+"""Sweeps, trials and their results in a terminal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 SHOWN_TRIALS = 100
 _BAR_WIDTH = 32
 _SINGLE = "  [dim]of single trials; `sweeps results` ranks configurations[/dim]"
-_OUTCOMES: tuple[Outcome, ...] = ("succeeded", "running", "queued", "stopped", "failed", "cancelled")
+_OUTCOMES: tuple[Outcome, ...] = ("SUCCEEDED", "RUNNING", "QUEUED", "STOPPED", "FAILED", "CANCELLED")
 _SEGMENTS: tuple[tuple[Outcome, str, str], ...] = (
-    ("succeeded", "green", "█"),
-    ("stopped", "yellow", "▓"),
-    ("failed", "red", "▒"),
-    ("cancelled", "red", "▒"),
-    ("running", "blue", "░"),
+    ("SUCCEEDED", "green", "█"),
+    ("STOPPED", "yellow", "▓"),
+    ("FAILED", "red", "▒"),
+    ("CANCELLED", "red", "▒"),
+    ("RUNNING", "blue", "░"),
 )
 
 
@@ -148,9 +148,9 @@ def best_line(item: Sweep, table: SweepTable) -> str:
 
 def trial_counts(item: Sweep, table: SweepTable) -> str:
     """``"7 of 12: 4 succeeded, 1 running, 2 stopped early, 1 failed"``; a population makes more than it begins with."""
-    words = {"stopped": "stopped early"}
+    words = {"STOPPED": "stopped early"}
     counted = {name: table.count(name) for name in _OUTCOMES}
-    told = formats.joined(f"{count} {words.get(name, name)}" for name, count in counted.items() if count)
+    told = formats.joined(f"{count} {words.get(name, name.lower())}" for name, count in counted.items() if count)
     begun, total = len(table.rows), item.trial_count or len(table.rows)
     how_many = f"{begun} of {total}" if begun <= total else f"{begun} in a population of {total}"
     return how_many + (f": {told}" if told else "")
@@ -214,9 +214,9 @@ def _scheduling(spec: SweepSpec) -> str:
     if given.grace_steps:
         parts.append(f"after {given.grace_steps} steps")
     if spec.scheduler is TrialScheduler.ASHA:
-        parts.append(f"one in {given.reduction_factor:g} goes on, {given.brackets} bracket(s)")
+        parts.append(f"top 1/{given.reduction_factor:g} promoted, {given.brackets} bracket(s)")
     if spec.scheduler is TrialScheduler.PBT:
-        parts.append(f"the worst {given.quantile_fraction:.0%} give way every {given.interval_steps} steps")
+        parts.append(f"the worst {given.quantile_fraction:.0%} are replaced every {given.interval_steps} steps")
     return f"{name}: {', '.join(parts)}"
 
 

@@ -1,4 +1,4 @@
-"""What came of scoring or generating an evaluation again, in a terminal."""
+"""Results of `evaluations verify` in a terminal."""
 
 from __future__ import annotations
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.message_factory import GetMessageClass
 
 from tunix_rt.client.binding import Group, Mode, many
 from tunix_rt.client.operations import Follow, Pages, followed, paged
 from tunix_rt.client.records import Record
+from tunix_rt.contract.documents import document, json_value
 from tunix_rt.v1 import events_pb2 as pb
 from tunix_rt.v1.events_pb2_grpc import EventServiceStub as Stub
 
+# Kind of resource ("run" of tunix_rt.run.succeeded.v1) → the message in events.proto that is the event's body.
+_BODIES: Final = {
+    name.removesuffix("Event").lower(): descriptor
+    for name, descriptor in pb.DESCRIPTOR.message_types_by_name.items()
+    if name.endswith("Event")
+}
+
 
 class Event(Record, of=pb.Event):
-    """A CloudEvents 1.0 event; ``data`` is the document of its resource."""
+    """A CloudEvents 1.0 event; ``data`` is its body as `document` writes it, e.g. ``{"run": …, "transition": …}``."""
 
     _shown = ("sequence", "type", "resource_id", "time")
 
@@ -24,7 +35,26 @@ class Event(Record, of=pb.Event):
     resource_id: str
     time: datetime
     traceparent: str
-    data: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The body, with the names and values of every other document; on NATS it is in the proto3 JSON mapping."""
+        body = json_value(self.proto.data)
+        descriptor = _BODIES.get(self._kind)
+        if descriptor is None:  # of a later release
+            return dict(body)
+        message = GetMessageClass(descriptor)()
+        json_format.ParseDict(body, message, ignore_unknown_fields=True)
+        return document(message, defaults=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Record.to_dict`."""
+        return super().to_dict() | {"data": self.data}
+
+    @property
+    def _kind(self) -> str:
+        parts = self.type.split(".")
+        return parts[1] if len(parts) == 4 else ""
 
 
 class Events(Group[Mode]):

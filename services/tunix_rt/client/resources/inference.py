@@ -1,4 +1,4 @@
-"""Text generation and log-probabilities: finds the model, has it loaded, asks it."""
+"""Text generation and log-probabilities: resolves the model, loads it, sends the request."""
 
 from __future__ import annotations
 

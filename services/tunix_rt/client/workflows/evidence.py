@@ -1,4 +1,4 @@
-"""Reads all that evidence of one evaluation is made of, and packs it. Changes nothing on the platform."""
+"""Collects the facts for the evidence of one evaluation and packs them. Read-only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def build_evidence(client: TunixClient, evaluation_id: str, *, on_stage: OnStage
 
 
 def gather(client: TunixClient, evaluation_id: str, *, on_stage: OnStage = lambda stage: None) -> Facts:
-    """The facts of a succeeded evaluation and of the run that made its model; ``on_stage`` is told what is being read.
+    """The facts of a succeeded evaluation and of the run that made its model.
+
+    ``on_stage`` is called with what is read next.
 
     Raises `NotFound`, `FailedPrecondition` for an evaluation that has not SUCCEEDED, and `InvalidArtifact` when the
     evalset's items do not have its digest.
@@ -123,10 +125,9 @@ def evalset_items(client: TunixClient, evalset: EvalSet) -> ParsedEvalSet:
 def evaluation_document(evaluation: Evaluation) -> Document:
     """The evaluation with its whole generation config and its scorecard as `scoring.scorecard_document` writes it."""
     whole = evaluation.to_dict()
-    card = whole["scorecard"]
     return whole | {
         "generation": complete_generation(document(evaluation.generation.proto)),
-        "scorecard": lean(card | {"verdict": card["verdict"].lower()}),
+        "scorecard": lean(whole["scorecard"]),
     }
 
 
@@ -175,7 +176,6 @@ def _run(run: Run) -> Document:
 
 def _attempt(attempt: Attempt) -> Document:
     found = attempt.to_dict()
-    found["outcome"] = found["outcome"].lower()
     return {name: value for name, value in found.items() if name not in ("id", "job_id", "heartbeat_time")}
 
 

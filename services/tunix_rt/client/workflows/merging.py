@@ -1,4 +1,4 @@
-"""Merging an adapter into its base model, in a process of its own: the client does without the libraries it takes."""
+"""Merges an adapter into its base model in a separate process, so that the client needs no JAX."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from tunix_rt.client.clients import TunixClient
 from tunix_rt.client.resources.runs import Run
 from tunix_rt.client.workflows.evidence import sweep_facts
 from tunix_rt.contract.documents import document
+from tunix_rt.contract.identifiers import MAX_TAG_VALUE
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.evidence.best_params import best_params
 from tunix_rt.evidence.facts import SweepFacts
 
-_MAX_TAG: Final = 256
 _SUCCEEDED: Final = "SUCCEEDED"
 
 
@@ -67,7 +67,7 @@ def _config(run: Run, facts: SweepFacts, trial: dict[str, Any], tags: dict[str, 
     name = f"{facts.sweep['display_name'] or facts.sweep['id']} trial {trial['number']}"
     return document(run.spec.proto) | {
         "display_name": name,
-        "tags": {key: tags[key][:_MAX_TAG] for key in sorted(tags)},
+        "tags": {key: tags[key][:MAX_TAG_VALUE] for key in sorted(tags)},
     }
 
 

@@ -46,8 +46,8 @@ def verify_evaluation(
 ) -> Verification:
     """Compare a succeeded evaluation with its own predictions; with ``concurrency`` also with new ones.
 
-    ``on_generated`` is told how many samples of how many were generated again. Raises `FailedPrecondition` for an
-    evaluation that has no score, was scored by another release, or lacks samples.
+    ``on_generated`` is called with the number of samples generated again and the total. Raises `FailedPrecondition`
+    for an evaluation that has no score, was scored by another release, or lacks samples.
     """
     evaluation = succeeded(client, evaluation_id)
     scorers = scorers_of(evaluation.identity.scorer_version, installed_scorers())

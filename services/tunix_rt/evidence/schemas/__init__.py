@@ -57,7 +57,7 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 
 def _properties(rules: Mapping[str, Rule]) -> dict[str, Any]:
-    """Types only: evidence tells what was asked for under the rules of its time."""
+    """Types only: evidence records what was requested under the rules of its time."""
     types = {name: {"type": _TYPES[rule.kind]} for name, rule in rules.items()}
     return {
         name: types[name] if rule.entries is None else {"type": "array", "items": types[name]}
