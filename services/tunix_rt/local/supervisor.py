@@ -193,7 +193,7 @@ class LocalPlatform:
 
     def _start(self) -> None:
         self._state = "starting"
-        self._start_time = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start_time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         processes = services.process_names(self._counts)
         for_http = [port for name in processes if (port := services.http_port_name(name))]
         self._ports = choose_ports(["nats", "nats-monitor", *processes, *for_http], self._wanted_ports)

@@ -24,11 +24,12 @@ from tunix_rt.registry.events import service as events
 from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.dead_commands import DeadCommands
 from tunix_rt.registry.jobs.reaper import extend_leases, run_reaper
-from tunix_rt.registry.jobs.requeue import requeue_all
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
 from tunix_rt.registry.kernel.relay import Relay
+from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.models import service as models
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import service as runs
 from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
@@ -75,7 +76,7 @@ def open_database(settings: RegistrySettings) -> Database:
     """The database of the settings, its directory made if it is a file."""
     if not settings.database_url:
         settings.home.mkdir(parents=True, exist_ok=True)
-    return Database(settings.database, threads=settings.database_threads)
+    return Database(settings.database, RESOURCES, threads=settings.database_threads)
 
 
 async def serve(

@@ -24,15 +24,15 @@ from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.jobs.reaper import reap
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.ids import new_id
 from tunix_rt.registry.kernel.leases import lock_job
+from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, transition
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.settings import RegistrySettings
-from tunix_rt.registry.sweeps.progress import evaluation_completed
+from tunix_rt.registry.sweeps.progress import evaluation_ended
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.v1 import (
     common_pb2,
@@ -286,7 +286,7 @@ class Registry:
             if state == JobState.CANCELLED:
                 transition(session, row, JobState.CANCELLING)
             transition(session, row, state, message="as the test wants it")
-            evaluation_completed(session, row)
+            evaluation_ended(session, row)
 
         await self.database.run_write(end)
 
@@ -332,7 +332,7 @@ async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]
     settings = RegistrySettings(
         listen="127.0.0.1:0", home=tmp_path, database_url=database_url, lease_seconds=15, grace_seconds=0.1
     )
-    database = Database(settings.database)
+    database = Database(settings.database, RESOURCES)
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.idempotency import RequestRow
+from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2, models_pb2, runs_pb2
 

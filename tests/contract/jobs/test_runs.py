@@ -11,7 +11,7 @@ import pytest
 
 from tunix_rt.contract.documents import document
 from tunix_rt.errors import Aborted, Conflict, InvalidInput, NotFound
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.idempotency import RequestRow
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2, runs_pb2
 

@@ -10,7 +10,7 @@ import pytest
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, PermissionDenied
 from tunix_rt.registry.access import tokens as auth
 from tunix_rt.registry.jobs.reaper import fail_undeliverable
-from tunix_rt.registry.jobs.requeue import requeue_all
+from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.sweeps.tables import SweepRow
 from tunix_rt.v1 import common_pb2, jobs_pb2, sweeps_pb2, sweeps_pb2_grpc
 

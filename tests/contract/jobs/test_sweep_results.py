@@ -12,7 +12,7 @@ from tunix_rt.errors import NotFound
 from tunix_rt.quality.paired import tango_interval
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.v1 import common_pb2, runs_pb2, sweeps_pb2
 
 TIMEOUT = 20

@@ -22,8 +22,9 @@ from sqlalchemy import Column, DateTime, LargeBinary, MetaData, text
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.server import serve_grpc
@@ -73,7 +74,7 @@ def answers() -> Any:
 @pytest.fixture
 def release_0005(empty_database_url: str) -> Iterator[Database]:
     """A database of revision 0005, as that release left it."""
-    database = Database(empty_database_url)
+    database = Database(empty_database_url, RESOURCES)
     held = read_gzipped("0005", "database")
     load(database, held["revision"], held["tables"])
     yield database

@@ -15,8 +15,8 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from sqlalchemy import MetaData, select
 
 from tunix_rt.evidence.spec_digest import former_spec_digest
-from tunix_rt.registry.jobs.requeue import requeue_all
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.kernel.stored import stored_text
 from tunix_rt.registry.runs.tables import RunRow, run_spec
 from tunix_rt.registry.schema import alembic_config, migrate

@@ -19,8 +19,9 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.dependencies import Dependencies
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import Principal
 from tunix_rt.rpc.errors import from_rpc_error
@@ -144,7 +145,7 @@ class Registry:
         """Subjects of all facts without their last part, in order."""
         from sqlalchemy import select
 
-        from tunix_rt.registry.kernel.event_tables import OutboxRow
+        from tunix_rt.registry.kernel.outbox import OutboxRow
 
         subjects = await self.database.run_read(
             lambda s: s.scalars(select(OutboxRow.subject).order_by(OutboxRow.sequence)).all()
@@ -207,7 +208,7 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
     settings = RegistrySettings(
         listen="127.0.0.1:0", home=tmp_path, database_url=database_url, import_limit_bytes=100_000, grace_seconds=0.1
     )
-    database = Database(settings.database)
+    database = Database(settings.database, RESOURCES)
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
     try:
         async with serving(

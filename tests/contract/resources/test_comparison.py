@@ -10,7 +10,7 @@ from sqlalchemy import insert
 
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.evaluations.tables import EvaluationRow
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.runs.tables import MetricRow, RunRow
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb

@@ -11,8 +11,7 @@ import pytest
 
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidArtifact, InvalidInput, NotFound
 from tunix_rt.registry.datasets.tables import DatasetRow
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import datasets_pb2 as pb
 

@@ -13,8 +13,8 @@ from tunix_rt.artifacts import StoredArtifact, StoredFile
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from tunix_rt.registry.evaluations import rules as domain
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.rows import new_id
 from tunix_rt.registry.models.rules import register_from_run
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.rules import new_run

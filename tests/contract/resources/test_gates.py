@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.evaluations.rules import create_for_run
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
-from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.rows import new_id
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.rules import new_run
 from tunix_rt.v1 import common_pb2

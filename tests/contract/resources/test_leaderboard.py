@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tunix_rt.errors import InvalidInput, NotFound
 from tunix_rt.registry.evaluations.tables import ScoreValueRow
-from tunix_rt.registry.kernel.clock import utc_now
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.v1 import common_pb2

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
+from tunix_rt.registry.kernel.columns import TagIs
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.tag_conditions import TagIs
 from tunix_rt.registry.runs.tables import MetricRow, RunRow
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec, trial_count

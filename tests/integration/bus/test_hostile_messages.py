@@ -20,6 +20,7 @@ from tunix_rt.bus.consume import Handler
 from tunix_rt.bus.topology import DEAD_COMMANDS, EVALUATE, ConsumerSpec
 from tunix_rt.registry.jobs.dead_commands import DeadCommands
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.schema import migrate
 
 from .hostile import HOSTILE_HEADERS, Hostile, hostile_messages, publish_raw
@@ -98,7 +99,7 @@ async def test_hostile_dead_letters_do_not_end_the_registrys_consumer_and_make_n
     spec = replace(DEAD_COMMANDS, ack_wait_seconds=2.0, backoff_seconds=(0.01,))
     await ensure_topology(js, (spec,))
     messages = list(hostile_messages(3, 500))
-    database = Database(f"sqlite:///{tmp_path / 'registry.sqlite'}")
+    database = Database(f"sqlite:///{tmp_path / 'registry.sqlite'}", RESOURCES)
     migrate(database)
     try:
         await publish_raw(server.port, DEAD, messages)

@@ -23,8 +23,9 @@ from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
 from tunix_rt.errors import FieldViolation, InvalidInput, Transient
 from tunix_rt.registry.app import serve
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.relay import Relay
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.schema import migrate
@@ -42,7 +43,7 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
     migrate(opened)
     yield opened
     record_stored(opened)
@@ -172,7 +173,7 @@ async def test_a_created_run_reaches_its_workers_queue(
 
 def add_run(settings: RegistrySettings) -> str:
     """A run that another process of the registry commits: the relay finds it by polling."""
-    database = Database(settings.database)
+    database = Database(settings.database, RESOURCES)
     try:
         return create_run(database)
     finally:
@@ -228,7 +229,7 @@ def test_the_registry_refuses_a_schema_that_it_does_not_know_and_says_what_to_do
     assert refused.returncode == 1
     assert "python -m tunix_rt.registry migrate" in refused.stderr
     assert registry_process(tmp_path, "migrate").returncode == 0
-    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    database = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
     with database.write() as session:
         session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     database.close()
@@ -256,7 +257,7 @@ def test_migrations_make_exactly_the_tables_that_the_code_declares(tmp_path: Pat
 
     from tunix_rt.registry.tables import METADATA
 
-    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    database = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
     migrate(database)
     migrate(database)
     with database.engine.connect() as connection:

@@ -19,9 +19,9 @@ from tunix_rt.contract.hyperparameters import LORA_RULES, MESH_RULES, RULES, Hyp
 from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import InvalidInput, TunixError, Violations
 from tunix_rt.inferencer.messages import check_request
-from tunix_rt.registry.evaluations.checks import evaluation_spec
-from tunix_rt.registry.runs.checks import resolve_hyperparameters, resolved_generation
-from tunix_rt.registry.sweeps.trial_checks import overridden
+from tunix_rt.registry.evaluations.checks import evaluation_spec, resolved_generation
+from tunix_rt.registry.runs.checks import resolve_hyperparameters
+from tunix_rt.registry.sweeps.checks import overridden
 from tunix_rt.trainer.engine.training import Training
 from tunix_rt.trainer.job import ArtifactRef, Job
 from tunix_rt.v1 import common_pb2, evaluations_pb2, inference_pb2, runs_pb2

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.tables import METADATA
@@ -17,7 +18,7 @@ from tunix_rt.v1 import runs_pb2
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
     METADATA.create_all(opened.engine)
     yield opened
     opened.close()

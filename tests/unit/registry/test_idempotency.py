@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlmodel import select
 
-from tunix_rt.errors import Conflict, InvalidInput
+from tunix_rt.errors import Conflict, InvalidInput, Violations
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.idempotency import check_request_id, with_request_id
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.fields import check_request_id
+from tunix_rt.registry.kernel.idempotency import RequestRow, with_request_id
 
 ONE = "3f8a1f0e-5b0c-4f0e-9d6e-2b1c7a9d4e11"
 
@@ -70,5 +70,7 @@ def test_concurrent_repeats_make_one_answer(database: Database) -> None:
     ],
 )
 def test_only_uuid4_is_a_request_id(wrong: str) -> None:
+    violations = Violations()
+    check_request_id(violations, wrong)
     with pytest.raises(InvalidInput, match="request_id"):
-        check_request_id(wrong)
+        violations.raise_if_any()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tunix_rt.errors import Aborted
-from tunix_rt.registry.kernel.etags import check_etag, etag
-from tunix_rt.registry.kernel.ids import is_id, new_id
+from tunix_rt.registry.kernel.rows import check_etag, etag, is_id, new_id
 
 
 @dataclass

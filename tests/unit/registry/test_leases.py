@@ -10,12 +10,12 @@ from sqlmodel import col, select
 
 from tunix_rt.errors import Aborted, NotFound
 from tunix_rt.registry.jobs.reaper import extend_leases, fail_undeliverable, reap
-from tunix_rt.registry.jobs.requeue import requeue_after_loss, requeue_all
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.event_tables import OutboxRow
 from tunix_rt.registry.kernel.job_tables import AttemptRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
+from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.requeue import requeue_after_loss, requeue_all
 from tunix_rt.registry.runs.tables import RunRow
 
 TTL = timedelta(seconds=15)

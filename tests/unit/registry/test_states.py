@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from sqlmodel import col, select
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.jobs.kinds import JOBS
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.job_kinds import can_reopen
 from tunix_rt.registry.kernel.job_tables import TransitionRow
+from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.states import REOPENINGS, TERMINAL, TRANSITIONS, JobState, Reason, transition
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.sweeps.tables import SweepRow
@@ -41,9 +40,7 @@ def test_the_table_is_the_one_of_the_design() -> None:
 def test_only_what_has_succeeded_or_failed_is_ever_reopened_and_runs_never_are() -> None:
     found = {state.value: {each.value for each in following} for state, following in REOPENINGS.items()}
     assert found == {"SUCCEEDED": {"QUEUED"}, "FAILED": {"QUEUED"}}
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert can_reopen(SweepRow(id="sweep-1", spec="{}", create_time=now))
-    assert not can_reopen(EvaluationRow(id="eval-1", create_time=now))
+    assert [table for table, job in JOBS.items() if job.can_reopen] == [SweepRow]
 
 
 def test_states_and_reasons_have_the_names_of_the_contract() -> None:

@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunix_rt.registry.kernel.stored import message_of, stored_text
+from tunix_rt.registry.kernel.stored import read_stored, stored_text
 from tunix_rt.registry.runs.tables import spec_columns
 from tunix_rt.v1 import common_pb2, runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
@@ -50,7 +50,7 @@ def specs(draw: st.DrawFn) -> runs_pb2.RunSpec:
 
 @given(specs())
 def test_a_stored_spec_is_read_as_it_was(spec: runs_pb2.RunSpec) -> None:
-    read = message_of(runs_pb2.RunSpec, stored_text(spec))
+    read = read_stored(runs_pb2.RunSpec, stored_text(spec))
     assert read.SerializeToString(deterministic=True) == spec.SerializeToString(deterministic=True)
 
 
@@ -71,7 +71,7 @@ def test_enums_maps_and_json_values_are_read_as_they_were() -> None:
         trial_resources={"CPU": 0.5, "memory": 2.0},
         tpe=pb.TpeSettings(multivariate=False),
     )
-    assert message_of(pb.SweepSpec, stored_text(spec)) == spec
+    assert read_stored(pb.SweepSpec, stored_text(spec)) == spec
 
 
 def test_the_digest_of_a_spec_is_that_of_the_document_that_people_see() -> None:

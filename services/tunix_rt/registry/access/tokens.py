@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.contract.digests import sha256_digest
+from tunix_rt.contract.identifiers import NAME
 from tunix_rt.errors import Conflict, FieldViolation, InvalidInput, NotFound, Unauthenticated
 from tunix_rt.registry.access.tables import TokenRow
-from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.fields import NAME
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.rpc.auth import Principal, Role, token_hash
 
 ROLES: Final[Sequence[str]] = get_args(Role)

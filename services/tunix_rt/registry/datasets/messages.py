@@ -5,8 +5,8 @@ from __future__ import annotations
 from google.protobuf import json_format
 
 from tunix_rt.registry.datasets.tables import DatasetRow
-from tunix_rt.registry.kernel.artifact_messages import artifact_message, timestamp
-from tunix_rt.registry.kernel.etags import etag
+from tunix_rt.registry.kernel.messages import artifact_message, timestamp
+from tunix_rt.registry.kernel.rows import etag
 from tunix_rt.v1 import datasets_pb2 as pb
 
 

@@ -16,19 +16,14 @@ from sqlmodel import col
 
 from tunix_rt.artifacts import ArtifactStore, StoredArtifact
 from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, NotFound
-from tunix_rt.registry.datasets.messages import dataset_message
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
-from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import check_etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.rows import check_etag, lock_name, new_id, utc_now
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.traces.dataset import BuiltDataset, build_from_lines, build_from_recipe
 from tunix_rt.traces.export import export_lines
 from tunix_rt.traces.schema import parse_traces
-from tunix_rt.v1 import events_pb2
 
 EXPORT_CHUNK_BYTES: Final = 256 * 1024
 
@@ -138,7 +133,7 @@ def add_dataset(
     )
     session.add(row)
     session.flush()
-    outbox.emit_fact(session, "dataset", "created", row.id, events_pb2.DatasetEvent(dataset=dataset_message(row)))
+    emit_fact(session, row, "created")
     return row
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from tunix_rt.errors import InvalidInput, Violations
@@ -14,17 +13,7 @@ MAX_JSONL_BYTES: Final = 3 * 1024 * 1024
 MAX_DESCRIPTION: Final = 10_000
 
 
-@dataclass(frozen=True)
-class NewEvalSet:
-    """A checked evalset with what its owner says about it."""
-
-    key: str
-    evalset: EvalSet
-    description: str
-    tags: dict[str, str]
-
-
-def new_evalset(request: pb.CreateEvalSetRequest) -> NewEvalSet:
+def read_evalset(request: pb.CreateEvalSetRequest) -> EvalSet:
     """The evalset in ``request``. Raises `InvalidInput` that names bad lines as ``jsonl.line 3.id``."""
     violations = Violations()
     check_request_id(violations, request.request_id)
@@ -34,7 +23,7 @@ def new_evalset(request: pb.CreateEvalSetRequest) -> NewEvalSet:
     evalset = _parse(violations, request.jsonl)
     violations.raise_if_any()
     assert evalset is not None
-    return NewEvalSet(request.key, evalset, request.description, dict(request.tags))
+    return evalset
 
 
 def _parse(violations: Violations, jsonl: bytes) -> EvalSet | None:

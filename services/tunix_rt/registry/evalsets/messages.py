@@ -6,8 +6,8 @@ from google.protobuf import json_format
 
 from tunix_rt.quality.resolution import detectable
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
-from tunix_rt.registry.kernel.artifact_messages import timestamp
-from tunix_rt.registry.kernel.etags import etag
+from tunix_rt.registry.kernel.messages import timestamp
+from tunix_rt.registry.kernel.rows import etag
 from tunix_rt.v1 import evalsets_pb2 as pb
 
 SECTIONS = {

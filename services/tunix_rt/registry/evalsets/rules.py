@@ -10,14 +10,11 @@ from sqlmodel import col
 
 from tunix_rt.errors import NotFound
 from tunix_rt.quality.items import EvalSet
-from tunix_rt.quality.resolution import independent_items
 from tunix_rt.registry.evalsets.messages import evalset_message
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
-from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
-from tunix_rt.v1 import evalsets_pb2, events_pb2
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
+from tunix_rt.v1 import evalsets_pb2
 
 
 def create_evalset(
@@ -61,8 +58,7 @@ def create_evalset(
         for position, item in enumerate(evalset.items)
     )
     session.flush()
-    message = evalset_message(row, independent_items(item.cluster_id for item in evalset.items))
-    outbox.emit_fact(session, "evalset", "created", row.id, events_pb2.EvalSetEvent(evalset=message))
+    emit_fact(session, row, "created")
     return row
 
 

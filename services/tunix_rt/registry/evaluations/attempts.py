@@ -12,11 +12,11 @@ from tunix_rt.errors import Violations
 from tunix_rt.registry.evalsets.messages import item_message
 from tunix_rt.registry.evalsets.rules import items_of
 from tunix_rt.registry.evaluations import items
-from tunix_rt.registry.evaluations.completion import Result, succeed
 from tunix_rt.registry.evaluations.messages import evaluation_message
+from tunix_rt.registry.evaluations.rules import Result, succeed
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.jobs.kind import JobKind
-from tunix_rt.registry.kernel.artifact_messages import artifact_message
+from tunix_rt.registry.kernel.messages import artifact_message
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.v1 import jobs_pb2 as pb
 

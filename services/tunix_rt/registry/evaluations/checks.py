@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Any, Final
 
 from tunix_rt.contract.digests import check_digest
+from tunix_rt.contract.generation import check_generation, complete_generation
+from tunix_rt.contract.messages import generation_fields
 from tunix_rt.errors import Violations
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
-from tunix_rt.registry.evaluations.generation import resolve_generation
 from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
-from tunix_rt.registry.kernel.job_messages import read_lease, read_reason
 from tunix_rt.registry.kernel.leases import Lease
+from tunix_rt.registry.kernel.messages import read_lease, read_reason
 from tunix_rt.registry.kernel.states import Reason
 from tunix_rt.registry.models.rules import check_reference, is_reference
+from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
 DEFAULT_THRESHOLD: Final = 0.5
@@ -43,7 +45,7 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
     else:
         check_id(violations, request.model, "model")
     check_id(violations, request.evalset, "evalset")
-    generation = resolve_generation(request.generation, violations.under("generation"))
+    generation = _completed(request.generation, violations.under("generation"))
     threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
     violations.check(math.isfinite(threshold) and 0 <= threshold <= 1, "threshold", "must be in [0, 1]")
     samples = request.samples_per_item
@@ -58,6 +60,17 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
         samples_per_item=samples or 1,
         tags=dict(request.tags),
     )
+
+
+def resolved_generation(given: common_pb2.GenerationConfig, violations: Violations) -> common_pb2.GenerationConfig:
+    """``given`` with every unset field at its default; what no inferencer serves goes into ``violations``."""
+    return common_pb2.GenerationConfig(**_completed(given, violations))
+
+
+def _completed(given: common_pb2.GenerationConfig, violations: Violations) -> dict[str, Any]:
+    config = complete_generation(generation_fields(given))
+    check_generation(config, violations)
+    return config
 
 
 def cancel_reason(request: pb.CancelEvaluationRequest) -> Reason:

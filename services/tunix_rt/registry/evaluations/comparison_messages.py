@@ -8,7 +8,7 @@ from tunix_rt.registry.evaluations.leaderboard import Board, Entry
 from tunix_rt.registry.evaluations.messages import VERDICTS, scorecard_message
 from tunix_rt.registry.evaluations.scorecards import statistics_document
 from tunix_rt.registry.evaluations.tables import EvaluationRow
-from tunix_rt.registry.kernel.artifact_messages import timestamp
+from tunix_rt.registry.kernel.messages import timestamp
 from tunix_rt.registry.models.messages import statistics_message
 from tunix_rt.registry.runs.curves import Curve
 from tunix_rt.v1 import evaluations_pb2 as pb

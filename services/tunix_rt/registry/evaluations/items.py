@@ -23,8 +23,8 @@ from tunix_rt.quality.votes import answer_key
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.commits import notify_on_commit
+from tunix_rt.registry.kernel.rows import utc_now
 
 
 def record_items(session: Session, evaluation: EvaluationRow, results: Sequence[ItemResultRow]) -> int:
@@ -56,7 +56,7 @@ def record_items(session: Session, evaluation: EvaluationRow, results: Sequence[
     if fresh:
         evaluation.progress_done = count_recorded(session, evaluation.id)
         session.add(evaluation)
-        touch(session, evaluation.id)
+        notify_on_commit(session, evaluation.id)
     return len(fresh)
 
 

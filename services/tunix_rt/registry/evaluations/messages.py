@@ -9,10 +9,8 @@ from google.protobuf import json_format
 
 from tunix_rt.quality.scorers import PRIMARY_METRIC
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.kernel.artifact_messages import timestamp
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
+from tunix_rt.registry.kernel.messages import progress_message, reason_value, state_value, timestamp
+from tunix_rt.registry.kernel.rows import etag, utc_now
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 

@@ -1,11 +1,10 @@
-"""Evaluations as jobs: creating, finding and cancelling them, and the facts and commands that follow.
+"""Evaluations as jobs: creating, finding, cancelling and completing them.
 
-Does not know how an answer is judged (`quality`), nor what ends an evaluation (`completion`).
+The score comes from the stored item results alone, never from the worker; how they are judged is decided in `quality`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,37 +12,25 @@ from sqlalchemy.orm import Session
 
 from tunix_rt.contract.generation import complete_generation
 from tunix_rt.contract.messages import generation_fields
-from tunix_rt.errors import NotFound
+from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality.identity import generation_digest
+from tunix_rt.quality.scorecard import scorecard
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
-from tunix_rt.registry.evaluations.messages import evaluation_message
+from tunix_rt.registry.evaluations.items import count_recorded, sample_rows
+from tunix_rt.registry.evaluations.score_values import store_values
+from tunix_rt.registry.evaluations.scorecards import scorecard_document
 from tunix_rt.registry.evaluations.tables import EvaluationRow
-from tunix_rt.registry.kernel import job_kinds as jobs
-from tunix_rt.registry.kernel import leases, outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import transition_message
-from tunix_rt.registry.kernel.job_tables import TransitionRow
-from tunix_rt.registry.kernel.states import JobState, record_creation
-from tunix_rt.registry.models.rules import find_or_register, find_registered
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.outbox import emit_command
+from tunix_rt.registry.kernel.rows import new_id, utc_now
+from tunix_rt.registry.kernel.states import JobState, record_creation, transition
+from tunix_rt.registry.models.rules import find_or_register, find_registered, pin_digest
 from tunix_rt.registry.models.tables import ModelVersionRow
-from tunix_rt.registry.runs.configs import config_of
-from tunix_rt.registry.runs.tables import RunRow, run_spec
-from tunix_rt.v1 import events_pb2
+from tunix_rt.registry.runs.tables import RunRow, config_of, run_spec
 
-COMMAND_SUBJECT: Final = "tunix.cmd.evaluate"
 DEFAULT_THRESHOLD: Final = 0.5
-
-_FACTS: Final[Mapping[str, str]] = {
-    JobState.QUEUED: "created",
-    JobState.RUNNING: "running",
-    JobState.CANCELLING: "cancelling",
-    JobState.SUCCEEDED: "succeeded",
-    JobState.FAILED: "failed",
-    JobState.CANCELLED: "cancelled",
-}
 
 
 @dataclass(frozen=True)
@@ -56,6 +43,14 @@ class EvaluationSpec:
     threshold: float
     samples_per_item: int
     tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluator used: the model's digest as it was loaded, and the scorers' version."""
+
+    model_digest: str
+    scorer_version: str
 
 
 def create_evaluation(session: Session, spec: EvaluationSpec, *, actor: str) -> EvaluationRow:
@@ -114,16 +109,23 @@ def cancel_evaluation(session: Session, evaluation_id: str, *, reason: str, mess
     return row
 
 
-@jobs.announce.register
-def _announce(job: EvaluationRow, session: Session, transition: TransitionRow) -> None:
-    event = events_pb2.EvaluationEvent(evaluation=evaluation_message(job), transition=transition_message(transition))
-    outbox.emit_fact(session, "evaluation", _FACTS[transition.to_state], job.id, event)
+def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.End) -> None:
+    """Compute the scorecard and end the evaluation. The caller holds the lease.
 
-
-@jobs.send_command.register
-def _send_command(job: EvaluationRow, session: Session) -> None:
-    command = events_pb2.JobCommand(job_id=job.id)
-    outbox.emit_command(session, COMMAND_SUBJECT, command, resource_id=job.id)
+    Raises `FailedPrecondition` when samples are missing, or another model or scorer than the registered one was used.
+    """
+    _check_complete(session, row)
+    if result.scorer_version != row.scorer_version:
+        raise FailedPrecondition(
+            f"{row.id} is to be scored by scorer {row.scorer_version}, but the worker used "
+            f"{result.scorer_version}: evaluator and registry must run the same release"
+        )
+    model = session.get_one(ModelVersionRow, row.model_id, with_for_update=True, populate_existing=True)
+    pin_digest(session, model, result.model_digest)
+    row.model_digest = result.model_digest
+    _write_scorecard(session, row)
+    leases.end_attempt(session, row, "succeeded", message=end.message)
+    transition(session, row, JobState.SUCCEEDED, message=end.message, actor=row.worker_id, attempt=row.epoch)
 
 
 def _run_of(session: Session, model: ModelVersionRow | None) -> RunRow | None:
@@ -160,5 +162,31 @@ def _draft(
 
 def _queue(session: Session, row: EvaluationRow) -> EvaluationRow:
     record_creation(session, row, actor=row.created_by)
-    jobs.send_command(row, session)
+    emit_command(session, row)
     return row
+
+
+def _check_complete(session: Session, row: EvaluationRow) -> None:
+    evalset = session.get_one(EvalSetRow, row.evalset_id)
+    wanted = evalset.item_count * row.samples_per_item
+    missing = wanted - count_recorded(session, row.id)
+    if missing:
+        raise FailedPrecondition(
+            f"{row.id} cannot be SUCCEEDED: {missing} of {wanted} samples ({evalset.item_count} items × "
+            f"{row.samples_per_item}) are not recorded"
+        )
+
+
+def _write_scorecard(session: Session, row: EvaluationRow) -> None:
+    card = scorecard(sample_rows(session, row), row.threshold)
+    document: dict[str, Any] = scorecard_document(card)
+    row.scorecard = document
+    row.primary_score = document["primary_score"]
+    row.ci_low = document["ci_low"]
+    row.ci_high = document["ci_high"]
+    row.coverage = document["coverage"]
+    row.n_scored = document["n_scored"]
+    row.metric_means = document["metric_means"]
+    row.verdict = document["verdict"]
+    session.add(row)
+    store_values(session, row)

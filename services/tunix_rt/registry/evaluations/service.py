@@ -1,181 +1,159 @@
-"""EvaluationService over gRPC: what people and clients call; `evaluation_workers` has the workers' part."""
+"""EvaluationService: for clients, creating, reading, comparing, cancelling and following evaluations; for evaluators,
+recording results under their lease.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
-import grpc
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
-from tunix_rt.registry.evaluations import checks as validation
-from tunix_rt.registry.evaluations import rules as evaluations
+from tunix_rt.registry.evaluations import checks, items, rules
 from tunix_rt.registry.evaluations.comparison import compare_evaluations
 from tunix_rt.registry.evaluations.comparison_messages import comparison_message, leaderboard_message
-from tunix_rt.registry.evaluations.items import results_in_order
 from tunix_rt.registry.evaluations.leaderboard import leaderboard
-from tunix_rt.registry.evaluations.messages import OUTCOMES, evaluation_message, item_result_message
+from tunix_rt.registry.evaluations.messages import (
+    OUTCOMES,
+    evaluation_message,
+    item_result_message,
+    item_result_row,
+)
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
-from tunix_rt.registry.evaluations.worker_service import EvaluationWorkerServicer
-from tunix_rt.registry.kernel.calls import caller, follow
-from tunix_rt.registry.kernel.fields import require_id
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
-from tunix_rt.registry.kernel.idempotency import answer_once
-from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page
+from tunix_rt.registry.kernel.lists import Listing
+from tunix_rt.registry.kernel.pages import Key
 from tunix_rt.registry.kernel.states import JobState, is_terminal
-from tunix_rt.registry.runs.configs import KINDS
+from tunix_rt.registry.runs.tables import HYPERPARAMETER_KINDS
 from tunix_rt.v1 import evaluations_pb2 as pb
+from tunix_rt.v1 import evaluations_pb2_grpc
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["EvaluationService"].full_name
 
-_FILTER: Final = {
-    "id": FilterField(EvaluationRow.id),
-    "run_id": FilterField(EvaluationRow.run_id),
-    "model_id": FilterField(EvaluationRow.model_id),
-    "model_name": FilterField(EvaluationRow.model_name),
-    "dataset_id": FilterField(EvaluationRow.dataset_id),
-    "evalset_id": FilterField(EvaluationRow.evalset_id),
-    "evalset_key": FilterField(EvaluationRow.evalset_key),
-    "state": state_field(EvaluationRow.state, JobState),
-    "primary_score": FilterField(EvaluationRow.primary_score, Kind.NUMBER),
-    "create_time": FilterField(EvaluationRow.create_time, Kind.TIME),
-    "end_time": FilterField(EvaluationRow.end_time, Kind.TIME),
-    "tags": FilterField(EvaluationRow.tags, Kind.TAGS),
-    "config": FilterField(EvaluationRow.config, Kind.OBJECT, members=KINDS),
-}
-_ITEM_FILTER: Final = {
-    "item_id": FilterField(ItemResultRow.item_id),
-    "outcome": FilterField(ItemResultRow.outcome, Kind.ENUM, frozenset(OUTCOMES)),
-    "answer_correctness": FilterField(ItemResultRow.answer_correctness, Kind.NUMBER),
-}
 _ID = col(EvaluationRow.id)
-_ORDERS: Final = {
-    "create_time desc": (Key(col(EvaluationRow.create_time), descending=True), Key(_ID, descending=True)),
-    "create_time": (Key(col(EvaluationRow.create_time)), Key(_ID)),
-}
+_EVALUATIONS: Final = Listing(
+    pb.ListEvaluationsResponse,
+    EvaluationRow,
+    evaluation_message,
+    orders={
+        "create_time desc": (Key(col(EvaluationRow.create_time), descending=True), Key(_ID, descending=True)),
+        "create_time": (Key(col(EvaluationRow.create_time)), Key(_ID)),
+    },
+    fields={
+        "id": FilterField(EvaluationRow.id),
+        "run_id": FilterField(EvaluationRow.run_id),
+        "model_id": FilterField(EvaluationRow.model_id),
+        "model_name": FilterField(EvaluationRow.model_name),
+        "dataset_id": FilterField(EvaluationRow.dataset_id),
+        "evalset_id": FilterField(EvaluationRow.evalset_id),
+        "evalset_key": FilterField(EvaluationRow.evalset_key),
+        "state": state_field(EvaluationRow.state, JobState),
+        "primary_score": FilterField(EvaluationRow.primary_score, Kind.NUMBER),
+        "create_time": FilterField(EvaluationRow.create_time, Kind.TIME),
+        "end_time": FilterField(EvaluationRow.end_time, Kind.TIME),
+        "tags": FilterField(EvaluationRow.tags, Kind.TAGS),
+        "config": FilterField(EvaluationRow.config, Kind.OBJECT, members=HYPERPARAMETER_KINDS),
+    },
+)
+_ITEM_RESULTS: Final = Listing(
+    pb.ListItemResultsResponse,
+    ItemResultRow,
+    item_result_message,
+    orders={"": (Key(col(EvalSetItemRow.position)), Key(col(ItemResultRow.sample_index)))},
+    fields={
+        "item_id": FilterField(ItemResultRow.item_id),
+        "outcome": FilterField(ItemResultRow.outcome, Kind.ENUM, frozenset(OUTCOMES)),
+        "answer_correctness": FilterField(ItemResultRow.answer_correctness, Kind.NUMBER),
+    },
+)
 
 
-class EvaluationServicer(EvaluationWorkerServicer):
-    """The registry's EvaluationService."""
+class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceServicer):
+    """Implements ``tunix_rt.v1.EvaluationService``."""
 
-    async def CreateEvaluation(
-        self, request: pb.CreateEvaluationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.Evaluation:
-        spec = validation.evaluation_spec(request)
+    async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, context: Context) -> pb.Evaluation:
+        spec = checks.evaluation_spec(request)
         actor = caller()
         if request.validate_only:
-            return await self._database.run_read(
-                lambda s: evaluation_message(evaluations.check_evaluation(s, spec, actor=actor))
+            return await self.read(
+                lambda session: evaluation_message(rules.check_evaluation(session, spec, actor=actor))
             )
+        return await self.mutate(
+            request, pb.Evaluation, lambda session: rules.create_evaluation(session, spec, actor=actor)
+        )
 
-        def work(session: Session) -> pb.Evaluation:
-            def answer() -> pb.Evaluation:
-                return evaluation_message(evaluations.create_evaluation(session, spec, actor=actor))
+    async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Context) -> pb.Evaluation:
+        checked_id(request.id)
+        return await self.read(lambda session: evaluation_message(rules.get_evaluation(session, request.id)))
 
-            return answer_once(session, "CreateEvaluation", request, answer, pb.Evaluation)
+    async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Context) -> pb.ListEvaluationsResponse:
+        return await self.read(lambda session: _EVALUATIONS.answer(session, request))
 
-        return await self._database.run_write(work)
-
-    async def GetEvaluation(
-        self, request: pb.GetEvaluationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.Evaluation:
-        require_id(request.id)
-        return await self._database.run_read(lambda s: evaluation_message(evaluations.get_evaluation(s, request.id)))
-
-    async def ListEvaluations(
-        self, request: pb.ListEvaluationsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.ListEvaluationsResponse:
-        def work(session: Session) -> pb.ListEvaluationsResponse:
-            rows, token = page(
-                session,
-                select(EvaluationRow).where(compile_filter(request.filter, _FILTER)),
-                choose_order(request.order_by, _ORDERS),
-                request.page_size,
-                request.page_token,
-                context_digest("evaluations", request.filter, request.order_by),
-            )
-            return pb.ListEvaluationsResponse(evaluations=map(evaluation_message, rows), next_page_token=token)
-
-        return await self._database.run_read(work)
-
-    async def CancelEvaluation(
-        self, request: pb.CancelEvaluationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.Evaluation:
-        reason = validation.cancel_reason(request)
+    async def CancelEvaluation(self, request: pb.CancelEvaluationRequest, context: Context) -> pb.Evaluation:
+        reason = checks.cancel_reason(request)
         actor = caller()
+        return await self.mutate(
+            request,
+            pb.Evaluation,
+            lambda session: rules.cancel_evaluation(
+                session, request.id, reason=reason, message=request.message, actor=actor
+            ),
+        )
 
-        def work(session: Session) -> pb.Evaluation:
-            def answer() -> pb.Evaluation:
-                row = evaluations.cancel_evaluation(
-                    session,
-                    request.id,
-                    reason=reason,
-                    message=request.message,
-                    actor=actor,
-                )
-                return evaluation_message(row)
+    async def ListItemResults(self, request: pb.ListItemResultsRequest, context: Context) -> pb.ListItemResultsResponse:
+        checked_id(request.evaluation_id, "evaluation_id")
 
-            return answer_once(session, "CancelEvaluation", request, answer, pb.Evaluation)
+        def read(session: Session) -> pb.ListItemResultsResponse:
+            evaluation = rules.get_evaluation(session, request.evaluation_id)
+            return _ITEM_RESULTS.answer(session, request, items.results_in_order(evaluation), evaluation.id)
 
-        return await self._database.run_write(work)
-
-    async def ListItemResults(
-        self, request: pb.ListItemResultsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.ListItemResultsResponse:
-        require_id(request.evaluation_id, "evaluation_id")
-
-        def work(session: Session) -> pb.ListItemResultsResponse:
-            row = evaluations.get_evaluation(session, request.evaluation_id)
-            rows, token = page(
-                session,
-                results_in_order(row).where(compile_filter(request.filter, _ITEM_FILTER)),
-                (Key(col(EvalSetItemRow.position)), Key(col(ItemResultRow.sample_index))),
-                request.page_size,
-                request.page_token,
-                context_digest("item results", row.id, request.filter),
-            )
-            return pb.ListItemResultsResponse(results=map(item_result_message, rows), next_page_token=token)
-
-        return await self._database.run_read(work)
+        return await self.read(read)
 
     async def WatchEvaluation(
-        self, request: pb.WatchEvaluationRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: pb.WatchEvaluationRequest, context: Context
     ) -> AsyncIterator[pb.WatchEvaluationResponse]:
-        require_id(request.id)
+        checked_id(request.id)
 
         def read(session: Session) -> tuple[pb.WatchEvaluationResponse, bool]:
-            row = evaluations.get_evaluation(session, request.id)
-            return pb.WatchEvaluationResponse(evaluation=evaluation_message(row)), is_terminal(row)
+            evaluation = rules.get_evaluation(session, request.id)
+            return pb.WatchEvaluationResponse(evaluation=evaluation_message(evaluation)), is_terminal(evaluation)
 
-        async for response in follow(self._database, [request.id], read):
+        async for response in self.follow([request.id], read):
             yield response
 
-    async def GetLeaderboard(
-        self, request: pb.GetLeaderboardRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.Leaderboard:
-        order = validation.leaderboard_order(request)
+    async def GetLeaderboard(self, request: pb.GetLeaderboardRequest, context: Context) -> pb.Leaderboard:
+        order = checks.leaderboard_order(request)
 
-        def work(session: Session) -> pb.Leaderboard:
+        def read(session: Session) -> pb.Leaderboard:
             board = leaderboard(
                 session,
                 evalset=request.evalset,
                 generation_digest=request.generation_digest,
                 scorer_version=request.scorer_version,
                 order=order,
-                condition=compile_filter(request.filter, _FILTER),
+                condition=compile_filter(request.filter, _EVALUATIONS.fields),
                 page_size=request.page_size,
                 page_token=request.page_token,
                 context=("leaderboard", request.filter),
             )
             return leaderboard_message(board)
 
-        return await self._database.run_read(work)
+        return await self.read(read)
 
-    async def CompareEvaluations(
-        self, request: pb.CompareEvaluationsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.Comparison:
-        validation.check_compare(request)
-        return await self._database.run_read(lambda s: comparison_message(compare_evaluations(s, request)))
+    async def CompareEvaluations(self, request: pb.CompareEvaluationsRequest, context: Context) -> pb.Comparison:
+        checks.check_compare(request)
+        return await self.read(lambda session: comparison_message(compare_evaluations(session, request)))
+
+    async def RecordItems(self, request: pb.RecordItemsRequest, context: Context) -> pb.RecordItemsResponse:
+        lease = checks.recorded(request)
+
+        def record(session: Session) -> pb.RecordItemsResponse:
+            evaluation = leases.check(session, EvaluationRow, lease)
+            results = [item_result_row(each) for each in request.results]
+            return pb.RecordItemsResponse(stored=items.record_items(session, evaluation, results))
+
+        return await self.write(record)

@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Index
 from sqlmodel import Field, SQLModel
 
-from tunix_rt.registry.kernel.append_only import append_only
-from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
+from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, append_only, tags_index
 from tunix_rt.registry.kernel.job_tables import JobColumns
 
 

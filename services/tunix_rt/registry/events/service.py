@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
-import grpc
 from google.protobuf import json_format
 from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.registry.kernel.artifact_messages import timestamp
-from tunix_rt.registry.kernel.calls import POLL_SECONDS
+from tunix_rt.registry.kernel.calls import POLL_SECONDS, Context, Servicer
 from tunix_rt.registry.kernel.commits import OUTBOX
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter
-from tunix_rt.registry.kernel.outbox import FACT
-from tunix_rt.registry.kernel.pages import Key, context_digest, page
+from tunix_rt.registry.kernel.filters import FilterField, Kind
+from tunix_rt.registry.kernel.lists import Listing
+from tunix_rt.registry.kernel.messages import timestamp
+from tunix_rt.registry.kernel.outbox import FACT, OutboxRow
+from tunix_rt.registry.kernel.pages import Key
 from tunix_rt.v1 import events_pb2 as pb
 from tunix_rt.v1 import events_pb2_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["EventService"].full_name
 
-_FIELDS: Final[Mapping[str, FilterField]] = {
-    **{name: FilterField(getattr(OutboxRow, name)) for name in ("id", "type", "subject", "resource_id")},
-    "time": FilterField(OutboxRow.create_time, Kind.TIME),
-    "sequence": FilterField(OutboxRow.sequence, Kind.INTEGER),
-}
 _BATCH: Final = 200
 
 
@@ -78,31 +70,33 @@ def check_pattern(pattern: str) -> None:
         )
 
 
-class EventServicer(events_pb2_grpc.EventServiceServicer):
+_EVENTS: Final = Listing(
+    pb.ListEventsResponse,
+    OutboxRow,
+    event_message,
+    orders={"": (Key(col(OutboxRow.sequence)),)},
+    fields={
+        **{name: FilterField(getattr(OutboxRow, name)) for name in ("id", "type", "subject", "resource_id")},
+        "time": FilterField(OutboxRow.create_time, Kind.TIME),
+        "sequence": FilterField(OutboxRow.sequence, Kind.INTEGER),
+    },
+)
+
+
+class EventServicer(Servicer, events_pb2_grpc.EventServiceServicer):
     """Implements ``tunix_rt.v1.EventService``."""
 
-    def __init__(self, dependencies: Dependencies) -> None:
-        self._database = dependencies.database
-
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
-        condition = compile_filter(request.filter, _FIELDS)
-        digest = context_digest("ListEvents", request.filter)
-
-        def read(session: Session) -> pb.ListEventsResponse:
-            statement = select(OutboxRow).where(col(OutboxRow.kind) == FACT, condition)
-            keys = (Key(col(OutboxRow.sequence)),)
-            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest)
-            return pb.ListEventsResponse(events=[event_message(row) for row in rows], next_page_token=token)
-
-        return await self._database.run_read(read)
+        facts = select(OutboxRow).where(col(OutboxRow.kind) == FACT)
+        return await self.read(lambda session: _EVENTS.answer(session, request, facts))
 
     async def WatchEvents(self, request: pb.WatchEventsRequest, context: Context) -> AsyncIterator[pb.Event]:
         check_pattern(request.subject)
-        with self._database.news.subscribe([OUTBOX]) as news:
+        with self.database.commits.subscribe([OUTBOX]) as commits:
             if request.HasField("after_sequence"):
                 after = request.after_sequence
             else:
-                after = await self._database.run_read(_last_sequence)
+                after = await self.read(_last_sequence)
             # The client learns that it is connected before anything happens.
             await context.send_initial_metadata(())
             while True:
@@ -110,7 +104,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
                 for row in rows:
                     yield event_message(row)
                 if not more:
-                    await news.wait(POLL_SECONDS)
+                    await commits.wait(POLL_SECONDS)
 
     async def _next(self, after: int, pattern: str) -> tuple[list[OutboxRow], int, bool]:
         """Facts after a sequence that match: (rows, sequence to go on from, whether there may be more at once)."""
@@ -123,7 +117,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
             last = max((row.sequence or 0 for row in rows), default=after)
             return [row for row in rows if subject_matches(pattern, row.subject)], last, len(rows) == _BATCH
 
-        return await self._database.run_read(read)
+        return await self.read(read)
 
 
 def _prefix(pattern: str) -> ColumnElement[bool]:

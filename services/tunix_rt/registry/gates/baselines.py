@@ -9,15 +9,10 @@ from sqlmodel import col
 from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.evaluations.rules import get_evaluation
-from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState
-from tunix_rt.registry.models.messages import baseline_message
 from tunix_rt.registry.models.tables import BaselineRow
-from tunix_rt.v1 import events_pb2
 
 
 def lock_baseline(
@@ -54,7 +49,7 @@ def lock_baseline(
     )
     session.add(row)
     session.flush()
-    outbox.emit_fact(session, "baseline", "locked", row.id, events_pb2.BaselineEvent(baseline=baseline_message(row)))
+    emit_fact(session, row, "locked")
     return row
 
 

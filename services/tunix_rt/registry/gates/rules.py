@@ -24,14 +24,10 @@ from tunix_rt.registry.evaluations.scorecards import document_of, statistics_doc
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.gates.baselines import get_baseline, in_force
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
-from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState
-from tunix_rt.registry.models.messages import decision_message
 from tunix_rt.registry.runs.tables import RunRow, run_spec
-from tunix_rt.v1 import events_pb2
 
 DEFAULT_POLICY: Final = "default"
 
@@ -135,10 +131,13 @@ def decide(
 
 
 def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionRow | None:
-    """Decide the gate that the evaluation's run asked for, when this is the run's first evaluation; else None.
+    """Called when an evaluation has ended. Decide the gate that its run asked for, when this is the run's first
+    evaluation and has SUCCEEDED; else None.
 
     Whoever waits for the outcome gets one: without a baseline in force it is INVALID.
     """
+    if evaluation.state != JobState.SUCCEEDED:
+        return None
     run = session.get(RunRow, evaluation.run_id) if evaluation.run_id else None
     policy = "" if run is None else run_spec(run).gate_policy
     if run is None or not policy or run.evaluation_ids[:1] != [evaluation.id]:
@@ -203,7 +202,7 @@ def _keep(
     )
     session.add(row)
     session.flush()
-    outbox.emit_fact(session, "gate", "decided", row.id, events_pb2.GateEvent(decision=decision_message(row)))
+    emit_fact(session, row, "decided")
     return row
 
 

@@ -9,8 +9,8 @@ from tunix_rt.artifacts import ArtifactRoot
 from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.kernel.fields import check_text
-from tunix_rt.registry.kernel.job_messages import read_lease, read_progress, read_reason, read_state
 from tunix_rt.registry.kernel.leases import End, JobProgress, Lease
+from tunix_rt.registry.kernel.messages import read_lease, read_progress, read_reason, read_state
 from tunix_rt.registry.kernel.states import JobState, Reason
 from tunix_rt.v1 import jobs_pb2 as pb
 

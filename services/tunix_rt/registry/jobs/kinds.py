@@ -1,4 +1,8 @@
-"""The kinds of jobs that workers claim, by the prefix of their ids. A new kind is one line here."""
+"""The kinds of jobs: how each is shown in facts, which command makes a worker claim it, and who follows its
+transitions; and what those that workers claim add to the worker protocol.
+
+A new kind is one entry in each table.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,59 @@ from typing import Any, Final
 
 from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations.attempts import EVALUATION
+from tunix_rt.registry.evaluations.messages import evaluation_message
+from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.gates.rules import decide_for_run
 from tunix_rt.registry.jobs.kind import JobKind
+from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.resources import Job
 from tunix_rt.registry.runs.attempts import RUN
+from tunix_rt.registry.runs.messages import run_message
+from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.sweeps import progress, rules
 from tunix_rt.registry.sweeps.attempts import SWEEP
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.v1 import events_pb2 as pb
 
-KINDS: Final[Mapping[str, JobKind[Any]]] = {
-    "run": RUN,
-    "eval": EVALUATION,
-    "sweep": SWEEP,
+JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
+    RunRow: Job(
+        "run",
+        lambda _, run: run_message(run),
+        pb.RunEvent,
+        command=lambda run: f"tunix.cmd.train.{run.pool}",
+        on_transition=[progress.run_moved],
+    ),
+    EvaluationRow: Job(
+        "evaluation",
+        lambda _, evaluation: evaluation_message(evaluation),
+        pb.EvaluationEvent,
+        command=lambda _: "tunix.cmd.evaluate",
+        on_end=[progress.evaluation_ended, decide_for_run],
+    ),
+    SweepRow: Job(
+        "sweep",
+        rules.sweep_with_trials,
+        pb.SweepEvent,
+        reuse=False,
+        command=lambda _: "tunix.cmd.tune",
+        fact=rules.fact_of,
+        on_end=[rules.cancel_trials],
+        is_paused=lambda sweep: sweep.paused,
+        can_reopen=True,
+    ),
+    # Follows its run: nobody claims it.
+    TrialRow: Job(
+        "trial",
+        progress.trial_with_report,
+        pb.TrialEvent,
+        reuse=False,
+        fact=progress.fact_of,
+        on_transition=[progress.notify_sweep],
+    ),
 }
+
+# By the prefix of their ids.
+KINDS: Final[Mapping[str, JobKind[Any]]] = {"run": RUN, "eval": EVALUATION, "sweep": SWEEP}
 
 
 def kind_of(job_id: str) -> JobKind[Any]:

@@ -16,13 +16,12 @@ from sqlmodel import col
 
 from tunix_rt.errors import NotFound, TunixError
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.registry.jobs.requeue import LEASED
-from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.idempotency import RequestRow
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.registry.kernel.resources import claimed_tables, job_of
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 
 _LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)
@@ -52,7 +51,9 @@ def reap(database: Database, now: datetime | None = None) -> int:
     """One round; returns how many jobs were changed."""
     now = now or utc_now()
     changed = 0
-    for table in LEASED:
+    with database.read() as session:
+        tables = claimed_tables(session)
+    for table in tables:
         with database.read() as session:
             due = _due(session, table, now)
         for job_id in due:
@@ -63,7 +64,7 @@ def reap(database: Database, now: datetime | None = None) -> int:
 def extend_leases(session: Session, ttl: timedelta, now: datetime | None = None) -> None:
     """Give every holder of a lease a full term: no worker is to blame for the time that the registry was away."""
     now = now or utc_now()
-    for table in LEASED:
+    for table in claimed_tables(session):
         held = update(table).where(col(table.lease_attempt_id).is_not(None), col(table.state).in_(_LIVE))
         session.execute(held.values(lease_expire_time=now + ttl))
 
@@ -74,7 +75,7 @@ def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, w
     A paused one waits for nobody: it gets a new command when it goes on.
     """
     job = leases.lock_job(session, table, job_id)
-    if is_terminal(job) or job.lease_attempt_id is not None or jobs.is_paused(job):
+    if is_terminal(job) or job.lease_attempt_id is not None or job_of(session, job).is_paused(job):
         return False
     if job.state == JobState.CANCELLING:
         return leases.expire(session, job)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-import grpc
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
@@ -18,9 +17,10 @@ from tunix_rt.registry.jobs import checks
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.jobs.kinds import kind_of
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.calls import checked_id
-from tunix_rt.registry.kernel.dependencies import Dependencies
-from tunix_rt.registry.kernel.job_messages import (
+from tunix_rt.registry.kernel.calls import Context, Servicer, checked_id
+from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
+from tunix_rt.registry.kernel.lists import Listing
+from tunix_rt.registry.kernel.messages import (
     attempt_message,
     lease_message,
     read_lease,
@@ -28,24 +28,27 @@ from tunix_rt.registry.kernel.job_messages import (
     state_value,
     transition_message,
 )
-from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
-from tunix_rt.registry.kernel.pages import Key, context_digest, page
+from tunix_rt.registry.kernel.pages import Key
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.v1 import jobs_pb2 as pb
 from tunix_rt.v1 import jobs_pb2_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["JobService"].full_name
-_PAGE: Final = 100
+
+_ATTEMPTS: Final = Listing(
+    pb.ListAttemptsResponse, AttemptRow, attempt_message, orders={"": (Key(col(AttemptRow.number)),)}, default=100
+)
+_TRANSITIONS: Final = Listing(
+    pb.ListTransitionsResponse,
+    TransitionRow,
+    transition_message,
+    orders={"": (Key(col(TransitionRow.sequence)),)},
+    default=100,
+)
 
 
-class JobServicer(jobs_pb2_grpc.JobServiceServicer):
+class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
     """Implements ``tunix_rt.v1.JobService``."""
-
-    def __init__(self, dependencies: Dependencies) -> None:
-        self._database = dependencies.database
-        self._lease_ttl = dependencies.settings.lease_ttl
-        self._artifact_root = dependencies.artifacts.root
 
     async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
         checked_id(request.job_id, "job_id")
@@ -53,15 +56,15 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         kind = kind_of(request.job_id)
         if request.kind not in (pb.JOB_KIND_UNSPECIFIED, kind.number):
             raise NotFound(f"{request.job_id} is a {kind.name}, which this worker does not carry out")
-        return await self._database.run_write(lambda session: _claim(session, kind, request, self._lease_ttl))
+        return await self.write(lambda session: _claim(session, kind, request, self.settings.lease_ttl))
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
         lease, progress = checks.read_heartbeat(request)
         kind = kind_of(lease.job_id)
 
-        def beat(session: Session) -> pb.HeartbeatResponse:
+        def heartbeat(session: Session) -> pb.HeartbeatResponse:
             job, extended = kind.extend_lease(
-                session, lease, progress=progress, ttl=self._lease_ttl, resumed_step=request.resumed_step
+                session, lease, progress=progress, ttl=self.settings.lease_ttl, resumed_step=request.resumed_step
             )
             response = pb.HeartbeatResponse(
                 lease=lease_message(extended),
@@ -73,12 +76,12 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
                 getattr(response, kind.name).CopyFrom(directives)
             return response
 
-        return await self._database.run_write(beat)
+        return await self.write(heartbeat)
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
         lease = read_lease(request.lease)
         kind = kind_of(lease.job_id)
-        end, result = await self._database.run(lambda: checks.read_completion(request, kind, self._artifact_root))
+        end, result = await self.database.run(lambda: checks.read_completion(request, kind, self.artifacts.root))
 
         def complete(session: Session) -> pb.CompleteResponse:
             job = leases.complete(
@@ -86,41 +89,32 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             )
             return pb.CompleteResponse(state=state_value(job.state))
 
-        return await self._database.run_write(complete)
+        return await self.write(complete)
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         lease = checks.read_release(request)
         table = kind_of(lease.job_id).table
-        await self._database.run_write(lambda session: leases.release(session, table, lease, message=request.message))
+        await self.write(lambda session: leases.release(session, table, lease, message=request.message))
         return pb.ReleaseResponse()
 
     async def ListAttempts(self, request: pb.ListAttemptsRequest, context: Context) -> pb.ListAttemptsResponse:
         table = kind_of(checked_id(request.job_id, "job_id")).table
-        digest = context_digest("ListAttempts", request.job_id)
 
         def read(session: Session) -> pb.ListAttemptsResponse:
             if session.get(table, request.job_id) is None:
                 raise NotFound(f"there is no job {request.job_id!r}")
             statement = select(AttemptRow).where(col(AttemptRow.job_id) == request.job_id)
-            keys = (Key(col(AttemptRow.number)),)
-            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest, default=_PAGE)
-            return pb.ListAttemptsResponse(attempts=map(attempt_message, rows), next_page_token=token)
+            return _ATTEMPTS.answer(session, request, statement, request.job_id)
 
-        return await self._database.run_read(read)
+        return await self.read(read)
 
     async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
         checked_id(request.job_id, "job_id")
-        digest = context_digest("ListTransitions", request.job_id)
-
-        def read(session: Session) -> pb.ListTransitionsResponse:
-            statement = select(TransitionRow).where(col(TransitionRow.job_id) == request.job_id)
-            keys = (Key(col(TransitionRow.sequence)),)
-            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest, default=_PAGE)
-            if not rows:
-                raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
-            return pb.ListTransitionsResponse(transitions=map(transition_message, rows), next_page_token=token)
-
-        return await self._database.run_read(read)
+        statement = select(TransitionRow).where(col(TransitionRow.job_id) == request.job_id)
+        found = await self.read(lambda session: _TRANSITIONS.answer(session, request, statement, request.job_id))
+        if not found.transitions:
+            raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
+        return found
 
 
 def _claim(session: Session, kind: JobKind[Any], request: pb.ClaimRequest, ttl: timedelta) -> pb.ClaimResponse:

@@ -1,25 +1,40 @@
-"""What the methods of all servicers share: who calls, ids in requests, and streams that follow a resource."""
+"""What the methods of all servicers share: units of work, answers to request ids, streams that follow a resource."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
+import grpc
 from google.protobuf.message import Message
 from sqlalchemy.orm import Session
+from sqlmodel import SQLModel
 
-from tunix_rt.errors import FieldViolation, InvalidInput, Violations
+from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.fields import check_text
-from tunix_rt.registry.kernel.job_messages import read_reason
-from tunix_rt.registry.kernel.states import Reason
+from tunix_rt.registry.kernel.fields import check_id, check_request_id
+from tunix_rt.registry.kernel.idempotency import Identified, answer_once
+from tunix_rt.registry.kernel.resources import message_of
+from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import current_principal
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
 
 POLL_SECONDS: Final = 1.0
-_CANCEL_REASONS: Final = (Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED)
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """The adapters behind the registry's gRPC services, as the composition root hands them out."""
+
+    database: Database
+    artifacts: ArtifactStore
+    settings: RegistrySettings
 
 
 def caller() -> str:
@@ -28,45 +43,72 @@ def caller() -> str:
 
 
 def checked_id(value: str, path: str = "id") -> str:
-    """``value``, when it can be an id; raises `InvalidInput` naming ``path``."""
-    if not value or len(value) > 200 or "\0" in value:
-        raise InvalidInput([FieldViolation(path, "is required, at most 200 characters")])
+    """``value``, when it can be an id or a name; raises `InvalidInput` naming ``path``."""
+    violations = Violations()
+    check_id(violations, value, path)
+    violations.raise_if_any()
     return value
 
 
-def cancel_reason(given: int, message: str) -> Reason:
-    """Why a client cancels; USER_CANCELLED when it does not say. Raises `InvalidInput` for what is no such reason."""
-    violations = Violations()
-    reason = read_reason(given) or (Reason.USER_CANCELLED if given == 0 else None)
-    allowed = ", ".join(_CANCEL_REASONS)
-    violations.check(reason in _CANCEL_REASONS, "reason", f"must be one of {allowed}")
-    check_text(violations, message, "message", 2000)
-    violations.raise_if_any()
-    return reason or Reason.USER_CANCELLED
+class Servicer:
+    """Base of the registry's servicers. A method is one unit of work, in a thread of the database's pool."""
 
+    def __init__(self, dependencies: Dependencies) -> None:
+        self.database = dependencies.database
+        self.artifacts = dependencies.artifacts
+        self.settings = dependencies.settings
 
-async def follow(
-    database: Database,
-    topics: Sequence[str],
-    read: Callable[[Session], tuple[M, bool]],
-    *,
-    poll_seconds: float = POLL_SECONDS,
-    rest_seconds: float = 0.0,
-) -> AsyncIterator[M]:
-    """What ``read`` finds now and after every change, until it says that the last one was final.
+    async def read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
+        """What ``work`` reads; with ``statement`` it is one query (`Database.read`)."""
+        return await self.database.run_read(work, statement=statement)
 
-    Commits of this process that touch a topic wake it at once; those of another process are seen within
-    ``poll_seconds``. What changes within ``rest_seconds`` after a look is found together.
-    """
-    with database.news.subscribe(topics) as news:
-        last: M | None = None
-        while True:
-            message, final = await database.run_read(read)
-            if message != last:
-                yield message
-                last = message
-            if final:
-                return
-            if rest_seconds:
-                await asyncio.sleep(rest_seconds)
-            await news.wait(poll_seconds)
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns when what it wrote is committed."""
+        return await self.database.run_write(work)
+
+    async def mutate(self, request: Identified, kind: type[M], change: Callable[[Session], SQLModel | M]) -> M:
+        """The row that ``change`` returns, as a message of ``kind``; the same request id gets the first answer again.
+
+        With ``validate_only`` no answer is kept (``change`` must store nothing), and a request id is optional.
+        """
+
+        def answer(session: Session) -> M:
+            changed = change(session)
+            message = changed if isinstance(changed, Message) else message_of(session, changed)
+            assert isinstance(message, kind)
+            return message
+
+        if getattr(request, "validate_only", False):
+            if request.request_id:
+                violations = Violations()
+                check_request_id(violations, request.request_id)
+                violations.raise_if_any()
+            return await self.write(answer)
+        method = request.DESCRIPTOR.name.removesuffix("Request")
+        return await self.write(lambda session: answer_once(session, method, request, lambda: answer(session), kind))
+
+    async def follow(
+        self,
+        topics: Sequence[str],
+        read: Callable[[Session], tuple[M, bool]],
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        rest_seconds: float = 0.0,
+    ) -> AsyncIterator[M]:
+        """What ``read`` finds now and after every change, until it says that the last one was final.
+
+        Commits of a topic by this process are seen at once, those of another process within ``poll_seconds``. What
+        changes within ``rest_seconds`` after a look is found together.
+        """
+        with self.database.commits.subscribe(topics) as commits:
+            last: M | None = None
+            while True:
+                message, final = await self.read(read)
+                if message != last:
+                    yield message
+                    last = message
+                if final:
+                    return
+                if rest_seconds:
+                    await asyncio.sleep(rest_seconds)
+                await commits.wait(poll_seconds)

@@ -1,7 +1,7 @@
-"""News of commits within this process: who waits for a topic wakes up right after a commit that touched it.
+"""Notifications of commits within this process: whoever waits for a topic wakes up right after a commit of it.
 
-A topic is a resource id, or `OUTBOX`. Another registry process on the same database is not heard here, which is why
-every waiter also polls. Does not know what was written.
+A topic is a resource id, or `OUTBOX`. Commits of another registry process on the same database are not seen, which is
+why every waiter also polls.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 OUTBOX: Final = "outbox"
-_TOUCHED: Final = "tunix_rt.touched"
+_TOPICS: Final = "tunix_rt.topics"
 
 
-def touch(session: Session, *topics: str) -> None:
-    """Announce ``topics`` when the session's transaction has been committed."""
-    session.info.setdefault(_TOUCHED, set()).update(topics)
+def notify_on_commit(session: Session, *topics: str) -> None:
+    """Wake who waits for ``topics`` when the session's transaction has been committed."""
+    session.info.setdefault(_TOPICS, set()).update(topics)
 
 
-def take_touched(session: Session) -> set[str]:
-    """The topics touched in this session so far; they are forgotten."""
-    touched: set[str] = session.info.pop(_TOUCHED, set())
-    return touched
+def take_topics(session: Session) -> set[str]:
+    """The topics to notify of, collected in this session so far; they are forgotten."""
+    topics: set[str] = session.info.pop(_TOPICS, set())
+    return topics
 
 
 class Subscription:
@@ -43,7 +43,7 @@ class Subscription:
             self._loop.call_soon_threadsafe(self._woken.set)
 
     async def wait(self, seconds: float) -> bool:
-        """Until a commit touches a topic, or ``seconds`` have passed; returns whether there was a commit."""
+        """Wait for a commit of a topic, or ``seconds``; returns whether there was one."""
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -53,8 +53,8 @@ class Subscription:
         return True
 
 
-class CommitNews:
-    """Hands news of commits from database threads to waiting coroutines."""
+class CommitNotifier:
+    """Wakes coroutines that wait for a topic, from the database's threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class CommitNews:
 
     @contextmanager
     def subscribe(self, topics: Iterable[str]) -> Iterator[Subscription]:
-        """Listen to ``topics`` within the block. Subscribe first, then read, so that nothing falls in between."""
+        """Be woken for ``topics`` within the block. Subscribe first, then read, so that no commit is missed."""
         subscription = Subscription(frozenset(topics), asyncio.get_running_loop())
         with self._lock:
             self._subscriptions.add(subscription)
@@ -72,11 +72,11 @@ class CommitNews:
             with self._lock:
                 self._subscriptions.discard(subscription)
 
-    def announce(self, topics: set[str]) -> None:
-        """Wake everybody who listens to one of ``topics``."""
+    def notify(self, topics: set[str]) -> None:
+        """Wake everybody who waits for one of ``topics``."""
         if not topics:
             return
         with self._lock:
-            listening = [each for each in self._subscriptions if not each.topics.isdisjoint(topics)]
-        for subscription in listening:
+            waiting = [each for each in self._subscriptions if not each.topics.isdisjoint(topics)]
+        for subscription in waiting:
             subscription.wake()

@@ -22,8 +22,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from tunix_rt.errors import FieldViolation, InvalidInput, Transient
-from tunix_rt.registry.kernel.commits import CommitNews, take_touched
+from tunix_rt.registry.kernel.commits import CommitNotifier, take_topics
 from tunix_rt.registry.kernel.outbox import write_pending
+from tunix_rt.registry.kernel.resources import RESOURCES, Resources
 
 T = TypeVar("T")
 
@@ -41,9 +42,12 @@ class Database:
     Units of work (functions of a session) may run more than once, after a rollback, when PostgreSQL reports a deadlock:
     they must have no effect outside their session. For ``trusted_seconds`` after its last use a connection to
     PostgreSQL is taken for alive; if it is not, the unit of work fails as `Transient`, and the next one does not.
+    Sessions know ``resources``: without them no fact and no command can be emitted.
     """
 
-    def __init__(self, url: str, *, threads: int = 8, trusted_seconds: float = 2.0) -> None:
+    def __init__(
+        self, url: str, resources: Resources | None = None, *, threads: int = 8, trusted_seconds: float = 2.0
+    ) -> None:
         parsed = make_url(url)
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -76,7 +80,8 @@ class Database:
         self._writer = self.engine.execution_options(**{_WRITE: True})
         self._write_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="database")
-        self.news: Final = CommitNews()
+        self.commits: Final = CommitNotifier()
+        self._info: Final = {RESOURCES: resources or {}}
 
     @contextmanager
     def read(self, *, statement: bool = False) -> Iterator[Session]:
@@ -86,7 +91,7 @@ class Database:
         a transaction around it.
         """
         reader = self._statement_reader if statement else self._reader
-        with _translated(), Session(reader, autoflush=False, expire_on_commit=False) as session:
+        with _translated(), Session(reader, autoflush=False, expire_on_commit=False, info=self._info) as session:
             yield session
 
     @contextmanager
@@ -95,12 +100,16 @@ class Database:
 
         SQLite has one writer: a lock in this process queues them fairly, ``BEGIN IMMEDIATE`` excludes other processes.
         """
-        with _translated(), self._writing(), Session(self._writer, expire_on_commit=False) as session:
+        with (
+            _translated(),
+            self._writing(),
+            Session(self._writer, expire_on_commit=False, info=self._info) as session,
+        ):
             with session.begin():
                 yield session
                 session.flush()
                 write_pending(session)
-            self.news.announce(take_touched(session))
+            self.commits.notify(take_topics(session))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -1,20 +1,12 @@
-"""Rules for the kinds of field that many requests share: names, ids, tags, request ids, page sizes."""
+"""Rules for the kinds of field that many requests share: names, ids, tags, request ids, texts."""
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Final
 
+from tunix_rt.contract.identifiers import MAX_ID, MAX_TAG_VALUE, MAX_TAGS, NAME, TAG_NAME
 from tunix_rt.errors import Violations
-
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-TAG_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
-MAX_TAGS: Final = 64
-MAX_TAG_VALUE: Final = 256
-MAX_ID: Final = 128
-MAX_PAGE_SIZE: Final = 1000
 
 
 def check_request_id(violations: Violations, value: str, path: str = "request_id") -> None:
@@ -71,15 +63,3 @@ def check_text(violations: Violations, value: str, path: str, limit: int) -> Non
     """At most ``limit`` characters, no NUL (PostgreSQL stores none)."""
     violations.check(len(value) <= limit, path, f"at most {limit} characters")
     violations.check("\x00" not in value, path, "must not contain NUL")
-
-
-def check_page_size(violations: Violations, value: int, path: str = "page_size") -> None:
-    """0 is the default; otherwise 1 to 1000."""
-    violations.check(0 <= value <= MAX_PAGE_SIZE, path, f"must be from 1 to {MAX_PAGE_SIZE}; 0 is the default")
-
-
-def require_id(value: str, path: str = "id") -> None:
-    """Raise `InvalidInput` unless ``value`` may be an id or a name."""
-    violations = Violations()
-    check_id(violations, value, path)
-    violations.raise_if_any()

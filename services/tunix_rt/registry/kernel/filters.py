@@ -26,7 +26,7 @@ from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.registry.kernel.tag_conditions import TagIs
+from tunix_rt.registry.kernel.columns import TagIs
 
 MAX_LENGTH: Final = 2000
 MAX_RESTRICTIONS: Final = 50

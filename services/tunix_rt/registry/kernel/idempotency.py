@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import update
+from sqlalchemy import LargeBinary, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
-from sqlmodel import col
+from sqlmodel import Field, SQLModel, col
 
 from tunix_rt.contract.digests import sha256_digest
-from tunix_rt.errors import Conflict, FieldViolation, InvalidInput
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.request_tables import RequestRow
+from tunix_rt.errors import Conflict, Violations
+from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.fields import check_request_id
+from tunix_rt.registry.kernel.rows import utc_now
 
 M = TypeVar("M", bound=Message)
+
+
+class RequestRow(SQLModel, table=True):
+    """The first answer to a request id, kept so that a repeat gets the same one."""
+
+    __tablename__ = "requests"
+
+    method: str = Field(primary_key=True)
+    request_id: str = Field(primary_key=True)
+    payload_digest: str
+    # None only inside the transaction that makes the answer.
+    response: bytes | None = Field(default=None, sa_type=LargeBinary)
+    create_time: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
 class Identified(Protocol):
     """A request message that carries a request id."""
 
+    DESCRIPTOR: Any
     request_id: str
 
     def SerializeToString(self, *, deterministic: bool = ...) -> bytes:
-        """The payload that is held against the first one's."""
-
-
-def check_request_id(request_id: str) -> None:
-    """Raise `InvalidInput` naming ``request_id`` unless it is a UUID4."""
-    try:
-        valid = uuid.UUID(request_id).version == 4 and len(request_id) == 36
-    except ValueError:
-        valid = False
-    if not valid:
-        raise InvalidInput(
-            [FieldViolation("request_id", "must be a UUID4 such as 3f8a1f0e-5b0c-4f0e-9d6e-2b1c7a9d4e11")]
-        )
+        """The payload that a repeat of the request id must have again."""
 
 
 def with_request_id(
@@ -49,7 +52,9 @@ def with_request_id(
     A concurrent call with the same id waits for the first one's transaction: PostgreSQL blocks it on the primary key,
     SQLite has one writer. Raises `InvalidInput` (not a UUID4) and `Conflict` (another payload).
     """
-    check_request_id(request_id)
+    violations = Violations()
+    check_request_id(violations, request_id)
+    violations.raise_if_any()
     request_id = request_id.lower()
     digest = sha256_digest(payload)
     values = {"method": method, "request_id": request_id, "payload_digest": digest, "create_time": utc_now()}

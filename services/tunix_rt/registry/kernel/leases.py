@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from sqlmodel import col, select
 
 from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
-from tunix_rt.registry.kernel import job_kinds as jobs
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.commits import touch
-from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns
+from tunix_rt.registry.kernel.outbox import emit_command
+from tunix_rt.registry.kernel.resources import job_of
+from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 
 J = TypeVar("J", bound=JobColumns)
@@ -99,7 +99,7 @@ def claim(
         remaining = (job.lease_expire_time - now).total_seconds()
         return job, Claim(None, max(0.1, min(remaining, ttl.total_seconds())))
     expire(session, job, now=now, resend=False)
-    if is_terminal(job) or jobs.is_paused(job):
+    if is_terminal(job) or _is_paused(session, job):
         return job, Claim(None)
     job.epoch += 1
     job.attempts += 1
@@ -118,7 +118,7 @@ def claim(
     job.worker_id = worker_id
     session.add(job)
     session.flush()
-    touch(session, job.id)
+    notify_on_commit(session, job.id)
     if job.state == JobState.QUEUED:
         transition(session, job, JobState.RUNNING, actor=worker_id, attempt=job.epoch, now=now)
     return job, Claim(_lease_of(job))
@@ -164,7 +164,7 @@ def heartbeat(
         new = (progress.done, progress.total, progress.unit, progress.stage)
         if new != (job.progress_done, job.progress_total, job.progress_unit, job.progress_stage):
             job.progress_done, job.progress_total, job.progress_unit, job.progress_stage = new
-            touch(session, job.id)
+            notify_on_commit(session, job.id)
     session.add_all((job, attempt))
     session.flush()
     return job, _lease_of(job)
@@ -191,7 +191,7 @@ def end_attempt(
     job.lease_expire_time = None
     session.add_all((job, attempt))
     session.flush()
-    touch(session, job.id)
+    notify_on_commit(session, job.id)
     return attempt
 
 
@@ -264,7 +264,7 @@ def fail_attempt(
     """A worker's report that the attempt failed: tried again while attempts are left, else the job is FAILED."""
     now = now or utc_now()
     end_attempt(session, job, "failed", reason=reason, message=message, now=now)
-    if not (retryable and jobs.is_paused(job)):
+    if not (retryable and _is_paused(session, job)):
         job.failures += 1
     if retryable and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
         _continue_without_lease(session, job, now=now, resend=True)
@@ -292,7 +292,7 @@ def expire(session: Session, job: JobColumns, *, now: datetime | None = None, re
     if is_terminal(job) or lease_is_live(job, now):
         return False
     lost = end_attempt(session, job, "lost", reason=Reason.WORKER_LOST, message="no heartbeat in time", now=now)
-    if lost is not None and not jobs.is_paused(job):
+    if lost is not None and not _is_paused(session, job):
         job.failures += 1
     if lost is None and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
         return False
@@ -318,8 +318,8 @@ def _continue_without_lease(session: Session, job: JobColumns, *, now: datetime,
         transition(
             session, job, JobState.FAILED, reason=Reason.WORKER_LOST, message=message, attempt=job.epoch, now=now
         )
-    elif resend and not jobs.is_paused(job):
-        jobs.send_command(job, session)
+    elif resend and not _is_paused(session, job):
+        emit_command(session, job)
 
 
 def cancel(
@@ -348,3 +348,7 @@ def lease_is_live(job: JobColumns, now: datetime) -> bool:
 def _lease_of(job: JobColumns) -> Lease:
     assert job.lease_attempt_id is not None
     return Lease(job.id, job.lease_attempt_id, job.epoch, job.lease_expire_time)
+
+
+def _is_paused(session: Session, job: JobColumns) -> bool:
+    return job_of(session, job).is_paused(job)

@@ -1,24 +1,28 @@
 """The transactional outbox: events are written with the change they tell of, and published after it is durable.
 
 Events are collected in the session and written as the last act of its transaction, under one lock: so sequences grow
-in the order of commits, and whoever reads by sequence misses nothing. Does not know NATS; `relay` publishes.
+in the order of commits, and whoever reads by sequence misses nothing. `relay` publishes them.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from sqlalchemy import insert, text
+from sqlalchemy import Index, Text, insert, text
 from sqlalchemy.orm import Session
+from sqlmodel import Field, SQLModel
 
 from tunix_rt.contract.digests import canonical_json
 from tunix_rt.observability import propagation
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.commits import OUTBOX, touch
-from tunix_rt.registry.kernel.event_tables import OutboxRow
-from tunix_rt.registry.kernel.ids import new_id
+from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.commits import OUTBOX, notify_on_commit
+from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.resources import job_of, message_of, resource_of
+from tunix_rt.registry.kernel.rows import new_id, utc_now
+from tunix_rt.v1 import events_pb2
 
 FACT: Final = "fact"
 COMMAND: Final = "command"
@@ -28,22 +32,72 @@ _PENDING: Final = "tunix_rt.outbox"
 _SEQUENCE_LOCK: Final = 7_420_011
 
 
-def message_json(message: Message) -> str:
-    """Canonical JSON of a protobuf message, in proto3 JSON mapping (camelCase names)."""
-    return canonical_json(MessageToDict(message))
+class OutboxRow(SQLModel, table=True):
+    """One CloudEvent. Facts stay for replay; ``sequence`` follows the order of commits on both databases."""
 
-
-def emit_fact(session: Session, kind: str, what: str, resource_id: str, message: Message) -> None:
-    """Add the fact ``tunix.evt.<kind>.<what>.<resource id>`` to the caller's transaction."""
-    _collect(
-        session, FACT, f"tunix.evt.{kind}.{what}.{resource_id}", f"tunix_rt.{kind}.{what}.v1", resource_id, message
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index(
+            "ix_outbox_unpublished",
+            "sequence",
+            sqlite_where=text("published_time IS NULL"),
+            postgresql_where=text("published_time IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
     )
 
+    sequence: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    # "fact" or "command".
+    kind: str
+    # NATS subject.
+    subject: str = Field(index=True)
+    # ce-type.
+    type: str
+    resource_id: str = Field(index=True)
+    # Canonical JSON of a message of events.proto.
+    body: str = Field(sa_type=Text)
+    traceparent: str = ""
+    create_time: datetime = Field(sa_type=UtcDateTime)
+    published_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # Why it could never be published; such a row is skipped.
+    publish_error: str = Field(default="", sa_type=Text)
 
-def emit_command(session: Session, subject: str, message: Message, *, resource_id: str = "") -> None:
-    """Add a command to the caller's transaction; every call is a new event id, so that it is delivered again."""
+
+class StreamRow(SQLModel, table=True):
+    """A JetStream stream as last seen: another creation time means that it lost everything it held."""
+
+    __tablename__ = "streams"
+
+    name: str = Field(primary_key=True)
+    created: str
+    seen_time: datetime = Field(sa_type=UtcDateTime)
+
+
+def emit_fact(session: Session, row: SQLModel, what: str, *, resource_id: str = "", **parts: SQLModel) -> None:
+    """Add the fact ``tunix.evt.<resource>.<what>.<id>`` to the caller's transaction: ``row`` as it stands, and
+    ``parts``, rows by their field in the resource's event.
+    """
+    resource = resource_of(session, row)
+    assert resource.event is not None
+    rows = {resource.field or resource.name: row, **parts}
+    event = resource.event(**{name: message_of(session, part) for name, part in rows.items()})
+    resource_id = resource_id or getattr(row, "id")  # noqa: B009
+    subject = f"tunix.evt.{resource.name}.{what}.{resource_id}"
+    _collect(session, FACT, subject, f"tunix_rt.{resource.name}.{what}.v1", resource_id, event)
+
+
+def emit_command(session: Session, job: JobColumns) -> None:
+    """Add the command that makes a worker claim ``job`` to the caller's transaction.
+
+    Every call is a new event id, so that it is delivered again.
+    """
+    subject_of = job_of(session, job).command
+    assert subject_of is not None
+    subject = subject_of(job)
     verb = subject.removeprefix("tunix.cmd.").split(".")[0]
-    _collect(session, COMMAND, subject, f"tunix_rt.command.{verb}.v1", resource_id, message)
+    command = events_pb2.JobCommand(job_id=job.id)
+    _collect(session, COMMAND, subject, f"tunix_rt.command.{verb}.v1", job.id, command)
 
 
 def _collect(session: Session, kind: str, subject: str, type_: str, resource_id: str, message: Message) -> None:
@@ -53,7 +107,7 @@ def _collect(session: Session, kind: str, subject: str, type_: str, resource_id:
         "subject": subject,
         "type": type_,
         "resource_id": resource_id,
-        "body": message_json(message),
+        "body": canonical_json(MessageToDict(message)),
         "traceparent": propagation.inject(),
         "create_time": utc_now(),
         "publish_error": "",
@@ -71,4 +125,4 @@ def write_pending(session: Session) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SEQUENCE_LOCK})
     # Nothing is returned, so both drivers execute it row by row: sequences follow the order of the list.
     session.execute(insert(OutboxRow), pending)
-    touch(session, OUTBOX)
+    notify_on_commit(session, OUTBOX)

@@ -18,11 +18,11 @@ from sqlmodel import col
 from tunix_rt.bus.events import CloudEvent
 from tunix_rt.errors import Transient, TunixError
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.registry.jobs.requeue import requeue_after_loss
-from tunix_rt.registry.kernel.clock import utc_now
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.event_tables import OutboxRow
+from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.requeue import requeue_after_loss
+from tunix_rt.registry.kernel.rows import utc_now
 
 SOURCE: Final = "/tunix-rt/registry"
 _BATCH: Final = 100
@@ -59,7 +59,7 @@ class Relay:
         checked = float("-inf")
         loop = asyncio.get_running_loop()
         try:
-            with self._database.news.subscribe([OUTBOX]) as news:
+            with self._database.commits.subscribe([OUTBOX]) as commits:
                 while not stop.is_set():
                     try:
                         more = False
@@ -72,7 +72,7 @@ class Relay:
                         _log.warning("cannot publish yet", error=str(error))
                         checked = float("-inf")
                     if not more:
-                        await news.wait(_POLL_SECONDS)
+                        await commits.wait(_POLL_SECONDS)
         finally:
             await self._database.run(self._election.resign)
 

@@ -10,10 +10,11 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.registry.kernel import job_kinds as jobs
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.resources import job_of
+from tunix_rt.registry.kernel.rows import utc_now
 
 
 class JobState(StrEnum):
@@ -55,7 +56,7 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
 }
-# Beside these, of jobs that `jobs.can_reopen` knows: sweeps that are extended wait for a tuner again.
+# Beside these, of jobs that can be reopened: sweeps that are extended wait for a tuner again.
 REOPENINGS: Final[Mapping[JobState, frozenset[JobState]]] = {
     JobState.SUCCEEDED: frozenset({JobState.QUEUED}),
     JobState.FAILED: frozenset({JobState.QUEUED}),
@@ -86,14 +87,14 @@ def transition(
     attempt: int = 0,
     now: datetime | None = None,
 ) -> TransitionRow:
-    """Move ``job`` to ``to``, write the row and the fact, and let what depends on the job follow.
+    """Move ``job`` to ``to``, write the row and the fact, and call who follows (`resources.Job`).
 
     The caller holds the job's row lock. Raises `FailedPrecondition` for a move that `TRANSITIONS` and, where the job
     can be reopened, `REOPENINGS` do not hold.
     """
     now = now or utc_now()
     came_from = JobState(job.state)
-    reopened = to in REOPENINGS.get(came_from, ()) and jobs.can_reopen(job)
+    reopened = to in REOPENINGS.get(came_from, ()) and job_of(session, job).can_reopen
     if to not in TRANSITIONS[came_from] and not reopened:
         raise FailedPrecondition(f"{job.id} is {came_from} and cannot become {to}")
     job.state = to.value
@@ -113,7 +114,8 @@ def transition(
         job.lease_expire_time = None
     row = _record(session, job, came_from.value, actor=actor, attempt=attempt, now=now)
     if to in TERMINAL:
-        jobs.job_ended(job, session)
+        for follow in job_of(session, job).on_end:
+            follow(session, job)
     return row
 
 
@@ -133,6 +135,11 @@ def _record(
     session.add(job)
     session.add(row)
     session.flush()
-    touch(session, job.id)
-    jobs.announce(job, session, row)
+    notify_on_commit(session, job.id)
+    kind = job_of(session, job)
+    fact = kind.fact(row)
+    if fact:
+        emit_fact(session, job, fact, transition=row)
+    for follow in kind.on_transition:
+        follow(session, job)
     return row

@@ -26,7 +26,7 @@ def stored_text(message: Message) -> str:
     return canonical_json(document(message))
 
 
-def message_of(kind: type[M], text: str) -> M:
+def read_stored(kind: type[M], text: str) -> M:
     """The message that ``text`` was made from by `stored_text`; one without bytes, times and structs.
 
     Stored text was checked when it was written, so nothing is checked here: lists read thousands of specs, and

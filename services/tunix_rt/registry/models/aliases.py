@@ -5,7 +5,6 @@ An alias that a gate policy guards moves on a fresh PASS against its holder, or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
@@ -15,34 +14,17 @@ from sqlmodel import col
 from tunix_rt.errors import Aborted, FailedPrecondition, FieldViolation, InvalidInput, NotFound, PermissionDenied
 from tunix_rt.registry.gates.rules import get_decision, get_policy
 from tunix_rt.registry.gates.tables import GateDecisionRow
-from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
-from tunix_rt.registry.models.messages import alias_message, promotion_message
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
 from tunix_rt.registry.models.rules import get_model
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
-from tunix_rt.v1 import events_pb2
+from tunix_rt.v1 import models_pb2 as pb
 
 
-@dataclass(frozen=True)
-class Move:
-    """What a caller asks for. ``may_waive``: holds the role that a waiver needs."""
-
-    model_name: str
-    alias: str
-    model_id: str
-    etag: str
-    gate_decision_id: str
-    waiver_reason: str
-    actor: str
-    may_waive: bool
-
-
-def set_alias(session: Session, move: Move) -> AliasRow:
+def set_alias(session: Session, move: pb.SetAliasRequest, *, actor: str, may_waive: bool) -> AliasRow:
     """Give the alias to another version; the move becomes a row of the promotion history.
 
+    ``may_waive``: the caller holds the role that a waiver needs.
     Giving it to its holder again changes nothing. Raises `Aborted` for a missing or stale etag (of racing moves one
     wins), `FailedPrecondition` when the alias's policy is not met, `PermissionDenied` for a waiver without the role.
     """
@@ -52,7 +34,7 @@ def set_alias(session: Session, move: Move) -> AliasRow:
         raise InvalidInput([FieldViolation("model_id", f"{model.id} is a version of {model.name!r}")])
     row = _locked(session, move.model_name, move.alias)
     _check_etag(move.etag, row, move.model_name, move.alias)
-    if move.waiver_reason and not move.may_waive:
+    if move.waiver_reason and not may_waive:
         raise PermissionDenied("a waiver needs the role approver")
     decision = get_decision(session, move.gate_decision_id) if move.gate_decision_id else None
     if row is not None and row.model_id == model.id:
@@ -76,19 +58,14 @@ def set_alias(session: Session, move: Move) -> AliasRow:
         to_model_id=model.id,
         gate_decision_id=move.gate_decision_id,
         waiver_reason=move.waiver_reason,
-        actor=move.actor,
+        actor=actor,
         create_time=now,
     )
     session.add_all((row, promotion))
     session.flush()
-    outbox.emit_fact(
-        session,
-        "alias",
-        "moved",
-        # A NATS subject has no empty tokens, a name may have dots side by side or at its end.
-        ".".join(filter(None, move.model_name.split("."))),
-        events_pb2.AliasEvent(alias=alias_message(row), promotion=promotion_message(promotion)),
-    )
+    # A NATS subject has no empty tokens, a name may have dots side by side or at its end.
+    subject_id = ".".join(filter(None, move.model_name.split(".")))
+    emit_fact(session, row, "moved", resource_id=subject_id, promotion=promotion)
     return row
 
 

@@ -8,8 +8,8 @@ from google.protobuf import json_format
 
 from tunix_rt.quality.gate_policy import SliceTier
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
-from tunix_rt.registry.kernel.artifact_messages import artifact_message, timestamp
-from tunix_rt.registry.kernel.etags import etag
+from tunix_rt.registry.kernel.messages import artifact_message, timestamp
+from tunix_rt.registry.kernel.rows import etag
 from tunix_rt.registry.models.tables import AliasRow, BaselineRow, ModelVersionRow, PromotionRow
 from tunix_rt.v1 import evaluations_pb2
 from tunix_rt.v1 import models_pb2 as pb

@@ -24,14 +24,10 @@ from tunix_rt.errors import (
     NotFound,
     Violations,
 )
-from tunix_rt.registry.kernel import outbox
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.locks import lock_name
-from tunix_rt.registry.models.messages import model_message
+from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.v1 import events_pb2
 
 REFERENCE_SCHEMES: Final = ("pkg://", "hf://", "file://", "gguf://")
 MAX_REFERENCE: Final = 2_000
@@ -193,7 +189,7 @@ def pin_digest(session: Session, model: ModelVersionRow, loaded: str) -> None:
 def _add(session: Session, row: ModelVersionRow) -> ModelVersionRow:
     session.add(row)
     session.flush()
-    outbox.emit_fact(session, "model", "registered", row.id, events_pb2.ModelEvent(model=model_message(row)))
+    emit_fact(session, row, "registered")
     return row
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from tunix_rt.registry.kernel.append_only import append_only
-from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.columns import UtcDateTime, append_only
 
 
 class ModelVersionRow(SQLModel, table=True):

@@ -11,7 +11,7 @@ from tunix_rt.errors import FailedPrecondition, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.jobs.checks import check_entries
 from tunix_rt.registry.jobs.kind import JobKind
-from tunix_rt.registry.kernel.artifact_messages import artifact_message
+from tunix_rt.registry.kernel.messages import artifact_message
 from tunix_rt.registry.kernel.states import JobState, Reason, transition
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs import rules

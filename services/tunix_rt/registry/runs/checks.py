@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
-from tunix_rt.contract.hyperparameters import (
-    check_hyperparameters,
-)
-from tunix_rt.contract.identifiers import POOL
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from tunix_rt.contract.hyperparameters import check_hyperparameters
+from tunix_rt.contract.identifiers import MAX_ID, NAME, POOL
 from tunix_rt.contract.messages import hyperparameters_message, hyperparameters_of
-from tunix_rt.errors import Violations
-from tunix_rt.registry.evaluations.generation import resolve_generation
-from tunix_rt.registry.kernel.fields import NAME, check_tags, check_text
-from tunix_rt.registry.models.rules import check_reference
-from tunix_rt.registry.runs.catalogue import Catalogue
-from tunix_rt.registry.runs.initial_checkpoints import check_initial_checkpoint
-from tunix_rt.v1 import common_pb2
+from tunix_rt.errors import NotFound, Violations
+from tunix_rt.registry.datasets.tables import DatasetRow
+from tunix_rt.registry.evalsets.rules import get_evalset
+from tunix_rt.registry.evaluations.checks import resolved_generation
+from tunix_rt.registry.gates.rules import get_policy
+from tunix_rt.registry.kernel.fields import check_id, check_tags, check_text
+from tunix_rt.registry.kernel.messages import read_reason
+from tunix_rt.registry.kernel.states import Reason
+from tunix_rt.registry.models.rules import check_reference, get_model
+from tunix_rt.registry.runs.reports import checkpoint_steps
+from tunix_rt.registry.runs.rules import get_run
+from tunix_rt.registry.runs.tables import run_spec
 from tunix_rt.v1 import runs_pb2 as pb
+
+T = TypeVar("T")
 
 PRESETS: Final = frozenset({"small", "tiny"})
 _SCHEMES: Final = ("hf://", "file://", "gguf://", "preset://", "model://", "pkg://")
@@ -26,6 +36,25 @@ _MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
 _DEFAULT_ATTEMPTS: Final = 5
 _DEFAULT_THRESHOLD: Final = 0.5
 _CHANGEABLE: Final = ("display_name", "tags")
+_CANCEL_REASONS: Final = (Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED)
+# What a run that starts from another's checkpoint must share with it: what the checkpoint's arrays and its place in the
+# data mean. The rest is the run's own.
+_SHARED: Final[Mapping[str, Callable[[pb.RunSpec], Any]]] = {
+    "base_model": lambda spec: spec.base_model,
+    "dataset_id": lambda spec: spec.dataset_id,
+    # The order of the data, what is held out, and parameters that are drawn and not trained.
+    "hyperparameters.seed": lambda spec: spec.hyperparameters.seed,
+    # Which examples there are, and which of them are held out.
+    "hyperparameters.max_seq_length": lambda spec: spec.hyperparameters.max_seq_length,
+    "hyperparameters.overlong": lambda spec: spec.hyperparameters.overlong,
+    "hyperparameters.eval_steps": lambda spec: "positive" if spec.hyperparameters.eval_steps else 0,
+    "hyperparameters.eval_fraction": lambda spec: _held_out(spec.hyperparameters),
+}
+_SHARED_LORA: Final[Mapping[str, Callable[[pb.LoraConfig], Any]]] = {
+    "rank": lambda lora: lora.rank,
+    "alpha": lambda lora: lora.alpha,
+    "target_modules": lambda lora: sorted(set(lora.target_modules)),
+}
 
 
 def check_labels(violations: Violations, display_name: str, tags: Any) -> None:
@@ -40,7 +69,7 @@ def check_update(request: pb.UpdateRunRequest) -> frozenset[str]:
     """The fields that an update changes. Raises `InvalidInput` naming every bad one."""
     violations = Violations()
     run = request.run
-    violations.check(bool(run.id) and len(run.id) <= 200 and "\0" not in run.id, "run.id", "is required")
+    check_id(violations, run.id, "run.id")
     check_labels(violations.under("run"), run.display_name, run.tags)
     for index, path in enumerate(request.update_mask.paths):
         violations.check(path in _CHANGEABLE, f"update_mask.paths[{index}]", f"must be one of {', '.join(_CHANGEABLE)}")
@@ -48,29 +77,59 @@ def check_update(request: pb.UpdateRunRequest) -> frozenset[str]:
     return frozenset(request.update_mask.paths or (name for name in _CHANGEABLE if getattr(run, name)))
 
 
-def resolve_spec(given: pb.RunSpec, catalogue: Catalogue, violations: Violations) -> pb.RunSpec:
+def cancel_reason(request: pb.CancelRunRequest) -> Reason:
+    """Why a client cancels; USER_CANCELLED when it does not say. Raises `InvalidInput` for what is no such reason."""
+    violations = Violations()
+    check_id(violations, request.id, "id")
+    reason = read_reason(request.reason) or (Reason.USER_CANCELLED if request.reason == 0 else None)
+    violations.check(reason in _CANCEL_REASONS, "reason", f"must be one of {', '.join(_CANCEL_REASONS)}")
+    check_text(violations, request.message, "message", 2000)
+    violations.raise_if_any()
+    return reason or Reason.USER_CANCELLED
+
+
+def check_keys(request: pb.ListMetricsRequest) -> None:
+    """Raises `InvalidInput` for keys that are no metric's."""
+    violations = Violations()
+    violations.check(len(request.keys) <= 100, "keys", "at most 100")
+    for index, key in enumerate(request.keys):
+        violations.check("\0" not in key, f"keys[{index}]", "must not contain NUL")
+    violations.raise_if_any()
+
+
+def resolve_run(session: Session, request: pb.CreateRunRequest) -> pb.RunSpec:
+    """The spec that ``request`` asks for, as `resolve_spec` completes it. Raises `InvalidInput`."""
+    violations = Violations()
+    check_labels(violations, request.display_name, request.tags)
+    spec = resolve_spec(session, request.spec, violations.under("spec"))
+    violations.raise_if_any()
+    return spec
+
+
+def resolve_spec(session: Session, given: pb.RunSpec, violations: Violations) -> pb.RunSpec:
     """``given`` with every default filled in and every name resolved to an id.
 
-    ``violations`` gets what is wrong, with paths from the spec; the result means nothing then.
+    ``violations`` gets what is wrong, with paths from the spec; the result means nothing then. The dataset is locked
+    until the transaction ends, so that it cannot be deleted under the new spec.
     """
     spec = pb.RunSpec()
     spec.CopyFrom(given)
-    spec.base_model = _base_model(given.base_model, catalogue, violations)
+    spec.base_model = _base_model(session, given.base_model, violations)
     if violations.check(bool(given.dataset_id), "dataset_id", "is required"):
-        known = _findable(given.dataset_id) and catalogue.dataset(given.dataset_id) is not None
-        violations.check(known, "dataset_id", f"there is no dataset {given.dataset_id!r}")
+        dataset = _find(_lock_dataset, session, given.dataset_id)
+        violations.check(dataset is not None, "dataset_id", f"there is no dataset {given.dataset_id!r}")
     spec.hyperparameters.CopyFrom(resolve_hyperparameters(given.hyperparameters, violations.under("hyperparameters")))
     spec.pool = given.pool or "cpu"
     violations.check(POOL.fullmatch(spec.pool) is not None, "pool", f"must match {POOL.pattern}")
-    _evaluate_on(spec, catalogue, violations)
+    _evaluate_on(session, spec, violations)
     spec.model_name = given.model_name or "default"
-    violations.check(NAME.fullmatch(spec.model_name) is not None, "model_name", "must match [a-z0-9][a-z0-9._-]{0,63}")
-    _gate_policy(spec, catalogue, violations)
+    violations.check(NAME.fullmatch(spec.model_name) is not None, "model_name", f"must match {NAME.pattern}")
+    _gate_policy(session, spec, violations)
     spec.max_attempts = check_attempts(given.max_attempts, violations)
     violations.check(
         0 <= given.deadline_seconds <= _MAX_DEADLINE, "deadline_seconds", f"must be in [0, {_MAX_DEADLINE}]; 0 is none"
     )
-    check_initial_checkpoint(spec, catalogue, violations)
+    check_initial_checkpoint(session, spec, violations)
     return spec
 
 
@@ -87,7 +146,32 @@ def resolve_hyperparameters(given: pb.Hyperparameters, violations: Violations) -
     return hyperparameters_message(resolved)
 
 
-def _base_model(reference: str, catalogue: Catalogue, violations: Violations) -> str:
+def check_initial_checkpoint(session: Session, spec: pb.RunSpec, violations: Violations) -> None:
+    """Check the ``initial_checkpoint`` of an otherwise resolved ``spec``; a spec without one is fine.
+
+    Reports every obstacle at once.
+    """
+    if not spec.HasField("initial_checkpoint"):
+        return
+    named = spec.initial_checkpoint
+    found = violations.under("initial_checkpoint")
+    if not found.check(bool(named.run_id), "run_id", "is required"):
+        return
+    source = _find(get_run, session, named.run_id)
+    if source is None:
+        found.add("run_id", f"there is no run {named.run_id!r}")
+        return
+    steps = checkpoint_steps(session, source.id)
+    there = ", ".join(map(str, steps)) or "none"
+    found.check(named.step in steps, "step", f"run {named.run_id} has no checkpoint of it; it has: {there}")
+    if spec.hyperparameters.WhichOneof("duration") == "max_steps":
+        longer = spec.hyperparameters.max_steps > named.step
+        problem = f"counts from step 0 and must exceed {named.step}, the step of the initial checkpoint"
+        violations.check(longer, "hyperparameters.max_steps", problem)
+    _compare(spec, run_spec(source), named.run_id, violations)
+
+
+def _base_model(session: Session, reference: str, violations: Violations) -> str:
     scheme, _, rest = reference.partition("://")
     if not violations.check(
         f"{scheme}://" in _SCHEMES and reference != scheme,
@@ -97,54 +181,80 @@ def _base_model(reference: str, catalogue: Catalogue, violations: Violations) ->
         return reference
     if scheme == "preset":
         violations.check(
-            rest in PRESETS, "base_model", f"there is no preset {rest!r}; known: {', '.join(sorted(PRESETS))}"
+            rest in PRESETS, "base_model", f"unknown preset {rest!r}; expected one of {', '.join(sorted(PRESETS))}"
         )
     elif scheme == "model":
-        model_id = catalogue.model(rest) if _findable(rest) else None
-        if violations.check(model_id is not None, "base_model", f"there is no model {rest!r}"):
-            return f"model://{model_id}"
+        model = _find(get_model, session, rest)
+        if model is not None:
+            return f"model://{model.id}"
+        violations.add("base_model", f"there is no model {rest!r}")
     else:
         check_reference(violations, reference, "base_model")
     return reference
 
 
-def _evaluate_on(spec: pb.RunSpec, catalogue: Catalogue, violations: Violations) -> None:
+def _evaluate_on(session: Session, spec: pb.RunSpec, violations: Violations) -> None:
     violations.check(
         len(spec.evaluate_on) <= _MAX_EVALUATIONS, "evaluate_on", f"at most {_MAX_EVALUATIONS} evaluations"
     )
     for index, wanted in enumerate(spec.evaluate_on):
         found = violations.under(f"evaluate_on[{index}]")
         if found.check(bool(wanted.evalset), "evalset", "is required"):
-            evalset_id = catalogue.evalset(wanted.evalset) if _findable(wanted.evalset) else None
-            found.check(evalset_id is not None, "evalset", f"there is no evalset with id or key {wanted.evalset!r}")
-            wanted.evalset = evalset_id or wanted.evalset
+            evalset = _find(get_evalset, session, wanted.evalset)
+            found.check(evalset is not None, "evalset", f"there is no evalset with id or key {wanted.evalset!r}")
+            wanted.evalset = evalset.id if evalset is not None else wanted.evalset
         wanted.generation.CopyFrom(resolved_generation(wanted.generation, found.under("generation")))
         threshold = wanted.threshold if wanted.HasField("threshold") else _DEFAULT_THRESHOLD
         found.check(0 <= threshold <= 1, "threshold", "must be in [0, 1]")
         wanted.threshold = threshold
 
 
-def resolved_generation(given: common_pb2.GenerationConfig, violations: Violations) -> common_pb2.GenerationConfig:
-    """``given`` with every field set."""
-    return common_pb2.GenerationConfig(**resolve_generation(given, violations))
-
-
-def _gate_policy(spec: pb.RunSpec, catalogue: Catalogue, violations: Violations) -> None:
+def _gate_policy(session: Session, spec: pb.RunSpec, violations: Violations) -> None:
     if not spec.gate_policy:
         return
     violations.check(
         bool(spec.evaluate_on), "gate_policy", "decides on the run's first evaluation: name an evalset in evaluate_on"
     )
-    policy = catalogue.gate_policy(spec.gate_policy) if _findable(spec.gate_policy) else None
+    policy = _find(get_policy, session, spec.gate_policy)
     if policy is None:
         violations.add("gate_policy", f"there is no gate policy {spec.gate_policy!r}")
         return
     violations.check(
-        bool(policy.baseline), "gate_policy", f"policy {spec.gate_policy!r} names no baseline to hold the run against"
+        bool(policy.baseline), "gate_policy", f"policy {spec.gate_policy!r} names no baseline to compare the run with"
     )
     spec.gate_policy = policy.id
 
 
-def _findable(text: str) -> bool:
-    """Whether it is worth asking the database (PostgreSQL takes no NUL)."""
-    return "\0" not in text and len(text) <= 200
+def _compare(spec: pb.RunSpec, source: pb.RunSpec, run_id: str, violations: Violations) -> None:
+    for path, value in _SHARED.items():
+        _same(violations, path, value(spec), value(source), run_id)
+    ours, theirs = spec.hyperparameters, source.hyperparameters
+    if ours.HasField("lora") != theirs.HasField("lora"):
+        kinds = {True: "LoRA", False: "full fine-tuning"}
+        _same(violations, "hyperparameters.lora", kinds[ours.HasField("lora")], kinds[theirs.HasField("lora")], run_id)
+    elif ours.HasField("lora"):
+        for name, of in _SHARED_LORA.items():
+            _same(violations, f"hyperparameters.lora.{name}", of(ours.lora), of(theirs.lora), run_id)
+
+
+def _same(violations: Violations, path: str, ours: Any, theirs: Any, run_id: str) -> None:
+    violations.check(ours == theirs, path, f"is {ours}, but {theirs} in run {run_id}, from whose checkpoint it starts")
+
+
+def _held_out(hyperparameters: pb.Hyperparameters) -> float | None:
+    return hyperparameters.eval_fraction if hyperparameters.eval_steps else None
+
+
+def _find(get: Callable[[Session, str], T], session: Session, name: str) -> T | None:
+    """What ``get`` finds by a name from outside; None where there is no such thing. PostgreSQL takes no NUL."""
+    if "\0" in name or len(name) > MAX_ID:
+        return None
+    try:
+        return get(session, name)
+    except NotFound:
+        return None
+
+
+def _lock_dataset(session: Session, dataset_id: str) -> str | None:
+    statement = select(col(DatasetRow.id)).where(col(DatasetRow.id) == dataset_id).with_for_update(read=True)
+    return session.execute(statement).scalars().first()

@@ -6,9 +6,8 @@ from typing import Final
 
 from sqlmodel import col
 
-from tunix_rt.registry.kernel.artifact_messages import timestamp
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.job_messages import progress_message, reason_value, state_value
+from tunix_rt.registry.kernel.messages import progress_message, reason_value, state_value, timestamp
+from tunix_rt.registry.kernel.rows import etag
 from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow, run_spec
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import runs_pb2 as pb

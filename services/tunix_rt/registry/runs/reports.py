@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from tunix_rt.registry.kernel.commits import touch
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
 
 KEPT_CHECKPOINTS: Final = 20
@@ -56,7 +56,7 @@ def store_metrics(session: Session, run: RunRow, points: Sequence[Point]) -> int
     if last != run.last_metrics:
         run.last_metrics = last
         session.add(run)
-        touch(session, run.id)
+        notify_on_commit(session, run.id)
     return len(latest)
 
 
@@ -167,6 +167,12 @@ def checkpoints_of(session: Session, run_id: str) -> Sequence[CheckpointRow]:
     """The newest of the checkpoints that are still there, newest first."""
     newest = present_checkpoints(run_id).order_by(col(CheckpointRow.step).desc())
     return session.scalars(newest.limit(KEPT_CHECKPOINTS)).all()
+
+
+def checkpoint_steps(session: Session, run_id: str) -> Sequence[int]:
+    """The steps of the checkpoints that are still there, newest first."""
+    there = select(CheckpointRow.step).where(col(CheckpointRow.run_id) == run_id, col(CheckpointRow.removed).is_(False))
+    return session.scalars(there.order_by(col(CheckpointRow.step).desc())).all()
 
 
 def present_checkpoints(run_id: str) -> SelectOfScalar[CheckpointRow]:

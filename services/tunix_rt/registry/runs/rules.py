@@ -1,7 +1,6 @@
 """Runs: creating, changing, cancelling and completing them, and what follows from each.
 
-Specs arrive resolved (`validation.runs`); artifacts are taken at their word, the worker's digest is verified by whoever
-loads them. Does not know training.
+Specs arrive resolved (`runs.checks`). An artifact's digest is verified by whoever loads it.
 """
 
 from __future__ import annotations
@@ -16,34 +15,17 @@ from sqlalchemy.orm import Session
 from tunix_rt.artifacts import StoredArtifact
 from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
-from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.commits import touch
-from tunix_rt.registry.kernel.etags import check_etag
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import transition_message
-from tunix_rt.registry.kernel.job_tables import TransitionRow
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
+from tunix_rt.registry.kernel.rows import check_etag, new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, record_creation, transition
 from tunix_rt.registry.models.rules import register_from_run
-from tunix_rt.registry.runs.messages import run_message
 from tunix_rt.registry.runs.tables import RunRow, spec_columns
-from tunix_rt.registry.sweeps import progress as sweep_progress
-from tunix_rt.v1 import events_pb2
 from tunix_rt.v1 import runs_pb2 as pb
 
 _PROGRESS_FACT_EVERY: Final = timedelta(seconds=5)
-
-_FACTS: Final[Mapping[str, str]] = {
-    JobState.QUEUED: "created",
-    JobState.RUNNING: "running",
-    JobState.CANCELLING: "cancelling",
-    JobState.SUCCEEDED: "succeeded",
-    JobState.FAILED: "failed",
-    JobState.CANCELLED: "cancelled",
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,7 @@ def create_run(session: Session, run: RunRow) -> RunRow:
     """Store a new run, under an id of its own unless it has one, and send its command."""
     run.id = run.id or new_id("run")
     record_creation(session, run, actor=run.created_by)
-    jobs.send_command(run, session)
+    emit_command(session, run)
     return run
 
 
@@ -96,7 +78,7 @@ def update_run(
     run.revision += 1
     session.add(run)
     session.flush()
-    touch(session, run.id)
+    notify_on_commit(session, run.id)
     return run
 
 
@@ -128,7 +110,7 @@ def heartbeat_run(
         run.progress_time = now
         session.add(run)
         session.flush()
-        emit_fact(session, "run", "progressed", run.id, events_pb2.RunEvent(run=run_message(run)))
+        emit_fact(session, run, "progressed")
     return run, extended
 
 
@@ -158,15 +140,3 @@ def succeed(session: Session, run: RunRow, result: Result, end: leases.End) -> N
         actor=run.worker_id,
         attempt=run.epoch,
     )
-
-
-@jobs.announce.register
-def _announce(job: RunRow, session: Session, transition: TransitionRow) -> None:
-    event = events_pb2.RunEvent(run=run_message(job), transition=transition_message(transition))
-    emit_fact(session, "run", _FACTS[job.state], job.id, event)
-    sweep_progress.run_moved(session, job)
-
-
-@jobs.send_command.register
-def _send_command(job: RunRow, session: Session) -> None:
-    emit_command(session, f"tunix.cmd.train.{job.pool}", events_pb2.JobCommand(job_id=job.id), resource_id=job.id)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from sqlalchemy import JSON, BigInteger, Index, Text
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
+from tunix_rt.registry.kernel.filters import Kind
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.stored import message_of, stored_text
+from tunix_rt.registry.kernel.stored import read_stored, stored_text
 from tunix_rt.v1 import runs_pb2 as pb
+
+Scalar = bool | int | float | str
 
 
 class HasSpec(Protocol):
@@ -45,10 +50,36 @@ def spec_columns(spec: pb.RunSpec) -> Mapping[str, Any]:
     }
 
 
+def config_of(spec: pb.RunSpec) -> dict[str, Scalar]:
+    """The hyperparameters of a run by name, nested ones as ``lora.rank``; lists are left out."""
+    return dict(_set_fields(spec.hyperparameters, ""))
+
+
+def _set_fields(message: Message, prefix: str) -> Iterator[tuple[str, Scalar]]:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            yield from _set_fields(value, f"{prefix}{field.name}.")
+        elif not field.is_repeated:
+            yield prefix + field.name, value
+
+
+def _kinds(descriptor: Any, prefix: str = "") -> Iterator[tuple[str, Kind]]:
+    for field in descriptor.fields:
+        if field.message_type is not None:
+            yield from _kinds(field.message_type, f"{prefix}{field.name}.")
+        elif not field.is_repeated:
+            texts = {FieldDescriptor.CPPTYPE_STRING: Kind.TEXT, FieldDescriptor.CPPTYPE_BOOL: Kind.BOOLEAN}
+            yield prefix + field.name, texts.get(field.cpp_type, Kind.NUMBER)
+
+
+# How each hyperparameter is written and compared in a filter.
+HYPERPARAMETER_KINDS: Final = dict(_kinds(pb.Hyperparameters.DESCRIPTOR))
+
+
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> pb.RunSpec:
     """Lists show the same runs again and again."""
-    return message_of(pb.RunSpec, text)
+    return read_stored(pb.RunSpec, text)
 
 
 class RunRow(JobColumns, table=True):

@@ -11,12 +11,11 @@ from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.sweeps import rules
 from tunix_rt.registry.sweeps.tables import SweepRow, sweep_spec
-from tunix_rt.registry.sweeps.worker_service import message_of
 from tunix_rt.v1 import jobs_pb2 as pb
 
 
 def _payload(session: Session, sweep: SweepRow) -> pb.SweepPayload:
-    return pb.SweepPayload(sweep=message_of(session, sweep))
+    return pb.SweepPayload(sweep=rules.sweep_with_trials(session, sweep))
 
 
 def _directives(sweep: SweepRow) -> pb.SweepDirectives:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from tunix_rt.registry.kernel.artifact_messages import timestamp
-from tunix_rt.registry.kernel.etags import etag
-from tunix_rt.registry.kernel.job_messages import reason_value, state_value
+from sqlalchemy.orm import Session
+
 from tunix_rt.registry.kernel.leases import JobProgress
+from tunix_rt.registry.kernel.messages import reason_value, state_value, timestamp
+from tunix_rt.registry.kernel.rows import etag
 from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec, trial_count
-from tunix_rt.registry.sweeps.trial_reports import NOTHING, TrialReport
+from tunix_rt.registry.sweeps.trials import NOTHING, TrialReport, reports_of
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import sweeps_pb2 as pb
 
@@ -87,3 +89,12 @@ def trial_message(row: TrialRow, report: TrialReport | None) -> pb.Trial:
     )
     message.parameters.update(row.parameters)
     return message
+
+
+def trial_messages(session: Session, rows: Sequence[TrialRow]) -> list[pb.Trial]:
+    """Trials of one sweep with what their runs have reported."""
+    if not rows:
+        return []
+    metric = sweep_spec(session.get_one(SweepRow, rows[0].sweep_id)).scheduling.metric
+    reports = reports_of(session, rows, metric)
+    return [trial_message(row, reports.get(row.run_id)) for row in rows]

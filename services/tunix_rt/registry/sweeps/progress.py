@@ -1,36 +1,23 @@
 """How trials follow their runs: state, end, and the objective that the search algorithm learns from.
 
 A trial of objective "primary_score" ends when the first evaluation of its run has ended; one of another objective ends
-with its run, whose last value of that metric it takes. Does not know how runs or evaluations come about.
+with its run, whose last value of that metric it takes.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy.orm import Session
 
 from tunix_rt.contract.scores import PRIMARY_SCORE
 from tunix_rt.registry.evaluations.tables import EvaluationRow
-from tunix_rt.registry.kernel import job_kinds as jobs
-from tunix_rt.registry.kernel.commits import touch
-from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import TransitionRow
-from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.sweeps.messages import trial_message
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
-from tunix_rt.registry.sweeps.trial_reports import report_of
-from tunix_rt.v1 import events_pb2
-
-_FACTS: Final = {
-    JobState.QUEUED: "created",
-    JobState.RUNNING: "running",
-    JobState.SUCCEEDED: "succeeded",
-    JobState.FAILED: "failed",
-    JobState.CANCELLED: "cancelled",
-}
+from tunix_rt.registry.sweeps.trials import report_of
+from tunix_rt.v1 import sweeps_pb2 as pb
 
 
 def run_moved(session: Session, run: RunRow) -> None:
@@ -52,7 +39,7 @@ def run_moved(session: Session, run: RunRow) -> None:
             _end(session, trial, state, run.reason, run.message or f"its run is {run.state}")
 
 
-def evaluation_completed(session: Session, evaluation: EvaluationRow) -> None:
+def evaluation_ended(session: Session, evaluation: EvaluationRow) -> None:
     """Called when an evaluation has ended, however it ended; gives its trial, if it decides one, objective and end."""
     if not evaluation.run_id or not is_terminal(evaluation):
         return
@@ -128,13 +115,21 @@ def _metric_of(session: Session, trial: TrialRow) -> str:
     return sweep_spec(session.get_one(SweepRow, trial.sweep_id)).objective.metric
 
 
-@jobs.announce.register
-def _announce(job: TrialRow, session: Session, transition: TransitionRow) -> None:
-    touch(session, job.sweep_id)
-    what = _FACTS.get(JobState(transition.to_state))
-    if what is not None:
-        run = session.get(RunRow, job.run_id)
-        metric = sweep_spec(session.get_one(SweepRow, job.sweep_id)).scheduling.metric
-        report = report_of(run.last_metrics, run.progress_done, metric, job.start) if run is not None else None
-        event = events_pb2.TrialEvent(trial=trial_message(job, report), transition=transition_message(transition))
-        emit_fact(session, "trial", what, job.id, event)
+def trial_with_report(session: Session, trial: TrialRow) -> pb.Trial:
+    """The trial as clients see it, with what its run has reported."""
+    run = session.get(RunRow, trial.run_id)
+    metric = sweep_spec(session.get_one(SweepRow, trial.sweep_id)).scheduling.metric
+    report = report_of(run.last_metrics, run.progress_done, metric, trial.start) if run is not None else None
+    return trial_message(trial, report)
+
+
+def fact_of(transition: TransitionRow) -> str:
+    """The name of the transition's fact; a trial that is to be cancelled has none."""
+    if transition.to_state == JobState.CANCELLING:
+        return ""
+    return transition.to_state.lower() if transition.from_state else "created"
+
+
+def notify_sweep(session: Session, trial: TrialRow) -> None:
+    """Called with every transition of every trial; wakes who watches its sweep."""
+    notify_on_commit(session, trial.sweep_id)

@@ -24,10 +24,9 @@ from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evaluations.comparison import score_identity
 from tunix_rt.registry.evaluations.items import primary_values_of
 from tunix_rt.registry.evaluations.tables import EvaluationRow
-from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.registry.kernel.states import JobState, Reason
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
-from tunix_rt.registry.sweeps.trial_reports import reports_of
-from tunix_rt.registry.sweeps.trials import trials_of
+from tunix_rt.registry.sweeps.trials import reports_of, trials_of
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 # Evaluations whose items are held in memory at once.
@@ -208,3 +207,37 @@ def _statement(scored: Sequence[ConfigurationResult], repeats: int) -> str:
         return "one run of each, and no interval to judge them by: repeats would tell whether the best is better"
     noun = "configuration has" if open_ == 1 else "configurations have"
     return f"{open_} {noun} too few repeats in common with the best, or none that differ: more would tell"
+
+
+def results_message(sweep: pb.Sweep, results: SweepResults) -> pb.SweepResults:
+    """The results as clients see them."""
+    return pb.SweepResults(
+        sweep=sweep,
+        configurations=map(_configuration_message, results.configurations),
+        best_trial_id=results.best_trial_id,
+        n_tied=results.n_tied,
+        statement=results.statement,
+        steps=results.steps,
+    )
+
+
+def _configuration_message(found: ConfigurationResult) -> pb.Configuration:
+    states = [trial.state for trial in found.trials]
+    stopped = [trial for trial in found.trials if trial.reason == Reason.EARLY_STOPPED]
+    score, difference = found.score, found.difference
+    message = pb.Configuration(
+        index=found.index,
+        trial_ids=[trial.id for trial in found.trials],
+        n_succeeded=states.count(JobState.SUCCEEDED),
+        n_failed=states.count(JobState.FAILED),
+        n_stopped=sum(trial.state == JobState.CANCELLED for trial in stopped),
+        objective=score.mean if score else None,
+        ci_low=score.low if score else None,
+        ci_high=score.high if score else None,
+        difference=difference.mean if difference else None,
+        difference_low=difference.low if difference else None,
+        difference_high=difference.high if difference else None,
+        tied_with_best=found.tied,
+    )
+    message.parameters.update(found.trials[0].parameters)
+    return message

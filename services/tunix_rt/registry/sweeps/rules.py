@@ -1,11 +1,8 @@
-"""Sweeps: creating, cancelling and completing them, and what they show of their trials.
-
-Does not know search algorithms.
-"""
+"""Sweeps: creating, pausing, extending, cancelling and completing them, and what they show of their trials."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -13,25 +10,24 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.errors import FailedPrecondition, NotFound, Violations
 from tunix_rt.registry.evaluations.tables import EvaluationRow
-from tunix_rt.registry.kernel import job_kinds as jobs
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.ids import new_id
-from tunix_rt.registry.kernel.job_messages import transition_message
+from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
-from tunix_rt.registry.kernel.states import TERMINAL, JobState, Reason, record_creation, transition
+from tunix_rt.registry.kernel.rows import new_id, utc_now
+from tunix_rt.registry.kernel.states import TERMINAL, JobState, Reason, is_terminal, record_creation, transition
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.sweeps.messages import TrialSummary, progress_of, sweep_message
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, spec_columns, sweep_spec, trial_count
 from tunix_rt.registry.sweeps.trials import trials_of
-from tunix_rt.v1 import events_pb2
+from tunix_rt.search_space.messages import space_of
+from tunix_rt.search_space.space import MAX_TRIALS
 from tunix_rt.v1 import sweeps_pb2 as pb
 
-COMMAND_SUBJECT: Final = "tunix.cmd.tune"
+_OPEN: Final = (JobState.QUEUED, JobState.RUNNING)
 _STOPPED: Final = "stopped early"
 
 
@@ -51,7 +47,7 @@ def create_sweep(session: Session, sweep: SweepRow) -> SweepRow:
     """Store a new sweep and send its command."""
     sweep.id = new_id("sweep")
     record_creation(session, sweep, actor=sweep.created_by)
-    jobs.send_command(sweep, session)
+    emit_command(session, sweep)
     return sweep
 
 
@@ -61,6 +57,17 @@ def get_sweep(session: Session, sweep_id: str) -> SweepRow:
     if sweep is None:
         raise NotFound(f"there is no sweep {sweep_id!r}")
     return sweep
+
+
+def sweep_with_trials(session: Session, sweep: SweepRow) -> pb.Sweep:
+    """The sweep as clients see it."""
+    return sweeps_with_trials(session, [sweep])[0]
+
+
+def sweeps_with_trials(session: Session, sweeps: Sequence[SweepRow]) -> list[pb.Sweep]:
+    """As `sweep_with_trials`, of many."""
+    of_trials = summaries(session, sweeps)
+    return [sweep_message(sweep, of_trials[sweep.id]) for sweep in sweeps]
 
 
 def summaries(session: Session, sweeps: Iterable[SweepRow]) -> dict[str, TrialSummary]:
@@ -102,7 +109,7 @@ def cancel_sweep(session: Session, sweep_id: str, *, message: str, actor: str) -
     sweep = leases.lock_job(session, SweepRow, sweep_id)
     leases.cancel(session, sweep, reason=Reason.USER_CANCELLED, message=message, actor=actor)
     if sweep.state == JobState.CANCELLING:
-        _cancel_trials(session, sweep)
+        cancel_trials(session, sweep)
     return sweep
 
 
@@ -147,7 +154,7 @@ def succeed(session: Session, sweep: SweepRow, num_samples: int, end: leases.End
     transition(session, sweep, to, reason=reason, message=message, actor=sweep.worker_id, attempt=sweep.epoch)
 
 
-def _cancel_trials(session: Session, sweep: SweepRow) -> None:
+def cancel_trials(session: Session, sweep: SweepRow) -> None:
     """Cancel the run, or the pending evaluation, of every trial that has not ended."""
 
     def cancel(job: JobColumns) -> None:
@@ -163,37 +170,78 @@ def _cancel_trials(session: Session, sweep: SweepRow) -> None:
             cancel(leases.lock_job(session, EvaluationRow, evaluation_id))
 
 
-def emit_sweep_fact(session: Session, sweep: SweepRow, what: str, transition: TransitionRow | None = None) -> None:
-    """Add the fact ``tunix.evt.sweep.<what>.<id>`` to the caller's transaction."""
-    event = events_pb2.SweepEvent(sweep=sweep_message(sweep, summaries(session, [sweep])[sweep.id]))
-    if transition is not None:
-        event.transition.CopyFrom(transition_message(transition))
-    emit_fact(session, "sweep", what, sweep.id, event)
+def pause_sweep(session: Session, sweep_id: str) -> SweepRow:
+    """No more trials begin, and its tuner is told to let go; a paused sweep stays as it is.
+
+    Raises `NotFound`, and `FailedPrecondition` for one that has ended or is being cancelled.
+    """
+    sweep = _open_sweep(session, sweep_id, "paused")
+    if not sweep.paused:
+        sweep.paused = True
+        _changed(session, sweep, "paused")
+    return sweep
 
 
-@jobs.announce.register
-def _announce(job: SweepRow, session: Session, transition: TransitionRow) -> None:
-    what = transition.to_state.lower()
+def resume_sweep(session: Session, sweep_id: str) -> SweepRow:
+    """A paused sweep waits for a tuner again; another stays as it is. Raises as `pause_sweep` does."""
+    sweep = _open_sweep(session, sweep_id, "resumed")
+    if sweep.paused:
+        sweep.paused = False
+        _changed(session, sweep, "resumed")
+        if sweep.lease_attempt_id is None:
+            emit_command(session, sweep)
+    return sweep
+
+
+def extend_sweep(session: Session, sweep_id: str, num_samples: int, *, actor: str) -> SweepRow:
+    """Ask for more trials. A sweep that has SUCCEEDED or FAILED is queued again with what it knows.
+
+    Raises `NotFound`, `InvalidInput` unless there are more samples than before and trials not too many, and
+    `FailedPrecondition` for a sweep that was, or is being, cancelled.
+    """
+    sweep = leases.lock_job(session, SweepRow, sweep_id)
+    if sweep.state in (JobState.CANCELLING, JobState.CANCELLED):
+        raise FailedPrecondition(f"{sweep.id} is {sweep.state} and cannot be extended")
+    spec = pb.SweepSpec()
+    spec.CopyFrom(sweep_spec(sweep))
+    violations = Violations()
+    violations.check(num_samples > spec.num_samples, "num_samples", f"must be more than {spec.num_samples}, as before")
+    violations.check(
+        spec.scheduler != pb.TRIAL_SCHEDULER_PBT, "num_samples", "a population cannot grow: its members train together"
+    )
+    spec.num_samples = max(num_samples, 0)
+    count = space_of(spec).trial_count
+    violations.check(
+        count <= MAX_TRIALS, "num_samples", f"the sweep would have {count} trials, at most {MAX_TRIALS} are allowed"
+    )
+    violations.raise_if_any()
+    sweep.spec = spec_columns(spec)["spec"]
+    if is_terminal(sweep):
+        sweep.paused = False
+        transition(session, sweep, JobState.QUEUED, actor=actor)
+        emit_command(session, sweep)
+    else:
+        _changed(session, sweep, "extended")
+    return sweep
+
+
+def _open_sweep(session: Session, sweep_id: str, what: str) -> SweepRow:
+    sweep = leases.lock_job(session, SweepRow, sweep_id)
+    if sweep.state not in _OPEN:
+        raise FailedPrecondition(f"{sweep.id} is {sweep.state} and cannot be {what}")
+    return sweep
+
+
+def _changed(session: Session, sweep: SweepRow, what: str) -> None:
+    sweep.revision += 1
+    session.add(sweep)
+    session.flush()
+    notify_on_commit(session, sweep.id)
+    emit_fact(session, sweep, what)
+
+
+def fact_of(transition: TransitionRow) -> str:
+    """The name of the transition's fact: a sweep that is queued again was extended."""
     if transition.to_state == JobState.QUEUED:
-        what = "extended" if transition.from_state else "created"
-    emit_sweep_fact(session, job, what, transition)
-
-
-@jobs.send_command.register
-def _send_command(job: SweepRow, session: Session) -> None:
-    emit_command(session, COMMAND_SUBJECT, events_pb2.JobCommand(job_id=job.id), resource_id=job.id)
-
-
-@jobs.job_ended.register
-def _ended(job: SweepRow, session: Session) -> None:
-    _cancel_trials(session, job)
-
-
-@jobs.is_paused.register
-def _is_paused(job: SweepRow) -> bool:
-    return job.paused
-
-
-@jobs.can_reopen.register
-def _can_reopen(job: SweepRow) -> bool:
-    return True
+        return "extended" if transition.from_state else "created"
+    return transition.to_state.lower()

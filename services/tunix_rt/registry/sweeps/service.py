@@ -1,104 +1,103 @@
-"""SweepService for clients: creating, reading, changing, cancelling and following sweeps, and their results."""
+"""SweepService: for clients, creating, reading, changing, cancelling and following sweeps, and their results; for
+tuners, making, following and stopping trials.
+
+Every write of a tuner is checked against the newest lease, in the transaction that writes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
-import grpc
+from google.protobuf import json_format
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import Violations
-from tunix_rt.registry.kernel.calls import caller, checked_id, follow
+from tunix_rt.registry.jobs.checks import MAX_MESSAGE
+from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.fields import check_text
-from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
-from tunix_rt.registry.kernel.idempotency import Identified, answer_once, check_request_id
-from tunix_rt.registry.kernel.pages import Key, choose_order, context_digest, page
-from tunix_rt.registry.kernel.states import JobState
-from tunix_rt.registry.runs.catalogue import StoredCatalogue
-from tunix_rt.registry.runs.checks import check_labels
-from tunix_rt.registry.sweeps import rules as sweeps
-from tunix_rt.registry.sweeps.changes import extend_sweep, pause_sweep, resume_sweep
-from tunix_rt.registry.sweeps.checks import resolve_sweep
-from tunix_rt.registry.sweeps.messages import TrialSummary, sweep_message
-from tunix_rt.registry.sweeps.result_messages import results_message
-from tunix_rt.registry.sweeps.results import results_of
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
+from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
+from tunix_rt.registry.kernel.lists import Listing
+from tunix_rt.registry.kernel.messages import read_lease
+from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.states import JobState, is_terminal
+from tunix_rt.registry.runs.messages import metric_message
+from tunix_rt.registry.sweeps import checks, rules, trials
+from tunix_rt.registry.sweeps.messages import trial_message, trial_messages
+from tunix_rt.registry.sweeps.progress import trial_with_report
+from tunix_rt.registry.sweeps.results import results_message, results_of
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
 from tunix_rt.registry.sweeps.watch import SweepWatch
-from tunix_rt.registry.sweeps.worker_service import SweepAttempts, message_of, trial_messages
+from tunix_rt.search_space.space import MAX_TRIALS
 from tunix_rt.v1 import sweeps_pb2 as pb
 from tunix_rt.v1 import sweeps_pb2_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["SweepService"].full_name
 
-_FIELDS: Final[Mapping[str, FilterField]] = {
-    "id": FilterField(SweepRow.id),
-    "display_name": FilterField(SweepRow.display_name),
-    "state": state_field(SweepRow.state, JobState),
-    "create_time": FilterField(SweepRow.create_time, Kind.TIME),
-    "tags": FilterField(SweepRow.tags, Kind.TAGS),
-}
-_ORDERS: Final[Mapping[str, Sequence[Key]]] = {
-    "create_time desc": (Key(col(SweepRow.create_time), descending=True), Key(col(SweepRow.id), descending=True)),
-    "create_time": (Key(col(SweepRow.create_time)), Key(col(SweepRow.id))),
-    "display_name": (Key(col(SweepRow.display_name)), Key(col(SweepRow.id))),
-}
-# Of one who watches, between two looks: the trials of a large sweep move many times a second.
-_WATCH_REST_SECONDS: Final = 0.2
+_SWEEPS: Final = Listing(
+    pb.ListSweepsResponse,
+    SweepRow,
+    None,
+    orders={
+        "create_time desc": (Key(col(SweepRow.create_time), descending=True), Key(col(SweepRow.id), descending=True)),
+        "create_time": (Key(col(SweepRow.create_time)), Key(col(SweepRow.id))),
+        "display_name": (Key(col(SweepRow.display_name)), Key(col(SweepRow.id))),
+    },
+    fields={
+        "id": FilterField(SweepRow.id),
+        "display_name": FilterField(SweepRow.display_name),
+        "state": state_field(SweepRow.state, JobState),
+        "create_time": FilterField(SweepRow.create_time, Kind.TIME),
+        "tags": FilterField(SweepRow.tags, Kind.TAGS),
+    },
+    encode_all=rules.sweeps_with_trials,
+)
 _HIGHEST: Final = 1.7e308
 _TRIAL_NUMBER: Final = Key(col(TrialRow.number))
-# Trials without an objective come last.
-_TRIAL_ORDERS: Final[Mapping[str, Sequence[Key]]] = {
-    "number": (_TRIAL_NUMBER,),
-    "objective desc": (Key(func.coalesce(col(TrialRow.objective), -_HIGHEST), descending=True), _TRIAL_NUMBER),
-    "objective": (Key(func.coalesce(col(TrialRow.objective), _HIGHEST)), _TRIAL_NUMBER),
-}
+_TRIALS: Final = Listing(
+    pb.ListTrialsResponse,
+    TrialRow,
+    None,
+    # Trials without an objective come last.
+    orders={
+        "number": (_TRIAL_NUMBER,),
+        "objective desc": (Key(func.coalesce(col(TrialRow.objective), -_HIGHEST), descending=True), _TRIAL_NUMBER),
+        "objective": (Key(func.coalesce(col(TrialRow.objective), _HIGHEST)), _TRIAL_NUMBER),
+    },
+    encode_all=trial_messages,
+)
+# Of one who watches, between two looks: the trials of a large sweep move many times a second.
+_WATCH_REST_SECONDS: Final = 0.2
+# Only what another registry process commits is found so late; a thousand trials may be watched at once.
+_TRIAL_POLL_SECONDS: Final = 5.0
 
 
-class SweepServicer(SweepAttempts, sweeps_pb2_grpc.SweepServiceServicer):
+class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
     """Implements ``tunix_rt.v1.SweepService``."""
 
     async def CreateSweep(self, request: pb.CreateSweepRequest, context: Context) -> pb.Sweep:
         actor = caller()
 
-        def create(session: Session) -> pb.Sweep:
-            violations = Violations()
-            check_labels(violations, request.display_name, request.tags)
-            spec = resolve_sweep(request.spec, StoredCatalogue(session), violations.under("spec"))
-            violations.raise_if_any()
-            sweep = sweeps.new_sweep(spec, display_name=request.display_name, tags=request.tags, actor=actor)
-            if request.validate_only:
-                return sweep_message(sweep, TrialSummary())
-            return message_of(session, sweeps.create_sweep(session, sweep))
+        def create(session: Session) -> SweepRow:
+            sweep = rules.new_sweep(
+                checks.resolve_sweep(session, request),
+                display_name=request.display_name,
+                tags=request.tags,
+                actor=actor,
+            )
+            return sweep if request.validate_only else rules.create_sweep(session, sweep)
 
-        if request.validate_only:
-            if request.request_id:
-                check_request_id(request.request_id)
-            return await self._database.run_write(create)
-        return await self._database.run_write(
-            lambda session: answer_once(session, "CreateSweep", request, lambda: create(session), pb.Sweep)
-        )
+        return await self.mutate(request, pb.Sweep, create)
 
     async def GetSweep(self, request: pb.GetSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
-        return await self._database.run_read(lambda session: message_of(session, sweeps.get_sweep(session, request.id)))
+        return await self.read(lambda session: rules.sweep_with_trials(session, rules.get_sweep(session, request.id)))
 
     async def ListSweeps(self, request: pb.ListSweepsRequest, context: Context) -> pb.ListSweepsResponse:
-        condition = compile_filter(request.filter, _FIELDS)
-        keys = choose_order(request.order_by, _ORDERS)
-        digest = context_digest("ListSweeps", request.filter, " ".join(request.order_by.split()))
-
-        def read(session: Session) -> pb.ListSweepsResponse:
-            statement = select(SweepRow).where(condition)
-            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest)
-            of_trials = sweeps.summaries(session, rows)
-            found = [sweep_message(row, of_trials[row.id]) for row in rows]
-            return pb.ListSweepsResponse(sweeps=found, next_page_token=token)
-
-        return await self._database.run_read(read)
+        return await self.read(lambda session: _SWEEPS.answer(session, request))
 
     async def CancelSweep(self, request: pb.CancelSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
@@ -106,61 +105,105 @@ class SweepServicer(SweepAttempts, sweeps_pb2_grpc.SweepServiceServicer):
         check_text(violations, request.message, "message", 2000)
         violations.raise_if_any()
         actor = caller()
-
-        return await self._change(
+        return await self.mutate(
             request,
-            "CancelSweep",
-            lambda session: sweeps.cancel_sweep(session, request.id, message=request.message, actor=actor),
+            pb.Sweep,
+            lambda session: rules.cancel_sweep(session, request.id, message=request.message, actor=actor),
         )
 
     async def PauseSweep(self, request: pb.PauseSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
-        return await self._change(request, "PauseSweep", lambda session: pause_sweep(session, request.id))
+        return await self.mutate(request, pb.Sweep, lambda session: rules.pause_sweep(session, request.id))
 
     async def ResumeSweep(self, request: pb.ResumeSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
-        return await self._change(request, "ResumeSweep", lambda session: resume_sweep(session, request.id))
+        return await self.mutate(request, pb.Sweep, lambda session: rules.resume_sweep(session, request.id))
 
     async def ExtendSweep(self, request: pb.ExtendSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
         actor = caller()
-        return await self._change(
+        return await self.mutate(
             request,
-            "ExtendSweep",
-            lambda session: extend_sweep(session, request.id, request.num_samples, actor=actor),
-        )
-
-    async def _change(self, request: Identified, method: str, change: Callable[[Session], SweepRow]) -> pb.Sweep:
-        return await self._database.run_write(
-            lambda session: answer_once(
-                session, method, request, lambda: message_of(session, change(session)), pb.Sweep
-            )
+            pb.Sweep,
+            lambda session: rules.extend_sweep(session, request.id, request.num_samples, actor=actor),
         )
 
     async def GetSweepResults(self, request: pb.GetSweepResultsRequest, context: Context) -> pb.SweepResults:
         checked_id(request.id)
 
         def read(session: Session) -> pb.SweepResults:
-            sweep = sweeps.get_sweep(session, request.id)
-            return results_message(message_of(session, sweep), results_of(session, sweep))
+            sweep = rules.get_sweep(session, request.id)
+            return results_message(rules.sweep_with_trials(session, sweep), results_of(session, sweep))
 
-        return await self._database.run_read(read)
+        return await self.read(read)
 
     async def ListTrials(self, request: pb.ListTrialsRequest, context: Context) -> pb.ListTrialsResponse:
         checked_id(request.sweep_id, "sweep_id")
-        keys = choose_order(request.order_by, _TRIAL_ORDERS)
-        digest = context_digest("ListTrials", request.sweep_id, " ".join(request.order_by.split()))
 
         def read(session: Session) -> pb.ListTrialsResponse:
-            sweep = sweeps.get_sweep(session, request.sweep_id)
+            rules.get_sweep(session, request.sweep_id)
             statement = select(TrialRow).where(col(TrialRow.sweep_id) == request.sweep_id)
-            rows, token = page(session, statement, keys, request.page_size, request.page_token, digest)
-            return pb.ListTrialsResponse(trials=trial_messages(session, sweep, rows), next_page_token=token)
+            return _TRIALS.answer(session, request, statement, request.sweep_id)
 
-        return await self._database.run_read(read)
+        return await self.read(read)
 
     async def WatchSweep(self, request: pb.WatchSweepRequest, context: Context) -> AsyncIterator[pb.WatchSweepResponse]:
         checked_id(request.id)
         watch = SweepWatch(request.id)
-        async for response in follow(self._database, [request.id], watch.look, rest_seconds=_WATCH_REST_SECONDS):
+        async for response in self.follow([request.id], watch.look, rest_seconds=_WATCH_REST_SECONDS):
             yield response
+
+    async def CreateTrial(self, request: pb.CreateTrialRequest, context: Context) -> pb.Trial:
+        violations = Violations()
+        lease = read_lease(request.lease, violations)
+        violations.check(0 <= request.number < MAX_TRIALS, "number", f"must be in [0, {MAX_TRIALS})")
+        checks.check_observed(request.observed, request.number, violations)
+        violations.raise_if_any()
+        suggested = json_format.MessageToDict(request.parameters)
+
+        def create(session: Session) -> pb.Trial:
+            sweep = leases.check(session, SweepRow, lease)
+            trial = trials.find_trial(session, sweep.id, request.number)
+            if trial is None:
+                trials.check_begins_trials(sweep)
+                trial = trials.create_trial(session, sweep, *trials.new_trial(session, sweep, request, suggested))
+            return trial_with_report(session, trial)
+
+        return await self.write(create)
+
+    async def WatchTrial(self, request: pb.WatchTrialRequest, context: Context) -> AsyncIterator[pb.WatchTrialResponse]:
+        checked_id(request.sweep_id, "sweep_id")
+        found, metric = await self.read(lambda session: _watched(session, request))
+        step = -1
+        last: pb.WatchTrialResponse | None = None
+
+        def read(session: Session) -> tuple[pb.WatchTrialResponse, bool]:
+            nonlocal step, last
+            trial, report = trials.reported_trial(session, found.id, metric)
+            message = trial_message(trial, report)
+            points = trials.points_after(session, trial.run_id, metric, step) if metric else ()
+            if last is None or points or message != last.trial:
+                last = pb.WatchTrialResponse(trial=message, points=map(metric_message, points))
+                step = points[-1].step if points else step
+            return last, is_terminal(trial)
+
+        async for response in self.follow([found.id, found.run_id], read, poll_seconds=_TRIAL_POLL_SECONDS):
+            yield response
+
+    async def StopTrial(self, request: pb.StopTrialRequest, context: Context) -> pb.Trial:
+        violations = Violations()
+        lease = read_lease(request.lease, violations)
+        check_text(violations, request.message, "message", MAX_MESSAGE)
+        violations.raise_if_any()
+
+        def stop(session: Session) -> pb.Trial:
+            sweep = leases.check(session, SweepRow, lease)
+            return trial_with_report(session, trials.stop_trial(session, sweep, request.number, request.message))
+
+        return await self.write(stop)
+
+
+def _watched(session: Session, request: pb.WatchTrialRequest) -> tuple[TrialRow, str]:
+    """The trial, and the metric that its sweep's scheduler compares."""
+    trial = trials.get_trial(session, request.sweep_id, request.number)
+    return trial, sweep_spec(rules.get_sweep(session, request.sweep_id)).scheduling.metric

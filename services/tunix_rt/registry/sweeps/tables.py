@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Index, Text, UniqueConstraint
 from sqlmodel import Field
 
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.stored import message_of, stored_text
+from tunix_rt.registry.kernel.stored import read_stored, stored_text
 from tunix_rt.search_space.defaults import with_defaults
 from tunix_rt.search_space.messages import space_of
 from tunix_rt.v1 import sweeps_pb2 as pb
@@ -76,7 +76,7 @@ def trial_count(row: SweepRow) -> int:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> pb.SweepSpec:
     # Specs of earlier releases have fewer fields.
-    return with_defaults(message_of(pb.SweepSpec, text))
+    return with_defaults(read_stored(pb.SweepSpec, text))
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""What one who watches a sweep has not seen yet. Trials that have ended are not read again."""
+"""What a watcher of a sweep has not seen yet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sqlmodel import col
 
 from tunix_rt.registry.kernel.states import is_terminal
 from tunix_rt.registry.sweeps import rules as sweeps
-from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
-from tunix_rt.registry.sweeps.worker_service import message_of, trial_messages
+from tunix_rt.registry.sweeps.messages import trial_messages
+from tunix_rt.registry.sweeps.tables import TrialRow
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 
@@ -29,20 +29,20 @@ class SweepWatch:
         The response of the last look, when nothing is new.
         """
         row = sweeps.get_sweep(session, self._sweep_id)
-        sweep = message_of(session, row)
-        trials = self._changed(session, row)
+        sweep = sweeps.sweep_with_trials(session, row)
+        trials = self._changed(session)
         if trials or sweep != self._last.sweep:
             self._last = pb.WatchSweepResponse(sweep=sweep, trials=trials)
         return self._last, is_terminal(row)
 
-    def _changed(self, session: Session, sweep: SweepRow) -> list[pb.Trial]:
+    def _changed(self, session: Session) -> list[pb.Trial]:
         number = col(TrialRow.number)
         rows = session.scalars(
             select(TrialRow)
             .where(col(TrialRow.sweep_id) == self._sweep_id, or_(number >= self._next, number.in_(self._open)))
             .order_by(number)
         ).all()
-        changed = [trial for trial in trial_messages(session, sweep, rows) if trial != self._open.get(trial.number)]
+        changed = [trial for trial in trial_messages(session, rows) if trial != self._open.get(trial.number)]
         if rows and rows[-1].number >= self._next:
             self._open |= dict.fromkeys(range(self._next, rows[-1].number + 1))
             self._next = rows[-1].number + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,14 +9,11 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.registry.jobs.kinds import KINDS
-from tunix_rt.registry.kernel import job_kinds as jobs
-from tunix_rt.registry.kernel.clock import utc_now
-from tunix_rt.registry.kernel.event_tables import StreamRow
-from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.outbox import StreamRow, emit_command
+from tunix_rt.registry.kernel.resources import claimed_tables, job_of
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState
 
-LEASED: Final[Sequence[type[JobColumns]]] = tuple(kind.table for kind in KINDS.values())
 _STREAM: Final = "commands"
 
 
@@ -29,14 +25,14 @@ def requeue_all(session: Session, now: datetime | None = None) -> int:
     """
     now = now or utc_now()
     count = 0
-    for table in LEASED:
+    for table in claimed_tables(session):
         waiting = select(table).where(
             col(table.state).in_([JobState.QUEUED.value, JobState.RUNNING.value]),
             or_(col(table.lease_attempt_id).is_(None), col(table.lease_expire_time) <= now),
         )
         for job in session.scalars(waiting.order_by(col(table.create_time), col(table.id))).all():
-            if not jobs.is_paused(job):
-                jobs.send_command(job, session)
+            if not job_of(session, job).is_paused(job):
+                emit_command(session, job)
                 count += 1
     return count
 
