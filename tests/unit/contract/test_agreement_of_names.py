@@ -284,11 +284,9 @@ def test_everyone_gives_the_same_verdict(name: str) -> None:
 
 def test_every_default_threshold_is_that_of_the_table() -> None:
     request = evaluations_pb2.CreateEvaluationRequest(request_id=REQUEST_ID, model="m", evalset="e")
-    spec = resolve_spec(
-        runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", evaluate_on=[{"evalset": "e"}]),
-        AnyName(),
-        Violations(),
-    )
+    given = runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", evaluate_on=[{"evalset": "e"}])
+    with Session(empty_registry()) as session:
+        spec = resolve_spec(session, given, Violations())
     assert evaluation_spec(request).threshold == spec.evaluate_on[0].threshold == scores.DEFAULT_THRESHOLD
     assert evaluation_spec(request).samples_per_item == scores.SAMPLES_PER_ITEM.default
     assert spec.pool == TrainerSettings().pool == identifiers.DEFAULT_POOL
