@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -75,18 +75,17 @@ def fields_of(check: Callable[[Violations], object]) -> set[str]:
 
 
 @cache
-def empty_registry() -> Engine:
-    """The tables of a registry that holds nothing: that a name is unknown is another field's fault."""
-    engine = create_engine("sqlite://", poolclass=StaticPool)
+def empty_registry() -> Session:
+    """A registry in which nothing exists: names that a spec refers to are not found, which no case here is about."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     METADATA.create_all(engine)
-    return engine
+    return Session(engine)
 
 
 def of_a_run(field: str, **spec: Any) -> bool:
     """Whether the registry takes a run of that spec, as far as ``field`` goes."""
     given = runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", **spec)
-    with Session(empty_registry()) as session:
-        return field not in fields_of(lambda violations: resolve_spec(session, given, violations))
+    return field not in fields_of(lambda violations: resolve_spec(empty_registry(), given, violations))
 
 
 def of_an_evaluation(field: str, **request: Any) -> bool:
@@ -284,9 +283,11 @@ def test_everyone_gives_the_same_verdict(name: str) -> None:
 
 def test_every_default_threshold_is_that_of_the_table() -> None:
     request = evaluations_pb2.CreateEvaluationRequest(request_id=REQUEST_ID, model="m", evalset="e")
-    given = runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", evaluate_on=[{"evalset": "e"}])
-    with Session(empty_registry()) as session:
-        spec = resolve_spec(session, given, Violations())
+    spec = resolve_spec(
+        empty_registry(),
+        runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", evaluate_on=[{"evalset": "e"}]),
+        Violations(),
+    )
     assert evaluation_spec(request).threshold == spec.evaluate_on[0].threshold == scores.DEFAULT_THRESHOLD
     assert evaluation_spec(request).samples_per_item == scores.SAMPLES_PER_ITEM.default
     assert spec.pool == TrainerSettings().pool == identifiers.DEFAULT_POOL
