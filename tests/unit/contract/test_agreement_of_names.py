@@ -31,8 +31,7 @@ from tunix_rt.inferencer.messages import check_load_adapter, check_request
 from tunix_rt.registry.evaluations.checks import evaluation_spec, leaderboard_order, recorded
 from tunix_rt.registry.kernel.calls import checked_id
 from tunix_rt.registry.kernel.fields import check_name, check_tags
-from tunix_rt.registry.runs.checks import resolve_spec
-from tunix_rt.registry.runs.report_checks import read_points
+from tunix_rt.registry.runs.checks import read_points, resolve_spec
 from tunix_rt.registry.tables import METADATA
 from tunix_rt.search_space.settings import check_settings
 from tunix_rt.search_space.space import Space
