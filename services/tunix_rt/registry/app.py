@@ -22,8 +22,7 @@ from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
 from tunix_rt.registry.events import service as events
 from tunix_rt.registry.jobs import service as jobs
-from tunix_rt.registry.jobs.dead_commands import DeadCommands
-from tunix_rt.registry.jobs.reaper import extend_leases, run_reaper
+from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.relay import Relay

@@ -18,7 +18,7 @@ from tests.fixtures.nats import NatsServer
 from tunix_rt.bus import Delivery, Done, Outcome, consume, ensure_topology
 from tunix_rt.bus.consume import Handler
 from tunix_rt.bus.topology import DEAD_COMMANDS, EVALUATE, ConsumerSpec
-from tunix_rt.registry.jobs.dead_commands import DeadCommands
+from tunix_rt.registry.jobs.reaper import DeadCommands
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.schema import migrate

@@ -13,10 +13,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
 from tunix_rt.artifacts.digests import hex_of
 from tunix_rt.contract import digests, generation, hyperparameters, identifiers, scores, weight_formats
@@ -27,8 +31,8 @@ from tunix_rt.inferencer.messages import check_load_adapter, check_request
 from tunix_rt.registry.evaluations.checks import evaluation_spec, leaderboard_order, recorded
 from tunix_rt.registry.kernel.calls import checked_id
 from tunix_rt.registry.kernel.fields import check_name, check_tags
-from tunix_rt.registry.runs.checks import resolve_spec
-from tunix_rt.registry.runs.report_checks import read_points
+from tunix_rt.registry.runs.checks import read_points, resolve_spec
+from tunix_rt.registry.tables import METADATA
 from tunix_rt.search_space.settings import check_settings
 from tunix_rt.search_space.space import Space
 from tunix_rt.trainer.settings import TrainerSettings
@@ -69,29 +73,18 @@ def fields_of(check: Callable[[Violations], object]) -> set[str]:
     return {each.field for each in violations}
 
 
-class AnyName:
-    """A catalogue in which everything exists."""
-
-    def dataset(self, dataset_id: str) -> str:
-        return dataset_id
-
-    def evalset(self, id_or_key: str) -> str:
-        return id_or_key
-
-    def gate_policy(self, id_or_name: str) -> None:
-        return None
-
-    def model(self, name: str) -> str:
-        return name
-
-    def checkpointed_run(self, run_id: str) -> None:
-        return None
+@cache
+def empty_registry() -> Session:
+    """A registry in which nothing exists: names that a spec refers to are not found, which no case here is about."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    METADATA.create_all(engine)
+    return Session(engine)
 
 
 def of_a_run(field: str, **spec: Any) -> bool:
     """Whether the registry takes a run of that spec, as far as ``field`` goes."""
     given = runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", **spec)
-    return field not in fields_of(lambda violations: resolve_spec(given, AnyName(), violations))
+    return field not in fields_of(lambda violations: resolve_spec(empty_registry(), given, violations))
 
 
 def of_an_evaluation(field: str, **request: Any) -> bool:
@@ -290,8 +283,8 @@ def test_everyone_gives_the_same_verdict(name: str) -> None:
 def test_every_default_threshold_is_that_of_the_table() -> None:
     request = evaluations_pb2.CreateEvaluationRequest(request_id=REQUEST_ID, model="m", evalset="e")
     spec = resolve_spec(
+        empty_registry(),
         runs_pb2.RunSpec(base_model="preset://tiny", dataset_id="ds-1", evaluate_on=[{"evalset": "e"}]),
-        AnyName(),
         Violations(),
     )
     assert evaluation_spec(request).threshold == spec.evaluate_on[0].threshold == scores.DEFAULT_THRESHOLD

@@ -10,7 +10,7 @@ from tunix_rt.contract.digests import canonical_json, is_digest, sha256_digest
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer.messages import check_load_adapter
 from tunix_rt.registry.evaluations.attempts import EVALUATION
-from tunix_rt.registry.runs.report_checks import read_artifact
+from tunix_rt.registry.runs.checks import read_artifact
 from tunix_rt.v1 import common_pb2, inference_pb2, jobs_pb2
 
 # `printf abc | sha256sum`

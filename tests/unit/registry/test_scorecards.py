@@ -12,8 +12,12 @@ from google.protobuf.descriptor import Descriptor
 from tunix_rt.quality.compare import PairInput, compare
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scorecard, Scored, scorecard
-from tunix_rt.registry.evaluations.messages import scorecard_message
-from tunix_rt.registry.evaluations.scorecards import document_of, scorecard_document, statistics_document
+from tunix_rt.registry.evaluations.messages import (
+    document_of,
+    scorecard_document,
+    scorecard_message,
+    statistics_document,
+)
 from tunix_rt.registry.models.messages import statistics_message
 from tunix_rt.v1 import evaluations_pb2 as pb
 

@@ -1,4 +1,4 @@
-"""Rows of dataset versions. Owns what is stored of a dataset; does not know how one is built or what a trace is."""
+"""Rows of dataset versions."""
 
 from __future__ import annotations
 

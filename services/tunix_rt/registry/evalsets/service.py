@@ -24,7 +24,6 @@ _ID = col(EvalSetRow.id)
 _EVALSETS: Final = Listing(
     pb.ListEvalSetsResponse,
     EvalSetRow,
-    None,
     orders={
         "create_time desc": (Key(col(EvalSetRow.create_time), descending=True), Key(_ID, descending=True)),
         "create_time": (Key(col(EvalSetRow.create_time)), Key(_ID)),

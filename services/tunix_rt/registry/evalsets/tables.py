@@ -1,4 +1,4 @@
-"""Rows of evalset versions and their items. Does not know how an answer is judged."""
+"""Rows of evalset versions and their items."""
 
 from __future__ import annotations
 

@@ -12,28 +12,36 @@ from typing import Final, TypeAlias
 from sqlalchemy.orm import Session
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, compare_many
+from tunix_rt.quality.compare import ItemChange, ItemDiff, PairedComparison, SliceComparison, compare_many
 from tunix_rt.quality.identity import ScoreIdentity, mismatches
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations.items import first_predictions, values_of
+from tunix_rt.registry.evaluations.messages import scorecard_message, statistics_document
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.pages import check_page_size, context_digest, make_token, read_token
 from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.registry.models.messages import statistics_message
 from tunix_rt.registry.runs.curves import Curve, training_curves
 from tunix_rt.v1 import evaluations_pb2 as pb
 
 BY_DIFFERENCE: Final = "difference"
 BY_INDEX: Final = "index"
 # What differs comes first, then what has no pair; of differences that are alike, the regression.
-_CHANGES: Final = {
+_ORDER_OF_CHANGES: Final = {
     ItemChange.REGRESSION: (0, 0),
     ItemChange.FIX: (0, 1),
     ItemChange.UNPAIRED: (1, 0),
     ItemChange.SAME: (2, 0),
 }
 
+_CHANGES: Final = {
+    ItemChange.REGRESSION: pb.ITEM_CHANGE_REGRESSION,
+    ItemChange.FIX: pb.ITEM_CHANGE_FIX,
+    ItemChange.SAME: pb.ITEM_CHANGE_SAME,
+    ItemChange.UNPAIRED: pb.ITEM_CHANGE_UNPAIRED,
+}
 
 # Group, difference, kind of change, position.
 _SortKey: TypeAlias = tuple[int, float, int, int]
@@ -102,7 +110,7 @@ def difference_key(order_by: str, scores: ItemDiff, position: int) -> _SortKey:
     """Sort key of an item: the largest difference first, or the evalset's order."""
     if order_by == BY_INDEX:
         return 0, 0.0, 0, position
-    group, kind = _CHANGES[scores.change]
+    group, kind = _ORDER_OF_CHANGES[scores.change]
     return group, -abs(difference_of(scores)), kind, position
 
 
@@ -142,3 +150,55 @@ def check_comparable(baseline: EvaluationRow, candidate: EvaluationRow) -> None:
     ]
     if differing:
         raise FailedPrecondition(f"{baseline.id} and {candidate.id} are not comparable: {'; '.join(differing)}")
+
+
+def comparison_message(compared: Comparison) -> pb.Comparison:
+    """One page of a comparison, with every candidate's statistics over all of it."""
+    return pb.Comparison(
+        baseline_evaluation_id=compared.baseline.id,
+        baseline_scorecard=scorecard_message(compared.baseline.scorecard or {}),
+        candidates=[_candidate_message(row, found) for row, found in compared.candidates],
+        items=map(_item_message, compared.items),
+        next_page_token=compared.next_page_token,
+        curves=map(_curve_message, compared.curves),
+    )
+
+
+def _slice_message(found: SliceComparison) -> pb.SliceComparison:
+    return pb.SliceComparison(
+        dimension=found.dimension,
+        value=found.value,
+        n_paired=found.n_paired,
+        delta=found.delta,
+        p_value=found.p_value,
+        p_adjusted=found.p_adjusted,
+    )
+
+
+def _curve_message(curve: Curve) -> pb.Curve:
+    return pb.Curve(run_id=curve.run_id, metric=curve.metric, steps=curve.steps, values=curve.values)
+
+
+def _candidate_message(row: EvaluationRow, found: PairedComparison) -> pb.CandidateComparison:
+    return pb.CandidateComparison(
+        evaluation_id=row.id,
+        statistics=statistics_message(statistics_document(found)),
+        p_adjusted=found.p_adjusted,
+        scorecard=scorecard_message(row.scorecard or {}),
+        slices=map(_slice_message, found.slices),
+    )
+
+
+def _item_message(compared: ComparedItem) -> pb.ItemComparison:
+    return pb.ItemComparison(
+        item_id=compared.item.item_id,
+        section=compared.item.section,
+        category=compared.item.category,
+        expected_answer=compared.item.document["expected_answer"],
+        baseline_score=compared.scores[0].baseline_score,
+        baseline_prediction=compared.baseline_prediction,
+        candidates=[
+            pb.CandidateItem(score=scores.candidate_score, change=_CHANGES[scores.change], prediction=prediction)
+            for scores, prediction in zip(compared.scores, compared.predictions, strict=True)
+        ],
+    )

@@ -1,6 +1,6 @@
 """Item results: recording what a worker sends, and reading it back as what `quality` computes scores from.
 
-An item's identity is (evaluation, item, sample); the first record stays. Does not judge answers.
+An item's identity is (evaluation, item, sample); the first record stays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The leaderboard: succeeded evaluations of one score identity by one of their values, as the database sorts them.
 
 Ranks are by groups: an entry shares the rank of the first of its group as long as their intervals of that value
-overlap. Does not compute scores.
+overlap.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from sqlmodel import col
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
+from tunix_rt.registry.evaluations.messages import VERDICTS
 from tunix_rt.registry.evaluations.score_values import COVERAGE, Order, board_of
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
+from tunix_rt.registry.kernel.messages import timestamp
 from tunix_rt.registry.kernel.pages import check_page_size, context_digest, make_token, read_token
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.v1 import evaluations_pb2 as pb
 
 # What a line shows: plain columns, because whole rows with their scorecards take longer to read than all the rest.
 _SHOWN: Final[tuple[Any, ...]] = (
@@ -205,3 +208,44 @@ def _best(order: Order, row: Row[Any]) -> float:
     if order.descending:
         return inf if row.value_ci_high is None else row.value_ci_high
     return inf if row.value_ci_low is None else -row.value_ci_low
+
+
+def leaderboard_message(board: Board) -> pb.Leaderboard:
+    """One page of a leaderboard."""
+    return pb.Leaderboard(
+        evalset_id=board.evalset.id,
+        identity=pb.ScoreIdentity(
+            evalset_digest=board.evalset.digest,
+            scorer_version=board.scorer_version,
+            generation_digest=board.generation_digest,
+        ),
+        entries=map(_entry_message, board.entries),
+        next_page_token=board.next_page_token,
+        n_invalid=board.n_invalid,
+        order_by=str(board.order),
+    )
+
+
+def _entry_message(entry: Entry) -> pb.LeaderboardEntry:
+    row = entry.shown
+    return pb.LeaderboardEntry(
+        rank=entry.rank,
+        evaluation_id=row.id,
+        run_id=row.run_id or "",
+        run_display_name=row.run_display_name,
+        model_id=row.model_id,
+        primary_score=row.primary_score,
+        ci_low=0.0 if row.ci_low is None else row.ci_low,
+        ci_high=1.0 if row.ci_high is None else row.ci_high,
+        coverage=row.coverage,
+        n_scored=row.n_scored,
+        end_time=timestamp(row.end_time),
+        verdict=VERDICTS[row.verdict],
+        tied_with_first=entry.tied_with_first,
+        metric_means=row.metric_means,
+        value=row.value,
+        value_ci_low=row.value_ci_low,
+        value_ci_high=row.value_ci_high,
+        dataset_id=row.dataset_id,
+        tags=row.tags,
+    )

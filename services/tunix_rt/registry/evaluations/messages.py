@@ -1,18 +1,27 @@
-"""Rows of evaluations and their items as protobuf messages, and worker's messages as plain values."""
+"""Evaluations, their items and scorecards: rows as protobuf messages, results of workers as rows, and what `quality`
+computes as the JSON that rows hold, whose keys are the fields of evaluations.proto.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
+from tunix_rt.quality.compare import PairedComparison
+from tunix_rt.quality.scorecard import Scorecard
 from tunix_rt.quality.scorers import PRIMARY_METRIC
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.kernel.messages import progress_message, reason_value, state_value, timestamp
 from tunix_rt.registry.kernel.rows import etag, utc_now
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 OUTCOMES = {
     "SCORED": pb.ITEM_OUTCOME_SCORED,
@@ -120,3 +129,19 @@ def item_result_row(message: pb.ItemResult) -> ItemResultRow:
 
 def _without_nul(text: str) -> str:
     return text.replace("\x00", "\ufffd")
+
+
+def document_of(value: DataclassInstance) -> dict[str, Any]:
+    """A dataclass of `quality` as plain JSON. Raises ValueError for a number that is not finite."""
+    document: dict[str, Any] = json.loads(json.dumps(asdict(value), allow_nan=False))
+    return document
+
+
+def scorecard_document(card: Scorecard) -> dict[str, Any]:
+    """The scorecard; its verdict is the name in lower case."""
+    return document_of(card) | {"verdict": str(card.verdict).lower()}
+
+
+def statistics_document(found: PairedComparison) -> dict[str, Any]:
+    """The paired statistics alone, without slices and items."""
+    return document_of(replace(found, slices=(), items=()))

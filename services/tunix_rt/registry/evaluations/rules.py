@@ -19,8 +19,8 @@ from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
 from tunix_rt.registry.evaluations.items import count_recorded, sample_rows
+from tunix_rt.registry.evaluations.messages import scorecard_document
 from tunix_rt.registry.evaluations.score_values import store_values
-from tunix_rt.registry.evaluations.scorecards import scorecard_document
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.outbox import emit_command

@@ -12,9 +12,8 @@ from sqlmodel import col
 
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations import checks, items, rules
-from tunix_rt.registry.evaluations.comparison import compare_evaluations
-from tunix_rt.registry.evaluations.comparison_messages import comparison_message, leaderboard_message
-from tunix_rt.registry.evaluations.leaderboard import leaderboard
+from tunix_rt.registry.evaluations.comparison import compare_evaluations, comparison_message
+from tunix_rt.registry.evaluations.leaderboard import leaderboard, leaderboard_message
 from tunix_rt.registry.evaluations.messages import (
     OUTCOMES,
     evaluation_message,

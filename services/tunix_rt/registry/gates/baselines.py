@@ -1,4 +1,4 @@
-"""Baselines: named evaluations that others are held against. Revisions are only added, never changed."""
+"""Baselines: named evaluations that others are compared with. Revisions are only added, never changed."""
 
 from __future__ import annotations
 

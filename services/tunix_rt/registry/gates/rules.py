@@ -1,6 +1,6 @@
 """Gate policies and decisions: may a candidate take the place of what its baseline stands for?
 
-The rule itself is `quality.gate`; here it is fed with stored scores, and its answer is kept for ever.
+The rule itself is `quality.gate`; here it is fed with stored scores, and its decision is stored for good.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, Sli
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evaluations.comparison import score_identity
 from tunix_rt.registry.evaluations.items import values_of
+from tunix_rt.registry.evaluations.messages import document_of, statistics_document
 from tunix_rt.registry.evaluations.rules import get_evaluation
-from tunix_rt.registry.evaluations.scorecards import document_of, statistics_document
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.gates.baselines import get_baseline, in_force
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
@@ -113,8 +113,8 @@ def decide(
 ) -> GateDecisionRow:
     """Decide whether the candidate passes, and keep the decision.
 
-    Held against ``baseline_evaluation_id``, else the baseline name ``baseline``, else the policy's own. Raises
-    `NotFound`, and `FailedPrecondition` when there is nothing to hold it against or an evaluation has not SUCCEEDED.
+    Compared with ``baseline_evaluation_id``, else the baseline name ``baseline``, else the policy's own. Raises
+    `NotFound`, and `FailedPrecondition` when there is nothing to compare it with or an evaluation has not SUCCEEDED.
     """
     rules = get_policy(session, policy or DEFAULT_POLICY)
     candidate = _succeeded(session, candidate_id)
@@ -145,7 +145,7 @@ def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionR
     rules = get_policy(session, policy)
     holder = in_force(session, rules.baseline) if rules.baseline else None
     if holder is None:
-        return _keep(session, rules, None, evaluation, _without_baseline(rules, evaluation), actor="registry")
+        return _store_decision(session, rules, None, evaluation, _without_baseline(rules, evaluation), actor="registry")
     return _decide(session, rules, get_evaluation(session, holder.evaluation_id), evaluation, actor="registry")
 
 
@@ -170,10 +170,10 @@ def _decide(
 ) -> GateDecisionRow:
     policy = rules_of(rules)
     outcome = gate.decide(policy, _side(session, baseline, policy.metric), _side(session, candidate, policy.metric))
-    return _keep(session, rules, baseline, candidate, outcome, actor=actor)
+    return _store_decision(session, rules, baseline, candidate, outcome, actor=actor)
 
 
-def _keep(
+def _store_decision(
     session: Session,
     rules: GatePolicyRow,
     baseline: EvaluationRow | None,

@@ -29,7 +29,7 @@ class GatePolicyRow(SQLModel, table=True):
     higher_is_better: bool = True
     # SliceRules of `quality.gate` as JSON objects.
     slices: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
-    # Name of the baseline that candidates are held against when none is given.
+    # Name of the baseline that candidates are compared with when none is given.
     baseline: str = ""
     description: str = ""
     create_time: datetime = Field(sa_type=UtcDateTime)
@@ -45,7 +45,7 @@ class GateDecisionRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     verdict: str = Field(index=True)
     policy_id: str = Field(index=True, foreign_key="gate_policies.id")
-    # None when INVALID because there was no baseline to hold the candidate against.
+    # None when INVALID because there was no baseline to compare the candidate with.
     baseline_evaluation_id: str | None = Field(default=None, index=True, foreign_key="evaluations.id")
     candidate_evaluation_id: str = Field(index=True, foreign_key="evaluations.id")
     baseline_model_digest: str

@@ -1,1 +1,1 @@
-"""What is done for jobs of every kind: expired leases, requeueing, dead commands."""
+"""JobService and what is done for jobs of every kind: the table of kinds, expired leases, dead-lettered commands."""

@@ -31,7 +31,7 @@ JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
         lambda _, run: run_message(run),
         pb.RunEvent,
         command=lambda run: f"tunix.cmd.train.{run.pool}",
-        on_transition=[progress.run_moved],
+        on_transition=[progress.run_transitioned],
     ),
     EvaluationRow: Job(
         "evaluation",

@@ -1,6 +1,6 @@
-"""Looks after jobs that nobody else looks after: expired leases, cancellations without a worker, deadlines.
+"""Ends or requeues jobs that have no live worker: expired leases, cancellations, deadlines, undeliverable commands.
 
-Every job is judged again under its row lock, one transaction each, so that several registry processes may reap at once.
+Every job is checked again under its row lock, one transaction each: several registry processes may reap at once.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.bus.delivery import Delivery, Done
 from tunix_rt.errors import NotFound, TunixError
 from tunix_rt.observability.logs import get_logger
+from tunix_rt.registry.jobs.kinds import kind_of
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.idempotency import RequestRow
@@ -31,13 +34,13 @@ _log = get_logger(__name__)
 
 async def run_reaper(database: Database, every_seconds: float, stop: asyncio.Event) -> None:
     """Reap until ``stop`` is set. Errors of one round are logged; the next round tries again."""
-    forgotten = utc_now()
+    deleted = utc_now()
     while not stop.is_set():
         try:
             await database.run(lambda: reap(database))
-            if utc_now() - forgotten > timedelta(hours=1):
-                await database.run_write(forget_requests)
-                forgotten = utc_now()
+            if utc_now() - deleted > timedelta(hours=1):
+                await database.run_write(delete_old_requests)
+                deleted = utc_now()
         except TunixError as error:
             _log.warning("could not reap", error=str(error))
         try:
@@ -57,22 +60,41 @@ def reap(database: Database, now: datetime | None = None) -> int:
         with database.read() as session:
             due = _due(session, table, now)
         for job_id in due:
-            changed += database.commit(lambda session, table=table, job_id=job_id: _judge(session, table, job_id, now))  # type: ignore[misc]
+            changed += database.commit(partial(_reap_job, table=table, job_id=job_id, now=now))
     return changed
 
 
 def extend_leases(session: Session, ttl: timedelta, now: datetime | None = None) -> None:
-    """Give every holder of a lease a full term: no worker is to blame for the time that the registry was away."""
+    """Give every holder of a lease a full term: the time that the registry was down does not count."""
     now = now or utc_now()
     for table in claimed_tables(session):
         held = update(table).where(col(table.lease_attempt_id).is_not(None), col(table.state).in_(_LIVE))
         session.execute(held.values(lease_expire_time=now + ttl))
 
 
-def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, why: str) -> bool:
-    """The job's command was given up on: a job that still waits for a worker is FAILED; returns whether it was.
+class DeadCommands:
+    """Fails the job of a command that was given up on, unless somebody works on it after all."""
 
-    A paused one waits for nobody: it gets a new command when it goes on.
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def handle(self, delivery: Delivery) -> Done:
+        """Idempotent: a job that has ended, or is leased, stays as it is. Raises `InvalidInput` for another message."""
+        job_id = delivery.text("job_id")
+        why = "no worker could carry out its command; the reason is in the dead-letter stream, subject "
+        why += delivery.subject
+        try:
+            table = kind_of(job_id).table
+            await self._database.run_write(lambda session: fail_undeliverable(session, table, job_id, why))
+        except NotFound:
+            pass  # a command from another database, or published by hand
+        return Done()
+
+
+def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, why: str) -> bool:
+    """Fail a job whose command could not be delivered, if it still waits for a worker; returns whether it was failed.
+
+    A paused job gets a new command when it is resumed.
     """
     job = leases.lock_job(session, table, job_id)
     if is_terminal(job) or job.lease_attempt_id is not None or job_of(session, job).is_paused(job):
@@ -83,8 +105,8 @@ def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, w
     return True
 
 
-def forget_requests(session: Session, now: datetime | None = None) -> None:
-    """Drop answers to request ids that nobody repeats any more."""
+def delete_old_requests(session: Session, now: datetime | None = None) -> None:
+    """Delete the answers to request ids older than a week."""
     session.execute(delete(RequestRow).where(col(RequestRow.create_time) < (now or utc_now()) - _REQUESTS_KEPT))
 
 
@@ -96,7 +118,7 @@ def _due(session: Session, table: type[JobColumns], now: datetime) -> Sequence[s
     return session.scalars(statement.order_by(col(table.id))).all()
 
 
-def _judge(session: Session, table: type[JobColumns], job_id: str, now: datetime) -> int:
+def _reap_job(session: Session, table: type[JobColumns], job_id: str, now: datetime) -> int:
     try:
         job = leases.lock_job(session, table, job_id)
     except NotFound:

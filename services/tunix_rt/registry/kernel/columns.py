@@ -65,13 +65,13 @@ class TagIs(FunctionElement[bool]):
 
 
 @compiles(TagIs)
-def _taken_out(element: TagIs, compiler: SQLCompiler, **options: Any) -> str:
+def _compile_sqlite(element: TagIs, compiler: SQLCompiler, **options: Any) -> str:
     _, extracted = element.clauses
     return f"({compiler.process(extracted, **options)})"
 
 
 @compiles(TagIs, "postgresql")
-def _contained(element: TagIs, compiler: SQLCompiler, **options: Any) -> str:
+def _compile_postgresql(element: TagIs, compiler: SQLCompiler, **options: Any) -> str:
     contained, _ = element.clauses
     return f"({compiler.process(contained, **options)})"
 

@@ -1,7 +1,7 @@
 """Sessions on SQLite and PostgreSQL: one RPC is one unit of work, run in a thread of this module's pool.
 
 Owns connections, locks between writers, and what happens around a commit (the outbox is written last, waiters are woken
-after). Does not know tables or rules.
+after).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BUSY_TIMEOUT_MS: Final = 15_000
 _USED: Final = "tunix_rt_used"
 _WRITE: Final = "tunix_rt_write"
 # PostgreSQL: serialization_failure, deadlock_detected. The unit of work was rolled back and may simply run again.
-_REPEATABLE: Final = frozenset({"40001", "40P01"})
+_RETRYABLE: Final = frozenset({"40001", "40P01"})
 _MAX_TRIES: Final = 5
 
 
@@ -91,7 +91,7 @@ class Database:
         a transaction around it.
         """
         reader = self._statement_reader if statement else self._reader
-        with _translated(), Session(reader, autoflush=False, expire_on_commit=False, info=self._info) as session:
+        with _translated_errors(), Session(reader, autoflush=False, expire_on_commit=False, info=self._info) as session:
             yield session
 
     @contextmanager
@@ -101,7 +101,7 @@ class Database:
         SQLite has one writer: a lock in this process queues them fairly, ``BEGIN IMMEDIATE`` excludes other processes.
         """
         with (
-            _translated(),
+            _translated_errors(),
             self._writing(),
             Session(self._writer, expire_on_commit=False, info=self._info) as session,
         ):
@@ -154,7 +154,7 @@ class Database:
             try:
                 with self.write() as session:
                     return work(session)
-            except _Repeatable as failure:
+            except _Retryable as failure:
                 if tries_left == 0:
                     raise Transient(f"the database found no order for concurrent writes: {failure}") from failure
         raise AssertionError("unreachable")
@@ -165,19 +165,19 @@ class Database:
         self.engine.dispose()
 
 
-class _Repeatable(Transient):
+class _Retryable(Transient):
     """The transaction lost against another one and may run again."""
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Driver errors to wait out become `Transient`, those to correct `InvalidInput`; the rest are bugs and pass."""
     try:
         yield
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
-        if state in _REPEATABLE:
-            raise _Repeatable(str(error.orig)) from error
+        if state in _RETRYABLE:
+            raise _Retryable(str(error.orig)) from error
         if isinstance(error, OperationalError) or error.connection_invalidated:
             raise Transient(f"the database is out of reach: {error.orig}") from error
         if isinstance(error, DataError):

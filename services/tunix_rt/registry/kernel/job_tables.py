@@ -1,7 +1,7 @@
 """Columns that every job has, and the rows that hang off a job: attempts and transitions.
 
 Runs, evaluations, sweeps (and, without leases, trials) share one state machine; `states` and `leases` are the only
-writers of these columns. Does not know what a job does.
+writers of these columns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class JobColumns(SQLModel):
     failures: int = 0
     max_attempts: int = 5
     created_by: str = ""
-    # Why cancellation was asked for; what a worker is told and the job ends with.
+    # Why cancellation was requested: sent to the worker, and the reason that the job ends with.
     cancel_reason: str = ""
     cancel_message: str = Field(default="", sa_type=Text)
 

@@ -1,6 +1,6 @@
 """Leases: who may write to a job. Each claim makes an attempt with the next epoch; writes with an old one are refused.
 
-Works on any job table. Does not know what workers do; the caller's transaction makes check and write one act.
+Works on any job table. Check and write are one act in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def complete(session: Session, table: type[J], lease: Lease, end: End, succeed: 
     `FailedPrecondition` for CANCELLED when nobody asked for it.
     """
     job = lock_job(session, table, lease.job_id)
-    if _has_ended_so(session, lease, end.state):
+    if _already_reported(session, lease, end.state):
         return job
     _check_held(job, lease)
     match end.state:
@@ -215,7 +215,7 @@ def complete(session: Session, table: type[J], lease: Lease, end: End, succeed: 
     return job
 
 
-def _has_ended_so(session: Session, lease: Lease, state: JobState) -> bool:
+def _already_reported(session: Session, lease: Lease, state: JobState) -> bool:
     """Whether this very attempt has reported this end before (its answer was lost on the way)."""
     attempt = session.get(AttemptRow, lease.attempt_id)
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -42,7 +42,8 @@ class Listing(Generic[M]):
 
     response: type[M]
     table: Any
-    encode: Callable[[Any], Message] | None
+    encode: Callable[[Any], Message] | None = None
+    _: KW_ONLY
     orders: Mapping[str, Sequence[Key]]
     fields: Mapping[str, FilterField] = field(default_factory=dict)
     columns: Sequence[Any] = ()

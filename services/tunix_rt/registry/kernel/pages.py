@@ -138,15 +138,15 @@ def _after(keys: Sequence[Key], values: Sequence[Any]) -> ColumnElement[bool]:
 def make_token(values: Sequence[Any], context: str) -> str:
     """A token that carries ``values`` (text, numbers, times) and is bound to ``context``."""
     body = json.dumps([_to_json(value) for value in values], separators=(",", ":"))
-    return base64.urlsafe_b64encode(f"{_seal(body, context)}{body}".encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(f"{_checksum(body, context)}{body}".encode()).decode().rstrip("=")
 
 
 def read_token(token: str, count: int, context: str) -> list[Any]:
     """The ``count`` values that `make_token` put in. Raises `InvalidInput` (``page_token``) for any other token."""
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
-        seal, body = text[:16], text[16:]
-        values = [_from_json(each) for each in json.loads(body)] if seal == _seal(body, context) else []
+        checksum, body = text[:16], text[16:]
+        values = [_from_json(each) for each in json.loads(body)] if checksum == _checksum(body, context) else []
     except (binascii.Error, ValueError, TypeError, KeyError):
         values = []
     if len(values) != count:
@@ -155,7 +155,7 @@ def read_token(token: str, count: int, context: str) -> list[Any]:
     return values
 
 
-def _seal(body: str, context: str) -> str:
+def _checksum(body: str, context: str) -> str:
     return hashlib.sha256(f"{context}\n{body}".encode()).hexdigest()[:16]
 
 

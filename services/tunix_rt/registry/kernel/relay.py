@@ -1,7 +1,6 @@
 """Publishes the outbox in the order of commits, and queues the jobs again when JetStream has lost them.
 
-One relay publishes at a time: on PostgreSQL an advisory lock elects it among registry processes. Does not know what the
-events say.
+One relay publishes at a time: on PostgreSQL an advisory lock elects it among registry processes.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class EventPublisher(Protocol):
 
 
 class Relay:
-    """The loop that empties the outbox. ``stream_identity`` changes when the command stream was made anew."""
+    """The loop that empties the outbox. ``stream_identity`` changes when the command stream was created again."""
 
     def __init__(
         self,
@@ -108,7 +107,7 @@ class Relay:
         except Transient:
             raise
         except TunixError as error:
-            # It would fail for ever and hold up everything behind it.
+            # It would fail every time and block everything behind it.
             _log.error("event cannot be published", event_id=row.id, subject=row.subject, error=str(error))
             message = str(error)[:2000]
             await self._database.run_write(lambda session: _mark_failed(session, row.sequence or 0, message))

@@ -1,6 +1,6 @@
 """Aliases and the history of their moves: who holds a name, and what allowed it to change hands.
 
-An alias that a gate policy guards moves on a fresh PASS against its holder, or on a waiver that is kept for ever.
+An alias that a gate policy guards moves on a fresh PASS against its holder, or on a waiver that is stored for good.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def get_alias(session: Session, model_name: str, alias: str) -> AliasRow:
 
 
 def holder_at(session: Session, model_name: str, alias: str, at: datetime) -> PromotionRow:
-    """The move that whoever held the alias at ``at`` came by. Raises `NotFound` before the first."""
+    """The promotion that the holder of the alias at ``at`` got it by. Raises `NotFound` before the first."""
     row = session.scalars(
         select(PromotionRow)
         .where(

@@ -1,7 +1,6 @@
 """Model versions: registering, numbering and finding them.
 
-Owns what a name, a version and a reference mean. Does not load models: a reference's digest becomes known when the
-inferencer of a completed evaluation reports it, and from then on stays.
+The digest of a reference becomes known when the inferencer of a completed evaluation reports it, and then stays.
 """
 
 from __future__ import annotations

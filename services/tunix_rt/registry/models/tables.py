@@ -1,4 +1,4 @@
-"""Rows of model versions, aliases, promotions and baselines. Does not know what is inside a model."""
+"""Rows of model versions, aliases, promotions and baselines."""
 
 from __future__ import annotations
 

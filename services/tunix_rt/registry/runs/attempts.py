@@ -15,8 +15,8 @@ from tunix_rt.registry.kernel.messages import artifact_message
 from tunix_rt.registry.kernel.states import JobState, Reason, transition
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs import rules
+from tunix_rt.registry.runs.checks import read_artifact
 from tunix_rt.registry.runs.messages import checkpoint_message, run_message
-from tunix_rt.registry.runs.report_checks import read_artifact
 from tunix_rt.registry.runs.reports import checkpoints_of
 from tunix_rt.registry.runs.tables import CheckpointRow, RunRow
 from tunix_rt.v1 import common_pb2

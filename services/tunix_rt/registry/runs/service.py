@@ -23,7 +23,7 @@ from tunix_rt.registry.kernel.messages import read_lease
 from tunix_rt.registry.kernel.pages import Key
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
-from tunix_rt.registry.runs import checks, report_checks, reports, rules
+from tunix_rt.registry.runs import checks, reports, rules
 from tunix_rt.registry.runs.messages import RUN_COLUMNS, checkpoint_message, log_message, metric_message, run_message
 from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
 from tunix_rt.v1 import runs_pb2 as pb
@@ -179,7 +179,7 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
     async def ReportMetrics(self, request: pb.ReportMetricsRequest, context: Context) -> pb.ReportMetricsResponse:
         violations = Violations()
         lease = read_lease(request.lease, violations)
-        points = report_checks.read_points(request, utc_now(), violations)
+        points = checks.read_points(request, utc_now(), violations)
         violations.raise_if_any()
         stored = await self._under_lease(lease, lambda session, run: reports.store_metrics(session, run, points))
         return pb.ReportMetricsResponse(stored=stored)
@@ -187,7 +187,7 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
     async def ReportLogs(self, request: pb.ReportLogsRequest, context: Context) -> pb.ReportLogsResponse:
         violations = Violations()
         lease = read_lease(request.lease, violations)
-        lines = report_checks.read_lines(request, utc_now(), violations)
+        lines = checks.read_lines(request, utc_now(), violations)
         violations.raise_if_any()
         stored = await self._under_lease(
             lease, lambda session, run: reports.store_logs(session, run, lease.epoch, lines)
@@ -201,7 +201,7 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
         lease = read_lease(request.lease, violations)
         # In a thread: it follows links in a file system that may be a network's.
         root = self.artifacts.root
-        await self.database.run(lambda: report_checks.check_checkpoint(request, root, violations))
+        await self.database.run(lambda: checks.check_checkpoint(request, root, violations))
         violations.raise_if_any()
         checkpoint = request.checkpoint
 

@@ -1,4 +1,4 @@
-"""Sweeps in the worker protocol: what a tuner is given and told, and what it completes with."""
+"""Sweeps in the worker protocol: what a tuner is given, its directives, and what it completes with."""
 
 from __future__ import annotations
 

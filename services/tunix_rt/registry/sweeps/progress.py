@@ -20,7 +20,7 @@ from tunix_rt.registry.sweeps.trials import report_of
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 
-def run_moved(session: Session, run: RunRow) -> None:
+def run_transitioned(session: Session, run: RunRow) -> None:
     """Called with every transition of every run; moves its trial, if it has one."""
     trial = _trial_of(session, run.trial_id)
     if trial is None:

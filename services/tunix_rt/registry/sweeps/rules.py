@@ -171,7 +171,7 @@ def cancel_trials(session: Session, sweep: SweepRow) -> None:
 
 
 def pause_sweep(session: Session, sweep_id: str) -> SweepRow:
-    """No more trials begin, and its tuner is told to let go; a paused sweep stays as it is.
+    """No more trials begin, and its tuner is directed to release the attempt; a paused sweep stays as it is.
 
     Raises `NotFound`, and `FailedPrecondition` for one that has ended or is being cancelled.
     """

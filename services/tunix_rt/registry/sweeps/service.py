@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from google.protobuf import json_format
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -30,7 +30,6 @@ from tunix_rt.registry.sweeps.messages import trial_message, trial_messages
 from tunix_rt.registry.sweeps.progress import trial_with_report
 from tunix_rt.registry.sweeps.results import results_message, results_of
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, sweep_spec
-from tunix_rt.registry.sweeps.watch import SweepWatch
 from tunix_rt.search_space.space import MAX_TRIALS
 from tunix_rt.v1 import sweeps_pb2 as pb
 from tunix_rt.v1 import sweeps_pb2_grpc
@@ -40,7 +39,6 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["SweepService"].full_name
 _SWEEPS: Final = Listing(
     pb.ListSweepsResponse,
     SweepRow,
-    None,
     orders={
         "create_time desc": (Key(col(SweepRow.create_time), descending=True), Key(col(SweepRow.id), descending=True)),
         "create_time": (Key(col(SweepRow.create_time)), Key(col(SweepRow.id))),
@@ -60,7 +58,6 @@ _TRIAL_NUMBER: Final = Key(col(TrialRow.number))
 _TRIALS: Final = Listing(
     pb.ListTrialsResponse,
     TrialRow,
-    None,
     # Trials without an objective come last.
     orders={
         "number": (_TRIAL_NUMBER,),
@@ -149,7 +146,7 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
 
     async def WatchSweep(self, request: pb.WatchSweepRequest, context: Context) -> AsyncIterator[pb.WatchSweepResponse]:
         checked_id(request.id)
-        watch = SweepWatch(request.id)
+        watch = _SweepWatch(request.id)
         async for response in self.follow([request.id], watch.look, rest_seconds=_WATCH_REST_SECONDS):
             yield response
 
@@ -201,6 +198,46 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
             return trial_with_report(session, trials.stop_trial(session, sweep, request.number, request.message))
 
         return await self.write(stop)
+
+
+class _SweepWatch:
+    """One watcher's view. A trial that has ended does not change any more and is not read again."""
+
+    def __init__(self, sweep_id: str) -> None:
+        self._sweep_id = sweep_id
+        # By number: trials that may still change, as they were told; None is one that does not exist yet.
+        self._open: dict[int, pb.Trial | None] = {}
+        self._next = 0
+        self._last = pb.WatchSweepResponse()
+
+    def look(self, session: Session) -> tuple[pb.WatchSweepResponse, bool]:
+        """The sweep with the trials that are new or have changed since the last look, and whether it has ended.
+
+        The response of the last look, when nothing is new.
+        """
+        row = rules.get_sweep(session, self._sweep_id)
+        sweep = rules.sweep_with_trials(session, row)
+        trials = self._changed(session)
+        if trials or sweep != self._last.sweep:
+            self._last = pb.WatchSweepResponse(sweep=sweep, trials=trials)
+        return self._last, is_terminal(row)
+
+    def _changed(self, session: Session) -> list[pb.Trial]:
+        number = col(TrialRow.number)
+        rows = session.scalars(
+            select(TrialRow)
+            .where(col(TrialRow.sweep_id) == self._sweep_id, or_(number >= self._next, number.in_(self._open)))
+            .order_by(number)
+        ).all()
+        changed = [trial for trial in trial_messages(session, rows) if trial != self._open.get(trial.number)]
+        if rows and rows[-1].number >= self._next:
+            self._open |= dict.fromkeys(range(self._next, rows[-1].number + 1))
+            self._next = rows[-1].number + 1
+        self._open |= {trial.number: trial for trial in changed}
+        for row in rows:
+            if is_terminal(row):
+                del self._open[row.number]
+        return changed
 
 
 def _watched(session: Session, request: pb.WatchTrialRequest) -> tuple[TrialRow, str]:

@@ -41,7 +41,7 @@ class TrialRow(JobColumns, table=True):
     number: int
     configuration: int = 0
     repeat: int = 0
-    # Numbers of the trials that the search was told of between the suggestion before and this one, in that order.
+    # Numbers of the trials whose results the search got between the suggestion before and this one, in that order.
     observed: list[int] = Field(default_factory=list, sa_type=JSON)
     # Of a population, what the trial goes on from: member, generation, parent_trial_id, parent_step. Else empty.
     origin: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
