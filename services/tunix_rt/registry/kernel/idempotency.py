@@ -75,15 +75,16 @@ def with_request_id(
 
 
 def answer_once(session: Session, method: str, request: Identified, answer: Callable[[], M], kind: type[M]) -> M:
-    """`with_request_id` for messages: ``answer`` makes a ``kind``, or the first answer of that kind comes back."""
-    stored = with_request_id(
-        session,
-        method,
-        request.request_id,
-        request.SerializeToString(deterministic=True),
-        lambda: answer().SerializeToString(deterministic=True),
-    )
-    return kind.FromString(stored)
+    """`with_request_id` for messages: what ``answer`` makes now, or the first answer to the request id, a ``kind``."""
+    made: list[M] = []
+
+    def first() -> bytes:
+        made.append(answer())
+        return made[0].SerializeToString(deterministic=True)
+
+    payload = request.SerializeToString(deterministic=True)
+    stored = with_request_id(session, method, request.request_id, payload, first)
+    return made[0] if made else kind.FromString(stored)
 
 
 def _inserted(session: Session, values: dict[str, object]) -> bool:
