@@ -54,7 +54,7 @@ def _gate(client: TunixClient) -> str:
 # What a reader puts for the names in capitals.
 PLACEHOLDERS: dict[str, Callable[[TunixClient], str]] = {
     "RUN": newest("runs"),
-    "SWEEP": newest("sweeps"),
+    "SWEEP": lambda client: next(sweep.id for sweep in client.sweeps.list() if sweep.display_name == "first"),
     "MODEL": lambda client: next(iter(client.runs.list(limit=1))).model_id,
     "SHORT_RUN": of_run("short"),
     "LONGER_RUN": of_run("longer"),
@@ -153,7 +153,7 @@ class Reader:
             with self.client() as client:
                 for name in names:
                     command = re.sub(rf"(?<![\w-]){name}(?![\w-])", PLACEHOLDERS[name](client), command)
-        if "7705" in command:
+        if "127.0.0.1:7705" in command.split("#")[0]:
             command = command.replace("127.0.0.1:7705", self._address())
         return command.replace("tunix-rt up ", "tunix-rt up --free-ports ")
 

@@ -28,10 +28,13 @@ from tunix_rt.contract.rules import Rule
 from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
 from tunix_rt.evaluator.scoring_servicer import ScoringServicer
 from tunix_rt.inferencer.messages import check_load_adapter, check_request
+from tunix_rt.registry.evaluations.checks import cancel_reason as evaluation_cancelled
 from tunix_rt.registry.evaluations.checks import evaluation_spec, leaderboard_order, recorded
+from tunix_rt.registry.jobs.checks import check_claim, read_release
 from tunix_rt.registry.kernel.calls import checked_id
-from tunix_rt.registry.kernel.fields import check_name, check_tags
-from tunix_rt.registry.runs.checks import read_points, resolve_spec
+from tunix_rt.registry.kernel.fields import check_id, check_name, check_tags
+from tunix_rt.registry.kernel.messages import read_progress
+from tunix_rt.registry.runs.checks import cancel_reason, check_labels, read_points, resolve_spec
 from tunix_rt.registry.tables import METADATA
 from tunix_rt.search_space.settings import check_settings
 from tunix_rt.search_space.space import Space
@@ -41,6 +44,7 @@ from tunix_rt.v1 import (
     evalsets_pb2,
     evaluations_pb2,
     inference_pb2,
+    jobs_pb2,
     runs_pb2,
     scoring_pb2,
     sweeps_pb2,
@@ -152,6 +156,42 @@ def registry_takes_id(value: str) -> bool:
     return not fields_of(lambda violations: checked_id(value, "id"))
 
 
+def registry_reads_id(value: str) -> bool:
+    return not fields_of(lambda violations: check_id(violations, value, "id"))
+
+
+def registry_takes_display_name(name: str) -> bool:
+    return not fields_of(lambda violations: check_labels(violations, name, {}))
+
+
+def registry_takes_worker(name: str) -> bool:
+    return not fields_of(lambda violations: check_claim(jobs_pb2.ClaimRequest(job_id="run-1", worker_id=name)))
+
+
+def registry_takes_stage(name: str) -> bool:
+    return not fields_of(lambda violations: read_progress(common_pb2.Progress(stage=name), violations))
+
+
+def message_of_an_item(text: str) -> bool:
+    result = evaluations_pb2.ItemResult(item_id="a", outcome=evaluations_pb2.ITEM_OUTCOME_SKIPPED, message=text)
+    request = evaluations_pb2.RecordItemsRequest(results=[result])
+    return "results[0].message" not in fields_of(lambda violations: recorded(request))
+
+
+def message_of_a_release(text: str) -> bool:
+    return "message" not in fields_of(lambda violations: read_release(jobs_pb2.ReleaseRequest(message=text)))
+
+
+def message_of_a_cancellation(text: str) -> bool:
+    run, evaluation = runs_pb2.CancelRunRequest(message=text), evaluations_pb2.CancelEvaluationRequest(message=text)
+    found = (
+        fields_of(lambda violations: cancel_reason(run)),
+        fields_of(lambda violations: evaluation_cancelled(evaluation)),
+    )
+    assert ("message" in found[0]) == ("message" in found[1])
+    return "message" not in found[0]
+
+
 def registry_takes_name(value: str) -> bool:
     return not fields_of(lambda violations: check_name(violations, value, "name"))
 
@@ -180,7 +220,21 @@ METRIC = Cases(
 )
 # The rule's name → its cases.
 TABLE: dict[str, Cases] = {
-    "MAX_ID": Cases(("a", "x" * identifiers.MAX_ID), ("", "x" * (identifiers.MAX_ID + 1), "a\0"), (registry_takes_id,)),
+    "MAX_ID": Cases(
+        ("a", "x" * identifiers.MAX_ID),
+        ("", "x" * (identifiers.MAX_ID + 1), "a\0"),
+        (registry_takes_id, registry_reads_id),
+    ),
+    "MAX_DISPLAY_NAME": Cases(
+        ("a", "x" * identifiers.MAX_DISPLAY_NAME),
+        ("x" * (identifiers.MAX_DISPLAY_NAME + 1), "a\0"),
+        (registry_takes_display_name, registry_takes_worker, registry_takes_stage),
+    ),
+    "MAX_MESSAGE": Cases(
+        ("", "x" * identifiers.MAX_MESSAGE),
+        ("x" * (identifiers.MAX_MESSAGE + 1),),
+        (message_of_an_item, message_of_a_release, message_of_a_cancellation),
+    ),
     "NAME": Cases(
         ("a", "0", "a.b_c-d", "x" * 64),
         ("", "x" * 65, "A", "-a", ".a", "a b", "a/b", "a\n"),
@@ -290,3 +344,20 @@ def test_every_default_threshold_is_that_of_the_table() -> None:
     assert evaluation_spec(request).threshold == spec.evaluate_on[0].threshold == scores.DEFAULT_THRESHOLD
     assert evaluation_spec(request).samples_per_item == scores.SAMPLES_PER_ITEM.default
     assert spec.pool == TrainerSettings().pool == identifiers.DEFAULT_POOL
+
+
+@pytest.mark.parametrize("reason", common_pb2.Reason.values())
+def test_runs_and_evaluations_are_cancelled_for_the_same_reasons(reason: Any) -> None:
+    run = runs_pb2.CancelRunRequest(request_id=REQUEST_ID, id="run-1", reason=reason)
+    evaluation = evaluations_pb2.CancelEvaluationRequest(request_id=REQUEST_ID, id="eval-1", reason=reason)
+    refused = fields_of(lambda violations: cancel_reason(run))
+    assert refused == fields_of(lambda violations: evaluation_cancelled(evaluation))
+    assert (not refused) == (common_pb2.Reason.Name(reason) in CANCEL_REASONS)
+
+
+CANCEL_REASONS = {
+    "REASON_UNSPECIFIED",
+    "REASON_USER_CANCELLED",
+    "REASON_EARLY_STOPPED",
+    "REASON_PARENT_CANCELLED",
+}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any, Final
 
 from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import check_generation, complete_generation
+from tunix_rt.contract.identifiers import MAX_MESSAGE
 from tunix_rt.contract.messages import generation_fields
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD, METRIC_KEY, SAMPLES_PER_ITEM, THRESHOLD
 from tunix_rt.errors import Violations
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evaluations.comparison import BY_DIFFERENCE, BY_INDEX
@@ -17,23 +18,16 @@ from tunix_rt.registry.evaluations.rules import EvaluationSpec
 from tunix_rt.registry.evaluations.score_values import Order, read_order
 from tunix_rt.registry.kernel.fields import check_id, check_request_id, check_tags, check_text
 from tunix_rt.registry.kernel.leases import Lease
-from tunix_rt.registry.kernel.messages import read_lease, read_reason
+from tunix_rt.registry.kernel.messages import read_cancellation, read_lease
 from tunix_rt.registry.kernel.states import Reason
 from tunix_rt.registry.models.rules import check_reference, is_reference
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
-DEFAULT_THRESHOLD: Final = 0.5
-MAX_SAMPLES: Final = 64
 MAX_CANDIDATES: Final = 31
 MAX_RESULTS: Final = 1000
 MAX_PREDICTION: Final = 1_000_000
-MAX_MESSAGE: Final = 10_000
 _TEXT_LIMITS: Final = {"prediction": MAX_PREDICTION, "extracted_answer": MAX_PREDICTION, "message": MAX_MESSAGE}
-METRIC_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
-_CANCEL_REASONS: Final = frozenset(
-    {Reason.NONE, Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED, Reason.DEADLINE}
-)
 
 
 def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
@@ -47,9 +41,10 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
     check_id(violations, request.evalset, "evalset")
     generation = _completed(request.generation, violations.under("generation"))
     threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
-    violations.check(math.isfinite(threshold) and 0 <= threshold <= 1, "threshold", "must be in [0, 1]")
+    THRESHOLD.check(threshold, "threshold", violations)
     samples = request.samples_per_item
-    violations.check(0 <= samples <= MAX_SAMPLES, "samples_per_item", f"must be from 1 to {MAX_SAMPLES}")
+    if samples:
+        SAMPLES_PER_ITEM.check(samples, "samples_per_item", violations)
     check_tags(violations, request.tags)
     violations.raise_if_any()
     return EvaluationSpec(
@@ -78,13 +73,9 @@ def cancel_reason(request: pb.CancelEvaluationRequest) -> Reason:
     violations = Violations()
     check_request_id(violations, request.request_id)
     check_id(violations, request.id, "id")
-    reason = read_reason(request.reason)
-    violations.check(
-        reason in _CANCEL_REASONS, "reason", "must be USER_CANCELLED, EARLY_STOPPED, PARENT_CANCELLED or DEADLINE"
-    )
-    check_text(violations, request.message, "message", MAX_MESSAGE)
+    reason = read_cancellation(request, violations)
     violations.raise_if_any()
-    return reason or Reason.USER_CANCELLED
+    return reason
 
 
 def leaderboard_order(request: pb.GetLeaderboardRequest) -> Order:
@@ -153,7 +144,7 @@ def _check_result(violations: Violations, result: pb.ItemResult) -> None:
 def _check_metrics(violations: Violations, metrics: dict[str, float]) -> None:
     for name, value in sorted(metrics.items()):
         path = f"metrics.{name}"
-        violations.check(METRIC_NAME.fullmatch(name) is not None, path, "is not a metric name")
+        violations.check(METRIC_KEY.fullmatch(name) is not None, path, "is not a metric name")
         if not violations.check(math.isfinite(value), path, f"must be finite, not {value}"):
             continue
         if name in installed_scorers().counts:

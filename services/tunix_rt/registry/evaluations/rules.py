@@ -6,12 +6,13 @@ The score comes from the stored item results alone, never from the worker; how t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from tunix_rt.contract.generation import complete_generation
 from tunix_rt.contract.messages import generation_fields
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality.identity import generation_digest
 from tunix_rt.quality.scorecard import scorecard
@@ -29,8 +30,6 @@ from tunix_rt.registry.kernel.states import JobState, record_creation, transitio
 from tunix_rt.registry.models.rules import find_or_register, find_registered, pin_digest
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow, config_of, run_spec
-
-DEFAULT_THRESHOLD: Final = 0.5
 
 
 @dataclass(frozen=True)

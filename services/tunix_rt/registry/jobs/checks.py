@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tunix_rt.artifacts import ArtifactRoot
+from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME, MAX_MESSAGE
 from tunix_rt.errors import Violations
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.kernel.fields import check_text
@@ -14,7 +15,6 @@ from tunix_rt.registry.kernel.messages import read_lease, read_progress, read_re
 from tunix_rt.registry.kernel.states import JobState, Reason
 from tunix_rt.v1 import jobs_pb2 as pb
 
-MAX_MESSAGE: Final = 20_000
 _MAX_ENTRIES: Final = 100
 _ENDS: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
@@ -23,7 +23,11 @@ def check_claim(request: pb.ClaimRequest) -> None:
     """Raises `InvalidInput` when the request is malformed."""
     violations = Violations()
     worker = request.worker_id
-    violations.check(0 < len(worker) <= 200 and "\0" not in worker, "worker_id", "is required, at most 200 characters")
+    violations.check(
+        0 < len(worker) <= MAX_DISPLAY_NAME and "\0" not in worker,
+        "worker_id",
+        f"is required, at most {MAX_DISPLAY_NAME} characters",
+    )
     violations.check(request.kind in pb.JobKind.values(), "kind", "is not a JobKind")
     check_entries(request.environment, violations, "environment")
     violations.raise_if_any()

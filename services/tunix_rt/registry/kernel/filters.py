@@ -25,6 +25,7 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
+from tunix_rt.contract.identifiers import TAG_NAME
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.registry.kernel.columns import TagIs
 
@@ -32,7 +33,6 @@ MAX_LENGTH: Final = 2000
 MAX_RESTRICTIONS: Final = 50
 _MAX_DEPTH: Final = 30
 _INT64: Final = range(-(2**63), 2**63)
-_TAG_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}")
 
 _GRAMMAR: Final = r"""
     start: conjunction
@@ -260,7 +260,7 @@ def _compare_member(field: FilterField, name: str, operator: str, value: _Value)
 
 
 def _checked_tag(tag: str) -> str:
-    if not _TAG_NAME.fullmatch(tag):
+    if not TAG_NAME.fullmatch(tag):
         raise _invalid(f"{tag!r} is not a tag name")
     return tag
 

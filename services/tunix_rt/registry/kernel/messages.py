@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME, MAX_MESSAGE
 from tunix_rt.errors import Violations
+from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.states import JobState, Reason
@@ -16,6 +18,8 @@ from tunix_rt.v1 import common_pb2, jobs_pb2
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNSPECIFIED: Final = "UNSPECIFIED"
+# What a client may cancel for; the others are the registry's own.
+_CANCEL_REASONS: Final = (Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED)
 
 
 def timestamp(value: datetime | None) -> Timestamp | None:
@@ -68,6 +72,14 @@ def read_reason(value: int) -> Reason | None:
     return Reason(common_pb2.Reason.Name(common_pb2.Reason.ValueType(value)).removeprefix("REASON_"))
 
 
+def read_cancellation(request: Any, violations: Violations) -> Reason:
+    """Why a client cancels a job; USER_CANCELLED when it does not say. Checks the message that goes with it, too."""
+    reason = read_reason(request.reason) or (Reason.USER_CANCELLED if not request.reason else None)
+    violations.check(reason in _CANCEL_REASONS, "reason", f"must be one of {', '.join(_CANCEL_REASONS)}")
+    check_text(violations, request.message, "message", MAX_MESSAGE)
+    return reason or Reason.USER_CANCELLED
+
+
 def progress_message(job: JobColumns) -> common_pb2.Progress:
     """How far the job has come."""
     return common_pb2.Progress(
@@ -80,7 +92,9 @@ def read_progress(message: common_pb2.Progress, violations: Violations) -> JobPr
     violations.check(message.done >= 0, "done", "must not be negative")
     violations.check(message.total >= 0, "total", "must not be negative")
     for name, text in (("unit", message.unit), ("stage", message.stage)):
-        violations.check(len(text) <= 200 and "\0" not in text, name, "at most 200 characters, no NUL")
+        violations.check(
+            len(text) <= MAX_DISPLAY_NAME and "\0" not in text, name, f"at most {MAX_DISPLAY_NAME} characters, no NUL"
+        )
     return JobProgress(message.done, message.total, message.unit, message.stage)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from tunix_rt.contract.scores import METRIC_KEY
 from tunix_rt.errors import InvalidInput, Violations
 from tunix_rt.quality.gate_policy import GatePolicy, SliceRule, SliceTier
 from tunix_rt.quality.items import DIFFICULTIES, SECTIONS
-from tunix_rt.registry.evaluations.checks import METRIC_NAME
 from tunix_rt.registry.gates.rules import PolicySpec
 from tunix_rt.registry.kernel.fields import check_id, check_name, check_request_id, check_tags, check_text
 from tunix_rt.registry.models.messages import DIRECTIONS, TIERS
@@ -104,7 +104,7 @@ def _rules(violations: Violations, request: pb.CreateGatePolicyRequest) -> GateP
     }
     if request.metric:
         given["metric"] = request.metric
-        violations.check(METRIC_NAME.fullmatch(request.metric) is not None, "metric", "is not a metric name")
+        violations.check(METRIC_KEY.fullmatch(request.metric) is not None, "metric", "is not a metric name")
     violations.check(request.direction in DIRECTIONS, "direction", "must be HIGHER_IS_BETTER or LOWER_IS_BETTER")
     violations.check(len(request.slices) <= MAX_SLICES, "slices", f"at most {MAX_SLICES}")
     slices = tuple(

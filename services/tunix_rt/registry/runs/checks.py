@@ -20,16 +20,16 @@ from tunix_rt.artifacts.digests import MAX_FILES
 from tunix_rt.artifacts.locations import check_name
 from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.hyperparameters import check_hyperparameters
-from tunix_rt.contract.identifiers import MAX_ID, NAME, POOL
+from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME, MAX_ID, MAX_MESSAGE, NAME, POOL
 from tunix_rt.contract.messages import hyperparameters_message, hyperparameters_of
-from tunix_rt.contract.scores import METRIC_KEY
+from tunix_rt.contract.scores import DEFAULT_THRESHOLD, METRIC_KEY, THRESHOLD
 from tunix_rt.errors import InvalidArtifact, NotFound, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evaluations.checks import resolved_generation
 from tunix_rt.registry.gates.rules import get_policy
 from tunix_rt.registry.kernel.fields import check_id, check_tags, check_text
-from tunix_rt.registry.kernel.messages import read_reason
+from tunix_rt.registry.kernel.messages import read_cancellation
 from tunix_rt.registry.kernel.states import Reason
 from tunix_rt.registry.models.rules import check_reference, get_model
 from tunix_rt.registry.runs.reports import Line, Point, checkpoint_steps
@@ -42,21 +42,16 @@ T = TypeVar("T")
 
 MAX_POINTS: Final = 5000
 MAX_LINES: Final = 5000
-# Characters of a log line.
-MAX_LINE: Final = 20_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The years 1 to 9999.
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
 PRESETS: Final = frozenset({"small", "tiny"})
 _SCHEMES: Final = ("hf://", "file://", "gguf://", "preset://", "model://", "pkg://")
-_MAX_NAME: Final = 200
 _MAX_EVALUATIONS: Final = 16
 _MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
 _DEFAULT_ATTEMPTS: Final = 5
-_DEFAULT_THRESHOLD: Final = 0.5
 _CHANGEABLE: Final = ("display_name", "tags")
-_CANCEL_REASONS: Final = (Reason.USER_CANCELLED, Reason.EARLY_STOPPED, Reason.PARENT_CANCELLED)
 # What a run that starts from another's checkpoint must share with it: what the checkpoint's arrays and its place in the
 # data mean. The rest is the run's own.
 _SHARED: Final[Mapping[str, Callable[[pb.RunSpec], Any]]] = {
@@ -79,7 +74,7 @@ _SHARED_LORA: Final[Mapping[str, Callable[[pb.LoraConfig], Any]]] = {
 
 def check_labels(violations: Violations, display_name: str, tags: Any) -> None:
     """Name and tags, which never change what a job does."""
-    check_text(violations, display_name, "display_name", _MAX_NAME)
+    check_text(violations, display_name, "display_name", MAX_DISPLAY_NAME)
     check_tags(violations, tags)
     for name, value in tags.items():
         violations.check("\0" not in value, f"tags.{name}", "must not contain NUL")
@@ -101,11 +96,9 @@ def cancel_reason(request: pb.CancelRunRequest) -> Reason:
     """Why a client cancels; USER_CANCELLED when it does not say. Raises `InvalidInput` for what is no such reason."""
     violations = Violations()
     check_id(violations, request.id, "id")
-    reason = read_reason(request.reason) or (Reason.USER_CANCELLED if request.reason == 0 else None)
-    violations.check(reason in _CANCEL_REASONS, "reason", f"must be one of {', '.join(_CANCEL_REASONS)}")
-    check_text(violations, request.message, "message", 2000)
+    reason = read_cancellation(request, violations)
     violations.raise_if_any()
-    return reason or Reason.USER_CANCELLED
+    return reason
 
 
 def check_keys(request: pb.ListMetricsRequest) -> None:
@@ -224,8 +217,8 @@ def _evaluate_on(session: Session, spec: pb.RunSpec, violations: Violations) -> 
             found.check(evalset is not None, "evalset", f"there is no evalset with id or key {wanted.evalset!r}")
             wanted.evalset = evalset.id if evalset is not None else wanted.evalset
         wanted.generation.CopyFrom(resolved_generation(wanted.generation, found.under("generation")))
-        threshold = wanted.threshold if wanted.HasField("threshold") else _DEFAULT_THRESHOLD
-        found.check(0 <= threshold <= 1, "threshold", "must be in [0, 1]")
+        threshold = wanted.threshold if wanted.HasField("threshold") else DEFAULT_THRESHOLD
+        THRESHOLD.check(threshold, "threshold", found)
         wanted.threshold = threshold
 
 
@@ -315,7 +308,7 @@ def read_lines(request: pb.ReportLogsRequest, now: datetime, violations: Violati
             violations.add(f"lines[{index}].time", "is not a time")
         known = line.level in common_pb2.LogLevel.values() and line.level != common_pb2.LOG_LEVEL_UNSPECIFIED
         level = common_pb2.LogLevel.Name(line.level).removeprefix("LOG_LEVEL_") if known else "INFO"
-        message = line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_LINE]
+        message = line.message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_MESSAGE]
         lines.append(Line(line.sequence, level, message, time or now))
     return lines
 

@@ -14,8 +14,8 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.contract.identifiers import MAX_MESSAGE
 from tunix_rt.errors import Violations
-from tunix_rt.registry.jobs.checks import MAX_MESSAGE
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.fields import check_text

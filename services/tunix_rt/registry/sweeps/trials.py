@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME
 from tunix_rt.errors import FailedPrecondition, NotFound, Violations
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.rows import new_id, utc_now
@@ -81,7 +82,7 @@ def new_trial(
         created_by=sweep.created_by,
     )
     tags = {**sweep.tags, "sweep": sweep.id, "trial": str(request.number)}
-    name = f"{sweep.display_name or sweep.id} #{request.number}"[:200]
+    name = f"{sweep.display_name or sweep.id} #{request.number}"[:MAX_DISPLAY_NAME]
     row = new_run(run, display_name=name, tags=tags, actor=sweep.created_by)
     row.id, row.sweep_id, row.trial_id = trial.run_id, sweep.id, trial.id
     return trial, row
