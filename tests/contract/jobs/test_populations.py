@@ -205,6 +205,9 @@ async def test_a_population_is_complete_when_every_member_has_been(registry: Any
     last = (await registry.claim(third.run_id)).lease
     await registry.report(last, "eval_loss", {30: 0.25})
     await registry.succeed(last, "others")
+    progress = (await registry.get_sweep(sweep.id)).progress
+    # Members, whose replaced trials do not count.
+    assert (progress.done, progress.total, progress.unit) == (2, 2, "trials")
     ended = await registry.end_sweep(lease, SUCCEEDED)
     assert (ended.state, ended.best_trial_id, ended.n_trials) == (SUCCEEDED, third.id, 3)
     assert (ended.n_succeeded, ended.n_stopped, ended.n_failed) == (2, 1, 0)

@@ -57,7 +57,6 @@ def check(registry: FakeRegistry) -> None:
         assert 0.01 <= trial.parameters["learning_rate"] <= 0.09
     for number, trial in registry.trials.items():
         assert trial.state == (CANCELLED if number in registry.stopped else SUCCEEDED)
-    assert all(done <= total == MEMBERS for done, total in registry.progress)
 
 
 def worst_founder(registry: FakeRegistry) -> int:
