@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -110,6 +111,8 @@ class Reader:
         for name in ("evalsets", "services", "pyproject.toml"):
             (self.directory / name).symlink_to(REPOSITORY / name)
         (self.directory / ".venv").symlink_to(sys.prefix)
+        # curl by itself ends with 0 whatever the answer is.
+        (directory / ".curlrc").write_text("fail\n")
         self.home = directory / ".local" / "share" / "tunix-rt"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")} | {
             "HOME": str(directory),
@@ -182,7 +185,7 @@ class Reader:
     def _address(self) -> str:
         found = read_platform_file(self.home)
         assert found is not None
-        return found.http["inferencer"].removeprefix("http://")
+        return urlsplit(found.http["inferencer"]).netloc
 
 
 @pytest.fixture
