@@ -18,7 +18,7 @@ from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.idempotency import Identified
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.pages import Key, context_digest, page_of_names
+from tunix_rt.registry.kernel.pages import Key, by_create_time, context_digest, page_of_names
 from tunix_rt.traces.dataset import BuiltDataset
 from tunix_rt.traces.recipes import RECIPES, Recipe
 from tunix_rt.v1 import datasets_pb2 as pb
@@ -32,8 +32,7 @@ _DATASETS: Final = Listing(
     DatasetRow,
     dataset_message,
     orders={
-        "create_time desc": (Key(col(DatasetRow.create_time), descending=True), Key(_ID, descending=True)),
-        "create_time": (Key(col(DatasetRow.create_time)), Key(_ID)),
+        **by_create_time(DatasetRow),
         "key": (Key(col(DatasetRow.key)), Key(_ID)),
         "key desc": (Key(col(DatasetRow.key), descending=True), Key(_ID)),
     },

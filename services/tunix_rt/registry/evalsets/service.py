@@ -14,7 +14,7 @@ from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pages import Key, by_create_time
 from tunix_rt.v1 import evalsets_pb2 as pb
 from tunix_rt.v1 import evalsets_pb2_grpc
 
@@ -25,8 +25,7 @@ _EVALSETS: Final = Listing(
     pb.ListEvalSetsResponse,
     EvalSetRow,
     orders={
-        "create_time desc": (Key(col(EvalSetRow.create_time), descending=True), Key(_ID, descending=True)),
-        "create_time": (Key(col(EvalSetRow.create_time)), Key(_ID)),
+        **by_create_time(EvalSetRow),
         "key": (Key(col(EvalSetRow.key)), Key(_ID)),
         "key desc": (Key(col(EvalSetRow.key), descending=True), Key(_ID)),
     },

@@ -25,7 +25,7 @@ from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pages import Key, by_create_time
 from tunix_rt.registry.kernel.states import JobState, is_terminal
 from tunix_rt.registry.runs.tables import HYPERPARAMETER_KINDS
 from tunix_rt.v1 import evaluations_pb2 as pb
@@ -33,14 +33,12 @@ from tunix_rt.v1 import evaluations_pb2_grpc
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["EvaluationService"].full_name
 
-_ID = col(EvaluationRow.id)
 _EVALUATIONS: Final = Listing(
     pb.ListEvaluationsResponse,
     EvaluationRow,
     evaluation_message,
     orders={
-        "create_time desc": (Key(col(EvaluationRow.create_time), descending=True), Key(_ID, descending=True)),
-        "create_time": (Key(col(EvaluationRow.create_time)), Key(_ID)),
+        **by_create_time(EvaluationRow),
     },
     fields={
         "id": FilterField(EvaluationRow.id),

@@ -11,7 +11,7 @@ from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pages import Key, newest_first
 from tunix_rt.registry.models import checks
 from tunix_rt.registry.models.messages import GATE_VERDICTS, baseline_message, decision_message, policy_message
 from tunix_rt.registry.models.tables import BaselineRow
@@ -34,9 +34,7 @@ _DECISIONS: Final = Listing(
     pb.ListGateDecisionsResponse,
     GateDecisionRow,
     decision_message,
-    orders={
-        "": (Key(col(GateDecisionRow.create_time), descending=True), Key(col(GateDecisionRow.id), descending=True))
-    },
+    orders={"": newest_first(GateDecisionRow)},
     fields={
         "id": FilterField(GateDecisionRow.id),
         "verdict": FilterField(GateDecisionRow.verdict, Kind.ENUM, frozenset(GATE_VERDICTS)),

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
+from sqlmodel import col
 
 from tunix_rt.errors import FieldViolation, InvalidInput
 
@@ -29,6 +30,19 @@ class Key:
 
     expression: Any
     descending: bool = False
+
+
+def newest_first(table: Any) -> tuple[Key, Key]:
+    """By ``create_time``, the newest first; ids order what was created at once."""
+    return Key(col(table.create_time), descending=True), Key(col(table.id), descending=True)
+
+
+def by_create_time(table: Any) -> dict[str, tuple[Key, Key]]:
+    """What ``order_by`` may say in every list of resources: the newest first, which is the default, or last."""
+    return {
+        "create_time desc": newest_first(table),
+        "create_time": (Key(col(table.create_time)), Key(col(table.id))),
+    }
 
 
 def context_digest(*parts: object) -> str:

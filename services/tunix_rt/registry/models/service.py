@@ -12,7 +12,7 @@ from tunix_rt.registry.gates.service import GateServicer
 from tunix_rt.registry.kernel.calls import Context, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pages import Key, by_create_time, newest_first
 from tunix_rt.registry.models import aliases, checks, rules
 from tunix_rt.registry.models.messages import alias_message, former_alias_message, model_message, promotion_message
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
@@ -21,14 +21,12 @@ from tunix_rt.v1 import models_pb2 as pb
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["ModelService"].full_name
 
-_ID = col(ModelVersionRow.id)
 _MODELS: Final = Listing(
     pb.ListModelsResponse,
     ModelVersionRow,
     model_message,
     orders={
-        "create_time desc": (Key(col(ModelVersionRow.create_time), descending=True), Key(_ID, descending=True)),
-        "create_time": (Key(col(ModelVersionRow.create_time)), Key(_ID)),
+        **by_create_time(ModelVersionRow),
         # Names in order, the newest version of each first.
         "name": (Key(col(ModelVersionRow.name)), Key(col(ModelVersionRow.version), descending=True)),
     },
@@ -52,7 +50,7 @@ _PROMOTIONS: Final = Listing(
     pb.ListPromotionsResponse,
     PromotionRow,
     promotion_message,
-    orders={"": (Key(col(PromotionRow.create_time), descending=True), Key(col(PromotionRow.id), descending=True))},
+    orders={"": newest_first(PromotionRow)},
 )
 
 

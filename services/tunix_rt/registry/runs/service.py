@@ -20,7 +20,7 @@ from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.messages import read_lease
-from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pages import Key, by_create_time
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
 from tunix_rt.registry.runs import checks, reports, rules
@@ -44,8 +44,7 @@ _RUNS: Final = Listing(
     RunRow,
     run_message,
     orders={
-        "create_time desc": (Key(col(RunRow.create_time), descending=True), _ID_DOWN),
-        "create_time": (Key(col(RunRow.create_time)), _ID),
+        **by_create_time(RunRow),
         "end_time": (Key(func.coalesce(col(RunRow.end_time), _LATEST)), _ID),
         "end_time desc": (Key(func.coalesce(col(RunRow.end_time), _EARLIEST), descending=True), _ID_DOWN),
         "display_name": (Key(col(RunRow.display_name)), _ID),

@@ -22,7 +22,7 @@ from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.messages import read_lease
-from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pages import Key, by_create_time
 from tunix_rt.registry.kernel.states import JobState, is_terminal
 from tunix_rt.registry.runs.messages import metric_message
 from tunix_rt.registry.sweeps import checks, rules, trials
@@ -40,8 +40,7 @@ _SWEEPS: Final = Listing(
     pb.ListSweepsResponse,
     SweepRow,
     orders={
-        "create_time desc": (Key(col(SweepRow.create_time), descending=True), Key(col(SweepRow.id), descending=True)),
-        "create_time": (Key(col(SweepRow.create_time)), Key(col(SweepRow.id))),
+        **by_create_time(SweepRow),
         "display_name": (Key(col(SweepRow.display_name)), Key(col(SweepRow.id))),
     },
     fields={
