@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,13 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.fixtures.pages import REPOSITORY, blocks, commands
 
 from tunix_rt.client import JobState, TunixClient
 from tunix_rt.client.platform_file import read_platform_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-REPOSITORY = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/training.md", "docs/evaluation.md", "docs/tuning.md", "docs/serving.md")
 
 # What a page leaves to the reader's case, by how the command begins; everything else runs.
@@ -80,28 +79,6 @@ PLACEHOLDERS: dict[str, Callable[[TunixClient], str]] = {
 }
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Language and text of every fenced block."""
-    yield from re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
-
-
-def commands(block: str) -> Iterator[str]:
-    """The commands of a console block; one may go over several lines."""
-    open_lines: list[str] = []
-    for line in block.splitlines():
-        open_lines.append(line)
-        text = "\n".join(open_lines)
-        try:
-            words = shlex.split(text, comments=True)
-        except ValueError:
-            continue
-        if line.endswith("\\"):
-            continue
-        open_lines.clear()
-        if words:
-            yield text
-
-
 class Reader:
     """Follows a page in a new home and an empty directory."""
 
@@ -134,18 +111,15 @@ class Reader:
         if command.startswith("export "):
             self.exports.append(command)
         endless = any(start in command for start in ENDLESS)
-        before = "".join(f"{export}\n" for export in self.exports)
-        self._run(["bash", "-euo", "pipefail", "-c", before + command], command, seconds=10 if endless else 900)
+        self._run(command, command, seconds=10 if endless else 900)
 
     def python(self, program: str) -> None:
         program = self._with_adapter(program)
-        before = "".join(f"{export}\n" for export in self.exports)
-        argv = ["bash", "-euo", "pipefail", "-c", f"{before}exec {sys.executable} -", "python"]
-        self._run(argv, program, seconds=900, given=program)
+        self._run(f"exec {sys.executable} -", program, given=program)
 
-    def _run(self, argv: list[str], what: str, *, seconds: float, given: str = "") -> None:
+    def _run(self, command: str, what: str, *, seconds: float = 900, given: str = "") -> None:
         process = subprocess.Popen(
-            argv,
+            ["bash", "-euo", "pipefail", "-c", "\n".join([*self.exports, command])],
             cwd=self.directory,
             env=self.environment,
             stdin=subprocess.PIPE,

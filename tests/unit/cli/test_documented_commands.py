@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import typer
+from tests.fixtures.pages import REPOSITORY, blocks, commands
 
 from tunix_rt.cli.main import app
 
-ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/**/*.md"))]
 # As words of a command; the text may go on after it.
 _INLINE = re.compile(r"`(tunix-rt [^`]+)`")
 _END = {"|", "&&", ";", ">", "<", "&"}
@@ -22,10 +22,9 @@ _END = {"|", "&&", ";", ">", "<", "&"}
 def commands_of(page: Path) -> list[str]:
     """The commands in console blocks, continued lines joined, and those between backticks."""
     text = page.read_text().replace("\\\n", " ")
-    found = [
-        line.strip().removeprefix(".venv/bin/") for block in text.split("```")[1::2] for line in block.splitlines()
-    ]
-    found = [line for line in found if line.startswith("tunix-rt ")]
+    printed = [command for language, block in blocks(page) if language == "console" for command in commands(block)]
+    found = [command.removeprefix(".venv/bin/").replace("\\\n", " ") for command in printed]
+    found = [command for command in found if command.startswith("tunix-rt ")]
     return found + [each for each in _INLINE.findall(" ".join(text.split("```")[::2])) if "…" not in each]
 
 
