@@ -17,7 +17,7 @@ from tests.fixtures.pages import REPOSITORY, blocks, commands
 from tunix_rt.client import JobState, TunixClient
 from tunix_rt.client.platform_file import read_platform_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
 PAGES = ("README.md", "docs/training.md", "docs/evaluation.md", "docs/tuning.md", "docs/serving.md")
 
@@ -34,6 +34,8 @@ NOT_RUN = {
 # These end with 1 when they find something, as linters do; and here they do.
 FINDINGS = ("tunix-rt datasets check",)
 ENDLESS = ("tunix-rt events tail",)
+# The longest is 100 steps of SmolLM2: a quarter of an hour on two idle cores.
+COMMAND_SECONDS = 3600.0
 
 
 def newest(kind: str) -> Callable[[TunixClient], str]:
@@ -111,13 +113,13 @@ class Reader:
         if command.startswith("export "):
             self.exports.append(command)
         endless = any(start in command for start in ENDLESS)
-        self._run(command, command, seconds=10 if endless else 900)
+        self._run(command, command, seconds=10 if endless else COMMAND_SECONDS)
 
     def python(self, program: str) -> None:
         program = self._with_adapter(program)
         self._run(f"exec {sys.executable} -", program, given=program)
 
-    def _run(self, command: str, what: str, *, seconds: float = 900, given: str = "") -> None:
+    def _run(self, command: str, what: str, *, seconds: float = COMMAND_SECONDS, given: str = "") -> None:
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", "\n".join([*self.exports, command])],
             cwd=self.directory,
