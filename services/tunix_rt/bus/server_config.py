@@ -41,23 +41,31 @@ class ServerPlace:
     tls: ServerTls | None = None
 
 
-def make_credentials(directory: Path, users: Iterable[BusUser]) -> dict[str, str]:
-    """What proves each user, by name: a public key, or the reader's password; made on first use, mode 0600.
+@dataclass(frozen=True)
+class Credential:
+    """What proves a user: its public key, or a password where ``key`` is empty."""
 
-    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half; automation that cannot sign reads
-    ``DIRECTORY/reader/nats.password``.
+    key: str = ""
+    password: str = ""
+
+
+def make_credentials(directory: Path, users: Iterable[BusUser], *, keys: bool = True) -> dict[str, Credential]:
+    """The credential of each user, by name; made on first use, mode 0600.
+
+    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half. Without ``keys``, and for the reader, whose tools may not
+    be able to sign, there is ``DIRECTORY/<user>/nats.password`` instead.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Credential] = {}
     for user in users:
         folder = directory / user.name
-        if user.name == READER:
-            found[user.name] = read_or_create_password(folder / PASSWORD_FILE)
+        if keys and user.name != READER:
+            found[user.name] = Credential(key=public_key(read_or_create_seed(folder / SEED_FILE)))
         else:
-            found[user.name] = public_key(read_or_create_seed(folder / SEED_FILE))
+            found[user.name] = Credential(password=read_or_create_password(folder / PASSWORD_FILE))
     return found
 
 
-def configuration(place: ServerPlace, users: Iterable[BusUser], credentials: Mapping[str, str]) -> str:
+def configuration(place: ServerPlace, users: Iterable[BusUser], credentials: Mapping[str, Credential]) -> str:
     """The text of nats-server.conf.
 
     JetStream syncs its files every 10 s: a killed server loses nothing, and what a power cut takes the registry
@@ -91,11 +99,11 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _user(user: BusUser, credential: str) -> str:
-    if user.name == READER:
-        identity, who = user.name, f"user: {json.dumps(user.name)}, password: {json.dumps(credential)}"
-    else:
-        identity, who = credential, f"nkey: {credential}"
+def _user(user: BusUser, credential: Credential) -> str:
+    who = f"user: {json.dumps(user.name)}, password: {json.dumps(credential.password)}"
+    if credential.key:
+        who = f"nkey: {credential.key}"
+    identity = credential.key or user.name
     publish = json.dumps(user.publish)
     subscribe = json.dumps((f"{inbox_prefix(identity)}.>", *user.subscribe))
     return f"{{ {who}, permissions: {{ publish: {{ allow: {publish} }}, subscribe: {{ allow: {subscribe} }} }} }}"
