@@ -157,15 +157,15 @@ def test_published_ports_refuse_plain_text_and_clients_without_a_certificate(
         plain.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(100).startswith(b"HTTP/1.1 2")
     context = ssl.create_default_context(cafile=compose.secrets / "client" / "ca.pem")
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-            context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
-        ):
-            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
-            # In TLS 1.3 the server's refusal comes after the client's last message of the handshake.
-            assert connection.recv(100) == b"", "answered without a certificate"
-            raise ConnectionResetError
+    with (
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        # In TLS 1.3 the server's refusal comes after the client's last message of the handshake.
+        assert connection.recv(100) == b"", "answered without a certificate"
+        raise ConnectionResetError
 
 
 _ENTER_NATS = """
