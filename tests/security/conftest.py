@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from tests.fixtures.grpc_server import serving
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
+from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.evaluations.verification import ProcessVerifier
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.resources import RESOURCES
@@ -141,6 +143,14 @@ async def refusal(call: Any) -> Refused:
     raise AssertionError("the call was not refused")
 
 
+@pytest.fixture(scope="session")
+def rescorer() -> Iterator[Rescorer]:
+    """The worker processes that score again; they take a moment to start."""
+    made = Rescorer(processes=2)
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def settings_of_platform() -> dict[str, Any]:
     """Settings beside those of every test; a test module overrides it."""
@@ -148,7 +158,9 @@ def settings_of_platform() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def platform(database_url: str, tmp_path: Path, settings_of_platform: dict[str, Any]) -> AsyncIterator[Platform]:
+async def platform(
+    database_url: str, tmp_path: Path, settings_of_platform: dict[str, Any], rescorer: Rescorer
+) -> AsyncIterator[Platform]:
     """A served registry with an evalset named "quiz"."""
     given = {"listen": "127.0.0.1:0", "home": tmp_path, "database_url": database_url, "grace_seconds": 0.1}
     settings = RegistrySettings(**given | settings_of_platform)
@@ -156,7 +168,7 @@ async def platform(database_url: str, tmp_path: Path, settings_of_platform: dict
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies)
+        return register_servicers(server, dependencies, ProcessVerifier(rescorer))
 
     try:
         async with serving(register, settings, authorizer=Tokens()) as port:

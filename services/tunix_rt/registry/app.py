@@ -15,11 +15,13 @@ from tunix_rt.bus.consume import consume
 from tunix_rt.bus.publish import Publisher
 from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
 from tunix_rt.observability.logs import get_logger
+from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.access.tokens import TokenAuthorizer
 from tunix_rt.registry.datasets import service as datasets
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
+from tunix_rt.registry.evaluations.verification import ProcessVerifier, Verifier
 from tunix_rt.registry.events import service as events
 from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
@@ -49,7 +51,7 @@ _BUS_RETRY_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
-def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> Sequence[str]:
+def register_servicers(server: grpc.aio.Server, dependencies: Dependencies, verifier: Verifier) -> Sequence[str]:
     """Add every service of the registry to ``server``; their full names."""
     jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies), server)
     runs_pb2_grpc.add_RunServiceServicer_to_server(runs.RunServicer(dependencies), server)
@@ -57,7 +59,9 @@ def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> S
     events_pb2_grpc.add_EventServiceServicer_to_server(events.EventServicer(dependencies), server)
     datasets_pb2_grpc.add_DatasetServiceServicer_to_server(datasets.DatasetServicer(dependencies), server)
     evalsets_pb2_grpc.add_EvalSetServiceServicer_to_server(evalsets.EvalSetServicer(dependencies), server)
-    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(evaluations.EvaluationServicer(dependencies), server)
+    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(
+        evaluations.EvaluationServicer(dependencies, verifier), server
+    )
     models_pb2_grpc.add_ModelServiceServicer_to_server(models.ModelServicer(dependencies), server)
     return (
         jobs.SERVICE,
@@ -89,6 +93,7 @@ async def serve(
     stop = stop or asyncio.Event()
     installed_scorers()
     database = open_database(settings)
+    rescorer = Rescorer(settings.scoring_processes)
     try:
         if settings.auto_migrate:
             migrate(database)
@@ -100,7 +105,7 @@ async def serve(
         authorizer = TokenAuthorizer(database, settings.token_text) if settings.auth == "on" else None
         async with _background(database, settings, stop):
             await serve_grpc(
-                lambda server: register_servicers(server, dependencies),
+                lambda server: register_servicers(server, dependencies, ProcessVerifier(rescorer)),
                 settings,
                 authorizer=authorizer,
                 ready=None,
@@ -108,6 +113,7 @@ async def serve(
                 on_bound=on_bound,
             )
     finally:
+        rescorer.close()
         database.close()
 
 
