@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.fixtures.honest_results import honest_result, parsed
 from tests.security.conftest import TIMEOUT, Caller, Platform, digest_of, refusal, request_id
 
-from tunix_rt.errors import FailedPrecondition, NotFound, PermissionDenied, Violations
-from tunix_rt.quality.items import EvalItem, item_from_dict
+from tunix_rt.errors import FailedPrecondition, NotFound, PermissionDenied
 from tunix_rt.quality.rescoring import Rescorer, Sample
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.quality.scoring import score_item
@@ -30,24 +30,9 @@ def question(number: int) -> dict[str, Any]:
     return {"id": f"q{number}", "prompt": prompt, "expected_answer": answer, "answer_type": "numeric"}
 
 
-def parsed(document: dict[str, Any]) -> EvalItem:
-    violations = Violations()
-    item = item_from_dict(document, violations)
-    assert item is not None, violations.found
-    return item
-
-
 def recorded(number: int, prediction: str, **fields: Any) -> evaluations_pb2.ItemResult:
-    """What an honest evaluator records of ``prediction``, but for ``fields``; metrics that are None are left out."""
-    score = score_item(parsed(question(number)), prediction)
-    metrics = score.metrics | fields.pop("metrics", {})
-    given = {
-        "outcome": evaluations_pb2.ItemOutcome.Value(f"ITEM_OUTCOME_{score.outcome}"),
-        "metrics": {name: value for name, value in metrics.items() if value is not None},
-        "extracted_answer": score.extracted_answer or "",
-        "finish_reason": common_pb2.FINISH_REASON_STOP,
-    }
-    return evaluations_pb2.ItemResult(item_id=f"q{number}", prediction=prediction, **given | fields)
+    """What an honest evaluator records, but for ``fields``."""
+    return honest_result(question(number), prediction, **fields)
 
 
 def right(number: int) -> str:
