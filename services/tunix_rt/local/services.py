@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+from tunix_rt.bus.users import trainer_name
 from tunix_rt.errors import Violations
-from tunix_rt.local import nats_server
 from tunix_rt.local.home import Home
 from tunix_rt.local.ports import LOOPBACK
 
@@ -56,10 +56,15 @@ def command(process_name: str) -> list[str]:
     return [sys.executable, "-m", f"tunix_rt.{service_of(process_name)}"]
 
 
-def environment(
-    home: Home, process_name: str, ports: Mapping[str, int], token: str, nats_password: str
-) -> dict[str, str]:
+def nats_user(process_name: str, pool: str) -> str | None:
+    """The NATS user of a process; None where it needs none."""
+    service = service_of(process_name)
+    return {INFERENCER: None, "trainer": trainer_name(pool)}.get(service, service)
+
+
+def environment(home: Home, process_name: str, ports: Mapping[str, int], token: str, pool: str) -> dict[str, str]:
     """The settings that a service reads; see each service's ``settings.py``."""
+    user = nats_user(process_name, pool)
     http_port = ports.get(http_port_name(process_name) or "")
     return {
         "TUNIX_RT_HOME": str(home.path),
@@ -68,8 +73,8 @@ def environment(
         "TUNIX_RT_REGISTRY_ADDRESS": f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
         "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}",
         "TUNIX_RT_NATS_URL": f"nats://{LOOPBACK}:{ports['nats']}",
-        "TUNIX_RT_NATS_USER": nats_server.USER,
-        "TUNIX_RT_NATS_PASSWORD": nats_password,
+        "TUNIX_RT_NATS_USER": user or "",
+        "TUNIX_RT_NATS_PASSWORD_FILE": str(home.nats_password_path(user)) if user else "",
         "TUNIX_RT_TOKEN": token,
         "TUNIX_RT_DATABASE_URL": home.database_url,
         "TUNIX_RT_AUTO_MIGRATE": "true",

@@ -12,8 +12,9 @@ import grpc
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
+from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.publish import Publisher
-from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
+from tunix_rt.bus.topology import DEAD_COMMANDS, Topology
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.quality.scorer_plugins import installed_scorers
@@ -27,6 +28,7 @@ from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.models import service as models
@@ -103,7 +105,7 @@ async def serve(
         _log.info("jobs without a worker were queued again", jobs=queued)
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings)
         authorizer = TokenAuthorizer(database, settings.token_text) if settings.auth == "on" else None
-        async with _background(database, settings, stop):
+        async with _background(dependencies, stop):
             await serve_grpc(
                 lambda server: register_servicers(server, dependencies, ProcessVerifier(rescorer)),
                 settings,
@@ -118,8 +120,9 @@ async def serve(
 
 
 @asynccontextmanager
-async def _background(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> AsyncIterator[None]:
+async def _background(dependencies: Dependencies, stop: asyncio.Event) -> AsyncIterator[None]:
     """The reaper and the bus beside the server; if one of them fails, the server stops and the error is raised."""
+    database, settings = dependencies.database, dependencies.settings
 
     async def to_the_end(work: Awaitable[None]) -> None:
         try:
@@ -129,29 +132,29 @@ async def _background(database: Database, settings: RegistrySettings, stop: asyn
 
     async with asyncio.TaskGroup() as group:
         group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, stop)))
-        group.create_task(to_the_end(run_bus(database, settings, stop)))
+        group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, stop)))
         try:
             yield
         finally:
             stop.set()
 
 
-async def run_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
+async def run_bus(database: Database, settings: RegistrySettings, floods: Floods, stop: asyncio.Event) -> None:
     """Publish the outbox and fail the jobs of dead-lettered commands, until ``stop`` is set.
 
     An error, such as a drifted stream, is logged and retried: RPCs do not depend on NATS.
     """
     while not stop.is_set():
         try:
-            await _serve_bus(database, settings, stop)
+            await _serve_bus(database, settings, floods, stop)
         except Exception:
             _log.exception("the bus has failed; RPCs go on, facts and commands wait in the outbox")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _BUS_RETRY_SECONDS)
 
 
-async def _serve_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
-    connecting = asyncio.ensure_future(connect(settings, name="registry", tls_ca_file=settings.tls.ca_file))
+async def _serve_bus(database: Database, settings: RegistrySettings, floods: Floods, stop: asyncio.Event) -> None:
+    connecting = asyncio.ensure_future(connect(settings, name="registry"))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -161,8 +164,10 @@ async def _serve_bus(database: Database, settings: RegistrySettings, stop: async
     client = connecting.result()
     try:
         js = client.jetstream()
-        relay = Relay(database, Publisher(js), stream_identity=lambda: command_stream_identity(js))
-        async with asyncio.TaskGroup() as group:
+        topology = Topology(js, settings.stream_limits)
+        publisher = Publisher(js, topology=topology)
+        relay = Relay(database, publisher, commands=topology, flooded=floods.flooded)
+        async with dead_lettering_stuck_commands(js), asyncio.TaskGroup() as group:
             group.create_task(relay.run(stop))
             group.create_task(consume(js, DEAD_COMMANDS, DeadCommands(database).handle, workers=1, stop=stop))
     finally:

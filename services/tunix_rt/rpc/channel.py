@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import grpc
 
 from tunix_rt.observability.propagation import TRACEPARENT, inject
+from tunix_rt.rpc.credentials import channel_credentials
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, TlsSettings
+from tunix_rt.rpc.tls import refuse_clear_text
 
 UNARY_DEADLINE_SECONDS = 30.0
 STREAM_DEADLINE_SECONDS = 3600.0
@@ -47,31 +49,33 @@ _OPTIONS = [
 def open_channel(address: str, *, token: str | None, tls: TlsSettings | None = None) -> grpc.aio.Channel:
     """An asyncio channel to ``host:port``. A call without a deadline gets 30 s (streams of answers: one hour).
 
-    Close it when done. Connecting happens at the first call, so the peer need not be there yet.
+    Close it when done. Connecting happens at the first call, so the peer need not be there yet. Raises
+    `FailedPrecondition` where the token would leave this machine in plain text.
     """
+    tls = _checked(address, token, tls)
     interceptors: list[grpc.aio.ClientInterceptor] = [
         kind(token) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
     ]
-    if tls is None or not tls.enabled:
+    if not tls.enabled:
         return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
-    return grpc.aio.secure_channel(address, _credentials(tls), options=_options(tls), interceptors=interceptors)
+    return grpc.aio.secure_channel(address, channel_credentials(tls), options=_options(tls), interceptors=interceptors)
 
 
 def open_sync_channel(address: str, *, token: str | None, tls: TlsSettings | None = None) -> grpc.Channel:
     """`open_channel` for code without an event loop."""
-    if tls is None or not tls.enabled:
+    tls = _checked(address, token, tls)
+    if not tls.enabled:
         channel = grpc.insecure_channel(address, options=_OPTIONS)
     else:
-        channel = grpc.secure_channel(address, _credentials(tls), options=_options(tls))
+        channel = grpc.secure_channel(address, channel_credentials(tls), options=_options(tls))
     return grpc.intercept_channel(channel, _SyncInterceptor(token))
 
 
-def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        root_certificates=tls.ca_file.read_bytes() if tls.ca_file else None,
-        private_key=tls.key_file.read_bytes() if tls.key_file else None,
-        certificate_chain=tls.cert_file.read_bytes() if tls.cert_file else None,
-    )
+def _checked(address: str, token: str | None, tls: TlsSettings | None) -> TlsSettings:
+    tls = TlsSettings() if tls is None else tls
+    if token and not tls.enabled:
+        refuse_clear_text(address, "the bearer token", tls)
+    return tls
 
 
 def _options(tls: TlsSettings) -> list[tuple[str, Any]]:

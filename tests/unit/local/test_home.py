@@ -42,14 +42,23 @@ def test_a_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) ->
     assert read_or_create_secret(tmp_path / "other") != first
 
 
-def test_the_nats_configuration_holds_the_password_and_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+def test_the_nats_configuration_holds_a_password_for_each_user_and_is_readable_by_its_owner_only(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "nats.conf"
     path.write_text("old, with a wider mode")
     path.chmod(0o644)
-    write_config(path, port=1, monitor_port=2, store=tmp_path, password='se"cret')
+    secrets = tmp_path / "secrets"
+    write_config(path, port=1, monitor_port=2, store=tmp_path, secrets=secrets, pools=["cpu", "gpu"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert r'password: "se\"cret"' in path.read_text()
-    assert "listen: 127.0.0.1:1" in path.read_text()
+    text = path.read_text()
+    assert 'listen: "127.0.0.1:1"' in text and 'http: "127.0.0.1:2"' in text
+    for user in ("registry", "trainer", "trainer-gpu", "evaluator", "tuner", "reader"):
+        password = secrets / user / "nats.password"
+        assert stat.S_IMODE(password.stat().st_mode) == 0o600
+        assert f'user: "{user}", password: "{password.read_text().strip()}"' in text
+    write_config(path, port=1, monitor_port=2, store=tmp_path, secrets=secrets, pools=["cpu", "gpu"])
+    assert path.read_text() == text  # passwords are made once
 
 
 def test_directories_of_a_home_are_readable_by_their_owner_only(tmp_path: Path) -> None:
