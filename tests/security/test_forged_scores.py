@@ -39,7 +39,7 @@ def right(number: int) -> str:
     return f"<reasoning>{number} + 1 = {number + 1}</reasoning><answer>{number + 1}</answer>"
 
 
-async def complete(caller: Caller, lease: common_pb2.Lease, digest: str = digest_of("model")) -> None:
+async def complete(caller: Caller, lease: common_pb2.Lease, digest: str = digest_of("pkg://some_model")) -> None:
     result = jobs_pb2.EvaluationResult(model_digest=digest, scorer_version=BUILT_IN_VERSION)
     request = jobs_pb2.CompleteRequest(lease=lease, state=SUCCEEDED, evaluation=result)
     await caller.jobs.Complete(request, timeout=TIMEOUT)
@@ -175,3 +175,38 @@ async def test_a_prediction_that_takes_too_long_is_refused_and_its_neighbours_ar
         limited.close()
     assert found[0].metrics["answer_correctness"] == 1.0
     assert (found[1].metrics, "processor time" in found[1].problem) == ({}, True)
+
+
+async def evaluated(platform: Platform, digest: str) -> evaluations_pb2.Evaluation:
+    """An honest evaluation of pkg://some_model, completed with that digest."""
+    worker = platform.caller("evaluator-1:worker")
+    evaluation = await platform.caller("ann:editor").evaluation()
+    lease = (await worker.claim(evaluation.id)).lease
+    await worker.record(lease, recorded(0, right(0)), recorded(1, right(1)))
+    await complete(worker, lease, digest)
+    return await worker.get(evaluation.id)
+
+
+async def pinned(platform: Platform) -> list[str]:
+    found = await platform.caller("ann:editor").models.ListModels(models_pb2.ListModelsRequest(), timeout=TIMEOUT)
+    return [model.artifact.digest for model in found.models]
+
+
+async def test_a_forged_digest_is_refused_and_pins_nothing(platform: Platform) -> None:
+    refused = await refusal(evaluated(platform, digest_of("a forgery")))
+    assert (refused.kind, f"but the inferencer loads {digest_of('pkg://some_model')}" in refused.text) == (
+        FailedPrecondition,
+        True,
+    )
+    assert await pinned(platform) == [""]
+    assert (await evaluated(platform, digest_of("pkg://some_model"))).verified
+    assert await pinned(platform) == [digest_of("pkg://some_model")]
+    # Once loaded, it is only looked up.
+    assert platform.inferencer.loaded == ["pkg://some_model"]
+
+
+async def test_a_reference_that_the_inferencer_cannot_load_has_no_digest(platform: Platform) -> None:
+    platform.inferencer.content["pkg://some_model"] = ""
+    refused = await refusal(evaluated(platform, digest_of("a forgery")))
+    assert "but the inferencer loads nothing from pkg://some_model" in refused.text
+    assert await pinned(platform) == [""]

@@ -30,7 +30,7 @@ class Signature(Record, of=pb.Signature):
     """An Ed25519 signature of the registry."""
 
     key_id: str
-    value: bytes
+    value: str
 
 
 class GenerationConfig(Open, of=pb.GenerationConfig):

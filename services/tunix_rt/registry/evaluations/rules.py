@@ -46,10 +46,15 @@ class EvaluationSpec:
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluator used: the model's digest as it was loaded, and the scorers' version."""
+    """What an evaluator used: the model's digest as it was loaded, and the scorers' version.
+
+    ``loaded_digest`` is the digest of a reference as the inferencer itself says, "" if it cannot load it; None where
+    nobody was asked.
+    """
 
     model_digest: str
     scorer_version: str
+    loaded_digest: str | None = None
 
 
 def create_evaluation(session: Session, spec: EvaluationSpec, *, actor: str) -> EvaluationRow:
@@ -120,9 +125,15 @@ def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.En
             f"{result.scorer_version}: evaluator and registry must run the same release"
         )
     model = session.get_one(ModelVersionRow, row.model_id, with_for_update=True, populate_existing=True)
+    if result.loaded_digest not in (None, result.model_digest):
+        raise FailedPrecondition(
+            f"{row.id} is reported with model digest {result.model_digest}, but the inferencer loads "
+            f"{result.loaded_digest or 'nothing'} from {model.reference}"
+        )
     pin_digest(session, model, result.model_digest)
     row.model_digest = result.model_digest
-    row.verified = all_verified(session, row.id)
+    known = model.format != "reference" or result.loaded_digest is not None
+    row.verified = known and all_verified(session, row.id)
     _write_scorecard(session, row)
     holder = leases.holder_of(session, row)
     leases.end_attempt(session, row, "succeeded", message=end.message)
