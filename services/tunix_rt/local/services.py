@@ -87,5 +87,7 @@ def environment(home: Home, process_name: str, ports: Mapping[str, int], token: 
         "TUNIX_RT_AUTO_MIGRATE": "true",
         "TUNIX_RT_ARTIFACTS_URI": home.artifacts_uri,
         "TUNIX_RT_METRICS_PORT": "0",
+        # Those of another platform, which the user is a client of, are not for this one.
+        **dict.fromkeys(("TUNIX_RT_TLS_CERT_FILE", "TUNIX_RT_TLS_KEY_FILE", "TUNIX_RT_TLS_CA_FILE"), ""),
         "PYTHONUNBUFFERED": "1",
     }
