@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tunix_rt.bus.server_config", description=__doc__)
     parser.add_argument("directory", type=Path, help="where the folders of secrets are")
-    parser.add_argument("--pools", default=DEFAULT_POOL, help="pools of trainers, separated by commas")
+    parser.add_argument("--pool", action="append", help=f"pool of trainers; repeatable; default: {DEFAULT_POOL}")
     parser.add_argument("--listen", default="0.0.0.0:4222")
     parser.add_argument("--store", default="/data", help="where nats-server keeps its streams")
     parser.add_argument(
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="where nats-server finds cert.pem, key.pem and ca.pem; empty: plain text, for one machine only",
     )
     given = parser.parse_args(arguments)
-    users = bus_users(given.pools.split(","))
+    users = bus_users(given.pool or [DEFAULT_POOL])
     folder = given.tls_directory.rstrip("/")
     tls = ServerTls(*(f"{folder}/{name}" for name in ("cert.pem", "key.pem", "ca.pem"))) if folder else None
     place = ServerPlace(given.listen, given.store, monitor="127.0.0.1:8222", tls=tls)
