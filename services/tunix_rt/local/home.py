@@ -36,6 +36,11 @@ class Home:
         return self.path / "token"
 
     @property
+    def service_tokens(self) -> Path:
+        """One file for each service that calls the registry, named after it."""
+        return self.path / "tokens"
+
+    @property
     def nats_password_path(self) -> Path:
         return self.path / "nats.password"
 
@@ -52,7 +57,7 @@ class Home:
 
     def prepare(self) -> None:
         """Create the directories, readable by their owner only."""
-        for directory in (self.path, self.logs, self.nats_store, self.path / "artifacts"):
+        for directory in (self.path, self.logs, self.nats_store, self.service_tokens, self.path / "artifacts"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 

@@ -80,7 +80,7 @@ class LocalPlatform:
 
     @property
     def token(self) -> str:
-        """Bearer token with every role."""
+        """Bearer token of the administrator."""
         return read_or_create_secret(self._home.token_path)
 
     @property
@@ -159,6 +159,7 @@ class LocalPlatform:
         self._home.prepare()
         self._lock.acquire()
         try:
+            services.prepare_tokens(self._home)
             self._start()
         except BaseException:
             self.stop()
@@ -222,7 +223,7 @@ class LocalPlatform:
     def _environment(self, name: str) -> dict[str, str]:
         if name == "nats":
             return inherited_environment()
-        own = services.environment(self._home, name, self._ports, self.token, self.nats_password)
+        own = services.environment(self._home, name, self._ports, self.nats_password)
         return inherited_environment() | own | self._extra_environment
 
     def _became_healthy(self, part: str) -> bool:

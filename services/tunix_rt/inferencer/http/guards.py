@@ -81,15 +81,17 @@ def _load(limit: int) -> Middleware:
 
 
 def _auth(authorizer: Authorizer) -> Middleware:
-    """Bearer tokens as in gRPC; generating and listing require the role viewer."""
+    """Bearer tokens as in gRPC; generating and listing models need the permission generate."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = authorizer.authenticate(bearer_token(request.headers.get("Authorization")))
         principal = answer if isinstance(answer, Principal) else await answer
-        if not principal.allows("viewer"):
-            raise PermissionDenied(f"{request.path} requires the role 'viewer', which {principal.name!r} does not have")
         set_current_principal(principal)
+        if not principal.allows("generate"):
+            raise PermissionDenied(
+                f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
+            )
         return await handler(request)
 
     return guard

@@ -35,6 +35,8 @@ class Dependencies:
     database: Database
     artifacts: ArtifactStore
     settings: RegistrySettings
+    # Called in the transaction of every RPC that writes, with its answer: the audit log.
+    record: Callable[[Session, object], None]
 
 
 def caller() -> str:
@@ -57,14 +59,21 @@ class Servicer:
         self.database = dependencies.database
         self.artifacts = dependencies.artifacts
         self.settings = dependencies.settings
+        self._record = dependencies.record
 
     async def read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
         """What ``work`` reads; with ``statement`` it is one query (`Database.read`)."""
         return await self.database.run_read(work, statement=statement)
 
     async def write(self, work: Callable[[Session], T]) -> T:
-        """What ``work`` returns when what it wrote is committed."""
-        return await self.database.run_write(work)
+        """What ``work`` returns when what it wrote, and the audit event of it, are committed."""
+
+        def recorded(session: Session) -> T:
+            result = work(session)
+            self._record(session, result)
+            return result
+
+        return await self.database.run_write(recorded)
 
     async def mutate(self, request: Identified, kind: type[M], change: Callable[[Session], SQLModel | M]) -> M:
         """The row that ``change`` returns, as a message of ``kind``; the same request id gets the first answer again.
