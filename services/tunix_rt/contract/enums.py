@@ -56,6 +56,7 @@ class Reason(Named):
     PARENT_CANCELLED = auto()
     UNDELIVERABLE = auto()
     NO_TRIAL_SUCCEEDED = auto()
+    RESULT_REFUSED = auto()
 
 
 class AttemptOutcome(Named):

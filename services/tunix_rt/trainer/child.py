@@ -7,9 +7,7 @@ nothing needs undoing.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -27,9 +25,7 @@ from tunix_rt.trainer.messages import (
     decode,
     encode,
 )
-
-_PR_SET_PDEATHSIG = 1
-ORPHANED = 3
+from tunix_rt.untrusted.confinement import ORPHANED, die_with
 
 
 class ParentLine:
@@ -83,7 +79,7 @@ class ParentLine:
 def main() -> int:
     """Carry out the job; the exit code is 0 whenever the last message says how it ended."""
     parent = int(sys.argv[2]) if len(sys.argv) > 2 else os.getppid()
-    _die_with(parent)
+    die_with(parent)
     line = ParentLine(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     threading.Thread(target=line.listen, name="commands", daemon=True).start()
@@ -107,13 +103,6 @@ def main() -> int:
         cause = failures.cause_of(error)
         line.emit(Failed(cause.reason, cause.text, cause.retryable))
     return 0
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(ORPHANED)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -62,7 +62,9 @@ class RegistrySearcher(Searcher):
         number = self._next_number()
         if number is not None:
             self._live[trial_id] = number
-            return {"number": number, "lease": asdict(self._lease), "points": self._plan.scheduling is not None}
+            # Ray writes configurations to files; who only watches a trial needs no secret.
+            lease = asdict(replace(self._lease, secret=""))
+            return {"number": number, "lease": lease, "points": self._plan.scheduling is not None}
         # FINISHED only when no trial runs: until then the sweep may be extended.
         return None if self._live else Searcher.FINISHED
 

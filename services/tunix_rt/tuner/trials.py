@@ -20,6 +20,7 @@ from tunix_rt.search_space.messages import scalar
 from tunix_rt.search_space.population import Origin
 from tunix_rt.tuner.settings import TunerSettings
 from tunix_rt.v1 import common_pb2, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.worker.grpc_jobs import lease_message
 from tunix_rt.worker.jobs import Lease
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class TrialRegistry:
         self._channel = channel
         self._stub = sweeps_pb2_grpc.SweepServiceStub(channel)
         self._sweep_id = lease.job_id
-        self._lease = common_pb2.Lease(job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch)
+        self._lease = lease_message(lease)
 
     @classmethod
     def connect(cls, lease: Lease) -> TrialRegistry:

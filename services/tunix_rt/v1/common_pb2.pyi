@@ -79,6 +79,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The command was delivered max_deliver times without success."""
     REASON_NO_TRIAL_SUCCEEDED: _Reason.ValueType  # 12
     """Every trial of a sweep failed, so that there is no best one."""
+    REASON_RESULT_REFUSED: _Reason.ValueType  # 13
+    """The recorded predictions do not give the recorded metrics."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a job is in its state."""
@@ -104,6 +106,8 @@ REASON_UNDELIVERABLE: Reason.ValueType  # 11
 """The command was delivered max_deliver times without success."""
 REASON_NO_TRIAL_SUCCEEDED: Reason.ValueType  # 12
 """Every trial of a sweep failed, so that there is no best one."""
+REASON_RESULT_REFUSED: Reason.ValueType  # 13
+"""The recorded predictions do not give the recorded metrics."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _FinishReason:
@@ -171,7 +175,7 @@ class Transition(_message.Message):
     attempt: _builtins.int
     """0 when no attempt was involved."""
     actor: _builtins.str
-    """Token name or worker id that caused it."""
+    """The principal that caused it; "registry" when nobody did."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -195,7 +199,9 @@ Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
 @_typing.final
 class Lease(_message.Message):
-    """Fencing token: every write of a worker carries it, and a write with an old epoch is refused (ABORTED)."""
+    """The credential of one attempt. Every write of its worker carries it; one with an old epoch, without the secret or by
+    another principal than the claim's is refused (ABORTED).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -203,10 +209,13 @@ class Lease(_message.Message):
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     attempt_id: _builtins.str
     epoch: _builtins.int
     """Grows by one with each claim of the job."""
+    secret: _builtins.str
+    """Random; only a claim is answered with it, and only its hash is stored."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -216,14 +225,39 @@ class Lease(_message.Message):
         attempt_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "epoch", b"epoch", "expire_time", b"expire_time", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "epoch", b"epoch", "expire_time", b"expire_time", "job_id", b"job_id", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class Signature(_message.Message):
+    """An Ed25519 signature by a key of ModelService.ListSigningKeys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signature: _TypeAlias = Signature  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):

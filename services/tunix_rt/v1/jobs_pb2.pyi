@@ -107,7 +107,7 @@ class ClaimRequest(_message.Message):
     job_id: _builtins.str
     """As the command names it."""
     worker_id: _builtins.str
-    """Who claims: 1..200 characters, shown with the attempt."""
+    """The worker's name for itself: 1..200 characters, shown with the attempt."""
     pool: _builtins.str
     """Hardware pool that the worker serves. FAILED_PRECONDITION when the job is for another; unset: not checked."""
     kind: Global___JobKind.ValueType
@@ -152,7 +152,7 @@ class ClaimResponse(_message.Message):
     """The job's state after the claim."""
     @_builtins.property
     def lease(self) -> _common_pb2.Lease:
-        """Set when granted."""
+        """Set when granted, with its secret."""
 
     @_builtins.property
     def run(self) -> Global___RunPayload: ...
@@ -653,6 +653,7 @@ class Attempt(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RESUMED_STEP_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     number: _builtins.int
@@ -663,6 +664,8 @@ class Attempt(_message.Message):
     message: _builtins.str
     resumed_step: _builtins.int
     """Of a run: training step of the checkpoint that it went on from; 0 is none."""
+    principal: _builtins.str
+    """Who claimed it, and alone may report to it."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -692,10 +695,11 @@ class Attempt(_message.Message):
         message: _builtins.str = ...,
         resumed_step: _builtins.int = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        principal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "heartbeat_time", b"heartbeat_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "heartbeat_time", b"heartbeat_time", "id", b"id", "job_id", b"job_id", "message", b"message", "number", b"number", "outcome", b"outcome", "reason", b"reason", "resumed_step", b"resumed_step", "start_time", b"start_time", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "environment", b"environment", "heartbeat_time", b"heartbeat_time", "id", b"id", "job_id", b"job_id", "message", b"message", "number", b"number", "outcome", b"outcome", "principal", b"principal", "reason", b"reason", "resumed_step", b"resumed_step", "start_time", b"start_time", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

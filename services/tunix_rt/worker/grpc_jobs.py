@@ -47,7 +47,7 @@ class GrpcJobs:
         payload = answer.WhichOneof("payload")
         if not answer.granted or payload is None:
             return NotGranted(answer.retry_after_seconds)
-        lease = Lease(answer.lease.job_id, answer.lease.attempt_id, answer.lease.epoch)
+        lease = lease_of(answer.lease)
         return Granted(lease, getattr(answer, payload))
 
     async def heartbeat(self, lease: Lease, progress: Progress | None, resumed_step: int) -> HeartbeatAnswer:
@@ -80,8 +80,13 @@ class GrpcJobs:
 
 
 def lease_message(lease: Lease) -> common_pb2.Lease:
-    """The token that every write of an attempt carries."""
-    return common_pb2.Lease(job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch)
+    """The credential that every write of an attempt carries."""
+    return common_pb2.Lease(job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch, secret=lease.secret)
+
+
+def lease_of(message: common_pb2.Lease) -> Lease:
+    """The lease that a claim was answered with."""
+    return Lease(message.job_id, message.attempt_id, message.epoch, message.secret)
 
 
 def reason_name(reason: common_pb2.Reason.ValueType) -> str:

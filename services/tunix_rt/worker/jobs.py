@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from google.protobuf.message import Message
@@ -10,11 +10,13 @@ from google.protobuf.message import Message
 
 @dataclass(frozen=True)
 class Lease:
-    """Fencing token of one attempt; ``epoch`` is the attempt's number."""
+    """Credential of one attempt; ``epoch`` is the attempt's number. The secret stays in this process and its children:
+    it is in no log and no file."""
 
     job_id: str
     attempt_id: str
     epoch: int
+    secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ async def test_without_a_known_token_nobody_reads_or_writes(registry: Any, refus
 async def test_roles_open_what_they_name_and_no_more(registry: Any, refusal: Any) -> None:
     viewer = await stub(registry, await made(registry, "reader", "viewer"))
     editor = await stub(registry, await made(registry, "ann", "editor"))
-    worker = await stub(registry, await made(registry, "trainer-1", "worker"))
+    token = await made(registry, "trainer-1", "worker")
+    worker = await stub(registry, token)
     request = runs_pb2.CreateRunRequest(request_id=registry.request_id(), spec=registry.spec())
     assert (await refusal(viewer.CreateRun(request, timeout=TIMEOUT))).kind is PermissionDenied
     run = await editor.CreateRun(request, timeout=TIMEOUT)
@@ -51,7 +52,9 @@ async def test_roles_open_what_they_name_and_no_more(registry: Any, refusal: Any
     assert (await viewer.GetRun(runs_pb2.GetRunRequest(id=run.id), timeout=TIMEOUT)).id == run.id
     digest = registry.digest_of("c")
     checkpoint = runs_pb2.RecordCheckpointRequest(checkpoint=runs_pb2.Checkpoint(uri=registry.uri("c"), digest=digest))
-    checkpoint.lease.CopyFrom((await registry.claim(run.id)).lease)
+    claim = jobs_pb2.ClaimRequest(job_id=run.id, worker_id="w")
+    claimed = await jobs_pb2_grpc.JobServiceStub(registry.channel(token)).Claim(claim, timeout=TIMEOUT)
+    checkpoint.lease.CopyFrom(claimed.lease)
     for other in (viewer, editor):
         assert (await refusal(other.RecordCheckpoint(checkpoint, timeout=TIMEOUT))).kind is PermissionDenied
     await worker.RecordCheckpoint(checkpoint, timeout=TIMEOUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import grpc
 import pytest
 
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, PermissionDenied
@@ -12,7 +13,7 @@ from tunix_rt.registry.access import tokens as auth
 from tunix_rt.registry.jobs.reaper import fail_undeliverable
 from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.sweeps.tables import SweepRow
-from tunix_rt.v1 import common_pb2, jobs_pb2, sweeps_pb2, sweeps_pb2_grpc
+from tunix_rt.v1 import common_pb2, jobs_pb2, jobs_pb2_grpc, sweeps_pb2, sweeps_pb2_grpc
 
 TIMEOUT = 20
 QUEUED, RUNNING = common_pb2.JOB_STATE_QUEUED, common_pb2.JOB_STATE_RUNNING
@@ -272,14 +273,18 @@ async def test_an_old_tuner_does_not_hear_of_a_pause(registry: Any, refusal: Any
 
 
 async def test_roles_of_what_changes_a_sweep(registry: Any, refusal: Any) -> None:
-    sweep, lease = await registry.claimed_sweep()
-    await registry.trial(lease, 0)
-
-    async def stub(role: str) -> sweeps_pb2_grpc.SweepServiceAsyncStub:
+    async def channel(role: str) -> grpc.aio.Channel:
         token = await registry.database.run_write(lambda session: auth.create_token(session, f"a-{role}", [role]))
-        return sweeps_pb2_grpc.SweepServiceStub(registry.channel(token))
+        return registry.channel(token)
 
-    viewer, editor, worker = [await stub(role) for role in ("viewer", "editor", "worker")]
+    channels = [await channel(role) for role in ("viewer", "editor", "worker")]
+    viewer, editor, worker = [sweeps_pb2_grpc.SweepServiceStub(each) for each in channels]
+    sweep = await registry.create_sweep()
+    claim = jobs_pb2.ClaimRequest(job_id=sweep.id, worker_id="tuner-1")
+    lease = (await jobs_pb2_grpc.JobServiceStub(channels[2]).Claim(claim, timeout=TIMEOUT)).lease
+    trial = sweeps_pb2.CreateTrialRequest(lease=lease, number=0)
+    trial.parameters.update({"learning_rate": 0.01, "per_device_batch_size": 4})
+    await worker.CreateTrial(trial, timeout=TIMEOUT)
     ids = {"id": sweep.id}
     for call in (
         viewer.PauseSweep(sweeps_pb2.PauseSweepRequest(request_id=registry.request_id(), **ids), timeout=TIMEOUT),

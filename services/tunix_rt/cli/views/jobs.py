@@ -74,6 +74,7 @@ def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> lis
             formats.styled(attempt.outcome),
             attempt.reason or "",
             formats.escaped(attempt.worker_id),
+            formats.escaped(attempt.principal),
             attempt.resumed_step,
             formats.local_time(attempt.start_time),
             formats.duration(attempt.start_time, attempt.end_time),
@@ -81,7 +82,7 @@ def attempts(found: Iterable[Attempt], checkpoints: Iterable[Checkpoint]) -> lis
         )
         for attempt in found
     ]
-    columns = ["#", "outcome", "reason", "worker", "from step", "started", "took", "message"]
+    columns = ["#", "outcome", "reason", "worker", "by", "from step", "started", "took", "message"]
     kept = [
         (checkpoint.step, formats.size_text(checkpoint.size_bytes), formats.local_time(checkpoint.create_time))
         for checkpoint in checkpoints

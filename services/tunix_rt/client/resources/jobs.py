@@ -49,6 +49,7 @@ class Attempt(Record, of=pb.Attempt):
     message: str
     resumed_step: int
     environment: dict[str, str]
+    principal: str
 
 
 class Job(Resource[Mode]):

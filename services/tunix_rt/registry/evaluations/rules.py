@@ -123,8 +123,9 @@ def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.En
     pin_digest(session, model, result.model_digest)
     row.model_digest = result.model_digest
     _write_scorecard(session, row)
+    holder = leases.holder_of(session, row)
     leases.end_attempt(session, row, "succeeded", message=end.message)
-    transition(session, row, JobState.SUCCEEDED, message=end.message, actor=row.worker_id, attempt=row.epoch)
+    transition(session, row, JobState.SUCCEEDED, message=end.message, actor=holder, attempt=row.epoch)
 
 
 def _run_of(session: Session, model: ModelVersionRow | None) -> RunRow | None:

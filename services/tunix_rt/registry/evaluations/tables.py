@@ -49,6 +49,10 @@ class EvaluationRow(JobColumns, table=True):
     n_scored: int | None = None
     metric_means: dict[str, float] = Field(default_factory=dict, sa_type=JSON)
     verdict: str = ""
+    # See Evaluation in evaluations.proto. The signature is base64.
+    verified: bool = False
+    signature: str = ""
+    signing_key_id: str = ""
 
     @property
     def identity(self) -> dict[str, str]:
@@ -99,5 +103,7 @@ class ItemResultRow(SQLModel, table=True):
     finish_reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    # The registry's own scoring of the prediction gives the same; an ERRORED sample has nothing to score.
+    verified: bool = False
     epoch: int = 0
     create_time: datetime = Field(sa_type=UtcDateTime)

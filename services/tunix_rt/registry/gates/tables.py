@@ -60,4 +60,8 @@ class GateDecisionRow(SQLModel, table=True):
     explanation: str = ""
     digest: str
     actor: str = ""
+    # See GateDecision in models.proto. The signature is base64.
+    verified: bool = False
+    signature: str = ""
+    signing_key_id: str = ""
     create_time: datetime = Field(sa_type=UtcDateTime, index=True)

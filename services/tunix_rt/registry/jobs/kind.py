@@ -38,7 +38,8 @@ class JobKind(Generic[J]):
     """One kind of job that workers claim. ``name`` is its field in the oneofs of jobs.proto.
 
     ``payload`` makes what a granted claim carries; ``before_claim`` (job, pool of the worker) may refuse the claim, or
-    end a job that cannot be carried out. ``directives`` are what a heartbeat is answered beside a cancellation.
+    end a job that cannot be carried out. ``directives`` are what a heartbeat is answered beside a cancellation,
+    ``pool_of`` the hardware pool that a job waits for, "" where its kind has none.
     ``read_result`` checks the result's message field by field, and that its artifacts lie in the store; ``succeed``
     applies what it has read, ends attempt and job, and may raise `FailedPrecondition`. ``heartbeat`` None is
     `leases.heartbeat`.
@@ -53,6 +54,7 @@ class JobKind(Generic[J]):
     before_claim: Callable[[Session, J, str], None] = nothing
     heartbeat: Heartbeat[J] | None = None
     directives: Callable[[J], Message | None] = nothing
+    pool_of: Callable[[J], str] = lambda _: ""
 
     def extend_lease(
         self, session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta, resumed_step: int

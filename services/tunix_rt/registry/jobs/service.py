@@ -1,6 +1,6 @@
 """JobService: the worker protocol, one for every kind of job, and the history of jobs.
 
-Every write is checked against the newest lease in the transaction that writes.
+Every write is checked against the newest lease, its secret and its principal in the transaction that writes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tunix_rt.errors import NotFound
 from tunix_rt.registry.jobs import checks
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.jobs.kinds import kind_of
+from tunix_rt.registry.jobs.permissions import check_may_claim
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, checked_id
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
@@ -30,6 +31,7 @@ from tunix_rt.registry.kernel.messages import (
 )
 from tunix_rt.registry.kernel.pages import Key
 from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.rpc.auth import Principal, current_principal
 from tunix_rt.v1 import jobs_pb2 as pb
 from tunix_rt.v1 import jobs_pb2_grpc
 
@@ -56,7 +58,8 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
         kind = kind_of(request.job_id)
         if request.kind not in (pb.JOB_KIND_UNSPECIFIED, kind.number):
             raise NotFound(f"{request.job_id} is a {kind.name}, which this worker does not carry out")
-        return await self.write(lambda session: _claim(session, kind, request, self.settings.lease_ttl))
+        principal = current_principal()
+        return await self.write(lambda session: _claim(session, kind, request, principal, self.settings.lease_ttl))
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
         lease, progress = checks.read_heartbeat(request)
@@ -117,11 +120,20 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
         return found
 
 
-def _claim(session: Session, kind: JobKind[Any], request: pb.ClaimRequest, ttl: timedelta) -> pb.ClaimResponse:
+def _claim(
+    session: Session, kind: JobKind[Any], request: pb.ClaimRequest, principal: Principal, ttl: timedelta
+) -> pb.ClaimResponse:
     job: JobColumns = leases.lock_job(session, kind.table, request.job_id)
+    check_may_claim(principal, kind.name, kind.pool_of(job))
     kind.before_claim(session, job, request.pool)
     job, claim = leases.claim(
-        session, kind.table, job.id, worker_id=request.worker_id, environment=request.environment, ttl=ttl
+        session,
+        kind.table,
+        job.id,
+        principal=principal.name,
+        worker_id=request.worker_id,
+        environment=request.environment,
+        ttl=ttl,
     )
     response = pb.ClaimResponse(
         granted=claim.granted, retry_after_seconds=claim.retry_after_seconds, state=state_value(job.state)

@@ -74,6 +74,10 @@ class AttemptRow(SQLModel, table=True):
     message: str = Field(default="", sa_type=Text)
     resumed_step: int = Field(default=0, sa_type=BigInteger)
     environment: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    # Who claimed it, and the sha256 of the lease's secret; "" of attempts before revision 0007, which nobody can claim
+    # to be.
+    principal: str = ""
+    secret_hash: str = ""
 
 
 class TransitionRow(SQLModel, table=True):

@@ -1,14 +1,20 @@
 """Leases: who may write to a job. Each claim makes an attempt with the next epoch; writes with an old one are refused.
 
+A lease is a credential: it has a random secret, of which the attempt keeps the hash, and belongs to the principal that
+claimed. Knowing a job's ids, which everybody may read, is not enough to write to it.
+
 Works on any job table. Check and write are one act in the caller's transaction.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.orm import Session
 from sqlmodel import col, select
@@ -22,16 +28,23 @@ from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 
 J = TypeVar("J", bound=JobColumns)
+# 256 bit.
+_SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The fencing token of one attempt."""
+    """The credential of one attempt: what a claim is answered with, and what a worker sends.
+
+    ``principal`` is who claimed, or who sends it. ``secret`` is known after a claim and from a worker only.
+    """
 
     job_id: str
     attempt_id: str
     epoch: int
     expire_time: datetime | None = None
+    secret: str = field(default="", repr=False)
+    principal: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,12 +94,15 @@ def claim(
     table: type[J],
     job_id: str,
     *,
+    principal: str,
     worker_id: str,
     environment: Mapping[str, str],
     ttl: timedelta,
     now: datetime | None = None,
 ) -> tuple[J, Claim]:
     """Try to take the lease of a job: (the job, the answer).
+
+    ``principal`` claims; ``worker_id`` is only what the worker calls itself. The lease in the answer has its secret.
 
     A live lease is never taken over, not even by its own holder. An expired one makes its attempt "lost" first, which
     may end the job when it had no attempts left. A job that waits for its cancellation is ended here. A paused one is
@@ -103,6 +119,7 @@ def claim(
         return job, Claim(None)
     job.epoch += 1
     job.attempts += 1
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
     attempt = AttemptRow(
         id=new_id("att"),
         job_id=job.id,
@@ -111,6 +128,8 @@ def claim(
         start_time=now,
         heartbeat_time=now,
         environment=dict(environment),
+        principal=principal,
+        secret_hash=_hash(secret),
     )
     session.add(attempt)
     job.lease_attempt_id = attempt.id
@@ -120,26 +139,49 @@ def claim(
     session.flush()
     notify_on_commit(session, job.id)
     if job.state == JobState.QUEUED:
-        transition(session, job, JobState.RUNNING, actor=worker_id, attempt=job.epoch, now=now)
-    return job, Claim(_lease_of(job))
+        transition(session, job, JobState.RUNNING, actor=principal, attempt=job.epoch, now=now)
+    return job, Claim(replace(_lease_of(job), secret=secret, principal=principal))
 
 
 def check(session: Session, table: type[J], lease: Lease) -> J:
-    """The locked job, when ``lease`` is the newest one; raises `Aborted` otherwise.
+    """The locked job, when ``lease`` is the newest one and its sender's own; raises `Aborted` otherwise.
 
     An expired lease that nobody took over yet still counts: its holder is alive, and there is no other writer.
     """
     job = lock_job(session, table, lease.job_id)
-    _check_held(job, lease)
+    _check_held(session, job, lease)
     return job
 
 
-def _check_held(job: JobColumns, lease: Lease) -> None:
+def _check_held(session: Session, job: JobColumns, lease: Lease) -> None:
     if job.lease_attempt_id != lease.attempt_id or job.epoch != lease.epoch:
         raise Aborted(
             f"attempt {lease.attempt_id} (epoch {lease.epoch}) no longer holds {job.id}, which is {job.state} "
             f"at epoch {job.epoch}: stop working on it"
         )
+    if not _belongs_to_sender(session.get_one(AttemptRow, lease.attempt_id), lease):
+        raise Aborted(
+            f"attempt {lease.attempt_id} of {job.id} belongs to another worker: the lease's secret is wrong, or "
+            f"another principal than {lease.principal!r} has claimed it"
+        )
+
+
+def _belongs_to_sender(attempt: AttemptRow, lease: Lease) -> bool:
+    """Whether who sends ``lease`` is who claimed the attempt, and knows its secret."""
+    known = hmac.compare_digest(attempt.secret_hash, _hash(lease.secret))
+    return known and attempt.principal == lease.principal
+
+
+def _hash(secret: str) -> str:
+    """sha256 hex digest. A secret is random, so no salt or stretching is needed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def holder_of(session: Session, job: JobColumns) -> str:
+    """The principal that holds the job's lease; "registry" where nobody does."""
+    if job.lease_attempt_id is None:
+        return "registry"
+    return session.get_one(AttemptRow, job.lease_attempt_id).principal
 
 
 def heartbeat(
@@ -204,7 +246,7 @@ def complete(session: Session, table: type[J], lease: Lease, end: End, succeed: 
     job = lock_job(session, table, lease.job_id)
     if _already_reported(session, lease, end.state):
         return job
-    _check_held(job, lease)
+    _check_held(session, job, lease)
     match end.state:
         case JobState.SUCCEEDED:
             succeed(job)
@@ -223,6 +265,7 @@ def _already_reported(session: Session, lease: Lease, state: JobState) -> bool:
         and attempt.job_id == lease.job_id
         and attempt.number == lease.epoch
         and attempt.outcome == state.value.lower()
+        and _belongs_to_sender(attempt, lease)
     )
 
 
@@ -239,7 +282,7 @@ def _confirm_cancelled(session: Session, job: JobColumns, message: str) -> None:
         JobState.CANCELLED,
         reason=job.cancel_reason,
         message=job.cancel_message or message,
-        actor=job.worker_id,
+        actor=attempt.principal if attempt else "registry",
         attempt=attempt.number if attempt else 0,
     )
 
@@ -263,7 +306,7 @@ def fail_attempt(
 ) -> None:
     """A worker's report that the attempt failed: tried again while attempts are left, else the job is FAILED."""
     now = now or utc_now()
-    end_attempt(session, job, "failed", reason=reason, message=message, now=now)
+    attempt = end_attempt(session, job, "failed", reason=reason, message=message, now=now)
     if not (retryable and _is_paused(session, job)):
         job.failures += 1
     if retryable and job.state != JobState.CANCELLING and job.failures < job.max_attempts:
@@ -275,7 +318,7 @@ def fail_attempt(
         JobState.FAILED,
         reason=reason or Reason.INTERNAL,
         message=message,
-        actor=job.worker_id,
+        actor=attempt.principal if attempt else "registry",
         attempt=job.epoch,
         now=now,
     )

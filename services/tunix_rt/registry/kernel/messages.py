@@ -14,6 +14,7 @@ from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.states import JobState, Reason
+from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import common_pb2, jobs_pb2
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,21 +100,34 @@ def read_progress(message: common_pb2.Progress, violations: Violations) -> JobPr
 
 
 def lease_message(lease: Lease) -> common_pb2.Lease:
-    """The token that a worker sends with every write."""
+    """What a worker sends with every write; with its secret where a claim has just made it."""
     return common_pb2.Lease(
-        job_id=lease.job_id, attempt_id=lease.attempt_id, epoch=lease.epoch, expire_time=timestamp(lease.expire_time)
+        job_id=lease.job_id,
+        attempt_id=lease.attempt_id,
+        epoch=lease.epoch,
+        expire_time=timestamp(lease.expire_time),
+        secret=lease.secret,
     )
 
 
 def read_lease(message: common_pb2.Lease, violations: Violations | None = None) -> Lease:
-    """The lease in a worker's request; raises `InvalidInput` naming what is missing (or adds it to ``violations``)."""
+    """The lease in a worker's request, and who sends it; raises `InvalidInput` naming what is missing (or adds it to
+    ``violations``). Call it in the RPC's own task. A missing secret is a wrong one, not a malformed request.
+    """
     found = violations if violations is not None else Violations()
     for name, text in (("lease.job_id", message.job_id), ("lease.attempt_id", message.attempt_id)):
         found.check(0 < len(text) <= 128 and "\0" not in text, name, "is required, at most 128 characters")
     found.check(message.epoch >= 1, "lease.epoch", "must be at least 1")
+    found.check(len(message.secret) <= 128, "lease.secret", "at most 128 characters")
     if violations is None:
         found.raise_if_any()
-    return Lease(message.job_id, message.attempt_id, message.epoch)
+    return Lease(
+        message.job_id,
+        message.attempt_id,
+        message.epoch,
+        secret=message.secret,
+        principal=current_principal().name,
+    )
 
 
 def transition_message(row: TransitionRow) -> common_pb2.Transition:
@@ -144,4 +158,5 @@ def attempt_message(row: AttemptRow) -> jobs_pb2.Attempt:
         message=row.message,
         resumed_step=row.resumed_step,
         environment=row.environment,
+        principal=row.principal,
     )

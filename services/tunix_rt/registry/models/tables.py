@@ -1,11 +1,11 @@
-"""Rows of model versions, aliases, promotions and baselines."""
+"""Rows of model versions, aliases, promotions, waivers and baselines."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.kernel.columns import UtcDateTime, append_only
@@ -33,6 +33,8 @@ class ModelVersionRow(SQLModel, table=True):
     create_time: datetime = Field(sa_type=UtcDateTime, index=True)
     created_by: str = ""
     revision: int = 1
+    # Unpinnings of models.proto as JSON objects, oldest first.
+    unpinnings: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
 
 
 class AliasRow(SQLModel, table=True):
@@ -52,7 +54,7 @@ class AliasRow(SQLModel, table=True):
 
 @append_only
 class PromotionRow(SQLModel, table=True):
-    """One move of an alias. Append-only."""
+    """One move of an alias, or (with equal models) one change of its guard. Append-only."""
 
     __tablename__ = "promotions"
     # Who held an alias when.
@@ -66,6 +68,34 @@ class PromotionRow(SQLModel, table=True):
     gate_decision_id: str = ""
     waiver_reason: str = ""
     actor: str = ""
+    create_time: datetime = Field(sa_type=UtcDateTime)
+    from_gate_policy_id: str = ""
+    to_gate_policy_id: str = ""
+    # Of a change of the guard.
+    reason: str = ""
+    waiver_id: str = ""
+    waiver_requested_by: str = ""
+    note: str = ""
+
+
+@append_only
+class WaiverRow(SQLModel, table=True):
+    """A request for one exception from an alias's guard. Append-only; the promotion that uses it names it."""
+
+    __tablename__ = "waivers"
+    __table_args__ = (Index("ix_waivers_alias_create_time", "model_name", "alias", "create_time", "id"),)
+
+    id: str = Field(primary_key=True)
+    model_name: str
+    alias: str
+    # The version that the alias may move to; None: it is about the guard.
+    model_id: str | None = Field(default=None, foreign_key="model_versions.id")
+    # The guard that the alias may get instead; None is none.
+    gate_policy_id: str | None = Field(default=None, foreign_key="gate_policies.id")
+    reason: str = Field(sa_type=Text)
+    requested_by: str
+    # It holds while the alias has this revision.
+    alias_revision: int
     create_time: datetime = Field(sa_type=UtcDateTime)
 
 

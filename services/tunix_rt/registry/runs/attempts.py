@@ -84,5 +84,6 @@ RUN: Final = JobKind(
     read_result=_read_result,
     succeed=rules.succeed,
     before_claim=_before_claim,
+    pool_of=lambda run: run.pool,
     heartbeat=rules.heartbeat_run,
 )

@@ -130,6 +130,7 @@ def succeed(session: Session, run: RunRow, result: Result, end: leases.End) -> N
     }
     run.model_id = register_from_run(session, run, result.model, lineage)
     run.evaluation_ids = list(evaluations.create_for_run(session, run))
+    holder = leases.holder_of(session, run)
     leases.end_attempt(session, run, "succeeded", reason=end.reason, message=end.message)
     transition(
         session,
@@ -137,6 +138,6 @@ def succeed(session: Session, run: RunRow, result: Result, end: leases.End) -> N
         JobState.SUCCEEDED,
         reason=end.reason,
         message=end.message,
-        actor=run.worker_id,
+        actor=holder,
         attempt=run.epoch,
     )

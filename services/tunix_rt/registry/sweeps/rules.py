@@ -146,12 +146,13 @@ def succeed(session: Session, sweep: SweepRow, num_samples: int, end: leases.End
             leases.hand_back(session, sweep, message="the sweep was extended when its last trial had ended")
             return
         raise FailedPrecondition(f"{sweep.id} cannot succeed yet: it has {begun} of {wanted} trials")
+    holder = leases.holder_of(session, sweep)
     leases.end_attempt(session, sweep, "succeeded", reason=end.reason, message=end.message)
     to, reason, message = JobState.SUCCEEDED, end.reason, end.message
     if not any(trial.state == JobState.SUCCEEDED for trial in trials):
         to, reason = JobState.FAILED, Reason.NO_TRIAL_SUCCEEDED
         message = message or f"none of {len(trials)} trials succeeded"
-    transition(session, sweep, to, reason=reason, message=message, actor=sweep.worker_id, attempt=sweep.epoch)
+    transition(session, sweep, to, reason=reason, message=message, actor=holder, attempt=sweep.epoch)
 
 
 def cancel_trials(session: Session, sweep: SweepRow) -> None:

@@ -99,7 +99,7 @@ def create_trial(session: Session, sweep: SweepRow, trial: TrialRow, run: RunRow
     """
     if trial.origin:
         _stop_former(session, sweep, trial)
-    record_creation(session, trial, actor=sweep.worker_id)
+    record_creation(session, trial, actor=leases.holder_of(session, sweep))
     create_run(session, run)
     sweep.failures = 0
     session.add(sweep)
@@ -133,7 +133,8 @@ def stop_trial(session: Session, sweep: SweepRow, number: int, message: str) -> 
     trial = get_trial(session, sweep.id, number)
     run = leases.lock_job(session, RunRow, trial.run_id)
     why = message or "the scheduler sees no use in going on"
-    leases.cancel(session, run, reason=Reason.EARLY_STOPPED, message=why, actor=sweep.worker_id)
+    actor = leases.holder_of(session, sweep)
+    leases.cancel(session, run, reason=Reason.EARLY_STOPPED, message=why, actor=actor)
     session.refresh(trial)
     return trial
 
