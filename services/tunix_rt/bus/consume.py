@@ -1,7 +1,8 @@
 """Pulls messages from a durable consumer and hands each to `receive`, for as long as the service runs.
 
-Every worker fetches one message at a time on its own subscription (larger fetches stall in nats-py). Streams and
-consumers that JetStream has lost are recreated. Messages are untrusted: none can end the worker, whatever it contains.
+Every worker fetches one message at a time on its own subscription (larger fetches stall in nats-py). It waits for its
+consumer, which the registry makes, at the start and when JetStream has lost it. Messages are untrusted: none can end
+the worker, whatever it contains.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import contextlib
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
-from tunix_rt.bus.dead_letters import dead_lettering_stuck_messages
 from tunix_rt.bus.receive import Handler, receive
-from tunix_rt.bus.topology import ConsumerSpec, ensure_topology
+from tunix_rt.bus.topology import UNREACHABLE, ConsumerSpec, check_consumer
 from tunix_rt.observability.logs import get_logger
 
 _FETCH_SECONDS = 3.0
 _RECOVER_SECONDS = 0.5
-_UNREACHABLE = (nats.errors.Error, OSError, TimeoutError)
 _log = get_logger(__name__)
 
 
@@ -36,22 +36,28 @@ async def consume(
 
     Raises `TopologyDrift`. Connection errors are logged and retried.
     """
-    async with dead_lettering_stuck_messages(js, consumer), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(_work(js, consumer, handler, stop))
 
 
 async def _work(js: JetStreamContext, consumer: ConsumerSpec, handler: Handler, stop: asyncio.Event) -> None:
+    waits = False
     while not stop.is_set():
         try:
-            created = await ensure_topology(js, (consumer,))
-            if created:
-                _log.warning("created missing streams or consumers", created=sorted(created))
+            await check_consumer(js, consumer)
             subscription = await js.pull_subscribe_bind(consumer=consumer.durable, stream=consumer.stream)
-        except _UNREACHABLE as error:
+        except NotFoundError:
+            if not waits:
+                _log.warning("waiting for the registry to create the consumer", consumer=consumer.durable)
+            waits = True
+            await _pause(_RECOVER_SECONDS, stop)
+            continue
+        except UNREACHABLE as error:
             _log.warning("cannot subscribe yet", consumer=consumer.durable, error=f"{type(error).__name__}: {error}")
             await _pause(_RECOVER_SECONDS, stop)
             continue
+        waits = False
         try:
             while not stop.is_set():
                 message = await _next(subscription, stop)
@@ -62,7 +68,7 @@ async def _work(js: JetStreamContext, consumer: ConsumerSpec, handler: Handler, 
                     await message.nak()
                 else:
                     await receive(js, consumer, message, handler)
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             _log.warning("subscribing again", consumer=consumer.durable, error=f"{type(error).__name__}: {error}")
             await _pause(_RECOVER_SECONDS, stop)
         except Exception:  # a fault of ours or of nats-py, in one message, must not end the consumer

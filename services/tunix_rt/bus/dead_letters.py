@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 
 from tunix_rt.bus.events import MESSAGE_ID, attributes_of, event_of
 from tunix_rt.bus.publish import HEADER_BYTES
-from tunix_rt.bus.topology import DLQ_SUBJECT, ConsumerSpec
+from tunix_rt.bus.topology import CMD_STREAM, DLQ_SUBJECT, ConsumerSpec
 from tunix_rt.observability.logs import get_logger
 
 REASON: Final = "tunix-dlq-reason"
@@ -35,20 +35,18 @@ async def dead_letter(js: JetStreamContext, consumer: ConsumerSpec, message: Msg
         _log.error("dead letter cannot be handled", subject=message.subject, reason=reason)
         return
     sequence = message.metadata.sequence.stream
-    await _copy(js, consumer, message.subject, message.headers, message.data, sequence, reason)
+    await _copy(js, consumer.durable, message.subject, message.headers, message.data, sequence, reason)
     await message.term()
     _log.error("message dead-lettered", subject=message.subject, reason=reason)
 
 
 @asynccontextmanager
-async def dead_lettering_stuck_messages(js: JetStreamContext, consumer: ConsumerSpec) -> AsyncIterator[None]:
-    """Inside the block, messages whose last delivery ended in a crash are dead-lettered too.
+async def dead_lettering_stuck_commands(js: JetStreamContext) -> AsyncIterator[None]:
+    """Inside the block, commands whose last delivery ended in a crash of the worker are dead-lettered too.
 
-    No handler is left to do it then; JetStream only says so in an advisory and keeps the message where it is.
+    No handler is left to do it then; JetStream only says so in an advisory and keeps the message where it is. The
+    registry does this: workers may neither read nor delete messages of the stream.
     """
-    if consumer.reads_dead_letters:
-        yield
-        return
 
     async def advised(advisory: Msg) -> None:
         sequence = _stuck_sequence(advisory.data)
@@ -56,17 +54,18 @@ async def dead_lettering_stuck_messages(js: JetStreamContext, consumer: Consumer
             _log.warning("ignored an advisory without stream_seq", subject=advisory.subject)
             return
         try:
-            found = await js.get_msg(consumer.stream, sequence)
+            found = await js.get_msg(CMD_STREAM, sequence)
         except NotFoundError:
             return  # dead-lettered already
-        reason = f"delivered {consumer.max_deliver} times without an answer from a worker"
-        await _copy(js, consumer, found.subject or "", found.headers, found.data or b"", sequence, reason)
-        await js.delete_msg(consumer.stream, sequence)
+        durable = advisory.subject.rpartition(".")[2]
+        reason = "delivered as often as allowed without an answer from a worker"
+        await _copy(js, durable, found.subject or "", found.headers, found.data or b"", sequence, reason)
+        await js.delete_msg(CMD_STREAM, sequence)
         _log.error("stuck message dead-lettered", subject=found.subject, reason=reason)
 
     client = js._nc  # the context has no public way to its connection
-    subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{consumer.stream}.{consumer.durable}"
-    subscription = await client.subscribe(subject, queue=consumer.durable, cb=advised)
+    subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{CMD_STREAM}.>"
+    subscription = await client.subscribe(subject, queue="registry", cb=advised)
     try:
         yield
     finally:
@@ -84,7 +83,7 @@ def _stuck_sequence(advisory: bytes) -> int | None:
 
 async def _copy(
     js: JetStreamContext,
-    consumer: ConsumerSpec,
+    durable: str,
     subject: str,
     headers: Mapping[str, Any] | None,
     data: bytes,
@@ -93,9 +92,9 @@ async def _copy(
 ) -> None:
     identity = event_of(subject, headers, data, fallback_id="").id
     kept = attributes_of(headers)
-    kept[MESSAGE_ID] = f"dead-{consumer.stream}-{sequence}-{identity}"
+    kept[MESSAGE_ID] = f"dead-{CMD_STREAM}-{sequence}-{identity}"
     kept[REASON] = reason
-    kept[CONSUMER] = consumer.durable
+    kept[CONSUMER] = durable
     room = js._nc.max_payload - HEADER_BYTES
     if len(data) > room:
         kept[TRUNCATED] = str(len(data))

@@ -1,15 +1,17 @@
-"""Streams, subjects and consumers: declared here once, created where missing, and refused where they differ."""
+"""Streams, subjects and consumers: declared here once. The registry makes them; workers wait until they are there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import nats.errors
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 
+from tunix_rt.contract.identifiers import DEFAULT_POOL
 from tunix_rt.errors import FailedPrecondition, Transient
+from tunix_rt.observability.logs import get_logger
 
 CMD_STREAM = "TUNIX_CMD"
 EVT_STREAM = "TUNIX_EVT"
@@ -21,7 +23,14 @@ TUNE_SUBJECT = "tunix.cmd.tune"
 EVENT_SUBJECT = "tunix.evt"
 DLQ_SUBJECT = "tunix.dlq"
 
+# A command holds an id; its headers are bounded.
+MAX_COMMAND_BYTES = 8 * 1024
+MAX_COMMANDS_PER_SUBJECT = 10_000
+
 _DAY_SECONDS = 86_400.0
+UNREACHABLE = (nats.errors.Error, OSError, TimeoutError)
+"""What nats-py raises when the server, JetStream or what it is asked for is not there."""
+_log = get_logger(__name__)
 _Retention = api.RetentionPolicy
 _Discard = api.DiscardPolicy
 
@@ -40,6 +49,10 @@ class StreamSpec:
     discard: _Discard
     max_age_seconds: float
     duplicate_window_seconds: float = 600.0
+    max_bytes: int = -1
+    max_message_bytes: int = -1
+    # More messages of one subject are refused, so that nobody who may publish to one fills the stream for all.
+    max_messages_per_subject: int = -1
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,46 @@ class ConsumerSpec:
         return self.stream == DLQ_STREAM
 
 
-STREAMS = (
-    StreamSpec(CMD_STREAM, ("tunix.cmd.>",), _Retention.WORK_QUEUE, _Discard.NEW, max_age_seconds=0.0),
-    StreamSpec(EVT_STREAM, ("tunix.evt.>",), _Retention.LIMITS, _Discard.OLD, max_age_seconds=7 * _DAY_SECONDS),
-    StreamSpec(DLQ_STREAM, ("tunix.dlq.>",), _Retention.LIMITS, _Discard.OLD, max_age_seconds=30 * _DAY_SECONDS),
-)
+@dataclass(frozen=True)
+class StreamLimits:
+    """Bytes of each stream. A full command stream refuses commands; of facts and dead letters the oldest go."""
+
+    commands: int = 256 << 20
+    facts: int = 1024 << 20
+    dead_letters: int = 128 << 20
+
+
+def streams(limits: StreamLimits = StreamLimits()) -> tuple[StreamSpec, ...]:
+    """The three streams."""
+    return (
+        StreamSpec(
+            CMD_STREAM,
+            ("tunix.cmd.>",),
+            _Retention.WORK_QUEUE,
+            _Discard.NEW,
+            max_age_seconds=0.0,
+            max_bytes=limits.commands,
+            max_message_bytes=MAX_COMMAND_BYTES,
+            max_messages_per_subject=MAX_COMMANDS_PER_SUBJECT,
+        ),
+        StreamSpec(
+            EVT_STREAM,
+            ("tunix.evt.>",),
+            _Retention.LIMITS,
+            _Discard.OLD,
+            max_age_seconds=7 * _DAY_SECONDS,
+            max_bytes=limits.facts,
+        ),
+        StreamSpec(
+            DLQ_STREAM,
+            ("tunix.dlq.>",),
+            _Retention.LIMITS,
+            _Discard.OLD,
+            max_age_seconds=30 * _DAY_SECONDS,
+            max_bytes=limits.dead_letters,
+        ),
+    )
+
 
 EVALUATE = ConsumerSpec(CMD_STREAM, "evaluate", EVALUATE_SUBJECT)
 TUNE = ConsumerSpec(CMD_STREAM, "tune", TUNE_SUBJECT)
@@ -83,22 +131,28 @@ def train_consumer(pool: str) -> ConsumerSpec:
 
 
 async def ensure_topology(
-    js: JetStreamContext, consumers: tuple[ConsumerSpec, ...] = (EVALUATE, TUNE)
+    js: JetStreamContext,
+    consumers: tuple[ConsumerSpec, ...] = (EVALUATE, TUNE),
+    limits: StreamLimits = StreamLimits(),
 ) -> frozenset[str]:
-    """Create the streams and ``consumers`` that are missing; returns the names of what was created.
+    """Create the streams and ``consumers`` that are missing; returns the names of what was created or given new limits.
 
-    Raises `TopologyDrift` naming every difference when something exists with another configuration: nothing is updated
-    silently. Errors of the connection (nats.errors) pass through.
+    Limits of existing streams are updated in place. Raises `TopologyDrift` naming every other difference when something
+    exists with another configuration. Errors of the connection (nats.errors) pass through.
     """
-    created: set[str] = set()
+    changed: set[str] = set()
     drift: list[str] = []
-    for stream in STREAMS:
+    for stream in streams(limits):
         try:
             info = await js.stream_info(stream.name)
         except NotFoundError:
             info = await js.add_stream(_stream_config(stream))
-            created.add(stream.name)
-        drift += _differences(f"stream {stream.name}", _declared_stream(stream), _found_stream(info.config))
+            changed.add(stream.name)
+        differences = _differences(f"stream {stream.name}", _declared_stream(stream), _found_stream(info.config))
+        drift += differences
+        if not differences and _limits(_stream_config(stream)) != _limits(info.config):
+            await js.update_stream(_stream_config(stream))
+            changed.add(stream.name)
     for consumer in consumers:
         try:
             found = await js.consumer_info(consumer.stream, consumer.durable)
@@ -109,27 +163,70 @@ async def ensure_topology(
                 # Such as another consumer of a work queue that takes the same subject.
                 raise TopologyDrift(f"consumer {consumer.durable} cannot be created: {error.description}") from error
             found = await js.consumer_info(consumer.stream, consumer.durable)
-            created.add(consumer.durable)
-        drift += _differences(f"consumer {consumer.durable}", _declared(consumer), _found_consumer(found.config))
+            changed.add(consumer.durable)
+        drift += consumer_differences(consumer, found)
     if drift:
-        raise TopologyDrift("; ".join(drift) + ": delete it (nats stream|consumer rm), or undo the change")
-    return frozenset(created)
+        raise _drifted(drift)
+    return frozenset(changed)
+
+
+async def check_consumer(js: JetStreamContext, consumer: ConsumerSpec) -> None:
+    """Raises `NotFoundError` (nats.js) when it is not there yet, and `TopologyDrift` when it is another one."""
+    drift = consumer_differences(consumer, await js.consumer_info(consumer.stream, consumer.durable))
+    if drift:
+        raise _drifted(drift)
+
+
+class Topology:
+    """Streams and consumers as the registry keeps them: it alone makes them, also those of each pool with a job."""
+
+    def __init__(self, js: JetStreamContext, limits: StreamLimits = StreamLimits()) -> None:
+        self._js, self._limits = js, limits
+        self._consumers: dict[str, ConsumerSpec] = {
+            spec.durable: spec for spec in (EVALUATE, TUNE, DEAD_COMMANDS, train_consumer(DEFAULT_POOL))
+        }
+
+    async def ensure(self) -> None:
+        """Make or update whatever is not as declared. Raises `TopologyDrift`, and `Transient` without JetStream."""
+        try:
+            changed = await ensure_topology(self._js, tuple(self._consumers.values()), self._limits)
+        except UNREACHABLE as error:
+            raise Transient(f"JetStream cannot be asked for its streams: {error!r}") from error
+        if changed:
+            _log.warning("created or updated streams and consumers", changed=sorted(changed))
+
+    async def prepare(self, subject: str) -> None:
+        """Make the consumer of a pool before its first command is published. Raises as `ensure`."""
+        pool = subject.removeprefix(f"{TRAIN_SUBJECT}.")
+        if pool == subject or f"train-{pool}" in self._consumers:
+            return
+        self._consumers[f"train-{pool}"] = train_consumer(pool)
+        await self.ensure()
+
+    async def identity(self) -> str:
+        """Changes when the command stream was lost and recreated: then queued jobs have to be published again."""
+        await self.ensure()
+        return await command_stream_identity(self._js)
+
+    async def purge(self, subject: str) -> None:
+        """Delete every command of ``subject``. Raises `Transient` without JetStream."""
+        try:
+            await self._js.purge_stream(CMD_STREAM, subject=subject)
+        except UNREACHABLE as error:
+            raise Transient(f"JetStream cannot be asked to purge {subject}: {error!r}") from error
 
 
 async def command_stream_identity(js: JetStreamContext) -> str:
-    """Changes when the command stream was lost and recreated: then queued jobs have to be published again.
-
-    Creates the streams that are missing. Raises `Transient` when JetStream cannot be asked.
-    """
+    """Changes when the command stream was lost and recreated. Raises `Transient` when JetStream cannot be asked."""
     try:
-        try:
-            info = await js.stream_info(CMD_STREAM)
-        except NotFoundError:
-            await ensure_topology(js)
-            info = await js.stream_info(CMD_STREAM)
-    except (nats.errors.Error, OSError, TimeoutError) as error:
+        info = await js.stream_info(CMD_STREAM)
+    except UNREACHABLE as error:
         raise Transient(f"JetStream cannot be asked for {CMD_STREAM}: {error!r}") from error
     return str(info.created)
+
+
+def _drifted(differences: Sequence[str]) -> TopologyDrift:
+    return TopologyDrift("; ".join(differences) + ": delete it (nats stream|consumer rm), or undo the change")
 
 
 def _stream_config(spec: StreamSpec) -> api.StreamConfig:
@@ -141,7 +238,16 @@ def _stream_config(spec: StreamSpec) -> api.StreamConfig:
         max_age=spec.max_age_seconds,
         duplicate_window=spec.duplicate_window_seconds,
         storage=api.StorageType.FILE,
+        max_bytes=spec.max_bytes,
+        max_msg_size=spec.max_message_bytes,
+        max_msgs_per_subject=spec.max_messages_per_subject,
+        discard_new_per_subject=spec.max_messages_per_subject > 0,
     )
+
+
+def _limits(config: api.StreamConfig) -> tuple[object, ...]:
+    per_subject = config.max_msgs_per_subject or -1
+    return (config.max_bytes, config.max_msg_size or -1, per_subject, bool(config.discard_new_per_subject))
 
 
 def _consumer_config(spec: ConsumerSpec) -> api.ConsumerConfig:
@@ -185,6 +291,11 @@ def _found_consumer(config: api.ConsumerConfig) -> dict[str, object]:
         "max_ack_pending": config.max_ack_pending,
         "deliver_policy": config.deliver_policy,
     }
+
+
+def consumer_differences(spec: ConsumerSpec, found: api.ConsumerInfo) -> list[str]:
+    """What of an existing consumer is not as declared."""
+    return _differences(f"consumer {spec.durable}", _declared(spec), _found_consumer(found.config))
 
 
 def _differences(what: str, declared: Mapping[str, object], found: Mapping[str, object]) -> list[str]:

@@ -12,14 +12,14 @@ from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.models.compilation_cache import enable_compilation_cache
 from tunix_rt.observability.logs import configure_logging, protect
-from tunix_rt.observability.metrics import start_metrics
 from tunix_rt.observability.tracing import configure_tracing
+from tunix_rt.rpc.metrics_server import serve_metrics
 
 
 def main() -> None:
     settings = InferencerSettings()
     configure_logging("inferencer", settings.log_level)
-    protect(settings.token_text)
+    protect(*settings.secrets())
     configure_tracing("inferencer", settings.otlp_endpoint)
     observer = PrometheusObserver()
     observer.watch_compilations()
@@ -35,7 +35,7 @@ def main() -> None:
         adapters=settings.inferencer_adapters,
         adapter_rank=settings.inferencer_adapter_rank,
     )
-    stop_metrics = start_metrics(settings.metrics_port)
+    stop_metrics = serve_metrics(settings)
     try:
         artifacts = ArtifactStore(settings.artifact_root, cache_dir=cache / "artifacts")
         loader = JaxModelLoader(shape, cache_dir=cache, artifacts=artifacts)

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunix_rt.bus.keys import PASSWORD_FILE
 from tunix_rt.errors import FailedPrecondition
 
 LOCK_FILE = "platform.lock"
@@ -41,8 +42,12 @@ class Home:
         return self.path / "tokens"
 
     @property
-    def nats_password_path(self) -> Path:
-        return self.path / "nats.password"
+    def secrets(self) -> Path:
+        """A folder for each process with what only it may read."""
+        return self.path / "secrets"
+
+    def nats_password_path(self, user: str) -> Path:
+        return self.secrets / user / PASSWORD_FILE
 
     @property
     def artifacts_uri(self) -> str:
@@ -57,8 +62,11 @@ class Home:
 
     def prepare(self) -> None:
         """Create the directories, readable by their owner only."""
-        for directory in (self.path, self.logs, self.nats_store, self.service_tokens, self.path / "artifacts"):
+        own = (self.logs, self.nats_store, self.service_tokens, self.secrets, self.path / "artifacts")
+        for directory in (self.path, *own):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Of a release whose services shared one NATS user.
+        (self.path / "nats.password").unlink(missing_ok=True)
 
 
 def read_or_create_secret(path: Path) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sysconfig
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
+from tunix_rt.bus.server_config import ServerPlace, configuration, make_credentials, write_private
+from tunix_rt.bus.users import bus_users
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.local.ports import LOOPBACK
-
-USER = "tunix"
-MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
 def find_binary() -> str:
@@ -26,28 +24,16 @@ def find_binary() -> str:
     return found
 
 
-def write_config(path: Path, *, port: int, monitor_port: int, store: Path, password: str) -> None:
-    """Write the server's configuration (mode 0600: it holds the password).
+def write_config(path: Path, *, port: int, monitor_port: int, store: Path, secrets: Path, pools: Iterable[str]) -> None:
+    """Write the server's configuration (mode 0600), and make the passwords in ``secrets`` that are missing.
 
-    JetStream keeps its streams in ``store`` and syncs them every 10 s: a killed server loses nothing, and what a power
-    cut takes the registry publishes again from its tables.
+    Passwords do on one machine: they are in files that only the user of the platform reads, as keys would be.
     """
-    text = "\n".join(
-        [
-            "server_name: tunix-rt-local",
-            f"listen: {LOOPBACK}:{port}",
-            f"http: {LOOPBACK}:{monitor_port}",
-            f"max_payload: {MAX_PAYLOAD_BYTES}",
-            f'jetstream {{ store_dir: {json.dumps(str(store))}, sync_interval: "10s" }}',
-            f"authorization {{ user: {USER}, password: {json.dumps(password)} }}",
-            "",
-        ]
+    place = ServerPlace(
+        listen=f"{LOOPBACK}:{port}", store=str(store), monitor=f"{LOOPBACK}:{monitor_port}", name="tunix-rt-local"
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    users = bus_users(pools)
+    write_private(path, configuration(place, users, make_credentials(secrets, users, keys=False)))
 
 
 def is_ready(monitor_port: int, timeout_seconds: float = 1.0) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+from tunix_rt.bus.users import trainer_name
 from tunix_rt.errors import Violations
-from tunix_rt.local import nats_server
 from tunix_rt.local.home import Home, read_or_create_secret
 from tunix_rt.local.ports import LOOPBACK
 
@@ -63,8 +63,15 @@ def prepare_tokens(home: Home) -> None:
         read_or_create_secret(home.service_tokens / name)
 
 
-def environment(home: Home, process_name: str, ports: Mapping[str, int], nats_password: str) -> dict[str, str]:
-    """The settings that a service reads; see each service's ``settings.py``. Each has its own token only."""
+def nats_user(process_name: str, pool: str) -> str | None:
+    """The NATS user of a process; None where it needs none."""
+    service = service_of(process_name)
+    return {INFERENCER: None, "trainer": trainer_name(pool)}.get(service, service)
+
+
+def environment(home: Home, process_name: str, ports: Mapping[str, int], pool: str) -> dict[str, str]:
+    """The settings that a service reads; see each service's ``settings.py``. Each has its own secrets only."""
+    user = nats_user(process_name, pool)
     http_port = ports.get(http_port_name(process_name) or "")
     service = service_of(process_name)
     alone = service == INFERENCER and REGISTRY not in ports
@@ -76,8 +83,8 @@ def environment(home: Home, process_name: str, ports: Mapping[str, int], nats_pa
         "TUNIX_RT_REGISTRY_ADDRESS": "" if alone else f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
         "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}",
         "TUNIX_RT_NATS_URL": f"nats://{LOOPBACK}:{ports['nats']}",
-        "TUNIX_RT_NATS_USER": nats_server.USER,
-        "TUNIX_RT_NATS_PASSWORD": nats_password,
+        "TUNIX_RT_NATS_USER": user or "",
+        "TUNIX_RT_NATS_PASSWORD_FILE": str(home.nats_password_path(user)) if user else "",
         "TUNIX_RT_TOKEN": "",
         "TUNIX_RT_TOKEN_FILE": str(token_path),
         **({"TUNIX_RT_SERVICE_TOKENS_DIR": str(home.service_tokens)} if service == REGISTRY else {}),

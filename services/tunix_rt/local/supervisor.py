@@ -14,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tunix_rt.bus.keys import read_or_create_password
+from tunix_rt.bus.users import READER
 from tunix_rt.client.platform_file import FILE_NAME, PlatformFile, write_platform_file
+from tunix_rt.contract.identifiers import DEFAULT_POOL
 from tunix_rt.errors import TunixError
 from tunix_rt.local import nats_server, services
 from tunix_rt.local.child import Child, ChildSpec
@@ -106,11 +109,21 @@ class LocalPlatform:
 
     @property
     def nats_user(self) -> str:
-        return nats_server.USER
+        """The NATS user of automation, who may read facts and nothing else."""
+        return READER
 
     @property
     def nats_password(self) -> str:
-        return read_or_create_secret(self._home.nats_password_path)
+        return self.nats_password_of(READER)
+
+    def nats_password_of(self, user: str) -> str:
+        """The password of a NATS user: "registry", "trainer", "evaluator", "tuner" or "reader"."""
+        return read_or_create_password(self._home.nats_password_path(user))
+
+    @property
+    def _pool(self) -> str:
+        """The pool of the trainers here."""
+        return (inherited_environment() | self._extra_environment).get("TUNIX_RT_POOL") or DEFAULT_POOL
 
     @property
     def parts(self) -> list[str]:
@@ -203,7 +216,8 @@ class LocalPlatform:
             port=self._ports["nats"],
             monitor_port=self._ports["nats-monitor"],
             store=self._home.nats_store,
-            password=self.nats_password,
+            secrets=self._home.secrets,
+            pools=[DEFAULT_POOL, self._pool],
         )
         self._add("nats", [nats_server.find_binary(), "-c", str(self._home.nats_config)])
         self.wait_until_healthy("nats")
@@ -223,7 +237,7 @@ class LocalPlatform:
     def _environment(self, name: str) -> dict[str, str]:
         if name == "nats":
             return inherited_environment()
-        own = services.environment(self._home, name, self._ports, self.nats_password)
+        own = services.environment(self._home, name, self._ports, self._pool)
         return inherited_environment() | own | self._extra_environment
 
     def _became_healthy(self, part: str) -> bool:
@@ -260,7 +274,7 @@ class LocalPlatform:
                 token_path=str(self._home.token_path),
                 nats_url=self.nats_url,
                 nats_user=self.nats_user,
-                nats_password_path=str(self._home.nats_password_path),
+                nats_password_path=str(self._home.nats_password_path(READER)),
                 start_time=self._start_time,
                 addresses=self.addresses,
                 pids={name: pid for name, child in children.items() if (pid := child.pid) is not None},

@@ -23,10 +23,9 @@ _REDACTED = "[redacted]"
 _protected: set[str] = set()
 
 
-def protect(secret: str | None) -> None:
-    """Redact ``secret`` (at least 8 characters) in every later log value."""
-    if secret and len(secret) >= 8:
-        _protected.add(secret)
+def protect(*secrets: str | None) -> None:
+    """Redact ``secrets`` (at least 8 characters each) in every later log value."""
+    _protected.update(secret for secret in secrets if secret and len(secret) >= 8)
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -14,17 +12,3 @@ RPCS_IN_FLIGHT = Gauge("tunix_rt_rpcs_in_flight", "RPCs being answered.")
 DELIVERIES = Counter("tunix_rt_deliveries", "Messages handled, by outcome.", ["consumer", "outcome"])
 DELIVERY_SECONDS = Histogram("tunix_rt_delivery_seconds", "Time to handle a message.", ["consumer"], buckets=_SECONDS)
 PUBLISHED = Counter("tunix_rt_published", "Messages acknowledged by JetStream.", ["kind"])
-
-
-def start_metrics(port: int, address: str = "0.0.0.0") -> Callable[[], None]:
-    """Serve ``/metrics`` on ``port`` (0: off) from a daemon thread. Returns a function that stops it."""
-    if port == 0:
-        return lambda: None
-    server, thread = start_http_server(port, addr=address)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop

@@ -11,10 +11,10 @@ import uvloop
 from tunix_rt.errors import TunixError
 from tunix_rt.observability import tracing
 from tunix_rt.observability.logs import configure_logging, get_logger, protect
-from tunix_rt.observability.metrics import start_metrics
 from tunix_rt.registry.app import open_database, serve
 from tunix_rt.registry.schema import migrate
 from tunix_rt.registry.settings import RegistrySettings
+from tunix_rt.rpc.metrics_server import serve_metrics
 
 _log = get_logger(__name__)
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = RegistrySettings()
     configure_logging("registry", settings.log_level)
-    protect(settings.token_text)
+    protect(*settings.secrets())
     failed = False
     try:
         match options.command:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(settings: RegistrySettings) -> None:
     tracing.configure_tracing("registry", settings.otlp_endpoint)
-    stop_metrics = start_metrics(settings.metrics_port)
+    stop_metrics = serve_metrics(settings)
     try:
         uvloop.run(serve(settings))
     finally:

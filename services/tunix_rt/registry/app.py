@@ -12,8 +12,9 @@ import grpc
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
+from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.publish import Publisher
-from tunix_rt.bus.topology import DEAD_COMMANDS, command_stream_identity
+from tunix_rt.bus.topology import DEAD_COMMANDS, Topology
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.access import service as access
@@ -32,6 +33,7 @@ from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.models import service as models
@@ -112,7 +114,7 @@ async def serve(
         database.commit(lambda session: store_settings_tokens(session, tokens))
         audit, authorizer = AuditLog(), TokenAuthorizer(database)
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
-        async with _background(database, settings, stop, audit, authorizer):
+        async with _background(dependencies, audit, authorizer, stop):
             await serve_grpc(
                 lambda server: register_servicers(server, dependencies, authorizer),
                 settings,
@@ -128,10 +130,11 @@ async def serve(
 
 @asynccontextmanager
 async def _background(
-    database: Database, settings: RegistrySettings, stop: asyncio.Event, audit: AuditLog, authorizer: TokenAuthorizer
+    dependencies: Dependencies, audit: AuditLog, authorizer: TokenAuthorizer, stop: asyncio.Event
 ) -> AsyncIterator[None]:
     """The reaper, the bus and the audit log beside the server; if one of them fails, the server stops and the error is
     raised."""
+    database, settings = dependencies.database, dependencies.settings
 
     async def to_the_end(work: Awaitable[None]) -> None:
         try:
@@ -141,7 +144,7 @@ async def _background(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, stop)))
-        group.create_task(to_the_end(run_bus(database, settings, stop)))
+        group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, stop)))
         group.create_task(to_the_end(audit.run(database, stop)))
         group.create_task(to_the_end(authorizer.run(stop)))
         if settings.service_tokens_dir is not None:
@@ -152,22 +155,22 @@ async def _background(
             stop.set()
 
 
-async def run_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
+async def run_bus(database: Database, settings: RegistrySettings, floods: Floods, stop: asyncio.Event) -> None:
     """Publish the outbox and fail the jobs of dead-lettered commands, until ``stop`` is set.
 
     An error, such as a drifted stream, is logged and retried: RPCs do not depend on NATS.
     """
     while not stop.is_set():
         try:
-            await _serve_bus(database, settings, stop)
+            await _serve_bus(database, settings, floods, stop)
         except Exception:
             _log.exception("the bus has failed; RPCs go on, facts and commands wait in the outbox")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _BUS_RETRY_SECONDS)
 
 
-async def _serve_bus(database: Database, settings: RegistrySettings, stop: asyncio.Event) -> None:
-    connecting = asyncio.ensure_future(connect(settings, name="registry", tls_ca_file=settings.tls.ca_file))
+async def _serve_bus(database: Database, settings: RegistrySettings, floods: Floods, stop: asyncio.Event) -> None:
+    connecting = asyncio.ensure_future(connect(settings, name="registry"))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -177,8 +180,10 @@ async def _serve_bus(database: Database, settings: RegistrySettings, stop: async
     client = connecting.result()
     try:
         js = client.jetstream()
-        relay = Relay(database, Publisher(js), stream_identity=lambda: command_stream_identity(js))
-        async with asyncio.TaskGroup() as group:
+        topology = Topology(js, settings.stream_limits)
+        publisher = Publisher(js, topology=topology)
+        relay = Relay(database, publisher, commands=topology, flooded=floods.flooded)
+        async with dead_lettering_stuck_commands(js), asyncio.TaskGroup() as group:
             group.create_task(relay.run(stop))
             group.create_task(consume(js, DEAD_COMMANDS, DeadCommands(database).handle, workers=1, stop=stop))
     finally:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
+from sqlalchemy import make_url
 
+from tunix_rt.bus.topology import StreamLimits
+from tunix_rt.rpc.secret_files import SECRET
 from tunix_rt.rpc.settings import NatsSettings, ServerSettings
 
 
@@ -14,8 +17,14 @@ class RegistrySettings(ServerSettings, NatsSettings):
     """TUNIX_RT_* variables that the registry reads."""
 
     listen: str = "127.0.0.1:7700"
-    # sqlite:///path or postgresql+psycopg://…; by default SQLite under home.
-    database_url: str = ""
+    # sqlite:///path or postgresql+psycopg://…; by default SQLite under home. Both may be in files (…_FILE).
+    database_url: str = Field(default="", json_schema_extra=SECRET)
+    # Takes the place of the password in the URL.
+    database_password: SecretStr | None = None
+    # Limits of the streams: at the first the oldest facts and dead letters go, commands wait in the outbox.
+    commands_max_mib: int = Field(default=256, ge=1)
+    facts_max_mib: int = Field(default=1024, ge=1)
+    dead_letters_max_mib: int = Field(default=128, ge=1)
     # Bring the schema up to date at start instead of refusing to serve. For one machine; elsewhere a job migrates.
     auto_migrate: bool = False
     # Files with the services' tokens: NAME holds those of the service NAME. They are read again when they change.
@@ -32,7 +41,20 @@ class RegistrySettings(ServerSettings, NatsSettings):
     @property
     def database(self) -> str:
         """The database URL in force."""
-        return self.database_url or f"sqlite:///{(self.home / 'registry.sqlite').absolute()}"
+        url = self.database_url or f"sqlite:///{(self.home / 'registry.sqlite').absolute()}"
+        if self.database_password is None:
+            return url
+        full = make_url(url).set(password=self.database_password.get_secret_value())
+        return full.render_as_string(hide_password=False)
+
+    @property
+    def stream_limits(self) -> StreamLimits:
+        """How large the streams may become."""
+        return StreamLimits(self.commands_max_mib << 20, self.facts_max_mib << 20, self.dead_letters_max_mib << 20)
+
+    def secrets(self) -> list[str]:
+        """Also the password in the database's URL."""
+        return [*super().secrets(), *filter(None, [make_url(self.database).password])]
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import grpc
 
 from tunix_rt.observability.propagation import TRACEPARENT, inject
+from tunix_rt.rpc.credentials import channel_credentials
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, TlsSettings
+from tunix_rt.rpc.tls import refuse_clear_text
 from tunix_rt.rpc.token_file import TokenSource, current_token
 
 UNARY_DEADLINE_SECONDS = 30.0
@@ -49,31 +51,32 @@ def open_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = 
     """An asyncio channel to ``host:port``. A call without a deadline gets 30 s (streams of answers: one hour).
 
     ``token`` may be what gives the current one. Close the channel when done. Connecting happens at the first call, so
-    the peer need not be there yet.
+    the peer need not be there yet. Raises `FailedPrecondition` where the token would leave this machine in plain text.
     """
+    tls = _checked(address, token, tls)
     interceptors: list[grpc.aio.ClientInterceptor] = [
         kind(token) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
     ]
-    if tls is None or not tls.enabled:
+    if not tls.enabled:
         return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
-    return grpc.aio.secure_channel(address, _credentials(tls), options=_options(tls), interceptors=interceptors)
+    return grpc.aio.secure_channel(address, channel_credentials(tls), options=_options(tls), interceptors=interceptors)
 
 
 def open_sync_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = None) -> grpc.Channel:
     """`open_channel` for code without an event loop."""
-    if tls is None or not tls.enabled:
+    tls = _checked(address, token, tls)
+    if not tls.enabled:
         channel = grpc.insecure_channel(address, options=_OPTIONS)
     else:
-        channel = grpc.secure_channel(address, _credentials(tls), options=_options(tls))
+        channel = grpc.secure_channel(address, channel_credentials(tls), options=_options(tls))
     return grpc.intercept_channel(channel, _SyncInterceptor(token))
 
 
-def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        root_certificates=tls.ca_file.read_bytes() if tls.ca_file else None,
-        private_key=tls.key_file.read_bytes() if tls.key_file else None,
-        certificate_chain=tls.cert_file.read_bytes() if tls.cert_file else None,
-    )
+def _checked(address: str, token: TokenSource, tls: TlsSettings | None) -> TlsSettings:
+    tls = TlsSettings() if tls is None else tls
+    if token and not tls.enabled:
+        refuse_clear_text(address, "the bearer token", tls)
+    return tls
 
 
 def _options(tls: TlsSettings) -> list[tuple[str, Any]]:

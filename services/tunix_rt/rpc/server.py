@@ -15,10 +15,11 @@ from grpc_reflection.v1alpha import reflection
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
+from tunix_rt.rpc.credentials import server_credentials
 from tunix_rt.rpc.interceptors import Guard, GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
 from tunix_rt.rpc.permissions import check_permissions
-from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings, TlsSettings
-from tunix_rt.rpc.tls import server_context
+from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings
+from tunix_rt.rpc.tls import refuse_open_server
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -49,7 +50,8 @@ async def serve_grpc(
     ``register`` adds the servicers and returns their full service names. Health says SERVING once ``ready`` is set
     (None: at once), for the server ("") and for each service. ``authorizer`` None serves everybody. ``on_bound`` gets
     the port that was bound. ``audit`` sees what is refused.
-    Raises `FailedPrecondition` when the address is taken, and when a method has no permission in its proto.
+    Raises `FailedPrecondition` when the address is taken or would be open to the network, and when a method has no
+    permission in its proto.
     """
     guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
     if authorizer is not None:
@@ -62,7 +64,7 @@ async def serve_grpc(
     reflection.enable_server_reflection(
         [*services[1:], health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
     )
-    port = _bind(server, settings.listen, settings.tls)
+    port = _bind(server, settings, auth=authorizer is not None)
     for name in services:
         await health.set(name, _NOT_SERVING)
     await server.start()
@@ -103,16 +105,14 @@ async def _announce(health: HealthServicer, services: Sequence[str], ready: asyn
         await health.set(name, _SERVING)
 
 
-def _bind(server: grpc.aio.Server, listen: str, tls: TlsSettings) -> int:
+def _bind(server: grpc.aio.Server, settings: ServerSettings, *, auth: bool) -> int:
+    tls, listen = settings.tls, settings.listen
+    if refuse_open_server(listen, tls, auth=auth):
+        _log.warning("TUNIX_RT_INSECURE: serving beyond this machine without TLS or authentication", address=listen)
     try:
-        if server_context(tls) is None:  # it says why files cannot be used; gRPC does not
+        credentials = server_credentials(tls)
+        if credentials is None:
             return server.add_insecure_port(listen)
-        assert tls.cert_file is not None and tls.key_file is not None
-        credentials = grpc.ssl_server_credentials(
-            [(tls.key_file.read_bytes(), tls.cert_file.read_bytes())],
-            root_certificates=tls.ca_file.read_bytes() if tls.ca_file else None,
-            require_client_auth=tls.ca_file is not None,
-        )
         return server.add_secure_port(listen, credentials)
     except (RuntimeError, OSError) as error:
         raise FailedPrecondition(f"cannot serve on {listen}: {error}") from error

@@ -7,31 +7,39 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tunix_rt.rpc.secret_files import SettingsWithSecrets
 from tunix_rt.rpc.token_file import TokenFile, TokenSource, current_token
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class TlsSettings(BaseSettings):
-    """TLS of a server and of the channels it opens. With ``ca_file`` on a server, clients need a certificate (mTLS)."""
+    """TLS of everything that a process serves and connects to: gRPC, HTTP, metrics, NATS, health probes.
 
-    model_config = SettingsConfigDict(env_prefix="TUNIX_RT_TLS_", frozen=True, extra="ignore")
+    With ``ca_file`` on a server, clients need a certificate (mTLS).
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNIX_RT_TLS_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
 
     cert_file: Path | None = None
     key_file: Path | None = None
     ca_file: Path | None = None
     # Name that the server's certificate must carry when it differs from the address.
     server_name: str | None = None
+    # TUNIX_RT_INSECURE=yes allows plain text and servers without authentication beyond loopback.
+    insecure: bool = Field(default=False, validation_alias=AliasChoices("TUNIX_RT_INSECURE", "insecure"))
 
     @property
     def enabled(self) -> bool:
         return self.cert_file is not None or self.ca_file is not None
 
 
-class ServerSettings(BaseSettings):
+class ServerSettings(SettingsWithSecrets):
     """What any process with a gRPC server reads."""
 
     model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
@@ -44,7 +52,8 @@ class ServerSettings(BaseSettings):
     token_file: Path | None = None
     auth: Literal["on", "off"] = "on"
     tls: TlsSettings = Field(default_factory=TlsSettings)
-    # 0 is off.
+    # Prometheus' endpoint, with the TLS of the server; port 0 is off.
+    metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     # Spans are exported only when set.
@@ -79,12 +88,14 @@ class ServerSettings(BaseSettings):
         return self.artifacts_uri or (self.home / "artifacts").resolve().as_uri()
 
 
-class NatsSettings(BaseSettings):
+class NatsSettings(SettingsWithSecrets):
     """Where JetStream is."""
 
     model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
 
     # Comma-separated for a cluster.
     nats_url: str = "nats://127.0.0.1:4222"
+    # The service's NATS user: the seed of its key, or user and password. TUNIX_RT_NATS_SEED_FILE names a file.
+    nats_seed: SecretStr | None = None
     nats_user: str | None = None
     nats_password: SecretStr | None = None

@@ -11,7 +11,6 @@ from tunix_rt.errors import (
     Aborted,
     Exhausted,
     FailedPrecondition,
-    FieldViolation,
     InvalidInput,
     NotFound,
     Transient,
@@ -51,7 +50,9 @@ class JobHandler(Generic[P]):
                 _log.warning("the registry is unavailable or overloaded", error=str(error))
                 return Retry(_RETRY_SECONDS)
             except NotFound as error:
-                raise InvalidInput([FieldViolation("data.job_id", str(error))]) from error
+                # Of another database, or forged: nobody waits for it, and a dead letter would say nothing.
+                _log.warning("ignored a command for a job that does not exist", error=str(error))
+                return Done()
             if isinstance(granted, NotGranted):
                 return Retry(granted.retry_after_seconds) if granted.retry_after_seconds > 0 else Done()
             with bound_ids(attempt_id=granted.lease.attempt_id):

@@ -11,7 +11,7 @@ import grpc
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
 from tunix_rt.bus.receive import Handler
-from tunix_rt.bus.topology import ConsumerSpec, ensure_topology
+from tunix_rt.bus.topology import ConsumerSpec
 from tunix_rt.rpc.introspection import authorizer_for
 from tunix_rt.rpc.server import serve_grpc, stop_on_signals
 from tunix_rt.rpc.waiting import until_reachable
@@ -61,11 +61,9 @@ def consuming(
     async def work(ready: asyncio.Event) -> None:
         client = await connect(settings, name=name)
         try:
-            js = client.jetstream()
-            await ensure_topology(js, (consumer,))
             await until_reachable(registry)
             ready.set()
-            await consume(js, consumer, handler, workers=workers, stop=stop)
+            await consume(client.jetstream(), consumer, handler, workers=workers, stop=stop)
         finally:
             await client.close()
 

@@ -29,15 +29,20 @@ def registry(database_url: str, home: Path) -> Iterator[grpc.Channel]:
     ports = free_ports(("nats", "monitor", "registry"))
     config = home / "nats.conf"
     nats_server.write_config(
-        config, port=ports["nats"], monitor_port=ports["monitor"], store=home / "jetstream", password="nats"
+        config,
+        port=ports["nats"],
+        monitor_port=ports["monitor"],
+        store=home / "jetstream",
+        secrets=home / "secrets",
+        pools=["cpu"],
     )
     address = f"127.0.0.1:{ports['registry']}"
     settings = {
         "TUNIX_RT_HOME": str(home),
         "TUNIX_RT_LISTEN": address,
         "TUNIX_RT_NATS_URL": f"nats://127.0.0.1:{ports['nats']}",
-        "TUNIX_RT_NATS_USER": nats_server.USER,
-        "TUNIX_RT_NATS_PASSWORD": "nats",
+        "TUNIX_RT_NATS_USER": "registry",
+        "TUNIX_RT_NATS_PASSWORD_FILE": str(home / "secrets" / "registry" / "nats.password"),
         "TUNIX_RT_TOKEN": TOKEN,
         "TUNIX_RT_DATABASE_URL": database_url,
         "TUNIX_RT_AUTO_MIGRATE": "true",

@@ -15,7 +15,7 @@ from google.protobuf import timestamp_pb2
 
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
-from tunix_rt.bus.topology import ensure_topology, train_consumer
+from tunix_rt.bus.topology import train_consumer
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.server import stop_on_signals
 from tunix_rt.rpc.waiting import until_reachable
@@ -74,7 +74,6 @@ async def main(workers: int) -> None:
             client = await connect(settings, name="stub-trainer")
             try:
                 js = client.jetstream()
-                await ensure_topology(js, (consumer,))
                 trainer = StubTrainer(runs_pb2_grpc.RunServiceStub(channel))
                 jobs = GrpcJobs(channel, jobs_pb2.JOB_KIND_RUN, "stub-trainer", pool="cpu")
                 handler = JobHandler(jobs, trainer.carry_out, stop, heartbeat_seconds=settings.heartbeat_seconds)

@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
+import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, consume, ensure_topology
+from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.topology import EVALUATE, ConsumerSpec
 from tunix_rt.errors import Transient
 from tunix_rt.observability import propagation
@@ -40,6 +42,7 @@ async def consuming(
     js: JetStreamContext, handler: Callable[[Delivery], object], spec: ConsumerSpec = QUICK, workers: int = 1
 ) -> AsyncIterator[asyncio.Event]:
     stop = asyncio.Event()
+    await ensure_topology(js, (spec,))
     task = asyncio.create_task(consume(js, spec, handler, workers=workers, stop=stop))  # type: ignore[arg-type]
     try:
         yield stop
@@ -178,7 +181,7 @@ async def test_a_message_that_kills_every_worker_ends_as_a_dead_letter(client: C
     async def handler(_delivery: Delivery) -> Outcome:
         raise AssertionError("no delivery is left")
 
-    async with consuming(js, handler, spec):
+    async with dead_lettering_stuck_commands(js), consuming(js, handler, spec):
         await settled(js, "TUNIX_DLQ", 1)
         await settled(js, "TUNIX_CMD", 0)
 
@@ -281,9 +284,10 @@ async def published(js: JetStreamContext, identity: str) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
+                await ensure_topology(js, (QUICK,))  # as the registry does
                 await Publisher(js, timeout_seconds=1).publish(command(identity))
                 return
-            except Transient:
+            except (Transient, nats.errors.Error, OSError):
                 await asyncio.sleep(0.1)
 
 

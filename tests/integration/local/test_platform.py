@@ -14,14 +14,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nats
 import pytest
+from pydantic import SecretStr
 
+from tunix_rt.bus.connection import connect
 from tunix_rt.client import JobState, TunixClient
 from tunix_rt.client.platform_file import read_platform_file
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.local import LocalPlatform, PlatformError
+from tunix_rt.rpc.settings import TlsSettings
 
 REGISTRY = {"registry": 1}
 
@@ -63,7 +67,7 @@ def test_a_platform_tells_its_clients_where_it_is_and_keeps_its_secrets(platform
     text = (platform.home / "platform.json").read_text()
     assert platform.token not in text
     assert platform.nats_password not in text
-    for secret in ("token", "nats.password", "nats-server.conf"):
+    for secret in ("token", "nats-server.conf", "secrets/reader/nats.password", "secrets/registry/nats.password"):
         assert stat.S_IMODE((platform.home / secret).stat().st_mode) == 0o600
     for log in (platform.home / "logs").iterdir():
         assert platform.token not in log.read_text()
@@ -110,21 +114,24 @@ def test_a_watch_outlives_the_registry_it_watches(platform: LocalPlatform) -> No
 
 
 def test_a_killed_nats_server_comes_back_with_what_it_stored(platform: LocalPlatform) -> None:
-    async def connect() -> nats.NATS:
-        return await nats.connect(platform.nats_url, user=platform.nats_user, password=platform.nats_password)
+    registry = SimpleNamespace(
+        nats_url=platform.nats_url,
+        nats_seed=None,
+        nats_user="registry",
+        nats_password=SecretStr(platform.nats_password_of("registry")),
+        tls=TlsSettings(),
+    )
 
     async def store() -> None:
-        connection = await connect()
-        stream = connection.jetstream()
-        await stream.add_stream(name="KEPT", subjects=["kept.>"])
-        await stream.publish("kept.one", b"1")
+        connection = await connect(registry)
+        await connection.jetstream().publish("tunix.evt.kept.one.1", b"{}")
         await connection.close()
 
     async def count() -> int:
-        connection = await connect()
-        info = await connection.jetstream().stream_info("KEPT")
+        connection = await connect(registry)
+        found = await connection.jetstream().stream_info("TUNIX_EVT", subjects_filter="tunix.evt.kept.>")
         await connection.close()
-        return info.state.messages
+        return sum((found.state.subjects or {}).values())
 
     asyncio.run(store())
     url, before = platform.nats_url, platform.restarts("nats")
@@ -135,12 +142,13 @@ def test_a_killed_nats_server_comes_back_with_what_it_stored(platform: LocalPlat
     assert asyncio.run(count()) == 1
 
 
-def test_nats_refuses_those_without_the_password(platform: LocalPlatform) -> None:
-    async def connect() -> None:
-        await nats.connect(platform.nats_url, allow_reconnect=False, connect_timeout=2)
+def test_nats_refuses_strangers(platform: LocalPlatform) -> None:
+    async def try_to_connect(**credentials: str) -> None:
+        await nats.connect(platform.nats_url, allow_reconnect=False, connect_timeout=2, **credentials)
 
-    with pytest.raises(nats.errors.Error, match="Authorization"):
-        asyncio.run(connect())
+    for credentials in ({}, {"user": "tunix", "password": platform.nats_password}, {"user": "reader", "password": "x"}):
+        with pytest.raises(nats.errors.Error, match="Authorization"):
+            asyncio.run(try_to_connect(**credentials))
 
 
 def test_stopping_leaves_no_process_and_no_file_and_a_new_start_finds_the_rows(tmp_path: Path) -> None:

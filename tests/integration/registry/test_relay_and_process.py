@@ -19,7 +19,7 @@ from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.events import CloudEvent, event_of
-from tunix_rt.bus.topology import CMD_STREAM, ensure_topology
+from tunix_rt.bus.topology import CMD_STREAM, ensure_topology, train_consumer
 from tunix_rt.errors import FieldViolation, InvalidInput, Transient
 from tunix_rt.registry.app import serve
 from tunix_rt.registry.kernel.database import Database
@@ -149,8 +149,8 @@ async def next_command(server: NatsServer) -> tuple[str, CloudEvent]:
     client = await connect(server, name="worker")
     try:
         js = client.jetstream()
-        await ensure_topology(js)
-        subscription = await js.pull_subscribe("tunix.cmd.train.cpu", durable="train-cpu", stream=CMD_STREAM)
+        await ensure_topology(js, (train_consumer("cpu"),))
+        subscription = await js.pull_subscribe_bind(consumer="train-cpu", stream=CMD_STREAM)
         (message,) = await subscription.fetch(1, timeout=20)
         await message.ack()
         return message.subject, event_of(message.subject, message.headers, message.data, fallback_id="none")

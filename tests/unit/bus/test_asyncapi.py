@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tunix_rt.bus.topology import EVALUATE, STREAMS, TUNE, train_consumer
+from tunix_rt.bus.topology import EVALUATE, TUNE, streams, train_consumer
 from tunix_rt.v1 import events_pb2
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,7 @@ def test_every_body_has_the_fields_of_its_protobuf_message() -> None:
 
 
 def test_every_subject_lies_in_a_stream_and_every_command_has_a_consumer() -> None:
-    prefixes = [subject.removesuffix(">") for stream in STREAMS for subject in stream.subjects]
+    prefixes = [subject.removesuffix(">") for stream in streams() for subject in stream.subjects]
     addresses = [channel["address"] for channel in DOCUMENT["channels"].values()]
     assert all(any(address.startswith(prefix) for prefix in prefixes) for address in addresses)
     commands = {address for address in addresses if address.startswith("tunix.cmd.")}

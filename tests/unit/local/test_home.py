@@ -42,14 +42,23 @@ def test_a_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) ->
     assert read_or_create_secret(tmp_path / "other") != first
 
 
-def test_the_nats_configuration_holds_the_password_and_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+def test_the_nats_configuration_holds_a_password_for_each_user_and_is_readable_by_its_owner_only(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "nats.conf"
     path.write_text("old, with a wider mode")
     path.chmod(0o644)
-    write_config(path, port=1, monitor_port=2, store=tmp_path, password='se"cret')
+    secrets = tmp_path / "secrets"
+    write_config(path, port=1, monitor_port=2, store=tmp_path, secrets=secrets, pools=["cpu", "gpu"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert r'password: "se\"cret"' in path.read_text()
-    assert "listen: 127.0.0.1:1" in path.read_text()
+    text = path.read_text()
+    assert 'listen: "127.0.0.1:1"' in text and 'http: "127.0.0.1:2"' in text
+    for user in ("registry", "trainer", "trainer-gpu", "evaluator", "tuner", "reader"):
+        password = secrets / user / "nats.password"
+        assert stat.S_IMODE(password.stat().st_mode) == 0o600
+        assert f'user: "{user}", password: "{password.read_text().strip()}"' in text
+    write_config(path, port=1, monitor_port=2, store=tmp_path, secrets=secrets, pools=["cpu", "gpu"])
+    assert path.read_text() == text  # passwords are made once
 
 
 def test_directories_of_a_home_are_readable_by_their_owner_only(tmp_path: Path) -> None:
@@ -137,7 +146,7 @@ def test_every_bad_service_is_named_at_once() -> None:
 
 def test_services_of_one_platform_find_each_other(tmp_path: Path) -> None:
     ports = {"nats": 1, "registry": 2, "inferencer": 3, "evaluator": 4}
-    environment = services.environment(Home(tmp_path), "evaluator", ports, "pw")
+    environment = services.environment(Home(tmp_path), "evaluator", ports, "cpu")
     assert environment["TUNIX_RT_LISTEN"] == "127.0.0.1:4"
     assert environment["TUNIX_RT_REGISTRY_ADDRESS"] == "127.0.0.1:2"
     assert environment["TUNIX_RT_INFERENCER_ADDRESS"] == "127.0.0.1:3"
@@ -153,14 +162,14 @@ def test_the_registry_reads_every_service_s_token_and_each_service_its_own(tmp_p
     home.prepare()
     services.prepare_tokens(home)
     ports = {"nats": 1, "registry": 2, "inferencer": 3, "trainer": 4, "trainer-2": 5}
-    files = {name: services.environment(home, name, ports, "pw")["TUNIX_RT_TOKEN_FILE"] for name in list(ports)[1:]}
+    files = {name: services.environment(home, name, ports, "cpu")["TUNIX_RT_TOKEN_FILE"] for name in list(ports)[1:]}
     assert files == {
         "registry": f"{tmp_path}/token",
         "inferencer": f"{tmp_path}/tokens/inferencer",
         "trainer": f"{tmp_path}/tokens/trainer",
         "trainer-2": f"{tmp_path}/tokens/trainer",
     }
-    directory = services.environment(home, "registry", ports, "pw")["TUNIX_RT_SERVICE_TOKENS_DIR"]
+    directory = services.environment(home, "registry", ports, "cpu")["TUNIX_RT_SERVICE_TOKENS_DIR"]
     found = {path.name: path.read_text() for path in Path(directory).iterdir()}
     assert sorted(found) == ["evaluator", "inferencer", "trainer", "tuner"]
     assert len(set(found.values())) == 4
@@ -168,7 +177,7 @@ def test_the_registry_reads_every_service_s_token_and_each_service_its_own(tmp_p
 
 
 def test_an_inferencer_without_a_registry_accepts_the_platform_s_token(tmp_path: Path) -> None:
-    environment = services.environment(Home(tmp_path), "inferencer", {"nats": 1, "inferencer": 3}, "pw")
+    environment = services.environment(Home(tmp_path), "inferencer", {"nats": 1, "inferencer": 3}, "cpu")
     assert environment["TUNIX_RT_REGISTRY_ADDRESS"] == ""
     assert environment["TUNIX_RT_TOKEN_FILE"] == f"{tmp_path}/token"
 
@@ -178,7 +187,7 @@ def test_only_inferencers_have_a_port_for_http(tmp_path: Path) -> None:
     assert [services.http_port_name(name) for name in names] == [None, "inferencer-http", "inferencer-2-http"]
     ports = {"nats": 1, "registry": 2, "inferencer": 3, "inferencer-2": 4, "inferencer-http": 5, "inferencer-2-http": 6}
     addresses = {
-        name: services.environment(Home(tmp_path), name, ports, "pw")["TUNIX_RT_HTTP_LISTEN"] for name in names
+        name: services.environment(Home(tmp_path), name, ports, "cpu")["TUNIX_RT_HTTP_LISTEN"] for name in names
     }
     assert addresses == {"registry": "", "inferencer": "127.0.0.1:5", "inferencer-2": "127.0.0.1:6"}
     assert DEFAULT_PORTS["inferencer-http"] == 7705

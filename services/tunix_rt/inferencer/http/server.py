@@ -18,7 +18,7 @@ from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES
-from tunix_rt.rpc.tls import server_context
+from tunix_rt.rpc.tls import refuse_open_server, server_context
 
 _log = get_logger(__name__)
 
@@ -48,6 +48,8 @@ async def serving_http(
         yield
         return
     tls = server_context(settings.tls)
+    if refuse_open_server(settings.http_listen, settings.tls, auth=settings.auth == "on"):
+        _log.warning("TUNIX_RT_INSECURE: serving beyond this machine without TLS or authentication", protocol="http")
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.grace_seconds, access_log=None)
     await runner.setup()
     try:

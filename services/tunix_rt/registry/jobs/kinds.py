@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tunix_rt.bus.topology import EVALUATE_SUBJECT, TRAIN_SUBJECT, TUNE_SUBJECT
+from tunix_rt.contract.identifiers import POOL
 from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations.attempts import EVALUATION
 from tunix_rt.registry.evaluations.messages import evaluation_message
@@ -24,20 +26,21 @@ from tunix_rt.registry.sweeps import progress, rules
 from tunix_rt.registry.sweeps.attempts import SWEEP
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.v1 import events_pb2 as pb
+from tunix_rt.v1 import jobs_pb2
 
 JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
     RunRow: Job(
         "run",
         lambda _, run: run_message(run),
         pb.RunEvent,
-        command=lambda run: f"tunix.cmd.train.{run.pool}",
+        command=lambda run: f"{TRAIN_SUBJECT}.{run.pool}",
         on_transition=[progress.run_transitioned],
     ),
     EvaluationRow: Job(
         "evaluation",
         lambda _, evaluation: evaluation_message(evaluation),
         pb.EvaluationEvent,
-        command=lambda _: "tunix.cmd.evaluate",
+        command=lambda _: EVALUATE_SUBJECT,
         on_end=[progress.evaluation_ended, decide_for_run],
     ),
     SweepRow: Job(
@@ -45,7 +48,7 @@ JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
         rules.sweep_with_trials,
         pb.SweepEvent,
         reuse=False,
-        command=lambda _: "tunix.cmd.tune",
+        command=lambda _: TUNE_SUBJECT,
         fact=rules.fact_of,
         on_end=[rules.cancel_trials],
         is_paused=lambda sweep: sweep.paused,
@@ -72,3 +75,13 @@ def kind_of(job_id: str) -> JobKind[Any]:
     if kind is None:
         raise NotFound(f"there is no {', '.join(kind.name for kind in KINDS.values())} {job_id!r}")
     return kind
+
+
+def command_subject(kind: jobs_pb2.JobKind.ValueType, pool: str) -> str:
+    """The subject of the commands that workers of a kind (and pool, for runs) take; empty for an unknown one."""
+    subjects = {
+        jobs_pb2.JOB_KIND_RUN: f"{TRAIN_SUBJECT}.{pool}" if POOL.fullmatch(pool) else "",
+        jobs_pb2.JOB_KIND_EVALUATION: EVALUATE_SUBJECT,
+        jobs_pb2.JOB_KIND_SWEEP: TUNE_SUBJECT,
+    }
+    return subjects.get(kind, "")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.bus.delivery import Delivery, Done
+from tunix_rt.bus.topology import DLQ_SUBJECT
 from tunix_rt.errors import NotFound, TunixError
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.jobs.kinds import kind_of
@@ -23,6 +24,7 @@ from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.idempotency import RequestRow
 from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.outbox import is_newest_command
 from tunix_rt.registry.kernel.resources import claimed_tables, job_of
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
@@ -79,13 +81,23 @@ class DeadCommands:
         self._database = database
 
     async def handle(self, delivery: Delivery) -> Done:
-        """Idempotent: a job that has ended, or is leased, stays as it is. Raises `InvalidInput` for another message."""
+        """Idempotent: a job that has ended, or is leased, stays as it is. Raises `InvalidInput` for another message.
+
+        A dead letter counts only for the newest command that the outbox has sent for the job: whoever can publish to
+        the dead-letter subjects does not thereby end jobs.
+        """
         job_id = delivery.text("job_id")
-        why = "no worker could carry out its command; the reason is in the dead-letter stream, subject "
-        why += delivery.subject
+        subject = delivery.subject.removeprefix(f"{DLQ_SUBJECT}.")
+        why = f"no worker could carry out its command; the reason is in the dead-letter stream, subject {DLQ_SUBJECT}."
+        why += subject
         try:
             table = kind_of(job_id).table
-            await self._database.run_write(lambda session: fail_undeliverable(session, table, job_id, why))
+            await self._database.run_write(
+                lambda session: (
+                    is_newest_command(session, delivery.id, subject, job_id)
+                    and fail_undeliverable(session, table, job_id, why)
+                )
+            )
         except NotFound:
             pass  # a command from another database, or published by hand
         return Done()

@@ -15,7 +15,7 @@ from sqlmodel import col
 from tunix_rt.errors import NotFound
 from tunix_rt.registry.jobs import checks
 from tunix_rt.registry.jobs.kind import JobKind
-from tunix_rt.registry.jobs.kinds import kind_of
+from tunix_rt.registry.jobs.kinds import command_subject, kind_of
 from tunix_rt.registry.jobs.permissions import check_may_claim
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, checked_id
@@ -55,11 +55,20 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
     async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
         checked_id(request.job_id, "job_id")
         checks.check_claim(request)
-        kind = kind_of(request.job_id)
-        if request.kind not in (pb.JOB_KIND_UNSPECIFIED, kind.number):
-            raise NotFound(f"{request.job_id} is a {kind.name}, which this worker does not carry out")
-        principal = current_principal()
-        return await self.write(lambda session: _claim(session, kind, request, principal, self.settings.lease_ttl))
+        granted = False
+        try:
+            kind = kind_of(request.job_id)
+            if request.kind not in (pb.JOB_KIND_UNSPECIFIED, kind.number):
+                raise NotFound(f"{request.job_id} is a {kind.name}, which this worker does not carry out")
+            principal = current_principal()
+            response = await self.write(
+                lambda session: _claim(session, kind, request, principal, self.settings.lease_ttl)
+            )
+            granted = response.granted
+            return response
+        finally:
+            if not granted:
+                self.floods.note(command_subject(request.kind, request.pool))
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
         lease, progress = checks.read_heartbeat(request)

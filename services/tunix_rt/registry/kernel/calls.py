@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -16,6 +16,7 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import Violations
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.fields import check_id, check_request_id
+from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.idempotency import Identified, answer_once
 from tunix_rt.registry.kernel.resources import message_of
 from tunix_rt.registry.settings import RegistrySettings
@@ -37,6 +38,7 @@ class Dependencies:
     settings: RegistrySettings
     # Called in the transaction of every RPC that writes, with its answer: the audit log.
     record: Callable[[Session, object], None]
+    floods: Floods = field(default_factory=Floods)
 
 
 def caller() -> str:
@@ -60,6 +62,7 @@ class Servicer:
         self.artifacts = dependencies.artifacts
         self.settings = dependencies.settings
         self._record = dependencies.record
+        self.floods = dependencies.floods
 
     async def read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
         """What ``work`` reads; with ``statement`` it is one query (`Database.read`)."""

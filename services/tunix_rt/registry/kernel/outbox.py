@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from sqlalchemy import Index, Text, insert, text
+from sqlalchemy import Index, Text, insert, select, text
 from sqlalchemy.orm import Session
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 from tunix_rt.contract.digests import canonical_json
 from tunix_rt.observability import propagation
@@ -98,6 +98,13 @@ def emit_command(session: Session, job: JobColumns) -> None:
     verb = subject.removeprefix("tunix.cmd.").split(".")[0]
     command = events_pb2.JobCommand(job_id=job.id)
     _collect(session, COMMAND, subject, f"tunix_rt.command.{verb}.v1", job.id, command)
+
+
+def is_newest_command(session: Session, event_id: str, subject: str, resource_id: str) -> bool:
+    """Whether ``event_id`` is the last command that was sent for the job, on ``subject``."""
+    sent = select(OutboxRow).where(col(OutboxRow.resource_id) == resource_id, col(OutboxRow.kind) == COMMAND)
+    newest = session.scalars(sent.order_by(col(OutboxRow.sequence).desc()).limit(1)).first()
+    return newest is not None and (newest.id, newest.subject) == (event_id, subject)
 
 
 def _collect(session: Session, kind: str, subject: str, type_: str, resource_id: str, message: Message) -> None:

@@ -6,21 +6,22 @@ One relay publishes at a time: on PostgreSQL an advisory lock elects it among re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, select, text, true, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.bus.events import CloudEvent
-from tunix_rt.errors import Transient, TunixError
+from tunix_rt.errors import Exhausted, Transient, TunixError
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
-from tunix_rt.registry.kernel.requeue import requeue_after_loss
+from tunix_rt.registry.kernel.requeue import requeue_after_loss, requeue_all
 from tunix_rt.registry.kernel.rows import utc_now
 
 SOURCE: Final = "/tunix-rt/registry"
@@ -38,19 +39,34 @@ class EventPublisher(Protocol):
         """Raises `Transient` when the event may not have been stored."""
 
 
+class CommandStream(Protocol):
+    """`bus.topology.Topology`. Raises `Transient` when JetStream cannot be asked."""
+
+    async def identity(self) -> str:
+        """Changes when the stream was created again."""
+
+    async def purge(self, subject: str) -> None:
+        """Delete all commands of ``subject``."""
+
+
 class Relay:
-    """The loop that empties the outbox. ``stream_identity`` changes when the command stream was created again."""
+    """The loop that empties the outbox. ``flooded`` names subjects whose queue holds nothing but useless commands."""
 
     def __init__(
         self,
         database: Database,
         publisher: EventPublisher,
         *,
-        stream_identity: Callable[[], Awaitable[str]] | None = None,
+        commands: CommandStream | None = None,
+        flooded: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._database = database
         self._publisher = publisher
-        self._stream_identity = stream_identity
+        self._commands = commands
+        self._flooded = flooded
+        self._to_rebuild: set[str] = set()
+        # Subjects that JetStream takes no more commands of, and until when they are left alone.
+        self._full: dict[str, float] = {}
         self._election = _Election(database)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -65,6 +81,7 @@ class Relay:
                         if await self._database.run(self._election.won):
                             if loop.time() - checked >= _STREAM_CHECK_SECONDS:
                                 await self._check_stream()
+                                await self._rebuild_flooded()
                                 checked = loop.time()
                             more = await self.publish_batch() == _BATCH
                     except Transient as error:
@@ -79,13 +96,22 @@ class Relay:
         """Publish what is due, in order, up to a hundred events; returns how many were done with.
 
         Stops at the first event that JetStream does not confirm (raises `Transient`); what was confirmed stays marked.
+        Commands of a subject that has too many wait; they hold up nothing else.
         """
-        rows = await self._database.run_read(_unpublished)
+        now = asyncio.get_running_loop().time()
+        self._full = {subject: until for subject, until in self._full.items() if until > now}
+        rows = await self._database.run_read(lambda session: _unpublished(session, set(self._full)))
         done: list[int] = []
         try:
             for row in rows:
-                await self._publish(row)
-                done.append(row.sequence or 0)
+                if row.subject in self._full:
+                    continue
+                try:
+                    await self._publish(row)
+                    done.append(row.sequence or 0)
+                except Exhausted as error:
+                    _log.warning("commands wait: the stream takes no more of them", error=str(error))
+                    self._full[row.subject] = now + error.retry_after_seconds
         finally:
             if done:
                 await self._database.run_write(lambda session: _mark_published(session, done))
@@ -104,7 +130,7 @@ class Relay:
         )
         try:
             await self._publisher.publish(event)
-        except Transient:
+        except (Transient, Exhausted):
             raise
         except TunixError as error:
             # It would fail every time and block everything behind it.
@@ -113,12 +139,22 @@ class Relay:
             await self._database.run_write(lambda session: _mark_failed(session, row.sequence or 0, message))
 
     async def _check_stream(self) -> None:
-        if self._stream_identity is None:
+        if self._commands is None:
             return
-        identity = await self._stream_identity()
+        identity = await self._commands.identity()
         count = await self._database.run_write(lambda session: requeue_after_loss(session, identity))
         if count:
             _log.warning("the command stream is new: jobs were queued again", jobs=count)
+
+    async def _rebuild_flooded(self) -> None:
+        """Empty the queues that are full of useless commands, and send what jobs wait for again."""
+        self._to_rebuild.update(self._flooded())
+        for subject in sorted(self._to_rebuild if self._commands is not None else ()):
+            assert self._commands is not None
+            await self._commands.purge(subject)
+            count = await self._database.run_write(partial(requeue_all, subject=subject))
+            self._to_rebuild.discard(subject)
+            _log.error("a flood of useless commands was removed, jobs were queued again", subject=subject, jobs=count)
 
 
 class _Election:
@@ -157,8 +193,10 @@ class _Election:
             self._connection = None
 
 
-def _unpublished(session: Session) -> Sequence[OutboxRow]:
-    statement = select(OutboxRow).where(col(OutboxRow.published_time).is_(None))
+def _unpublished(session: Session, full: Collection[str]) -> Sequence[OutboxRow]:
+    statement = select(OutboxRow).where(
+        col(OutboxRow.published_time).is_(None), col(OutboxRow.subject).not_in(full) if full else true()
+    )
     return session.scalars(statement.order_by(col(OutboxRow.sequence)).limit(_BATCH)).all()
 
 

@@ -17,8 +17,10 @@ from tunix_rt.registry.kernel.states import JobState
 _STREAM: Final = "commands"
 
 
-def requeue_all(session: Session, now: datetime | None = None) -> int:
+def requeue_all(session: Session, now: datetime | None = None, *, subject: str = "") -> int:
     """Send the command of every job that is not ended or paused, and that nobody works on; returns how many.
+
+    ``subject`` restricts it to the commands of one subject.
 
     A worker that holds a lease needs no command; if it dies, the reaper sends one. Commands are idempotent: a job that
     is still queued in JetStream is claimed once.
@@ -31,7 +33,9 @@ def requeue_all(session: Session, now: datetime | None = None) -> int:
             or_(col(table.lease_attempt_id).is_(None), col(table.lease_expire_time) <= now),
         )
         for job in session.scalars(waiting.order_by(col(table.create_time), col(table.id))).all():
-            if not job_of(session, job).is_paused(job):
+            kind = job_of(session, job)
+            assert kind.command is not None
+            if not kind.is_paused(job) and subject in ("", kind.command(job)):
                 emit_command(session, job)
                 count += 1
     return count

@@ -1,0 +1,135 @@
+"""Writes nats-server's configuration: JetStream, TLS, and one user per service with the permissions of `users`.
+
+``python -m tunix_rt.bus.server_config DIRECTORY`` makes the keys and the file that containers mount: a folder for each
+user with its secret, and ``nats/nats-server.conf``. Keys that exist stay; delete one and run it again to replace it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.bus.keys import PASSWORD_FILE, SEED_FILE, public_key, read_or_create_password, read_or_create_seed
+from tunix_rt.bus.users import READER, BusUser, bus_users, inbox_prefix
+from tunix_rt.contract.identifiers import DEFAULT_POOL
+
+CONFIG_FILE = "nats-server.conf"
+MAX_PAYLOAD_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """PEM files as nats-server sees them. Clients have to present a certificate of the CA."""
+
+    certificate: str
+    key: str
+    ca: str
+
+
+@dataclass(frozen=True)
+class ServerPlace:
+    """Where nats-server listens (``host:port``) and keeps its streams. Its monitor answers on loopback only."""
+
+    listen: str
+    store: str
+    monitor: str = ""
+    name: str = "tunix-rt"
+    tls: ServerTls | None = None
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What proves a user: its public key, or a password where ``key`` is empty."""
+
+    key: str = ""
+    password: str = ""
+
+
+def make_credentials(directory: Path, users: Iterable[BusUser], *, keys: bool = True) -> dict[str, Credential]:
+    """The credential of each user, by name; made on first use, mode 0600.
+
+    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half. Without ``keys``, and for the reader, whose tools may not
+    be able to sign, there is ``DIRECTORY/<user>/nats.password`` instead.
+    """
+    found: dict[str, Credential] = {}
+    for user in users:
+        folder = directory / user.name
+        if keys and user.name != READER:
+            found[user.name] = Credential(key=public_key(read_or_create_seed(folder / SEED_FILE)))
+        else:
+            found[user.name] = Credential(password=read_or_create_password(folder / PASSWORD_FILE))
+    return found
+
+
+def configuration(place: ServerPlace, users: Iterable[BusUser], credentials: Mapping[str, Credential]) -> str:
+    """The text of nats-server.conf.
+
+    JetStream syncs its files every 10 s: a killed server loses nothing, and what a power cut takes the registry
+    publishes again from its tables.
+    """
+    lines = [
+        f"server_name: {json.dumps(place.name)}",
+        f"listen: {json.dumps(place.listen)}",
+        f"max_payload: {MAX_PAYLOAD_BYTES}",
+        f'jetstream {{ store_dir: {json.dumps(place.store)}, sync_interval: "10s" }}',
+    ]
+    if place.monitor:
+        lines.append(f"http: {json.dumps(place.monitor)}")
+    if place.tls is not None:
+        files = {"cert_file": place.tls.certificate, "key_file": place.tls.key, "ca_file": place.tls.ca}
+        texts = ", ".join(f"{name}: {json.dumps(path)}" for name, path in files.items())
+        lines.append(f"tls {{ {texts}, verify: true, timeout: 5 }}")
+    lines.append("authorization {\n  users: [")
+    lines += [f"    {_user(user, credentials[user.name])}" for user in users]
+    lines.append("  ]\n}\n")
+    return "\n".join(lines)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path``, mode 0600, in one step."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _user(user: BusUser, credential: Credential) -> str:
+    who = f"user: {json.dumps(user.name)}, password: {json.dumps(credential.password)}"
+    if credential.key:
+        who = f"nkey: {credential.key}"
+    identity = credential.key or user.name
+    publish = json.dumps(user.publish)
+    subscribe = json.dumps((f"{inbox_prefix(identity)}.>", *user.subscribe))
+    return f"{{ {who}, permissions: {{ publish: {{ allow: {publish} }}, subscribe: {{ allow: {subscribe} }} }} }}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tunix_rt.bus.server_config", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where the folders of secrets are")
+    parser.add_argument("--pools", default=DEFAULT_POOL, help="pools of trainers, separated by commas")
+    parser.add_argument("--listen", default="0.0.0.0:4222")
+    parser.add_argument("--store", default="/data", help="where nats-server keeps its streams")
+    parser.add_argument(
+        "--tls-directory",
+        default="/run/secrets/tunix-rt",
+        help="where nats-server finds cert.pem, key.pem and ca.pem; empty: plain text, for one machine only",
+    )
+    given = parser.parse_args(arguments)
+    users = bus_users(given.pools.split(","))
+    folder = given.tls_directory.rstrip("/")
+    tls = ServerTls(*(f"{folder}/{name}" for name in ("cert.pem", "key.pem", "ca.pem"))) if folder else None
+    place = ServerPlace(given.listen, given.store, monitor="127.0.0.1:8222", tls=tls)
+    path = given.directory / "nats" / CONFIG_FILE
+    write_private(path, configuration(place, users, make_credentials(given.directory, users)))
+    print(f"{path}: {', '.join(user.name for user in users)}")
+
+
+if __name__ == "__main__":
+    main()
