@@ -1,29 +1,19 @@
-"""Asks services for their gRPC health (``grpc.health.v1``). Needs no token: health is open by design."""
+"""Health of a platform's parts, asked from outside."""
 
 from __future__ import annotations
 
 import socket
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tunix_rt.rpc.health import ask_health
+from tunix_rt.rpc.settings import TlsSettings
 
-_CHANNEL_OPTIONS = [
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 250),
-    ("grpc.enable_http_proxy", 0),
-]
+# All is on loopback, whatever TUNIX_RT_TLS_* say about other platforms.
+_PLAIN = TlsSettings(cert_file=None, key_file=None, ca_file=None, server_name=None)
 
 
 def check_health(address: str, timeout_seconds: float = 1.0) -> str:
-    """One of "SERVING", "NOT_SERVING", "UNREACHABLE" for the server at ``address``."""
-    with grpc.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
-        except grpc.RpcError:
-            return "UNREACHABLE"
-    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return "SERVING" if serving else "NOT_SERVING"
+    """One of "SERVING", "NOT_SERVING", "UNREACHABLE" for the service at ``address``."""
+    return ask_health(address, _PLAIN, timeout_seconds=timeout_seconds)[0]
 
 
 def check_part(name: str, address: str) -> str:

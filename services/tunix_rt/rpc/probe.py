@@ -1,23 +1,27 @@
-"""``python -m tunix_rt.rpc.probe HOST:PORT`` exits 0 when that server answers SERVING; for container health checks."""
+"""``python -m tunix_rt.rpc.probe HOST:PORT`` exits 0 when that server answers SERVING; for container health checks.
+
+Speaks TLS, and presents a certificate, where TUNIX_RT_TLS_* say that the services here do.
+"""
 
 from __future__ import annotations
 
 import sys
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tunix_rt.errors import FailedPrecondition
+from tunix_rt.rpc.health import ask_health
+from tunix_rt.rpc.settings import TlsSettings
 
 PROBE_SECONDS = 3.0
 
 
 def main(address: str) -> int:
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PROBE_SECONDS)
-        except grpc.RpcError as error:
-            print(f"{address}: {error}", file=sys.stderr)
-            return 1
-    return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
+    try:
+        status, details = ask_health(address, TlsSettings(), timeout_seconds=PROBE_SECONDS)
+    except FailedPrecondition as error:
+        status, details = "UNREACHABLE", str(error)
+    if details:
+        print(f"{address}: {details}", file=sys.stderr)
+    return 0 if status == "SERVING" else 1
 
 
 if __name__ == "__main__":

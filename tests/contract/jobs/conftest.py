@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
 from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
@@ -341,7 +342,7 @@ async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]
     await database.run_write(lambda session: store_settings_tokens(session, given))
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies, authorizer)
+        return register_servicers(server, dependencies, authorizer, TrustingVerifier())
 
     try:
         async with serving(register, settings, authorizer=authorizer, audit=audit_guard(audit)) as port:

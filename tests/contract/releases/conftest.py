@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import pytest
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, text
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.registry.access.audit import AuditLog
@@ -95,7 +96,9 @@ async def served(release_0005: Database, tmp_path: Path) -> AsyncIterator[grpc.a
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
         serve_grpc(
-            lambda grpc_server: register_servicers(grpc_server, dependencies, TokenAuthorizer(release_0005)),
+            lambda grpc_server: register_servicers(
+                grpc_server, dependencies, TokenAuthorizer(release_0005), TrustingVerifier()
+            ),
             settings,
             authorizer=None,
             ready=None,

@@ -14,6 +14,7 @@ import pytest
 from sqlmodel import SQLModel
 from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
@@ -214,7 +215,7 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)
     try:
         async with serving(
-            lambda server: register_servicers(server, dependencies, TokenAuthorizer(database)),
+            lambda server: register_servicers(server, dependencies, TokenAuthorizer(database), TrustingVerifier()),
             settings,
             authorizer=Tokens(),
         ) as port:
