@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,10 @@ from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
 
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.errors import InvalidArtifact, InvalidInput, TunixError
-from tunix_rt.quality.rescoring import Rescorer
+from tunix_rt.errors import InvalidInput, TunixError
 from tunix_rt.registry.app import register_servicers
-from tunix_rt.registry.evaluations.verification import ProcessVerifier
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.models.loaded_digests import InferencerDigests
 from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import Principal
@@ -36,8 +33,6 @@ from tunix_rt.v1 import (
     evalsets_pb2_grpc,
     evaluations_pb2,
     evaluations_pb2_grpc,
-    inference_pb2,
-    inference_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     models_pb2_grpc,
@@ -95,38 +90,11 @@ class Caller:
         return list((await self.jobs.ListTransitions(request, timeout=TIMEOUT)).transitions)
 
 
-class Inferencer(inference_pb2_grpc.InferenceServiceServicer):
-    """An inferencer that has no models, but their digests: of a reference, `digest_of` its text. ``content`` says what
-    a reference holds instead; "" is nothing."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, str] = {}
-        self.loaded: list[str] = []
-
-    def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, server)
-        return ("tunix_rt.v1.InferenceService",)
-
-    async def ListLoadedModels(self, request, context):  # type: ignore[no-untyped-def]
-        models = [inference_pb2.LoadedModel(reference=each, digest=self._digest(each)) for each in self.loaded]
-        return inference_pb2.ListLoadedModelsResponse(models=models)
-
-    async def LoadModel(self, request, context):  # type: ignore[no-untyped-def]
-        if self.content.get(request.reference) == "":
-            raise InvalidArtifact(f"{request.reference} holds no model")
-        self.loaded.append(request.reference)
-        return inference_pb2.LoadedModel(reference=request.reference, digest=self._digest(request.reference))
-
-    def _digest(self, reference: str) -> str:
-        return digest_of(self.content.get(reference, reference))
-
-
 class Platform:
     """A served registry."""
 
-    def __init__(self, dependencies: Dependencies, port: int, inferencer: Inferencer) -> None:
+    def __init__(self, dependencies: Dependencies, port: int) -> None:
         self.dependencies = dependencies
-        self.inferencer = inferencer
         self.database = dependencies.database
         self.address = f"127.0.0.1:{port}"
         self.callers: list[Caller] = []
@@ -173,14 +141,6 @@ async def refusal(call: Any) -> Refused:
     raise AssertionError("the call was not refused")
 
 
-@pytest.fixture(scope="session")
-def rescorer() -> Iterator[Rescorer]:
-    """The worker processes that score again; they take a moment to start."""
-    made = Rescorer(processes=2)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def settings_of_platform() -> dict[str, Any]:
     """Settings beside those of every test; a test module overrides it."""
@@ -188,9 +148,7 @@ def settings_of_platform() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def platform(
-    database_url: str, tmp_path: Path, settings_of_platform: dict[str, Any], rescorer: Rescorer
-) -> AsyncIterator[Platform]:
+async def platform(database_url: str, tmp_path: Path, settings_of_platform: dict[str, Any]) -> AsyncIterator[Platform]:
     """A served registry with an evalset named "quiz"."""
     given = {"listen": "127.0.0.1:0", "home": tmp_path, "database_url": database_url, "grace_seconds": 0.1}
     settings = RegistrySettings(**given | settings_of_platform)
@@ -198,16 +156,11 @@ async def platform(
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies, ProcessVerifier(rescorer), InferencerDigests(channel))
+        return register_servicers(server, dependencies)
 
-    inferencer = Inferencer()
     try:
-        async with (
-            serving(inferencer.register) as inferencer_port,
-            open_channel(f"127.0.0.1:{inferencer_port}", token="registry") as channel,
-            serving(register, settings, authorizer=Tokens()) as port,
-        ):
-            served = Platform(dependencies, port, inferencer)
+        async with serving(register, settings, authorizer=Tokens()) as port:
+            served = Platform(dependencies, port)
             await served.quiz()
             yield served
             for caller in served.callers:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.honest_results import honest_result
 from typer.testing import CliRunner, Result
 
 from tunix_rt.cli.main import app
@@ -98,12 +97,12 @@ def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[s
         assert claim.granted
         given = claim.evaluation
         results = [
-            honest_result(
-                {"id": item.id, "prompt": item.prompt, "expected_answer": item.expected_answer}
-                | {"answer_type": "numeric"},
-                "<reasoning>I add one.</reasoning><answer>"
-                + (item.expected_answer if item.id in right else "no")
-                + "</answer>",
+            evaluations_pb2.ItemResult(
+                item_id=item.id,
+                outcome=evaluations_pb2.ITEM_OUTCOME_SCORED,
+                prediction=f"<answer>{item.expected_answer if item.id in right else 'no'}</answer>",
+                metrics={"answer_correctness": 1.0 if item.id in right else 0.0, "format_compliance": 1.0},
+                finish_reason=common_pb2.FINISH_REASON_STOP,
             )
             for item in given.items
         ]
