@@ -62,13 +62,6 @@ def nats_user(process_name: str, pool: str) -> str | None:
     return {INFERENCER: None, "trainer": trainer_name(pool)}.get(service, service)
 
 
-def _inferencer_address(process_name: str, ports: Mapping[str, int]) -> str:
-    """Of an inferencer that another platform started, if need be; but the registry asks only its own."""
-    if service_of(process_name) == REGISTRY and INFERENCER not in ports:
-        return ""
-    return f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}"
-
-
 def environment(home: Home, process_name: str, ports: Mapping[str, int], token: str, pool: str) -> dict[str, str]:
     """The settings that a service reads; see each service's ``settings.py``."""
     user = nats_user(process_name, pool)
@@ -78,7 +71,7 @@ def environment(home: Home, process_name: str, ports: Mapping[str, int], token: 
         "TUNIX_RT_LISTEN": f"{LOOPBACK}:{ports[process_name]}",
         "TUNIX_RT_HTTP_LISTEN": f"{LOOPBACK}:{http_port}" if http_port else "",
         "TUNIX_RT_REGISTRY_ADDRESS": f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
-        "TUNIX_RT_INFERENCER_ADDRESS": _inferencer_address(process_name, ports),
+        "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}",
         "TUNIX_RT_NATS_URL": f"nats://{LOOPBACK}:{ports['nats']}",
         "TUNIX_RT_NATS_USER": user or "",
         "TUNIX_RT_NATS_PASSWORD_FILE": str(home.nats_password_path(user)) if user else "",

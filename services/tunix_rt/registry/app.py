@@ -16,13 +16,11 @@ from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.publish import Publisher
 from tunix_rt.bus.topology import DEAD_COMMANDS, Topology
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.access.tokens import TokenAuthorizer
 from tunix_rt.registry.datasets import service as datasets
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
-from tunix_rt.registry.evaluations.verification import ProcessVerifier, Verifier
 from tunix_rt.registry.events import service as events
 from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
@@ -32,13 +30,11 @@ from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.models import service as models
-from tunix_rt.registry.models.loaded_digests import InferencerDigests, LoadedDigests
 from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import service as runs
 from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.registry.sweeps import service as sweeps
-from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     datasets_pb2_grpc,
@@ -55,22 +51,15 @@ _BUS_RETRY_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
-def register_servicers(
-    server: grpc.aio.Server, dependencies: Dependencies, verifier: Verifier, digests: LoadedDigests | None = None
-) -> Sequence[str]:
-    """Add every service of the registry to ``server``; their full names.
-
-    ``digests`` None: evaluations of models by reference are not verified.
-    """
-    jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies, digests), server)
+def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> Sequence[str]:
+    """Add every service of the registry to ``server``; their full names."""
+    jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies), server)
     runs_pb2_grpc.add_RunServiceServicer_to_server(runs.RunServicer(dependencies), server)
     sweeps_pb2_grpc.add_SweepServiceServicer_to_server(sweeps.SweepServicer(dependencies), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(events.EventServicer(dependencies), server)
     datasets_pb2_grpc.add_DatasetServiceServicer_to_server(datasets.DatasetServicer(dependencies), server)
     evalsets_pb2_grpc.add_EvalSetServiceServicer_to_server(evalsets.EvalSetServicer(dependencies), server)
-    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(
-        evaluations.EvaluationServicer(dependencies, verifier), server
-    )
+    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(evaluations.EvaluationServicer(dependencies), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(models.ModelServicer(dependencies), server)
     return (
         jobs.SERVICE,
@@ -102,7 +91,6 @@ async def serve(
     stop = stop or asyncio.Event()
     installed_scorers()
     database = open_database(settings)
-    rescorer = Rescorer(settings.scoring_processes)
     try:
         if settings.auto_migrate:
             migrate(database)
@@ -112,10 +100,9 @@ async def serve(
         _log.info("jobs without a worker were queued again", jobs=queued)
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings)
         authorizer = TokenAuthorizer(database, settings.token_text) if settings.auth == "on" else None
-        verifier = ProcessVerifier(rescorer)
-        async with _background(dependencies, stop), _loaded_digests(settings) as digests:
+        async with _background(dependencies, stop):
             await serve_grpc(
-                lambda server: register_servicers(server, dependencies, verifier, digests),
+                lambda server: register_servicers(server, dependencies),
                 settings,
                 authorizer=authorizer,
                 ready=None,
@@ -123,18 +110,7 @@ async def serve(
                 on_bound=on_bound,
             )
     finally:
-        rescorer.close()
         database.close()
-
-
-@asynccontextmanager
-async def _loaded_digests(settings: RegistrySettings) -> AsyncIterator[LoadedDigests | None]:
-    """The inferencer, if the settings name one."""
-    if not settings.inferencer_address:
-        yield None
-        return
-    async with open_channel(settings.inferencer_address, token=settings.token_text, tls=settings.tls) as channel:
-        yield InferencerDigests(channel)
 
 
 @asynccontextmanager

@@ -32,11 +32,6 @@ class RegistrySettings(ServerSettings, NatsSettings):
     lease_seconds: float = Field(default=15.0, ge=0.2, le=3600)
     # How often expired leases and deadlines are looked for.
     reap_seconds: float = Field(default=2.0, ge=0.05, le=60)
-    # Who is asked for the digest of a model that is known by reference only. Empty: evaluators are believed, and their
-    # evaluations are not verified.
-    inferencer_address: str = ""
-    # Worker processes that score recorded predictions again.
-    scoring_processes: int = Field(default=2, ge=1, le=64)
     # Threads that run units of work, and connections to go with them.
     database_threads: int = Field(default=8, ge=1, le=128)
 

@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
 from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
-from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
@@ -337,7 +336,7 @@ async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies, TrustingVerifier())
+        return register_servicers(server, dependencies)
 
     try:
         async with serving(register, settings, authorizer=TokenAuthorizer(database, TOKEN)) as port:

@@ -19,7 +19,6 @@ from typing import Any
 import grpc
 import pytest
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, text
-from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.registry.app import register_servicers
@@ -92,7 +91,7 @@ async def served(release_0005: Database, tmp_path: Path) -> AsyncIterator[grpc.a
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
         serve_grpc(
-            lambda grpc_server: register_servicers(grpc_server, dependencies, TrustingVerifier()),
+            lambda grpc_server: register_servicers(grpc_server, dependencies),
             settings,
             authorizer=None,
             ready=None,

@@ -14,7 +14,6 @@ import pytest
 from sqlmodel import SQLModel
 from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
-from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
@@ -213,7 +212,7 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
     try:
         async with serving(
-            lambda server: register_servicers(server, dependencies, TrustingVerifier()), settings, authorizer=Tokens()
+            lambda server: register_servicers(server, dependencies), settings, authorizer=Tokens()
         ) as port:
             yield dependencies, port
         await database.run_read(record_database)
