@@ -95,7 +95,9 @@ def inferencer(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 psutil.Process(process.pid), inference_pb2_grpc.InferenceServiceStub(channel), health, ""
             )
             until("an inferencer that serves", lambda: _answers(running), 60)
-            running.good = running.load(good.as_uri()).handle
+            request = inference_pb2.LoadModelRequest(reference=good.as_uri())
+            # Compiling is what takes long, on a busy machine.
+            running.good = running.stub.LoadModel(request, timeout=240).handle
             yield running
     finally:
         process.kill()

@@ -100,9 +100,14 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
     async def _receive(
         self, requests: AsyncIterable[pb.ImportDatasetRequest]
     ) -> tuple[pb.ImportDatasetSpec, bytearray]:
-        """The stream's spec and its bytes, while they stay within the limit and begin with traces."""
+        """The stream's spec and its bytes, while they stay within the limit and begin with traces.
+
+        What follows a bad beginning is read and dropped: a client that is answered in the middle of sending loses the
+        answer.
+        """
         spec: pb.ImportDatasetSpec | None = None
-        data, limit, unseen = bytearray(), self.settings.import_limit_bytes, True
+        data, limit, received = bytearray(), self.settings.import_limit_bytes, 0
+        refusal: InvalidInput | None = None
         async for request in requests:
             part = request.WhichOneof("part")
             if spec is None:
@@ -113,15 +118,24 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
             elif part != "chunk":
                 raise InvalidInput([FieldViolation("chunk", "every message after the first must carry bytes")])
             else:
-                data += request.chunk
-                if len(data) > limit:
+                received += len(request.chunk)
+                if received > limit:
                     description = f"an import may hold at most {limit} bytes: split it over several keys"
                     raise InvalidInput([FieldViolation("chunk", description)])
+                if refusal is not None:
+                    continue
+                unseen = len(data) < _BEGINNING
+                data += request.chunk
                 if unseen and len(data) >= _BEGINNING:
-                    unseen = False
-                    await self.database.run(partial(rules.check_beginning, bytes(data[:_BEGINNING])))
+                    try:
+                        await self.database.run(partial(rules.check_beginning, bytes(data[:_BEGINNING])))
+                    except InvalidInput as error:
+                        refusal = error
+                        data.clear()
         if spec is None:
             raise InvalidInput([FieldViolation("spec", "the stream is empty; the first message must carry it")])
+        if refusal is not None:
+            raise refusal
         return spec, data
 
     def _stored(self, built: BuiltDataset) -> tuple[BuiltDataset, StoredArtifact]:
