@@ -39,6 +39,7 @@ async def serving_pool(
         max_models=settings.inferencer_max_models,
         memory_budget=settings.memory_budget,
         queue_limit=settings.inferencer_queue_limit,
+        load_seconds=settings.inferencer_load_seconds,
         observer=observer,
     )
     adapters = AdapterPool(pool, loader, driver)

@@ -29,6 +29,8 @@ class InferencerSettings(ServerSettings):
     inferencer_queue_limit: int = Field(default=256, ge=1)
     inferencer_max_models: int = Field(default=4, ge=1)
     inferencer_memory_mib: int = Field(default=8192, ge=64)
+    # A load that takes longer is given up, downloads and compilation included.
+    inferencer_load_seconds: float = Field(default=1800.0, gt=0)
     # Maximum number of loaded adapters per model; 0: off.
     inferencer_adapters: int = Field(default=4, ge=0, le=64)
     # Maximum adapter rank. Every adapter takes the memory of this rank.

@@ -149,7 +149,9 @@ def error_guard() -> Guard:
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
         except NotImplementedError:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
-        except Exception:
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of native code is no Exception, and still needs an answer
             _log.exception("rpc failed", method=method)
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; the service's log has the details")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from aiohttp import web
@@ -56,7 +57,9 @@ def _errors() -> Middleware:
             headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             what = f"{request.method} {request.path}: {error.reason}"
             return web.json_response(plain_error(what, error.status), status=error.status, headers=headers)
-        except Exception:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of native code is no Exception
             _log.exception("http request failed", path=request.path)
             return web.json_response(internal_error(), status=500)
 
