@@ -49,16 +49,16 @@ class Credential:
     password: str = ""
 
 
-def make_credentials(directory: Path, users: Iterable[BusUser], *, keys: bool = True) -> dict[str, Credential]:
+def make_credentials(directory: Path, users: Iterable[BusUser]) -> dict[str, Credential]:
     """The credential of each user, by name; made on first use, mode 0600.
 
-    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half. Without ``keys``, and for the reader, whose tools may not
-    be able to sign, there is ``DIRECTORY/<user>/nats.password`` instead.
+    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half. The reader, whose tools may not be able to sign, has
+    ``DIRECTORY/reader/nats.password`` instead.
     """
     found: dict[str, Credential] = {}
     for user in users:
         folder = directory / user.name
-        if keys and user.name != READER:
+        if user.name != READER:
             found[user.name] = Credential(key=public_key(read_or_create_seed(folder / SEED_FILE)))
         else:
             found[user.name] = Credential(password=read_or_create_password(folder / PASSWORD_FILE))
