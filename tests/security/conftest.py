@@ -19,7 +19,7 @@ from tests.fixtures.grpc_server import serving
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidArtifact, InvalidInput, TunixError
 from tunix_rt.quality.rescoring import Rescorer
-from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.app import register_servicers, use_signing_key
 from tunix_rt.registry.evaluations.verification import ProcessVerifier
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
@@ -200,6 +200,7 @@ async def platform(
     def register(server: grpc.aio.Server) -> Sequence[str]:
         return register_servicers(server, dependencies, ProcessVerifier(rescorer), InferencerDigests(channel))
 
+    use_signing_key(database, settings)
     inferencer = Inferencer()
     try:
         async with (
