@@ -20,6 +20,7 @@ from tunix_rt.evidence import documents as names
 from tunix_rt.evidence.archive import pack, unpack
 from tunix_rt.evidence.problems import Problems
 from tunix_rt.evidence.verify import verify
+from tunix_rt.registry.app import use_signing_key
 from tunix_rt.registry.kernel.signing import open_signer
 from tunix_rt.v1 import models_pb2
 
@@ -100,12 +101,27 @@ async def test_a_consistent_forgery_is_not_what_was_signed(platform: Platform) -
     ]
 
 
+async def test_a_former_key_stays_known(platform: Platform, tmp_path: Path) -> None:
+    decision, former = await decided(platform)
+    use_signing_key(platform.database, platform.dependencies.settings.model_copy(update={"home": tmp_path / "other"}))
+    ann = platform.caller("ann:editor")
+    pages = []
+    request = models_pb2.ListSigningKeysRequest(page_size=1)
+    while not pages or request.page_token:
+        answer = await ann.models.ListSigningKeys(request, timeout=TIMEOUT)
+        pages.append([(key.public_key, key.current) for key in answer.keys])
+        request.page_token = answer.next_page_token
+    (newest,), (oldest,) = pages
+    assert (oldest, newest[1]) == ((former, False), True)
+    assert verify(await evidence(platform, decision.candidate_evaluation_id), trust=former).ok
+
+
 def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "key.pem"
     made = open_signer(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert open_signer(path).public_key == made.public_key
-    path.chmod(0o640)
+    path.chmod(0o644)
     with pytest.raises(FailedPrecondition, match="others may read"):
         open_signer(path)
     path.write_text("no key")

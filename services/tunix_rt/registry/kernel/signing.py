@@ -49,8 +49,9 @@ def open_signer(path: Path) -> Signer:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_key(path)
-        if path.stat().st_mode & 0o077:
-            raise FailedPrecondition(f"others may read the signing key {path}: chmod 600 it")
+        # A group may read it: that is how Kubernetes mounts secrets.
+        if path.stat().st_mode & 0o027:
+            raise FailedPrecondition(f"others may read or change the signing key {path}: chmod 600 it")
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError) as error:
         raise FailedPrecondition(f"the signing key {path} cannot be used: {error}") from error
