@@ -46,6 +46,7 @@ def test_the_promised_commands_are_there() -> None:
         "baselines lock", "baselines list", "baselines show", "gate check", "gate policies", "gate create-policy",
         "gate decisions", "evidence build", "evidence verify", "evidence schema", "models list",
         "models show", "models register", "models merge", "models alias", "models aliases", "models promote",
+        "models guard", "models request-waiver", "models waivers", "models unpin", "models signing-keys",
         "models load", "models loaded", "models unload", "models load-adapter", "models unload-adapter",
         "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
