@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 
 class TunixError(Exception):
@@ -18,11 +19,19 @@ class FieldViolation:
     description: str
 
 
+# Violations that one error names, and characters of each. An answer must not grow with a hostile request.
+MAX_VIOLATIONS: Final = 100
+_MAX_PATH, _MAX_DESCRIPTION = 300, 2_000
+
+
 class InvalidInput(TunixError):
-    """The request is malformed; names every offending field at once (INVALID_ARGUMENT)."""
+    """The request is malformed; names every offending field at once, up to `MAX_VIOLATIONS` (INVALID_ARGUMENT)."""
 
     def __init__(self, violations: list[FieldViolation] | tuple[FieldViolation, ...]) -> None:
-        self.violations = tuple(violations)
+        more = len(violations) - MAX_VIOLATIONS
+        # A last one without a field says that there are more.
+        rest = (FieldViolation("", f"and {more} more violations"),) if more > 1 else violations[MAX_VIOLATIONS:]
+        self.violations = (*violations[:MAX_VIOLATIONS], *rest)
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
 
 
@@ -68,13 +77,21 @@ class InvalidArtifact(TunixError):
 
 @dataclass
 class Violations:
-    """Collects violations of a request, so that all of them are named at once."""
+    """Collects violations of a request, so that all of them are named at once.
+
+    Beyond ``limit`` the check is over: `add` raises `InvalidInput`, so that a request in which everything is wrong
+    costs no more than its first violations. None: no limit, for reports on a person's own files.
+    """
 
     prefix: str = ""
     found: list[FieldViolation] = field(default_factory=list)
+    limit: int | None = MAX_VIOLATIONS
 
     def add(self, path: str, description: str) -> None:
-        self.found.append(FieldViolation(f"{self.prefix}{path}", description))
+        if self.limit is not None and len(self.found) >= self.limit:
+            rest = FieldViolation("", f"and possibly more: the check stopped after {self.limit} violations")
+            raise InvalidInput([*self.found, rest])
+        self.found.append(FieldViolation(f"{self.prefix}{path}"[:_MAX_PATH], description[:_MAX_DESCRIPTION]))
 
     def check(self, ok: bool, path: str, description: str) -> bool:
         """Record a violation unless ``ok``; returns ``ok``."""
@@ -84,7 +101,7 @@ class Violations:
 
     def under(self, path: str) -> Violations:
         """A collector for a nested message that writes into the same list."""
-        return Violations(f"{self.prefix}{path}.", self.found)
+        return Violations(f"{self.prefix}{path}.", self.found, self.limit)
 
     def raise_if_any(self) -> None:
         """Raise `InvalidInput` with everything found so far."""

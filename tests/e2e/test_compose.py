@@ -1,11 +1,20 @@
-"""docker-compose on an empty engine: five images are built, and train → evaluate → leaderboard runs on PostgreSQL."""
+"""docker-compose on an empty engine: five images are built, and train → evaluate → leaderboard runs on PostgreSQL.
 
+Everything speaks TLS with certificates that the project's `setup` makes.
+"""
+
+import io
 import os
 import secrets
 import shutil
+import socket
+import ssl
 import subprocess
+import tarfile
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,32 +39,52 @@ pytestmark = [
 ]
 
 
+@dataclass(frozen=True)
+class Compose:
+    """The project up, and a folder with a client's certificate."""
+
+    command: list[str]
+    environment: dict[str, str]
+    secrets: Path
+
+    def run(self, *arguments: str, seconds: float = 300, **environment: str) -> bytes:
+        """What docker-compose writes to stdout; asserts that it succeeds."""
+        done = subprocess.run(
+            [*self.command, *arguments],
+            env=self.environment | environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            timeout=seconds,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]!r}\n{done.stderr[-3000:]!r}"
+        return done.stdout
+
+    def port(self, name: str) -> int:
+        return int(self.environment[f"TUNIX_RT_{name}_PORT"])
+
+
 @pytest.fixture(scope="module")
-def compose() -> Iterator[dict[str, str]]:
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """The project up, under a name and on ports of its own; its images carry a tag of their own and go at the end."""
     command = [shutil.which("docker-compose")] if shutil.which("docker-compose") else ["docker", "compose"]
     ports = free_ports(["registry", "inferencer", "http"])
     environment = {
         **os.environ,
         "TUNIX_RT_TOKEN": secrets.token_hex(32),
-        "POSTGRES_PASSWORD": secrets.token_hex(16),
         "TUNIX_RT_REGISTRY_PORT": str(ports["registry"]),
         "TUNIX_RT_INFERENCER_PORT": str(ports["inferencer"]),
         "TUNIX_RT_HTTP_PORT": str(ports["http"]),
         "TUNIX_RT_VERSION": f"test-{uuid.uuid4().hex[:8]}",
     }
     project = [*command, "-p", f"tunixrt{uuid.uuid4().hex[:8]}", "-f", str(REPOSITORY / "docker-compose.yml")]
-
-    def run(*arguments: str, seconds: float = 300) -> None:
-        done = subprocess.run(
-            [*project, *arguments], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-
+    running = Compose(project, environment, tmp_path_factory.mktemp("secrets"))
     try:
-        run("build", seconds=BUILD_SECONDS)
-        run("up", "-d")
-        yield environment
+        running.run("build", seconds=BUILD_SECONDS)
+        running.run("up", "-d")
+        archive = running.run("run", "--rm", "--no-deps", "-T", "setup", "tar", "-C", "/secrets", "-c", "client")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(running.secrets, filter="data")
+        yield running
     finally:
         subprocess.run([*project, "logs", "--no-color", "--tail", "30"], env=environment, cwd=REPOSITORY)
         subprocess.run([*project, "down", "-v", "--rmi", "local", "-t", "5"], env=environment, cwd=REPOSITORY)
@@ -65,18 +94,21 @@ def compose() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def client(compose: dict[str, str]) -> Iterator[TunixClient]:
-    with TunixClient(
-        f"127.0.0.1:{compose['TUNIX_RT_REGISTRY_PORT']}",
-        compose["TUNIX_RT_TOKEN"],
-        inferencer_address=f"127.0.0.1:{compose['TUNIX_RT_INFERENCER_PORT']}",
-        outage_seconds=180,
-    ) as connected:
-        yield connected
+def client(compose: Compose) -> Iterator[TunixClient]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, file in (("CA", "ca.pem"), ("CERT", "cert.pem"), ("KEY", "key.pem")):
+            patch.setenv(f"TUNIX_RT_TLS_{name}_FILE", str(compose.secrets / "client" / file))
+        with TunixClient(
+            f"127.0.0.1:{compose.port('REGISTRY')}",
+            compose.environment["TUNIX_RT_TOKEN"],
+            inferencer_address=f"127.0.0.1:{compose.port('INFERENCER')}",
+            outage_seconds=180,
+        ) as connected:
+            yield connected
 
 
-def image_has(compose: dict[str, str], service: str, module: str) -> bool:
-    image = f"tunix-rt/{service}:{compose['TUNIX_RT_VERSION']}"
+def image_has(compose: Compose, service: str, module: str) -> bool:
+    image = f"tunix-rt/{service}:{compose.environment['TUNIX_RT_VERSION']}"
     probe = f"import importlib.util as u, sys; sys.exit(0 if u.find_spec('{module}') else 3)"
     done = subprocess.run(["docker", "run", "--rm", image, "python", "-c", probe], capture_output=True, text=True)
     assert done.returncode in (0, 3), done.stderr
@@ -103,6 +135,87 @@ def test_the_loop_runs_on_containers_against_postgresql(client: TunixClient) -> 
     assert client.generate(ended.model_id, "What is 2 + 3?", config={"max_new_tokens": 8}).usage.completion_tokens > 0
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_container_becomes_healthy(compose: Compose, client: TunixClient, service: str) -> None:
+    container = compose.run("ps", "-q", service).decode().strip()
+    deadline = time.monotonic() + 120
+    while True:
+        inspect = ["docker", "inspect", "-f", "{{.State.Health.Status}}", container]
+        status = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
+        if status == "healthy":
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("name", ["REGISTRY", "INFERENCER", "HTTP"])
+def test_published_ports_refuse_plain_text_and_clients_without_a_certificate(
+    compose: Compose, client: TunixClient, name: str
+) -> None:
+    port = compose.port(name)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert not plain.recv(100).startswith(b"HTTP/1.1 2")
+    context = ssl.create_default_context(cafile=compose.secrets / "client" / "ca.pem")
+    with (
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        # In TLS 1.3 the server's refusal comes after the client's last message of the handshake.
+        assert connection.recv(100) == b"", "answered without a certificate"
+        raise ConnectionResetError
+
+
+_ENTER_NATS = """
+import asyncio, sys, nats
+from pathlib import Path
+from tunix_rt.rpc.settings import TlsSettings
+from tunix_rt.rpc.tls import client_context
+async def enter(**credentials):
+    try:
+        await nats.connect(credentials.pop("url"), allow_reconnect=False, connect_timeout=3, **credentials)
+        return "in"
+    except Exception:
+        return "out"
+async def main():
+    tls = client_context(TlsSettings())
+    seed = Path("/run/secrets/tunix-rt/nats.seed").read_text().strip()
+    print(await enter(url="nats://nats:4222", nkeys_seed_str=seed),
+          await enter(url="tls://nats:4222", tls=tls),
+          await enter(url="tls://nats:4222", tls=tls, nkeys_seed_str=seed))
+asyncio.run(main())
+"""
+
+
+def test_nats_lets_in_who_has_a_certificate_and_a_key(compose: Compose, client: TunixClient) -> None:
+    """By a neighbour in the network of the project, who has neither, one, or both."""
+    out = compose.run("exec", "-T", "evaluator", "python", "-c", _ENTER_NATS).decode().split()
+    assert out[1:] == ["out", "in"]
+    assert out[0] == "out"
+
+
+def test_certificates_are_replaced_while_everything_runs(compose: Compose, client: TunixClient) -> None:
+    def served(name: str) -> bytes:
+        context = ssl.create_default_context(cafile=compose.secrets / "client" / "ca.pem")
+        context.load_cert_chain(compose.secrets / "client" / "cert.pem", compose.secrets / "client" / "key.pem")
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", compose.port(name)), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+        ):
+            return connection.getpeercert(binary_form=True) or b""
+
+    names = ("REGISTRY", "INFERENCER", "HTTP")
+    before = {name: served(name) for name in names}
+    compose.run("run", "--rm", "--no-deps", "-T", "setup", RENEW="1")
+    compose.run("kill", "-s", "HUP", "nats")
+    after = {name: served(name) for name in names}
+    assert not set(before.values()) & set(after.values())
+    assert len(list(client.runs.list())) >= 1
+
+
 @pytest.mark.parametrize(
     ("service", "module", "present"),
     [
@@ -119,12 +232,12 @@ def test_the_loop_runs_on_containers_against_postgresql(client: TunixClient) -> 
         ("trainer", "torch", False),
     ],
 )
-def test_each_image_holds_its_own_extra_only(compose: dict[str, str], service: str, module: str, present: bool) -> None:
+def test_each_image_holds_its_own_extra_only(compose: Compose, service: str, module: str, present: bool) -> None:
     assert image_has(compose, service, module) is present
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_image_runs_as_a_user_without_privileges(compose: dict[str, str], service: str) -> None:
-    image = f"tunix-rt/{service}:{compose['TUNIX_RT_VERSION']}"
+def test_image_runs_as_a_user_without_privileges(compose: Compose, service: str) -> None:
+    image = f"tunix-rt/{service}:{compose.environment['TUNIX_RT_VERSION']}"
     done = subprocess.run(["docker", "run", "--rm", image, "id", "-u"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "10001"

@@ -19,6 +19,8 @@ from tests.fixtures.grpc_server import serving
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidArtifact, InvalidInput, TunixError
 from tunix_rt.quality.rescoring import Rescorer
+from tunix_rt.registry.access.audit import AuditLog
+from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.app import register_servicers, use_signing_key
 from tunix_rt.registry.evaluations.verification import ProcessVerifier
 from tunix_rt.registry.kernel.calls import Dependencies
@@ -195,10 +197,12 @@ async def platform(
     given = {"listen": "127.0.0.1:0", "home": tmp_path, "database_url": database_url, "grace_seconds": 0.1}
     settings = RegistrySettings(**given | settings_of_platform)
     database = Database(settings.database, RESOURCES)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
+    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies, ProcessVerifier(rescorer), InferencerDigests(channel))
+        return register_servicers(
+            server, dependencies, TokenAuthorizer(database), ProcessVerifier(rescorer), InferencerDigests(channel)
+        )
 
     use_signing_key(database, settings)
     inferencer = Inferencer()

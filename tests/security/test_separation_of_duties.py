@@ -22,7 +22,7 @@ class House:
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
         self.ann = platform.caller("ann:editor")
-        self.pat = platform.caller("pat:approver")
+        self.pat = platform.caller("pat:approver,editor")
         self.quin = platform.caller("quin:approver")
         self.models: list[models_pb2.ModelVersion] = []
         self.policy = ""
@@ -227,7 +227,7 @@ class TestOnePerson:
 
     async def test_one_person_does_everything_and_the_history_says_so(self, platform: Platform) -> None:
         house = House(platform)
-        house.pat = platform.caller("ann:approver")
+        house.pat = platform.caller("ann:approver,editor")
         await house.fill()
         await house.move(house.pat, 2, gate_decision_id=house.decision)
         await house.move(house.pat, 1, waiver_reason="I know better")

@@ -13,13 +13,15 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tunix_rt.evidence.problems import ARCHIVE, Problems
 
+# Of all files together, once unpacked.
 MAX_CONTENT_BYTES = 512 * 2**20
 
+_MAX_NAMED, _MAX_NAME = 20, 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[a-z0-9]+)?")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -74,10 +76,11 @@ def pack(contents: Mapping[str, bytes]) -> bytes:
     return bytes(body) + directory + _end_record(len(entries), len(directory), len(body), bytes(body) + directory)
 
 
-def unpack(data: bytes, problems: Problems) -> dict[str, bytes]:
+def unpack(data: bytes, problems: Problems, known: Collection[str] | None = None) -> dict[str, bytes]:
     """The contents of a zip that `pack` wrote, by name; what is not as `pack` writes it becomes a problem.
 
-    The result holds only entries that are whole; it means nothing when there are problems.
+    Nothing is unpacked where a name is not among ``known`` (None: any name is) or the sizes are too large together. The
+    result holds only entries that are whole; it means nothing when there are problems.
     """
     directory_start, directory_end = _directory(data, problems)
     if problems:
@@ -85,6 +88,8 @@ def unpack(data: bytes, problems: Problems) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     at, previous = 0, b""
     entries = _entries(data[directory_start:directory_end], problems)
+    if not _worth_unpacking(entries, problems, known):
+        return {}
     for entry in entries:
         name = entry.name.decode("ascii", "replace")
         if not problems.check(_NAME.fullmatch(name) is not None, ARCHIVE, f"{name!r} is not a plain file name"):
@@ -100,6 +105,16 @@ def unpack(data: bytes, problems: Problems) -> dict[str, bytes]:
     expected = _end_record(len(entries), directory_size, directory_start, data[:directory_end])
     problems.check(data[directory_end:] == expected, ARCHIVE, "its end record is not that of its bytes: they changed")
     return contents
+
+
+def _worth_unpacking(entries: list[_Entry], problems: Problems, known: Collection[str] | None) -> bool:
+    names = [entry.name.decode("ascii", "replace") for entry in entries]
+    strange = [] if known is None else sorted(set(names).difference(known))
+    for name in strange[:_MAX_NAMED]:
+        problems.add(name[:_MAX_NAME], "is not a file of evidence")
+    size = sum(entry.size for entry in entries)
+    what = f"its files have {size} bytes together, more than the {MAX_CONTENT_BYTES} that evidence may have"
+    return problems.check(size <= MAX_CONTENT_BYTES, ARCHIVE, what) and not strange
 
 
 def _directory(data: bytes, problems: Problems) -> tuple[int, int]:
@@ -139,8 +154,6 @@ def _entries(directory: bytes, problems: Problems) -> list[_Entry]:
 def _content(data: bytes, entry: _Entry, name: str, problems: Problems) -> bytes | None:
     header = data[entry.offset : entry.data_start]
     if not problems.check(header == entry.local_header(), name, "its header and the zip's directory contradict"):
-        return None
-    if not problems.check(entry.size <= MAX_CONTENT_BYTES, name, f"has {entry.size} bytes, more than evidence may"):
         return None
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

@@ -63,7 +63,7 @@ def verify(data: bytes, *, digest: str = "", trust: str = "", scorers: ScorerSet
     ``scorers`` are those that are installed here: scores of another set are refused, because they cannot be checked.
     """
     problems = Problems()
-    contents = unpack(data, problems)
+    contents = unpack(data, problems, names.ALWAYS | names.OF_A_RUN | names.SOMETIMES)
     if not problems:
         names.check_sums(contents, problems)
     if problems:

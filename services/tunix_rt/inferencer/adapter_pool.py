@@ -16,6 +16,7 @@ from typing import Protocol
 
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
 from tunix_rt.inferencer.driver import Driver
+from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter, ResolvedAdapter, ServableAdapter, adapter_handle
 from tunix_rt.inferencer.model_pool import LoadedModel, ModelPool, Servable
 from tunix_rt.inferencer.scheduler import Scheduler
@@ -72,8 +73,11 @@ class ServedModel:
     @cached_property
     def servable(self) -> Servable:
         """The model's servable, with the adapter's own tokenizer and end-of-sequence tokens."""
-        servable, adapter = self.model.servable, self.adapter
-        return replace(servable, tokenizer=adapter.tokenizer, eos_ids=adapter.eos_ids) if adapter else servable
+        servable = self.model.servable
+        if self.adapter is None:
+            return servable
+        own = self.adapter.servable
+        return replace(servable, tokenizer=own.tokenizer, eos_ids=own.eos_ids, threads=own.threads)
 
 
 class AdapterPool:
@@ -143,7 +147,7 @@ class AdapterPool:
             if adapter is not None:
                 if adapter.users:
                     raise FailedPrecondition(f"adapter {handle!r} is in use by {adapter.users} requests")
-                del model.adapters[handle]
+                model.adapters.pop(handle).close()
                 return
         raise NotFound(f"adapter {handle!r} is not loaded here")
 
@@ -153,7 +157,7 @@ class AdapterPool:
 
     async def _load(self, handle: str, reference: str, expected_digest: str) -> LoadedAdapter:
         with self._models.using(handle) as model:
-            async with self._models.load_lock:
+            async with self._models.loading(reference):
                 run_in_loader, started = self._models.run_in_loader, self._clock()
                 resolved = await run_in_loader(self._loader.find_adapter, reference)
                 if expected_digest and resolved.digest != expected_digest:
@@ -182,8 +186,7 @@ class AdapterPool:
                     rank=resolved.rank,
                     memory_bytes=engine.adapter_bytes // engine.max_adapters,
                     load_seconds=now - started,
-                    tokenizer=found.tokenizer,
-                    eos_ids=found.eos_ids,
+                    servable=replace(found, factors=AdapterFactors(found.factors.rank, {})),
                     last_used=now,
                 )
                 _log.info("adapter ready", handle=name, reference=reference, seconds=round(adapter.load_seconds, 3))
@@ -199,6 +202,7 @@ class AdapterPool:
         if not idle:
             raise Exhausted("no adapter can be evicted: all adapters of this model are in use", retry_after_seconds=2.0)
         _log.info("adapter evicted", handle=idle[-1].handle, reference=idle[-1].reference)
+        idle[-1].close()
         return model.adapters.pop(idle[-1].handle).index
 
     def _touched(self, adapter: LoadedAdapter) -> LoadedAdapter:

@@ -88,8 +88,9 @@ class Driver:
             for name, scheduler, on_failure in ready:
                 try:
                     scheduler.tick()
-                except Exception as error:
-                    # Whatever failed (memory, XLA, a lost donated cache): the engine's state is unknown now.
+                except BaseException as error:
+                    # Whatever failed (memory, XLA, a lost donated cache, a panic of native code): the engine's state is
+                    # unknown now.
                     _log.exception("engine failed", model=name)
                     with self._condition:
                         self._attached.pop(name, None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.text import Tokenizer
+from tunix_rt.inferencer.text_threads import TextThreads
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class ServableAdapter:
     factors: AdapterFactors
     tokenizer: Tokenizer
     eos_ids: frozenset[int]
+    threads: TextThreads = field(default_factory=TextThreads)
+
+    def close(self) -> None:
+        """Release what reads text."""
+        self.tokenizer.close()
+        self.threads.close()
 
 
 @dataclass(eq=False)
@@ -42,12 +49,15 @@ class LoadedAdapter:
     rank: int
     memory_bytes: int
     load_seconds: float
-    tokenizer: Tokenizer
-    eos_ids: frozenset[int]
+    servable: ServableAdapter
     last_used: float
     users: int = 0
     # Seconds since the epoch.
     loaded_at: int = field(default_factory=lambda: int(time.time()))
+
+    def close(self) -> None:
+        """Release what reads text for it."""
+        self.servable.close()
 
 
 def adapter_handle(model: str, digest: str) -> str:

@@ -21,7 +21,7 @@ from tunix_rt.inferencer.generation import (
     Sampling,
 )
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
-from tunix_rt.inferencer.model_pool import LoadedModel
+from tunix_rt.inferencer.model_pool import LoadedModel, Servable
 from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.v1 import common_pb2, inference_pb2
 
@@ -61,6 +61,7 @@ def read_request(
     servable.check_ids(config.stop_token_ids, "config.stop_token_ids", bad)
     if kind == "tokens":
         servable.check_ids(request.tokens.token_ids, "tokens.token_ids", bad)
+    _check_size(request, servable, str(kind), bad)
     bad.raise_if_any()
     prompt = _tokens(request, servable.tokenizer)
     servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
@@ -133,6 +134,7 @@ def read_score(
     servable = model.servable
     field = "text" if request.WhichOneof("input") == "text" else "tokens.token_ids"
     servable.check_ids(request.tokens.token_ids, field, bad)
+    servable.check_size([request.text], field, bad)
     bad.raise_if_any()
     ids = servable.tokenizer.encode(request.text) if field == "text" else list(request.tokens.token_ids)
     servable.check_length(ids, field, bad, answered=False)
@@ -224,6 +226,14 @@ def _check_chat(request: inference_pb2.GenerateRequest, bad: Violations) -> None
     bad.check(not twice, "config.system_prompt", "the chat begins with a system message already")
 
 
+def _check_size(request: inference_pb2.GenerateRequest, servable: Servable, kind: str, bad: Violations) -> None:
+    if kind == "text":
+        servable.check_size([request.text], kind, bad)
+    elif kind == "chat":
+        contents = [message.content for message in request.chat.messages]
+        servable.check_size([*contents, request.config.system_prompt], kind, bad)
+
+
 def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer) -> list[int]:
     kind = request.WhichOneof("input")
     if kind == "tokens":
@@ -233,7 +243,7 @@ def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer) -> lis
     messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
     if request.config.system_prompt:
         messages.insert(0, {"role": "system", "content": request.config.system_prompt})
-    return tokenizer.encode(tokenizer.render_chat(messages))
+    return tokenizer.encode_chat(messages)
 
 
 def _logprobs_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
@@ -13,10 +13,19 @@ from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
 from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
 from tunix_rt.models.cached import decode_weights, weight_bytes
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.loading import load, load_config
+from tunix_rt.models.loading import load, open_files
+from tunix_rt.models.reading.model_files import ModelFiles
 from tunix_rt.models.references import ModelSource, resolve
 
 _F32 = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FoundModel(ResolvedModel):
+    """The process that reads its files ends with this object, unless it is loaded."""
+
+    source: ModelSource
+    files: ModelFiles
 
 
 class JaxModelLoader:
@@ -28,22 +37,22 @@ class JaxModelLoader:
         self._shape = shape
         self._cache_dir = cache_dir
         self._artifacts = artifacts
-        self._sources: dict[str, ModelSource] = {}
-        self._adapters = AdapterReader(cache_dir)
+        self._adapters = AdapterReader(cache_dir, artifacts)
 
     def find(self, reference: str, weight_format: str = "") -> ResolvedModel:
         source = resolve(reference, cache_dir=self._cache_dir, artifacts=self._artifacts)
-        config = load_config(source)
-        if config is None:
+        if source.kind == "preset":
             description = "a preset has no weights: train it, then load the exported model"
             raise InvalidInput([FieldViolation("reference", description)])
-        self._sources[reference] = source
+        files = open_files(source)
+        config = files.config
         memory = memory_estimate(config, self._shape_for(config), weight_format)
-        return ResolvedModel(reference, source.digest, memory, weight_format)
+        return _FoundModel(reference, source.digest, memory, weight_format, source=source, files=files)
 
     def load(self, resolved: ResolvedModel) -> Servable:
-        source = self._sources.pop(resolved.reference)
-        model = load(source)
+        if not isinstance(resolved, _FoundModel):
+            raise TypeError(f"{resolved.reference} was not found by this loader")
+        model = load(resolved.source, files=resolved.files)
         config, tokenizer = model.config, model.tokenizer
         weights = decode_weights(model.decoder, weight_format=resolved.weight_format)
         del model  # frees its float32 weights before the engine allocates

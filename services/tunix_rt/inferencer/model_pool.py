@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
@@ -18,15 +17,19 @@ from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotF
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.interface import Engine
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
+from tunix_rt.inferencer.loader_thread import LoaderThread
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.shared_loads import SharedLoads
 from tunix_rt.inferencer.text import Tokenizer
+from tunix_rt.inferencer.text_threads import TextThreads
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+# How long a load in progress may hold up the end of the process.
+_CLOSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,24 @@ class Servable:
     vocabulary: int
     eos_ids: frozenset[int]
     memory_bytes: int
+    threads: TextThreads = field(default_factory=TextThreads)
 
     def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> None:
         """Record a violation at ``path`` unless all ``ids`` are token ids of this model."""
         known = all(0 <= token < self.vocabulary for token in ids)
         bad.check(known, path, f"must be token ids of this model, 0..{self.vocabulary - 1}")
+
+    def check_size(self, text: Iterable[str], path: str, bad: Violations) -> bool:
+        """Record a violation at ``path`` if ``text`` is too long to fit, without tokenising it."""
+        capacity = self.engine.capacity
+        size, limit = sum(map(_utf8_bytes, text)), self.tokenizer.text_limit(capacity)
+        too_long = f"has {size} bytes; this model takes at most {capacity - 1} tokens, which is less than {limit} bytes"
+        return bad.check(size <= limit, path, too_long)
+
+    def close(self) -> None:
+        """Release what reads text."""
+        self.tokenizer.close()
+        self.threads.close()
 
     def check_length(
         self, prompt: Sequence[int], path: str, bad: Violations, *, answered: bool = True, verb: str = "has"
@@ -103,6 +119,16 @@ class LoadedModel:
     def memory_bytes(self) -> int:
         return self.servable.memory_bytes + self.adapter_bytes
 
+    def close(self) -> None:
+        """Release what reads text for it and for its adapters."""
+        self.servable.close()
+        for adapter in self.adapters.values():
+            adapter.close()
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
 
 def handle_of(digest: str, weight_format: str = "") -> str:
     """A model's handle, derived from its content and weight format: stable across restarts."""
@@ -120,24 +146,27 @@ class ModelPool:
         max_models: int = 4,
         memory_budget: int = 8 << 30,
         queue_limit: int = 256,
+        load_seconds: float = 1800.0,
         observer: Observer = IGNORE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``memory_budget``: bytes for weights, caches and slot state of all models together."""
+        """``memory_budget``: bytes for weights, caches and slot state of all models together. ``load_seconds``: a load
+        that takes longer is given up."""
         self._loader = loader
         self._driver = driver
         self._max_models = max_models
         self._memory_budget = memory_budget
         self._queue_limit = queue_limit
+        self._load_seconds = load_seconds
         self._observer = observer
         self._clock = clock
         self._models: dict[str, LoadedModel] = {}
         self._loads: SharedLoads[LoadedModel] = SharedLoads(
             lambda key, error: _log.warning("model not loaded", model=key, error=str(error))
         )
-        # Hold it while using `run_in_loader` or `make_room`, until the loaded model or adapter is registered.
-        self.load_lock = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+        # `loading` holds it until the loaded model or adapter is registered.
+        self._load_lock = asyncio.Lock()
+        self._thread = LoaderThread()
 
     async def load(self, reference: str, expected_digest: str = "", weight_format: str = "") -> LoadedModel:
         """Load the model ``reference`` in a weight format. Cancelling one caller does not cancel the load.
@@ -184,15 +213,29 @@ class ModelPool:
     async def close(self) -> None:
         """Cancel loads that have not started, and wait for the running one."""
         await self._loads.cancel()
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
+        for model in self._models.values():
+            model.close()
 
     async def run_in_loader(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run ``work`` in the loader thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+        return await self._thread.run(partial(work, *args, **kwargs))
+
+    @asynccontextmanager
+    async def loading(self, reference: str) -> AsyncIterator[None]:
+        """The load of ``reference``, alone. Raises `FailedPrecondition` when it takes too long; the next one can begin
+        then."""
+        async with self._load_lock:
+            try:
+                async with asyncio.timeout(self._load_seconds):
+                    yield
+            except TimeoutError as error:
+                limit = f"{self._load_seconds:g} s (TUNIX_RT_INFERENCER_LOAD_SECONDS)"
+                raise FailedPrecondition(f"{reference} was not loaded within {limit}") from error
 
     async def _load(self, reference: str, expected_digest: str, weight_format: str) -> LoadedModel:
         loop = asyncio.get_running_loop()
-        async with self.load_lock:
+        async with self.loading(reference):
             started = self._clock()
             resolved = await self.run_in_loader(self._loader.find, reference, weight_format)
             if expected_digest and resolved.digest != expected_digest:
@@ -243,6 +286,7 @@ class ModelPool:
     def _forget(self, model: LoadedModel) -> None:
         if self._models.get(model.handle) is model:
             del self._models[model.handle]
+            model.close()
 
     def _touched(self, model: LoadedModel) -> LoadedModel:
         model.last_used = self._clock()

@@ -113,7 +113,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             # Clients that share a token are separate callers.
             caller = f"{current_principal().name}@{context.peer()}"
             reading = partial(read, request, model, caller=caller, bad=bad)
-            generation = await streams.read_apart(request.ByteSize(), reading)
+            size = request.ByteSize()
+            if request.WhichOneof("input") == "tokens":
+                generation = await streams.read_apart(size, reading)
+            else:
+                generation = await model.servable.threads.run(size, reading)
             transcript = Transcript(model.servable.tokenizer.detokenizer(), generation.stop)
             deltas = streams.generate(self._driver, model.scheduler, generation, transcript)
             async with aclosing(deltas):

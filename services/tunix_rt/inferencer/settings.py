@@ -11,6 +11,8 @@ class InferencerSettings(ServerSettings):
     """The shape settings select the compiled programs, and so, to the last bit, a model's answers."""
 
     listen: str = "127.0.0.1:7702"
+    # host:port of the registry, which knows whose a token is. "": this process's own token is the only one.
+    registry_address: str = ""
     # host:port of the OpenAI-compatible HTTP endpoint; port 0 picks a free one, "" is off.
     http_listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
     # Concurrently decoding requests per model.
@@ -27,6 +29,8 @@ class InferencerSettings(ServerSettings):
     inferencer_queue_limit: int = Field(default=256, ge=1)
     inferencer_max_models: int = Field(default=4, ge=1)
     inferencer_memory_mib: int = Field(default=8192, ge=64)
+    # A load that takes longer is given up, downloads and compilation included.
+    inferencer_load_seconds: float = Field(default=1800.0, gt=0)
     # Maximum number of loaded adapters per model; 0: off.
     inferencer_adapters: int = Field(default=4, ge=0, le=64)
     # Maximum adapter rank. Every adapter takes the memory of this rank.

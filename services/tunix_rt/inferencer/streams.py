@@ -13,13 +13,14 @@ from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.text import Transcript
 
 _T = TypeVar("_T")
-# Larger requests (bytes) are parsed and tokenised in a thread, to keep the event loop responsive.
+# Larger requests (bytes) are parsed in a thread, to keep the event loop responsive.
 _LONG_REQUEST = 4096
 _Arrived = asyncio.Queue[tuple[int, Delta | Failure]]
 
 
 async def read_apart(size: int, read: Callable[[], _T]) -> _T:
-    """The result of ``read`` for a request of ``size`` bytes; runs in a thread if the request is long."""
+    """The result of ``read``, which waits for nothing, for a request of ``size`` bytes; a long one is read in a
+    thread."""
     return await asyncio.to_thread(read) if size > _LONG_REQUEST else read()
 
 

@@ -22,7 +22,7 @@ class Detokenizer(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back."""
+    """Text to token ids and back. Encoding may take long and waits for another process; decoding does not."""
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]: ...
 
@@ -34,7 +34,17 @@ class Tokenizer(Protocol):
         """A new detokenizer. ``keep_special`` keeps special tokens in the text."""
         ...
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str: ...
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Ids of the conversation up to the assistant's turn. Raises `InvalidArtifact` for a template that fails."""
+        ...
+
+    def text_limit(self, tokens: int) -> int:
+        """Bytes of text; a longer one cannot have as few as ``tokens`` tokens."""
+        ...
+
+    def close(self) -> None:
+        """Release its processes. Decoding still works."""
+        ...
 
 
 class Transcript:

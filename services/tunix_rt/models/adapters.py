@@ -14,7 +14,8 @@ from flax import nnx
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.layers import Linear
-from tunix_rt.models.peft_files import Factors, LoraSettings, target_paths
+from tunix_rt.models.lora_settings import LoraSettings
+from tunix_rt.models.peft_files import Factors, target_paths
 from tunix_rt.models.weight_map import LINEAR_NAMES
 
 

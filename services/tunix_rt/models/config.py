@@ -12,6 +12,7 @@ from typing import Literal
 
 from tunix_rt.errors import Violations
 from tunix_rt.models.families import ARCHITECTURES, BiasedPart, Family, FamilyName
+from tunix_rt.models.reading.bounds import MAX_EOS_IDS, MAX_SIZES
 
 RopeType = Literal["default", "linear", "dynamic", "llama3", "yarn"]
 LayerType = Literal["full_attention", "sliding_attention"]
@@ -23,6 +24,7 @@ _SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "max_position_embeddings",
 )  # fmt: skip
+_LARGEST = 3.0e38  # float32 ends here
 _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
     "final_logit_softcapping",
@@ -64,7 +66,7 @@ class RopeScaling:
 
     def check(self, head_dim: int, bad: Violations) -> None:
         """Record every field that a model with heads of ``head_dim`` cannot use."""
-        bad.check(self.factor > 0, "factor", f"must be positive, is {self.factor!r}")
+        bad.check(0 < self.factor < _LARGEST, "factor", f"must be positive and finite, is {self.factor!r:.40}")
         if self.rope_type in ("llama3", "yarn"):
             original = self.original_max_position_embeddings
             bad.check(original > 0, "original_max_position_embeddings", f"must be positive, is {original!r}")
@@ -183,11 +185,12 @@ class ModelConfig:
             return
         for name in _SIZES:
             value = getattr(self, name)
-            bad.check(type(value) is int and value > 0, name, f"must be a positive integer, is {value!r}")
+            if bad.check(type(value) is int and value > 0, name, f"must be a positive integer, is {value!r:.40}"):
+                bad.check(value <= MAX_SIZES[name], name, f"is {value!r:.40}; at most {MAX_SIZES[name]} is supported")
         for name in _POSITIVE:
             value = getattr(self, name)
-            bad.check(value is None or value > 0, name, f"must be positive, is {value!r}")
-        bad.check(self.initializer_range >= 0, "initializer_range", "must not be negative")
+            bad.check(value is None or 0 < value < _LARGEST, name, f"must be positive and finite, is {value!r:.40}")
+        bad.check(0 <= self.initializer_range < _LARGEST, "initializer_range", "must not be negative, and finite")
         bad.check(self.compute_dtype in COMPUTE_DTYPES, "compute_dtype", f"must be one of {', '.join(COMPUTE_DTYPES)}")
         for name, families in _FAMILIES_WITH.items():
             unset = getattr(self, name) in (None, False, ())
@@ -208,9 +211,10 @@ class ModelConfig:
             ("pad_token_id", (self.pad_token_id,)),
             ("eos_token_id", self.eos_token_ids),
         ):
-            for token in ids:
-                inside = token is None or -1 <= token < self.vocab_size
-                bad.check(inside, name, f"{token} is outside the vocabulary of {self.vocab_size}")
+            bad.check(len(ids) <= MAX_EOS_IDS, name, f"has {len(ids)} entries; at most {MAX_EOS_IDS} are supported")
+            for token in ids[:MAX_EOS_IDS]:
+                inside = token is None or (type(token) is int and -1 <= token < self.vocab_size)
+                bad.check(inside, name, f"{token!r:.40} is outside the vocabulary of {self.vocab_size}")
 
     def _check_layers(self, bad: Violations) -> None:
         types = self.types_of_layers

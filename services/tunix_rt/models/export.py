@@ -11,8 +11,9 @@ from tunix_rt.models.base_model import BaseModel, write_base_model
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.hf_config import to_hf
+from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.parameters import parameters_of
-from tunix_rt.models.peft_files import LoraSettings, write_adapter
+from tunix_rt.models.peft_files import write_adapter
 from tunix_rt.models.safetensors_files import write_tensors
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.weight_map import Parameters, to_hf_tensors

@@ -15,6 +15,7 @@ from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
+from tunix_rt.models.reading.bounds import MAX_SIZES
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,9 @@ def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) 
             ok, wanted = ok or (value is None and ours == "final_logit_softcapping"), "a number"
         else:
             ok, wanted = type(value) is int and value > 0, "a positive integer"
-        bad.check(ok, name, f"must be {wanted}, is {value!r}")
+        if ok and ours in MAX_SIZES:
+            ok, wanted = value <= MAX_SIZES[ours], f"at most {MAX_SIZES[ours]}"
+        bad.check(ok, name, f"must be {wanted}, is {value!r:.40}")
         values[ours] = value if ok else 1
     for ours in ("num_key_value_heads", "head_dim"):
         values.setdefault(ours, _derived(ours, values, fields))

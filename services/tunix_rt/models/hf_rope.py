@@ -22,6 +22,9 @@ class _Keys(NamedTuple):
     optional: frozenset[str] = frozenset()
 
 
+# No model comes near; float() of a longer integer would fail.
+_TOO_LARGE = 1e38
+
 _TYPES: Mapping[str, _Keys] = {
     "default": _Keys(frozenset()),
     "linear": _Keys(frozenset({"factor"})),
@@ -76,8 +79,8 @@ def _theta(document: Mapping[str, Any], name: str, default: float, bad: Violatio
 
 
 def _number(value: Any, name: str, bad: Violations) -> float:
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    bad.check(ok, name, f"must be a number, is {value!r}")
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
+    bad.check(ok, name, f"must be a number, is {value!r:.40}")
     return float(value) if ok else 1.0
 
 

@@ -6,11 +6,10 @@ Every parameter comes from the source or, for a preset, from the seed.
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -19,15 +18,19 @@ from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
 from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.models.gguf_files import GGUFFile
-from tunix_rt.models.hf_config import from_hf
+from tunix_rt.models.gguf_tensors import GGUFTensors
+from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.parameters import decoder_with
-from tunix_rt.models.peft_files import Factors, LoraSettings, check_shapes, merge, read_adapter
+from tunix_rt.models.peft_files import Factors, check_shapes, merge, read_factors
 from tunix_rt.models.presets import PRESETS, train_tokenizer
+from tunix_rt.models.reading.model_files import AdapterFiles, ModelFiles
 from tunix_rt.models.references import ModelSource
 from tunix_rt.models.safetensors_files import open_tensors
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.weight_map import Parameters, to_parameters
+
+# Numbers in a GGUF file besides parameters: rotary factors.
+_SPARE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,23 @@ class LanguageModel:
 
 
 def load(
-    source: ModelSource, *, texts: Iterable[str] = (), seed: int = 0, compute_dtype: ComputeDtype = "float32"
+    source: ModelSource,
+    *,
+    texts: Iterable[str] = (),
+    seed: int = 0,
+    compute_dtype: ComputeDtype = "float32",
+    files: ModelFiles | None = None,
 ) -> LanguageModel:
     """Load ``source``. Activations have ``compute_dtype``, parameters are float32. An adapter is merged into its base.
 
     ``texts`` (prompts and completions of the dataset) and ``seed`` are used by presets only: the tokenizer is trained
-    on the texts, and the parameters are drawn from the seed. Raises `InvalidInput` naming an unsupported config field,
+    on the texts, and the parameters are drawn from the seed. ``files`` are those of `open_files`, if it was called.
+    The caller closes the tokenizer. Raises `InvalidInput` naming an unsupported config field,
     `InvalidArtifact` naming a missing, surplus or damaged file or tensor.
     """
     if source.kind == "preset":
         return _from_preset(source, texts, seed, compute_dtype)
-    parts = load_on_host(source)
+    parts = load_on_host(source, files)
     config = dataclasses.replace(parts.config, compute_dtype=compute_dtype)
     return LanguageModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source)
 
@@ -70,19 +79,51 @@ class HostModel:
     tokenizer: Tokenizer
 
 
-def load_on_host(source: ModelSource) -> HostModel:
-    """Load any source except a preset on the host, with an adapter merged. Raises what `load` raises."""
-    if source.path is None:
+def open_files(source: ModelSource) -> ModelFiles:
+    """The files of any source except a preset: of an adapter, those of its base. Raises what `load` raises."""
+    whole = source.base or source
+    if whole.path is None:
         raise InvalidArtifact(f"{source.reference}: the source has no path")
-    if source.kind == "gguf":
-        file = GGUFFile(source.path)
-        config = file.config()
-        return HostModel(config, to_parameters(config, file.tensor_names, file.read, layout="gguf"), file.tokenizer())
-    if source.base is None:
-        return _from_directory(source.path)
-    base = load_on_host(source.base)
-    parameters = merge(base.parameters, *read_adapter(base.config, source.path))
-    return HostModel(base.config, parameters, _tokenizer(source.path, base.config))
+    return ModelFiles(whole.path, gguf=whole.kind == "gguf")
+
+
+def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostModel:
+    """Load any source except a preset on the host, with an adapter merged. Raises what `load` raises.
+
+    ``files`` are what `open_files` gave. The caller closes the tokenizer.
+    """
+    files = files or open_files(source)
+    try:
+        config, parameters = files.config, _parameters(files)
+        if source.base is None:
+            return HostModel(config, parameters, files.tokenizer())
+    except BaseException:
+        files.close()
+        raise
+    files.close()
+    if source.path is None:
+        raise InvalidArtifact(f"{source.reference}: the adapter has no path")
+    adapter = AdapterFiles(source.path)
+    try:
+        factors = read_factors(config, adapter.settings, source.path)
+        merged = merge(parameters, adapter.settings, factors)
+        return HostModel(config, merged, adapter.tokenizer(config))
+    except BaseException:
+        adapter.close()
+        raise
+
+
+def _parameters(files: ModelFiles) -> Parameters:
+    config = files.config
+    if files.tensors:
+        if sum(math.prod(tensor.shape) for tensor in files.tensors.values()) > config.parameter_count + _SPARE:
+            raise InvalidArtifact(f"the tensors of {files.path} hold more numbers than its config allows")
+        tensors = GGUFTensors(files.path, files.tensors)
+        return to_parameters(config, tensors.names, tensors.read, layout="gguf")
+    with open_tensors(files.path, files.shards) as stored:
+        # A head that equals the embedding is read, too, and the embedding twice to compare them.
+        stored.allow(config.parameter_count + 3 * config.vocab_size * config.hidden_size)
+        return to_parameters(config, stored.names, stored.read, layout="hf")
 
 
 @dataclass(frozen=True)
@@ -94,19 +135,24 @@ class HostAdapter:
     tokenizer: Tokenizer
 
 
-def load_adapter(directory: Path, config: ModelConfig) -> HostAdapter:
-    """The adapter in ``directory`` for a model with ``config``.
+def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | None = None) -> HostAdapter:
+    """The adapter in ``directory`` for a model with ``config``. The caller closes its tokenizer.
 
-    Raises `InvalidArtifact` for a layer with another shape or values that are not finite, and what `read_adapter`
-    raises.
+    Raises `InvalidArtifact` for a layer with another shape or values that are not finite, and what `AdapterFiles` and
+    `read_factors` raise.
     """
-    settings, factors = read_adapter(config, directory)
-    shapes = linear_shapes(config)
-    for path, pair in factors.items():
-        check_shapes(path, pair, settings.rank, shapes[path])
-        if not (np.isfinite(pair.a).all() and np.isfinite(pair.b).all()):
-            raise InvalidArtifact(f"the adapter of {path} in {directory} has values that are not finite")
-    return HostAdapter(settings, factors, _tokenizer(directory, config))
+    files = files or AdapterFiles(directory)
+    try:
+        factors = read_factors(config, files.settings, directory)
+        shapes = linear_shapes(config)
+        for path, pair in factors.items():
+            check_shapes(path, pair, files.settings.rank, shapes[path])
+            if not (np.isfinite(pair.a).all() and np.isfinite(pair.b).all()):
+                raise InvalidArtifact(f"the adapter of {path} in {directory} has values that are not finite")
+        return HostAdapter(files.settings, factors, files.tokenizer(config))
+    except BaseException:
+        files.close()
+        raise
 
 
 def load_config(source: ModelSource) -> ModelConfig | None:
@@ -114,7 +160,9 @@ def load_config(source: ModelSource) -> ModelConfig | None:
     `load` raises."""
     if source.path is None:
         return None
-    return GGUFFile(source.path).config() if source.kind == "gguf" else _read_config(source.path)
+    files = open_files(source)
+    files.close()
+    return files.config
 
 
 def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_dtype: ComputeDtype) -> LanguageModel:
@@ -126,42 +174,3 @@ def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_d
     tokenizer = train_tokenizer(corpus, preset.max_vocab_size)
     config = dataclasses.replace(preset.config(tokenizer), compute_dtype=compute_dtype)
     return LanguageModel(config, Decoder(config, rngs=nnx.Rngs(seed)), tokenizer, source)
-
-
-def _from_directory(directory: Path) -> HostModel:
-    config = _read_config(directory)
-    with open_tensors(directory) as files:
-        parameters = to_parameters(config, files.names, files.read, layout="hf")
-    return HostModel(config, parameters, _tokenizer(directory, config))
-
-
-def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
-    eos = _generation_eos(directory) or config.eos_token_ids
-    tokenizer = Tokenizer.from_directory(directory, eos_ids=eos)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise InvalidArtifact(f"the tokenizer has {tokenizer.vocab_size} ids, the model has only {config.vocab_size}")
-    return tokenizer
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidArtifact(f"{path} cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidArtifact(f"{path} is not a JSON object")
-    return document
-
-
-def _read_config(directory: Path) -> ModelConfig:
-    return from_hf(_read_json(directory / "config.json"))
-
-
-def _generation_eos(directory: Path) -> tuple[int, ...]:
-    """End-of-turn ids of ``generation_config.json``; chat models often list more there than in their config."""
-    path = directory / "generation_config.json"
-    if not path.is_file():
-        return ()
-    eos = _read_json(path).get("eos_token_id")
-    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
-    return tuple(token for token in ids if type(token) is int)

@@ -28,15 +28,19 @@ def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore
     """
     if out.exists():
         raise InvalidInput([FieldViolation("out", f"{out} already exists")])
-    source = resolve(adapter.resolve().as_uri(), cache_dir=cache_dir, artifacts=artifacts)
+    own = adapter.resolve()  # named by the person who runs this, so it may be anywhere
+    source = resolve(own.as_uri(), cache_dir=cache_dir, artifacts=artifacts, roots=[own])
     if source.base is None:
         raise InvalidInput([FieldViolation("adapter", f"{adapter} is a complete model, not an adapter")])
     parts = load_on_host(source)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
-        whole = Path(staging) / out.name
-        export_parameters(parts.parameters, parts.config, parts.tokenizer, whole)
-        whole.rename(out)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+            whole = Path(staging) / out.name
+            export_parameters(parts.parameters, parts.config, parts.tokenizer, whole)
+            whole.rename(out)
+    finally:
+        parts.tokenizer.close()
 
 
 def main() -> int:

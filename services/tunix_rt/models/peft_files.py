@@ -9,51 +9,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from tunix_rt.contract.hyperparameters import ALL_LINEAR
 from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel
 from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.lora_settings import SUPPORTED_OPTIONS, LoraSettings
+from tunix_rt.models.safetensors_files import open_tensors
 from tunix_rt.models.weight_map import FAMILIES, LINEAR_NAMES, Array, Parameters
 
-# PEFT options that change what an adapter computes, with their only supported value.
-_OPTIONS: Mapping[str, Any] = {
-    "peft_type": "LORA",
-    "bias": "none",
-    "use_dora": False,
-    "use_rslora": False,
-    "lora_bias": False,
-    "modules_to_save": None,
-    "layers_to_transform": None,
-    "layer_replication": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "target_parameters": None,
-    "trainable_token_indices": None,
-}
 _WRITTEN = ("peft_type", "bias", "use_dora", "use_rslora", "modules_to_save")
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """``rank`` of the factors, ``alpha`` (their product is scaled by alpha / rank), names of the layers
-    (`target_paths`), and the probability of ``dropout`` on an adapter's input in training."""
-
-    rank: int
-    alpha: float
-    target_modules: tuple[str, ...]
-    dropout: float = 0.0
-
-    @property
-    def scaling(self) -> float:
-        """Factor of the product of ``a`` and ``b``."""
-        return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
@@ -79,7 +48,7 @@ def write_adapter(
     name, revision = _name_for_peft(base)
     kernels = [row for row in FAMILIES[family] if row.parameter.endswith(".kernel")]
     document = {
-        **{option: _OPTIONS[option] for option in _WRITTEN},
+        **{option: SUPPORTED_OPTIONS[option] for option in _WRITTEN},
         "base_model_name_or_path": name,
         # True for layers with [in, out] kernels: GPT-2's Conv1D.
         "fan_in_fan_out": not any(row.transposed for row in kernels),
@@ -96,29 +65,33 @@ def write_adapter(
     (directory / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def read_adapter(config: ModelConfig, directory: Path) -> tuple[LoraSettings, dict[str, Factors]]:
-    """The settings of the adapter in ``directory``, and its factors by layer path.
+def read_factors(config: ModelConfig, settings: LoraSettings, directory: Path) -> dict[str, Factors]:
+    """The factors of the adapter in ``directory`` by layer path; ``settings`` are its own.
 
-    Raises `InvalidArtifact` naming the missing, surplus or unsupported file, option or tensor.
+    Raises `InvalidArtifact` naming the missing, surplus or unsupported tensor. Names and shapes are checked before
+    anything is read.
     """
-    settings = read_settings(directory)
     try:
         paths = target_paths(config.family, settings.target_modules)
-        tensors = load_file(directory / ADAPTER_WEIGHTS)
-    except (InvalidInput, SafetensorError, OSError) as error:
+    except InvalidInput as error:
         raise InvalidArtifact(f"the adapter in {directory} cannot be read: {error}") from error
     layers = range(config.num_hidden_layers)
     wanted = {path: [_tensor_names(config.family, path, layer) for layer in layers] for path in paths}
     known = {name for pairs in wanted.values() for pair in pairs for name in pair}
-    problems = [f"{name} is missing" for name in sorted(known - tensors.keys())]
-    problems += [f"{name} belongs to no target module" for name in sorted(tensors.keys() - known)]
-    problems += [f"{name} is not float32" for name in sorted(tensors) if tensors[name].dtype != np.float32]
-    if problems:
-        raise InvalidArtifact(f"the adapter in {directory} does not fit its config: {'; '.join(problems[:8])}")
-    return settings, {
-        path: Factors(np.stack([tensors[a].T for a, _ in pairs]), np.stack([tensors[b].T for _, b in pairs]))
-        for path, pairs in wanted.items()
-    }
+    with open_tensors(directory, [ADAPTER_WEIGHTS]) as tensors:
+        problems = [f"{name} is missing" for name in sorted(known.difference(tensors.names))]
+        problems += [f"{name:.200} belongs to no target module" for name in sorted(set(tensors.names) - known)]
+        problems += [f"{name:.200} is not float32" for name in sorted(tensors.names) if tensors.type_of(name) != "F32"]
+        if problems:
+            raise InvalidArtifact(f"the adapter in {directory} does not fit its config: {'; '.join(problems[:8])}")
+        # Both factors of a layer are at most as large as the layer with one more row and column for each rank.
+        tensors.allow(len(known) * settings.rank * (config.vocab_size + config.intermediate_size + config.hidden_size))
+        return {
+            path: Factors(
+                np.stack([tensors.read(a).T for a, _ in pairs]), np.stack([tensors.read(b).T for _, b in pairs])
+            )
+            for path, pairs in wanted.items()
+        }
 
 
 def merge(parameters: Parameters, settings: LoraSettings, factors: Mapping[str, Factors]) -> Parameters:
@@ -157,24 +130,6 @@ def _name_for_peft(base: BaseModel) -> tuple[str, str | None]:
         name, _, revision = location.removeprefix("hf://").partition("@")
         return name, revision or None
     return location, None
-
-
-def read_settings(directory: Path) -> LoraSettings:
-    """The settings only. Raises `InvalidArtifact` naming an unsupported option."""
-    path = directory / ADAPTER_CONFIG
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        unsupported = [name for name, value in _OPTIONS.items() if document.get(name, value) != value]
-        if unsupported:
-            raise InvalidArtifact(
-                f"{path}: {', '.join(f'{n} = {document[n]!r}' for n in unsupported)} is not supported"
-            )
-        rank, alpha, modules = document["r"], document["lora_alpha"], document["target_modules"]
-        if type(rank) is not int or rank < 1 or not isinstance(modules, list):
-            raise ValueError("r must be a positive integer, target_modules a list")
-        return LoraSettings(rank, float(alpha), tuple(map(str, modules)), float(document.get("lora_dropout", 0.0)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidArtifact(f"{path} is not the config of a LoRA adapter: {error!r}") from error
 
 
 def target_paths(family: str, target_modules: Sequence[str], *, field: str = "target_modules") -> tuple[str, ...]:

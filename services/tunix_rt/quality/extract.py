@@ -28,6 +28,7 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{")
+_BRACE = re.compile(r"[{}]")
 _MAX_BOXES = 50
 _FENCE_LINE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$")
 # Fallbacks search only the last characters of a completion: longer ones are not requested, and patterns stay fast.
@@ -197,15 +198,47 @@ def last_boxed(text: str) -> str | None:
 
 
 def only_boxed(text: str) -> str | None:
-    """The content of a box that makes up all of ``text``, except dollar signs and a full stop around it; else None."""
-    opening = _BOX.match(text.lstrip("$ \n"))
+    """The content of a box that makes up all of ``text``, except dollar signs and a full stop around it; else None.
+
+    Of boxes inside one another it is the content of the innermost that is not blank. Linear in the length of ``text``.
+    """
+    opening = _BOX.match(text, _after_dollars(text, 0))
     if opening is None:
         return None
-    bare = text.lstrip("$ \n")
-    end = _closing_brace(bare, opening.end())
-    if end is None or bare[end + 1 :].strip("$. \n"):
-        return None
-    return bare[opening.end() : end].strip() or None
+    partners = _brace_partners(text)
+    found, end = None, len(text)
+    while opening is not None:
+        start, close = opening.end(), partners.get(opening.end() - 1)
+        if close is None or text[close + 1 : end].strip("$. \n"):
+            break
+        first, end = start, close
+        while first < end and text[first].isspace():
+            first += 1
+        while end > first and text[end - 1].isspace():
+            end -= 1
+        if first == end:
+            break
+        found = first, end
+        opening = _BOX.match(text, _after_dollars(text, first))
+    return None if found is None else text[found[0] : found[1]]
+
+
+def _after_dollars(text: str, at: int) -> int:
+    while at < len(text) and text[at] in "$ \n":
+        at += 1
+    return at
+
+
+def _brace_partners(text: str) -> dict[int, int]:
+    """Position of the closing brace by that of its opening brace."""
+    partners: dict[int, int] = {}
+    open_braces: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            open_braces.append(brace.start())
+        elif open_braces:
+            partners[open_braces.pop()] = brace.start()
+    return partners
 
 
 def _last_box(text: str) -> tuple[int, int, int] | None:
@@ -219,8 +252,8 @@ def _last_box(text: str) -> tuple[int, int, int] | None:
 
 def _closing_brace(text: str, start: int) -> int | None:
     depth = 1
-    for at in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
+    for brace in _BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return at
+            return brace.start()
     return None

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from tunix_rt.contract.digests import canonical_json, sha256_digest
+from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import Violations
 from tunix_rt.quality.equality import ANSWER_TYPES, Rule, parse_tolerance, reference_problem
 from tunix_rt.quality.item_fields import MAX_TEXT_CHARS, FieldReader, strict_json
@@ -127,7 +128,8 @@ class EvalSet:
 def parse_evalset(text: str | bytes) -> EvalSet:
     """Parse JSONL ``text``; blank lines are skipped.
 
-    Raises `InvalidInput` naming every violation of every line (``line 3.expected_answer``), including duplicate ids.
+    Raises `InvalidInput` naming every violation of every line (``line 3.expected_answer``), including duplicate ids,
+    up to `MAX_VIOLATIONS`.
     """
     violations = Violations()
     if isinstance(text, bytes):
@@ -139,7 +141,7 @@ def parse_evalset(text: str | bytes) -> EvalSet:
             raise
     items: list[EvalItem] = []
     lines_by_id: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
             continue
         at = violations.under(f"line {number}")

@@ -26,6 +26,8 @@ _SUPERSCRIPTS = {ord(c): str(i) for i, c in enumerate("\u2070\u00b9\u00b2\u00b3\
 _SUPERSCRIPT_RUN = re.compile("([\u207a\u207b]?)([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)")
 _SUBSCRIPT_RUN = re.compile("[\u2080-\u2089]+")
 _FENCED = re.compile(r"\A(?:```|~~~)[\w-]*\n(.*?)\n?(?:```|~~~)\Z", re.DOTALL)
+# Each one costs another pass over the text; honest answers have two or three.
+_MAX_WRAPPINGS = 32
 _WRAPPERS = (
     ("**", "**"),
     ("__", "__"),
@@ -96,7 +98,7 @@ def _ascii_digit(character: str) -> str:
 def strip_markup(text: str) -> str:
     """``text`` without enclosing code fences, boxes, emphasis, math delimiters, quotes and ``\\text{}``."""
     text = text.strip()
-    while True:
+    for _ in range(_MAX_WRAPPINGS):
         before = text
         fenced = _FENCED.match(text)
         if fenced:
@@ -119,7 +121,8 @@ def strip_markup(text: str) -> str:
                 text = inner.strip()
         text = _TEXT_MACRO.sub(r"\1", text)
         if text == before:
-            return text
+            break
+    return text
 
 
 def plain(text: str) -> str:

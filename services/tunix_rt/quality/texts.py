@@ -9,6 +9,8 @@ from tunix_rt.quality.surface import collapse, fold, strip_markup
 _LEADING_ARTICLE = re.compile(r"(?:the|an?)\s+(?=\S)")
 _TRAILING = ".,;:!?…。、！？"
 _PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "<": ">", "「": "」", "『": "』", "【": "】", "《": "》"}
+# Each strips every markup; honest answers need two.
+_MAX_ROUNDS = 8
 _YES_NO = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _OPENING_WORD = re.compile(r"(\w+)\s*(?:[,;:!—-]|\.(?!\s*\d))")
 # In words a subscript is typography: CO₂ is CO2. In numbers it is not; `fold` keeps it separate.
@@ -27,13 +29,14 @@ def normal_text(text: str) -> str:
 
 
 def _strip_outer(text: str) -> str:
-    while True:
+    for _ in range(_MAX_ROUNDS):
         before = text
         text = strip_markup(text).strip().rstrip(_TRAILING).lstrip("¿¡").strip()
         if len(text) >= 2 and _PAIRS.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
             text = text[1:-1].strip()
         if text == before:
-            return text
+            break
+    return text
 
 
 def texts_equal(expected: str, answer: str) -> bool:

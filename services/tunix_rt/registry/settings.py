@@ -27,6 +27,8 @@ class RegistrySettings(ServerSettings, NatsSettings):
     dead_letters_max_mib: int = Field(default=128, ge=1)
     # Bring the schema up to date at start instead of refusing to serve. For one machine; elsewhere a job migrates.
     auto_migrate: bool = False
+    # Files with the services' tokens: NAME holds those of the service NAME. They are read again when they change.
+    service_tokens_dir: Path | None = None
     # How much JSONL one ImportDataset call may carry.
     import_limit_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     # How long a worker may be silent before its attempt counts as lost.

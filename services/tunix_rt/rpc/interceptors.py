@@ -20,9 +20,10 @@ from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
-from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, set_current_principal
+from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, current_principal, set_current_principal
+from tunix_rt.rpc.call import Call, set_current_call
 from tunix_rt.rpc.errors import to_status
-from tunix_rt.rpc.roles import required_role
+from tunix_rt.rpc.permissions import required_permission
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
@@ -48,7 +49,11 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _guarded(handler: Any, method: str, guard: Guard) -> Any:
+    def note(request: Any, context: Context) -> None:
+        set_current_call(Call(method, context.peer(), None if handler.request_streaming else request))
+
     async def unary_response(behaviour: Any, request: Any, context: Context) -> Any:
+        note(request, context)
         async with guard(method, context):
             response = behaviour(request, context)
             return await response if inspect.isawaitable(response) else response
@@ -56,6 +61,7 @@ def _guarded(handler: Any, method: str, guard: Guard) -> Any:
     async def stream_response(behaviour: Any, request: Any, context: Context) -> None:
         """Writes to the context itself. gRPC would abandon a generator whose client is gone: it would be closed by the
         garbage collector, at some later time and in another task than its spans and its callers' blocks."""
+        note(request, context)
         async with guard(method, context):
             responses = behaviour(request, context)
             if inspect.isawaitable(responses):
@@ -114,7 +120,14 @@ def telemetry_guard() -> Guard:
                 finally:
                     seconds = time.monotonic() - started
                     quiet = name.startswith(("grpc.health.", "grpc.reflection."))
-                    (_log.debug if quiet else _log.info)("rpc", method=name, code=code, seconds=round(seconds, 4))
+                    (_log.debug if quiet else _log.info)(
+                        "rpc",
+                        method=name,
+                        code=code,
+                        seconds=round(seconds, 4),
+                        principal=current_principal().name,
+                        peer=context.peer(),
+                    )
         finally:
             metrics.RPCS_IN_FLIGHT.dec()
             metrics.RPCS.labels(name, code).inc()
@@ -136,7 +149,9 @@ def error_guard() -> Guard:
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
         except NotImplementedError:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")
-        except Exception:
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of native code is no Exception, and still needs an answer
             _log.exception("rpc failed", method=method)
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; the service's log has the details")
 
@@ -150,7 +165,7 @@ def load_guard(limit: int) -> Guard:
     @asynccontextmanager
     async def guard(method: str, _context: Context) -> AsyncIterator[None]:
         nonlocal in_flight
-        if required_role(method) is None:
+        if required_permission(method) is None:
             yield
             return
         if in_flight >= limit:
@@ -165,17 +180,19 @@ def load_guard(limit: int) -> Guard:
 
 
 def auth_guard(authorizer: Authorizer) -> Guard:
-    """Authenticates the bearer token and checks the method's role."""
+    """Authenticates the bearer token and checks that it permits the method."""
 
     @asynccontextmanager
     async def guard(method: str, context: Context) -> AsyncIterator[None]:
-        role = required_role(method)
-        if role is not None:
+        permission = required_permission(method)
+        if permission is not None:
             answer = authorizer.authenticate(bearer_token(_metadata(context, "authorization")))
             principal = answer if isinstance(answer, Principal) else await answer
-            if not principal.allows(role):
-                raise PermissionDenied(f"{method} needs the role {role!r}; {principal.name!r} does not have it")
             set_current_principal(principal)
+            if not principal.allows(permission):
+                raise PermissionDenied(
+                    f"{method} needs the permission {permission!r}, which {principal.name!r} does not have"
+                )
         yield
 
     return guard

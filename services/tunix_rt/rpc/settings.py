@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tunix_rt.rpc.secret_files import SettingsWithSecrets
+from tunix_rt.rpc.token_file import TokenFile, TokenSource, current_token
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -45,8 +47,9 @@ class ServerSettings(SettingsWithSecrets):
     home: Path = Field(default_factory=lambda: user_data_path("tunix-rt"))
     # host:port of the gRPC server; port 0 picks a free one.
     listen: str = "127.0.0.1:0"
-    # Bearer token: what this process presents, and (workers) what it accepts.
+    # Bearer token that this process presents. Better in a file, which is read again when it changes.
     token: SecretStr | None = None
+    token_file: Path | None = None
     auth: Literal["on", "off"] = "on"
     tls: TlsSettings = Field(default_factory=TlsSettings)
     # Prometheus' endpoint, with the TLS of the server; port 0 is off.
@@ -62,9 +65,17 @@ class ServerSettings(SettingsWithSecrets):
     # How long running RPCs may take to finish after SIGTERM.
     grace_seconds: float = Field(default=5.0, ge=0)
 
+    @cached_property
+    def token_source(self) -> TokenSource:
+        """What gives the token of this process: the file, or else the variable."""
+        if self.token_file is not None:
+            return TokenFile(self.token_file)
+        return self.token.get_secret_value() if self.token else None
+
     @property
     def token_text(self) -> str | None:
-        return self.token.get_secret_value() if self.token else None
+        """The token now. Raises `FailedPrecondition` when its file cannot be read."""
+        return current_token(self.token_source)
 
     @property
     def cache_root(self) -> Path:

@@ -148,7 +148,7 @@ def quality_report(
     ``evalsets``: items by the display name of their evalset, to search for overlap. ``max_trace_tokens``: the token
     budget of a trace, in `regex-v1` tokens.
     """
-    violations = Violations()
+    violations = Violations(limit=None)
     numbered = read_traces(_decoded_lines(data, violations), violations)
     traces = [trace for _, trace in numbered]
     numbers = tuple(number for number, _ in numbered)

@@ -15,6 +15,8 @@ from typing import Self
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.trainer.messages import FromChild, ToChild, decode, encode
 
+# Not imported from `tunix_rt.models`, which the service never loads.
+VARIABLES = ("TUNIX_RT_MODEL_ROOTS", "TUNIX_RT_HUB_ALLOW", "TUNIX_RT_HUB_MAX_GIB")
 _LINE_BYTES = 16 * 1024 * 1024
 # A step frees its working memory and allocates it again: with pages of 4 KiB that is a tenth of its time (measured on a
 # CPU, models of 1M and 10M parameters).
@@ -121,10 +123,13 @@ class TrainingProcess:
 
 
 def training_environment(simulated_devices: int = 0) -> dict[str, str]:
-    """This process's environment without Tunix-RT's settings: the child reads its job file and gets no secrets.
+    """This process's environment without Tunix-RT's settings, except which models may be read: the child reads its job
+    file and gets no secrets.
 
     ``simulated_devices`` are how many devices the CPU is to pose as; 0 is off.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_") or name in VARIABLES
+    }
     simulated = {"JAX_NUM_CPU_DEVICES": str(simulated_devices)} if simulated_devices else {}
     return {"TF_CPP_MIN_LOG_LEVEL": "2", "GLIBC_TUNABLES": LARGE_PAGES, **inherited, **simulated}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -48,8 +49,10 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Ray does not authenticate connections. Without its support for clusters, a local Ray listens on 127.0.0.1 only.
+# Without its support for clusters, a local Ray listens on 127.0.0.1 only.
 _LOOPBACK_ONLY: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# What Ray's processes need of the service's settings; the rest, such as its NATS user, is none of their business.
+_NEEDED: Final = ("TUNIX_RT_TOKEN", "TUNIX_RT_TOKEN_FILE", "TUNIX_RT_TLS_", "TUNIX_RT_INSECURE", "TUNIX_RT_LOG_LEVEL")
 # Paths of sockets in it must stay below 108 bytes, and the default of some systems is already long.
 _SHORT_PATH = Path("/tmp")
 _log = get_logger(__name__)
@@ -123,12 +126,11 @@ class DriverProcess(asyncio.SubprocessProtocol):
         cls, job: Job, environment: Mapping[str, str], ray_start_seconds: float, *, command: Sequence[str] = _COMMAND
     ) -> DriverProcess:
         """Start it on ``job``. ``environment`` is added to this process's own."""
-        local = {} if job.ray_address else _LOOPBACK_ONLY
         _transport, driver = await asyncio.get_running_loop().subprocess_exec(
             lambda: cls(job, ray_start_seconds),
             *command,
             start_new_session=True,
-            env={**os.environ, **_ENVIRONMENT, **local, **environment},
+            env=_environment(environment, local=not job.ray_address),
         )
         driver._write(job.line())
         return driver
@@ -204,6 +206,16 @@ class DriverProcess(asyncio.SubprocessProtocol):
         stdin: Any = self._transport.get_pipe_transport(_STDIN)
         if not stdin.is_closing():
             stdin.write(line)
+
+
+def _environment(added: Mapping[str, str], *, local: bool) -> dict[str, str]:
+    """Of the driver, and so of all of Ray. A ``local`` Ray gets a token of its own, which nobody else knows."""
+    inherited = {n: v for n, v in os.environ.items() if not n.startswith("TUNIX_RT_") or n.startswith(_NEEDED)}
+    ray = {**_LOOPBACK_ONLY, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)} if local else {}
+    full = {**inherited, **_ENVIRONMENT, **ray, **added}
+    if full.get("TUNIX_RT_TOKEN_FILE"):
+        full.pop("TUNIX_RT_TOKEN", None)
+    return full
 
 
 def session_members(session: int) -> list[int]:

@@ -75,6 +75,7 @@ def start_ray(job: Job) -> RayFiles:
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=job.directory,
+        _node_ip_address="127.0.0.1",
     )
     _check_resources(job)
     node: Any = ray._private.worker._global_node

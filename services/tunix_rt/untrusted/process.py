@@ -52,7 +52,9 @@ class ChildProcess:
         """``memory_bytes``: what it may allocate besides its libraries."""
         self._module, self._memory, self._start_seconds = module, memory_bytes, start_seconds
         self._lock = threading.Lock()
+        self._opening: list[tuple[str, Limits, dict[str, Any]]] = []
         self._running: _Running | None = None
+        self._closed = False
         self._killer: Callable[[], object] = lambda: None
 
     def ask(self, operation: str, limits: Limits, /, **arguments: Any) -> Any:
@@ -68,9 +70,19 @@ class ChildProcess:
                 # Interrupted in the middle, its connection would give the next request this one's answer.
                 self._stop()
                 raise
-        if "error" in answer:
-            raise _error(answer)
-        return answer.get("result")
+        return _result(answer)
+
+    def prepare(self, operation: str, limits: Limits, /, **arguments: Any) -> Any:
+        """`ask`, and repeat it in every later child of this object, before anything else."""
+        answer = self.ask(operation, limits, **arguments)
+        self._opening.append((operation, limits, arguments))
+        return answer
+
+    def twin(self) -> ChildProcess:
+        """Another child that is prepared as this one is."""
+        other = ChildProcess(self._module, memory_bytes=self._memory, start_seconds=self._start_seconds)
+        other._opening = list(self._opening)
+        return other
 
     @property
     def pid(self) -> int | None:
@@ -79,11 +91,20 @@ class ChildProcess:
         return running.process.pid if running is not None and running.process.poll() is None else None
 
     def close(self) -> None:
-        """Kill the child if it is running."""
-        with self._lock:
-            self._stop()
+        """Kill the child if it is running, without waiting for a request in progress, and start no other one."""
+        self._closed = True
+        running = self._running
+        if running is not None:
+            running.process.kill()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._stop()
+            finally:
+                self._lock.release()
 
     def _started(self) -> _Running:
+        if self._closed:
+            raise ChildUnavailable("is closed")
         if self._running is not None and self._running.process.poll() is not None:
             self._stop()
         if self._running is None:
@@ -91,6 +112,8 @@ class ChildProcess:
             self._running, self._killer = running, weakref.finalize(self, running.kill)
             try:
                 running.greet(time.monotonic() + self._start_seconds)
+                for operation, limits, arguments in self._opening:
+                    _result(running.ask(operation, limits, arguments))
             except BaseException:
                 self._stop()
                 raise
@@ -161,6 +184,12 @@ class _Running:
         if code in (-signal.SIGABRT, -signal.SIGKILL):
             return "needed more memory than it may use, or crashed"
         return f"crashed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+
+
+def _result(answer: dict[str, Any]) -> Any:
+    if "error" in answer:
+        raise _error(answer)
+    return answer.get("result")
 
 
 def _error(answer: dict[str, Any]) -> errors.TunixError:

@@ -91,7 +91,8 @@ def scored(platform: LocalPlatform, cli: Cli, evalset_file: Path) -> dict[str, s
 
 
 def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[str]) -> None:
-    with open_sync_channel(platform.addresses["registry"], token=platform.token) as channel:
+    token = (platform.home / "tokens" / "evaluator").read_text().strip()
+    with open_sync_channel(platform.addresses["registry"], token=token) as channel:
         stub = EvaluationServiceStub(channel)
         jobs = JobServiceStub(channel)
         claim = jobs.Claim(jobs_pb2.ClaimRequest(job_id=evaluation_id, worker_id="the-test"), timeout=30)

@@ -40,12 +40,12 @@ from tunix_rt.models.cached import Weights, decode_weights
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.export import export_adapter, export_hugging_face
-from tunix_rt.models.peft_files import LoraSettings
+from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.rpc.auth import static_authorizer
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-0123456789"
 WORDS = (
     "the",
     "sum",

@@ -17,7 +17,7 @@ from tunix_rt.models.adapters import adapters_of, add_adapters, factors_of
 from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.models.peft_files import LoraSettings
+from tunix_rt.models.lora_settings import LoraSettings
 
 LENGTH, PLACES, RANK = 6, 2, 4
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -61,7 +61,7 @@ def case(request: pytest.FixtureRequest, transformers: Any, torch: Any, tmp_path
     hf_config = transformers.AutoConfig.for_model(family, **SIZES[family], **common)
     transformers.AutoModelForCausalLM.from_config(hf_config).save_pretrained(root / "base")
     config = from_hf(hf_config.to_dict())
-    with open_tensors(root / "base") as files:
+    with open_tensors(root / "base", ["model.safetensors"]) as files:
         decoder = decoder_with(config, to_parameters(config, files.names, files.read, layout="hf"))
     settings = LoraSettings(4, 6.0, CASES[family])
     add_adapters(decoder, settings, seed=5)

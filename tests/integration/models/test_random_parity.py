@@ -213,7 +213,8 @@ def peer(transformers: ModuleType, torch: ModuleType, tmp_path: Path) -> Callabl
 
 def _ours(directory: Path) -> Decoder:
     config = from_hf(json.loads((directory / "config.json").read_text(encoding="utf-8")))
-    with open_tensors(directory) as files:
+    shards = sorted(path.name for path in directory.glob("*.safetensors"))
+    with open_tensors(directory, shards) as files:
         return decoder_with(config, to_parameters(config, files.names, files.read, layout="hf"))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,8 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import psutil
 import pytest
 
@@ -279,7 +281,32 @@ async def test_asha_stops_what_learns_slowly_and_the_registry_says_how_it_ended(
     assert not any(heartbeat.HasField("progress") for heartbeat in registry.heartbeats)
 
 
-async def test_a_paused_sweep_is_handed_back_without_any_ray_left(registry: FakeRegistry) -> None:
+def environment_of(pid: int) -> dict[str, str]:
+    texts = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(text.split("=", 1) for text in texts if "=" in text)
+
+
+def gcs_address(session: int) -> str:
+    """Where the session's Ray takes connections."""
+    found = (re.search(r"--gcs-address=(\S+)", text) for text in commands(session).values())
+    return next(match.group(1) for match in found if match)
+
+
+async def ask_ray(address: str, *metadata: tuple[str, str]) -> grpc.StatusCode:
+    """What Ray's GCS answers to somebody on this machine who asks for its cluster's id."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        ask: Any = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            await ask(b"", metadata=metadata, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+
+async def test_a_paused_sweep_is_handed_back_without_any_ray_left(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNIX_RT_NATS_PASSWORD", "not-for-ray")
     registry.run_seconds = 600
 
     async def pause(session: int) -> None:
@@ -288,6 +315,21 @@ async def test_a_paused_sweep_is_handed_back_without_any_ray_left(registry: Fake
         assert [pid for pid, found in commands(session).items() if "-m tunix_rt" in found] == [session]
         # The registry watched a trial, so all of Ray listens by now: no other machine can reach it.
         assert {address.removeprefix("::ffff:") for address in listening(session)} == {"127.0.0.1"}
+        # Workers that set their title write over a part of it.
+        environments = [environment_of(pid) for pid in session_members(session)]
+        tokens = [found["RAY_AUTH_TOKEN"] for found in environments if "RAY_AUTH_TOKEN" in found]
+        assert len(tokens) >= 3  # driver, gcs_server, raylet
+        (token,) = set(tokens)
+        assert len(token) == 64
+        for found in environments:
+            assert found.get("RAY_AUTH_MODE", "token") == "token"
+            ours = {name for name in found if name.startswith("TUNIX_RT_")}
+            assert ours <= {"TUNIX_RT_TOKEN", "TUNIX_RT_REGISTRY_ADDRESS", "TUNIX_RT_LOG_LEVEL", "TUNIX_RT_CHAOS"}
+            assert "not-for-ray" not in found.values()
+        address = gcs_address(session)
+        assert await ask_ray(address) is grpc.StatusCode.UNAUTHENTICATED
+        assert await ask_ray(address, ("authorization", f"Bearer {'0' * 64}")) is grpc.StatusCode.UNAUTHENTICATED
+        assert await ask_ray(address, ("authorization", f"Bearer {token}")) is grpc.StatusCode.OK
         registry.paused = True
 
     await attempt(registry, pause)

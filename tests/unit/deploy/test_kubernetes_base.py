@@ -7,6 +7,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tunix_rt.bus.server_config import main as write_nats_config
+from tunix_rt.rpc.certificates import init_certificates
+
 BASE = Path(__file__).parents[3] / "deploy" / "kubernetes" / "base"
 KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text())
 DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
@@ -32,10 +35,10 @@ def test_every_file_of_the_base_is_a_resource() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_service_is_probed_by_grpc_and_gets_time_to_hand_back(service: str) -> None:
+def test_service_is_probed_by_grpc_over_tls_and_gets_time_to_hand_back(service: str) -> None:
     pod = deployment(service)["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    assert container["readinessProbe"]["grpc"] == {"port": 7700}
+    assert container["readinessProbe"]["exec"]["command"] == ["python", "-m", "tunix_rt.rpc.probe", "127.0.0.1:7700"]
     assert pod["terminationGracePeriodSeconds"] >= 30
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
@@ -43,9 +46,13 @@ def test_service_is_probed_by_grpc_and_gets_time_to_hand_back(service: str) -> N
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_only_the_registry_sees_the_database(service: str) -> None:
-    container = deployment(service)["spec"]["template"]["spec"]["containers"][0]
-    secrets = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
-    assert ("tunix-rt-database" in secrets) is (service == "registry")
+    pod = deployment(service)["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    mounted = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert ("tunix-rt-database" in mounted) is (service == "registry")
+    in_environment = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
+    assert "tunix-rt-database" not in in_environment
+    assert mounted - {"tunix-rt-database"} == {f"tunix-rt-{service}"}  # no other service's keys
 
 
 def test_addresses_name_services_that_exist() -> None:
@@ -55,3 +62,60 @@ def test_addresses_name_services_that_exist() -> None:
         if key.endswith("_ADDRESS"):
             assert value.removesuffix(":7700") in names, key
     assert set(SERVICES) <= names
+
+
+def test_nats_has_users_and_tls_and_shows_its_monitor_to_nobody() -> None:
+    (stateful,) = (d for _, d in DOCUMENTS if d["kind"] == "StatefulSet")
+    pod = stateful["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"] == ["-c", "/run/secrets/tunix-rt/nats-server.conf"]
+    assert {volume["secret"]["secretName"] for volume in pod["volumes"]} == {"tunix-rt-nats"}
+    assert [port["containerPort"] for port in container["ports"]] == [4222]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    (service,) = (d for _, d in DOCUMENTS if d["kind"] == "Service" and d["metadata"]["name"] == "nats")
+    assert [port["port"] for port in service["spec"]["ports"]] == [4222]
+    (policy,) = (d for _, d in DOCUMENTS if d["kind"] == "NetworkPolicy" and d["metadata"]["name"] == "nats")
+    allowed = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    assert set(allowed) == set(SERVICES) - {"inferencer"}
+
+
+def test_everything_listens_and_connects_with_tls() -> None:
+    config = next(d for _, d in DOCUMENTS if d["kind"] == "ConfigMap")["data"]
+    assert config["TUNIX_RT_NATS_URL"].startswith("tls://")
+    for name in ("CERT", "KEY", "CA"):
+        assert config[f"TUNIX_RT_TLS_{name}_FILE"].startswith("/run/secrets/tunix-rt/")
+    assert not [text for text in [*config, *config.values()] if "INSECURE" in text or text == "off"]
+
+
+def test_the_folders_of_the_generators_hold_the_files_that_the_manifests_name(tmp_path: Path) -> None:
+    init_certificates(tmp_path, trainers=["trainer"], hosts=[], days=1)
+    write_nats_config([str(tmp_path)])
+    config = next(d for _, d in DOCUMENTS if d["kind"] == "ConfigMap")["data"]
+    named = {Path(text).name for text in config.values() if text.startswith("/run/secrets/tunix-rt/")}
+    for service in SERVICES:
+        made = {path.name for path in (tmp_path / service).iterdir()}
+        assert made == (named - {"nats.seed"} if service == "inferencer" else named)
+    nats = {path.name for path in (tmp_path / "nats").iterdir()}
+    assert nats == {"ca.pem", "cert.pem", "key.pem", "nats-server.conf"}
+    text = (tmp_path / "nats" / "nats-server.conf").read_text()
+    assert "verify: true" in text and 'http: "127.0.0.1:8222"' in text
+    assert text.count("nkey: U") == 4  # registry, trainer, evaluator, tuner
+
+
+COMPOSE = yaml.safe_load((BASE.parents[2] / "docker-compose.yml").read_text())["services"]
+
+
+def test_compose_gives_nats_the_generated_configuration_and_each_service_its_own_secrets() -> None:
+    assert COMPOSE["nats"]["command"] == ["-c", "/run/secrets/tunix-rt/nats-server.conf"]
+    assert "ports" not in COMPOSE["nats"] and "ports" not in COMPOSE["postgres"]
+    for service in (*SERVICES, "nats", "postgres"):
+        mounted = [text for text in COMPOSE[service]["volumes"] if text.startswith(("secrets-", "ca:"))]
+        assert mounted == [f"secrets-{service}:/run/secrets/tunix-rt:ro"]
+    for service in SERVICES:
+        environment = COMPOSE[service]["environment"]
+        assert environment["TUNIX_RT_NATS_URL"] == "tls://nats:4222"
+        assert "TUNIX_RT_INSECURE" not in environment
+        assert not [
+            key for key, text in environment.items() if "PASSWORD" in key and not key.endswith("_FILE") and text
+        ]

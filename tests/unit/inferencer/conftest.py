@@ -33,8 +33,14 @@ class LetterTokenizer:
     def detokenizer(self, *, keep_special: bool = False) -> Detokenizer:
         return IncrementalDetokenizer(self.decode)
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        return "".join(f"<{message['role']}>{message['content']}" for message in messages)
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return self.encode("".join(f"<{message['role']}>{message['content']}" for message in messages))
+
+    def text_limit(self, tokens: int) -> int:
+        return 4 * tokens
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

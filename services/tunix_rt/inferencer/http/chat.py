@@ -55,9 +55,11 @@ def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[Gen
     """
     servable, bad = model.servable, Violations()
     messages = [{"role": role, "content": content} for role, content in request.messages]
+    servable.check_size((content for _, content in request.messages), "messages", bad)
+    bad.raise_if_any()
     ids: tuple[int, ...] = ()
     try:
-        ids = tuple(servable.tokenizer.encode(servable.tokenizer.render_chat(messages)))
+        ids = tuple(servable.tokenizer.encode_chat(messages))
     except InvalidArtifact as error:
         # The template rejects the conversation.
         bad.add("messages", str(error))

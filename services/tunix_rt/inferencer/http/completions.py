@@ -76,6 +76,8 @@ def plan_completion(request: CompletionRequest, model: ServedModel, caller: str)
     prompts = []
     for i, prompt in enumerate(request.prompts):
         field = "prompt" if len(request.prompts) == 1 else f"prompt[{i}]"
+        if isinstance(prompt, str) and not servable.check_size([prompt], field, bad):
+            continue
         ids = tuple(servable.tokenizer.encode(prompt)) if isinstance(prompt, str) else prompt
         servable.check_ids(ids, field, bad)
         servable.check_length(ids, field, bad, answered=request.max_tokens > 0)

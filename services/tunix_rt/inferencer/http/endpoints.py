@@ -55,11 +55,10 @@ class Endpoints:
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        document = await read_apart(len(body), partial(json_object, body))
-        asked = read_completion(document)
+        asked = await read_apart(len(body), lambda: read_completion(json_object(body)))
         with self._using(asked.options.model) as model:
             plan = partial(plan_completion, asked, model, _caller(request, asked.options))
-            generations = await read_apart(len(body), plan)
+            generations = await model.servable.threads.run(len(body), plan)
             tokenizer, n = model.servable.tokenizer, asked.options.n
             choices = [
                 completions.CompletionChoice(
@@ -72,11 +71,10 @@ class Endpoints:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        document = await read_apart(len(body), partial(json_object, body))
-        asked = read_chat(document)
+        asked = await read_apart(len(body), lambda: read_chat(json_object(body)))
         with self._using(asked.options.model) as model:
             plan = partial(plan_chat, asked, model, _caller(request, asked.options))
-            generations = await read_apart(len(body), plan)
+            generations = await model.servable.threads.run(len(body), plan)
             tokenizer = model.servable.tokenizer
             choices = [chat.ChatChoice(i, generation, tokenizer) for i, generation in enumerate(generations)]
             answer = Answer(self._head("chatcmpl", model), chat.KIND, chat.CHUNK_KIND, choices)

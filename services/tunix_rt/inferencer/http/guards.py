@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from aiohttp import web
@@ -56,7 +57,9 @@ def _errors() -> Middleware:
             headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             what = f"{request.method} {request.path}: {error.reason}"
             return web.json_response(plain_error(what, error.status), status=error.status, headers=headers)
-        except Exception:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of native code is no Exception
             _log.exception("http request failed", path=request.path)
             return web.json_response(internal_error(), status=500)
 
@@ -81,15 +84,17 @@ def _load(limit: int) -> Middleware:
 
 
 def _auth(authorizer: Authorizer) -> Middleware:
-    """Bearer tokens as in gRPC; generating and listing require the role viewer."""
+    """Bearer tokens as in gRPC; generating and listing models need the permission generate."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = authorizer.authenticate(bearer_token(request.headers.get("Authorization")))
         principal = answer if isinstance(answer, Principal) else await answer
-        if not principal.allows("viewer"):
-            raise PermissionDenied(f"{request.path} requires the role 'viewer', which {principal.name!r} does not have")
         set_current_principal(principal)
+        if not principal.allows("generate"):
+            raise PermissionDenied(
+                f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
+            )
         return await handler(request)
 
     return guard

@@ -6,6 +6,7 @@ then makes the row. What a trace is, and what a recipe draws, is the business of
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,8 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.artifacts import ArtifactStore, StoredArtifact
-from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, NotFound
+from tunix_rt.contract.lines import lines_of
+from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.outbox import emit_fact
@@ -23,9 +25,10 @@ from tunix_rt.registry.kernel.rows import check_etag, lock_name, new_id, utc_now
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.traces.dataset import BuiltDataset, build_from_lines, build_from_recipe
 from tunix_rt.traces.export import export_lines
-from tunix_rt.traces.schema import parse_traces
+from tunix_rt.traces.schema import parse_traces, read_traces
 
 EXPORT_CHUNK_BYTES: Final = 256 * 1024
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -88,23 +91,44 @@ def prepare_build(spec: BuildSpec, prompts: EvalPrompts) -> BuiltDataset:
     )
 
 
-def prepare_import(spec: ImportSpec, data: bytes, prompts: EvalPrompts) -> BuiltDataset:
-    """Parse and filter imported JSONL. Raises `InvalidInput` naming every bad line; then nothing is imported."""
+def check_beginning(data: bytes | bytearray) -> None:
+    """Refuse a file whose beginning alone has as many violations as an error names. Raises `InvalidInput`.
+
+    ``data`` may end in the middle of a line.
+    """
+    whole = data[: data.rfind(b"\n") + 1]
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidInput(
-            [FieldViolation(f"line {line}", f"is not UTF-8 (byte {error.start} of the file)")]
-        ) from error
+        read_traces(lines_of(whole), Violations())
+    except UnicodeDecodeError:
+        return  # found again, with its position, when the whole file is read
+
+
+def prepare_import(spec: ImportSpec, data: bytes | bytearray, prompts: EvalPrompts) -> BuiltDataset:
+    """Parse and filter imported JSONL. Raises `InvalidInput` naming the bad lines; then nothing is imported."""
+    wrong = _first_byte_not_utf8(data)
+    if wrong is not None:
+        line = data.count(b"\n", 0, wrong) + 1
+        raise InvalidInput([FieldViolation(f"line {line}", f"is not UTF-8 (byte {wrong} of the file)")])
     return build_from_lines(
-        # JSON may hold U+2028 and its like unescaped, so only real line ends count.
-        text.split("\n"),
+        lines_of(data),
         key=spec.key,
         max_trace_tokens=spec.max_trace_tokens,
         decontaminate=prompts.keep_out,
         measure_against=prompts.measure,
     )
+
+
+def _first_byte_not_utf8(data: bytes | bytearray) -> int | None:
+    """Checked piece by piece: the text of a large file would take several times its bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(data), _PIECE):
+        pending = len(decoder.getstate()[0])
+        piece = data[start : start + _PIECE]
+        try:
+            decoder.decode(piece, final=start + _PIECE >= len(data))
+        except UnicodeDecodeError as error:
+            return start - pending + error.start
+    return None
 
 
 def add_dataset(
@@ -164,7 +188,7 @@ def delete_dataset(session: Session, dataset_id: str, given_etag: str) -> None:
 
 def export_chunks(artifacts: ArtifactStore, uri: str, digest: str, export_format: str) -> Iterator[bytes]:
     """The dataset in ``export_format``, as chunks of whole lines. Raises `InvalidArtifact` for damaged content."""
-    traces = parse_traces(artifacts.get_bytes(uri, digest).decode("utf-8").split("\n"))
+    traces = parse_traces(lines_of(artifacts.get_bytes(uri, digest)))
     pending: list[bytes] = []
     size = 0
     for line in export_lines(traces, export_format):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from functools import partial
 from typing import Final
 
 from google.protobuf import empty_pb2
@@ -26,6 +27,8 @@ from tunix_rt.v1 import datasets_pb2_grpc
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["DatasetService"].full_name
 
+# Bytes of an import that are looked at as soon as they have arrived.
+_BEGINNING: Final = 256 * 1024
 _ID = col(DatasetRow.id)
 _DATASETS: Final = Listing(
     pb.ListDatasetsResponse,
@@ -94,10 +97,17 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
 
         return await self.mutate(request, empty_pb2.Empty, delete)
 
-    async def _receive(self, requests: AsyncIterable[pb.ImportDatasetRequest]) -> tuple[pb.ImportDatasetSpec, bytes]:
-        """The stream's spec and its bytes, while they stay within the limit."""
+    async def _receive(
+        self, requests: AsyncIterable[pb.ImportDatasetRequest]
+    ) -> tuple[pb.ImportDatasetSpec, bytearray]:
+        """The stream's spec and its bytes, while they stay within the limit and begin with traces.
+
+        What follows a bad beginning is read and dropped: a client that is answered in the middle of sending loses the
+        answer.
+        """
         spec: pb.ImportDatasetSpec | None = None
-        data, limit = bytearray(), self.settings.import_limit_bytes
+        data, limit, received = bytearray(), self.settings.import_limit_bytes, 0
+        refusal: InvalidInput | None = None
         async for request in requests:
             part = request.WhichOneof("part")
             if spec is None:
@@ -108,13 +118,25 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
             elif part != "chunk":
                 raise InvalidInput([FieldViolation("chunk", "every message after the first must carry bytes")])
             else:
-                data += request.chunk
-                if len(data) > limit:
+                received += len(request.chunk)
+                if received > limit:
                     description = f"an import may hold at most {limit} bytes: split it over several keys"
                     raise InvalidInput([FieldViolation("chunk", description)])
+                if refusal is not None:
+                    continue
+                unseen = len(data) < _BEGINNING
+                data += request.chunk
+                if unseen and len(data) >= _BEGINNING:
+                    try:
+                        await self.database.run(partial(rules.check_beginning, bytes(data[:_BEGINNING])))
+                    except InvalidInput as error:
+                        refusal = error
+                        data.clear()
         if spec is None:
             raise InvalidInput([FieldViolation("spec", "the stream is empty; the first message must carry it")])
-        return spec, bytes(data)
+        if refusal is not None:
+            raise refusal
+        return spec, data
 
     def _stored(self, built: BuiltDataset) -> tuple[BuiltDataset, StoredArtifact]:
         return built, self.artifacts.put_bytes(built.jsonl, suffix=".jsonl")

@@ -13,7 +13,8 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.export import export_adapter, export_hugging_face
 from tunix_rt.models.loading import LanguageModel
-from tunix_rt.models.peft_files import LoraSettings, target_paths
+from tunix_rt.models.lora_settings import LoraSettings
+from tunix_rt.models.peft_files import target_paths
 from tunix_rt.trainer.engine.base_models import is_stored
 from tunix_rt.trainer.job import Job
 

@@ -18,6 +18,7 @@ from flax import nnx
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.contract.hyperparameters import check_hyperparameters
+from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.compilation_cache import machine_fingerprint
 from tunix_rt.models.config import ComputeDtype
@@ -122,7 +123,7 @@ class Training:
         size = sum(file.size_bytes for file in dataset.files)
         data = self._store.get_bytes(dataset.uri, dataset.digest, size_bytes=size)
         try:
-            traces = parse_traces(data.decode("utf-8").split("\n"))
+            traces = parse_traces(lines_of(data))
         except (InvalidInput, UnicodeDecodeError) as error:
             raise InvalidArtifact(f"dataset {self._job.dataset_id}: {error}") from error
         return [(trace.prompt, render_completion(trace)) for trace in traces]
