@@ -32,6 +32,8 @@ class InvalidInput(TunixError):
         # A last one without a field says that there are more.
         rest = (FieldViolation("", f"and {more} more violations"),) if more > 1 else violations[MAX_VIOLATIONS:]
         self.violations = (*violations[:MAX_VIOLATIONS], *rest)
+        # How many that last one stands for.
+        self.omitted = more if more > 1 else 0
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
 
 

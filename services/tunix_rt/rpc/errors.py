@@ -118,7 +118,7 @@ def _bad_request(error: errors.InvalidInput) -> error_details_pb2.BadRequest:
         )
         used += row.ByteSize() + 4
         if used > _DETAIL_BYTES:
-            left = len(error.violations) - index
+            left = len(error.violations) - index + max(0, error.omitted - 1)
             packed.field_violations.add(field="", description=f"and {left} more violations")
             break
         packed.field_violations.append(row)

@@ -32,6 +32,16 @@ def required_permission(method: str) -> Permission | None:
     return _permission_of(descriptor) or "administer"
 
 
+@lru_cache(maxsize=1024)
+def answers_with_a_stream(method: str) -> bool:
+    """Whether a full method name is of one that answers with a stream."""
+    service, _, name = method.lstrip("/").partition("/")
+    try:
+        return bool(descriptor_pool.Default().FindMethodByName(f"{service}.{name}").server_streaming)
+    except KeyError:
+        return False
+
+
 def check_permissions(services: Iterable[str]) -> None:
     """Raises `FailedPrecondition` naming every method of ``services`` (full names) that has no permission in its
     proto.

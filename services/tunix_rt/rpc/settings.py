@@ -10,6 +10,7 @@ from platformdirs import user_data_path
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tunix_rt.rpc.limits import Limits
 from tunix_rt.rpc.secret_files import SettingsWithSecrets
 from tunix_rt.rpc.token_file import TokenFile, TokenSource, current_token
 
@@ -62,8 +63,17 @@ class ServerSettings(SettingsWithSecrets):
     # Downloads and compiled programs; may be deleted at any time, and shared by services. Unset: under home.
     cache_dir: Path | None = None
     max_concurrent_rpcs: int = Field(default=1000, ge=1)
+    # Of one principal: calls and streams of answers at once, and calls a second.
+    max_calls_per_principal: int = Field(default=300, ge=1)
+    max_streams_per_principal: int = Field(default=300, ge=1)
+    max_call_rate_per_principal: float = Field(default=2000, gt=0)
     # How long running RPCs may take to finish after SIGTERM.
     grace_seconds: float = Field(default=5.0, ge=0)
+
+    @property
+    def limits(self) -> Limits:
+        """What one principal may take of this process."""
+        return Limits(self.max_calls_per_principal, self.max_streams_per_principal, self.max_call_rate_per_principal)
 
     @cached_property
     def token_source(self) -> TokenSource:
