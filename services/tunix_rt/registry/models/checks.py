@@ -78,11 +78,12 @@ def check_request_waiver(request: pb.RequestWaiverRequest) -> None:
     check_request_id(violations, request.request_id)
     check_name(violations, request.model_name, "model_name")
     check_name(violations, request.alias, "alias")
-    change = request.WhichOneof("change")
-    violations.check(change is not None, "model_id", "give a model_id or a gate_policy_id")
-    if change == "model_id":
+    if request.WhichOneof("change") == "model_id":
         check_id(violations, request.model_id, "model_id")
     _check_reason(violations, request.reason)
+    violations.raise_if_any()
+    # No field is required by itself.
+    violations.check(request.WhichOneof("change") is not None, "model_id", "give a model_id or a gate_policy_id")
     violations.raise_if_any()
 
 
