@@ -25,7 +25,7 @@ from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, datasets_pb2, datasets_pb2_grpc, jobs_pb2, jobs_pb2_grpc, runs_pb2, runs_pb2_grpc
 
-TOKEN = "test-token"
+TOKEN = "test-token-0123456789-abcdef"
 SEEN_FIELDS = "TUNIX_RT_TEST_SEEN_FIELDS"
 TERMINAL = (common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED, common_pb2.JOB_STATE_CANCELLED)
 

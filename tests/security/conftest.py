@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,15 @@ from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
 
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.errors import InvalidInput, TunixError
+from tunix_rt.errors import InvalidArtifact, InvalidInput, TunixError
+from tunix_rt.quality.rescoring import Rescorer
+from tunix_rt.registry.access.audit import AuditLog
+from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.evaluations.verification import ProcessVerifier
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.models.loaded_digests import InferencerDigests
 from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import Principal
@@ -33,6 +38,8 @@ from tunix_rt.v1 import (
     evalsets_pb2_grpc,
     evaluations_pb2,
     evaluations_pb2_grpc,
+    inference_pb2,
+    inference_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     models_pb2_grpc,
@@ -90,11 +97,38 @@ class Caller:
         return list((await self.jobs.ListTransitions(request, timeout=TIMEOUT)).transitions)
 
 
+class Inferencer(inference_pb2_grpc.InferenceServiceServicer):
+    """An inferencer that has no models, but their digests: of a reference, `digest_of` its text. ``content`` says what
+    a reference holds instead; "" is nothing."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, str] = {}
+        self.loaded: list[str] = []
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, server)
+        return ("tunix_rt.v1.InferenceService",)
+
+    async def ListLoadedModels(self, request, context):  # type: ignore[no-untyped-def]
+        models = [inference_pb2.LoadedModel(reference=each, digest=self._digest(each)) for each in self.loaded]
+        return inference_pb2.ListLoadedModelsResponse(models=models)
+
+    async def LoadModel(self, request, context):  # type: ignore[no-untyped-def]
+        if self.content.get(request.reference) == "":
+            raise InvalidArtifact(f"{request.reference} holds no model")
+        self.loaded.append(request.reference)
+        return inference_pb2.LoadedModel(reference=request.reference, digest=self._digest(request.reference))
+
+    def _digest(self, reference: str) -> str:
+        return digest_of(self.content.get(reference, reference))
+
+
 class Platform:
     """A served registry."""
 
-    def __init__(self, dependencies: Dependencies, port: int) -> None:
+    def __init__(self, dependencies: Dependencies, port: int, inferencer: Inferencer) -> None:
         self.dependencies = dependencies
+        self.inferencer = inferencer
         self.database = dependencies.database
         self.address = f"127.0.0.1:{port}"
         self.callers: list[Caller] = []
@@ -141,6 +175,14 @@ async def refusal(call: Any) -> Refused:
     raise AssertionError("the call was not refused")
 
 
+@pytest.fixture(scope="session")
+def rescorer() -> Iterator[Rescorer]:
+    """The worker processes that score again; they take a moment to start."""
+    made = Rescorer(processes=2)
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def settings_of_platform() -> dict[str, Any]:
     """Settings beside those of every test; a test module overrides it."""
@@ -148,19 +190,28 @@ def settings_of_platform() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def platform(database_url: str, tmp_path: Path, settings_of_platform: dict[str, Any]) -> AsyncIterator[Platform]:
+async def platform(
+    database_url: str, tmp_path: Path, settings_of_platform: dict[str, Any], rescorer: Rescorer
+) -> AsyncIterator[Platform]:
     """A served registry with an evalset named "quiz"."""
     given = {"listen": "127.0.0.1:0", "home": tmp_path, "database_url": database_url, "grace_seconds": 0.1}
     settings = RegistrySettings(**given | settings_of_platform)
     database = Database(settings.database, RESOURCES)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
+    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies)
+        return register_servicers(
+            server, dependencies, TokenAuthorizer(database), ProcessVerifier(rescorer), InferencerDigests(channel)
+        )
 
+    inferencer = Inferencer()
     try:
-        async with serving(register, settings, authorizer=Tokens()) as port:
-            served = Platform(dependencies, port)
+        async with (
+            serving(inferencer.register) as inferencer_port,
+            open_channel(f"127.0.0.1:{inferencer_port}", token="registry") as channel,
+            serving(register, settings, authorizer=Tokens()) as port,
+        ):
+            served = Platform(dependencies, port, inferencer)
             await served.quiz()
             yield served
             for caller in served.callers:

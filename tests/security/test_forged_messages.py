@@ -19,6 +19,7 @@ from tunix_rt.bus.topology import train_consumer
 from tunix_rt.client import Dataset, JobState, Run, TunixClient
 from tunix_rt.local import LocalPlatform
 from tunix_rt.rpc.channel import open_channel
+from tunix_rt.rpc.token_file import TokenFile
 from tunix_rt.v1.jobs_pb2 import JOB_KIND_RUN, RunPayload
 from tunix_rt.worker.claim import Claim
 from tunix_rt.worker.grpc_jobs import GrpcJobs
@@ -137,7 +138,7 @@ async def test_a_real_command_behind_ten_thousand_forged_ones_is_carried_out_wit
     stop = asyncio.Event()
     async with (
         connected(platform, "trainer") as trainer,
-        open_channel(platform.addresses["registry"], token=platform.token) as channel,
+        open_channel(platform.addresses["registry"], token=TokenFile(platform.home / "tokens" / "trainer")) as channel,
     ):
         for number in range(10_000):
             body = {"jobId": ended.id if known else f"run-{number:026d}"}

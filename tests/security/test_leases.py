@@ -88,6 +88,19 @@ async def test_who_is_no_worker_claims_nothing(platform: Platform) -> None:
     evaluation = await platform.caller("ann:editor").evaluation()
     for roles in ("viewer", "editor", "approver", "admin"):
         assert (await refusal(platform.caller(f"x:{roles}").claim(evaluation.id))).kind is PermissionDenied
-    with pytest.raises(PermissionDenied, match="pool 'gpu'"):
-        check_may_claim(Principal("x", frozenset({"admin"})), "run", "gpu")
     check_may_claim(ANONYMOUS, "run", "gpu")
+
+
+async def test_a_worker_claims_its_own_kind_only(platform: Platform) -> None:
+    evaluation = await platform.caller("ann:editor").evaluation()
+    for roles in ("trainer", "tuner", "inferencer", "trainer,tuner"):
+        assert (await refusal(platform.caller(f"x:{roles}").claim(evaluation.id))).kind is PermissionDenied
+    assert (await platform.caller("x:evaluator").claim(evaluation.id)).granted
+
+
+def test_a_worker_claims_of_its_own_pools_only() -> None:
+    principal = Principal("x", frozenset({"trainer"}), pools=frozenset({"cpu", "gpu"}))
+    check_may_claim(principal, "run", "gpu")
+    check_may_claim(Principal("y", frozenset({"worker"})), "run", "tpu")
+    with pytest.raises(PermissionDenied, match="serves the pools cpu, gpu, not 'tpu'"):
+        check_may_claim(principal, "run", "tpu")

@@ -35,6 +35,7 @@ TREE = {
         "generation", "Log-probability (natural) of each token of a text given those before it, and their sum.", False
     ),
     "evidence": Entry("evidence", "Everything that a score rests on in one zip: build it, verify it without a server."),
+    "access": Entry("access", "Who may do what: principals, tokens, and the audit log."),
     "certs": Entry("certs", "Certificates for TLS between the services of a platform and its clients."),
     "events": Entry("events", "The log of facts: what happened, in order."),
 }

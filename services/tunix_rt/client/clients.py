@@ -8,6 +8,7 @@ from typing import Self
 
 from tunix_rt.client.binding import Async, Mode, Runner, Sync
 from tunix_rt.client.connection import Connection, discover
+from tunix_rt.client.resources.access import Access
 from tunix_rt.client.resources.datasets import Datasets
 from tunix_rt.client.resources.evalsets import EvalSets
 from tunix_rt.client.resources.evaluations import Evaluations
@@ -29,6 +30,7 @@ class _Surface(Scores[Mode], Generation[Mode]):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
+        self.access: Access[Mode] = Access(runner)
         self.datasets: Datasets[Mode] = Datasets(runner)
         self.evalsets: EvalSets[Mode] = EvalSets(runner)
         self.runs: Runs[Mode] = Runs(runner)

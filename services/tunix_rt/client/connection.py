@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tunix_rt.client.platform_file import default_home, read_platform_file
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.rpc.settings import TlsSettings
+from tunix_rt.rpc.token_file import TokenFile, TokenSource
 
 DEFAULT_REGISTRY = "127.0.0.1:7700"
 DEFAULT_INFERENCER = "127.0.0.1:7702"
@@ -27,16 +28,17 @@ class ClientSettings(BaseSettings):
     inferencer_address: str = ""
     tuner_address: str = ""
     token: SecretStr | None = None
+    token_file: Path | None = None
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Addresses are ``host:port``; ``token`` is the bearer token or None."""
+    """Addresses are ``host:port``; ``token`` is the bearer token, what gives the current one, or None."""
 
     registry: str
     inferencer: str
     tuner: str = DEFAULT_TUNER
-    token: str | None = field(default=None, repr=False)
+    token: TokenSource = field(default=None, repr=False)
     tls: TlsSettings = field(default_factory=TlsSettings)
 
     def address_of(self, peer: str) -> str:
@@ -64,7 +66,9 @@ def discover(
     except (OSError, ValueError) as error:
         raise FailedPrecondition(f"the local platform's files cannot be read: {error}") from error
     local = dict(platform.addresses) if platform else {}
-    environment_token = settings.token.get_secret_value() if settings.token else None
+    variable = settings.token.get_secret_value() if settings.token else ""
+    environment_token: TokenSource = TokenFile(settings.token_file) if settings.token_file else variable
+    tokens = (token, platform_token, environment_token) if home else (token, environment_token, platform_token)
 
     def choose(given: str | None, environment: str | None, from_file: str | None, default: str) -> str:
         order = (given, from_file, environment) if home else (given, environment, from_file)
@@ -74,5 +78,5 @@ def discover(
         registry=choose(address, settings.registry_address, local.get("registry"), DEFAULT_REGISTRY),
         inferencer=choose(inferencer_address, settings.inferencer_address, local.get("inferencer"), DEFAULT_INFERENCER),
         tuner=choose(tuner_address, settings.tuner_address, local.get("tuner"), DEFAULT_TUNER),
-        token=choose(token, environment_token, platform_token, "") or None,
+        token=next((found for found in tokens if found), None),
     )

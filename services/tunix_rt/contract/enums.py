@@ -191,3 +191,42 @@ class FinishReason(Named):
     STOP = auto()
     LENGTH = auto()
     CANCELLED = auto()
+
+
+class PrincipalKind(Named):
+    UNSPECIFIED = auto()
+    USER = auto()
+    SERVICE = auto()
+
+
+class Role(Named):
+    """What a principal is; roles add up."""
+
+    UNSPECIFIED = auto()
+    VIEWER = auto()
+    EDITOR = auto()
+    APPROVER = auto()
+    ADMIN = auto()
+    WORKER = auto()
+    TRAINER = auto()
+    EVALUATOR = auto()
+    TUNER = auto()
+    INFERENCER = auto()
+
+
+class Permission(Named):
+    """What a call needs."""
+
+    UNSPECIFIED = auto()
+    READ = auto()
+    GENERATE = auto()
+    EDIT = auto()
+    LOAD = auto()
+    APPROVE = auto()
+    ADMINISTER = auto()
+    WORK = auto()
+    TRAIN = auto()
+    EVALUATE = auto()
+    TUNE = auto()
+    INTROSPECT = auto()
+    IDENTIFY = auto()

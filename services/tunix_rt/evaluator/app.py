@@ -62,7 +62,7 @@ async def run(
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(scorers), server)
         return (SERVICE,)
 
-    token, tls = settings.token_text, settings.tls
+    token, tls = settings.token_source, settings.tls
     async with (
         open_channel(settings.registry_address, token=token, tls=tls) as registry,
         open_channel(settings.inferencer_address, token=token, tls=tls) as inferencer_channel,

@@ -13,6 +13,9 @@ from tunix_rt.v1 import evaluations_pb2, evaluations_pb2_grpc
 from tunix_rt.worker.grpc_jobs import lease_message
 from tunix_rt.worker.jobs import Lease
 
+# The registry scores what it records; mathematics takes seconds at worst, for each answer.
+_DEADLINE_SECONDS = 120.0
+
 
 class GrpcRecorder:
     """Translates calls and errors; no retries beyond the channel's own."""
@@ -25,4 +28,4 @@ class GrpcRecorder:
         request = evaluations_pb2.RecordItemsRequest(
             lease=lease_message(lease), results=[result_message(result) for result in results]
         )
-        await answered(self._stub.RecordItems(request))
+        await answered(self._stub.RecordItems(request, timeout=_DEADLINE_SECONDS))

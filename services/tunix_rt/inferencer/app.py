@@ -16,7 +16,8 @@ from tunix_rt.inferencer.model_pool import Loader, ModelPool
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.servicer import InferenceServicer
 from tunix_rt.inferencer.settings import InferencerSettings
-from tunix_rt.rpc.auth import Authorizer, static_authorizer
+from tunix_rt.rpc.auth import Authorizer
+from tunix_rt.rpc.introspection import authorizer_for
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
@@ -60,7 +61,7 @@ async def serve(
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until ``stop`` or a signal. Raises `FailedPrecondition` if auth is on and no token is set."""
-    authorizer = static_authorizer(settings.token_text, settings.auth)
+    authorizer = authorizer_for(settings)
     async with serving_pool(loader, settings, observer) as (pool, adapters, driver):
         await serve_edges(
             pool,

@@ -11,6 +11,8 @@ class InferencerSettings(ServerSettings):
     """The shape settings select the compiled programs, and so, to the last bit, a model's answers."""
 
     listen: str = "127.0.0.1:7702"
+    # host:port of the registry, which knows whose a token is. "": this process's own token is the only one.
+    registry_address: str = ""
     # host:port of the OpenAI-compatible HTTP endpoint; port 0 picks a free one, "" is off.
     http_listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
     # Concurrently decoding requests per model.

@@ -37,6 +37,11 @@ class Home:
         return self.path / "token"
 
     @property
+    def service_tokens(self) -> Path:
+        """One file for each service that calls the registry, named after it."""
+        return self.path / "tokens"
+
+    @property
     def secrets(self) -> Path:
         """A folder for each process with what only it may read."""
         return self.path / "secrets"
@@ -57,7 +62,8 @@ class Home:
 
     def prepare(self) -> None:
         """Create the directories, readable by their owner only."""
-        for directory in (self.path, self.logs, self.nats_store, self.path / "artifacts", self.secrets):
+        own = (self.logs, self.nats_store, self.service_tokens, self.secrets, self.path / "artifacts")
+        for directory in (self.path, *own):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Of a release whose services shared one NATS user.
         (self.path / "nats.password").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tunix_rt.bus.users import trainer_name
 from tunix_rt.errors import Violations
-from tunix_rt.local.home import Home
+from tunix_rt.local.home import Home, read_or_create_secret
 from tunix_rt.local.ports import LOOPBACK
 
 REGISTRY = "registry"
@@ -56,26 +56,45 @@ def command(process_name: str) -> list[str]:
     return [sys.executable, "-m", f"tunix_rt.{service_of(process_name)}"]
 
 
+def prepare_tokens(home: Home) -> None:
+    """The administrator's token and one of each service, made on first use."""
+    read_or_create_secret(home.token_path)
+    for name in WORKERS:
+        read_or_create_secret(home.service_tokens / name)
+
+
 def nats_user(process_name: str, pool: str) -> str | None:
     """The NATS user of a process; None where it needs none."""
     service = service_of(process_name)
     return {INFERENCER: None, "trainer": trainer_name(pool)}.get(service, service)
 
 
-def environment(home: Home, process_name: str, ports: Mapping[str, int], token: str, pool: str) -> dict[str, str]:
-    """The settings that a service reads; see each service's ``settings.py``."""
+def _inferencer_address(process_name: str, ports: Mapping[str, int]) -> str:
+    """Of an inferencer that another platform started, if need be; but the registry asks only its own."""
+    if service_of(process_name) == REGISTRY and INFERENCER not in ports:
+        return ""
+    return f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}"
+
+
+def environment(home: Home, process_name: str, ports: Mapping[str, int], pool: str) -> dict[str, str]:
+    """The settings that a service reads; see each service's ``settings.py``. Each has its own secrets only."""
     user = nats_user(process_name, pool)
     http_port = ports.get(http_port_name(process_name) or "")
+    service = service_of(process_name)
+    alone = service == INFERENCER and REGISTRY not in ports
+    token_path = home.token_path if service == REGISTRY or alone else home.service_tokens / service
     return {
         "TUNIX_RT_HOME": str(home.path),
         "TUNIX_RT_LISTEN": f"{LOOPBACK}:{ports[process_name]}",
         "TUNIX_RT_HTTP_LISTEN": f"{LOOPBACK}:{http_port}" if http_port else "",
-        "TUNIX_RT_REGISTRY_ADDRESS": f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
-        "TUNIX_RT_INFERENCER_ADDRESS": f"{LOOPBACK}:{ports.get(INFERENCER, 7702)}",
+        "TUNIX_RT_REGISTRY_ADDRESS": "" if alone else f"{LOOPBACK}:{ports.get(REGISTRY, 7700)}",
+        "TUNIX_RT_INFERENCER_ADDRESS": _inferencer_address(process_name, ports),
         "TUNIX_RT_NATS_URL": f"nats://{LOOPBACK}:{ports['nats']}",
         "TUNIX_RT_NATS_USER": user or "",
         "TUNIX_RT_NATS_PASSWORD_FILE": str(home.nats_password_path(user)) if user else "",
-        "TUNIX_RT_TOKEN": token,
+        "TUNIX_RT_TOKEN": "",
+        "TUNIX_RT_TOKEN_FILE": str(token_path),
+        **({"TUNIX_RT_SERVICE_TOKENS_DIR": str(home.service_tokens)} if service == REGISTRY else {}),
         "TUNIX_RT_DATABASE_URL": home.database_url,
         "TUNIX_RT_AUTO_MIGRATE": "true",
         "TUNIX_RT_ARTIFACTS_URI": home.artifacts_uri,

@@ -83,7 +83,7 @@ class LocalPlatform:
 
     @property
     def token(self) -> str:
-        """Bearer token with every role."""
+        """Bearer token of the administrator."""
         return read_or_create_secret(self._home.token_path)
 
     @property
@@ -172,6 +172,7 @@ class LocalPlatform:
         self._home.prepare()
         self._lock.acquire()
         try:
+            services.prepare_tokens(self._home)
             self._start()
         except BaseException:
             self.stop()
@@ -236,7 +237,7 @@ class LocalPlatform:
     def _environment(self, name: str) -> dict[str, str]:
         if name == "nats":
             return inherited_environment()
-        own = services.environment(self._home, name, self._ports, self.token, self._pool)
+        own = services.environment(self._home, name, self._ports, self._pool)
         return inherited_environment() | own | self._extra_environment
 
     def _became_healthy(self, part: str) -> bool:

@@ -16,11 +16,20 @@ from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.publish import Publisher
 from tunix_rt.bus.topology import DEAD_COMMANDS, Topology
 from tunix_rt.observability.logs import get_logger
+from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.quality.scorer_plugins import installed_scorers
-from tunix_rt.registry.access.tokens import TokenAuthorizer
+from tunix_rt.registry.access import service as access
+from tunix_rt.registry.access.audit import AuditLog, audit_guard
+from tunix_rt.registry.access.authorizer import TokenAuthorizer
+from tunix_rt.registry.access.settings_tokens import (
+    follow_settings_tokens,
+    read_settings_tokens,
+    store_settings_tokens,
+)
 from tunix_rt.registry.datasets import service as datasets
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
+from tunix_rt.registry.evaluations.verification import ProcessVerifier, Verifier
 from tunix_rt.registry.events import service as events
 from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
@@ -30,13 +39,16 @@ from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.models import service as models
+from tunix_rt.registry.models.loaded_digests import InferencerDigests, LoadedDigests
 from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import service as runs
 from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.registry.sweeps import service as sweeps
+from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
+    access_pb2_grpc,
     datasets_pb2_grpc,
     evalsets_pb2_grpc,
     evaluations_pb2_grpc,
@@ -51,17 +63,30 @@ _BUS_RETRY_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
-def register_servicers(server: grpc.aio.Server, dependencies: Dependencies) -> Sequence[str]:
-    """Add every service of the registry to ``server``; their full names."""
-    jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies), server)
+def register_servicers(
+    server: grpc.aio.Server,
+    dependencies: Dependencies,
+    authorizer: TokenAuthorizer,
+    verifier: Verifier,
+    digests: LoadedDigests | None = None,
+) -> Sequence[str]:
+    """Add every service of the registry to ``server``; their full names.
+
+    ``digests`` None: evaluations of models by reference are not verified.
+    """
+    access_pb2_grpc.add_AccessServiceServicer_to_server(access.AccessServicer(dependencies, authorizer), server)
+    jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies, digests), server)
     runs_pb2_grpc.add_RunServiceServicer_to_server(runs.RunServicer(dependencies), server)
     sweeps_pb2_grpc.add_SweepServiceServicer_to_server(sweeps.SweepServicer(dependencies), server)
     events_pb2_grpc.add_EventServiceServicer_to_server(events.EventServicer(dependencies), server)
     datasets_pb2_grpc.add_DatasetServiceServicer_to_server(datasets.DatasetServicer(dependencies), server)
     evalsets_pb2_grpc.add_EvalSetServiceServicer_to_server(evalsets.EvalSetServicer(dependencies), server)
-    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(evaluations.EvaluationServicer(dependencies), server)
+    evaluations_pb2_grpc.add_EvaluationServiceServicer_to_server(
+        evaluations.EvaluationServicer(dependencies, verifier), server
+    )
     models_pb2_grpc.add_ModelServiceServicer_to_server(models.ModelServicer(dependencies), server)
     return (
+        access.SERVICE,
         jobs.SERVICE,
         runs.SERVICE,
         sweeps.SERVICE,
@@ -91,6 +116,7 @@ async def serve(
     stop = stop or asyncio.Event()
     installed_scorers()
     database = open_database(settings)
+    rescorer = Rescorer(settings.scoring_processes)
     try:
         if settings.auto_migrate:
             migrate(database)
@@ -98,24 +124,42 @@ async def serve(
         database.commit(lambda session: extend_leases(session, settings.lease_ttl))
         queued = database.commit(requeue_all)
         _log.info("jobs without a worker were queued again", jobs=queued)
-        dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings)
-        authorizer = TokenAuthorizer(database, settings.token_text) if settings.auth == "on" else None
-        async with _background(dependencies, stop):
+        tokens = read_settings_tokens(settings.token_text, settings.service_tokens_dir)
+        database.commit(lambda session: store_settings_tokens(session, tokens))
+        audit, authorizer = AuditLog(), TokenAuthorizer(database)
+        dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
+        verifier = ProcessVerifier(rescorer)
+        async with _background(dependencies, audit, authorizer, stop), _loaded_digests(settings) as digests:
             await serve_grpc(
-                lambda server: register_servicers(server, dependencies),
+                lambda server: register_servicers(server, dependencies, authorizer, verifier, digests),
                 settings,
-                authorizer=authorizer,
+                authorizer=authorizer if settings.auth == "on" else None,
+                audit=audit_guard(audit),
                 ready=None,
                 stop=stop,
                 on_bound=on_bound,
             )
     finally:
+        rescorer.close()
         database.close()
 
 
 @asynccontextmanager
-async def _background(dependencies: Dependencies, stop: asyncio.Event) -> AsyncIterator[None]:
-    """The reaper and the bus beside the server; if one of them fails, the server stops and the error is raised."""
+async def _loaded_digests(settings: RegistrySettings) -> AsyncIterator[LoadedDigests | None]:
+    """The inferencer, if the settings name one."""
+    if not settings.inferencer_address:
+        yield None
+        return
+    async with open_channel(settings.inferencer_address, token=settings.token_source, tls=settings.tls) as channel:
+        yield InferencerDigests(channel)
+
+
+@asynccontextmanager
+async def _background(
+    dependencies: Dependencies, audit: AuditLog, authorizer: TokenAuthorizer, stop: asyncio.Event
+) -> AsyncIterator[None]:
+    """The reaper, the bus and the audit log beside the server; if one of them fails, the server stops and the error is
+    raised."""
     database, settings = dependencies.database, dependencies.settings
 
     async def to_the_end(work: Awaitable[None]) -> None:
@@ -127,6 +171,10 @@ async def _background(dependencies: Dependencies, stop: asyncio.Event) -> AsyncI
     async with asyncio.TaskGroup() as group:
         group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, stop)))
         group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, stop)))
+        group.create_task(to_the_end(audit.run(database, stop)))
+        group.create_task(to_the_end(authorizer.run(stop)))
+        if settings.service_tokens_dir is not None:
+            group.create_task(to_the_end(follow_settings_tokens(database, settings, stop)))
         try:
             yield
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from tunix_rt.registry.access.messages import principal_message
+from tunix_rt.registry.access.tables import PrincipalRow
 from tunix_rt.registry.datasets.messages import dataset_message
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.rules import described
@@ -19,6 +21,7 @@ from tunix_rt.v1 import events_pb2 as pb
 
 RESOURCES: Final[Resources] = {
     **JOBS,
+    PrincipalRow: Resource("principal", lambda _, row: principal_message(row)),
     TransitionRow: Resource("transition", lambda _, row: transition_message(row)),
     DatasetRow: Resource("dataset", lambda _, row: dataset_message(row), pb.DatasetEvent),
     EvalSetRow: Resource("evalset", lambda session, row: described(session, [row])[0], pb.EvalSetEvent),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from sqlalchemy import make_url
@@ -26,12 +27,19 @@ class RegistrySettings(ServerSettings, NatsSettings):
     dead_letters_max_mib: int = Field(default=128, ge=1)
     # Bring the schema up to date at start instead of refusing to serve. For one machine; elsewhere a job migrates.
     auto_migrate: bool = False
+    # Files with the services' tokens: NAME holds those of the service NAME. They are read again when they change.
+    service_tokens_dir: Path | None = None
     # How much JSONL one ImportDataset call may carry.
     import_limit_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     # How long a worker may be silent before its attempt counts as lost.
     lease_seconds: float = Field(default=15.0, ge=0.2, le=3600)
     # How often expired leases and deadlines are looked for.
     reap_seconds: float = Field(default=2.0, ge=0.05, le=60)
+    # Who is asked for the digest of a model that is known by reference only. Empty: evaluators are believed, and their
+    # evaluations are not verified.
+    inferencer_address: str = ""
+    # Worker processes that score recorded predictions again.
+    scoring_processes: int = Field(default=2, ge=1, le=64)
     # Threads that run units of work, and connections to go with them.
     database_threads: int = Field(default=8, ge=1, le=128)
 

@@ -1,37 +1,84 @@
-"""Authentication: the caller and its roles. An `Authorizer` checks tokens."""
+"""Authentication: the caller, its roles and what they permit. An `Authorizer` checks tokens."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from datetime import datetime
+from typing import Final, Literal, Protocol
 
 from tunix_rt.errors import FailedPrecondition, Unauthenticated
 
-Role = Literal["viewer", "editor", "approver", "admin", "worker"]
+# As in options.proto, whose comments say what each is for.
+Permission = Literal[
+    "read",
+    "generate",
+    "edit",
+    "load",
+    "approve",
+    "administer",
+    "work",
+    "train",
+    "evaluate",
+    "tune",
+    "introspect",
+    "identify",
+]
+Role = Literal["viewer", "editor", "approver", "admin", "trainer", "evaluator", "tuner", "inferencer", "worker"]
+Kind = Literal["user", "service"]
+_Permissions = frozenset[Permission]
 
-_INCLUDES: dict[Role, frozenset[Role]] = {
-    "viewer": frozenset({"viewer"}),
-    "editor": frozenset({"viewer", "editor"}),
-    "approver": frozenset({"viewer", "editor", "approver"}),
-    "admin": frozenset({"viewer", "editor", "approver", "admin"}),
-    "worker": frozenset({"viewer", "editor", "worker"}),
+_USER: Final[_Permissions] = frozenset({"read", "generate", "identify"})
+_SERVICE: Final[_Permissions] = frozenset({"read", "introspect", "identify"})
+_TRAINER: Final[_Permissions] = _SERVICE | {"work", "train"}
+_EVALUATOR: Final[_Permissions] = _SERVICE | {"work", "evaluate", "generate", "load"}
+_TUNER: Final[_Permissions] = _SERVICE | {"work", "tune"}
+# Roles add up: a principal has the permissions of all its roles. An approver creates nothing, and an admin carries out
+# no jobs.
+PERMISSIONS: Final[Mapping[Role, _Permissions]] = {
+    "viewer": _USER,
+    "editor": _USER | {"edit", "load"},
+    "approver": _USER | {"approve"},
+    "admin": _USER | {"edit", "load", "approve", "administer"},
+    "trainer": _TRAINER,
+    "evaluator": _EVALUATOR,
+    "tuner": _TUNER,
+    "inferencer": _SERVICE,
+    "worker": _TRAINER | _EVALUATOR | _TUNER,
 }
+# Shorter tokens could be guessed: 22 characters of base64 hold 128 bits.
+MIN_TOKEN_CHARACTERS: Final = 22
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a token stands for, and the roles it holds."""
+    """Who a token stands for, and what it may do.
+
+    ``pools`` are those that a worker may serve; empty: all. ``scopes`` narrow what the token's roles permit; None: they
+    do not.
+    """
 
     name: str
     roles: frozenset[Role]
+    kind: Kind = "user"
+    pools: frozenset[str] = frozenset()
+    scopes: frozenset[Permission] | None = None
+    token_id: str = ""
+    # When the token expires; None: never.
+    expire_time: datetime | None = None
 
-    def allows(self, role: Role) -> bool:
-        """Whether any held role includes ``role``. A worker may do what an editor may, but approves nothing."""
-        return any(role in _INCLUDES[held] for held in self.roles)
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What this token permits."""
+        granted = frozenset[Permission]().union(*(PERMISSIONS[role] for role in self.roles))
+        return granted if self.scopes is None else granted & (self.scopes | {"identify"})
+
+    def allows(self, permission: Permission) -> bool:
+        """Whether a role and the token's scopes permit it."""
+        return permission in self.permissions
 
 
 ANONYMOUS = Principal("anonymous", frozenset())
@@ -76,15 +123,27 @@ class StaticTokenAuthorizer:
 
 
 def static_authorizer(token: str | None, auth: Literal["on", "off"]) -> StaticTokenAuthorizer | None:
-    """The authorizer of a worker service: its own token, with every role. None where auth is off.
+    """The authorizer of a service that has no registry to ask: its own token, which may do everything there. None where
+    auth is off.
 
-    Raises `FailedPrecondition` when auth is on and there is no token, so that no service is open by oversight.
+    Raises `FailedPrecondition` when auth is on and there is no token, so that no service is open by oversight, or when
+    it is too short.
     """
     if auth == "off":
         return None
     if not token:
-        raise FailedPrecondition("set TUNIX_RT_TOKEN, or TUNIX_RT_AUTH=off to serve without authentication")
-    return StaticTokenAuthorizer(token, Principal("platform", frozenset({"admin", "worker"})))
+        raise FailedPrecondition("set TUNIX_RT_TOKEN_FILE, or TUNIX_RT_AUTH=off to serve without authentication")
+    check_token_strength(token)
+    return StaticTokenAuthorizer(token, Principal("platform", frozenset({"admin", "worker"}), kind="service"))
+
+
+def check_token_strength(token: str) -> None:
+    """Raises `FailedPrecondition` for a token that cannot hold 128 bits."""
+    if len(token) < MIN_TOKEN_CHARACTERS or len(set(token)) < 8:
+        raise FailedPrecondition(
+            f"the token of this service is too weak: it needs 128 random bits in at least {MIN_TOKEN_CHARACTERS} "
+            "characters, for instance of `openssl rand -hex 32`"
+        )
 
 
 def token_hash(token: str) -> str:

@@ -12,6 +12,7 @@ from tunix_rt.observability.propagation import TRACEPARENT, inject
 from tunix_rt.rpc.credentials import channel_credentials
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, TlsSettings
 from tunix_rt.rpc.tls import refuse_clear_text
+from tunix_rt.rpc.token_file import TokenSource, current_token
 
 UNARY_DEADLINE_SECONDS = 30.0
 STREAM_DEADLINE_SECONDS = 3600.0
@@ -46,11 +47,11 @@ _OPTIONS = [
 ]
 
 
-def open_channel(address: str, *, token: str | None, tls: TlsSettings | None = None) -> grpc.aio.Channel:
+def open_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = None) -> grpc.aio.Channel:
     """An asyncio channel to ``host:port``. A call without a deadline gets 30 s (streams of answers: one hour).
 
-    Close it when done. Connecting happens at the first call, so the peer need not be there yet. Raises
-    `FailedPrecondition` where the token would leave this machine in plain text.
+    ``token`` may be what gives the current one. Close the channel when done. Connecting happens at the first call, so
+    the peer need not be there yet. Raises `FailedPrecondition` where the token would leave this machine in plain text.
     """
     tls = _checked(address, token, tls)
     interceptors: list[grpc.aio.ClientInterceptor] = [
@@ -61,7 +62,7 @@ def open_channel(address: str, *, token: str | None, tls: TlsSettings | None = N
     return grpc.aio.secure_channel(address, channel_credentials(tls), options=_options(tls), interceptors=interceptors)
 
 
-def open_sync_channel(address: str, *, token: str | None, tls: TlsSettings | None = None) -> grpc.Channel:
+def open_sync_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = None) -> grpc.Channel:
     """`open_channel` for code without an event loop."""
     tls = _checked(address, token, tls)
     if not tls.enabled:
@@ -71,7 +72,7 @@ def open_sync_channel(address: str, *, token: str | None, tls: TlsSettings | Non
     return grpc.intercept_channel(channel, _SyncInterceptor(token))
 
 
-def _checked(address: str, token: str | None, tls: TlsSettings | None) -> TlsSettings:
+def _checked(address: str, token: TokenSource, tls: TlsSettings | None) -> TlsSettings:
     tls = TlsSettings() if tls is None else tls
     if token and not tls.enabled:
         refuse_clear_text(address, "the bearer token", tls)
@@ -82,7 +83,8 @@ def _options(tls: TlsSettings) -> list[tuple[str, Any]]:
     return [*_OPTIONS, ("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else _OPTIONS
 
 
-def _headers(token: str | None) -> list[tuple[str, str]]:
+def _headers(source: TokenSource) -> list[tuple[str, str]]:
+    token = current_token(source)
     headers = [("authorization", f"Bearer {token}")] if token else []
     traceparent = inject()
     if traceparent:
@@ -99,7 +101,9 @@ class _SyncDetails(NamedTuple):
     compression: grpc.Compression | None
 
 
-def _aio_details(details: grpc.aio.ClientCallDetails, token: str | None, deadline: float) -> grpc.aio.ClientCallDetails:
+def _aio_details(
+    details: grpc.aio.ClientCallDetails, token: TokenSource, deadline: float
+) -> grpc.aio.ClientCallDetails:
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
     present = {name for name, _ in metadata}
     for name, value in _headers(token):
@@ -110,7 +114,7 @@ def _aio_details(details: grpc.aio.ClientCallDetails, token: str | None, deadlin
 
 
 class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: TokenSource) -> None:
         self._token = token
 
     async def intercept_unary_unary(
@@ -120,7 +124,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: TokenSource) -> None:
         self._token = token
 
     async def intercept_unary_stream(
@@ -130,7 +134,7 @@ class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
 
 
 class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: TokenSource) -> None:
         self._token = token
 
     async def intercept_stream_unary(
@@ -142,7 +146,7 @@ class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
 
 
 class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: TokenSource) -> None:
         self._token = token
 
     async def intercept_stream_stream(
@@ -159,7 +163,7 @@ class _SyncInterceptor(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: TokenSource) -> None:
         self._token = token
 
     def _details(self, details: Any, deadline: float) -> _SyncDetails:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from grpc_status import rpc_status
@@ -20,9 +21,17 @@ from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
-from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, set_current_principal
+from tunix_rt.rpc.auth import (
+    Authorizer,
+    Permission,
+    bearer_token,
+    current_principal,
+    set_current_principal,
+)
+from tunix_rt.rpc.call import Call, current_call, set_current_call
 from tunix_rt.rpc.errors import to_status
-from tunix_rt.rpc.roles import required_role
+from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, authenticated
+from tunix_rt.rpc.permissions import answers_with_a_stream, required_permission
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
@@ -48,7 +57,11 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _guarded(handler: Any, method: str, guard: Guard) -> Any:
+    def note(request: Any, context: Context) -> None:
+        set_current_call(Call(method, context.peer(), None if handler.request_streaming else request))
+
     async def unary_response(behaviour: Any, request: Any, context: Context) -> Any:
+        note(request, context)
         async with guard(method, context):
             response = behaviour(request, context)
             return await response if inspect.isawaitable(response) else response
@@ -56,6 +69,7 @@ def _guarded(handler: Any, method: str, guard: Guard) -> Any:
     async def stream_response(behaviour: Any, request: Any, context: Context) -> None:
         """Writes to the context itself. gRPC would abandon a generator whose client is gone: it would be closed by the
         garbage collector, at some later time and in another task than its spans and its callers' blocks."""
+        note(request, context)
         async with guard(method, context):
             responses = behaviour(request, context)
             if inspect.isawaitable(responses):
@@ -114,7 +128,14 @@ def telemetry_guard() -> Guard:
                 finally:
                     seconds = time.monotonic() - started
                     quiet = name.startswith(("grpc.health.", "grpc.reflection."))
-                    (_log.debug if quiet else _log.info)("rpc", method=name, code=code, seconds=round(seconds, 4))
+                    (_log.debug if quiet else _log.info)(
+                        "rpc",
+                        method=name,
+                        code=code,
+                        seconds=round(seconds, 4),
+                        principal=current_principal().name,
+                        peer=context.peer(),
+                    )
         finally:
             metrics.RPCS_IN_FLIGHT.dec()
             metrics.RPCS.labels(name, code).inc()
@@ -146,39 +167,51 @@ def error_guard() -> Guard:
 
 
 def load_guard(limit: int) -> Guard:
-    """Refuses RPCs over ``limit`` in flight with RESOURCE_EXHAUSTED. Health checks always pass: busy is not dead."""
-    in_flight = 0
+    """Refuses RPCs over ``limit`` in flight with RESOURCE_EXHAUSTED; streams of answers have as many places of their
+    own, and workers a tenth more. Health checks always pass: busy is not dead."""
+    in_flight = Counter[bool]()
 
     @asynccontextmanager
     async def guard(method: str, _context: Context) -> AsyncIterator[None]:
-        nonlocal in_flight
-        if required_role(method) is None:
+        permission, stream = required_permission(method), answers_with_a_stream(method)
+        if permission is None:
             yield
             return
-        if in_flight >= limit:
-            raise Exhausted(f"{limit} calls are in flight already; try again soon")
-        in_flight += 1
+        places = limit + max(1, limit // 10) if permission in _WORKERS else limit
+        if in_flight[stream] >= places:
+            raise Exhausted(f"{places} calls are in flight already; try again soon")
+        in_flight[stream] += 1
         try:
             yield
         finally:
-            in_flight -= 1
+            in_flight[stream] -= 1
 
     return guard
 
 
-def auth_guard(authorizer: Authorizer) -> Guard:
-    """Authenticates the bearer token and checks the method's role."""
+_WORKERS: Final = frozenset[Permission]({"work", "train", "evaluate", "tune", "introspect"})
+
+
+def auth_guard(authorizer: Authorizer, limits: Limits) -> Guard:
+    """Authenticates the bearer token, checks that it permits the method, and that its principal keeps to the limits."""
+    log_ins, calls = LogIns(), CallLimits(limits)
 
     @asynccontextmanager
     async def guard(method: str, context: Context) -> AsyncIterator[None]:
-        role = required_role(method)
-        if role is not None:
-            answer = authorizer.authenticate(bearer_token(_metadata(context, "authorization")))
-            principal = answer if isinstance(answer, Principal) else await answer
-            if not principal.allows(role):
-                raise PermissionDenied(f"{method} needs the role {role!r}; {principal.name!r} does not have it")
-            set_current_principal(principal)
-        yield
+        permission = required_permission(method)
+        if permission is None:
+            yield
+            return
+        call = current_call()
+        token, peer = bearer_token(_metadata(context, "authorization")), call.peer_host if call else ""
+        principal = await authenticated(authorizer, log_ins, token, peer)
+        set_current_principal(principal)
+        if not principal.allows(permission):
+            raise PermissionDenied(
+                f"{method} needs the permission {permission!r}, which {principal.name!r} does not have"
+            )
+        with calls.call(principal.name, stream=answers_with_a_stream(method)):
+            yield
 
     return guard
 

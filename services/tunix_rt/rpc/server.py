@@ -16,8 +16,8 @@ from tunix_rt.errors import FailedPrecondition
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.credentials import server_credentials
-from tunix_rt.rpc.interceptors import GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
-from tunix_rt.rpc.roles import check_roles
+from tunix_rt.rpc.interceptors import Guard, GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
+from tunix_rt.rpc.permissions import check_permissions
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings
 from tunix_rt.rpc.tls import refuse_open_server
 
@@ -43,21 +43,22 @@ async def serve_grpc(
     ready: asyncio.Event | None,
     stop: asyncio.Event,
     on_bound: Callable[[int], None] | None = None,
+    audit: Guard | None = None,
 ) -> None:
     """Serve until ``stop`` is set (SIGTERM and SIGINT set it), then refuse new calls and let running ones finish.
 
     ``register`` adds the servicers and returns their full service names. Health says SERVING once ``ready`` is set
     (None: at once), for the server ("") and for each service. ``authorizer`` None serves everybody. ``on_bound`` gets
-    the port that was bound.
-    Raises `FailedPrecondition` when the address is taken or would be open to the network, and when a method has no role
-    in its proto.
+    the port that was bound. ``audit`` sees what is refused.
+    Raises `FailedPrecondition` when the address is taken or would be open to the network, and when a method has no
+    permission in its proto.
     """
-    guards = [telemetry_guard(), error_guard(), load_guard(settings.max_concurrent_rpcs)]
+    guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
     if authorizer is not None:
-        guards.append(auth_guard(authorizer))
+        guards.append(auth_guard(authorizer, settings.limits))
     server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_OPTIONS)
     services = ("", *register(server))
-    check_roles(services[1:])
+    check_permissions(services[1:])
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(

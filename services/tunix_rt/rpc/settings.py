@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,9 @@ from platformdirs import user_data_path
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tunix_rt.rpc.limits import Limits
 from tunix_rt.rpc.secret_files import SettingsWithSecrets
+from tunix_rt.rpc.token_file import TokenFile, TokenSource, current_token
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -45,8 +48,9 @@ class ServerSettings(SettingsWithSecrets):
     home: Path = Field(default_factory=lambda: user_data_path("tunix-rt"))
     # host:port of the gRPC server; port 0 picks a free one.
     listen: str = "127.0.0.1:0"
-    # Bearer token: what this process presents, and (workers) what it accepts.
+    # Bearer token that this process presents. Better in a file, which is read again when it changes.
     token: SecretStr | None = None
+    token_file: Path | None = None
     auth: Literal["on", "off"] = "on"
     tls: TlsSettings = Field(default_factory=TlsSettings)
     # Prometheus' endpoint, with the TLS of the server; port 0 is off.
@@ -59,12 +63,29 @@ class ServerSettings(SettingsWithSecrets):
     # Downloads and compiled programs; may be deleted at any time, and shared by services. Unset: under home.
     cache_dir: Path | None = None
     max_concurrent_rpcs: int = Field(default=1000, ge=1)
+    # Of one principal: calls and streams of answers at once, and calls a second.
+    max_calls_per_principal: int = Field(default=300, ge=1)
+    max_streams_per_principal: int = Field(default=300, ge=1)
+    max_call_rate_per_principal: float = Field(default=2000, gt=0)
     # How long running RPCs may take to finish after SIGTERM.
     grace_seconds: float = Field(default=5.0, ge=0)
 
     @property
-    def token_text(self) -> str | None:
+    def limits(self) -> Limits:
+        """What one principal may take of this process."""
+        return Limits(self.max_calls_per_principal, self.max_streams_per_principal, self.max_call_rate_per_principal)
+
+    @cached_property
+    def token_source(self) -> TokenSource:
+        """What gives the token of this process: the file, or else the variable."""
+        if self.token_file is not None:
+            return TokenFile(self.token_file)
         return self.token.get_secret_value() if self.token else None
+
+    @property
+    def token_text(self) -> str | None:
+        """The token now. Raises `FailedPrecondition` when its file cannot be read."""
+        return current_token(self.token_source)
 
     @property
     def cache_root(self) -> Path:

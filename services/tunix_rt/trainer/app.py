@@ -63,7 +63,7 @@ async def run(
     stop = stop or asyncio.Event()
     # Left by a trainer at this address that was killed.
     await asyncio.to_thread(shutil.rmtree, settings.work_dir, ignore_errors=True)
-    async with open_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as channel:
+    async with open_channel(settings.registry_address, token=settings.token_source, tls=settings.tls) as channel:
         revision = settings.code_revision or await asyncio.to_thread(installed_revision)
         jobs = GrpcJobs(channel, JOB_KIND_RUN, settings.worker_id, pool=settings.pool, environment=software_versions())
         carry_out = training(GrpcRunReports(channel), supervision_of(settings, revision))

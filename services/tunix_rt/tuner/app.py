@@ -25,7 +25,9 @@ from tunix_rt.worker.service import consuming, serve_worker
 def limits_of(settings: TunerSettings) -> Limits:
     """The limits as set. Ray's driver and actors read registry and token from their environment."""
     environment = {"TUNIX_RT_REGISTRY_ADDRESS": settings.registry_address}
-    if settings.token_text:
+    if settings.token_file is not None:
+        environment["TUNIX_RT_TOKEN_FILE"] = str(settings.token_file.absolute())
+    elif settings.token_text:
         environment["TUNIX_RT_TOKEN"] = settings.token_text
     return Limits(
         max_concurrent_trials=settings.tuner_max_concurrent_trials,
@@ -55,7 +57,7 @@ async def run(
         tuning_pb2_grpc.add_TuningServiceServicer_to_server(TuningServicer(settings.ray_address), server)
         return (SERVICE,)
 
-    async with open_channel(settings.registry_address, token=settings.token_text, tls=settings.tls) as registry:
+    async with open_channel(settings.registry_address, token=settings.token_source, tls=settings.tls) as registry:
         jobs = GrpcJobs(registry, JOB_KIND_SWEEP, settings.worker_id, environment={"ray": version("ray")})
         handler = JobHandler(jobs, tuning(limits_of(settings)), stop, heartbeat_seconds=settings.heartbeat_seconds)
         work = consuming(settings, registry, TUNE, handler, stop, name="tunix-rt-tuner", workers=settings.tuner_workers)

@@ -88,7 +88,7 @@ class TrialRegistry:
     def connect(cls, lease: Lease) -> TrialRegistry:
         """Opens a channel. Address and token come from the environment, so that they are not in Ray's files."""
         settings = TunerSettings()
-        channel = open_sync_channel(settings.registry_address, token=settings.token_text, tls=settings.tls)
+        channel = open_sync_channel(settings.registry_address, token=settings.token_source, tls=settings.tls)
         return cls(channel, lease)
 
     def close(self) -> None:

@@ -244,12 +244,13 @@ class Signature(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    value: _builtins.bytes
+    value: _builtins.str
+    """Base64 of its 64 bytes."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
-        value: _builtins.bytes = ...,
+        value: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -508,6 +508,8 @@ class Evaluation(_message.Message):
     SAMPLES_PER_ITEM_FIELD_NUMBER: _builtins.int
     EVALSET_KEY_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     run_id: _builtins.str
     """Empty when a model was evaluated that no run here produced."""
@@ -522,6 +524,10 @@ class Evaluation(_message.Message):
     samples_per_item: _builtins.int
     evalset_key: _builtins.str
     created_by: _builtins.str
+    verified: _builtins.bool
+    """The registry has scored every prediction itself, and knows the model's digest from the artifact store or from the
+    inferencer. Covers the metrics of the built-in scorers alone.
+    """
     @_builtins.property
     def generation(self) -> _common_pb2.GenerationConfig: ...
     @_builtins.property
@@ -540,6 +546,10 @@ class Evaluation(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def signature(self) -> _common_pb2.Signature:
+        """Set when SUCCEEDED, by the registry, over the score and the digest of the predictions; see docs/evaluation.md."""
+
     def __init__(
         self,
         *,
@@ -564,10 +574,12 @@ class Evaluation(_message.Message):
         samples_per_item: _builtins.int = ...,
         evalset_key: _builtins.str = ...,
         created_by: _builtins.str = ...,
+        verified: _builtins.bool = ...,
+        signature: _common_pb2.Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "identity", b"identity", "progress", b"progress", "scorecard", b"scorecard", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "identity", b"identity", "progress", b"progress", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "etag", b"etag", "evalset_id", b"evalset_id", "evalset_key", b"evalset_key", "generation", b"generation", "id", b"id", "identity", b"identity", "message", b"message", "model_id", b"model_id", "progress", b"progress", "reason", b"reason", "run_id", b"run_id", "samples_per_item", b"samples_per_item", "scorecard", b"scorecard", "start_time", b"start_time", "state", b"state", "tags", b"tags", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "etag", b"etag", "evalset_id", b"evalset_id", "evalset_key", b"evalset_key", "generation", b"generation", "id", b"id", "identity", b"identity", "message", b"message", "model_id", b"model_id", "progress", b"progress", "reason", b"reason", "run_id", b"run_id", "samples_per_item", b"samples_per_item", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time", "state", b"state", "tags", b"tags", "threshold", b"threshold", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -938,6 +950,7 @@ class LeaderboardEntry(_message.Message):
     VALUE_CI_HIGH_FIELD_NUMBER: _builtins.int
     DATASET_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Entries whose scores do not differ significantly from the first share its rank."""
     evaluation_id: _builtins.str
@@ -957,6 +970,8 @@ class LeaderboardEntry(_message.Message):
     value_ci_low: _builtins.float
     value_ci_high: _builtins.float
     dataset_id: _builtins.str
+    verified: _builtins.bool
+    """The evaluation is verified, and `value` is not of a third-party scorer."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -985,10 +1000,11 @@ class LeaderboardEntry(_message.Message):
         value_ci_high: _builtins.float | None = ...,
         dataset_id: _builtins.str = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        verified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "end_time", b"end_time", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low", "coverage", b"coverage", "dataset_id", b"dataset_id", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "metric_means", b"metric_means", "model_id", b"model_id", "n_scored", b"n_scored", "primary_score", b"primary_score", "rank", b"rank", "run_display_name", b"run_display_name", "run_id", b"run_id", "tags", b"tags", "tied_with_first", b"tied_with_first", "value", b"value", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low", "coverage", b"coverage", "dataset_id", b"dataset_id", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "metric_means", b"metric_means", "model_id", b"model_id", "n_scored", b"n_scored", "primary_score", b"primary_score", "rank", b"rank", "run_display_name", b"run_display_name", "run_id", b"run_id", "tags", b"tags", "tied_with_first", b"tied_with_first", "value", b"value", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value_ci_high: _TypeAlias = _typing.Literal["value_ci_high"]  # noqa: Y015
     _WhichOneofArgType__value_ci_high: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high"]  # noqa: Y015

@@ -139,7 +139,9 @@ class EvaluationServiceServicer:
 
     def RecordItems(self, request, context):
         """For workers, under the lease of an attempt; see JobService.
-        An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+        An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays. The registry
+        scores every prediction itself; the evaluation is FAILED (RESULT_REFUSED) at the first that does not give the
+        metrics, outcome and extracted answer that are recorded with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,9 @@ class EvaluationServiceStub:
     """
     RecordItems: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.RecordItemsRequest, _evaluations_pb2.RecordItemsResponse]
     """For workers, under the lease of an attempt; see JobService.
-    An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+    An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays. The registry
+    scores every prediction itself; the evaluation is FAILED (RESULT_REFUSED) at the first that does not give the
+    metrics, outcome and extracted answer that are recorded with it.
     """
 
 @_typing.type_check_only
@@ -69,7 +71,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """
     RecordItems: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.RecordItemsRequest, _evaluations_pb2.RecordItemsResponse]  # type: ignore[assignment]
     """For workers, under the lease of an attempt; see JobService.
-    An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+    An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays. The registry
+    scores every prediction itself; the evaluation is FAILED (RESULT_REFUSED) at the first that does not give the
+    metrics, outcome and extracted answer that are recorded with it.
     """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -142,7 +146,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluations_pb2.RecordItemsResponse, _abc.Awaitable[_evaluations_pb2.RecordItemsResponse]]:
         """For workers, under the lease of an attempt; see JobService.
-        An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays.
+        An item's identity is (evaluation, item id, sample index): sent twice, stored once, the first stays. The registry
+        scores every prediction itself; the evaluation is FAILED (RESULT_REFUSED) at the first that does not give the
+        metrics, outcome and extracted answer that are recorded with it.
         """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tunix_rt/v1/options.proto\x12\x0btunix_rt.v1\x1a google/protobuf/descriptor.proto*r\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x0f\n\x0bROLE_EDITOR\x10\x02\x12\x11\n\rROLE_APPROVER\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04\x12\x0f\n\x0bROLE_WORKER\x10\x05*\x8a\x01\n\rFieldBehavior\x12\x1e\n\x1a\x46IELD_BEHAVIOR_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IELD_BEHAVIOR_REQUIRED\x10\x01\x12\x1e\n\x1a\x46IELD_BEHAVIOR_OUTPUT_ONLY\x10\x02\x12\x1c\n\x18\x46IELD_BEHAVIOR_IMMUTABLE\x10\x03:A\n\x04role\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0e\x32\x11.tunix_rt.v1.Role:M\n\x08\x62\x65havior\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0e\x32\x1a.tunix_rt.v1.FieldBehaviorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tunix_rt/v1/options.proto\x12\x0btunix_rt.v1\x1a google/protobuf/descriptor.proto*\xc0\x02\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x17\n\x13PERMISSION_GENERATE\x10\x02\x12\x13\n\x0fPERMISSION_EDIT\x10\x03\x12\x13\n\x0fPERMISSION_LOAD\x10\x04\x12\x16\n\x12PERMISSION_APPROVE\x10\x05\x12\x19\n\x15PERMISSION_ADMINISTER\x10\x06\x12\x13\n\x0fPERMISSION_WORK\x10\x07\x12\x14\n\x10PERMISSION_TRAIN\x10\x08\x12\x17\n\x13PERMISSION_EVALUATE\x10\t\x12\x13\n\x0fPERMISSION_TUNE\x10\n\x12\x19\n\x15PERMISSION_INTROSPECT\x10\x0b\x12\x17\n\x13PERMISSION_IDENTIFY\x10\x0c*\x8a\x01\n\rFieldBehavior\x12\x1e\n\x1a\x46IELD_BEHAVIOR_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IELD_BEHAVIOR_REQUIRED\x10\x01\x12\x1e\n\x1a\x46IELD_BEHAVIOR_OUTPUT_ONLY\x10\x02\x12\x1c\n\x18\x46IELD_BEHAVIOR_IMMUTABLE\x10\x03:M\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0e\x32\x17.tunix_rt.v1.Permission:M\n\x08\x62\x65havior\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0e\x32\x1a.tunix_rt.v1.FieldBehaviorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tunix_rt.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=76
-  _globals['_ROLE']._serialized_end=190
-  _globals['_FIELDBEHAVIOR']._serialized_start=193
-  _globals['_FIELDBEHAVIOR']._serialized_end=331
+  _globals['_PERMISSION']._serialized_start=77
+  _globals['_PERMISSION']._serialized_end=397
+  _globals['_FIELDBEHAVIOR']._serialized_start=400
+  _globals['_FIELDBEHAVIOR']._serialized_end=538
 # @@protoc_insertion_point(module_scope)

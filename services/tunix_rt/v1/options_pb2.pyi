@@ -18,37 +18,67 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _Role:
+class _Permission:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    ROLE_VIEWER: _Role.ValueType  # 1
-    """Reads everything, and asks loaded models."""
-    ROLE_EDITOR: _Role.ValueType  # 2
-    """Creates and cancels jobs, datasets and evalsets; loads models."""
-    ROLE_APPROVER: _Role.ValueType  # 3
+    PERMISSION_UNSPECIFIED: _Permission.ValueType  # 0
+    PERMISSION_READ: _Permission.ValueType  # 1
+    """Reads what is stored."""
+    PERMISSION_GENERATE: _Permission.ValueType  # 2
+    """Asks loaded models."""
+    PERMISSION_EDIT: _Permission.ValueType  # 3
+    """Creates and cancels jobs, datasets, evalsets and models."""
+    PERMISSION_LOAD: _Permission.ValueType  # 4
+    """Loads models into an inferencer, and unloads them."""
+    PERMISSION_APPROVE: _Permission.ValueType  # 5
     """Moves aliases, locks baselines, writes gate policies."""
-    ROLE_ADMIN: _Role.ValueType  # 4
-    ROLE_WORKER: _Role.ValueType  # 5
-    """Carries out jobs."""
+    PERMISSION_ADMINISTER: _Permission.ValueType  # 6
+    """Manages principals and tokens; reads the audit log."""
+    PERMISSION_WORK: _Permission.ValueType  # 7
+    """Claims jobs and reports their ends; which kinds and pools the principal's roles say."""
+    PERMISSION_TRAIN: _Permission.ValueType  # 8
+    """Reports what a training attempt makes."""
+    PERMISSION_EVALUATE: _Permission.ValueType  # 9
+    """Reports what an evaluation's attempt makes."""
+    PERMISSION_TUNE: _Permission.ValueType  # 10
+    """Creates and stops a sweep's trials."""
+    PERMISSION_INTROSPECT: _Permission.ValueType  # 11
+    """Asks the registry whose a token is."""
+    PERMISSION_IDENTIFY: _Permission.ValueType  # 12
+    """What every principal may ask about itself."""
 
-class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """What a caller must be allowed to do; see docs for what each role includes."""
+class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
+    """What a call needs. A principal's roles hold permissions, which add up (docs/security.md has the table)."""
 
-ROLE_UNSPECIFIED: Role.ValueType  # 0
-ROLE_VIEWER: Role.ValueType  # 1
-"""Reads everything, and asks loaded models."""
-ROLE_EDITOR: Role.ValueType  # 2
-"""Creates and cancels jobs, datasets and evalsets; loads models."""
-ROLE_APPROVER: Role.ValueType  # 3
+PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
+PERMISSION_READ: Permission.ValueType  # 1
+"""Reads what is stored."""
+PERMISSION_GENERATE: Permission.ValueType  # 2
+"""Asks loaded models."""
+PERMISSION_EDIT: Permission.ValueType  # 3
+"""Creates and cancels jobs, datasets, evalsets and models."""
+PERMISSION_LOAD: Permission.ValueType  # 4
+"""Loads models into an inferencer, and unloads them."""
+PERMISSION_APPROVE: Permission.ValueType  # 5
 """Moves aliases, locks baselines, writes gate policies."""
-ROLE_ADMIN: Role.ValueType  # 4
-ROLE_WORKER: Role.ValueType  # 5
-"""Carries out jobs."""
-Global___Role: _TypeAlias = Role  # noqa: Y015
+PERMISSION_ADMINISTER: Permission.ValueType  # 6
+"""Manages principals and tokens; reads the audit log."""
+PERMISSION_WORK: Permission.ValueType  # 7
+"""Claims jobs and reports their ends; which kinds and pools the principal's roles say."""
+PERMISSION_TRAIN: Permission.ValueType  # 8
+"""Reports what a training attempt makes."""
+PERMISSION_EVALUATE: Permission.ValueType  # 9
+"""Reports what an evaluation's attempt makes."""
+PERMISSION_TUNE: Permission.ValueType  # 10
+"""Creates and stops a sweep's trials."""
+PERMISSION_INTROSPECT: Permission.ValueType  # 11
+"""Asks the registry whose a token is."""
+PERMISSION_IDENTIFY: Permission.ValueType  # 12
+"""What every principal may ask about itself."""
+Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _FieldBehavior:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -76,8 +106,8 @@ FIELD_BEHAVIOR_IMMUTABLE: FieldBehavior.ValueType  # 3
 """Given when the resource is created, and never changed."""
 Global___FieldBehavior: _TypeAlias = FieldBehavior  # noqa: Y015
 
-ROLE_FIELD_NUMBER: _builtins.int
+PERMISSION_FIELD_NUMBER: _builtins.int
 BEHAVIOR_FIELD_NUMBER: _builtins.int
-role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
-"""The role that a call of the method needs. A server refuses to start with a method that has none."""
+permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Permission.ValueType]
+"""The permission that a call of the method needs. A server refuses to start with a method that has none."""
 behavior: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldBehavior.ValueType]

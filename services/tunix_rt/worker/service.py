@@ -12,7 +12,7 @@ from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
 from tunix_rt.bus.receive import Handler
 from tunix_rt.bus.topology import ConsumerSpec
-from tunix_rt.rpc.auth import static_authorizer
+from tunix_rt.rpc.introspection import authorizer_for
 from tunix_rt.rpc.server import serve_grpc, stop_on_signals
 from tunix_rt.rpc.waiting import until_reachable
 from tunix_rt.worker.settings import WorkerSettings
@@ -33,7 +33,7 @@ async def serve_worker(
     Work that is ready ends by itself when ``stop`` is set; work that still waits for its peers is cancelled.
     """
     ready = asyncio.Event()
-    authorizer = static_authorizer(settings.token_text, settings.auth)
+    authorizer = authorizer_for(settings)
 
     with stop_on_signals(stop):
         async with asyncio.TaskGroup() as group:

@@ -27,7 +27,7 @@ from workload import Request, Workload, arguments, report
 
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-_TOKEN = "a-token-for-this-benchmark"
+_TOKEN = "a-token-for-this-benchmark-0123456789"
 _READY_SECONDS = 300.0
 
 

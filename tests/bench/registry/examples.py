@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import grpc
 from population import BASE_MODELS, DATASETS, EVALSETS, ITEMS, STATES
+from tests.fixtures.honest_results import honest_result
 
 from tunix_rt.v1 import (
     common_pb2,
@@ -173,18 +174,7 @@ def _result(item: evalsets_pb2.EvalSetItem, source: random.Random, skill: float)
     right = source.random() < skill
     answer = item.expected_answer if right else str(source.randrange(1000))
     reasoning = " ".join(f"Step {step}: {step} + {source.randrange(9)} is carried on." for step in range(1, 6))
-    return evaluations_pb2.ItemResult(
-        item_id=item.id,
-        outcome=evaluations_pb2.ITEM_OUTCOME_SCORED,
-        prediction=f"<reasoning>{reasoning}</reasoning><answer>{answer}</answer>",
-        extracted_answer=answer,
-        metrics={
-            "answer_correctness": float(right),
-            "format_compliance": 1.0,
-            "trace_coherence": round(source.random(), 6),
-            "trace_tokens": float(source.randrange(30, 90)),
-        },
-        finish_reason=common_pb2.FINISH_REASON_STOP,
-        prompt_tokens=40,
-        completion_tokens=75,
-    )
+    document = {"id": item.id, "prompt": item.prompt, "expected_answer": item.expected_answer}
+    kind = evalsets_pb2.AnswerType.Name(item.answer_type).removeprefix("ANSWER_TYPE_").lower()
+    prediction = f"<reasoning>{reasoning}</reasoning><answer>{answer}</answer>"
+    return honest_result(document | {"answer_type": kind}, prediction, prompt_tokens=40, completion_tokens=75)

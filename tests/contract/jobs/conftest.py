@@ -15,10 +15,13 @@ from sqlalchemy import func, select
 from sqlmodel import SQLModel, col
 from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
-from tunix_rt.registry.access.tokens import TokenAuthorizer
+from tunix_rt.registry.access.audit import AuditLog, audit_guard
+from tunix_rt.registry.access.authorizer import TokenAuthorizer
+from tunix_rt.registry.access.settings_tokens import read_settings_tokens, store_settings_tokens
 from tunix_rt.registry.app import register_servicers
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
@@ -333,14 +336,18 @@ async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]
         listen="127.0.0.1:0", home=tmp_path, database_url=database_url, lease_seconds=15, grace_seconds=0.1
     )
     database = Database(settings.database, RESOURCES)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
+    audit, authorizer = AuditLog(), TokenAuthorizer(database)
+    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, audit.record)
+    given = read_settings_tokens(TOKEN, None)
+    await database.run_write(lambda session: store_settings_tokens(session, given))
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        return register_servicers(server, dependencies)
+        return register_servicers(server, dependencies, authorizer, TrustingVerifier())
 
     try:
-        async with serving(register, settings, authorizer=TokenAuthorizer(database, TOKEN)) as port:
+        async with serving(register, settings, authorizer=authorizer, audit=audit_guard(audit)) as port:
             served = Registry(dependencies, port)
+            served.audit, served.authorizer = audit, authorizer
             await served.fill()
             yield served
             for channel in served.channels:

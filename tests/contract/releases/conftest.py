@@ -19,8 +19,11 @@ from typing import Any
 import grpc
 import pytest
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, text
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.registry.access.audit import AuditLog
+from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.app import register_servicers
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
@@ -86,12 +89,16 @@ async def served(release_0005: Database, tmp_path: Path) -> AsyncIterator[grpc.a
     """A channel to a registry on that database, brought up to date; everybody may do everything."""
     migrate(release_0005)
     settings = RegistrySettings(listen="127.0.0.1:0", home=tmp_path, grace_seconds=0.1)
-    dependencies = Dependencies(release_0005, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
+    dependencies = Dependencies(
+        release_0005, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record
+    )
     stop: asyncio.Event = asyncio.Event()
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
         serve_grpc(
-            lambda grpc_server: register_servicers(grpc_server, dependencies),
+            lambda grpc_server: register_servicers(
+                grpc_server, dependencies, TokenAuthorizer(release_0005), TrustingVerifier()
+            ),
             settings,
             authorizer=None,
             ready=None,

@@ -14,10 +14,13 @@ import pytest
 from sqlmodel import SQLModel
 from tests.fixtures.field_coverage import record_database
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
+from tunix_rt.registry.access.audit import AuditLog
+from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.app import register_servicers
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
@@ -209,10 +212,12 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
         listen="127.0.0.1:0", home=tmp_path, database_url=database_url, import_limit_bytes=100_000, grace_seconds=0.1
     )
     database = Database(settings.database, RESOURCES)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings)
+    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)
     try:
         async with serving(
-            lambda server: register_servicers(server, dependencies), settings, authorizer=Tokens()
+            lambda server: register_servicers(server, dependencies, TokenAuthorizer(database), TrustingVerifier()),
+            settings,
+            authorizer=Tokens(),
         ) as port:
             yield dependencies, port
         await database.run_read(record_database)

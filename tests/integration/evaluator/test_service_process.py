@@ -31,7 +31,7 @@ async def test_without_peers_it_waits_unready_and_ends_cleanly(service: str) -> 
         env={
             **os.environ,
             "TUNIX_RT_LISTEN": f"127.0.0.1:{port}",
-            "TUNIX_RT_TOKEN": "a-token-for-this-test",
+            "TUNIX_RT_TOKEN": "a-token-for-this-test-0123456789",
             "TUNIX_RT_NATS_URL": f"nats://127.0.0.1:{nobody}",
             "TUNIX_RT_REGISTRY_ADDRESS": f"127.0.0.1:{nobody}",
         },

@@ -45,7 +45,7 @@ from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.rpc.auth import static_authorizer
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-0123456789"
 WORDS = (
     "the",
     "sum",

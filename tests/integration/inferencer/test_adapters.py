@@ -29,7 +29,7 @@ from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-0123456789"
 NEAR_TIE = 1e-4
 _CHILD = """
 import pickle, sys

@@ -19,7 +19,7 @@ from tunix_rt.inferencer.model_loader import JaxModelLoader
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
-TOKEN = "secret-of-the-test"
+TOKEN = "secret-of-the-test-0123456789"
 
 
 @pytest.fixture

@@ -238,19 +238,6 @@ def test_the_registry_refuses_a_schema_that_it_does_not_know_and_says_what_to_do
     assert "9999" in refused.stderr
 
 
-def test_a_token_is_printed_once_and_opens_what_its_role_names(tmp_path: Path) -> None:
-    registry_process(tmp_path, "migrate")
-    made = registry_process(tmp_path, "tokens", "create", "--name", "ann", "--role", "editor")
-    token = made.stdout.strip()
-    assert (made.returncode, token[:4]) == (0, "trt_")
-    listed = registry_process(tmp_path, "tokens", "list")
-    assert listed.stdout.startswith("ann\teditor\t")
-    assert token not in listed.stdout + made.stderr + listed.stderr
-    again = registry_process(tmp_path, "tokens", "create", "--name", "ann", "--role", "editor")
-    assert (again.returncode, again.stdout) == (1, "")
-    assert registry_process(tmp_path, "tokens", "revoke", "--name", "ann").returncode == 0
-
-
 def test_migrations_make_exactly_the_tables_that_the_code_declares(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext

@@ -276,7 +276,7 @@ async def test_a_viewer_may_not_do_a_workers_calls_and_the_answer_says_why() -> 
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await runs_pb2_grpc.RunServiceStub(channel).ReportMetrics(runs_pb2.ReportMetricsRequest())
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert "needs the role 'worker'" in (caught.value.details() or "")
+        assert "needs the permission 'train'" in (caught.value.details() or "")
         async with open_channel(running.address, token="worker-token") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await runs_pb2_grpc.RunServiceStub(channel).ReportMetrics(runs_pb2.ReportMetricsRequest())

@@ -50,7 +50,8 @@ def test_the_promised_commands_are_there() -> None:
         "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
         "sweeps pause", "sweeps resume", "sweeps extend", "sweeps results", "sweeps importance", "sweeps data",
-        "sweeps plot", "sweeps export",
+        "sweeps plot", "sweeps export", "access whoami", "access principals", "access create", "access update",
+        "access tokens", "access create-token", "access rotate-token", "access revoke-token", "access audit",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
 

@@ -18,7 +18,7 @@ from tunix_rt.client.resources.events import Event
 from tunix_rt.client.resources.jobs import Job
 from tunix_rt.client.resources.sweeps import Sweep, Trial
 from tunix_rt.contract import enums
-from tunix_rt.v1 import common_pb2, datasets_pb2, events_pb2, runs_pb2, sweeps_pb2
+from tunix_rt.v1 import common_pb2, datasets_pb2, events_pb2, options_pb2, runs_pb2, sweeps_pb2
 
 for _module in pkgutil.iter_modules(resources.__path__):
     importlib.import_module(f"tunix_rt.client.resources.{_module.name}")
@@ -230,7 +230,8 @@ MESSAGES = list(_messages())
 
 @pytest.mark.parametrize("kind", enums.Named.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_an_enum_has_the_names_of_the_contract_in_their_order(kind: type[enums.Named]) -> None:
-    found = [m.DESCRIPTOR.file.enum_types_by_name.get(kind.__name__) for m in MESSAGES]
+    files = [message.DESCRIPTOR.file for message in MESSAGES] + [options_pb2.DESCRIPTOR]
+    found = [file.enum_types_by_name.get(kind.__name__) for file in files]
     descriptor = next(each for each in found if each is not None)
     prefix = descriptor.values[0].name.removesuffix("UNSPECIFIED")
     assert [member.name for member in kind] == [value.name.removeprefix(prefix) for value in descriptor.values]

@@ -21,7 +21,7 @@ from tunix_rt.inferencer.http.options import seed_of_choice
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 

@@ -19,7 +19,7 @@ from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-TOKEN = "a-token-for-this-test"
+TOKEN = "a-token-for-this-test-0123456789"
 DEADLINE = 20.0
 
 

@@ -146,13 +146,40 @@ def test_every_bad_service_is_named_at_once() -> None:
 
 def test_services_of_one_platform_find_each_other(tmp_path: Path) -> None:
     ports = {"nats": 1, "registry": 2, "inferencer": 3, "evaluator": 4}
-    environment = services.environment(Home(tmp_path), "evaluator", ports, "tok", "pw")
+    environment = services.environment(Home(tmp_path), "evaluator", ports, "cpu")
     assert environment["TUNIX_RT_LISTEN"] == "127.0.0.1:4"
     assert environment["TUNIX_RT_REGISTRY_ADDRESS"] == "127.0.0.1:2"
     assert environment["TUNIX_RT_INFERENCER_ADDRESS"] == "127.0.0.1:3"
     assert environment["TUNIX_RT_NATS_URL"] == "nats://127.0.0.1:1"
-    assert environment["TUNIX_RT_TOKEN"] == "tok"
+    assert environment["TUNIX_RT_TOKEN_FILE"] == f"{tmp_path}/tokens/evaluator"
+    assert environment["TUNIX_RT_TOKEN"] == ""
+    assert "TUNIX_RT_SERVICE_TOKENS_DIR" not in environment
     assert environment["TUNIX_RT_DATABASE_URL"] == f"sqlite:///{tmp_path}/registry.sqlite"
+
+
+def test_the_registry_reads_every_service_s_token_and_each_service_its_own(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    services.prepare_tokens(home)
+    ports = {"nats": 1, "registry": 2, "inferencer": 3, "trainer": 4, "trainer-2": 5}
+    files = {name: services.environment(home, name, ports, "cpu")["TUNIX_RT_TOKEN_FILE"] for name in list(ports)[1:]}
+    assert files == {
+        "registry": f"{tmp_path}/token",
+        "inferencer": f"{tmp_path}/tokens/inferencer",
+        "trainer": f"{tmp_path}/tokens/trainer",
+        "trainer-2": f"{tmp_path}/tokens/trainer",
+    }
+    directory = services.environment(home, "registry", ports, "cpu")["TUNIX_RT_SERVICE_TOKENS_DIR"]
+    found = {path.name: path.read_text() for path in Path(directory).iterdir()}
+    assert sorted(found) == ["evaluator", "inferencer", "trainer", "tuner"]
+    assert len(set(found.values())) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in Path(directory).iterdir()} == {0o600}
+
+
+def test_an_inferencer_without_a_registry_accepts_the_platform_s_token(tmp_path: Path) -> None:
+    environment = services.environment(Home(tmp_path), "inferencer", {"nats": 1, "inferencer": 3}, "cpu")
+    assert environment["TUNIX_RT_REGISTRY_ADDRESS"] == ""
+    assert environment["TUNIX_RT_TOKEN_FILE"] == f"{tmp_path}/token"
 
 
 def test_only_inferencers_have_a_port_for_http(tmp_path: Path) -> None:
@@ -160,7 +187,7 @@ def test_only_inferencers_have_a_port_for_http(tmp_path: Path) -> None:
     assert [services.http_port_name(name) for name in names] == [None, "inferencer-http", "inferencer-2-http"]
     ports = {"nats": 1, "registry": 2, "inferencer": 3, "inferencer-2": 4, "inferencer-http": 5, "inferencer-2-http": 6}
     addresses = {
-        name: services.environment(Home(tmp_path), name, ports, "tok", "pw")["TUNIX_RT_HTTP_LISTEN"] for name in names
+        name: services.environment(Home(tmp_path), name, ports, "cpu")["TUNIX_RT_HTTP_LISTEN"] for name in names
     }
     assert addresses == {"registry": "", "inferencer": "127.0.0.1:5", "inferencer-2": "127.0.0.1:6"}
     assert DEFAULT_PORTS["inferencer-http"] == 7705

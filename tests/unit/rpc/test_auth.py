@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from tunix_rt.errors import FailedPrecondition
-from tunix_rt.rpc.auth import ANONYMOUS, Principal, current_principal, static_authorizer
-from tunix_rt.rpc.roles import check_roles, required_role
+from tunix_rt.rpc.auth import (
+    ANONYMOUS,
+    PERMISSIONS,
+    Permission,
+    Principal,
+    Role,
+    current_principal,
+    static_authorizer,
+)
+from tunix_rt.rpc.permissions import check_permissions, required_permission
 from tunix_rt.v1 import (
+    access_pb2,
     datasets_pb2,
     evalsets_pb2,
     evaluations_pb2,
     events_pb2,
     inference_pb2,
+    jobs_pb2,
     models_pb2,
+    options_pb2,
     runs_pb2,
     scoring_pb2,
     sweeps_pb2,
@@ -21,11 +34,13 @@ from tunix_rt.v1 import (
 )
 
 FILES = (
+    access_pb2,
     datasets_pb2,
     evalsets_pb2,
     evaluations_pb2,
     events_pb2,
     inference_pb2,
+    jobs_pb2,
     models_pb2,
     runs_pb2,
     scoring_pb2,
@@ -37,63 +52,91 @@ SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by
 METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 
 
-def test_only_unknown_methods_need_an_admin() -> None:
-    assert len(METHODS) > 60
-    assert [method for method in METHODS if required_role(method) == "admin"] == []
-    assert required_role("/tunix_rt.v1.RunService/DropEverything") == "admin"
+def test_an_unknown_method_needs_an_administrator() -> None:
+    assert len(METHODS) > 80
+    administered = {m.split("/")[1] for m in METHODS if required_permission(m) == "administer"}
+    assert administered == {"tunix_rt.v1.AccessService"}
+    assert required_permission("/tunix_rt.v1.RunService/DropEverything") == "administer"
 
 
-def test_every_method_names_its_role_in_its_proto() -> None:
-    check_roles(service.full_name for service in SERVICES)
+def test_every_method_names_its_permission_in_its_proto() -> None:
+    check_permissions(service.full_name for service in SERVICES)
 
 
-def test_a_service_with_a_method_without_a_role_is_refused_by_name() -> None:
-    file = descriptor_pb2.FileDescriptorProto(name="tests/no_role.proto", package="tests", syntax="proto3")
+def test_a_service_with_a_method_without_a_permission_is_refused_by_name() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="tests/no_permission.proto", package="tests", syntax="proto3")
     file.message_type.add(name="Nothing")
     service = file.service.add(name="Forgetful")
     for name in ("GetThing", "DropThing"):
         service.method.add(name=name, input_type=".tests.Nothing", output_type=".tests.Nothing")
     descriptor_pool.Default().Add(file)
     with pytest.raises(FailedPrecondition, match=r"tests\.Forgetful\.GetThing, tests\.Forgetful\.DropThing"):
-        check_roles(["tests.Forgetful"])
-    assert required_role("/tests.Forgetful/GetThing") == "admin"
+        check_permissions(["tests.Forgetful"])
+    assert required_permission("/tests.Forgetful/GetThing") == "administer"
 
 
 @pytest.mark.parametrize(
-    ("method", "role"),
+    ("method", "permission"),
     [
-        ("/tunix_rt.v1.RunService/GetRun", "viewer"),
-        ("/tunix_rt.v1.RunService/WatchRun", "viewer"),
-        ("/tunix_rt.v1.InferenceService/Generate", "viewer"),
-        ("/tunix_rt.v1.RunService/CreateRun", "editor"),
-        ("/tunix_rt.v1.InferenceService/LoadModel", "editor"),
-        ("/tunix_rt.v1.InferenceService/LoadAdapter", "editor"),
-        ("/tunix_rt.v1.ModelService/SetAlias", "approver"),
-        ("/tunix_rt.v1.ModelService/LockBaseline", "approver"),
-        ("/tunix_rt.v1.JobService/Claim", "worker"),
-        ("/tunix_rt.v1.JobService/ListTransitions", "viewer"),
-        ("/tunix_rt.v1.SweepService/CreateTrial", "worker"),
+        ("/tunix_rt.v1.RunService/GetRun", "read"),
+        ("/tunix_rt.v1.RunService/WatchRun", "read"),
+        ("/tunix_rt.v1.InferenceService/Generate", "generate"),
+        ("/tunix_rt.v1.RunService/CreateRun", "edit"),
+        ("/tunix_rt.v1.InferenceService/LoadModel", "load"),
+        ("/tunix_rt.v1.InferenceService/LoadAdapter", "load"),
+        ("/tunix_rt.v1.ModelService/SetAlias", "approve"),
+        ("/tunix_rt.v1.ModelService/LockBaseline", "approve"),
+        ("/tunix_rt.v1.JobService/Claim", "work"),
+        ("/tunix_rt.v1.JobService/ListTransitions", "read"),
+        ("/tunix_rt.v1.RunService/RecordCheckpoint", "train"),
+        ("/tunix_rt.v1.EvaluationService/RecordItems", "evaluate"),
+        ("/tunix_rt.v1.SweepService/CreateTrial", "tune"),
+        ("/tunix_rt.v1.AccessService/GetCaller", "identify"),
+        ("/tunix_rt.v1.AccessService/Introspect", "introspect"),
         ("/grpc.health.v1.Health/Check", None),
     ],
 )
-def test_each_method_asks_for_its_role(method: str, role: str | None) -> None:
-    assert required_role(method) == role
+def test_each_method_asks_for_its_permission(method: str, permission: str | None) -> None:
+    assert required_permission(method) == permission
+
+
+def test_permissions_are_those_of_the_contract() -> None:
+    numbers = options_pb2.Permission.DESCRIPTOR.values
+    names = [value.name.removeprefix("PERMISSION_").lower() for value in numbers if value.number]
+    assert list(get_args(Permission)) == names
+    roles = [value.name.removeprefix("ROLE_").lower() for value in access_pb2.Role.DESCRIPTOR.values if value.number]
+    assert sorted(get_args(Role)) == sorted(roles) == sorted(PERMISSIONS)
 
 
 @pytest.mark.parametrize(
-    ("held", "allowed"),
+    ("roles", "permitted"),
     [
-        ("viewer", {"viewer"}),
-        ("editor", {"viewer", "editor"}),
-        ("approver", {"viewer", "editor", "approver"}),
-        ("admin", {"viewer", "editor", "approver", "admin"}),
-        ("worker", {"viewer", "editor", "worker"}),
+        ({"viewer"}, {"read", "generate"}),
+        ({"editor"}, {"read", "generate", "edit", "load"}),
+        ({"approver"}, {"read", "generate", "approve"}),
+        ({"editor", "approver"}, {"read", "generate", "edit", "load", "approve"}),
+        ({"admin"}, {"read", "generate", "edit", "load", "approve", "administer"}),
+        ({"trainer"}, {"read", "introspect", "work", "train"}),
+        ({"evaluator"}, {"read", "introspect", "work", "evaluate", "generate", "load"}),
+        ({"tuner"}, {"read", "introspect", "work", "tune"}),
+        ({"inferencer"}, {"read", "introspect"}),
+        (set(), set()),
     ],
 )
-def test_roles_include_the_smaller_ones(held: str, allowed: set[str]) -> None:
-    principal = Principal("somebody", frozenset({held}))  # type: ignore[arg-type]
-    roles = ("viewer", "editor", "approver", "admin", "worker")
-    assert {role for role in roles if principal.allows(role)} == allowed  # type: ignore[arg-type]
+def test_roles_add_up(roles: set[Role], permitted: set[str]) -> None:
+    principal = Principal("somebody", frozenset(roles))
+    assert principal.permissions == (permitted | {"identify"} if roles else set())
+
+
+def test_scopes_narrow_what_roles_permit_and_add_nothing() -> None:
+    principal = Principal("somebody", frozenset({"viewer"}), scopes=frozenset({"read", "administer"}))
+    assert principal.permissions == {"read", "identify"}
+
+
+@pytest.mark.parametrize("token", ["a", "short-token-of-21-chr", "a" * 64, "abababababababababababababab"])
+def test_a_token_that_can_be_guessed_is_refused(token: str) -> None:
+    with pytest.raises(FailedPrecondition, match="128 random bits"):
+        static_authorizer(token, "on")
 
 
 def test_a_service_without_a_token_does_not_start_open() -> None:

@@ -92,7 +92,7 @@ def leaderboard(board: Leaderboard) -> list[RenderableType]:
             _ranked_value(entry),
             *([formats.score(entry.primary_score, entry.ci_low, entry.ci_high)] if by != "primary_score" else []),
             formats.interval_bar(entry.primary_score, entry.ci_low, entry.ci_high),
-            "ties with first" if entry.tied_with_first and index else "",
+            _remarks(entry, index),
             verdict(entry.verdict),
             f"{entry.coverage:.0%}",
             formats.local_time(entry.end_time),
@@ -114,6 +114,11 @@ def leaderboard(board: Leaderboard) -> list[RenderableType]:
         f"generation {identity.generation_digest[:19]}…[/dim]"
     )
     return parts
+
+
+def _remarks(entry: LeaderboardEntry, index: int) -> str:
+    found = ["ties with first"] if entry.tied_with_first and index else []
+    return ", ".join(found if entry.verified else [*found, "[yellow]not verified[/yellow]"])
 
 
 def _ranked_value(entry: LeaderboardEntry) -> str:

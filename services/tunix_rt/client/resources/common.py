@@ -26,6 +26,13 @@ class Artifact(Record, of=pb.Artifact):
     files: tuple[ArtifactFile, ...]
 
 
+class Signature(Record, of=pb.Signature):
+    """An Ed25519 signature of the registry."""
+
+    key_id: str
+    value: str
+
+
 class GenerationConfig(Open, of=pb.GenerationConfig):
     """How tokens are chosen; None where the default is meant."""
 

@@ -24,7 +24,7 @@ from tunix_rt.client.operations import (
     unary,
 )
 from tunix_rt.client.records import Record
-from tunix_rt.client.resources.common import GenerationConfig
+from tunix_rt.client.resources.common import GenerationConfig, Signature
 from tunix_rt.client.resources.jobs import Job, Progress
 from tunix_rt.client.resources.scores import Scorecard, ScoreIdentity
 from tunix_rt.contract.enums import FinishReason, ItemOutcome
@@ -70,6 +70,8 @@ class Evaluation(Job[Mode], of=pb.Evaluation):
     threshold: float
     samples_per_item: int
     created_by: str
+    verified: bool
+    signature: Signature | None
 
     @one
     def refresh(self) -> One[Evaluation[Mode]]:

@@ -108,6 +108,7 @@ class LeaderboardEntry(Record, of=pb.LeaderboardEntry):
     value_ci_high: float | None
     dataset_id: str
     tags: dict[str, str]
+    verified: bool
 
 
 class Leaderboard(Record, of=pb.Leaderboard):

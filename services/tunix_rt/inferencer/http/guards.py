@@ -13,7 +13,8 @@ from tunix_rt.inferencer.http.errors import error_object, headers_of, internal_e
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
-from tunix_rt.rpc.auth import Authorizer, Principal, bearer_token, set_current_principal
+from tunix_rt.rpc.auth import Authorizer, bearer_token, set_current_principal
+from tunix_rt.rpc.limits import LogIns, authenticated
 
 _log = get_logger(__name__)
 
@@ -84,15 +85,19 @@ def _load(limit: int) -> Middleware:
 
 
 def _auth(authorizer: Authorizer) -> Middleware:
-    """Bearer tokens as in gRPC; generating and listing require the role viewer."""
+    """Bearer tokens as in gRPC; generating and listing models need the permission generate."""
+
+    log_ins = LogIns()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        answer = authorizer.authenticate(bearer_token(request.headers.get("Authorization")))
-        principal = answer if isinstance(answer, Principal) else await answer
-        if not principal.allows("viewer"):
-            raise PermissionDenied(f"{request.path} requires the role 'viewer', which {principal.name!r} does not have")
+        token = bearer_token(request.headers.get("Authorization"))
+        principal = await authenticated(authorizer, log_ins, token, request.remote or "")
         set_current_principal(principal)
+        if not principal.allows("generate"):
+            raise PermissionDenied(
+                f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
+            )
         return await handler(request)
 
     return guard

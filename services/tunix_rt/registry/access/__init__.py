@@ -1,1 +1,1 @@
-"""Bearer tokens and their roles."""
+"""Who may do what, and who did it: principals, tokens, the audit log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -41,6 +42,15 @@ def _read_result(result: pb.EvaluationResult, _: ArtifactRoot, violations: Viola
     return Result(result.model_digest, result.scorer_version)
 
 
+def _reference_of(session: Session, row: EvaluationRow) -> str:
+    model = session.get_one(ModelVersionRow, row.model_id)
+    return model.reference if model.format == "reference" else ""
+
+
+def _confirmed(result: Result, digest: str) -> Result:
+    return replace(result, loaded_digest=digest)
+
+
 EVALUATION: Final = JobKind(
     name="evaluation",
     number=pb.JOB_KIND_EVALUATION,
@@ -48,4 +58,6 @@ EVALUATION: Final = JobKind(
     payload=_payload,
     read_result=_read_result,
     succeed=succeed,
+    reference_of=_reference_of,
+    confirmed=_confirmed,
 )

@@ -70,6 +70,14 @@ def count_recorded(session: Session, evaluation_id: str) -> int:
     )
 
 
+def all_verified(session: Session, evaluation_id: str) -> bool:
+    """Whether the registry's own scoring gives what was recorded, of every sample."""
+    unverified = select(literal(1)).where(
+        col(ItemResultRow.evaluation_id) == evaluation_id, col(ItemResultRow.verified).is_(False)
+    )
+    return session.scalar(unverified.limit(1)) is None
+
+
 def recorded_pairs(session: Session, evaluation_id: str) -> list[tuple[str, int]]:
     """(item id, sample index) of all that has been recorded."""
     rows = session.execute(

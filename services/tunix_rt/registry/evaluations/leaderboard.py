@@ -21,6 +21,7 @@ from tunix_rt.registry.evalsets.tables import EvalSetRow
 from tunix_rt.registry.evaluations.messages import VERDICTS
 from tunix_rt.registry.evaluations.score_values import COVERAGE, Order, board_of
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
+from tunix_rt.registry.evaluations.verification import is_built_in
 from tunix_rt.registry.kernel.messages import timestamp
 from tunix_rt.registry.kernel.pages import check_page_size, context_digest, make_token, read_token
 from tunix_rt.registry.kernel.states import JobState
@@ -43,6 +44,7 @@ _SHOWN: Final[tuple[Any, ...]] = (
     col(EvaluationRow.verdict),
     col(EvaluationRow.tags),
     col(EvaluationRow.metric_means),
+    col(EvaluationRow.verified),
     col(ScoreValueRow.value),
     col(ScoreValueRow.ci_low).label("value_ci_low"),
     col(ScoreValueRow.ci_high).label("value_ci_high"),
@@ -212,6 +214,8 @@ def _best(order: Order, row: Row[Any]) -> float:
 
 def leaderboard_message(board: Board) -> pb.Leaderboard:
     """One page of a leaderboard."""
+    kind, _, metric = board.order.name.partition(".")
+    verifiable = kind != "metrics" or is_built_in(metric)
     return pb.Leaderboard(
         evalset_id=board.evalset.id,
         identity=pb.ScoreIdentity(
@@ -219,14 +223,14 @@ def leaderboard_message(board: Board) -> pb.Leaderboard:
             scorer_version=board.scorer_version,
             generation_digest=board.generation_digest,
         ),
-        entries=map(_entry_message, board.entries),
+        entries=[_entry_message(entry, verifiable) for entry in board.entries],
         next_page_token=board.next_page_token,
         n_invalid=board.n_invalid,
         order_by=str(board.order),
     )
 
 
-def _entry_message(entry: Entry) -> pb.LeaderboardEntry:
+def _entry_message(entry: Entry, verifiable: bool) -> pb.LeaderboardEntry:
     row = entry.shown
     return pb.LeaderboardEntry(
         rank=entry.rank,
@@ -248,4 +252,5 @@ def _entry_message(entry: Entry) -> pb.LeaderboardEntry:
         value_ci_high=row.value_ci_high,
         dataset_id=row.dataset_id,
         tags=row.tags,
+        verified=row.verified and verifiable,
     )

@@ -87,6 +87,7 @@ def evaluation_message(row: EvaluationRow) -> pb.Evaluation:
         samples_per_item=row.samples_per_item,
         evalset_key=row.evalset_key,
         created_by=row.created_by,
+        verified=row.verified,
     )
 
 
@@ -106,7 +107,7 @@ def item_result_message(row: ItemResultRow) -> pb.ItemResult:
     )
 
 
-def item_result_row(message: pb.ItemResult) -> ItemResultRow:
+def item_result_row(message: pb.ItemResult, *, verified: bool) -> ItemResultRow:
     """What a worker has sent of one sample of one item; whose it is, and when, is for its recorder to say."""
     outcome = OUTCOME_NAMES[message.outcome]
     return ItemResultRow(
@@ -123,6 +124,7 @@ def item_result_row(message: pb.ItemResult) -> ItemResultRow:
         finish_reason=FINISH_REASON_NAMES[message.finish_reason],
         prompt_tokens=message.prompt_tokens,
         completion_tokens=message.completion_tokens,
+        verified=verified,
         create_time=utc_now(),
     )
 

@@ -19,14 +19,14 @@ from tunix_rt.quality.scorecard import scorecard
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
-from tunix_rt.registry.evaluations.items import count_recorded, sample_rows
+from tunix_rt.registry.evaluations.items import all_verified, count_recorded, sample_rows
 from tunix_rt.registry.evaluations.messages import scorecard_document
 from tunix_rt.registry.evaluations.score_values import store_values
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.outbox import emit_command
 from tunix_rt.registry.kernel.rows import new_id, utc_now
-from tunix_rt.registry.kernel.states import JobState, record_creation, transition
+from tunix_rt.registry.kernel.states import JobState, Reason, record_creation, transition
 from tunix_rt.registry.models.rules import find_or_register, find_registered, pin_digest
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow, config_of, run_spec
@@ -46,10 +46,15 @@ class EvaluationSpec:
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluator used: the model's digest as it was loaded, and the scorers' version."""
+    """What an evaluator used: the model's digest as it was loaded, and the scorers' version.
+
+    ``loaded_digest`` is the digest of a reference as the inferencer itself says, "" if it cannot load it; None where
+    nobody was asked.
+    """
 
     model_digest: str
     scorer_version: str
+    loaded_digest: str | None = None
 
 
 def create_evaluation(session: Session, spec: EvaluationSpec, *, actor: str) -> EvaluationRow:
@@ -120,12 +125,26 @@ def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.En
             f"{result.scorer_version}: evaluator and registry must run the same release"
         )
     model = session.get_one(ModelVersionRow, row.model_id, with_for_update=True, populate_existing=True)
+    if result.loaded_digest not in (None, result.model_digest):
+        raise FailedPrecondition(
+            f"{row.id} is reported with model digest {result.model_digest}, but the inferencer loads "
+            f"{result.loaded_digest or 'nothing'} from {model.reference}"
+        )
     pin_digest(session, model, result.model_digest)
     row.model_digest = result.model_digest
+    known = model.format != "reference" or result.loaded_digest is not None
+    row.verified = known and all_verified(session, row.id)
     _write_scorecard(session, row)
     holder = leases.holder_of(session, row)
     leases.end_attempt(session, row, "succeeded", message=end.message)
     transition(session, row, JobState.SUCCEEDED, message=end.message, actor=holder, attempt=row.epoch)
+
+
+def refuse(session: Session, row: EvaluationRow, difference: str) -> None:
+    """End the evaluation as FAILED: what its worker recorded is not what the predictions give. The caller holds the
+    lease."""
+    leases.end_attempt(session, row, "failed", reason=Reason.RESULT_REFUSED, message=difference)
+    transition(session, row, JobState.FAILED, reason=Reason.RESULT_REFUSED, message=difference, attempt=row.epoch)
 
 
 def _run_of(session: Session, model: ModelVersionRow | None) -> RunRow | None:

@@ -21,8 +21,9 @@ from tunix_rt.registry.evaluations.messages import (
     item_result_row,
 )
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
+from tunix_rt.registry.evaluations.verification import Verifier, items_to_verify
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
+from tunix_rt.registry.kernel.calls import Context, Dependencies, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.pages import Key, by_create_time
@@ -71,6 +72,10 @@ _ITEM_RESULTS: Final = Listing(
 
 class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceServicer):
     """Implements ``tunix_rt.v1.EvaluationService``."""
+
+    def __init__(self, dependencies: Dependencies, verifier: Verifier) -> None:
+        super().__init__(dependencies)
+        self._verifier = verifier
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, context: Context) -> pb.Evaluation:
         spec = checks.evaluation_spec(request)
@@ -147,10 +152,20 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
 
     async def RecordItems(self, request: pb.RecordItemsRequest, context: Context) -> pb.RecordItemsResponse:
         lease = checks.recorded(request)
+        known = await self.read(lambda session: items_to_verify(session, lease, request.results))
+        findings = await self._verifier.verify(known, request.results)
 
         def record(session: Session) -> pb.RecordItemsResponse:
             evaluation = leases.check(session, EvaluationRow, lease)
-            results = [item_result_row(each) for each in request.results]
-            return pb.RecordItemsResponse(stored=items.record_items(session, evaluation, results))
+            rows = [
+                item_result_row(each, verified=found.verified)
+                for each, found in zip(request.results, findings, strict=True)
+            ]
+            stored = items.record_items(session, evaluation, rows)
+            new = [found for row, found in zip(rows, findings, strict=True) if row.evaluation_id]
+            difference = next((found.difference for found in new if found.difference), "")
+            if difference:
+                rules.refuse(session, evaluation, difference)
+            return pb.RecordItemsResponse(stored=stored)
 
         return await self.write(record)

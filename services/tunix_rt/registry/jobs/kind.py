@@ -39,7 +39,8 @@ class JobKind(Generic[J]):
 
     ``payload`` makes what a granted claim carries; ``before_claim`` (job, pool of the worker) may refuse the claim, or
     end a job that cannot be carried out. ``directives`` are what a heartbeat is answered beside a cancellation,
-    ``pool_of`` the hardware pool that a job waits for, "" where its kind has none.
+    ``pool_of`` the hardware pool that a job waits for, "" where its kind has none. ``reference_of`` is the reference of
+    a model whose digest only an inferencer knows, "" for none, and ``confirmed`` the result with what it answered.
     ``read_result`` checks the result's message field by field, and that its artifacts lie in the store; ``succeed``
     applies what it has read, ends attempt and job, and may raise `FailedPrecondition`. ``heartbeat`` None is
     `leases.heartbeat`.
@@ -55,6 +56,8 @@ class JobKind(Generic[J]):
     heartbeat: Heartbeat[J] | None = None
     directives: Callable[[J], Message | None] = nothing
     pool_of: Callable[[J], str] = lambda _: ""
+    reference_of: Callable[[Session, J], str] = lambda _, job: ""
+    confirmed: Callable[[Any, str], Any] = lambda result, _: result
 
     def extend_lease(
         self, session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta, resumed_step: int

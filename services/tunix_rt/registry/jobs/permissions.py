@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from tunix_rt.errors import PermissionDenied
-from tunix_rt.rpc.auth import ANONYMOUS, Principal
+from tunix_rt.rpc.auth import ANONYMOUS, Permission, Principal
+
+# The permission that the worker of each kind of job has.
+_PERMISSIONS: Final[Mapping[str, Permission]] = {"run": "train", "evaluation": "evaluate", "sweep": "tune"}
 
 
 def check_may_claim(principal: Principal, kind: str, pool: str) -> None:
-    """Raise `PermissionDenied` unless ``principal`` carries out jobs of ``kind`` ("run", "evaluation", "sweep").
+    """Raise `PermissionDenied` unless ``principal`` carries out jobs of ``kind`` ("run", "evaluation", "sweep"), in
+    ``pool``.
 
     ``pool`` is the hardware pool that the job waits for, "" where its kind has none. Where auth is off nobody has a
     role, and everybody may do everything. What is reported later needs no check of its own: it needs the lease, which
     only the claim gives.
     """
-    if principal is not ANONYMOUS and not principal.allows("worker"):
-        where = f" of pool {pool!r}" if pool else ""
-        raise PermissionDenied(f"{principal.name!r} may not carry out a {kind}{where}")
+    if principal is ANONYMOUS:
+        return
+    if not principal.allows(_PERMISSIONS[kind]):
+        raise PermissionDenied(f"{principal.name!r} may not carry out a {kind}")
+    if pool and principal.pools and pool not in principal.pools:
+        served = ", ".join(sorted(principal.pools))
+        raise PermissionDenied(f"{principal.name!r} serves the pools {served}, not {pool!r}")

@@ -18,7 +18,7 @@ from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.jobs.kinds import command_subject, kind_of
 from tunix_rt.registry.jobs.permissions import check_may_claim
 from tunix_rt.registry.kernel import leases
-from tunix_rt.registry.kernel.calls import Context, Servicer, checked_id
+from tunix_rt.registry.kernel.calls import Context, Dependencies, Servicer, checked_id
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.messages import (
@@ -31,6 +31,7 @@ from tunix_rt.registry.kernel.messages import (
 )
 from tunix_rt.registry.kernel.pages import Key
 from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.registry.models.loaded_digests import LoadedDigests
 from tunix_rt.rpc.auth import Principal, current_principal
 from tunix_rt.v1 import jobs_pb2 as pb
 from tunix_rt.v1 import jobs_pb2_grpc
@@ -50,7 +51,11 @@ _TRANSITIONS: Final = Listing(
 
 
 class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
-    """Implements ``tunix_rt.v1.JobService``."""
+    """Implements ``tunix_rt.v1.JobService``. ``digests`` None: nobody can be asked what a reference holds."""
+
+    def __init__(self, dependencies: Dependencies, digests: LoadedDigests | None) -> None:
+        super().__init__(dependencies)
+        self._digests = digests
 
     async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
         checked_id(request.job_id, "job_id")
@@ -94,6 +99,10 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
         lease = read_lease(request.lease)
         kind = kind_of(lease.job_id)
         end, result = await self.database.run(lambda: checks.read_completion(request, kind, self.artifacts.root))
+        if result is not None and self._digests is not None:
+            reference = await self.read(lambda session: _reference_of(session, kind, lease))
+            if reference:
+                result = kind.confirmed(result, await self._digests.digest_of(reference))
 
         def complete(session: Session) -> pb.CompleteResponse:
             job = leases.complete(
@@ -127,6 +136,18 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
         if not found.transitions:
             raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
         return found
+
+
+def _reference_of(session: Session, kind: JobKind[Any], lease: leases.Lease) -> str:
+    """The model that an inferencer has to be asked about before the holder of ``lease`` completes; "" for none.
+
+    Of an attempt that has ended there is nothing to ask: its completion is repeated, or refused.
+    """
+    job = session.get(kind.table, lease.job_id)
+    if job is None or job.lease_attempt_id != lease.attempt_id:
+        return ""
+    leases.check_unlocked(session, kind.table, lease)
+    return kind.reference_of(session, job)
 
 
 def _claim(

@@ -36,6 +36,8 @@ class Dependencies:
     database: Database
     artifacts: ArtifactStore
     settings: RegistrySettings
+    # Called in the transaction of every RPC that writes, with its answer: the audit log.
+    record: Callable[[Session, object], None]
     floods: Floods = field(default_factory=Floods)
 
 
@@ -59,6 +61,7 @@ class Servicer:
         self.database = dependencies.database
         self.artifacts = dependencies.artifacts
         self.settings = dependencies.settings
+        self._record = dependencies.record
         self.floods = dependencies.floods
 
     async def read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
@@ -66,8 +69,14 @@ class Servicer:
         return await self.database.run_read(work, statement=statement)
 
     async def write(self, work: Callable[[Session], T]) -> T:
-        """What ``work`` returns when what it wrote is committed."""
-        return await self.database.run_write(work)
+        """What ``work`` returns when what it wrote, and the audit event of it, are committed."""
+
+        def recorded(session: Session) -> T:
+            result = work(session)
+            self._record(session, result)
+            return result
+
+        return await self.database.run_write(recorded)
 
     async def mutate(self, request: Identified, kind: type[M], change: Callable[[Session], SQLModel | M]) -> M:
         """The row that ``change`` returns, as a message of ``kind``; the same request id gets the first answer again.

@@ -153,6 +153,14 @@ def check(session: Session, table: type[J], lease: Lease) -> J:
     return job
 
 
+def check_unlocked(session: Session, table: type[J], lease: Lease) -> None:
+    """As `check`, of what is stored now: whoever writes checks again."""
+    job = session.get(table, lease.job_id)
+    if job is None:
+        raise NotFound(f"{table.__tablename__} hold no {lease.job_id!r}")
+    _check_held(session, job, lease)
+
+
 def _check_held(session: Session, job: JobColumns, lease: Lease) -> None:
     if job.lease_attempt_id != lease.attempt_id or job.epoch != lease.epoch:
         raise Aborted(

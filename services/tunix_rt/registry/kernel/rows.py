@@ -25,8 +25,10 @@ _last_id = 0
 class Revised(Protocol):
     """A row that counts its changes."""
 
-    id: str
-    revision: int
+    @property
+    def id(self) -> str: ...
+    @property
+    def revision(self) -> int: ...
 
 
 def utc_now() -> datetime:

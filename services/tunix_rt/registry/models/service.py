@@ -78,8 +78,8 @@ class ModelServicer(GateServicer):
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.Alias:
         checks.check_set_alias(request)
         principal = current_principal()
-        # Where auth is off nobody has a role, and everybody may do everything.
-        may_waive = principal is ANONYMOUS or principal.allows("approver")
+        # Where auth is off nobody has a permission, and everybody may do everything.
+        may_waive = principal is ANONYMOUS or principal.allows("approve")
         return await self.mutate(
             request,
             pb.Alias,

@@ -1,0 +1,104 @@
+"""Checks the tokens of callers against the database, and notes when they were used."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session, aliased
+from sqlmodel import col
+
+from tunix_rt.contract.digests import sha256_digest
+from tunix_rt.errors import TunixError, Unauthenticated
+from tunix_rt.observability.logs import get_logger
+from tunix_rt.registry.access.tables import PrincipalRow, TokenRow
+from tunix_rt.registry.access.tokens import has_ended, known_roles
+from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.rpc.auth import Principal
+
+# How exact a token's last use is.
+USE_SECONDS: Final = 60.0
+_log = get_logger(__name__)
+
+
+class TokenAuthorizer:
+    """Knows the tokens in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._used: dict[str, datetime] = {}
+        self._noted: dict[str, datetime] = {}
+
+    async def authenticate(self, token: str | None) -> Principal:
+        """Who holds ``token``; raises `Unauthenticated` when it is missing, unknown, expired or revoked, when its
+        principal is disabled, and when it is a session whose parent has ended."""
+        if not token:
+            raise Unauthenticated("no bearer token: send the metadata 'authorization: Bearer TOKEN'")
+        found = await self.find(token)
+        if found is None:
+            raise Unauthenticated("the bearer token is not known here")
+        return found
+
+    async def find(self, token: str) -> Principal | None:
+        """Who holds ``token``; None for nobody."""
+        now = utc_now()
+        found = await self._database.run_read(lambda session: _find(session, sha256_digest(token), now), statement=True)
+        if found is not None:
+            self._note_use(found.token_id, now)
+        return found
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Store the times of last use every minute until ``stop`` is set, and then once more."""
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), USE_SECONDS)
+            try:
+                await self.store_uses()
+            except TunixError as error:
+                _log.warning("the last uses of tokens were not stored", error=str(error))
+
+    async def store_uses(self) -> None:
+        """Store the times of last use that are known."""
+        used, self._used = self._used, {}
+        if used:
+            await self._database.run_write(lambda session: _store_uses(session, used))
+
+    def _note_use(self, token_id: str, now: datetime) -> None:
+        noted = self._noted.get(token_id)
+        if noted is None or now - noted >= timedelta(seconds=USE_SECONDS):
+            self._used[token_id] = self._noted[token_id] = now
+
+
+def _find(session: Session, digest: str, now: datetime) -> Principal | None:
+    parent = aliased(TokenRow)
+    statement = (
+        select(TokenRow, PrincipalRow, parent)
+        .join(PrincipalRow, col(PrincipalRow.name) == col(TokenRow.principal))
+        .outerjoin(parent, col(parent.id) == col(TokenRow.parent_id))
+        .where(col(TokenRow.digest) == digest)
+    )
+    row: Any = session.execute(statement).first()
+    if row is None:
+        return None
+    token, owner, above = row
+    orphaned = bool(token.parent_id) and (above is None or has_ended(above, now))
+    if has_ended(token, now) or owner.disabled or orphaned:
+        return None
+    return Principal(
+        owner.name,
+        known_roles(owner),
+        kind=owner.kind,
+        pools=frozenset(owner.pools),
+        scopes=frozenset(token.scopes) if token.scopes else None,
+        token_id=token.id,
+        expire_time=token.expire_time,
+    )
+
+
+def _store_uses(session: Session, used: dict[str, datetime]) -> None:
+    for token_id, time in sorted(used.items()):
+        session.execute(update(TokenRow).where(col(TokenRow.id) == token_id).values(last_use_time=time))

@@ -1,0 +1,134 @@
+"""Limits that keep one caller from locking out the others: calls and streams at once, calls a second, and log-ins that
+fail.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tunix_rt.errors import Exhausted, Unauthenticated
+from tunix_rt.rpc.auth import Authorizer, Principal, token_hash
+
+_MAX_KEYS: Final = 10_000
+# Of log-ins that fail from one peer: so many at once, and then so many a second.
+FAILURES_AT_ONCE: Final = 50
+FAILURES_A_SECOND: Final = 2.0
+# How long a token that was accepted is looked up whatever else comes from its peer.
+KNOWN_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one principal at one process."""
+
+    calls: int
+    streams: int
+    calls_a_second: float
+
+
+class TokenBuckets:
+    """For every key so many events at once, and then so many a second (a token bucket each)."""
+
+    def __init__(self, at_once: float, a_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._at_once, self._a_second, self._clock = at_once, a_second, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """Seconds until there is room for one more; 0: there is."""
+        return max(0.0, (1 - self._left(key)) / self._a_second)
+
+    def take(self, key: str) -> float:
+        """As `wait`; where there is room, it is taken."""
+        wait = self.wait(key)
+        if not wait:
+            self._put(key, self._left(key) - 1)
+        return wait
+
+    def _left(self, key: str) -> float:
+        now = self._clock()
+        left, then = self._buckets.get(key, (self._at_once, now))
+        left = min(self._at_once, left + (now - then) * self._a_second)
+        self._put(key, left)
+        return left
+
+    def _put(self, key: str, left: float) -> None:
+        self._buckets[key] = (left, self._clock())
+        self._buckets.move_to_end(key)
+        while len(self._buckets) > _MAX_KEYS:
+            self._buckets.popitem(last=False)
+
+
+class CallLimits:
+    """Counts the calls of every principal. For one event loop."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._running: Counter[tuple[str, bool]] = Counter()
+        self._rate = TokenBuckets(max(1.0, limits.calls_a_second), limits.calls_a_second, clock)
+
+    @contextmanager
+    def call(self, principal: str, *, stream: bool) -> Iterator[None]:
+        """A call of ``principal``, as long as the block runs. Raises `Exhausted`."""
+        wait = self._rate.take(principal)
+        if wait:
+            raise Exhausted(f"{principal!r} calls more than {self._limits.calls_a_second:g} times a second", wait)
+        key, limit = (principal, stream), self._limits.streams if stream else self._limits.calls
+        if self._running[key] >= limit:
+            raise Exhausted(f"{limit} {'streams' if stream else 'calls'} of {principal!r} are open already")
+        self._running[key] += 1
+        try:
+            yield
+        finally:
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
+
+
+class LogIns:
+    """Refuses tokens from a peer that has tried too many unknown ones, without looking them up. Tokens that were good
+    a short while ago pass, so that others behind the same address go on working. Keys are hashes of tokens."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = TokenBuckets(FAILURES_AT_ONCE, FAILURES_A_SECOND, clock)
+        self._known: OrderedDict[str, float] = OrderedDict()
+
+    def check(self, peer: str, key: str) -> None:
+        """Call this before the token is looked up. Raises `Exhausted`."""
+        known = self._known.get(key)
+        if known is not None and self._clock() - known < KNOWN_SECONDS:
+            return
+        wait = self._failures.wait(peer)
+        if wait:
+            raise Exhausted("too many unknown tokens were tried from this address", wait)
+
+    def succeeded(self, key: str) -> None:
+        """The token is a good one."""
+        self._known[key] = self._clock()
+        self._known.move_to_end(key)
+        while len(self._known) > _MAX_KEYS:
+            self._known.popitem(last=False)
+
+    def failed(self, peer: str, key: str) -> None:
+        """The token is not, or no longer, a good one."""
+        self._failures.take(peer)
+        self._known.pop(key, None)
+
+
+async def authenticated(authorizer: Authorizer, log_ins: LogIns, token: str | None, peer: str) -> Principal:
+    """Who holds ``token``. Raises `Unauthenticated`, and `Exhausted` where ``peer`` has tried too many."""
+    key = token_hash(token or "")
+    log_ins.check(peer, key)
+    try:
+        answer = authorizer.authenticate(token)
+        principal = answer if isinstance(answer, Principal) else await answer
+    except Unauthenticated:
+        log_ins.failed(peer, key)
+        raise
+    log_ins.succeeded(key)
+    return principal
