@@ -54,7 +54,6 @@ def test_the_promised_commands_are_there() -> None:
         "sweeps plot", "sweeps export", "access principals", "access create", "access update",
         "certs init", "access whoami",
         "access tokens", "access create-token", "access rotate-token", "access revoke-token", "access audit",
-        "certs init",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
 
