@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,22 +19,34 @@ class FieldViolation:
     description: str
 
 
-# Violations that one error names, and characters of each. An answer must not grow with a hostile request.
+# Violations that one error names, and characters of each: an answer must not grow with a hostile request.
 MAX_VIOLATIONS: Final = 100
 _MAX_PATH, _MAX_DESCRIPTION = 300, 2_000
+# A check ends here: what a request in which everything is wrong may cost.
+_MAX_FOUND: Final = 10_000
 
 
 class InvalidInput(TunixError):
-    """The request is malformed; names every offending field at once, up to `MAX_VIOLATIONS` (INVALID_ARGUMENT)."""
+    """The request is malformed; names every offending field at once (INVALID_ARGUMENT).
 
-    def __init__(self, violations: list[FieldViolation] | tuple[FieldViolation, ...]) -> None:
-        more = len(violations) - MAX_VIOLATIONS
-        # A last one without a field says that there are more.
-        rest = (FieldViolation("", f"and {more} more violations"),) if more > 1 else violations[MAX_VIOLATIONS:]
-        self.violations = (*violations[:MAX_VIOLATIONS], *rest)
-        # How many that last one stands for.
-        self.omitted = more if more > 1 else 0
+    ``named`` are the first `MAX_VIOLATIONS`, ``count`` is how many there are. ``violations`` are ``named``, and one
+    without a field that says how many more there are.
+    """
+
+    def __init__(self, violations: Sequence[FieldViolation], *, stopped: bool = False) -> None:
+        """``stopped``: there may be more that were not looked for."""
+        self.named = tuple(violations[:MAX_VIOLATIONS])
+        self.count = len(violations)
+        self.stopped = stopped
+        self.violations = (*self.named, *self.rest_after(len(self.named)))
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
+
+    def rest_after(self, shown: int) -> tuple[FieldViolation, ...]:
+        """What to say of the violations that are not among the first ``shown``; nothing if there are none."""
+        more = self.count - shown
+        if not more and not self.stopped:
+            return ()
+        return (FieldViolation("", f"and {'at least ' if self.stopped else ''}{more} more violations"),)
 
 
 class NotFound(TunixError):
@@ -87,12 +99,11 @@ class Violations:
 
     prefix: str = ""
     found: list[FieldViolation] = field(default_factory=list)
-    limit: int | None = MAX_VIOLATIONS
+    limit: int | None = _MAX_FOUND
 
     def add(self, path: str, description: str) -> None:
         if self.limit is not None and len(self.found) >= self.limit:
-            rest = FieldViolation("", f"and possibly more: the check stopped after {self.limit} violations")
-            raise InvalidInput([*self.found, rest])
+            raise InvalidInput(self.found, stopped=True)
         self.found.append(FieldViolation(f"{self.prefix}{path}"[:_MAX_PATH], description[:_MAX_DESCRIPTION]))
 
     def check(self, ok: bool, path: str, description: str) -> bool:

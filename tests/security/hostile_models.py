@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import struct
 from collections.abc import Callable
@@ -177,6 +178,44 @@ def small_gguf(layers: int = 2, **more: int) -> list[bytes]:
         *(number(f"llama.{key}", value) for key, value in sizes.items()),
         strings("tokenizer.ggml.tokens", ["a", "b"]),
     ]
+
+
+def good_gguf(path: Path) -> None:
+    """The good model's shape with zeros for weights, as a GGUF file."""
+    trained = train_tokenizer(_TEXTS, 300)
+    model = json.loads(trained.fast.to_str())["model"]
+    tokens = [trained.fast.id_to_token(token) for token in range(trained.vocab_size)]
+    sizes = {"block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": 32, "attention.head_count": 2}
+    ids = {"eos": trained.eos_token_ids[0], "padding": trained.pad_token_id}
+    pairs = [
+        _LLAMA,
+        *(number(f"llama.{key}", value) for key, value in sizes.items()),
+        number("llama.context_length", 256),
+        pair("tokenizer.ggml.model", 8, text_of("gpt2")),
+        pair("tokenizer.ggml.pre", 8, text_of("smollm")),
+        strings("tokenizer.ggml.tokens", tokens),
+        strings("tokenizer.ggml.merges", [" ".join(merge) for merge in model["merges"]]),
+        pair(
+            "tokenizer.ggml.token_type",
+            9,
+            struct.pack("<IQ", 5, len(tokens))
+            + b"".join(struct.pack("<i", 3 if token.startswith("<|") else 1) for token in tokens),
+        ),
+        *(number(f"tokenizer.ggml.{role}_token_id", token) for role, token in ids.items()),
+        pair("tokenizer.chat_template", 8, text_of(trained.chat_template or "")),
+    ]
+    shapes = {"token_embd.weight": (len(tokens), HIDDEN), "output_norm.weight": (HIDDEN,)}
+    for layer in range(LAYERS):
+        shapes |= {f"blk.{layer}.{name}.weight": (HIDDEN,) for name in ("attn_norm", "ffn_norm")}
+        shapes |= {f"blk.{layer}.attn_{name}.weight": (HIDDEN, HIDDEN) for name in ("q", "k", "v", "output")}
+        shapes |= {f"blk.{layer}.ffn_{name}.weight": (32, HIDDEN) for name in ("gate", "up")}
+        shapes[f"blk.{layer}.ffn_down.weight"] = (HIDDEN, 32)
+    table, at = b"", 0
+    for name, shape in shapes.items():
+        table += text_of(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), 0, at)
+        at += -(-4 * math.prod(shape) // 32) * 32
+    gguf(*pairs, tensors=len(shapes), rest=table)(path)
+    path.write_bytes(path.read_bytes().ljust(-(-path.stat().st_size // 32) * 32, b"\0") + bytes(at))
 
 
 _LONG_REPLACE = {"type": "Replace", "pattern": {"String": "e"}, "content": "eeeeeeeeee"}

@@ -112,16 +112,16 @@ def _bad_request(error: errors.InvalidInput) -> error_details_pb2.BadRequest:
     """Every violation, as long as they fit into the trailers; then how many more there are."""
     packed = error_details_pb2.BadRequest()
     used = 0
-    for index, violation in enumerate(error.violations):
+    for violation in error.named:
         row = error_details_pb2.BadRequest.FieldViolation(
             field=violation.field[:200], description=_shortened(violation.description)
         )
         used += row.ByteSize() + 4
         if used > _DETAIL_BYTES:
-            left = len(error.violations) - index + max(0, error.omitted - 1)
-            packed.field_violations.add(field="", description=f"and {left} more violations")
             break
         packed.field_violations.append(row)
+    for rest in error.rest_after(len(packed.field_violations)):
+        packed.field_violations.add(field=rest.field, description=rest.description)
     return packed
 
 

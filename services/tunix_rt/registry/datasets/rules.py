@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from tunix_rt.artifacts import ArtifactStore, StoredArtifact
 from tunix_rt.contract.lines import lines_of
-from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
+from tunix_rt.errors import MAX_VIOLATIONS, FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.outbox import emit_fact
@@ -98,7 +98,7 @@ def check_beginning(data: bytes | bytearray) -> None:
     """
     whole = data[: data.rfind(b"\n") + 1]
     try:
-        read_traces(lines_of(whole), Violations())
+        read_traces(lines_of(whole), Violations(limit=MAX_VIOLATIONS))
     except UnicodeDecodeError:
         return  # found again, with its position, when the whole file is read
 
