@@ -21,7 +21,7 @@ from tunix_rt.errors import InvalidArtifact, InvalidInput, TunixError
 from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.registry.access.audit import AuditLog
 from tunix_rt.registry.access.authorizer import TokenAuthorizer
-from tunix_rt.registry.app import register_servicers
+from tunix_rt.registry.app import register_servicers, use_signing_key
 from tunix_rt.registry.evaluations.verification import ProcessVerifier
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
@@ -204,6 +204,7 @@ async def platform(
             server, dependencies, TokenAuthorizer(database), ProcessVerifier(rescorer), InferencerDigests(channel)
         )
 
+    use_signing_key(database, settings)
     inferencer = Inferencer()
     try:
         async with (

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.fixtures.honest_results import honest_result, parsed
+from tests.fixtures.honest_results import parsed
 from tests.security.conftest import TIMEOUT, Caller, Platform, digest_of, refusal, request_id
+from tests.security.evaluating import complete, evaluated, question, recorded, right
 
 from tunix_rt.errors import FailedPrecondition, NotFound, PermissionDenied
 from tunix_rt.quality.rescoring import Rescorer, Sample
-from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.quality.scoring import score_item
 from tunix_rt.untrusted.process import Limits
 from tunix_rt.v1 import common_pb2, evaluations_pb2, jobs_pb2, models_pb2
@@ -22,27 +22,6 @@ SCORED, SKIPPED, ERRORED = (
     evaluations_pb2.ITEM_OUTCOME_ERRORED,
 )
 WRONG = "I do not know"
-
-
-def question(number: int) -> dict[str, Any]:
-    """As `Platform.quiz` makes them."""
-    prompt, answer = f"What is {number} + 1?", str(number + 1)
-    return {"id": f"q{number}", "prompt": prompt, "expected_answer": answer, "answer_type": "numeric"}
-
-
-def recorded(number: int, prediction: str, **fields: Any) -> evaluations_pb2.ItemResult:
-    """What an honest evaluator records, but for ``fields``."""
-    return honest_result(question(number), prediction, **fields)
-
-
-def right(number: int) -> str:
-    return f"<reasoning>{number} + 1 = {number + 1}</reasoning><answer>{number + 1}</answer>"
-
-
-async def complete(caller: Caller, lease: common_pb2.Lease, digest: str = digest_of("pkg://some_model")) -> None:
-    result = jobs_pb2.EvaluationResult(model_digest=digest, scorer_version=BUILT_IN_VERSION)
-    request = jobs_pb2.CompleteRequest(lease=lease, state=SUCCEEDED, evaluation=result)
-    await caller.jobs.Complete(request, timeout=TIMEOUT)
 
 
 async def board(caller: Caller, order_by: str = "") -> list[tuple[str, bool]]:
@@ -177,16 +156,6 @@ async def test_a_prediction_that_takes_too_long_is_refused_and_its_neighbours_ar
     assert (found[1].metrics, "processor time" in found[1].problem) == ({}, True)
 
 
-async def evaluated(platform: Platform, digest: str) -> evaluations_pb2.Evaluation:
-    """An honest evaluation of pkg://some_model, completed with that digest."""
-    worker = platform.caller("evaluator-1:worker")
-    evaluation = await platform.caller("ann:editor").evaluation()
-    lease = (await worker.claim(evaluation.id)).lease
-    await worker.record(lease, recorded(0, right(0)), recorded(1, right(1)))
-    await complete(worker, lease, digest)
-    return await worker.get(evaluation.id)
-
-
 async def pinned(platform: Platform) -> list[str]:
     found = await platform.caller("ann:editor").models.ListModels(models_pb2.ListModelsRequest(), timeout=TIMEOUT)
     return [model.artifact.digest for model in found.models]
@@ -210,3 +179,28 @@ async def test_a_reference_that_the_inferencer_cannot_load_has_no_digest(platfor
     refused = await refusal(evaluated(platform, digest_of("a forgery")))
     assert "but the inferencer loads nothing from pkg://some_model" in refused.text
     assert await pinned(platform) == [""]
+
+
+async def test_an_admin_unpins_a_digest_and_the_model_remembers(platform: Platform) -> None:
+    platform.inferencer.content["pkg://some_model"] = "as it was broken"
+    wrong = digest_of("as it was broken")
+    await evaluated(platform, wrong)
+    platform.inferencer.content.clear()
+    refused = await refusal(evaluated(platform, digest_of("pkg://some_model")))
+    assert f"is registered with digest {wrong}" in refused.text
+    listed = await platform.caller("ann:editor").models.ListModels(models_pb2.ListModelsRequest(), timeout=TIMEOUT)
+    (model,) = listed.models
+    request = models_pb2.UnpinModelRequest(request_id=request_id(), id=model.id, reason="the cache was broken")
+    for roles in ("viewer", "editor", "approver", "worker"):
+        unpin = platform.caller(f"x:{roles}").models.UnpinModel(request, timeout=TIMEOUT)
+        assert (await refusal(unpin)).kind is PermissionDenied
+    found = await platform.caller("ada:admin").models.UnpinModel(request, timeout=TIMEOUT)
+    (entry,) = found.unpinnings
+    assert (entry.digest, entry.reason, entry.actor) == (wrong, "the cache was broken", "ada")
+    assert entry.time.ToMicroseconds() > model.create_time.ToMicroseconds()
+    assert found.artifact.digest == ""
+    assert (await evaluated(platform, digest_of("pkg://some_model"))).state == SUCCEEDED
+    assert await pinned(platform) == [digest_of("pkg://some_model")]
+    request.request_id, request.reason = request_id(), " "
+    again = platform.caller("ada:admin").models.UnpinModel(request, timeout=TIMEOUT)
+    assert (await refusal(again)).fields == ["reason"]

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from tunix_rt.cli import formats
+from tunix_rt.cli.visible import visible
 from tunix_rt.contract.enums import SliceTier
 from tunix_rt.errors import FailedPrecondition
 
@@ -120,7 +121,7 @@ def markdown(facts: GateFacts) -> str:
 def cell(text: str, limit: int = 0) -> str:
     """``text`` on one line, at most ``limit`` characters (0: all), with everything that Markdown reads as markup
     written as a character reference."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     shown = text if not limit or len(text) <= limit else text[: limit - 1] + "…"
     return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", shown)
 
@@ -367,4 +368,4 @@ def _output(case: ElementTree.Element, text: str) -> None:
 
 
 def _legal(text: str) -> str:
-    return _ILLEGAL.sub("\ufffd", text)
+    return visible(_ILLEGAL.sub("\ufffd", text))

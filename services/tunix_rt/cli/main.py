@@ -10,6 +10,7 @@ import typer
 
 from tunix_rt.cli.context import State, parse_addresses
 from tunix_rt.cli.groups import SETTINGS, Entry, LazyGroup
+from tunix_rt.cli.visible import visible
 from tunix_rt.errors import InvalidInput, TunixError
 
 FAILURE = 1
@@ -50,7 +51,7 @@ class _Root(LazyGroup):
         try:
             return super().invoke(ctx)
         except (TunixError, OSError) as error:
-            print(message_of(error), file=sys.stderr)
+            print(visible(message_of(error)), file=sys.stderr)
             raise typer.Exit(getattr(ctx.obj, "error_code", FAILURE)) from error
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from tunix_rt.cli.visible import safe_console, visible_json
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -29,7 +31,7 @@ def canonical(document: object) -> str:
 def print_json(value: Record | Mapping[str, Any]) -> None:
     """One JSON object on one line, flushed at once for readers that follow."""
     document = value if isinstance(value, Mapping) else value.to_dict()
-    sys.stdout.write(canonical(document) + "\n")
+    sys.stdout.write(visible_json(canonical(document)) + "\n")
     sys.stdout.flush()
 
 
@@ -61,9 +63,7 @@ def _parts(view: View) -> Sequence[RenderableType]:
 @cache
 def console() -> Console:
     """The terminal."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return safe_console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def show(*renderables: RenderableType) -> None:

@@ -118,6 +118,18 @@ def eval_summary(facts: Facts) -> Document:
         "primary_score": card.get("primary_score"),
         "metrics": card["metric_means"],
         "scorecard": card,
+        **_signed(facts),
+    }
+
+
+def _signed(facts: Facts) -> Document:
+    """The registry's signature of the score; nothing of a score that a former release has computed."""
+    if "signature" not in facts.evaluation:
+        return {}
+    return {
+        "verified": facts.evaluation["verified"],
+        "signature": facts.evaluation["signature"],
+        "signing_keys": dict(facts.signing_keys),
     }
 
 

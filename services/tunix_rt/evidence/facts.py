@@ -50,4 +50,6 @@ class Facts:
     samples: Sequence[Document]
     model: Document
     training: TrainingFacts | None = None
+    # Public keys by id, of all that is signed.
+    signing_keys: Mapping[str, str] = field(default_factory=dict)
     gate: GateFacts = field(default_factory=lambda: GateFacts((), {}, {}))

@@ -5,8 +5,9 @@ and SHA256SUMS covers every file and holds. The files: those that there must be,
 schemas. The content: the files agree, the evalset has its digest, every prediction gets the stored score again, the
 scorecard is equal byte for byte, every gate decision is decided again with the same digest.
 
-Without a signature, evidence cannot be distinguished from a consistent forgery. What that leaves unseen is
-listed in `readme`, which travels with the evidence; ``digest`` closes it, if it was kept where it could not be changed.
+The registry signs scores and gate decisions. Evidence without a signature cannot be distinguished from a consistent
+forgery, nor can one by a key that nobody knows: ``trust`` names the key that must have signed. What is not signed
+(training log, environment) is closed by ``digest``, if it was kept where it could not be changed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tunix_rt.evidence.readme import readme
 from tunix_rt.evidence.schema_check import violations
 from tunix_rt.evidence.schemas import schema
 from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences, scorers_of
+from tunix_rt.evidence.signature_check import check_signatures
 from tunix_rt.evidence.tuning_consistency import check_best_params
 from tunix_rt.quality.items import EvalSet, canonical_jsonl, parse_evalset
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
@@ -45,6 +47,8 @@ class Verified:
     n_scored_again: int = 0
     n_not_generated: int = 0
     n_gate_decisions: int = 0
+    # The public key that signed the score and every gate decision; "" for evidence that is not signed.
+    signed_by: str = ""
 
     @property
     def ok(self) -> bool:
@@ -52,8 +56,9 @@ class Verified:
         return not self.problems
 
 
-def verify(data: bytes, *, digest: str = "", scorers: ScorerSet = BUILT_IN_SCORERS) -> Verified:
-    """Check the zip ``data``; with ``digest`` also that it is the evidence that was built under it.
+def verify(data: bytes, *, digest: str = "", trust: str = "", scorers: ScorerSet = BUILT_IN_SCORERS) -> Verified:
+    """Check the zip ``data``; with ``digest`` also that it is the evidence that was built under it, with ``trust`` (a
+    public key) that this key has signed it.
 
     ``scorers`` are those that are installed here: scores of another set are refused, because they cannot be checked.
     """
@@ -68,7 +73,7 @@ def verify(data: bytes, *, digest: str = "", scorers: ScorerSet = BUILT_IN_SCORE
     documents = _read(contents, problems)
     if problems:
         return Verified(tuple(problems), found, tuple(sorted(contents)))
-    return _check_content(contents, documents, problems, found, scorers)
+    return _check_content(contents, documents, problems, found, trust, scorers)
 
 
 def _read(contents: Mapping[str, bytes], problems: Problems) -> dict[str, Any]:
@@ -94,7 +99,12 @@ def _read(contents: Mapping[str, bytes], problems: Problems) -> dict[str, Any]:
 
 
 def _check_content(
-    contents: Mapping[str, bytes], documents: dict[str, Any], problems: Problems, digest: str, installed: ScorerSet
+    contents: Mapping[str, bytes],
+    documents: dict[str, Any],
+    problems: Problems,
+    digest: str,
+    trust: str,
+    installed: ScorerSet,
 ) -> Verified:
     manifest, summary = documents[names.RUN_MANIFEST], documents[names.EVAL_SUMMARY]
     evalset = _evalset(contents[names.EVALSET], problems)
@@ -107,6 +117,8 @@ def _check_content(
     not_generated = 0
     if evalset is not None:
         not_generated = _check_scores(evalset, documents, summary, problems, installed)
+    decisions = documents.get(names.GATE_DECISIONS, {}).get("decisions", ())
+    signed_by = check_signatures(summary, manifest, documents[names.PREDICTIONS], decisions, trust, problems)
     written = readme(manifest, summary, contents.keys() - {names.README, names.SUMS})
     problems.check(contents[names.README] == written, names.README, "does not say what the other files say")
     return Verified(
@@ -117,7 +129,8 @@ def _check_content(
         primary_score=summary["primary_score"],
         n_scored_again=len(documents[names.PREDICTIONS]) - not_generated,
         n_not_generated=not_generated,
-        n_gate_decisions=len(documents.get(names.GATE_DECISIONS, {}).get("decisions", ())),
+        n_gate_decisions=len(decisions),
+        signed_by=signed_by,
     )
 
 

@@ -97,6 +97,7 @@ def environment(home: Home, process_name: str, ports: Mapping[str, int], pool: s
         **({"TUNIX_RT_SERVICE_TOKENS_DIR": str(home.service_tokens)} if service == REGISTRY else {}),
         "TUNIX_RT_DATABASE_URL": home.database_url,
         "TUNIX_RT_AUTO_MIGRATE": "true",
+        "TUNIX_RT_SINGLE_USER": "true",
         "TUNIX_RT_ARTIFACTS_URI": home.artifacts_uri,
         "TUNIX_RT_METRICS_PORT": "0",
         # Those of another platform, which the user is a client of, are not for this one.

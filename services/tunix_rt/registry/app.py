@@ -38,6 +38,7 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.requeue import requeue_all
+from tunix_rt.registry.kernel.signing import SIGNER, open_signer, publish_key
 from tunix_rt.registry.models import service as models
 from tunix_rt.registry.models.loaded_digests import InferencerDigests, LoadedDigests
 from tunix_rt.registry.resources import RESOURCES
@@ -105,6 +106,14 @@ def open_database(settings: RegistrySettings) -> Database:
     return Database(settings.database, RESOURCES, threads=settings.database_threads)
 
 
+def use_signing_key(database: Database, settings: RegistrySettings) -> None:
+    """Sign what is decided from now on. Raises `FailedPrecondition` for a key that cannot be used."""
+    signer = open_signer(settings.signing_key_path)
+    database.share(SIGNER, signer)
+    database.commit(lambda session: publish_key(session, signer))
+    _log.info("decisions and scores are signed", key=signer.public_key)
+
+
 async def serve(
     settings: RegistrySettings, *, stop: asyncio.Event | None = None, on_bound: Callable[[int], None] | None = None
 ) -> None:
@@ -121,6 +130,7 @@ async def serve(
         if settings.auto_migrate:
             migrate(database)
         check_schema(database)
+        use_signing_key(database, settings)
         database.commit(lambda session: extend_leases(session, settings.lease_ttl))
         queued = database.commit(requeue_all)
         _log.info("jobs without a worker were queued again", jobs=queued)

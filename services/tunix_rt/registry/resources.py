@@ -15,8 +15,10 @@ from tunix_rt.registry.jobs.kinds import JOBS
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.messages import transition_message
 from tunix_rt.registry.kernel.resources import Resource, Resources
+from tunix_rt.registry.kernel.signing import signing_key_message
+from tunix_rt.registry.kernel.signing_tables import SigningKeyRow
 from tunix_rt.registry.models import messages as models
-from tunix_rt.registry.models.tables import AliasRow, BaselineRow, ModelVersionRow, PromotionRow
+from tunix_rt.registry.models.tables import AliasRow, BaselineRow, ModelVersionRow, PromotionRow, WaiverRow
 from tunix_rt.v1 import events_pb2 as pb
 
 RESOURCES: Final[Resources] = {
@@ -28,7 +30,9 @@ RESOURCES: Final[Resources] = {
     ModelVersionRow: Resource("model", lambda _, row: models.model_message(row), pb.ModelEvent),
     AliasRow: Resource("alias", lambda _, row: models.alias_message(row), pb.AliasEvent),
     PromotionRow: Resource("promotion", lambda _, row: models.promotion_message(row)),
+    WaiverRow: Resource("waiver", lambda _, row: models.waiver_message(row)),
     BaselineRow: Resource("baseline", lambda _, row: models.baseline_message(row), pb.BaselineEvent),
+    SigningKeyRow: Resource("signing_key", lambda _, row: signing_key_message(row)),
     GatePolicyRow: Resource("gate_policy", lambda _, row: models.policy_message(row)),
     GateDecisionRow: Resource("gate", lambda _, row: models.decision_message(row), pb.GateEvent, field="decision"),
 }

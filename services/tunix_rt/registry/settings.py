@@ -35,6 +35,10 @@ class RegistrySettings(ServerSettings, NatsSettings):
     lease_seconds: float = Field(default=15.0, ge=0.2, le=3600)
     # How often expired leases and deadlines are looked for.
     reap_seconds: float = Field(default=2.0, ge=0.05, le=60)
+    # The Ed25519 key that decisions and scores are signed with; made at the first start. Default: under home.
+    signing_key_file: Path | None = None
+    # Nobody else is here to approve anything: separation of duties is not asked for, and histories say so.
+    single_user: bool = False
     # Who is asked for the digest of a model that is known by reference only. Empty: evaluators are believed, and their
     # evaluations are not verified.
     inferencer_address: str = ""
@@ -60,6 +64,16 @@ class RegistrySettings(ServerSettings, NatsSettings):
     def secrets(self) -> list[str]:
         """Also the password in the database's URL."""
         return [*super().secrets(), *filter(None, [make_url(self.database).password])]
+
+    @property
+    def signing_key_path(self) -> Path:
+        """Where the signing key is."""
+        return self.signing_key_file or self.home / "registry-signing-key.pem"
+
+    @property
+    def one_person(self) -> bool:
+        """Whether duties cannot be separated: there is one user, or callers are not told apart."""
+        return self.single_user or self.auth == "off"
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -328,7 +328,7 @@ Global___EvalSetEvent: _TypeAlias = EvalSetEvent  # noqa: Y015
 
 @_typing.final
 class ModelEvent(_message.Message):
-    """tunix.evt.model.registered.<model version id>"""
+    """tunix.evt.model.{registered,unpinned}.<model version id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -372,7 +372,7 @@ Global___GateEvent: _TypeAlias = GateEvent  # noqa: Y015
 
 @_typing.final
 class AliasEvent(_message.Message):
-    """tunix.evt.alias.moved.<model name>"""
+    """tunix.evt.alias.{moved,guarded}.<model name>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -198,6 +198,7 @@ class ModelVersion(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    UNPINNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     """Registered model name; versions of one name are numbered from 1."""
@@ -214,6 +215,10 @@ class ModelVersion(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def unpinnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unpinning]:
+        """Digests that it was pinned to before, oldest first."""
+
     def __init__(
         self,
         *,
@@ -227,14 +232,46 @@ class ModelVersion(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
+        unpinnings: _abc.Iterable[Global___Unpinning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "lineage", b"lineage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "format", b"format", "id", b"id", "lineage", b"lineage", "name", b"name", "reference", b"reference", "tags", b"tags", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "format", b"format", "id", b"id", "lineage", b"lineage", "name", b"name", "reference", b"reference", "tags", b"tags", "unpinnings", b"unpinnings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class Unpinning(_message.Message):
+    """A digest that an admin took from a reference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    reason: _builtins.str
+    actor: _builtins.str
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "digest", b"digest", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unpinning: _TypeAlias = Unpinning  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):
@@ -274,6 +311,8 @@ Global___Alias: _TypeAlias = Alias  # noqa: Y015
 
 @_typing.final
 class Promotion(_message.Message):
+    """A move of an alias, or a change of its guard: then both models are its holder."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -285,6 +324,12 @@ class Promotion(_message.Message):
     WAIVER_REASON_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FROM_GATE_POLICY_ID_FIELD_NUMBER: _builtins.int
+    TO_GATE_POLICY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WAIVER_ID_FIELD_NUMBER: _builtins.int
+    WAIVER_REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model_name: _builtins.str
     alias: _builtins.str
@@ -293,6 +338,16 @@ class Promotion(_message.Message):
     gate_decision_id: _builtins.str
     waiver_reason: _builtins.str
     actor: _builtins.str
+    from_gate_policy_id: _builtins.str
+    """The guard before and after; empty is none."""
+    to_gate_policy_id: _builtins.str
+    reason: _builtins.str
+    """Of a change of the guard."""
+    waiver_id: _builtins.str
+    """The waiver that was used, and who had asked for it."""
+    waiver_requested_by: _builtins.str
+    note: _builtins.str
+    """"single-user platform" where separation of duties was not asked for."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -307,14 +362,104 @@ class Promotion(_message.Message):
         waiver_reason: _builtins.str = ...,
         actor: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        from_gate_policy_id: _builtins.str = ...,
+        to_gate_policy_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        waiver_id: _builtins.str = ...,
+        waiver_requested_by: _builtins.str = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "create_time", b"create_time", "from_model_id", b"from_model_id", "gate_decision_id", b"gate_decision_id", "id", b"id", "model_name", b"model_name", "to_model_id", b"to_model_id", "waiver_reason", b"waiver_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "alias", b"alias", "create_time", b"create_time", "from_gate_policy_id", b"from_gate_policy_id", "from_model_id", b"from_model_id", "gate_decision_id", b"gate_decision_id", "id", b"id", "model_name", b"model_name", "note", b"note", "reason", b"reason", "to_gate_policy_id", b"to_gate_policy_id", "to_model_id", b"to_model_id", "waiver_id", b"waiver_id", "waiver_reason", b"waiver_reason", "waiver_requested_by", b"waiver_requested_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Promotion: _TypeAlias = Promotion  # noqa: Y015
+
+@_typing.final
+class Waiver(_message.Message):
+    """A request to make one exception from an alias's guard. It holds while the alias is as it was, and is used once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    GATE_POLICY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ALIAS_ETAG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    model_name: _builtins.str
+    alias: _builtins.str
+    model_id: _builtins.str
+    """The alias moves to this version."""
+    gate_policy_id: _builtins.str
+    """The guard becomes this policy; empty is none."""
+    reason: _builtins.str
+    requested_by: _builtins.str
+    alias_etag: _builtins.str
+    """The alias's when it was asked for."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        gate_policy_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        alias_etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "create_time", b"create_time", "gate_policy_id", b"gate_policy_id", "model_id", b"model_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "alias_etag", b"alias_etag", "change", b"change", "create_time", b"create_time", "gate_policy_id", b"gate_policy_id", "id", b"id", "model_id", b"model_id", "model_name", b"model_name", "reason", b"reason", "requested_by", b"requested_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["model_id", "gate_policy_id"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___Waiver: _TypeAlias = Waiver  # noqa: Y015
+
+@_typing.final
+class SigningKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    public_key: _builtins.str
+    """"ed25519:" and the base64 of its 32 bytes."""
+    current: _builtins.bool
+    """The registry that answers signs with it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When a registry first used it."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        current: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "id", b"id", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKey: _TypeAlias = SigningKey  # noqa: Y015
 
 @_typing.final
 class Baseline(_message.Message):
@@ -538,6 +683,8 @@ class GateDecision(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     verdict: Global___GateVerdict.ValueType
     policy_id: _builtins.str
@@ -555,12 +702,18 @@ class GateDecision(_message.Message):
     digest: _builtins.str
     """sha256 of the canonical JSON of the decision's inputs and outcome."""
     metric: _builtins.str
+    verified: _builtins.bool
+    """Both evaluations are verified, and the metric is not of a third-party scorer."""
     @_builtins.property
     def statistics(self) -> _evaluations_pb2.PairedStatistics: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceDecision]: ...
+    @_builtins.property
+    def signature(self) -> _common_pb2.Signature:
+        """By the registry, over the decision; see docs/evaluation.md."""
+
     def __init__(
         self,
         *,
@@ -580,10 +733,12 @@ class GateDecision(_message.Message):
         digest: _builtins.str = ...,
         slices: _abc.Iterable[Global___SliceDecision] | None = ...,
         metric: _builtins.str = ...,
+        verified: _builtins.bool = ...,
+        signature: _common_pb2.Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "create_time", b"create_time", "lower_bound", b"lower_bound", "statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "create_time", b"create_time", "lower_bound", b"lower_bound", "signature", b"signature", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "signature", b"signature", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lower_bound: _TypeAlias = _typing.Literal["lower_bound"]  # noqa: Y015
     _WhichOneofArgType__lower_bound: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound"]  # noqa: Y015
@@ -724,6 +879,7 @@ class SetAliasRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     GATE_DECISION_ID_FIELD_NUMBER: _builtins.int
     WAIVER_REASON_FIELD_NUMBER: _builtins.int
+    WAIVER_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model_name: _builtins.str
     alias: _builtins.str
@@ -732,7 +888,9 @@ class SetAliasRequest(_message.Message):
     """Required once the alias exists."""
     gate_decision_id: _builtins.str
     waiver_reason: _builtins.str
-    """Role "approver"; replaces a PASS and is kept permanently."""
+    """Replaces a PASS and is kept permanently; on a single-user platform. Elsewhere a waiver that somebody else asked for."""
+    waiver_id: _builtins.str
+    """Of RequestWaiver, by another principal."""
     def __init__(
         self,
         *,
@@ -743,10 +901,11 @@ class SetAliasRequest(_message.Message):
         etag: _builtins.str = ...,
         gate_decision_id: _builtins.str = ...,
         waiver_reason: _builtins.str = ...,
+        waiver_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "gate_decision_id", b"gate_decision_id", "model_id", b"model_id", "model_name", b"model_name", "request_id", b"request_id", "waiver_reason", b"waiver_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "gate_decision_id", b"gate_decision_id", "model_id", b"model_id", "model_name", b"model_name", "request_id", b"request_id", "waiver_id", b"waiver_id", "waiver_reason", b"waiver_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -840,11 +999,17 @@ class SetAliasPolicyRequest(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     GATE_POLICY_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WAIVER_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model_name: _builtins.str
     alias: _builtins.str
     gate_policy_id: _builtins.str
     etag: _builtins.str
+    reason: _builtins.str
+    """Kept permanently; required where the alias has a guard already, unless waiver_id is given."""
+    waiver_id: _builtins.str
+    """Of RequestWaiver, by another principal: to remove or to loosen the guard."""
     def __init__(
         self,
         *,
@@ -853,14 +1018,183 @@ class SetAliasPolicyRequest(_message.Message):
         alias: _builtins.str = ...,
         gate_policy_id: _builtins.str = ...,
         etag: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        waiver_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "gate_policy_id", b"gate_policy_id", "model_name", b"model_name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "gate_policy_id", b"gate_policy_id", "model_name", b"model_name", "reason", b"reason", "request_id", b"request_id", "waiver_id", b"waiver_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetAliasPolicyRequest: _TypeAlias = SetAliasPolicyRequest  # noqa: Y015
+
+@_typing.final
+class RequestWaiverRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    GATE_POLICY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    model_name: _builtins.str
+    alias: _builtins.str
+    model_id: _builtins.str
+    """Version to move the alias to."""
+    gate_policy_id: _builtins.str
+    """Policy (id or name) to guard the alias by instead; empty is none."""
+    reason: _builtins.str
+    """Kept permanently; at most 2000 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        gate_policy_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "gate_policy_id", b"gate_policy_id", "model_id", b"model_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "change", b"change", "gate_policy_id", b"gate_policy_id", "model_id", b"model_id", "model_name", b"model_name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["model_id", "gate_policy_id"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___RequestWaiverRequest: _TypeAlias = RequestWaiverRequest  # noqa: Y015
+
+@_typing.final
+class ListWaiversRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """Empty: those of every model."""
+    alias: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "model_name", b"model_name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWaiversRequest: _TypeAlias = ListWaiversRequest  # noqa: Y015
+
+@_typing.final
+class ListWaiversResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAIVERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def waivers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiver]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        waivers: _abc.Iterable[Global___Waiver] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "waivers", b"waivers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWaiversResponse: _TypeAlias = ListWaiversResponse  # noqa: Y015
+
+@_typing.final
+class UnpinModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    """As in GetModel."""
+    reason: _builtins.str
+    """Kept with the model; at most 2000 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelRequest: _TypeAlias = UnpinModelRequest  # noqa: Y015
+
+@_typing.final
+class ListSigningKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSigningKeysRequest: _TypeAlias = ListSigningKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListSigningKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___SigningKey] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSigningKeysResponse: _TypeAlias = ListSigningKeysResponse  # noqa: Y015
 
 @_typing.final
 class ListPromotionsRequest(_message.Message):

@@ -50,6 +50,11 @@ class ModelServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.UnpinModel = channel.unary_unary(
+                '/tunix_rt.v1.ModelService/UnpinModel',
+                request_serializer=tunix__rt_dot_v1_dot_models__pb2.UnpinModelRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_models__pb2.ModelVersion.FromString,
+                _registered_method=True)
         self.SetAlias = channel.unary_unary(
                 '/tunix_rt.v1.ModelService/SetAlias',
                 request_serializer=tunix__rt_dot_v1_dot_models__pb2.SetAliasRequest.SerializeToString,
@@ -74,6 +79,16 @@ class ModelServiceStub:
                 '/tunix_rt.v1.ModelService/ListPromotions',
                 request_serializer=tunix__rt_dot_v1_dot_models__pb2.ListPromotionsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListPromotionsResponse.FromString,
+                _registered_method=True)
+        self.RequestWaiver = channel.unary_unary(
+                '/tunix_rt.v1.ModelService/RequestWaiver',
+                request_serializer=tunix__rt_dot_v1_dot_models__pb2.RequestWaiverRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_models__pb2.Waiver.FromString,
+                _registered_method=True)
+        self.ListWaivers = channel.unary_unary(
+                '/tunix_rt.v1.ModelService/ListWaivers',
+                request_serializer=tunix__rt_dot_v1_dot_models__pb2.ListWaiversRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListWaiversResponse.FromString,
                 _registered_method=True)
         self.LockBaseline = channel.unary_unary(
                 '/tunix_rt.v1.ModelService/LockBaseline',
@@ -120,6 +135,11 @@ class ModelServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_models__pb2.ListGateDecisionsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListGateDecisionsResponse.FromString,
                 _registered_method=True)
+        self.ListSigningKeys = channel.unary_unary(
+                '/tunix_rt.v1.ModelService/ListSigningKeys',
+                request_serializer=tunix__rt_dot_v1_dot_models__pb2.ListSigningKeysRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListSigningKeysResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -145,8 +165,17 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UnpinModel(self, request, context):
+        """Forgets the digest that a reference was pinned to, so that the next evaluation pins it again. Kept in the model's
+        history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetAlias(self, request, context):
-        """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver.
+        """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver. Refused to who
+        created the run, the model, the evaluation or the decision (separation of duties), except on a single-user platform.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,13 +194,27 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetAliasPolicy(self, request, context):
-        """Attaches (or detaches, when empty) the policy that guards the alias.
+        """Attaches (or detaches, when empty) the policy that guards the alias; a row of the promotion history. To take a guard
+        off, or to put another in its place that is not at least as strict, needs a waiver.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPromotions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestWaiver(self, request, context):
+        """Asks for an exception from the alias's guard. Another principal grants it by using it in SetAlias or SetAliasPolicy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWaivers(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +277,13 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSigningKeys(self, request, context):
+        """The public keys that decisions and scores of this registry are signed with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -251,6 +301,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListModelsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_models__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'UnpinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinModel,
+                    request_deserializer=tunix__rt_dot_v1_dot_models__pb2.UnpinModelRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_models__pb2.ModelVersion.SerializeToString,
             ),
             'SetAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetAlias,
@@ -276,6 +331,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListPromotions,
                     request_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListPromotionsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_models__pb2.ListPromotionsResponse.SerializeToString,
+            ),
+            'RequestWaiver': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestWaiver,
+                    request_deserializer=tunix__rt_dot_v1_dot_models__pb2.RequestWaiverRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_models__pb2.Waiver.SerializeToString,
+            ),
+            'ListWaivers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWaivers,
+                    request_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListWaiversRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_models__pb2.ListWaiversResponse.SerializeToString,
             ),
             'LockBaseline': grpc.unary_unary_rpc_method_handler(
                     servicer.LockBaseline,
@@ -321,6 +386,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListGateDecisions,
                     request_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListGateDecisionsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_models__pb2.ListGateDecisionsResponse.SerializeToString,
+            ),
+            'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSigningKeys,
+                    request_deserializer=tunix__rt_dot_v1_dot_models__pb2.ListSigningKeysRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_models__pb2.ListSigningKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -405,6 +475,33 @@ class ModelService:
             '/tunix_rt.v1.ModelService/ListModels',
             tunix__rt_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.ModelService/UnpinModel',
+            tunix__rt_dot_v1_dot_models__pb2.UnpinModelRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_models__pb2.ModelVersion.FromString,
             options,
             channel_credentials,
             insecure,
@@ -540,6 +637,60 @@ class ModelService:
             '/tunix_rt.v1.ModelService/ListPromotions',
             tunix__rt_dot_v1_dot_models__pb2.ListPromotionsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_models__pb2.ListPromotionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestWaiver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.ModelService/RequestWaiver',
+            tunix__rt_dot_v1_dot_models__pb2.RequestWaiverRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_models__pb2.Waiver.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWaivers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.ModelService/ListWaivers',
+            tunix__rt_dot_v1_dot_models__pb2.ListWaiversRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_models__pb2.ListWaiversResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -783,6 +934,33 @@ class ModelService:
             '/tunix_rt.v1.ModelService/ListGateDecisions',
             tunix__rt_dot_v1_dot_models__pb2.ListGateDecisionsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_models__pb2.ListGateDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSigningKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.ModelService/ListSigningKeys',
+            tunix__rt_dot_v1_dot_models__pb2.ListSigningKeysRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_models__pb2.ListSigningKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

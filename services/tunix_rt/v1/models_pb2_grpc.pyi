@@ -37,13 +37,24 @@ class ModelServiceStub:
     """Registers a model that no run here produced (a base model, an import)."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.ModelVersion]
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
+    UnpinModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UnpinModelRequest, _models_pb2.ModelVersion]
+    """Forgets the digest that a reference was pinned to, so that the next evaluation pins it again. Kept in the model's
+    history.
+    """
     SetAlias: _grpc.UnaryUnaryMultiCallable[_models_pb2.SetAliasRequest, _models_pb2.Alias]
-    """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver."""
+    """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver. Refused to who
+    created the run, the model, the evaluation or the decision (separation of duties), except on a single-user platform.
+    """
     GetAlias: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetAliasRequest, _models_pb2.Alias]
     ListAliases: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListAliasesRequest, _models_pb2.ListAliasesResponse]
     SetAliasPolicy: _grpc.UnaryUnaryMultiCallable[_models_pb2.SetAliasPolicyRequest, _models_pb2.Alias]
-    """Attaches (or detaches, when empty) the policy that guards the alias."""
+    """Attaches (or detaches, when empty) the policy that guards the alias; a row of the promotion history. To take a guard
+    off, or to put another in its place that is not at least as strict, needs a waiver.
+    """
     ListPromotions: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListPromotionsRequest, _models_pb2.ListPromotionsResponse]
+    RequestWaiver: _grpc.UnaryUnaryMultiCallable[_models_pb2.RequestWaiverRequest, _models_pb2.Waiver]
+    """Asks for an exception from the alias's guard. Another principal grants it by using it in SetAlias or SetAliasPolicy."""
+    ListWaivers: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListWaiversRequest, _models_pb2.ListWaiversResponse]
     LockBaseline: _grpc.UnaryUnaryMultiCallable[_models_pb2.LockBaselineRequest, _models_pb2.Baseline]
     """Locks an evaluation as the named baseline; the former holder stays in the history."""
     GetBaseline: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetBaselineRequest, _models_pb2.Baseline]
@@ -56,6 +67,8 @@ class ModelServiceStub:
     """Decides once and stores the decision; decisions never change."""
     GetGateDecision: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetGateDecisionRequest, _models_pb2.GateDecision]
     ListGateDecisions: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListGateDecisionsRequest, _models_pb2.ListGateDecisionsResponse]
+    ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListSigningKeysRequest, _models_pb2.ListSigningKeysResponse]
+    """The public keys that decisions and scores of this registry are signed with."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -66,13 +79,24 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Registers a model that no run here produced (a base model, an import)."""
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
+    UnpinModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UnpinModelRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
+    """Forgets the digest that a reference was pinned to, so that the next evaluation pins it again. Kept in the model's
+    history.
+    """
     SetAlias: _aio.UnaryUnaryMultiCallable[_models_pb2.SetAliasRequest, _models_pb2.Alias]  # type: ignore[assignment]
-    """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver."""
+    """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver. Refused to who
+    created the run, the model, the evaluation or the decision (separation of duties), except on a single-user platform.
+    """
     GetAlias: _aio.UnaryUnaryMultiCallable[_models_pb2.GetAliasRequest, _models_pb2.Alias]  # type: ignore[assignment]
     ListAliases: _aio.UnaryUnaryMultiCallable[_models_pb2.ListAliasesRequest, _models_pb2.ListAliasesResponse]  # type: ignore[assignment]
     SetAliasPolicy: _aio.UnaryUnaryMultiCallable[_models_pb2.SetAliasPolicyRequest, _models_pb2.Alias]  # type: ignore[assignment]
-    """Attaches (or detaches, when empty) the policy that guards the alias."""
+    """Attaches (or detaches, when empty) the policy that guards the alias; a row of the promotion history. To take a guard
+    off, or to put another in its place that is not at least as strict, needs a waiver.
+    """
     ListPromotions: _aio.UnaryUnaryMultiCallable[_models_pb2.ListPromotionsRequest, _models_pb2.ListPromotionsResponse]  # type: ignore[assignment]
+    RequestWaiver: _aio.UnaryUnaryMultiCallable[_models_pb2.RequestWaiverRequest, _models_pb2.Waiver]  # type: ignore[assignment]
+    """Asks for an exception from the alias's guard. Another principal grants it by using it in SetAlias or SetAliasPolicy."""
+    ListWaivers: _aio.UnaryUnaryMultiCallable[_models_pb2.ListWaiversRequest, _models_pb2.ListWaiversResponse]  # type: ignore[assignment]
     LockBaseline: _aio.UnaryUnaryMultiCallable[_models_pb2.LockBaselineRequest, _models_pb2.Baseline]  # type: ignore[assignment]
     """Locks an evaluation as the named baseline; the former holder stays in the history."""
     GetBaseline: _aio.UnaryUnaryMultiCallable[_models_pb2.GetBaselineRequest, _models_pb2.Baseline]  # type: ignore[assignment]
@@ -85,6 +109,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Decides once and stores the decision; decisions never change."""
     GetGateDecision: _aio.UnaryUnaryMultiCallable[_models_pb2.GetGateDecisionRequest, _models_pb2.GateDecision]  # type: ignore[assignment]
     ListGateDecisions: _aio.UnaryUnaryMultiCallable[_models_pb2.ListGateDecisionsRequest, _models_pb2.ListGateDecisionsResponse]  # type: ignore[assignment]
+    ListSigningKeys: _aio.UnaryUnaryMultiCallable[_models_pb2.ListSigningKeysRequest, _models_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
+    """The public keys that decisions and scores of this registry are signed with."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Model versions, aliases, baselines, gate policies and decisions, promotion history."""
@@ -112,12 +138,24 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def UnpinModel(
+        self,
+        request: _models_pb2.UnpinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.ModelVersion, _abc.Awaitable[_models_pb2.ModelVersion]]:
+        """Forgets the digest that a reference was pinned to, so that the next evaluation pins it again. Kept in the model's
+        history.
+        """
+
+    @_abc_1.abstractmethod
     def SetAlias(
         self,
         request: _models_pb2.SetAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Alias, _abc.Awaitable[_models_pb2.Alias]]:
-        """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver."""
+        """Moves an alias. One that has a gate policy needs a fresh PASS against its current holder, or a waiver. Refused to who
+        created the run, the model, the evaluation or the decision (separation of duties), except on a single-user platform.
+        """
 
     @_abc_1.abstractmethod
     def GetAlias(
@@ -139,7 +177,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.SetAliasPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Alias, _abc.Awaitable[_models_pb2.Alias]]:
-        """Attaches (or detaches, when empty) the policy that guards the alias."""
+        """Attaches (or detaches, when empty) the policy that guards the alias; a row of the promotion history. To take a guard
+        off, or to put another in its place that is not at least as strict, needs a waiver.
+        """
 
     @_abc_1.abstractmethod
     def ListPromotions(
@@ -147,6 +187,21 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.ListPromotionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListPromotionsResponse, _abc.Awaitable[_models_pb2.ListPromotionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RequestWaiver(
+        self,
+        request: _models_pb2.RequestWaiverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.Waiver, _abc.Awaitable[_models_pb2.Waiver]]:
+        """Asks for an exception from the alias's guard. Another principal grants it by using it in SetAlias or SetAliasPolicy."""
+
+    @_abc_1.abstractmethod
+    def ListWaivers(
+        self,
+        request: _models_pb2.ListWaiversRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.ListWaiversResponse, _abc.Awaitable[_models_pb2.ListWaiversResponse]]: ...
 
     @_abc_1.abstractmethod
     def LockBaseline(
@@ -213,5 +268,13 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.ListGateDecisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListGateDecisionsResponse, _abc.Awaitable[_models_pb2.ListGateDecisionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSigningKeys(
+        self,
+        request: _models_pb2.ListSigningKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.ListSigningKeysResponse, _abc.Awaitable[_models_pb2.ListSigningKeysResponse]]:
+        """The public keys that decisions and scores of this registry are signed with."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

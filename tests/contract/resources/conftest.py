@@ -209,7 +209,12 @@ def new_result() -> Callable[..., evaluations_pb2.ItemResult]:
 async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Dependencies, int]]:
     """A served registry on an empty database."""
     settings = RegistrySettings(
-        listen="127.0.0.1:0", home=tmp_path, database_url=database_url, import_limit_bytes=100_000, grace_seconds=0.1
+        listen="127.0.0.1:0",
+        home=tmp_path,
+        database_url=database_url,
+        import_limit_bytes=100_000,
+        grace_seconds=0.1,
+        single_user=True,
     )
     database = Database(settings.database, RESOURCES)
     dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)

@@ -25,9 +25,14 @@ def move(registry: Any, model: str, etag: str = "", **fields: Any) -> Any:
     return registry.models.SetAlias(pb.SetAliasRequest(model_id=model, etag=etag, **given), **call)
 
 
-def guard(registry: Any, etag: str, policy: str = "default") -> Any:
+def guard(registry: Any, etag: str, policy: str = "default", reason: str = "") -> Any:
     request = pb.SetAliasPolicyRequest(
-        request_id=registry.request_id(), model_name="m", alias="production", gate_policy_id=policy, etag=etag
+        request_id=registry.request_id(),
+        model_name="m",
+        alias="production",
+        gate_policy_id=policy,
+        etag=etag,
+        reason=reason,
     )
     return registry.models.SetAliasPolicy(request, timeout=10)
 
@@ -150,7 +155,8 @@ async def test_of_16_promoters_racing_for_a_guarded_alias_one_wins_and_the_rest_
     (winner,) = [each for each in answers if not isinstance(each, BaseException)]
     assert winner.model_id == held.new.id
     used = decisions[answers.index(winner)].id
-    assert [each.gate_decision_id for each in await history(registry)] == [used, ""]
+    # The first move, then the guard.
+    assert [each.gate_decision_id for each in await history(registry)] == [used, "", ""]
     assert (await registry.facts()).count("tunix.evt.alias.moved") == 2
 
 
@@ -183,7 +189,8 @@ async def test_a_guarded_alias_needs_a_decision(registry: Any, refusal: Any, hel
     refused = await refusal(move(registry, held.new.id, held.alias.etag))
     assert refused.kind is FailedPrecondition
     assert held.alias.gate_policy_id in refused.text
-    assert await registry.count(PromotionRow) == 1
+    # The first move, and the guard.
+    assert await registry.count(PromotionRow) == 2
 
 
 async def test_a_pass_of_the_new_model_against_the_holder_lets_it_move(registry: Any, held: Any) -> None:
@@ -242,7 +249,7 @@ async def test_a_decision_moves_an_alias_once_however_the_clocks_run(registry: A
     refused = await refusal(move(registry, held.new.id, back.etag, gate_decision_id=decision.id))
     assert refused.kind is FailedPrecondition
     assert "has let m@production move before" in refused.text
-    assert await registry.count(PromotionRow) == 3
+    assert await registry.count(PromotionRow) == 4
 
 
 async def test_no_role_below_approver_moves_an_alias_or_lifts_its_guard(registry: Any, refusal: Any, held: Any) -> None:
@@ -323,7 +330,7 @@ async def test_an_approvers_waiver_moves_it_and_its_reason_is_kept(registry: Any
 
 
 async def test_a_detached_policy_no_longer_guards(registry: Any, held: Any) -> None:
-    free = await guard(registry, held.alias.etag, policy="")
+    free = await guard(registry, held.alias.etag, policy="", reason="no more rules")
     assert free.gate_policy_id == ""
     assert (await move(registry, held.bad.id, free.etag)).model_id == held.bad.id
 

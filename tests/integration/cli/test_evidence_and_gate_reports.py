@@ -167,6 +167,20 @@ def test_evidence_says_what_the_commands_print(cli: Cli, evaluations: dict[str, 
     assert list(map(json.loads, files["predictions.jsonl"].splitlines())) == list(map(json.loads, items))
 
 
+def test_evidence_names_its_signer(cli: Cli, evaluations: dict[str, str], tmp_path: Path) -> None:
+    path, key_file = tmp_path / "evidence.zip", tmp_path / "key"
+    cli.run("evidence", "build", evaluations["base"], "-o", str(path))
+    (key,) = map(json.loads, cli.run("models", "signing-keys", "--json").stdout.splitlines())
+    assert key["current"] is True
+    assert key["public_key"] in cli.run("models", "signing-keys").stdout
+    assert cli.json("evidence", "verify", str(path), "--trust", key["public_key"])["signed_by"] == key["public_key"]
+    key_file.write_text(key["public_key"] + "\n")
+    assert key["public_key"] in cli.run("evidence", "verify", str(path), "--trust", str(key_file)).stdout
+    other = "ed25519:" + "A" * 43 + "="
+    refused = cli.json("evidence", "verify", str(path), "--trust", other, exit_code=1)["problems"]
+    assert "not by the trusted key" in refused[0]["reason"]
+
+
 def test_its_checksums_are_those_that_sha256sum_checks(cli: Cli, evaluations: dict[str, str], tmp_path: Path) -> None:
     program = shutil.which("sha256sum")
     if program is None:

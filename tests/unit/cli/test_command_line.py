@@ -46,11 +46,13 @@ def test_the_promised_commands_are_there() -> None:
         "baselines lock", "baselines list", "baselines show", "gate check", "gate policies", "gate create-policy",
         "gate decisions", "evidence build", "evidence verify", "evidence schema", "models list",
         "models show", "models register", "models merge", "models alias", "models aliases", "models promote",
+        "models guard", "models request-waiver", "models waivers", "models unpin", "models signing-keys",
         "models load", "models loaded", "models unload", "models load-adapter", "models unload-adapter",
         "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
         "sweeps pause", "sweeps resume", "sweeps extend", "sweeps results", "sweeps importance", "sweeps data",
-        "sweeps plot", "sweeps export", "access whoami", "access principals", "access create", "access update",
+        "sweeps plot", "sweeps export", "access principals", "access create", "access update",
+        "certs init", "access whoami",
         "access tokens", "access create-token", "access rotate-token", "access revoke-token", "access audit",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}

@@ -61,13 +61,19 @@ def build(
 def verify(
     file: Annotated[Path, typer.Argument(help="The zip.")],
     digest: Annotated[str, typer.Option(help="Digest that `build` printed; any other evidence is refused.")] = "",
+    trust: Annotated[
+        str, typer.Option(help="Public key (ed25519:…, or a file with it) that must have signed score and decisions.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Check every byte and score everything again, without a server. Exit code 1 names each file that is not right."""
     from tunix_rt.evidence.verify import verify as check
     from tunix_rt.quality.scorer_plugins import installed_scorers
 
-    found = check(file.read_bytes(), digest=digest, scorers=installed_scorers())
+    key = trust
+    if trust and not trust.startswith("ed25519:"):
+        key = Path(trust).read_text(encoding="utf-8").strip()
+    found = check(file.read_bytes(), digest=digest, trust=key, scorers=installed_scorers())
     if as_json:
         printing.print_json({"file": str(file), "ok": found.ok} | asdict(found))
     else:
@@ -106,6 +112,7 @@ def _show(file: Path, found: Verified) -> None:
                 ("checked", f"{len(found.files)} files; {again}"),
                 ("not generated", found.n_not_generated or ""),
                 ("gate decisions", f"{found.n_gate_decisions} decided again" if found.n_gate_decisions else ""),
+                ("signed by", found.signed_by or "[yellow]not signed[/yellow]"),
                 ("digest", found.digest),
             ]
         )

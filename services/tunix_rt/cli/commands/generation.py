@@ -12,6 +12,7 @@ from tunix_rt.cli.context import Json, client
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.rule_options import with_options
 from tunix_rt.cli.views import inference
+from tunix_rt.cli.visible import visible
 from tunix_rt.contract.generation import GENERATION_RULES
 
 app = new_group("generation")
@@ -42,10 +43,10 @@ def generate(
             printing.print_json(api.generate(model, question, config=config, adapter=adapter))
             return
         if not stream:
-            print(api.generate(model, question, config=config, adapter=adapter).text)
+            print(visible(api.generate(model, question, config=config, adapter=adapter).text))
             return
         for piece in api.generate_stream(model, question, config=config, adapter=adapter):
-            sys.stdout.write(piece.text)
+            sys.stdout.write(visible(piece.text))
             sys.stdout.flush()
         sys.stdout.write("\n")
         used = piece.usage

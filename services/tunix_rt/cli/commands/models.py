@@ -139,6 +139,9 @@ def promote(
         str | None,
         typer.Option("--gate-policy-id", "--guard", help="Guard the alias by this policy from now on; '' by none."),
     ] = None,
+    waiver_id: Annotated[
+        str, typer.Option("--waiver-id", help="A waiver that somebody else asked for (`models request-waiver`).")
+    ] = "",
     etag: Annotated[
         str | None,
         typer.Option(help="Etag of the alias as you saw it (`models alias`); a guarded alias needs it, or --decision."),
@@ -149,12 +152,18 @@ def promote(
     with client(ctx) as api:
         target = api.models.get(model).id
         if etag is None:
-            etag = _etag_to_replace(api, name, alias, gated=bool(gate_decision_id))
+            etag = _etag_to_replace(api, name, alias, gated=bool(gate_decision_id or waiver_id))
         moved = api.models.promote(
-            name, alias, target, etag=etag, gate_decision_id=gate_decision_id, waiver_reason=waiver_reason
+            name,
+            alias,
+            target,
+            etag=etag,
+            gate_decision_id=gate_decision_id,
+            waiver_reason=waiver_reason,
+            waiver_id=waiver_id,
         )
         if gate_policy_id is not None:
-            moved = moved.guard(gate_policy_id)
+            moved = moved.guard(gate_policy_id, reason=waiver_reason)
     printing.row(moved, as_json, catalogue.aliases)
 
 
@@ -173,6 +182,79 @@ def _etag_to_replace(api: TunixClient, name: str, alias: str, *, gated: bool) ->
             f"give --decision, or --etag {held.etag} to replace that holder with a waiver"
         )
     return held.etag
+
+
+@app.command(epilog="Example: tunix-rt models guard default production release --reason 'a stricter margin'")
+def guard(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    alias: Annotated[str, typer.Argument(help="production, staging, …")],
+    gate_policy_id: Annotated[str, typer.Argument(help="Policy (id or name) that guards it from now on; '' is none.")],
+    reason: Annotated[str, typer.Option(help="Kept permanently; required where it has a guard already.")] = "",
+    waiver_id: Annotated[
+        str, typer.Option("--waiver-id", help="Of another person, to remove or to loosen the guard.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Guard an alias by a gate policy. The change is a row of its history."""
+    with client(ctx) as api:
+        changed = api.models.alias(name, alias).guard(gate_policy_id, reason=reason, waiver_id=waiver_id)
+    printing.row(changed, as_json, catalogue.aliases)
+
+
+@app.command(
+    "request-waiver",
+    epilog="Example: tunix-rt models request-waiver default production --model model-01jd… --reason 'hot fix'",
+)
+def request_waiver(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    alias: Annotated[str, typer.Argument(help="production, staging, …")],
+    reason: Annotated[str, typer.Option(help="Why; kept permanently.")],
+    model: Annotated[str | None, typer.Option(help="Version to move the alias to.")] = None,
+    gate_policy_id: Annotated[
+        str | None, typer.Option("--gate-policy-id", "--guard", help="Or the guard that it is to get; '' is none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for one exception from an alias's guard. An approver who is somebody else grants it by using it."""
+    with client(ctx) as api:
+        target = None if model is None else api.models.get(model).id
+        asked = api.models.request_waiver(name, alias, reason=reason, model_id=target, gate_policy_id=gate_policy_id)
+    printing.row(asked, as_json, catalogue.waivers)
+
+
+@app.command(epilog="Example: tunix-rt models waivers default")
+def waivers(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    alias: Annotated[str, typer.Option(help="This alias only.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the waivers that were asked for, newest first."""
+    with client(ctx) as api:
+        found = api.models.waivers(name, alias)
+        printing.rows(found, as_json, catalogue.waivers)
+
+
+@app.command(epilog="Example: tunix-rt models unpin smollm2/1 --reason 'pinned by a broken evaluator'")
+def unpin(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Id, NAME@ALIAS or NAME/VERSION.")],
+    reason: Annotated[str, typer.Option(help="Kept with the model.")],
+    as_json: Json = False,
+) -> None:
+    """Forget the digest that a reference was pinned to; the next evaluation pins it again."""
+    with client(ctx) as api:
+        found = api.models.unpin(model, reason=reason)
+    printing.record(found, as_json, catalogue.model)
+
+
+@app.command("signing-keys", epilog="Example: tunix-rt models signing-keys")
+def signing_keys(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the public keys that the registry signs scores and gate decisions with, newest first."""
+    with client(ctx) as api:
+        printing.rows(api.models.signing_keys(), as_json, catalogue.signing_keys)
 
 
 @app.command(epilog="Example: tunix-rt models load default@production")

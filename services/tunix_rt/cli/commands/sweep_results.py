@@ -15,6 +15,7 @@ from tunix_rt.cli.context import Json, client
 from tunix_rt.cli.sweep_plot import draw, require_matplotlib
 from tunix_rt.cli.sweep_table import sweep_table
 from tunix_rt.cli.views import sweeps as views
+from tunix_rt.cli.visible import visible
 from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Transient
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def export(
     config.write_text(_pretty(found.config), encoding="utf-8")
     best_params.write_text(printing.canonical(found.best_params) + "\n", encoding="utf-8")
     if found.warning:
-        print(f"warning: {found.warning}", file=sys.stderr)
+        print(visible(f"warning: {found.warning}"), file=sys.stderr)
     _show_config(found, config, best_params, as_json)
 
 
@@ -115,7 +116,7 @@ def _shares(api: TunixClient, sweep_id: str) -> tuple[Importance | None, str]:
     try:
         return api.sweeps.importance(sweep_id), ""
     except (FailedPrecondition, Transient) as error:
-        print(f"warning: {error}", file=sys.stderr)
+        print(visible(f"warning: {error}"), file=sys.stderr)
         return None, "too few trials" if isinstance(error, FailedPrecondition) else "the tuner cannot be reached"
 
 

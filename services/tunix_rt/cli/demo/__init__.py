@@ -16,6 +16,7 @@ from tunix_rt.cli.demo.plan import PLANS, plan_for
 from tunix_rt.cli.demo.report import Report
 from tunix_rt.cli.demo.result import shortfalls
 from tunix_rt.cli.demo.steps import run_demo
+from tunix_rt.cli.visible import safe_console
 from tunix_rt.client import TunixClient
 from tunix_rt.errors import FieldViolation, InvalidInput
 from tunix_rt.local import LocalPlatform
@@ -45,7 +46,7 @@ def demo(
     if model not in PLANS:
         raise InvalidInput([FieldViolation("model", f"the demo has plans for {', '.join(PLANS)}, not for {model!r}")])
     plan = plan_for(model)
-    report = Report(console or Console())
+    report = Report(console or safe_console())
     begun = time.monotonic()
     with ExitStack() as stack:
         home = _start(home, keep, report, stack)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.resources.datasets import CategoryStatistics, Dataset, Recipe
     from tunix_rt.client.resources.evalsets import EvalSet, EvalSetItem
     from tunix_rt.client.resources.gates import Baseline
-    from tunix_rt.client.resources.models import Alias, ModelVersion, Promotion
+    from tunix_rt.client.resources.models import Alias, ModelVersion, Promotion, SigningKey, Waiver
 
 
 def datasets(items: Iterable[Dataset]) -> RenderableType:
@@ -172,6 +172,14 @@ def model(item: ModelVersion) -> RenderableType:
         ("created", formats.local_time(item.create_time)),
         ("tags", formats.tags(item.tags)),
     ]
+    rows += [
+        (
+            "unpinned" if index == 0 else "",
+            f"{each.digest} by {formats.escaped(each.actor)}, {formats.local_time(each.time)}: "
+            f"{formats.escaped(each.reason)}",
+        )
+        for index, each in enumerate(item.unpinnings)
+    ]
     return printing.fields(rows)
 
 
@@ -204,14 +212,51 @@ def promotions(items: Iterable[Promotion]) -> RenderableType:
         (
             formats.local_time(item.create_time),
             formats.escaped(item.alias),
-            item.from_model_id or "–",
-            item.to_model_id,
-            item.gate_decision_id or (f"waived: {formats.escaped(item.waiver_reason)}" if item.waiver_reason else ""),
+            *_change(item),
+            _why(item),
             formats.escaped(item.actor),
+            formats.escaped(item.note),
         )
         for item in items
     ]
-    return printing.table(["time", "alias", "from", "to", "because", "by"], rows)
+    return printing.table(["time", "alias", "from", "to", "because", "by", ""], rows)
+
+
+def _change(item: Promotion) -> tuple[str, str]:
+    """From what to what: models, or guards."""
+    if item.from_model_id != item.to_model_id:
+        return item.from_model_id or "–", item.to_model_id
+    return f"guard {item.from_gate_policy_id or '–'}", f"guard {item.to_gate_policy_id or '–'}"
+
+
+def _why(item: Promotion) -> str:
+    waived = formats.escaped(item.waiver_reason)
+    if waived and item.waiver_requested_by:
+        return f"waived: {waived} (asked for by {formats.escaped(item.waiver_requested_by)})"
+    return item.gate_decision_id or (f"waived: {waived}" if waived else formats.escaped(item.reason))
+
+
+def waivers(items: Iterable[Waiver]) -> RenderableType:
+    rows = [
+        (
+            item.id,
+            formats.escaped(f"{item.model_name}@{item.alias}"),
+            item.model_id or f"guard {item.gate_policy_id or '–'}",
+            formats.escaped(item.reason, 60),
+            formats.escaped(item.requested_by),
+            formats.local_time(item.create_time),
+        )
+        for item in items
+    ]
+    return printing.table(["waiver", "alias", "to", "because", "asked for by", "when"], rows)
+
+
+def signing_keys(items: Iterable[SigningKey]) -> RenderableType:
+    rows = [
+        (item.id, item.public_key, formats.local_time(item.create_time), "current" if item.current else "")
+        for item in items
+    ]
+    return printing.table(["key", "public key", "since", ""], rows)
 
 
 def baselines(items: Iterable[Baseline]) -> RenderableType:

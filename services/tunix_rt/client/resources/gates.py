@@ -10,6 +10,7 @@ from tunix_rt.client.arguments import to_message
 from tunix_rt.client.binding import Group, Mode, many, one
 from tunix_rt.client.operations import Call, Pages, new_request_id, paged, unary
 from tunix_rt.client.records import Record
+from tunix_rt.client.resources.common import Signature
 from tunix_rt.client.resources.scores import PairedStatistics, ScoreIdentity
 from tunix_rt.contract.enums import GateVerdict, MetricDirection, SliceTier
 from tunix_rt.v1 import models_pb2 as pb
@@ -99,6 +100,8 @@ class GateDecision(Record, of=pb.GateDecision):
     digest: str
     slices: tuple[SliceDecision, ...]
     metric: str
+    verified: bool
+    signature: Signature | None
 
 
 class Baselines(Group[Mode]):

@@ -26,6 +26,15 @@ class Lineage(Record, of=pb.Lineage):
     details: dict[str, str]
 
 
+class Unpinning(Record, of=pb.Unpinning):
+    """A digest that an admin took from a reference."""
+
+    digest: str
+    reason: str
+    actor: str
+    time: datetime
+
+
 class ModelVersion(Resource[Mode], of=pb.ModelVersion):
     """A version of a registered model; ``reference`` is what a loader is given."""
 
@@ -41,6 +50,7 @@ class ModelVersion(Resource[Mode], of=pb.ModelVersion):
     create_time: datetime | None
     tags: dict[str, str]
     etag: str
+    unpinnings: tuple[Unpinning, ...]
 
 
 class Alias(Resource[Mode], of=pb.Alias):
@@ -56,7 +66,9 @@ class Alias(Resource[Mode], of=pb.Alias):
     etag: str
 
     @one
-    def promote(self, model_id: str, *, gate_decision_id: str = "", waiver_reason: str = "") -> One[Alias[Mode]]:
+    def promote(
+        self, model_id: str, *, gate_decision_id: str = "", waiver_reason: str = "", waiver_id: str = ""
+    ) -> One[Alias[Mode]]:
         """Move it to another version; raises `Aborted` when it has been moved since it was read."""
         return Models.promote(
             self.model_name,
@@ -65,16 +77,19 @@ class Alias(Resource[Mode], of=pb.Alias):
             etag=self.etag,
             gate_decision_id=gate_decision_id,
             waiver_reason=waiver_reason,
+            waiver_id=waiver_id,
         )
 
     @one
-    def guard(self, gate_policy_id: str) -> One[Alias[Mode]]:
+    def guard(self, gate_policy_id: str, *, reason: str = "", waiver_id: str = "") -> One[Alias[Mode]]:
         """Guard it by a gate policy, or by none with ""; raises `Aborted` when it has changed since it was read."""
-        return Models.guard(self.model_name, self.alias, gate_policy_id, etag=self.etag)
+        return Models.guard(
+            self.model_name, self.alias, gate_policy_id, etag=self.etag, reason=reason, waiver_id=waiver_id
+        )
 
 
 class Promotion(Record, of=pb.Promotion):
-    """One move of an alias."""
+    """One move of an alias, or a change of its guard: then both models are its holder."""
 
     id: str
     model_name: str
@@ -85,6 +100,35 @@ class Promotion(Record, of=pb.Promotion):
     waiver_reason: str
     actor: str
     create_time: datetime
+    from_gate_policy_id: str
+    to_gate_policy_id: str
+    reason: str
+    waiver_id: str
+    waiver_requested_by: str
+    note: str
+
+
+class Waiver(Record, of=pb.Waiver):
+    """A request for one exception from an alias's guard: a move, or (``model_id`` None) another guard."""
+
+    id: str
+    model_name: str
+    alias: str
+    model_id: str | None
+    gate_policy_id: str | None
+    reason: str
+    requested_by: str
+    create_time: datetime
+    alias_etag: str
+
+
+class SigningKey(Record, of=pb.SigningKey):
+    """A public key that the registry signs with, or has signed with."""
+
+    id: str
+    public_key: str
+    create_time: datetime
+    current: bool
 
 
 class Models(Group[Mode]):
@@ -157,9 +201,11 @@ class Models(Group[Mode]):
         etag: str = "",
         gate_decision_id: str = "",
         waiver_reason: str = "",
+        waiver_id: str = "",
         request_id: str | None = None,
     ) -> Call[Alias[Mode]]:
-        """Point an alias at a model version. A guarded alias needs a fresh PASS or, from an approver, a waiver.
+        """Point an alias at a model version. A guarded alias needs a fresh PASS or, from an approver, a waiver that
+        somebody else asked for (`request_waiver`); on a single-user platform, ``waiver_reason``.
 
         ``etag`` is that of the alias as you read it (`alias`); without one the alias is created. Raises `Aborted` when
         it exists and ``etag`` is missing or stale. `Alias.promote` sends its own etag.
@@ -172,23 +218,79 @@ class Models(Group[Mode]):
             etag=etag,
             gate_decision_id=gate_decision_id,
             waiver_reason=waiver_reason,
+            waiver_id=waiver_id,
         )
         return unary(Stub, lambda stub: stub.SetAlias, request, Alias)
 
     @one
     @staticmethod
     def guard(
-        model_name: str, alias: str, gate_policy_id: str, *, etag: str, request_id: str | None = None
+        model_name: str,
+        alias: str,
+        gate_policy_id: str,
+        *,
+        etag: str,
+        reason: str = "",
+        waiver_id: str = "",
+        request_id: str | None = None,
     ) -> Call[Alias[Mode]]:
-        """Attach a gate policy to an alias; an empty policy id detaches it. ``etag`` as in `promote`."""
+        """Attach a gate policy to an alias; an empty policy id detaches it. ``etag`` as in `promote`.
+
+        An alias that has a guard needs a ``reason``, and a waiver of somebody else where the new guard is none or not
+        at least as strict.
+        """
         request = pb.SetAliasPolicyRequest(
             request_id=new_request_id(request_id),
             model_name=model_name,
             alias=alias,
             gate_policy_id=gate_policy_id,
             etag=etag,
+            reason=reason,
+            waiver_id=waiver_id,
         )
         return unary(Stub, lambda stub: stub.SetAliasPolicy, request, Alias)
+
+    @one
+    @staticmethod
+    def request_waiver(
+        model_name: str,
+        alias: str,
+        *,
+        reason: str,
+        model_id: str | None = None,
+        gate_policy_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Call[Waiver]:
+        """Ask for an exception from an alias's guard; an approver who is somebody else grants it by using it.
+
+        It is to move to ``model_id``, or to be guarded by ``gate_policy_id`` ("" by none).
+        """
+        request = pb.RequestWaiverRequest(
+            request_id=new_request_id(request_id), model_name=model_name, alias=alias, reason=reason
+        )
+        if model_id is not None:
+            request.model_id = model_id
+        if gate_policy_id is not None:
+            request.gate_policy_id = gate_policy_id
+        return unary(Stub, lambda stub: stub.RequestWaiver, request, Waiver)
+
+    @many
+    @staticmethod
+    def waivers(
+        model_name: str = "", alias: str = "", *, page_size: int = 0, limit: int | None = None
+    ) -> Pages[Waiver]:
+        """Every waiver that was asked for, newest first."""
+        request = pb.ListWaiversRequest(model_name=model_name, alias=alias, page_size=page_size)
+        return paged(
+            Stub, lambda stub: stub.ListWaivers, request, lambda page, _: Waiver.each(page.waivers), limit=limit
+        )
+
+    @one
+    @staticmethod
+    def unpin(id: str, *, reason: str, request_id: str | None = None) -> Call[ModelVersion[Mode]]:
+        """Forget the digest that a reference was pinned to; the next evaluation pins it again."""
+        request = pb.UnpinModelRequest(request_id=new_request_id(request_id), id=id, reason=reason)
+        return unary(Stub, lambda stub: stub.UnpinModel, request, ModelVersion)
 
     @many
     @staticmethod
@@ -203,4 +305,13 @@ class Models(Group[Mode]):
             request,
             lambda page, _: Promotion.each(page.promotions),
             limit=limit,
+        )
+
+    @many
+    @staticmethod
+    def signing_keys(*, page_size: int = 0, limit: int | None = None) -> Pages[SigningKey]:
+        """The registry's public keys, newest first."""
+        request = pb.ListSigningKeysRequest(page_size=page_size)
+        return paged(
+            Stub, lambda stub: stub.ListSigningKeys, request, lambda page, _: SigningKey.each(page.keys), limit=limit
         )

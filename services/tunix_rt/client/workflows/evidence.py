@@ -67,6 +67,7 @@ def gather(client: TunixClient, evaluation_id: str, *, on_stage: OnStage = lambd
         samples=samples,
         model=model.to_dict(),
         training=training,
+        signing_keys=_signing_keys(client) if evaluation.signature is not None else {},
         gate=_gate(client, evaluation_id),
     )
 
@@ -177,6 +178,10 @@ def _run(run: Run) -> Document:
 def _attempt(attempt: Attempt) -> Document:
     found = attempt.to_dict()
     return {name: value for name, value in found.items() if name not in ("id", "job_id", "heartbeat_time")}
+
+
+def _signing_keys(client: TunixClient) -> dict[str, str]:
+    return {key.id: key.public_key for key in client.models.signing_keys()}
 
 
 def _gate(client: TunixClient, evaluation_id: str) -> GateFacts:

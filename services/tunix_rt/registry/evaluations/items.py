@@ -5,7 +5,7 @@ An item's identity is (evaluation, item, sample); the first record stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, func, literal, select, tuple_
@@ -99,6 +99,20 @@ def results_in_order(evaluation: EvaluationRow) -> Select[ItemResultRow]:
         )
         .where(col(ItemResultRow.evaluation_id) == evaluation.id)
     )
+
+
+def signed_samples(session: Session, evaluation: EvaluationRow) -> Iterator[dict[str, Any]]:
+    """What is signed of every sample, in the order of the evalset."""
+    ordered = results_in_order(evaluation).order_by(col(EvalSetItemRow.position), col(ItemResultRow.sample_index))
+    for row in session.scalars(ordered):
+        yield {
+            "item_id": row.item_id,
+            "sample_index": row.sample_index,
+            "outcome": row.outcome,
+            "prediction": row.prediction,
+            "extracted_answer": row.extracted_answer,
+            "metrics": row.metrics,
+        }
 
 
 def sample_rows(session: Session, evaluation: EvaluationRow) -> list[Scored]:

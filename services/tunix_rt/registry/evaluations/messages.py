@@ -17,6 +17,7 @@ from tunix_rt.quality.scorers import PRIMARY_METRIC
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.kernel.messages import progress_message, reason_value, state_value, timestamp
 from tunix_rt.registry.kernel.rows import etag, utc_now
+from tunix_rt.registry.kernel.signing import signature_message
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
@@ -88,6 +89,7 @@ def evaluation_message(row: EvaluationRow) -> pb.Evaluation:
         evalset_key=row.evalset_key,
         created_by=row.created_by,
         verified=row.verified,
+        signature=signature_message(row.signing_key_id, row.signature),
     )
 
 

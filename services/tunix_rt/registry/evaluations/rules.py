@@ -6,6 +6,7 @@ The score comes from the stored item results alone, never from the worker; how t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,19 +14,22 @@ from sqlalchemy.orm import Session
 from tunix_rt.contract.generation import complete_generation
 from tunix_rt.contract.messages import generation_fields
 from tunix_rt.contract.scores import DEFAULT_THRESHOLD
+from tunix_rt.contract.statements import evaluation_statement, predictions_digest
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality.identity import generation_digest
 from tunix_rt.quality.scorecard import scorecard
 from tunix_rt.quality.scorer_plugins import installed_scorers
 from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
-from tunix_rt.registry.evaluations.items import all_verified, count_recorded, sample_rows
+from tunix_rt.registry.evaluations.items import all_verified, count_recorded, sample_rows, signed_samples
 from tunix_rt.registry.evaluations.messages import scorecard_document
 from tunix_rt.registry.evaluations.score_values import store_values
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.messages import time_text
 from tunix_rt.registry.kernel.outbox import emit_command
 from tunix_rt.registry.kernel.rows import new_id, utc_now
+from tunix_rt.registry.kernel.signing import sign
 from tunix_rt.registry.kernel.states import JobState, Reason, record_creation, transition
 from tunix_rt.registry.models.rules import find_or_register, find_registered, pin_digest
 from tunix_rt.registry.models.tables import ModelVersionRow
@@ -135,9 +139,11 @@ def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.En
     known = model.format != "reference" or result.loaded_digest is not None
     row.verified = known and all_verified(session, row.id)
     _write_scorecard(session, row)
+    now = utc_now()
+    row.signing_key_id, row.signature = sign(session, _signed(session, row, now))
     holder = leases.holder_of(session, row)
-    leases.end_attempt(session, row, "succeeded", message=end.message)
-    transition(session, row, JobState.SUCCEEDED, message=end.message, actor=holder, attempt=row.epoch)
+    leases.end_attempt(session, row, "succeeded", message=end.message, now=now)
+    transition(session, row, JobState.SUCCEEDED, message=end.message, actor=holder, attempt=row.epoch, now=now)
 
 
 def refuse(session: Session, row: EvaluationRow, difference: str) -> None:
@@ -194,6 +200,24 @@ def _check_complete(session: Session, row: EvaluationRow) -> None:
             f"{row.id} cannot be SUCCEEDED: {missing} of {wanted} samples ({evalset.item_count} items × "
             f"{row.samples_per_item}) are not recorded"
         )
+
+
+def _signed(session: Session, row: EvaluationRow, ended: datetime) -> bytes:
+    """What the registry signs of the score."""
+    run = session.get(RunRow, row.run_id) if row.run_id else None
+    return evaluation_statement(
+        evaluation_id=row.id,
+        run_id=row.run_id or "",
+        run_version="" if run is None else run.spec_digest,
+        model_id=row.model_id,
+        identity=row.identity,
+        evaluated_at=time_text(ended),
+        samples_per_item=row.samples_per_item,
+        threshold=row.threshold,
+        primary_score=row.primary_score,
+        verified=row.verified,
+        predictions_digest=predictions_digest(signed_samples(session, row)),
+    )
 
 
 def _write_scorecard(session: Session, row: EvaluationRow) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.contract.digests import canonical_json, sha256_digest
+from tunix_rt.contract.statements import gate_decision_statement
 from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality import gate
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
@@ -22,10 +23,13 @@ from tunix_rt.registry.evaluations.items import values_of
 from tunix_rt.registry.evaluations.messages import document_of, statistics_document
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.evaluations.tables import EvaluationRow
+from tunix_rt.registry.evaluations.verification import is_built_in
 from tunix_rt.registry.gates.baselines import get_baseline, in_force
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
+from tunix_rt.registry.kernel.messages import time_text
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
+from tunix_rt.registry.kernel.signing import sign
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.runs.tables import RunRow, run_spec
 
@@ -197,13 +201,37 @@ def _store_decision(
         items_needed=outcome.items_needed,
         explanation=outcome.explanation,
         digest=outcome.digest,
+        verified=baseline is not None and baseline.verified and candidate.verified and is_built_in(rules.metric),
         actor=actor,
         create_time=utc_now(),
     )
+    row.signing_key_id, row.signature = sign(session, _signed(row))
     session.add(row)
     session.flush()
     emit_fact(session, row, "decided")
     return row
+
+
+def _signed(row: GateDecisionRow) -> bytes:
+    """What the registry signs of the decision: its fields as clients see them."""
+    return gate_decision_statement(
+        {
+            "id": row.id,
+            "verdict": row.verdict,
+            "policy_id": row.policy_id,
+            "baseline_evaluation_id": row.baseline_evaluation_id or "",
+            "candidate_evaluation_id": row.candidate_evaluation_id,
+            "baseline_model_digest": row.baseline_model_digest,
+            "candidate_model_digest": row.candidate_model_digest,
+            "metric": row.metric,
+            "items_needed": row.items_needed,
+            "explanation": row.explanation,
+            "create_time": time_text(row.create_time),
+            "actor": row.actor,
+            "digest": row.digest,
+            "verified": row.verified,
+        }
+    )
 
 
 def _without_baseline(rules: GatePolicyRow, candidate: EvaluationRow) -> gate.GateOutcome:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.registry.gates import baselines, rules
@@ -12,6 +14,8 @@ from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.pages import Key, newest_first
+from tunix_rt.registry.kernel.signing import SIGNER, Signer, signing_key_message
+from tunix_rt.registry.kernel.signing_tables import SigningKeyRow
 from tunix_rt.registry.models import checks
 from tunix_rt.registry.models.messages import GATE_VERDICTS, baseline_message, decision_message, policy_message
 from tunix_rt.registry.models.tables import BaselineRow
@@ -43,6 +47,14 @@ _DECISIONS: Final = Listing(
         "candidate_evaluation_id": FilterField(GateDecisionRow.candidate_evaluation_id),
         "create_time": FilterField(GateDecisionRow.create_time, Kind.TIME),
     },
+)
+
+
+_SIGNING_KEYS: Final = Listing(
+    pb.ListSigningKeysResponse,
+    SigningKeyRow,
+    signing_key_message,
+    orders={"": newest_first(SigningKeyRow)},
 )
 
 
@@ -113,3 +125,13 @@ class GateServicer(Servicer, models_pb2_grpc.ModelServiceServicer):
         self, request: pb.ListGateDecisionsRequest, context: Context
     ) -> pb.ListGateDecisionsResponse:
         return await self.read(lambda session: _DECISIONS.answer(session, request))
+
+    async def ListSigningKeys(self, request: pb.ListSigningKeysRequest, context: Context) -> pb.ListSigningKeysResponse:
+        def read(session: Session) -> pb.ListSigningKeysResponse:
+            found = _SIGNING_KEYS.answer(session, request, select(SigningKeyRow))
+            signer: Signer | None = session.info.get(SIGNER)
+            for key in found.keys:
+                key.current = signer is not None and key.id == signer.key_id
+            return found
+
+        return await self.read(read)

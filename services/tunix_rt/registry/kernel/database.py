@@ -81,7 +81,11 @@ class Database:
         self._write_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="database")
         self.commits: Final = CommitNotifier()
-        self._info: Final = {RESOURCES: resources or {}}
+        self._info: Final[dict[str, object]] = {RESOURCES: resources or {}}
+
+    def share(self, name: str, value: object) -> None:
+        """Let all sessions that begin from now on know ``value``, as ``session.info[name]``."""
+        self._info[name] = value
 
     @contextmanager
     def read(self, *, statement: bool = False) -> Iterator[Session]:

@@ -34,6 +34,13 @@ def timestamp(value: datetime | None) -> Timestamp | None:
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
+def time_text(value: datetime) -> str:
+    """``value`` as documents of the contracts have it: RFC 3339 in UTC."""
+    stamp = timestamp(value)
+    assert stamp is not None
+    return str(stamp.ToJsonString())
+
+
 def artifact_message(uri: str, digest: str, size_bytes: int, files: Iterable[Mapping[str, Any]]) -> common_pb2.Artifact:
     """An artifact from its columns; each of ``files`` has ``path``, ``digest`` and ``size_bytes``."""
     return common_pb2.Artifact(

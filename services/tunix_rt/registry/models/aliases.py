@@ -1,6 +1,7 @@
 """Aliases and the history of their moves: who holds a name, and what allowed it to change hands.
 
-An alias that a gate policy guards moves on a fresh PASS against its holder, or on a waiver that is stored for good.
+An alias that a gate policy guards moves on a fresh PASS against its holder, or on a waiver that is stored for good; and
+never by who made what is promoted. To take the guard off, or to loosen it, is an exception like any other.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import Aborted, FailedPrecondition, FieldViolation, InvalidInput, NotFound, PermissionDenied
-from tunix_rt.registry.gates.rules import get_decision, get_policy
+from tunix_rt.registry.gates.rules import get_decision, get_policy, rules_of
+from tunix_rt.registry.gates.strictness import at_least_as_strict
 from tunix_rt.registry.gates.tables import GateDecisionRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
+from tunix_rt.registry.models import waivers
 from tunix_rt.registry.models.rules import get_model
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
 from tunix_rt.v1 import models_pb2 as pb
 
 
-def set_alias(session: Session, move: pb.SetAliasRequest, *, actor: str, may_waive: bool) -> AliasRow:
+def set_alias(
+    session: Session, move: pb.SetAliasRequest, *, actor: str, may_waive: bool, single_user: bool
+) -> AliasRow:
     """Give the alias to another version; the move becomes a row of the promotion history.
 
-    ``may_waive``: the caller holds the role that a waiver needs.
+    ``may_waive``: the caller holds the role that a waiver needs. ``single_user``: there is nobody else.
     Giving it to its holder again changes nothing. Raises `Aborted` for a missing or stale etag (of racing moves one
-    wins), `FailedPrecondition` when the alias's policy is not met, `PermissionDenied` for a waiver without the role.
+    wins), `FailedPrecondition` when the alias's policy is not met, `PermissionDenied` for a waiver without the role or
+    without a second person, and for who made what is promoted.
     """
     lock_name(session, "alias", f"{move.model_name}@{move.alias}")
     model = get_model(session, move.model_id)
@@ -34,13 +40,24 @@ def set_alias(session: Session, move: pb.SetAliasRequest, *, actor: str, may_wai
         raise InvalidInput([FieldViolation("model_id", f"{model.id} is a version of {model.name!r}")])
     row = _locked(session, move.model_name, move.alias)
     _check_etag(move.etag, row, move.model_name, move.alias)
-    if move.waiver_reason and not may_waive:
+    if (move.waiver_reason or move.waiver_id) and not may_waive:
         raise PermissionDenied("a waiver needs the role approver")
     decision = get_decision(session, move.gate_decision_id) if move.gate_decision_id else None
     if row is not None and row.model_id == model.id:
         return row
-    if row is not None and row.gate_policy_id and not move.waiver_reason:
-        _check_gate(session, row, model, decision)
+    waiver = None
+    guard = "" if row is None else row.gate_policy_id or ""
+    if row is not None and move.waiver_id:
+        waiver = waivers.granted(
+            session, move.waiver_id, row, actor=actor, single_user=single_user, model_id=model.id, policy_id=None
+        )
+    if row is not None and guard:
+        if not (waiver or move.waiver_reason):
+            _check_gate(session, row, model, decision)
+        if not single_user:
+            if not waiver and move.waiver_reason:
+                raise waivers.refuse_alone("a waiver")
+            waivers.check_separation(session, row, model, decision, actor=actor)
 
     now = utc_now()
     held_by = "" if row is None else row.model_id
@@ -57,33 +74,78 @@ def set_alias(session: Session, move: pb.SetAliasRequest, *, actor: str, may_wai
         from_model_id=held_by,
         to_model_id=model.id,
         gate_decision_id=move.gate_decision_id,
-        waiver_reason=move.waiver_reason,
+        waiver_reason=waiver.reason if waiver else move.waiver_reason,
         actor=actor,
         create_time=now,
+        from_gate_policy_id=guard,
+        to_gate_policy_id=guard,
+        waiver_id=waiver.id if waiver else "",
+        waiver_requested_by=waiver.requested_by if waiver else "",
+        note=waivers.SINGLE_USER if guard and single_user else "",
     )
     session.add_all((row, promotion))
     session.flush()
-    # A NATS subject has no empty tokens, a name may have dots side by side or at its end.
-    subject_id = ".".join(filter(None, move.model_name.split(".")))
-    emit_fact(session, row, "moved", resource_id=subject_id, promotion=promotion)
+    _emit(session, row, "moved", promotion)
     return row
 
 
-def set_policy(session: Session, *, model_name: str, alias: str, policy: str, given_etag: str) -> AliasRow:
-    """Guard the alias by a policy (id or name), or by none when empty. Raises `NotFound` and `Aborted`."""
-    lock_name(session, "alias", f"{model_name}@{alias}")
-    row = _locked(session, model_name, alias)
+def set_policy(session: Session, change: pb.SetAliasPolicyRequest, *, actor: str, single_user: bool) -> AliasRow:
+    """Guard the alias by a policy (id or name), or by none when empty; a row of the promotion history.
+
+    Raises `NotFound`, `Aborted`, `InvalidInput` for a guard that is changed without a reason, and `PermissionDenied`
+    where it is removed or loosened without a waiver of somebody else.
+    """
+    lock_name(session, "alias", f"{change.model_name}@{change.alias}")
+    row = _locked(session, change.model_name, change.alias)
     if row is None:
-        raise _no_alias(model_name, alias)
-    _check_etag(given_etag, row, model_name, alias)
-    policy_id = get_policy(session, policy).id if policy else None
-    if row.gate_policy_id != policy_id:
-        row.gate_policy_id = policy_id
-        row.update_time = utc_now()
-        row.revision += 1
-        session.add(row)
-        session.flush()
+        raise _no_alias(change.model_name, change.alias)
+    _check_etag(change.etag, row, change.model_name, change.alias)
+    policy = get_policy(session, change.gate_policy_id) if change.gate_policy_id else None
+    policy_id = None if policy is None else policy.id
+    before = row.gate_policy_id
+    if before == policy_id:
+        return row
+    waiver = None
+    if change.waiver_id:
+        waiver = waivers.granted(
+            session, change.waiver_id, row, actor=actor, single_user=single_user, model_id=None, policy_id=policy_id
+        )
+    if before is not None and waiver is None:
+        if not change.reason.strip():
+            raise InvalidInput([FieldViolation("reason", "is required: the alias has a guard already")])
+        loosened = policy is None or not at_least_as_strict(rules_of(policy), rules_of(get_policy(session, before)))
+        if loosened and not single_user:
+            raise waivers.refuse_alone("to remove or to loosen a guard")
+    now = utc_now()
+    row.gate_policy_id = policy_id
+    row.update_time = now
+    row.revision += 1
+    promotion = PromotionRow(
+        id=new_id("promo"),
+        model_name=row.model_name,
+        alias=row.alias,
+        from_model_id=row.model_id,
+        to_model_id=row.model_id,
+        waiver_reason=waiver.reason if waiver else "",
+        actor=actor,
+        create_time=now,
+        from_gate_policy_id=before or "",
+        to_gate_policy_id=policy_id or "",
+        reason=change.reason,
+        waiver_id=waiver.id if waiver else "",
+        waiver_requested_by=waiver.requested_by if waiver else "",
+        note=waivers.SINGLE_USER if before and single_user else "",
+    )
+    session.add_all((row, promotion))
+    session.flush()
+    _emit(session, row, "guarded", promotion)
     return row
+
+
+def _emit(session: Session, row: AliasRow, what: str, promotion: PromotionRow) -> None:
+    # A NATS subject has no empty tokens, a name may have dots side by side or at its end.
+    subject_id = ".".join(filter(None, row.model_name.split(".")))
+    emit_fact(session, row, what, resource_id=subject_id, promotion=promotion)
 
 
 def get_alias(session: Session, model_name: str, alias: str) -> AliasRow:
@@ -102,6 +164,8 @@ def holder_at(session: Session, model_name: str, alias: str, at: datetime) -> Pr
             col(PromotionRow.model_name) == model_name,
             col(PromotionRow.alias) == alias,
             col(PromotionRow.create_time) <= at,
+            # A change of the guard is no move.
+            col(PromotionRow.from_model_id) != col(PromotionRow.to_model_id),
         )
         .order_by(col(PromotionRow.create_time).desc(), col(PromotionRow.id).desc())
         .limit(1)

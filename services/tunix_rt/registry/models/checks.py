@@ -41,9 +41,8 @@ def check_set_alias(request: pb.SetAliasRequest) -> None:
     check_text(violations, request.waiver_reason, "waiver_reason", MAX_REASON)
     if request.waiver_reason:
         violations.check(bool(request.waiver_reason.strip()), "waiver_reason", "must say why")
-        violations.check(
-            not request.gate_decision_id, "gate_decision_id", "give a gate decision or a waiver reason, not both"
-        )
+    ways = sum(map(bool, (request.gate_decision_id, request.waiver_reason, request.waiver_id)))
+    violations.check(ways <= 1, "gate_decision_id", "give one of a gate decision, a waiver and a waiver reason")
     violations.raise_if_any()
 
 
@@ -69,7 +68,37 @@ def check_set_alias_policy(request: pb.SetAliasPolicyRequest) -> None:
     check_name(violations, request.model_name, "model_name")
     check_name(violations, request.alias, "alias")
     violations.check(bool(request.etag), "etag", "is required: read the alias, then send its etag")
+    check_text(violations, request.reason, "reason", MAX_REASON)
     violations.raise_if_any()
+
+
+def check_request_waiver(request: pb.RequestWaiverRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_request_id(violations, request.request_id)
+    check_name(violations, request.model_name, "model_name")
+    check_name(violations, request.alias, "alias")
+    if request.WhichOneof("change") == "model_id":
+        check_id(violations, request.model_id, "model_id")
+    _check_reason(violations, request.reason)
+    violations.raise_if_any()
+    # No field is required by itself.
+    violations.check(request.WhichOneof("change") is not None, "model_id", "give a model_id or a gate_policy_id")
+    violations.raise_if_any()
+
+
+def check_unpin(request: pb.UnpinModelRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_request_id(violations, request.request_id)
+    check_id(violations, request.id, "id")
+    _check_reason(violations, request.reason)
+    violations.raise_if_any()
+
+
+def _check_reason(violations: Violations, reason: str) -> None:
+    check_text(violations, reason, "reason", MAX_REASON)
+    violations.check(bool(reason.strip()), "reason", "must say why")
 
 
 def check_lock_baseline(request: pb.LockBaselineRequest) -> None:

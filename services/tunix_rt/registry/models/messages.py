@@ -10,7 +10,8 @@ from tunix_rt.quality.gate_policy import SliceTier
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel.messages import artifact_message, timestamp
 from tunix_rt.registry.kernel.rows import etag
-from tunix_rt.registry.models.tables import AliasRow, BaselineRow, ModelVersionRow, PromotionRow
+from tunix_rt.registry.kernel.signing import signature_message
+from tunix_rt.registry.models.tables import AliasRow, BaselineRow, ModelVersionRow, PromotionRow, WaiverRow
 from tunix_rt.v1 import evaluations_pb2
 from tunix_rt.v1 import models_pb2 as pb
 
@@ -48,7 +49,13 @@ def model_message(row: ModelVersionRow) -> pb.ModelVersion:
         create_time=timestamp(row.create_time),
         tags=row.tags,
         etag=etag(row.revision),
+        unpinnings=map(_unpinning, row.unpinnings),
     )
+
+
+def _unpinning(given: dict[str, Any]) -> pb.Unpinning:
+    message: pb.Unpinning = json_format.ParseDict(given, pb.Unpinning())
+    return message
 
 
 def alias_message(row: AliasRow) -> pb.Alias:
@@ -72,7 +79,7 @@ def former_alias_message(row: AliasRow, holder: PromotionRow) -> pb.Alias:
 
 
 def promotion_message(row: PromotionRow) -> pb.Promotion:
-    """One move of an alias."""
+    """One move of an alias, or one change of its guard."""
     return pb.Promotion(
         id=row.id,
         model_name=row.model_name,
@@ -83,7 +90,31 @@ def promotion_message(row: PromotionRow) -> pb.Promotion:
         waiver_reason=row.waiver_reason,
         actor=row.actor,
         create_time=timestamp(row.create_time),
+        from_gate_policy_id=row.from_gate_policy_id,
+        to_gate_policy_id=row.to_gate_policy_id,
+        reason=row.reason,
+        waiver_id=row.waiver_id,
+        waiver_requested_by=row.waiver_requested_by,
+        note=row.note,
     )
+
+
+def waiver_message(row: WaiverRow) -> pb.Waiver:
+    """A request for an exception."""
+    message = pb.Waiver(
+        id=row.id,
+        model_name=row.model_name,
+        alias=row.alias,
+        reason=row.reason,
+        requested_by=row.requested_by,
+        create_time=timestamp(row.create_time),
+        alias_etag=etag(row.alias_revision),
+    )
+    if row.model_id is not None:
+        message.model_id = row.model_id
+    else:
+        message.gate_policy_id = row.gate_policy_id or ""
+    return message
 
 
 def baseline_message(row: BaselineRow) -> pb.Baseline:
@@ -146,6 +177,8 @@ def decision_message(row: GateDecisionRow) -> pb.GateDecision:
         digest=row.digest,
         slices=map(_slice_decision, row.slices),
         metric=row.metric,
+        verified=row.verified,
+        signature=signature_message(row.signing_key_id, row.signature),
     )
 
 

@@ -168,8 +168,8 @@ def get_model(session: Session, text: str) -> ModelVersionRow:
 def pin_digest(session: Session, model: ModelVersionRow, loaded: str) -> None:
     """Hold ``model`` to the digest that an inferencer loaded.
 
-    A reference without digest gets ``loaded`` for good. Raises `InvalidInput` for what is no digest, and
-    `FailedPrecondition` when the model is registered with another.
+    A reference without digest gets ``loaded``, until an admin unpins it. Raises `InvalidInput` for what is no digest,
+    and `FailedPrecondition` when the model is registered with another.
     """
     violations = Violations()
     check_digest(loaded, "model_digest", violations)
@@ -181,8 +181,28 @@ def pin_digest(session: Session, model: ModelVersionRow, loaded: str) -> None:
     elif model.digest != loaded:
         raise FailedPrecondition(
             f"model {model.id} is registered with digest {model.digest}, but {loaded} was loaded; "
-            "if its content has changed, register it as a new version"
+            "if its content has changed, register it as a new version; if it was pinned wrongly, an admin unpins it"
         )
+
+
+def unpin_digest(session: Session, text: str, *, reason: str, actor: str) -> ModelVersionRow:
+    """Forget the digest of a reference; the next evaluation pins it again. Kept with the model.
+
+    Raises `NotFound`, and `FailedPrecondition` for a model that has none, or whose digest is that of its files.
+    """
+    model = get_model(session, text)
+    if model.format != "reference":
+        raise FailedPrecondition(f"the digest of {model.id} is that of its files in the artifact store")
+    if not model.digest:
+        raise FailedPrecondition(f"{model.id} has no digest yet")
+    entry = {"digest": model.digest, "reason": reason, "actor": actor, "time": utc_now().isoformat()}
+    model.unpinnings = [*model.unpinnings, entry]
+    model.digest = ""
+    model.revision += 1
+    session.add(model)
+    session.flush()
+    emit_fact(session, model, "unpinned")
+    return model
 
 
 def _add(session: Session, row: ModelVersionRow) -> ModelVersionRow:

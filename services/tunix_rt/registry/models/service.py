@@ -13,9 +13,15 @@ from tunix_rt.registry.kernel.calls import Context, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.pages import Key, by_create_time, newest_first
-from tunix_rt.registry.models import aliases, checks, rules
-from tunix_rt.registry.models.messages import alias_message, former_alias_message, model_message, promotion_message
-from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
+from tunix_rt.registry.models import aliases, checks, rules, waivers
+from tunix_rt.registry.models.messages import (
+    alias_message,
+    former_alias_message,
+    model_message,
+    promotion_message,
+    waiver_message,
+)
+from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow, WaiverRow
 from tunix_rt.rpc.auth import ANONYMOUS, current_principal
 from tunix_rt.v1 import models_pb2 as pb
 
@@ -52,6 +58,12 @@ _PROMOTIONS: Final = Listing(
     promotion_message,
     orders={"": newest_first(PromotionRow)},
 )
+_WAIVERS: Final = Listing(
+    pb.ListWaiversResponse,
+    WaiverRow,
+    waiver_message,
+    orders={"": newest_first(WaiverRow)},
+)
 
 
 class ModelServicer(GateServicer):
@@ -83,7 +95,9 @@ class ModelServicer(GateServicer):
         return await self.mutate(
             request,
             pb.Alias,
-            lambda session: aliases.set_alias(session, request, actor=principal.name, may_waive=may_waive),
+            lambda session: aliases.set_alias(
+                session, request, actor=principal.name, may_waive=may_waive, single_user=self.settings.one_person
+            ),
         )
 
     async def GetAlias(self, request: pb.GetAliasRequest, context: Context) -> pb.Alias:
@@ -105,16 +119,37 @@ class ModelServicer(GateServicer):
 
     async def SetAliasPolicy(self, request: pb.SetAliasPolicyRequest, context: Context) -> pb.Alias:
         checks.check_set_alias_policy(request)
+        actor = caller()
         return await self.mutate(
             request,
             pb.Alias,
-            lambda session: aliases.set_policy(
-                session,
-                model_name=request.model_name,
-                alias=request.alias,
-                policy=request.gate_policy_id,
-                given_etag=request.etag,
-            ),
+            lambda session: aliases.set_policy(session, request, actor=actor, single_user=self.settings.one_person),
+        )
+
+    async def RequestWaiver(self, request: pb.RequestWaiverRequest, context: Context) -> pb.Waiver:
+        checks.check_request_waiver(request)
+        actor = caller()
+        return await self.mutate(
+            request, pb.Waiver, lambda session: waivers.request_waiver(session, request, actor=actor)
+        )
+
+    async def ListWaivers(self, request: pb.ListWaiversRequest, context: Context) -> pb.ListWaiversResponse:
+        statement = select(WaiverRow)
+        if request.model_name:
+            statement = statement.where(col(WaiverRow.model_name) == request.model_name)
+        if request.alias:
+            statement = statement.where(col(WaiverRow.alias) == request.alias)
+        return await self.read(
+            lambda session: _WAIVERS.answer(session, request, statement, request.model_name, request.alias)
+        )
+
+    async def UnpinModel(self, request: pb.UnpinModelRequest, context: Context) -> pb.ModelVersion:
+        checks.check_unpin(request)
+        actor = caller()
+        return await self.mutate(
+            request,
+            pb.ModelVersion,
+            lambda session: rules.unpin_digest(session, request.id, reason=request.reason, actor=actor),
         )
 
     async def ListPromotions(self, request: pb.ListPromotionsRequest, context: Context) -> pb.ListPromotionsResponse:
