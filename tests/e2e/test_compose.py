@@ -5,7 +5,6 @@ Everything speaks TLS with certificates that the project's `setup` makes.
 
 import io
 import os
-import secrets
 import shutil
 import socket
 import ssl
@@ -70,7 +69,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     ports = free_ports(["registry", "inferencer", "http"])
     environment = {
         **os.environ,
-        "TUNIX_RT_TOKEN": secrets.token_hex(32),
+        "TUNIX_RT_TOKEN": "",
         "TUNIX_RT_REGISTRY_PORT": str(ports["registry"]),
         "TUNIX_RT_INFERENCER_PORT": str(ports["inferencer"]),
         "TUNIX_RT_HTTP_PORT": str(ports["http"]),
@@ -100,7 +99,7 @@ def client(compose: Compose) -> Iterator[TunixClient]:
             patch.setenv(f"TUNIX_RT_TLS_{name}_FILE", str(compose.secrets / "client" / file))
         with TunixClient(
             f"127.0.0.1:{compose.port('REGISTRY')}",
-            compose.environment["TUNIX_RT_TOKEN"],
+            (compose.secrets / "client" / "token").read_text().strip(),
             inferencer_address=f"127.0.0.1:{compose.port('INFERENCER')}",
             outage_seconds=180,
         ) as connected:

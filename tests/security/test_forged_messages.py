@@ -53,8 +53,8 @@ def queued_run(client: TunixClient, dataset: Dataset) -> Run:
 
 @asynccontextmanager
 async def connected(platform: LocalPlatform, user: str) -> AsyncIterator[Client]:
-    password = SecretStr(platform.nats_password_of(user))
-    bus = await connect(As(platform.nats_url, nats_user=user, nats_password=password), name="attacker")
+    seed = SecretStr(platform.nats_seed_path(user).read_text())
+    bus = await connect(As(platform.nats_url, nats_seed=seed), name="attacker")
     try:
         yield bus
     finally:

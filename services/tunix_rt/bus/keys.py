@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+import nkeys
+
 from tunix_rt.errors import FailedPrecondition
 
 SEED_FILE = "nats.seed"
@@ -14,8 +16,6 @@ PASSWORD_FILE = "nats.password"
 
 def public_key(seed: str) -> str:
     """The public key of a user's seed (``SU…``). Raises `FailedPrecondition` for anything else."""
-    import nkeys  # on demand: where users have passwords it is not needed
-
     try:
         pair = nkeys.from_seed(bytearray(seed.strip().encode()))
         text: str = pair.public_key.decode()
@@ -28,8 +28,6 @@ def public_key(seed: str) -> str:
 
 def read_or_create_seed(path: Path) -> str:
     """The seed in ``path``; a new one on first use."""
-    import nkeys
-
     return read_or_create(path, nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER).decode())
 
 

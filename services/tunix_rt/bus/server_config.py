@@ -49,16 +49,16 @@ class Credential:
     password: str = ""
 
 
-def make_credentials(directory: Path, users: Iterable[BusUser], *, keys: bool = True) -> dict[str, Credential]:
+def make_credentials(directory: Path, users: Iterable[BusUser]) -> dict[str, Credential]:
     """The credential of each user, by name; made on first use, mode 0600.
 
-    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half. Without ``keys``, and for the reader, whose tools may not
-    be able to sign, there is ``DIRECTORY/<user>/nats.password`` instead.
+    ``DIRECTORY/<user>/nats.seed`` holds a key's secret half. The reader, whose tools may not be able to sign, has
+    ``DIRECTORY/reader/nats.password`` instead.
     """
     found: dict[str, Credential] = {}
     for user in users:
         folder = directory / user.name
-        if keys and user.name != READER:
+        if user.name != READER:
             found[user.name] = Credential(key=public_key(read_or_create_seed(folder / SEED_FILE)))
         else:
             found[user.name] = Credential(password=read_or_create_password(folder / PASSWORD_FILE))
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tunix_rt.bus.server_config", description=__doc__)
     parser.add_argument("directory", type=Path, help="where the folders of secrets are")
-    parser.add_argument("--pools", default=DEFAULT_POOL, help="pools of trainers, separated by commas")
+    parser.add_argument("--pool", action="append", help=f"pool of trainers; repeatable; default: {DEFAULT_POOL}")
     parser.add_argument("--listen", default="0.0.0.0:4222")
     parser.add_argument("--store", default="/data", help="where nats-server keeps its streams")
     parser.add_argument(
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="where nats-server finds cert.pem, key.pem and ca.pem; empty: plain text, for one machine only",
     )
     given = parser.parse_args(arguments)
-    users = bus_users(given.pools.split(","))
+    users = bus_users(given.pool or [DEFAULT_POOL])
     folder = given.tls_directory.rstrip("/")
     tls = ServerTls(*(f"{folder}/{name}" for name in ("cert.pem", "key.pem", "ca.pem"))) if folder else None
     place = ServerPlace(given.listen, given.store, monitor="127.0.0.1:8222", tls=tls)

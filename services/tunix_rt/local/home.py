@@ -8,7 +8,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunix_rt.bus.keys import PASSWORD_FILE
+from tunix_rt.bus.keys import PASSWORD_FILE, SEED_FILE
+from tunix_rt.bus.users import READER
 from tunix_rt.errors import FailedPrecondition
 
 LOCK_FILE = "platform.lock"
@@ -46,8 +47,13 @@ class Home:
         """A folder for each process with what only it may read."""
         return self.path / "secrets"
 
-    def nats_password_path(self, user: str) -> Path:
-        return self.secrets / user / PASSWORD_FILE
+    def nats_seed_path(self, user: str) -> Path:
+        return self.secrets / user / SEED_FILE
+
+    @property
+    def nats_password_path(self) -> Path:
+        """The password of `bus.users.READER`, for automation."""
+        return self.secrets / READER / PASSWORD_FILE
 
     @property
     def artifacts_uri(self) -> str:

@@ -25,15 +25,12 @@ def find_binary() -> str:
 
 
 def write_config(path: Path, *, port: int, monitor_port: int, store: Path, secrets: Path, pools: Iterable[str]) -> None:
-    """Write the server's configuration (mode 0600), and make the passwords in ``secrets`` that are missing.
-
-    Passwords do on one machine: they are in files that only the user of the platform reads, as keys would be.
-    """
+    """Write the server's configuration (mode 0600), and make the keys in ``secrets`` that are missing."""
     place = ServerPlace(
         listen=f"{LOOPBACK}:{port}", store=str(store), monitor=f"{LOOPBACK}:{monitor_port}", name="tunix-rt-local"
     )
     users = bus_users(pools)
-    write_private(path, configuration(place, users, make_credentials(secrets, users, keys=False)))
+    write_private(path, configuration(place, users, make_credentials(secrets, users)))
 
 
 def is_ready(monitor_port: int, timeout_seconds: float = 1.0) -> bool:

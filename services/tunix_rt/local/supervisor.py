@@ -114,11 +114,11 @@ class LocalPlatform:
 
     @property
     def nats_password(self) -> str:
-        return self.nats_password_of(READER)
+        return read_or_create_password(self._home.nats_password_path)
 
-    def nats_password_of(self, user: str) -> str:
-        """The password of a NATS user: "registry", "trainer", "evaluator", "tuner" or "reader"."""
-        return read_or_create_password(self._home.nats_password_path(user))
+    def nats_seed_path(self, user: str) -> Path:
+        """File with the seed of a service's NATS user: "registry", "trainer", "evaluator" or "tuner"."""
+        return self._home.nats_seed_path(user)
 
     @property
     def _pool(self) -> str:
@@ -274,7 +274,7 @@ class LocalPlatform:
                 token_path=str(self._home.token_path),
                 nats_url=self.nats_url,
                 nats_user=self.nats_user,
-                nats_password_path=str(self._home.nats_password_path(READER)),
+                nats_password_path=str(self._home.nats_password_path),
                 start_time=self._start_time,
                 addresses=self.addresses,
                 pids={name: pid for name, child in children.items() if (pid := child.pid) is not None},

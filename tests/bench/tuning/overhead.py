@@ -93,8 +93,7 @@ def stub_trainer(platform: LocalPlatform) -> Iterator[None]:
         "TUNIX_RT_TOKEN": platform.token,
         "TUNIX_RT_REGISTRY_ADDRESS": platform.addresses["registry"],
         "TUNIX_RT_NATS_URL": platform.nats_url,
-        "TUNIX_RT_NATS_USER": "trainer",
-        "TUNIX_RT_NATS_PASSWORD": platform.nats_password_of("trainer"),
+        "TUNIX_RT_NATS_SEED_FILE": str(platform.nats_seed_path("trainer")),
     }
     command = [sys.executable, str(HERE / "stub_trainer.py"), str(STUB_WORKERS)]
     log = (platform.home / "stub-trainer.log").open("wb")

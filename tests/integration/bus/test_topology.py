@@ -5,13 +5,20 @@ from dataclasses import replace
 import pytest
 from nats.aio.client import Client
 from nats.js import api
+from nats.js.errors import NotFoundError
 
 from tunix_rt.bus.topology import (
+    DEAD_COMMANDS,
     EVALUATE,
     TUNE,
+    StreamLimits,
+    Topology,
     TopologyDrift,
+    _stream_config,
+    check_consumer,
     command_stream_identity,
     ensure_topology,
+    streams,
     train_consumer,
 )
 
@@ -69,3 +76,37 @@ async def test_a_lost_command_stream_has_another_identity(client: Client) -> Non
     await js.delete_stream("TUNIX_CMD")
     await ensure_topology(js)
     assert await command_stream_identity(js) != first
+
+
+async def test_streams_are_bounded_and_those_of_an_older_release_get_their_limits_in_place(client: Client) -> None:
+    js = client.jetstream()
+    for stream in streams():  # as they were made before they had limits
+        config = _stream_config(replace(stream, max_bytes=-1, max_message_bytes=-1, max_messages_per_subject=-1))
+        await js.add_stream(config)
+    await js.publish("tunix.cmd.evaluate", b"{}")
+    limits = StreamLimits(commands=2 << 20, facts=3 << 20, dead_letters=4 << 20)
+    assert await ensure_topology(js, (), limits) == {"TUNIX_CMD", "TUNIX_EVT", "TUNIX_DLQ"}
+    assert await ensure_topology(js, (), limits) == frozenset()
+    found = {stream.name: await js.stream_info(stream.name) for stream in streams()}
+    assert [info.config.max_bytes for info in found.values()] == [2 << 20, 3 << 20, 4 << 20]
+    commands = found["TUNIX_CMD"]
+    assert (commands.config.max_msg_size, commands.config.max_msgs_per_subject) == (8192, 10_000)
+    assert commands.config.discard_new_per_subject is True
+    assert commands.state.messages == 1
+
+
+async def test_the_registry_makes_the_consumer_of_a_pool_with_its_first_command_and_heals_what_is_deleted(
+    client: Client,
+) -> None:
+    js = client.jetstream()
+    topology = Topology(js)
+    await topology.ensure()
+    with pytest.raises(NotFoundError):
+        await check_consumer(js, train_consumer("gpu-h100"))
+    await topology.prepare("tunix.cmd.train.gpu-h100")
+    await check_consumer(js, train_consumer("gpu-h100"))
+    await js.delete_consumer("TUNIX_CMD", "train-gpu-h100")
+    await js.delete_stream("TUNIX_DLQ")
+    await topology.identity()
+    await check_consumer(js, train_consumer("gpu-h100"))
+    await check_consumer(js, DEAD_COMMANDS)

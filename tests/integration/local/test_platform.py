@@ -67,7 +67,7 @@ def test_a_platform_tells_its_clients_where_it_is_and_keeps_its_secrets(platform
     text = (platform.home / "platform.json").read_text()
     assert platform.token not in text
     assert platform.nats_password not in text
-    for secret in ("token", "nats-server.conf", "secrets/reader/nats.password", "secrets/registry/nats.password"):
+    for secret in ("token", "nats-server.conf", "secrets/reader/nats.password", "secrets/registry/nats.seed"):
         assert stat.S_IMODE((platform.home / secret).stat().st_mode) == 0o600
     for log in (platform.home / "logs").iterdir():
         assert platform.token not in log.read_text()
@@ -116,9 +116,9 @@ def test_a_watch_outlives_the_registry_it_watches(platform: LocalPlatform) -> No
 def test_a_killed_nats_server_comes_back_with_what_it_stored(platform: LocalPlatform) -> None:
     registry = SimpleNamespace(
         nats_url=platform.nats_url,
-        nats_seed=None,
-        nats_user="registry",
-        nats_password=SecretStr(platform.nats_password_of("registry")),
+        nats_seed=SecretStr(platform.nats_seed_path("registry").read_text()),
+        nats_user=None,
+        nats_password=None,
         tls=TlsSettings(),
     )
 

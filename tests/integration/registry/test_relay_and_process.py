@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -20,7 +21,7 @@ from tests.fixtures.nats import NatsServer
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.events import CloudEvent, event_of
 from tunix_rt.bus.topology import CMD_STREAM, ensure_topology, train_consumer
-from tunix_rt.errors import FieldViolation, InvalidInput, Transient
+from tunix_rt.errors import Exhausted, FieldViolation, InvalidInput, Transient
 from tunix_rt.registry.app import serve
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
@@ -113,6 +114,27 @@ async def test_an_event_that_can_never_be_published_does_not_hold_up_the_rest(da
     assert [event.id for event in publisher.events] == [second.id]
     assert first.published_time is not None and "is no subject" in first.publish_error
     assert second.publish_error == ""
+
+
+async def test_commands_of_a_full_subject_wait_and_hold_up_nothing_else(database: Database) -> None:
+    create_run(database)
+    publisher = Recorder()
+
+    async def publish(event: CloudEvent) -> None:
+        if event.subject.startswith("tunix.cmd."):
+            raise Exhausted("maximum messages per subject exceeded", retry_after_seconds=0.2)
+        publisher.events.append(event)
+
+    full = SimpleNamespace(publish=publish)
+    relay = Relay(database, full)
+    assert await relay.publish_batch() == 1  # the fact
+    create_run(database)
+    assert await relay.publish_batch() == 1
+    assert [event.type for event in publisher.events] == ["tunix_rt.run.created.v1"] * 2
+    await asyncio.sleep(0.25)
+    full.publish = publisher.publish
+    assert await relay.publish_batch() == 2
+    assert [event.subject for event in publisher.events[2:]] == ["tunix.cmd.train.cpu"] * 2
 
 
 @pytest.fixture

@@ -50,9 +50,10 @@ def test_only_the_registry_sees_the_database(service: str) -> None:
     container = pod["containers"][0]
     mounted = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
     assert ("tunix-rt-database" in mounted) is (service == "registry")
-    in_environment = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
-    assert "tunix-rt-database" not in in_environment
-    assert mounted - {"tunix-rt-database"} == {f"tunix-rt-{service}"}  # no other service's keys
+    assert ("tunix-rt-tokens" in mounted) is (service == "registry")
+    assert not [source for source in container["envFrom"] if "secretRef" in source]
+    # No other service's keys.
+    assert mounted - {"tunix-rt-database", "tunix-rt-tokens"} == {f"tunix-rt-{service}"}
 
 
 def test_addresses_name_services_that_exist() -> None:
@@ -95,7 +96,8 @@ def test_the_folders_of_the_generators_hold_the_files_that_the_manifests_name(tm
     named = {Path(text).name for text in config.values() if text.startswith("/run/secrets/tunix-rt/")}
     for service in SERVICES:
         made = {path.name for path in (tmp_path / service).iterdir()}
-        assert made == (named - {"nats.seed"} if service == "inferencer" else named)
+        # The token is the operator's to make.
+        assert made == named - {"token"} - ({"nats.seed"} if service == "inferencer" else set())
     nats = {path.name for path in (tmp_path / "nats").iterdir()}
     assert nats == {"ca.pem", "cert.pem", "key.pem", "nats-server.conf"}
     text = (tmp_path / "nats" / "nats-server.conf").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tunix_rt.bus.keys import public_key
 from tunix_rt.client.platform_file import PlatformFile, read_platform_file, write_platform_file
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.local import services
@@ -42,9 +43,7 @@ def test_a_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) ->
     assert read_or_create_secret(tmp_path / "other") != first
 
 
-def test_the_nats_configuration_holds_a_password_for_each_user_and_is_readable_by_its_owner_only(
-    tmp_path: Path,
-) -> None:
+def test_the_nats_configuration_holds_public_keys_and_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "nats.conf"
     path.write_text("old, with a wider mode")
     path.chmod(0o644)
@@ -53,12 +52,13 @@ def test_the_nats_configuration_holds_a_password_for_each_user_and_is_readable_b
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     text = path.read_text()
     assert 'listen: "127.0.0.1:1"' in text and 'http: "127.0.0.1:2"' in text
-    for user in ("registry", "trainer", "trainer-gpu", "evaluator", "tuner", "reader"):
-        password = secrets / user / "nats.password"
-        assert stat.S_IMODE(password.stat().st_mode) == 0o600
-        assert f'user: "{user}", password: "{password.read_text().strip()}"' in text
+    for user in ("registry", "trainer", "trainer-gpu", "evaluator", "tuner"):
+        seed = secrets / user / "nats.seed"
+        assert stat.S_IMODE(seed.stat().st_mode) == 0o600
+        assert seed.read_text().strip() not in text
+        assert f"nkey: {public_key(seed.read_text())}" in text
     write_config(path, port=1, monitor_port=2, store=tmp_path, secrets=secrets, pools=["cpu", "gpu"])
-    assert path.read_text() == text  # passwords are made once
+    assert path.read_text() == text  # keys are made once
 
 
 def test_directories_of_a_home_are_readable_by_their_owner_only(tmp_path: Path) -> None:
