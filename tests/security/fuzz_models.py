@@ -45,6 +45,8 @@ def mutate(directory: Path, chance: random.Random) -> str:
 def _change_json(path: Path, chance: random.Random) -> str:
     document = json.loads(path.read_text(encoding="utf-8"))
     places = _places(document)
+    if not places:
+        return "nothing"
     # Nodes of a vocabulary are many, and one of them is like another.
     deep, shallow = [p for p in places if len(p) > 2], [p for p in places if len(p) <= 2]
     place = chance.choice(shallow if not deep or chance.random() < 0.7 else deep)
@@ -110,8 +112,21 @@ def attempt(inferencer: Inferencer, directory: Path, is_gguf: bool) -> str:
     except grpc.RpcError as error:
         return f"loaded, {error.code().name}: {error.details()}"[:200]
     if loaded.handle != inferencer.good:
-        inferencer.unload(loaded.handle)
+        try:
+            inferencer.unload(loaded.handle)
+        except grpc.RpcError as error:
+            return f"unload, {error.code().name}: {error.details()}"[:200]
     return "OK"
+
+
+def _errors_logged(log: Path) -> dict[str, int]:
+    """How often each unexpected error is in the service's log."""
+    found: Counter[str] = Counter()
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("{") and (record := json.loads(line)).get("level") == "error":
+            last = str(record.get("exception", "")).strip().rpartition("\n")[2]
+            found[f"{record['event']}: {last}"[:300]] += 1
+    return dict(found)
 
 
 def main() -> int:
@@ -140,9 +155,11 @@ def main() -> int:
                 slowest, most = max(slowest, took), max(most, inferencer.resident_bytes - baseline)
                 code = status.removeprefix("loaded, ").partition(":")[0]
                 if code not in {*allowed, "OK"} or took > SECONDS or not inferencer.serving():
-                    problems.append(f"seed {seed}: {status} after {took:.1f} s: {what}"[:300])
+                    problems.append(f"seed {seed}: {status} after {took:.1f} s: {what}"[:500])
+                    print(problems[-1], file=sys.stderr, flush=True)
                 shutil.rmtree(directory)
                 seed += 1
+            logged = _errors_logged(Path(root) / "home" / "log")
             healthy = bool(inferencer.chat(inferencer.load(good.as_uri()).handle))
     report = {
         "mutations": sum(counts.values()),
@@ -151,6 +168,7 @@ def main() -> int:
         "slowest_seconds": round(slowest, 2),
         "most_more_mib": most >> 20,
         "good_model_answers_afterwards": healthy,
+        "errors_logged": logged,
         "problems": problems,
     }
     print(json.dumps(report, indent=2))

@@ -103,3 +103,14 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.monotonic()
     work()
     return time.monotonic() - started
+
+
+def test_a_missing_and_a_forbidden_model_get_the_same_answer(inferencer: Inferencer) -> None:
+    answers = set()
+    for reference in ("file:///etc", "file:///no/such/place", "gguf:///etc/passwd", "gguf:///no/such.gguf"):
+        with pytest.raises(grpc.RpcError) as refused:
+            inferencer.load(reference)
+        answers.add((refused.value.code(), refused.value.details().replace(reference, "X")))
+    assert answers == {
+        (grpc.StatusCode.NOT_FOUND, "X does not exist, or is not in a directory of TUNIX_RT_MODEL_ROOTS")
+    }

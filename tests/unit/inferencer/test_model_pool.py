@@ -143,3 +143,32 @@ async def test_unloading_forgets_the_model(arithmetic_loader: Callable[..., Any]
         assert pool.models() == []
         with pytest.raises(NotFound):
             pool.unload(model.handle)
+
+
+async def test_a_load_that_takes_too_long_is_given_up_and_the_next_one_begins(
+    arithmetic_loader: Callable[..., Any],
+) -> None:
+    go_on = threading.Event()
+    loader = arithmetic_loader(before_load=lambda: go_on.wait(30))
+    async with pool_of(loader, load_seconds=0.2) as pool:
+        with pytest.raises(FailedPrecondition, match="TUNIX_RT_INFERENCER_LOAD_SECONDS"):
+            await pool.load("test://hangs")
+        loader.before_load = lambda: None
+        assert (await pool.load("test://a")).reference == "test://a"
+        go_on.set()
+        assert [model.reference for model in pool.models()] == ["test://a"]
+
+
+async def test_a_panic_of_native_code_is_an_error_of_the_model(arithmetic_loader: Callable[..., Any]) -> None:
+    class PanicException(BaseException):
+        """As pyo3's, which is no Exception."""
+
+    def panic() -> None:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+    loader = arithmetic_loader(before_load=panic)
+    async with pool_of(loader) as pool:
+        with pytest.raises(InvalidArtifact, match="native code failed"):
+            await pool.load("test://a")
+        loader.before_load = lambda: None
+        assert (await pool.load("test://a")).reference == "test://a"
