@@ -22,11 +22,13 @@ from nats.js import api
 from pydantic import SecretStr
 from tests.fixtures.guarded_nats import GuardedNats, guarded_nats
 
-from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, consume, ensure_topology
+from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, ensure_topology
 from tunix_rt.bus.connection import connect
+from tunix_rt.bus.consume import consume
 from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
+from tunix_rt.bus.keeper import Topology
 from tunix_rt.bus.receive import Handler
-from tunix_rt.bus.topology import DEAD_COMMANDS, EVALUATE, TUNE, ConsumerSpec, Topology, streams, train_consumer
+from tunix_rt.bus.topology import DEAD_COMMANDS, EVALUATE, TUNE, ConsumerSpec, streams, train_consumer
 from tunix_rt.bus.users import bus_users
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidInput
 

@@ -322,3 +322,21 @@ def test_an_expired_certificate_is_named(tmp_path: Path) -> None:
     init_certificates(tmp_path, trainers=[], hosts=[], days=0)
     with pytest.raises(FailedPrecondition, match="expired"):
         init_certificates(tmp_path, trainers=[], hosts=[], days=1)
+
+
+_WITHOUT_SERVER_EXTRA = """
+import sys
+for name in ("structlog", "prometheus_client", "opentelemetry", "fsspec", "grpc_health"):
+    sys.modules[name] = None  # importing it fails
+from tunix_rt.cli.main import app
+from tunix_rt.bus.server_config import main
+app(["certs", "init", sys.argv[1]], standalone_mode=False)
+main([sys.argv[1]])
+app(["--home", sys.argv[1], "status"], standalone_mode=False)
+"""
+
+
+def test_an_operators_laptop_needs_the_clients_installation_only(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_SERVER_EXTRA, str(tmp_path)], capture_output=True, text=True)
+    assert (tmp_path / "nats" / "nats-server.conf").exists(), done.stderr
+    assert "no platform runs" in done.stdout, done.stderr

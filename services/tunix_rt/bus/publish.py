@@ -8,7 +8,8 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
 from tunix_rt.bus.events import CloudEvent, headers_of
-from tunix_rt.bus.topology import UNREACHABLE, Topology
+from tunix_rt.bus.keeper import Topology
+from tunix_rt.bus.topology import UNREACHABLE
 from tunix_rt.errors import Exhausted, FailedPrecondition, Transient
 from tunix_rt.observability import metrics
 from tunix_rt.observability.propagation import span

@@ -9,9 +9,7 @@ import nats.errors
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 
-from tunix_rt.contract.identifiers import DEFAULT_POOL
 from tunix_rt.errors import FailedPrecondition, Transient
-from tunix_rt.observability.logs import get_logger
 
 CMD_STREAM = "TUNIX_CMD"
 EVT_STREAM = "TUNIX_EVT"
@@ -30,7 +28,6 @@ MAX_COMMANDS_PER_SUBJECT = 10_000
 _DAY_SECONDS = 86_400.0
 UNREACHABLE = (nats.errors.Error, OSError, TimeoutError)
 """What nats-py raises when the server, JetStream or what it is asked for is not there."""
-_log = get_logger(__name__)
 _Retention = api.RetentionPolicy
 _Discard = api.DiscardPolicy
 
@@ -175,45 +172,6 @@ async def check_consumer(js: JetStreamContext, consumer: ConsumerSpec) -> None:
     drift = consumer_differences(consumer, await js.consumer_info(consumer.stream, consumer.durable))
     if drift:
         raise _drifted(drift)
-
-
-class Topology:
-    """Streams and consumers as the registry keeps them: it alone makes them, also those of each pool with a job."""
-
-    def __init__(self, js: JetStreamContext, limits: StreamLimits = StreamLimits()) -> None:
-        self._js, self._limits = js, limits
-        self._consumers: dict[str, ConsumerSpec] = {
-            spec.durable: spec for spec in (EVALUATE, TUNE, DEAD_COMMANDS, train_consumer(DEFAULT_POOL))
-        }
-
-    async def ensure(self) -> None:
-        """Make or update whatever is not as declared. Raises `TopologyDrift`, and `Transient` without JetStream."""
-        try:
-            changed = await ensure_topology(self._js, tuple(self._consumers.values()), self._limits)
-        except UNREACHABLE as error:
-            raise Transient(f"JetStream cannot be asked for its streams: {error!r}") from error
-        if changed:
-            _log.warning("created or updated streams and consumers", changed=sorted(changed))
-
-    async def prepare(self, subject: str) -> None:
-        """Make the consumer of a pool before its first command is published. Raises as `ensure`."""
-        pool = subject.removeprefix(f"{TRAIN_SUBJECT}.")
-        if pool == subject or f"train-{pool}" in self._consumers:
-            return
-        self._consumers[f"train-{pool}"] = train_consumer(pool)
-        await self.ensure()
-
-    async def identity(self) -> str:
-        """Changes when the command stream was lost and recreated: then queued jobs have to be published again."""
-        await self.ensure()
-        return await command_stream_identity(self._js)
-
-    async def purge(self, subject: str) -> None:
-        """Delete every command of ``subject``. Raises `Transient` without JetStream."""
-        try:
-            await self._js.purge_stream(CMD_STREAM, subject=subject)
-        except UNREACHABLE as error:
-            raise Transient(f"JetStream cannot be asked to purge {subject}: {error!r}") from error
 
 
 async def command_stream_identity(js: JetStreamContext) -> str:

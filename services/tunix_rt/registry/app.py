@@ -13,8 +13,9 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
 from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
+from tunix_rt.bus.keeper import Topology
 from tunix_rt.bus.publish import Publisher
-from tunix_rt.bus.topology import DEAD_COMMANDS, Topology
+from tunix_rt.bus.topology import DEAD_COMMANDS
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.quality.scorer_plugins import installed_scorers

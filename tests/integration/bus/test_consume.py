@@ -14,7 +14,8 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from tests.fixtures.nats import NatsServer
 
-from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, consume, ensure_topology
+from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, ensure_topology
+from tunix_rt.bus.consume import consume
 from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.topology import EVALUATE, ConsumerSpec
 from tunix_rt.errors import Transient

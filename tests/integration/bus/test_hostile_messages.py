@@ -15,8 +15,8 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from tests.fixtures.nats import NatsServer
 
-from tunix_rt.bus import Delivery, Done, Outcome, consume, ensure_topology
-from tunix_rt.bus.consume import Handler
+from tunix_rt.bus import Delivery, Done, Outcome, ensure_topology
+from tunix_rt.bus.consume import Handler, consume
 from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.topology import DEAD_COMMANDS, EVALUATE, ConsumerSpec
 from tunix_rt.registry.jobs.reaper import DeadCommands

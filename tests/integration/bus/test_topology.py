@@ -7,12 +7,12 @@ from nats.aio.client import Client
 from nats.js import api
 from nats.js.errors import NotFoundError
 
+from tunix_rt.bus.keeper import Topology
 from tunix_rt.bus.topology import (
     DEAD_COMMANDS,
     EVALUATE,
     TUNE,
     StreamLimits,
-    Topology,
     TopologyDrift,
     _stream_config,
     check_consumer,

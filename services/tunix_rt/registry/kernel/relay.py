@@ -40,7 +40,7 @@ class EventPublisher(Protocol):
 
 
 class CommandStream(Protocol):
-    """`bus.topology.Topology`. Raises `Transient` when JetStream cannot be asked."""
+    """`bus.keeper.Topology`. Raises `Transient` when JetStream cannot be asked."""
 
     async def identity(self) -> str:
         """Changes when the stream was created again."""
