@@ -154,7 +154,11 @@ def test_published_ports_refuse_plain_text_and_clients_without_a_certificate(
     port = compose.port(name)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
         plain.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert not plain.recv(100).startswith(b"HTTP/1.1 2")
+        try:
+            answer = plain.recv(100)
+        except ConnectionResetError:
+            answer = b""
+        assert answer == b"" or answer[0] == 0x15  # closed, or an alert of TLS
     context = ssl.create_default_context(cafile=compose.secrets / "client" / "ca.pem")
     with (
         pytest.raises((ssl.SSLError, ConnectionError)),
