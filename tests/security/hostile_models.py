@@ -229,6 +229,14 @@ def long_token(directory: Path) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
+def far_token(directory: Path) -> None:
+    path = directory / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = document["model"]["vocab"]
+    vocabulary[max(vocabulary, key=vocabulary.get)] = 1_000_000
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
 CORPUS = [
     # config.json
     Hostile("config_billion_layers", config(num_hidden_layers=1_000_000_000), "num_hidden_layers"),
@@ -325,6 +333,11 @@ CORPUS = [
         tokenizer(decoder={"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "a"}),
         "regular expression",
     ),
+    Hostile(
+        "tokenizer_many_eos", edit("generation_config.json", eos_token_id=list(range(20, 60))), "end-of-sequence tokens"
+    ),
+    Hostile("tokenizer_ids_with_gaps", far_token, "the model has only"),
+    Hostile("tokenizer_eos_beyond", edit("generation_config.json", eos_token_id=1 << 31), ""),
     Hostile("tokenizer_eos_missing", edit("tokenizer_config.json", eos_token="<|nowhere|>"), "<|nowhere|>"),
     Hostile(
         "tokenizer_template_list", edit("tokenizer_config.json", chat_template=[{"name": "default"}]), "chat", "chat"

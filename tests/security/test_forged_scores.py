@@ -118,7 +118,7 @@ async def test_what_is_there_already_is_not_replaced_by_a_forgery(platform: Plat
 async def test_who_does_not_evaluate_records_nothing(platform: Platform) -> None:
     evaluation = await platform.caller("ann:editor").evaluation()
     lease = (await platform.caller("evaluator-1:worker").claim(evaluation.id)).lease
-    for roles in ("viewer", "editor", "approver", "admin"):
+    for roles in ("viewer", "editor", "approver", "admin", "trainer", "tuner", "inferencer"):
         assert (await refusal(platform.caller(f"x:{roles}").record(lease, recorded(0, WRONG)))).kind is PermissionDenied
     of_a_run = common_pb2.Lease(job_id="run-1", attempt_id=lease.attempt_id, epoch=1, secret=lease.secret)
     worker = platform.caller("evaluator-1:worker")

@@ -86,7 +86,7 @@ async def test_a_repeated_completion_by_another_is_refused_too(platform: Platfor
 
 async def test_who_is_no_worker_claims_nothing(platform: Platform) -> None:
     evaluation = await platform.caller("ann:editor").evaluation()
-    for roles in ("viewer", "editor", "approver", "admin"):
+    for roles in ("viewer", "editor", "approver", "admin", "trainer", "tuner", "inferencer", "trainer,tuner,admin"):
         assert (await refusal(platform.caller(f"x:{roles}").claim(evaluation.id))).kind is PermissionDenied
     check_may_claim(ANONYMOUS, "run", "gpu")
 

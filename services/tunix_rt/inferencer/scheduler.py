@@ -158,8 +158,9 @@ class Scheduler:
                 processed_logprobs=generation.processed_logprobs,
                 adapter=generation.adapter,
             )
-            self._engine.open(slot, spec)
+            # First: whoever waits for it must hear of it if the engine fails.
             self._prefilling[slot] = ticket
+            self._engine.open(slot, spec)
             self._observer.started(ticket.started - ticket.accepted)
 
     def _next(self) -> Ticket | None:
@@ -185,7 +186,7 @@ class Scheduler:
                 return
             spent += cost
             if self._engine.prefill(slot):
-                self._prefilled(slot, self._prefilling.pop(slot))
+                self._prefilled(slot, ticket)
                 delays_decoding = True
             if ticket.cancelled.is_set():
                 return
@@ -196,6 +197,7 @@ class Scheduler:
         ticket.reused = self._engine.reused(slot)
         self._observer.prefilled(len(generation.prompt), ticket.reused)
         scores = tuple(self._engine.prompt_scores(slot)) if generation.scores_prompt else ()
+        del self._prefilling[slot]
         if generation.max_new_tokens == 0:
             self._engine.close(slot)
             self._finish(ticket, FinishReason.LENGTH, [], "", scores)

@@ -15,6 +15,8 @@ from tests.fixtures.fake_engine import FakeEngine
 
 from tunix_rt.errors import Exhausted, InvalidInput
 from tunix_rt.inferencer.app import serve
+from tunix_rt.inferencer.engine.interface import SlotSpec
+from tunix_rt.inferencer.generation import ChosenToken
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
@@ -423,6 +425,25 @@ async def test_a_broken_engine_is_unavailable_and_can_be_loaded_again(
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
         assert await loaded(stub) == handle
         assert list((await stub.Generate(request)).token_ids) == [2]
+
+
+async def test_a_request_that_breaks_the_engine_when_it_gets_its_slot_is_answered(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    class Refusing(FakeEngine):
+        def open(self, slot: int, spec: SlotSpec) -> None:
+            raise IndexError("index 2147483648 is out of bounds")
+
+    class Unscoring(FakeEngine):
+        def prompt_scores(self, slot: int) -> tuple[ChosenToken, ...]:
+            raise MemoryError("out of memory")
+
+    for kind in (Refusing, Unscoring):
+        async with service(arithmetic_loader(engine=kind), tmp_path) as stub:
+            handle = await loaded(stub)
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await stub.Score(inference_pb2.ScoreRequest(model=handle, tokens=tokens(1, 2)))
+            assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_calls_without_the_token_are_refused(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:

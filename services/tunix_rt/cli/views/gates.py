@@ -63,6 +63,7 @@ def decision(item: GateDecision) -> list[RenderableType]:
         ("baseline", item.baseline_evaluation_id),
         ("policy", item.policy_id),
         ("decision", f"{item.id}  [dim]{item.digest[:19]}…[/dim]"),
+        ("scores", "verified by the registry" if item.verified else "[yellow]not verified[/yellow]"),
     ]
     parts = [printing.fields(rows)]
     if item.statistics.n_paired:

@@ -162,7 +162,14 @@ def evaluation(item: Evaluation) -> list[RenderableType]:
         ("state", formats.state_of(item.state, item.reason)),
         ("message", formats.escaped(item.message)),
         ("progress", _way(item.progress)),
+        ("score", _verified(item)),
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
     return [printing.fields(rows), *scorecard(item.scorecard)]
+
+
+def _verified(item: Evaluation) -> str:
+    if item.scorecard is None:
+        return ""
+    return "verified by the registry" if item.verified else "[yellow]not verified[/yellow]"

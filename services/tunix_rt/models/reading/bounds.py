@@ -31,6 +31,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "head_dim": 1 << 14,
     "max_position_embeddings": 1 << 25,
 }
-MAX_EOS_IDS: Final = 256
+# The engine has room for them and for as many of a request.
+MAX_EOS_IDS: Final = 16
 MAX_LORA_RANK: Final = 4096
 MAX_TARGET_MODULES: Final = 256

@@ -68,10 +68,10 @@ class ModelReader:
         """The part of the tokenizer that decodes, and its special tokens."""
         tokenizer = read_tokenizer(self._header) if self._header is not None else self._from_directory()
         longest = longest_token(tokenizer)
-        if tokenizer.vocab_size > self._vocabulary:
-            raise InvalidArtifact(
-                f"the tokenizer has {tokenizer.vocab_size} ids, the model has only {self._vocabulary}"
-            )
+        # Ids may have gaps, so the highest counts.
+        ids = 1 + max(tokenizer.fast.get_vocab(with_added_tokens=True).values(), default=-1)
+        if ids > self._vocabulary:
+            raise InvalidArtifact(f"the tokenizer has {ids} ids, the model has only {self._vocabulary}")
         self._tokenizer = tokenizer
         return {
             "decoding": decoding_part(tokenizer),
@@ -114,7 +114,7 @@ class ModelReader:
     def _from_directory(self) -> Tokenizer:
         if self._directory is None:
             raise InvalidArtifact("no model was described")
-        eos = _generation_eos(self._directory) or self._eos_ids
+        eos = _generation_eos(self._directory, self._vocabulary) or self._eos_ids
         return Tokenizer.from_directory(self._directory, eos_ids=eos)
 
 
@@ -134,8 +134,11 @@ def _shards(directory: Path) -> list[str]:
     return sorted(set(weights.values()))
 
 
-def _generation_eos(directory: Path) -> tuple[int, ...]:
-    """End-of-turn ids of ``generation_config.json``; chat models often list more there than in their config."""
+def _generation_eos(directory: Path, vocabulary: int) -> tuple[int, ...]:
+    """End-of-turn ids of ``generation_config.json``; chat models often list more there than in their config.
+
+    An id outside of the vocabulary ends nothing.
+    """
     path = directory / "generation_config.json"
     if not path.is_file():
         return ()
@@ -143,7 +146,7 @@ def _generation_eos(directory: Path) -> tuple[int, ...]:
     ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
     if len(ids) > MAX_EOS_IDS:
         raise InvalidArtifact(f"{path} has {len(ids)} end-of-sequence tokens; at most {MAX_EOS_IDS} are supported")
-    return tuple(token for token in ids if type(token) is int and 0 <= token < 1 << 32)
+    return tuple(token for token in ids if type(token) is int and 0 <= token < vocabulary)
 
 
 def main() -> int:
