@@ -37,7 +37,7 @@ class Job:
     def claim(self, seconds: float, worker: str = "w1") -> leases.Claim:
         with self.database.write() as session:
             _, claim = leases.claim(
-                session, RunRow, self.id, worker_id=worker, environment={}, ttl=TTL, now=at(seconds)
+                session, RunRow, self.id, principal=worker, worker_id=worker, environment={}, ttl=TTL, now=at(seconds)
             )
             return claim
 
