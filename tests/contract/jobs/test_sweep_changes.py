@@ -7,9 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy.orm import Session
 
 from tunix_rt.errors import Aborted, Conflict, FailedPrecondition, InvalidInput, PermissionDenied
-from tunix_rt.registry.access import tokens as auth
+from tunix_rt.registry.access.principals import add_principal
+from tunix_rt.registry.access.tokens import add_token
 from tunix_rt.registry.jobs.reaper import fail_undeliverable
 from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.sweeps.tables import SweepRow
@@ -274,8 +276,11 @@ async def test_an_old_tuner_does_not_hear_of_a_pause(registry: Any, refusal: Any
 
 async def test_roles_of_what_changes_a_sweep(registry: Any, refusal: Any) -> None:
     async def channel(role: str) -> grpc.aio.Channel:
-        token = await registry.database.run_write(lambda session: auth.create_token(session, f"a-{role}", [role]))
-        return registry.channel(token)
+        def make(session: Session) -> str:
+            add_principal(session, f"a-{role}", kind="user", roles=[role], actor="the test")
+            return add_token(session, f"a-{role}")[1]
+
+        return registry.channel(await registry.database.run_write(make))
 
     channels = [await channel(role) for role in ("viewer", "editor", "worker")]
     viewer, editor, worker = [sweeps_pb2_grpc.SweepServiceStub(each) for each in channels]
