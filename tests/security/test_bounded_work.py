@@ -195,7 +195,8 @@ async def test_fifty_validations_at_once_take_two_processes_at_most(tmp_path: Pa
         while not any(each.done() for each in asked):
             most = max(most, len({child.pid for child in own.children(recursive=True)} - before))
             await asyncio.sleep(0.02)
-        assert asked[0].done() and asked[0].result().devices >= 1
+        answered = [each.result().devices for each in asked if each.done()]  # in whatever order the calls arrived
+        assert min(answered) >= 1
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)

@@ -99,8 +99,9 @@ async def test_a_genuine_dead_letter_fails_the_run_and_an_outdated_one_does_not(
                     break
         headers = {"ce-id": (message.headers or {})["ce-id"]}
         await trainer.jetstream().publish(DEAD, message.data, headers=headers)
-        await dead_letters_read(operator)
-        ended = client.runs.get(run.id)
+        async with asyncio.timeout(30):
+            while (ended := client.runs.get(run.id)).state is JobState.QUEUED:
+                await asyncio.sleep(0.1)
         assert (ended.state, ended.reason) == (JobState.FAILED, "UNDELIVERABLE")
         again = queued_run(client, dataset)
         await trainer.jetstream().publish(DEAD, json.dumps({"jobId": again.id}).encode(), headers=headers)
