@@ -131,3 +131,19 @@ async def test_the_chain_has_no_gaps_and_shows_every_change(registry: Any, event
     ]
     assert await after(changed.values(principal=whole[1].principal)) == []
     assert await after(delete(AuditRow).where(col(AuditRow.sequence) == 2)) == ["event 2 is missing: the next one is 3"]
+
+
+async def test_the_log_comes_in_pages(registry: Any, events: Any) -> None:
+    await registry.create_run()
+    whole = await events()
+    stub = access_pb2_grpc.AccessServiceStub(registry.channel("bootstrap-token-of-the-tests"))
+    request = pb.ListAuditEventsRequest(page_size=1)
+    read = []
+    while True:
+        page = await stub.ListAuditEvents(request, timeout=TIMEOUT)
+        read += page.events
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert read == whole
+    assert len(read) > 1
