@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 import nkeys
 
 from tunix_rt.errors import FailedPrecondition
+from tunix_rt.rpc.secret_files import read_or_create
 
 SEED_FILE = "nats.seed"
 PASSWORD_FILE = "nats.password"
@@ -29,20 +29,3 @@ def public_key(seed: str) -> str:
 def read_or_create_seed(path: Path) -> str:
     """The seed in ``path``; a new one on first use."""
     return read_or_create(path, nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER).decode())
-
-
-def read_or_create_password(path: Path) -> str:
-    """The password in ``path``; 32 random bytes on first use."""
-    return read_or_create(path, secrets.token_urlsafe(32))
-
-
-def read_or_create(path: Path, fresh: str) -> str:
-    """The content of ``path``; ``fresh`` is written there, mode 0600, if there is no such file."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="utf-8").strip()
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(fresh + "\n")
-    return fresh

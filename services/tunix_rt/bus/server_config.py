@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunix_rt.bus.keys import PASSWORD_FILE, SEED_FILE, public_key, read_or_create_password, read_or_create_seed
+from tunix_rt.bus.keys import PASSWORD_FILE, SEED_FILE, public_key, read_or_create_seed
 from tunix_rt.bus.users import READER, BusUser, bus_users, inbox_prefix
 from tunix_rt.contract.identifiers import DEFAULT_POOL
+from tunix_rt.rpc.secret_files import read_or_create_secret
 
 CONFIG_FILE = "nats-server.conf"
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -61,7 +62,7 @@ def make_credentials(directory: Path, users: Iterable[BusUser]) -> dict[str, Cre
         if user.name != READER:
             found[user.name] = Credential(key=public_key(read_or_create_seed(folder / SEED_FILE)))
         else:
-            found[user.name] = Credential(password=read_or_create_password(folder / PASSWORD_FILE))
+            found[user.name] = Credential(password=read_or_create_secret(folder / PASSWORD_FILE))
     return found
 
 

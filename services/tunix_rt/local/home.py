@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,18 +72,6 @@ class Home:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Of a release whose services shared one NATS user.
         (self.path / "nats.password").unlink(missing_ok=True)
-
-
-def read_or_create_secret(path: Path) -> str:
-    """The secret in ``path``; made from 32 random bytes, mode 0600, on first use."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="utf-8").strip()
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        secret = secrets.token_urlsafe(32)
-        file.write(secret + "\n")
-    return secret
 
 
 class HomeLock:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from tunix_rt.bus.users import trainer_name
 from tunix_rt.errors import Violations
-from tunix_rt.local.home import Home, read_or_create_secret
+from tunix_rt.local.home import Home
 from tunix_rt.local.ports import LOOPBACK
+from tunix_rt.rpc.secret_files import read_or_create_secret
 
 REGISTRY = "registry"
 INFERENCER = "inferencer"

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from tunix_rt.bus.keys import read_or_create_password
 from tunix_rt.bus.users import READER
 from tunix_rt.client.platform_file import FILE_NAME, PlatformFile, write_platform_file
 from tunix_rt.contract.identifiers import DEFAULT_POOL
@@ -22,9 +21,10 @@ from tunix_rt.errors import TunixError
 from tunix_rt.local import nats_server, services
 from tunix_rt.local.child import Child, ChildSpec
 from tunix_rt.local.health import check_health
-from tunix_rt.local.home import Home, HomeLock, read_or_create_secret
+from tunix_rt.local.home import Home, HomeLock
 from tunix_rt.local.ports import DEFAULT_PORTS, LOOPBACK, choose_ports
 from tunix_rt.local.settings import LocalSettings, inherited_environment
+from tunix_rt.rpc.secret_files import read_or_create_secret
 
 # Before the platform is ready, a service that ends this often has no hope of starting.
 MAX_START_FAILURES = 3
@@ -114,7 +114,7 @@ class LocalPlatform:
 
     @property
     def nats_password(self) -> str:
-        return read_or_create_password(self._home.nats_password_path)
+        return read_or_create_secret(self._home.nats_password_path)
 
     def nats_seed_path(self, user: str) -> Path:
         """File with the seed of a service's NATS user: "registry", "trainer", "evaluator" or "tuner"."""

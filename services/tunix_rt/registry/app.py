@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -23,6 +23,7 @@ from tunix_rt.registry.access import service as access
 from tunix_rt.registry.access.audit import AuditLog, audit_guard
 from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.access.settings_tokens import (
+    Given,
     follow_settings_tokens,
     read_settings_tokens,
     store_settings_tokens,
@@ -140,7 +141,7 @@ async def serve(
         audit, authorizer = AuditLog(), TokenAuthorizer(database)
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
         verifier = ProcessVerifier(rescorer)
-        async with _background(dependencies, audit, authorizer, stop), _loaded_digests(settings) as digests:
+        async with _background(dependencies, audit, authorizer, tokens, stop), _loaded_digests(settings) as digests:
             await serve_grpc(
                 lambda server: register_servicers(server, dependencies, authorizer, verifier, digests),
                 settings,
@@ -167,7 +168,11 @@ async def _loaded_digests(settings: RegistrySettings) -> AsyncIterator[LoadedDig
 
 @asynccontextmanager
 async def _background(
-    dependencies: Dependencies, audit: AuditLog, authorizer: TokenAuthorizer, stop: asyncio.Event
+    dependencies: Dependencies,
+    audit: AuditLog,
+    authorizer: TokenAuthorizer,
+    tokens: Mapping[str, Given],
+    stop: asyncio.Event,
 ) -> AsyncIterator[None]:
     """The reaper, the bus and the audit log beside the server; if one of them fails, the server stops and the error is
     raised."""
@@ -185,7 +190,7 @@ async def _background(
         group.create_task(to_the_end(audit.run(database, stop)))
         group.create_task(to_the_end(authorizer.run(stop)))
         if settings.service_tokens_dir is not None:
-            group.create_task(to_the_end(follow_settings_tokens(database, settings, stop)))
+            group.create_task(to_the_end(follow_settings_tokens(database, settings, tokens, stop)))
         try:
             yield
         finally:

@@ -104,7 +104,7 @@ class RegistryAuthorizer:
             if former is not None:
                 return former
             raise
-        except (Unauthenticated, TunixError) as error:
+        except TunixError as error:
             _log.error("the registry does not let this service ask whose a token is", error=str(error))
             raise FailedPrecondition("this service's own token is not accepted by the registry") from error
         known = self._known[key] = _Known(principal, time.monotonic())

@@ -1,5 +1,5 @@
-"""Limits that keep one caller from locking out the others: calls and streams at once, calls a second, and log-ins that
-fail.
+"""Limits that keep one caller from locking out the others: concurrent calls and streams, call rate, failed
+authentication.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tunix_rt.errors import Exhausted, Unauthenticated
 from tunix_rt.rpc.auth import Authorizer, Principal, token_hash
 
 _MAX_KEYS: Final = 10_000
-# Of log-ins that fail from one peer: so many at once, and then so many a second.
-FAILURES_AT_ONCE: Final = 50
-FAILURES_A_SECOND: Final = 2.0
+# Failed authentication attempts of one peer: burst size, and sustained rate per second.
+FAILURE_BURST: Final = 50
+FAILURES_PER_SECOND: Final = 2.0
 # How long a token that was accepted is looked up whatever else comes from its peer.
 KNOWN_SECONDS: Final = 600.0
 
@@ -28,19 +28,19 @@ class Limits:
 
     calls: int
     streams: int
-    calls_a_second: float
+    calls_per_second: float
 
 
 class TokenBuckets:
-    """For every key so many events at once, and then so many a second (a token bucket each)."""
+    """A token bucket for each key: a burst of events, then a sustained rate per second."""
 
-    def __init__(self, at_once: float, a_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._at_once, self._a_second, self._clock = at_once, a_second, clock
+    def __init__(self, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst, self._per_second, self._clock = burst, per_second, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, key: str) -> float:
         """Seconds until there is room for one more; 0: there is."""
-        return max(0.0, (1 - self._left(key)) / self._a_second)
+        return max(0.0, (1 - self._left(key)) / self._per_second)
 
     def take(self, key: str) -> float:
         """As `wait`; where there is room, it is taken."""
@@ -51,8 +51,8 @@ class TokenBuckets:
 
     def _left(self, key: str) -> float:
         now = self._clock()
-        left, then = self._buckets.get(key, (self._at_once, now))
-        left = min(self._at_once, left + (now - then) * self._a_second)
+        left, then = self._buckets.get(key, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._per_second)
         self._put(key, left)
         return left
 
@@ -69,14 +69,14 @@ class CallLimits:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._running: Counter[tuple[str, bool]] = Counter()
-        self._rate = TokenBuckets(max(1.0, limits.calls_a_second), limits.calls_a_second, clock)
+        self._rate = TokenBuckets(max(1.0, limits.calls_per_second), limits.calls_per_second, clock)
 
     @contextmanager
     def call(self, principal: str, *, stream: bool) -> Iterator[None]:
         """A call of ``principal``, as long as the block runs. Raises `Exhausted`."""
         wait = self._rate.take(principal)
         if wait:
-            raise Exhausted(f"{principal!r} calls more than {self._limits.calls_a_second:g} times a second", wait)
+            raise Exhausted(f"{principal!r} calls more than {self._limits.calls_per_second:g} times per second", wait)
         key, limit = (principal, stream), self._limits.streams if stream else self._limits.calls
         if self._running[key] >= limit:
             raise Exhausted(f"{limit} {'streams' if stream else 'calls'} of {principal!r} are open already")
@@ -95,7 +95,7 @@ class LogIns:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures = TokenBuckets(FAILURES_AT_ONCE, FAILURES_A_SECOND, clock)
+        self._failures = TokenBuckets(FAILURE_BURST, FAILURES_PER_SECOND, clock)
         self._known: OrderedDict[str, float] = OrderedDict()
 
     def check(self, peer: str, key: str) -> None:

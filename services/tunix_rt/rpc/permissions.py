@@ -22,24 +22,17 @@ def required_permission(method: str) -> Permission | None:
 
     A method without a permission in its proto needs ``administer``.
     """
-    service, _, name = method.lstrip("/").partition("/")
-    if service.startswith(_PUBLIC_SERVICES):
+    if method.lstrip("/").startswith(_PUBLIC_SERVICES):
         return None
-    try:
-        descriptor = descriptor_pool.Default().FindMethodByName(f"{service}.{name}")
-    except KeyError:
-        return "administer"
-    return _permission_of(descriptor) or "administer"
+    descriptor = _descriptor(method)
+    return (_permission_of(descriptor) if descriptor else None) or "administer"
 
 
 @lru_cache(maxsize=1024)
 def answers_with_a_stream(method: str) -> bool:
     """Whether a full method name is of one that answers with a stream."""
-    service, _, name = method.lstrip("/").partition("/")
-    try:
-        return bool(descriptor_pool.Default().FindMethodByName(f"{service}.{name}").server_streaming)
-    except KeyError:
-        return False
+    descriptor = _descriptor(method)
+    return descriptor is not None and bool(descriptor.server_streaming)
 
 
 def check_permissions(services: Iterable[str]) -> None:
@@ -51,6 +44,14 @@ def check_permissions(services: Iterable[str]) -> None:
     missing = [method.full_name for method in methods if _permission_of(method) is None]
     if missing:
         raise FailedPrecondition(f"methods without a permission in their proto: {', '.join(missing)}")
+
+
+def _descriptor(method: str) -> MethodDescriptor | None:
+    """The descriptor of a full method name; None for an unknown one."""
+    try:
+        return descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
+    except KeyError:
+        return None
 
 
 def _permission_of(method: MethodDescriptor) -> Permission | None:

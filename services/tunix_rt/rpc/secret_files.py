@@ -6,6 +6,7 @@ What is in the environment shows in ``docker inspect`` and in ``/proc``, and eve
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Any, get_args
 
@@ -62,3 +63,20 @@ class SettingsWithSecrets(BaseSettings):
 def _is_secret(field: FieldInfo) -> bool:
     is_marked = isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret") is True
     return is_marked or field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+
+
+def read_or_create_secret(path: Path) -> str:
+    """The secret in ``path``; 32 random bytes on first use."""
+    return read_or_create(path, secrets.token_urlsafe(32))
+
+
+def read_or_create(path: Path, fresh: str) -> str:
+    """The content of ``path``; ``fresh`` is written there, mode 0600, if there is no such file."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="utf-8").strip()
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(fresh + "\n")
+    return fresh

@@ -13,9 +13,10 @@ from tunix_rt.bus.keys import public_key
 from tunix_rt.client.platform_file import PlatformFile, read_platform_file, write_platform_file
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.local import services
-from tunix_rt.local.home import Home, HomeLock, lock_holder, read_or_create_secret
+from tunix_rt.local.home import Home, HomeLock, lock_holder
 from tunix_rt.local.nats_server import write_config
 from tunix_rt.local.ports import DEFAULT_PORTS, choose_ports, free_ports
+from tunix_rt.rpc.secret_files import read_or_create_secret
 
 
 def a_file(**over: object) -> PlatformFile:

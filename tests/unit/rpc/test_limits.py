@@ -4,7 +4,7 @@ import pytest
 
 from tunix_rt.errors import Exhausted, Unauthenticated
 from tunix_rt.rpc.auth import Principal
-from tunix_rt.rpc.limits import FAILURES_AT_ONCE, CallLimits, Limits, LogIns, TokenBuckets, authenticated
+from tunix_rt.rpc.limits import FAILURE_BURST, CallLimits, Limits, LogIns, TokenBuckets, authenticated
 
 
 class Clock:
@@ -26,7 +26,7 @@ def test_a_bucket_fills_again_with_time_and_never_over_its_size() -> None:
 
 
 def test_calls_and_streams_of_a_principal_are_counted_apart_and_from_those_of_others() -> None:
-    limits = CallLimits(Limits(calls=1, streams=1, calls_a_second=1000))
+    limits = CallLimits(Limits(calls=1, streams=1, calls_per_second=1000))
     with limits.call("ann", stream=False), limits.call("ann", stream=True), limits.call("bob", stream=False):
         for stream in (False, True):
             with pytest.raises(Exhausted, match="of 'ann' are open"), limits.call("ann", stream=stream):
@@ -37,7 +37,7 @@ def test_calls_and_streams_of_a_principal_are_counted_apart_and_from_those_of_ot
 
 def test_a_principal_that_calls_too_often_is_told_when_to_come_again() -> None:
     clock = Clock()
-    limits = CallLimits(Limits(calls=10, streams=10, calls_a_second=2), clock)
+    limits = CallLimits(Limits(calls=10, streams=10, calls_per_second=2), clock)
     for _ in range(2):
         with limits.call("ann", stream=False):
             pass
@@ -62,7 +62,7 @@ async def test_unknown_tokens_of_one_peer_are_soon_not_looked_up_and_known_ones_
     clock, authorizer = Clock(), OneToken()
     log_ins = LogIns(clock)
     await authenticated(authorizer, log_ins, "good", "10.0.0.1")
-    for number in range(FAILURES_AT_ONCE):
+    for number in range(FAILURE_BURST):
         with pytest.raises(Unauthenticated):
             await authenticated(authorizer, log_ins, f"bad-{number}", "10.0.0.1")
     asked = authorizer.asked

@@ -64,6 +64,8 @@ class TokenAuthorizer:
     async def store_uses(self) -> None:
         """Store the times of last use that are known."""
         used, self._used = self._used, {}
+        recent = utc_now() - timedelta(seconds=USE_SECONDS)
+        self._noted = {token_id: time for token_id, time in self._noted.items() if time > recent}
         if used:
             await self._database.run_write(lambda session: _store_uses(session, used))
 

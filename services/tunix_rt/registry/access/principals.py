@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from tunix_rt.contract.identifiers import NAME, POOL
+from tunix_rt.contract.identifiers import POOL
 from tunix_rt.errors import Conflict, NotFound, Violations
 from tunix_rt.registry.access.messages import ROLES, read_roles
 from tunix_rt.registry.access.tables import PrincipalRow
@@ -105,8 +105,3 @@ def _check_pools(violations: Violations, pools: Sequence[str]) -> None:
         violations.check(
             POOL.fullmatch(pool) is not None, f"principal.pools[{index}]", "is no name of a pool, such as gpu-h100"
         )
-
-
-def is_name(text: str) -> bool:
-    """Whether ``text`` can be a principal's name."""
-    return NAME.fullmatch(text) is not None

@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.contract.digests import sha256_digest
+from tunix_rt.contract.identifiers import NAME
 from tunix_rt.errors import FailedPrecondition, TunixError
 from tunix_rt.observability.logs import get_logger, protect
-from tunix_rt.registry.access.principals import is_name
 from tunix_rt.registry.access.tables import PrincipalRow, TokenRow
 from tunix_rt.registry.access.tokens import live_tokens
 from tunix_rt.registry.kernel.database import Database
@@ -89,23 +89,26 @@ def store_settings_tokens(session: Session, given: Mapping[str, Given]) -> None:
             _store_token(session, name, digest)
 
 
-async def follow_settings_tokens(database: Database, settings: TokenSettings, stop: asyncio.Event) -> None:
-    """Read the files again every few seconds until ``stop`` is set. What cannot be read is logged, and changes
-    nothing."""
+async def follow_settings_tokens(
+    database: Database, settings: TokenSettings, stored: Mapping[str, Given], stop: asyncio.Event
+) -> None:
+    """Read the files again every few seconds until ``stop`` is set; ``stored`` is what the rows agree with.
+
+    What cannot be read is logged, and changes nothing.
+    """
 
     def read() -> dict[str, Given]:
         return read_settings_tokens(settings.token_text, settings.service_tokens_dir)
 
-    last = read()
     while not stop.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), POLL_SECONDS)
         try:
             found = await asyncio.to_thread(read)
-            if found != last:
+            if found != stored:
                 await database.run_write(partial(store_settings_tokens, given=found))
                 _log.info("the services' tokens were read again", services=sorted(found))
-                last = found
+                stored = found
         except (OSError, TunixError) as error:
             _log.error("the services' tokens cannot be read; the former ones go on", error=str(error))
 
@@ -118,7 +121,7 @@ def _read_directory(directory: Path) -> dict[str, Given]:
         ):  # Kubernetes keeps hidden directories beside a secret's files
             continue
         role = next((role for role in PERMISSIONS if role == path.name.partition("-")[0]), None)
-        if role is None or role in ("viewer", "editor", "approver", "admin") or not is_name(path.name):
+        if role is None or role in ("viewer", "editor", "approver", "admin") or NAME.fullmatch(path.name) is None:
             raise FailedPrecondition(f"{path} is named after no service: trainer, evaluator, tuner or inferencer")
         tokens = tuple(path.read_text(encoding="utf-8").split())
         for token in tokens:

@@ -52,8 +52,7 @@ def is_built_in(metric: str) -> bool:
 def items_to_verify(session: Session, lease: Lease, results: Sequence[pb.ItemResult]) -> dict[str, Mapping[str, Any]]:
     """The documents of the items of ``results`` that are new, by id; none where other scorers than these are wanted.
 
-    Raises as `leases.check` does, so that nobody makes the registry
-    work who could not record.
+    Raises as `leases.check` does: who could not record makes the registry do no work.
     """
     leases.check_unlocked(session, EvaluationRow, lease)
     evaluation = get_evaluation(session, lease.job_id)
