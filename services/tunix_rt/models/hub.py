@@ -38,13 +38,13 @@ def hub_snapshot(rest: str, cache_dir: Path, max_bytes: int) -> Path:
 
 def _check_size(rest: str, repository: str, revision: str | None, max_bytes: int) -> None:
     """Ask the hub how large the files are. A hub that cannot be reached downloads nothing, so it passes."""
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         files = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=30).siblings or []
-    except (OfflineModeIsEnabled, httpx.HTTPError, OSError):
+    except (OfflineModeIsEnabled, httpx2.HTTPError, OSError):
         return
     sizes = [file.size or 0 for file in files if any(fnmatchcase(file.rfilename, pattern) for pattern in _FILES)]
     if sum(sizes) > max_bytes:

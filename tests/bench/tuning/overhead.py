@@ -90,7 +90,7 @@ def stub_trainer(platform: LocalPlatform) -> Iterator[None]:
     """A stub trainer on the platform."""
     environment = {
         "TUNIX_RT_HOME": str(platform.home),
-        "TUNIX_RT_TOKEN": platform.token,
+        "TUNIX_RT_TOKEN_FILE": str(platform.home / "tokens" / "trainer"),
         "TUNIX_RT_REGISTRY_ADDRESS": platform.addresses["registry"],
         "TUNIX_RT_NATS_URL": platform.nats_url,
         "TUNIX_RT_NATS_SEED_FILE": str(platform.nats_seed_path("trainer")),

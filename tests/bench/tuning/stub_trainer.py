@@ -34,20 +34,21 @@ def objective(learning_rate: float, weight_decay: float) -> float:
     return 1.0 - (learning_rate - 3e-3) ** 2 * 1e4 - (weight_decay - 0.05) ** 2
 
 
-def _model_of(run_id: str) -> common_pb2.Artifact:
+def _model_of(run_id: str, root: str) -> common_pb2.Artifact:
     file = common_pb2.ArtifactFile(
         path="model.safetensors", digest="sha256:" + hashlib.sha256(run_id.encode()).hexdigest(), size_bytes=1
     )
     line = f"{file.digest.removeprefix('sha256:')}  {file.path}\n"
     digest = "sha256:" + hashlib.sha256(line.encode()).hexdigest()
-    return common_pb2.Artifact(uri=f"file:///nowhere/{run_id}", digest=digest, size_bytes=1, files=[file])
+    return common_pb2.Artifact(uri=f"{root}/models/{run_id}", digest=digest, size_bytes=1, files=[file])
 
 
 class StubTrainer:
     """Carries out runs."""
 
-    def __init__(self, stub: runs_pb2_grpc.RunServiceAsyncStub) -> None:
+    def __init__(self, stub: runs_pb2_grpc.RunServiceAsyncStub, artifact_root: str) -> None:
         self._runs = stub
+        self._artifact_root = artifact_root
 
     async def carry_out(self, claim: Claim[jobs_pb2.RunPayload], stop: asyncio.Event) -> Ending:
         """Report the objective and succeed."""
@@ -59,7 +60,7 @@ class StubTrainer:
         )
         lease = lease_message(claim.lease)
         await self._runs.ReportMetrics(runs_pb2.ReportMetricsRequest(lease=lease, points=[point]))
-        result = jobs_pb2.RunResult(model=_model_of(claim.lease.job_id), step=1)
+        result = jobs_pb2.RunResult(model=_model_of(claim.lease.job_id, self._artifact_root), step=1)
         return Ending("SUCCEEDED", result=result)
 
 
@@ -74,7 +75,7 @@ async def main(workers: int) -> None:
             client = await connect(settings, name="stub-trainer")
             try:
                 js = client.jetstream()
-                trainer = StubTrainer(runs_pb2_grpc.RunServiceStub(channel))
+                trainer = StubTrainer(runs_pb2_grpc.RunServiceStub(channel), settings.artifact_root)
                 jobs = GrpcJobs(channel, jobs_pb2.JOB_KIND_RUN, "stub-trainer", pool="cpu")
                 handler = JobHandler(jobs, trainer.carry_out, stop, heartbeat_seconds=settings.heartbeat_seconds)
                 await consume(js, consumer, handler, workers=workers, stop=stop)
