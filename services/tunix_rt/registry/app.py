@@ -28,6 +28,7 @@ from tunix_rt.registry.access.settings_tokens import (
     read_settings_tokens,
     store_settings_tokens,
 )
+from tunix_rt.registry.access.sign_in import sign_in_of
 from tunix_rt.registry.datasets import service as datasets
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
@@ -138,7 +139,7 @@ async def serve(
         _log.info("jobs without a worker were queued again", jobs=queued)
         tokens = read_settings_tokens(settings.token_text, settings.service_tokens_dir)
         database.commit(lambda session: store_settings_tokens(session, tokens))
-        audit, authorizer = AuditLog(), TokenAuthorizer(database)
+        audit, authorizer = AuditLog(), TokenAuthorizer(database, sign_in_of(settings, database))
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
         verifier = ProcessVerifier(rescorer)
         async with _background(dependencies, audit, authorizer, tokens, stop), _loaded_digests(settings) as digests:
