@@ -140,4 +140,5 @@ def _principal(caller: pb.Caller) -> Principal:
         scopes=frozenset(each for each in get_args(Permission) if each in permissions),
         token_id=caller.token_id,
         expire_time=caller.expire_time.ToDatetime(tzinfo=UTC) if caller.HasField("expire_time") else None,
+        project=caller.project,
     )
