@@ -58,7 +58,7 @@ class Principal:
     """Who a token stands for, and what it may do.
 
     ``pools`` are those that a worker may serve; empty: all. ``scopes`` narrow what the token's roles permit; None: they
-    do not.
+    do not. ``project`` is the one that it belongs to; "": the whole instance.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Principal:
     token_id: str = ""
     # When the token expires; None: never.
     expire_time: datetime | None = None
+    project: str = ""
 
     @property
     def permissions(self) -> frozenset[Permission]:

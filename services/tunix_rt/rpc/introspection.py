@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, cast, get_args
@@ -45,15 +47,21 @@ class AuthSettings(Protocol):
     def tls(self) -> TlsSettings: ...
 
 
-def authorizer_for(settings: AuthSettings) -> Authorizer | None:
+@asynccontextmanager
+async def authorizing(settings: AuthSettings) -> AsyncIterator[Authorizer | None]:
     """The registry, where there is one; else the service's own token. None where auth is off.
 
     Raises `FailedPrecondition` when auth is on and there is no token.
     """
     own = static_authorizer(settings.token_text, settings.auth)
     if own is None or not settings.registry_address:
-        return own
-    return RegistryAuthorizer(settings.registry_address, settings.token_source, settings.tls)
+        yield own
+        return
+    registry = RegistryAuthorizer(settings.registry_address, settings.token_source, settings.tls)
+    try:
+        yield registry
+    finally:
+        await registry.close()
 
 
 @dataclass
@@ -132,4 +140,5 @@ def _principal(caller: pb.Caller) -> Principal:
         scopes=frozenset(each for each in get_args(Permission) if each in permissions),
         token_id=caller.token_id,
         expire_time=caller.expire_time.ToDatetime(tzinfo=UTC) if caller.HasField("expire_time") else None,
+        project=caller.project,
     )

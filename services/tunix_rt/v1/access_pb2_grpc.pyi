@@ -44,7 +44,7 @@ class AccessServiceStub:
     ListPrincipals: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListPrincipalsRequest, _access_pb2.ListPrincipalsResponse]
     """Order: name."""
     UpdatePrincipal: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdatePrincipalRequest, _access_pb2.Principal]
-    """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working."""
+    """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateTokenRequest, _access_pb2.CreateTokenResponse]
     """A new token: of the caller, with no more than the caller's own scopes; of others with PERMISSION_ADMINISTER. The
     secret is in this answer only, which is not kept for repeats; so the call has no request id.
@@ -76,7 +76,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListPrincipals: _aio.UnaryUnaryMultiCallable[_access_pb2.ListPrincipalsRequest, _access_pb2.ListPrincipalsResponse]  # type: ignore[assignment]
     """Order: name."""
     UpdatePrincipal: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdatePrincipalRequest, _access_pb2.Principal]  # type: ignore[assignment]
-    """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working."""
+    """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateTokenRequest, _access_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """A new token: of the caller, with no more than the caller's own scopes; of others with PERMISSION_ADMINISTER. The
     secret is in this answer only, which is not kept for repeats; so the call has no request id.
@@ -141,7 +141,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.UpdatePrincipalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Principal, _abc.Awaitable[_access_pb2.Principal]]:
-        """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working."""
+        """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working."""
 
     @_abc_1.abstractmethod
     def CreateToken(

@@ -35,6 +35,10 @@ Roles = Annotated[
 Pools = Annotated[
     list[str] | None, typer.Option("--pool", help="Pool that a worker may serve; repeatable.", show_default=False)
 ]
+Project = Annotated[
+    str | None,
+    typer.Option("--project", help='Project that it belongs to; "" is the whole instance.', show_default=False),
+]
 Days = Annotated[int, typer.Option(min=0, max=366, help="Days until it expires; 0: 90 for users, 30 for services.")]
 Output = Annotated[
     Path | None,
@@ -88,11 +92,12 @@ def create(
     role: Roles = None,
     service: Annotated[bool, typer.Option("--service", help="A service, not a user.")] = False,
     pool: Pools = None,
+    project: Project = None,
     as_json: Json = False,
 ) -> None:
     """Create a principal. It has no token yet: see `create-token`."""
     with client(ctx) as api:
-        made = api.access.create(name, role or [], service=service, pools=pool or [])
+        made = api.access.create(name, role or [], service=service, pools=pool or [], project=project or "")
     printing.row(made, as_json, views.principals)
 
 
@@ -105,11 +110,12 @@ def update(
     disabled: Annotated[
         bool | None, typer.Option("--disable/--enable", help="Refuse its tokens, or accept them again.")
     ] = None,
+    project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """Replace a principal's roles or pools, disable it, or enable it again."""
+    """Replace a principal's roles, pools or project, disable it, or enable it again."""
     with client(ctx) as api:
-        changed = api.access.update(name, roles=role or None, pools=pool or None, disabled=disabled)
+        changed = api.access.update(name, roles=role or None, pools=pool or None, disabled=disabled, project=project)
     printing.row(changed, as_json, views.principals)
 
 

@@ -105,6 +105,7 @@ def _find(session: Session, digest: str, now: datetime) -> Principal | None:
         scopes=frozenset(token.scopes) if token.scopes else None,
         token_id=token.id,
         expire_time=token.expire_time,
+        project=owner.project,
     )
 
 

@@ -38,6 +38,7 @@ _PRINCIPALS: Final = Listing(
     fields={
         "name": FilterField(PrincipalRow.name),
         "kind": FilterField(PrincipalRow.kind),
+        "project": FilterField(PrincipalRow.project),
         "disabled": FilterField(PrincipalRow.disabled, Kind.BOOLEAN),
         "create_time": FilterField(PrincipalRow.create_time, Kind.TIME),
     },
