@@ -89,7 +89,7 @@ async def serve_edges(
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """gRPC and HTTP over a running pool, until ``stop`` or a signal."""
-    web = build_app(pool, adapters, driver, authorizer, settings.max_concurrent_rpcs)
+    web = build_app(pool, adapters, driver, authorizer, settings)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         servicer = InferenceServicer(pool, adapters, driver)

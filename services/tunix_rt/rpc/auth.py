@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from tunix_rt.errors import FailedPrecondition, Unauthenticated
 
@@ -90,6 +90,14 @@ class Authorizer(Protocol):
     """Turns a bearer token into a principal; raises `Unauthenticated` when it is missing or unknown."""
 
     def authenticate(self, token: str | None) -> Principal | Awaitable[Principal]: ...
+
+
+@runtime_checkable
+class CertificateAuthorizer(Protocol):
+    """An `Authorizer` that also knows services by the names in their client certificates; raises `Unauthenticated` for
+    an unknown one."""
+
+    def authenticate_certificate(self, name: str) -> Awaitable[Principal]: ...
 
 
 def current_principal() -> Principal:

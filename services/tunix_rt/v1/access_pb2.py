@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/access.proto\x12\x0btunix_rt.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tunix_rt/v1/options.proto\"\x8e\x02\n\tPrincipal\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12.\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.tunix_rt.v1.PrincipalKindB\x04\x90\xb5\x18\x03\x12&\n\x05roles\x18\x03 \x03(\x0e\x32\x11.tunix_rt.v1.RoleB\x04\x90\xb5\x18\x01\x12\r\n\x05pools\x18\x04 \x03(\t\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\x90\xb5\x18\x02\x12\x18\n\ncreated_by\x18\x07 \x01(\tB\x04\x90\xb5\x18\x02\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\x90\xb5\x18\x02\x12\x0f\n\x07project\x18\t \x01(\t\"\xd7\x02\n\x0b\x41\x63\x63\x65ssToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\'\n\x06scopes\x18\x03 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x11\n\tparent_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x07 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf8\x01\n\x06\x43\x61ller\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.tunix_rt.v1.PrincipalKind\x12 \n\x05roles\x18\x03 \x03(\x0e\x32\x11.tunix_rt.v1.Role\x12,\n\x0bpermissions\x18\x04 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\r\n\x05pools\x18\x05 \x03(\t\x12\x10\n\x08token_id\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\x08 \x01(\t\"\x12\n\x10GetCallerRequest\"(\n\x11IntrospectRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"I\n\x12IntrospectResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12#\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x13.tunix_rt.v1.Caller\"c\n\x16\x43reatePrincipalRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12/\n\tprincipal\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.PrincipalB\x04\x90\xb5\x18\x01\")\n\x13GetPrincipalRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"N\n\x15ListPrincipalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"]\n\x16ListPrincipalsResponse\x12*\n\nprincipals\x18\x01 \x03(\x0b\x32\x16.tunix_rt.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x16UpdatePrincipalRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12/\n\tprincipal\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.PrincipalB\x04\x90\xb5\x18\x01\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\x90\xb5\x18\x01\"z\n\x12\x43reateTokenRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\'\n\x06scopes\x18\x02 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"N\n\x13\x43reateTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x18.tunix_rt.v1.AccessToken\x12\x0e\n\x06secret\x18\x02 \x01(\t\"g\n\x12RotateTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1c\n\x0foverlap_seconds\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x03\x42\x12\n\x10_overlap_seconds\"&\n\x12RevokeTokenRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"J\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"W\n\x12ListTokensResponse\x12(\n\x06tokens\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.AccessToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x14\x43reateSessionRequest\x12\'\n\x06scopes\x18\x01 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\x03\"\x8b\x02\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x10\n\x08token_id\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\r\n\x05\x63ount\x18\x0b \x01(\x03\x12\x17\n\x0fprevious_digest\x18\x0c \x01(\t\x12\x0e\n\x06\x64igest\x18\r \x01(\t\"O\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"[\n\x17ListAuditEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.tunix_rt.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*d\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PRINCIPAL_KIND_USER\x10\x01\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x02*\xbd\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x0f\n\x0bROLE_EDITOR\x10\x02\x12\x11\n\rROLE_APPROVER\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04\x12\x0f\n\x0bROLE_WORKER\x10\x05\x12\x10\n\x0cROLE_TRAINER\x10\x06\x12\x12\n\x0eROLE_EVALUATOR\x10\x07\x12\x0e\n\nROLE_TUNER\x10\x08\x12\x13\n\x0fROLE_INFERENCER\x10\t2\x9d\x08\n\rAccessService\x12\x45\n\tGetCaller\x12\x1d.tunix_rt.v1.GetCallerRequest\x1a\x13.tunix_rt.v1.Caller\"\x04\x88\xb5\x18\x0c\x12S\n\nIntrospect\x12\x1e.tunix_rt.v1.IntrospectRequest\x1a\x1f.tunix_rt.v1.IntrospectResponse\"\x04\x88\xb5\x18\x0b\x12T\n\x0f\x43reatePrincipal\x12#.tunix_rt.v1.CreatePrincipalRequest\x1a\x16.tunix_rt.v1.Principal\"\x04\x88\xb5\x18\x06\x12N\n\x0cGetPrincipal\x12 .tunix_rt.v1.GetPrincipalRequest\x1a\x16.tunix_rt.v1.Principal\"\x04\x88\xb5\x18\x06\x12_\n\x0eListPrincipals\x12\".tunix_rt.v1.ListPrincipalsRequest\x1a#.tunix_rt.v1.ListPrincipalsResponse\"\x04\x88\xb5\x18\x06\x12T\n\x0fUpdatePrincipal\x12#.tunix_rt.v1.UpdatePrincipalRequest\x1a\x16.tunix_rt.v1.Principal\"\x04\x88\xb5\x18\x06\x12V\n\x0b\x43reateToken\x12\x1f.tunix_rt.v1.CreateTokenRequest\x1a .tunix_rt.v1.CreateTokenResponse\"\x04\x88\xb5\x18\x0c\x12V\n\x0bRotateToken\x12\x1f.tunix_rt.v1.RotateTokenRequest\x1a .tunix_rt.v1.CreateTokenResponse\"\x04\x88\xb5\x18\x0c\x12N\n\x0bRevokeToken\x12\x1f.tunix_rt.v1.RevokeTokenRequest\x1a\x18.tunix_rt.v1.AccessToken\"\x04\x88\xb5\x18\x0c\x12S\n\nListTokens\x12\x1e.tunix_rt.v1.ListTokensRequest\x1a\x1f.tunix_rt.v1.ListTokensResponse\"\x04\x88\xb5\x18\x0c\x12Z\n\rCreateSession\x12!.tunix_rt.v1.CreateSessionRequest\x1a .tunix_rt.v1.CreateTokenResponse\"\x04\x88\xb5\x18\x0c\x12\x62\n\x0fListAuditEvents\x12#.tunix_rt.v1.ListAuditEventsRequest\x1a$.tunix_rt.v1.ListAuditEventsResponse\"\x04\x88\xb5\x18\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/access.proto\x12\x0btunix_rt.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tunix_rt/v1/options.proto\"\x8e\x02\n\tPrincipal\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12.\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.tunix_rt.v1.PrincipalKindB\x04\x90\xb5\x18\x03\x12&\n\x05roles\x18\x03 \x03(\x0e\x32\x11.tunix_rt.v1.RoleB\x04\x90\xb5\x18\x01\x12\r\n\x05pools\x18\x04 \x03(\t\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\x90\xb5\x18\x02\x12\x18\n\ncreated_by\x18\x07 \x01(\tB\x04\x90\xb5\x18\x02\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\x90\xb5\x18\x02\x12\x0f\n\x07project\x18\t \x01(\t\"\xd7\x02\n\x0b\x41\x63\x63\x65ssToken\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\'\n\x06scopes\x18\x03 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x11\n\tparent_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x07 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf8\x01\n\x06\x43\x61ller\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.tunix_rt.v1.PrincipalKind\x12 \n\x05roles\x18\x03 \x03(\x0e\x32\x11.tunix_rt.v1.Role\x12,\n\x0bpermissions\x18\x04 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\r\n\x05pools\x18\x05 \x03(\t\x12\x10\n\x08token_id\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\x08 \x01(\t\"\x12\n\x10GetCallerRequest\"<\n\x11IntrospectRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x18\n\x10\x63\x65rtificate_name\x18\x02 \x01(\t\"I\n\x12IntrospectResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12#\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x13.tunix_rt.v1.Caller\"c\n\x16\x43reatePrincipalRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12/\n\tprincipal\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.PrincipalB\x04\x90\xb5\x18\x01\")\n\x13GetPrincipalRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"N\n\x15ListPrincipalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"]\n\x16ListPrincipalsResponse\x12*\n\nprincipals\x18\x01 \x03(\x0b\x32\x16.tunix_rt.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x16UpdatePrincipalRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12/\n\tprincipal\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.PrincipalB\x04\x90\xb5\x18\x01\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\x90\xb5\x18\x01\"z\n\x12\x43reateTokenRequest\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\'\n\x06scopes\x18\x02 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"N\n\x13\x43reateTokenResponse\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x18.tunix_rt.v1.AccessToken\x12\x0e\n\x06secret\x18\x02 \x01(\t\"g\n\x12RotateTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1c\n\x0foverlap_seconds\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x03\x42\x12\n\x10_overlap_seconds\"&\n\x12RevokeTokenRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"J\n\x11ListTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"W\n\x12ListTokensResponse\x12(\n\x06tokens\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.AccessToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x14\x43reateSessionRequest\x12\'\n\x06scopes\x18\x01 \x03(\x0e\x32\x17.tunix_rt.v1.Permission\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\x03\"\x8b\x02\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x10\n\x08token_id\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\r\n\x05\x63ount\x18\x0b \x01(\x03\x12\x17\n\x0fprevious_digest\x18\x0c \x01(\t\x12\x0e\n\x06\x64igest\x18\r \x01(\t\"O\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"[\n\x17ListAuditEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.tunix_rt.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*d\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PRINCIPAL_KIND_USER\x10\x01\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x02*\xbd\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x0f\n\x0bROLE_EDITOR\x10\x02\x12\x11\n\rROLE_APPROVER\x10\x03\x12\x0e\n\nROLE_ADMIN\x10\x04\x12\x0f\n\x0bROLE_WORKER\x10\x05\x12\x10\n\x0cROLE_TRAINER\x10\x06\x12\x12\n\x0eROLE_EVALUATOR\x10\x07\x12\x0e\n\nROLE_TUNER\x10\x08\x12\x13\n\x0fROLE_INFERENCER\x10\t2\x9d\x08\n\rAccessService\x12\x45\n\tGetCaller\x12\x1d.tunix_rt.v1.GetCallerRequest\x1a\x13.tunix_rt.v1.Caller\"\x04\x88\xb5\x18\x0c\x12S\n\nIntrospect\x12\x1e.tunix_rt.v1.IntrospectRequest\x1a\x1f.tunix_rt.v1.IntrospectResponse\"\x04\x88\xb5\x18\x0b\x12T\n\x0f\x43reatePrincipal\x12#.tunix_rt.v1.CreatePrincipalRequest\x1a\x16.tunix_rt.v1.Principal\"\x04\x88\xb5\x18\x06\x12N\n\x0cGetPrincipal\x12 .tunix_rt.v1.GetPrincipalRequest\x1a\x16.tunix_rt.v1.Principal\"\x04\x88\xb5\x18\x06\x12_\n\x0eListPrincipals\x12\".tunix_rt.v1.ListPrincipalsRequest\x1a#.tunix_rt.v1.ListPrincipalsResponse\"\x04\x88\xb5\x18\x06\x12T\n\x0fUpdatePrincipal\x12#.tunix_rt.v1.UpdatePrincipalRequest\x1a\x16.tunix_rt.v1.Principal\"\x04\x88\xb5\x18\x06\x12V\n\x0b\x43reateToken\x12\x1f.tunix_rt.v1.CreateTokenRequest\x1a .tunix_rt.v1.CreateTokenResponse\"\x04\x88\xb5\x18\x0c\x12V\n\x0bRotateToken\x12\x1f.tunix_rt.v1.RotateTokenRequest\x1a .tunix_rt.v1.CreateTokenResponse\"\x04\x88\xb5\x18\x0c\x12N\n\x0bRevokeToken\x12\x1f.tunix_rt.v1.RevokeTokenRequest\x1a\x18.tunix_rt.v1.AccessToken\"\x04\x88\xb5\x18\x0c\x12S\n\nListTokens\x12\x1e.tunix_rt.v1.ListTokensRequest\x1a\x1f.tunix_rt.v1.ListTokensResponse\"\x04\x88\xb5\x18\x0c\x12Z\n\rCreateSession\x12!.tunix_rt.v1.CreateSessionRequest\x1a .tunix_rt.v1.CreateTokenResponse\"\x04\x88\xb5\x18\x0c\x12\x62\n\x0fListAuditEvents\x12#.tunix_rt.v1.ListAuditEventsRequest\x1a$.tunix_rt.v1.ListAuditEventsResponse\"\x04\x88\xb5\x18\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,8 +46,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRINCIPAL'].fields_by_name['created_by']._serialized_options = b'\220\265\030\002'
   _globals['_PRINCIPAL'].fields_by_name['etag']._loaded_options = None
   _globals['_PRINCIPAL'].fields_by_name['etag']._serialized_options = b'\220\265\030\002'
-  _globals['_INTROSPECTREQUEST'].fields_by_name['token']._loaded_options = None
-  _globals['_INTROSPECTREQUEST'].fields_by_name['token']._serialized_options = b'\220\265\030\001'
   _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['request_id']._serialized_options = b'\220\265\030\001'
   _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['principal']._loaded_options = None
@@ -86,10 +84,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSSERVICE'].methods_by_name['CreateSession']._serialized_options = b'\210\265\030\014'
   _globals['_ACCESSSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\210\265\030\006'
-  _globals['_PRINCIPALKIND']._serialized_start=2662
-  _globals['_PRINCIPALKIND']._serialized_end=2762
-  _globals['_ROLE']._serialized_start=2765
-  _globals['_ROLE']._serialized_end=2954
+  _globals['_PRINCIPALKIND']._serialized_start=2682
+  _globals['_PRINCIPALKIND']._serialized_end=2782
+  _globals['_ROLE']._serialized_start=2785
+  _globals['_ROLE']._serialized_end=2974
   _globals['_PRINCIPAL']._serialized_start=136
   _globals['_PRINCIPAL']._serialized_end=406
   _globals['_ACCESSTOKEN']._serialized_start=409
@@ -99,39 +97,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCALLERREQUEST']._serialized_start=1005
   _globals['_GETCALLERREQUEST']._serialized_end=1023
   _globals['_INTROSPECTREQUEST']._serialized_start=1025
-  _globals['_INTROSPECTREQUEST']._serialized_end=1065
-  _globals['_INTROSPECTRESPONSE']._serialized_start=1067
-  _globals['_INTROSPECTRESPONSE']._serialized_end=1140
-  _globals['_CREATEPRINCIPALREQUEST']._serialized_start=1142
-  _globals['_CREATEPRINCIPALREQUEST']._serialized_end=1241
-  _globals['_GETPRINCIPALREQUEST']._serialized_start=1243
-  _globals['_GETPRINCIPALREQUEST']._serialized_end=1284
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=1286
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=1364
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=1366
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1459
-  _globals['_UPDATEPRINCIPALREQUEST']._serialized_start=1462
-  _globals['_UPDATEPRINCIPALREQUEST']._serialized_end=1616
-  _globals['_CREATETOKENREQUEST']._serialized_start=1618
-  _globals['_CREATETOKENREQUEST']._serialized_end=1740
-  _globals['_CREATETOKENRESPONSE']._serialized_start=1742
-  _globals['_CREATETOKENRESPONSE']._serialized_end=1820
-  _globals['_ROTATETOKENREQUEST']._serialized_start=1822
-  _globals['_ROTATETOKENREQUEST']._serialized_end=1925
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1927
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1965
-  _globals['_LISTTOKENSREQUEST']._serialized_start=1967
-  _globals['_LISTTOKENSREQUEST']._serialized_end=2041
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=2043
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=2130
-  _globals['_CREATESESSIONREQUEST']._serialized_start=2132
-  _globals['_CREATESESSIONREQUEST']._serialized_end=2216
-  _globals['_AUDITEVENT']._serialized_start=2219
-  _globals['_AUDITEVENT']._serialized_end=2486
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2488
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2567
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2569
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2660
-  _globals['_ACCESSSERVICE']._serialized_start=2957
-  _globals['_ACCESSSERVICE']._serialized_end=4010
+  _globals['_INTROSPECTREQUEST']._serialized_end=1085
+  _globals['_INTROSPECTRESPONSE']._serialized_start=1087
+  _globals['_INTROSPECTRESPONSE']._serialized_end=1160
+  _globals['_CREATEPRINCIPALREQUEST']._serialized_start=1162
+  _globals['_CREATEPRINCIPALREQUEST']._serialized_end=1261
+  _globals['_GETPRINCIPALREQUEST']._serialized_start=1263
+  _globals['_GETPRINCIPALREQUEST']._serialized_end=1304
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=1306
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=1384
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=1386
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1479
+  _globals['_UPDATEPRINCIPALREQUEST']._serialized_start=1482
+  _globals['_UPDATEPRINCIPALREQUEST']._serialized_end=1636
+  _globals['_CREATETOKENREQUEST']._serialized_start=1638
+  _globals['_CREATETOKENREQUEST']._serialized_end=1760
+  _globals['_CREATETOKENRESPONSE']._serialized_start=1762
+  _globals['_CREATETOKENRESPONSE']._serialized_end=1840
+  _globals['_ROTATETOKENREQUEST']._serialized_start=1842
+  _globals['_ROTATETOKENREQUEST']._serialized_end=1945
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1947
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1985
+  _globals['_LISTTOKENSREQUEST']._serialized_start=1987
+  _globals['_LISTTOKENSREQUEST']._serialized_end=2061
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=2063
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=2150
+  _globals['_CREATESESSIONREQUEST']._serialized_start=2152
+  _globals['_CREATESESSIONREQUEST']._serialized_end=2236
+  _globals['_AUDITEVENT']._serialized_start=2239
+  _globals['_AUDITEVENT']._serialized_end=2506
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2508
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2587
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2589
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2680
+  _globals['_ACCESSSERVICE']._serialized_start=2977
+  _globals['_ACCESSSERVICE']._serialized_end=4030
 # @@protoc_insertion_point(module_scope)

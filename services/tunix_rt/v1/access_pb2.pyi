@@ -262,18 +262,24 @@ Global___GetCallerRequest: _TypeAlias = GetCallerRequest  # noqa: Y015
 
 @_typing.final
 class IntrospectRequest(_message.Message):
+    """Either a token, or the name in the client certificate of a call without one."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_NAME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
+    certificate_name: _builtins.str
+    """Of a service; known only where the registry's setting TUNIX_RT_TLS_PRINCIPALS says so."""
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
+        certificate_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_name", b"certificate_name", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,7 +38,7 @@ class AccessServiceStub:
     GetCaller: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetCallerRequest, _access_pb2.Caller]
     """The caller, as its token says."""
     Introspect: _grpc.UnaryUnaryMultiCallable[_access_pb2.IntrospectRequest, _access_pb2.IntrospectResponse]
-    """Whose a token is. For services that check the tokens of their own callers."""
+    """Whose a token or a client certificate is. For services that check the tokens of their own callers."""
     CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreatePrincipalRequest, _access_pb2.Principal]
     GetPrincipal: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetPrincipalRequest, _access_pb2.Principal]
     ListPrincipals: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListPrincipalsRequest, _access_pb2.ListPrincipalsResponse]
@@ -70,7 +70,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     GetCaller: _aio.UnaryUnaryMultiCallable[_access_pb2.GetCallerRequest, _access_pb2.Caller]  # type: ignore[assignment]
     """The caller, as its token says."""
     Introspect: _aio.UnaryUnaryMultiCallable[_access_pb2.IntrospectRequest, _access_pb2.IntrospectResponse]  # type: ignore[assignment]
-    """Whose a token is. For services that check the tokens of their own callers."""
+    """Whose a token or a client certificate is. For services that check the tokens of their own callers."""
     CreatePrincipal: _aio.UnaryUnaryMultiCallable[_access_pb2.CreatePrincipalRequest, _access_pb2.Principal]  # type: ignore[assignment]
     GetPrincipal: _aio.UnaryUnaryMultiCallable[_access_pb2.GetPrincipalRequest, _access_pb2.Principal]  # type: ignore[assignment]
     ListPrincipals: _aio.UnaryUnaryMultiCallable[_access_pb2.ListPrincipalsRequest, _access_pb2.ListPrincipalsResponse]  # type: ignore[assignment]
@@ -111,7 +111,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.IntrospectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.IntrospectResponse, _abc.Awaitable[_access_pb2.IntrospectResponse]]:
-        """Whose a token is. For services that check the tokens of their own callers."""
+        """Whose a token or a client certificate is. For services that check the tokens of their own callers."""
 
     @_abc_1.abstractmethod
     def CreatePrincipal(

@@ -57,6 +57,18 @@ class TokenAuthorizer:
         except Unauthenticated:
             return None
 
+    async def authenticate_certificate(self, name: str) -> Principal:
+        """The service of that name, whose client certificate has been verified; raises `Unauthenticated` when there is
+        no such service, or it is disabled."""
+        found = await self.find_certificate(name)
+        if found is None:
+            raise Unauthenticated(f"no bearer token, and no service is named {name!r} as the client certificate is")
+        return found
+
+    async def find_certificate(self, name: str) -> Principal | None:
+        """The service of that name; None for nobody. People have tokens."""
+        return await self._database.run_read(lambda session: _find_service(session, name), statement=True)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Store the times of last use every minute until ``stop`` is set, and then once more."""
         while not stop.is_set():
@@ -107,6 +119,13 @@ def _find(session: Session, digest: str, now: datetime) -> Principal | None:
         expire_time=token.expire_time,
         project=owner.project,
     )
+
+
+def _find_service(session: Session, name: str) -> Principal | None:
+    row = session.scalars(select(PrincipalRow).where(col(PrincipalRow.name) == name)).first()
+    if row is None or row.kind != "service" or row.disabled:
+        return None
+    return Principal(row.name, known_roles(row), kind="service", pools=frozenset(row.pools), project=row.project)
 
 
 def _store_uses(session: Session, used: dict[str, datetime]) -> None:
