@@ -31,7 +31,7 @@ from tunix_rt.oidc.verification import KEYS_SECONDS, RETRY_SECONDS, TokenVerifie
 from tunix_rt.registry.access.sign_in import principal_name, sign_in_of
 from tunix_rt.registry.settings import RegistrySettings
 
-GROUPS = "readers=viewer, makers=editor, leads=approver, leads=editor"
+GROUPS = "readers=viewer, makers=editor, leads=approver, leads=editor, owners=admin"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_person_signs_in_at_a_terminal_and_works_with_a_session(
     assert path.stat().st_mode & 0o777 == 0o600 and secret not in shown
     with client(platform, secret) as ann:
         caller = ann.access.caller()
-        assert (caller.principal, caller.roles) == ("oidc-ann", (Role.EDITOR,))
+        assert (caller.principal, caller.roles, caller.project) == ("oidc-ann", (Role.EDITOR,), "default")
         assert caller.expire_time is not None and caller.expire_time.timestamp() > time.time() + 11 * 3600
         ann.datasets.build("arith-v1", size=20)
         for refused in (ann.access.create_token, ann.access.create_session):
@@ -133,6 +133,16 @@ def test_groups_say_what_a_person_may_do(platform: LocalPlatform, issuer: Issuer
         bob.access.caller()
     with client(platform, wide) as demoted, pytest.raises(PermissionDenied):
         demoted.datasets.build("arith-v1", size=21)
+
+
+def test_administrators_are_of_the_whole_instance(platform: LocalPlatform, issuer: Issuer) -> None:
+    for groups, project in ((["readers"], "default"), (["owners"], ""), (["readers"], "default")):
+        with client(platform, issuer.token("max", groups=groups)) as somebody:
+            assert somebody.access.caller().project == project
+    with TunixClient(home=platform.home) as admin:
+        admin.access.update("oidc-max", project="vision")
+    with client(platform, issuer.token("max", groups=["makers"])) as somebody:
+        assert somebody.access.caller().project == "vision"
 
 
 def unsigned(issuer: Issuer) -> str:

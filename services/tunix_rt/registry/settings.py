@@ -36,6 +36,8 @@ class RegistrySettings(ServerSettings, NatsSettings):
     oidc_roles: str = ""
     oidc_group_claim: str = "groups"
     oidc_name_claim: str = "sub"
+    # The project of people when they first sign in; empty: the whole instance.
+    oidc_project: str = "default"
     # CAs that the issuer's certificate is checked against, instead of the system's.
     oidc_ca_file: Path | None = None
     # How much JSONL one ImportDataset call may carry.

@@ -23,6 +23,7 @@ from tunix_rt.registry.access.principals import add_principal
 from tunix_rt.registry.access.tables import PrincipalRow
 from tunix_rt.registry.access.tokens import SIGNED_IN
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.fields import check_name
 from tunix_rt.rpc.auth import Principal, Role
 from tunix_rt.rpc.settings import TlsSettings
 
@@ -40,6 +41,8 @@ class ClaimRules:
     name_claim: str
     group_claim: str
     roles: Mapping[str, frozenset[Role]]
+    # Of people when they first call; administrators are of the whole instance.
+    project: str
 
     def name(self, claims: Mapping[str, Any]) -> str:
         """The principal's name. Raises `Unauthenticated` without the claim, and for an address nobody has verified."""
@@ -71,7 +74,9 @@ class SignIn:
         name, roles = self._rules.name(claims), self._rules.granted(claims)
         row = await self._database.run_read(lambda session: session.get(PrincipalRow, name), statement=True)
         if row is None or (row.roles != sorted(roles) and row.created_by == SIGNED_IN):
-            row = await self._database.run_write(lambda session: _store(session, name, sorted(roles)))
+            row = await self._database.run_write(
+                lambda session: _store(session, name, sorted(roles), self._rules.project)
+            )
         if row.created_by != SIGNED_IN:
             raise Unauthenticated(f"the principal {name!r} was made here and is not the issuer's")
         if row.disabled:
@@ -81,6 +86,7 @@ class SignIn:
             roles,
             token_id=PREFIX + sha256_digest(token).removeprefix(DIGEST_PREFIX)[:24],
             expire_time=datetime.fromtimestamp(claims["exp"], UTC),
+            project=row.project,
         )
 
 
@@ -98,6 +104,8 @@ class SignInSettings(Protocol):
     @property
     def oidc_name_claim(self) -> str: ...
     @property
+    def oidc_project(self) -> str: ...
+    @property
     def oidc_ca_file(self) -> Path | None: ...
     @property
     def tls(self) -> TlsSettings: ...
@@ -113,9 +121,11 @@ def sign_in_of(settings: SignInSettings, database: Database) -> SignIn | None:
     violations.check(bool(audiences), "oidc_audience", "is empty: tokens made for other applications would be accepted")
     for name in ("oidc_group_claim", "oidc_name_claim"):
         violations.check(bool(getattr(settings, name)), name, "is empty")
+    if settings.oidc_project:
+        check_name(violations, settings.oidc_project, "oidc_project")
     violations.raise_if_any()
     web = Web(settings.oidc_ca_file, insecure=settings.tls.insecure)
-    rules = ClaimRules(settings.oidc_name_claim, settings.oidc_group_claim, roles)
+    rules = ClaimRules(settings.oidc_name_claim, settings.oidc_group_claim, roles, settings.oidc_project)
     return SignIn(TokenVerifier(settings.oidc_issuer, audiences, web), rules, database)
 
 
@@ -142,11 +152,15 @@ def read_roles(text: str, violations: Violations) -> Mapping[str, frozenset[Role
     return found
 
 
-def _store(session: Session, name: str, roles: list[str]) -> PrincipalRow:
+def _store(session: Session, name: str, roles: list[str], project: str) -> PrincipalRow:
+    """The principal's row with ``roles``. Who becomes an administrator leaves its project, and who was one gets it."""
     row = session.get(PrincipalRow, name, with_for_update=True)
     if row is None:
-        return add_principal(session, name, kind="user", roles=roles, actor=SIGNED_IN)
+        place = "" if "admin" in roles else project
+        return add_principal(session, name, kind="user", roles=roles, project=place, actor=SIGNED_IN)
     if row.created_by == SIGNED_IN and row.roles != roles:
+        if ("admin" in roles) != ("admin" in row.roles):
+            row.project = "" if "admin" in roles else project
         row.roles = roles
         row.revision += 1
         session.add(row)
