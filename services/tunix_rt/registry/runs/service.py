@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import Violations
+from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.columns import UtcDateTime
@@ -99,7 +100,11 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
                 tags=request.tags,
                 actor=actor,
             )
-            return run if request.validate_only else rules.create_run(session, run)
+            if request.validate_only:
+                return run
+            quotas.check_queued_jobs(session, self.settings)
+            quotas.check_stored_bytes(session, self.settings)
+            return rules.create_run(session, run)
 
         return await self.mutate(request, pb.Run, create)
 

@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from tunix_rt.contract.identifiers import MAX_MESSAGE
 from tunix_rt.errors import Violations
+from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.fields import check_text
@@ -84,7 +85,10 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
                 tags=request.tags,
                 actor=actor,
             )
-            return sweep if request.validate_only else rules.create_sweep(session, sweep)
+            if request.validate_only:
+                return sweep
+            quotas.check_queued_jobs(session, self.settings)
+            return rules.create_sweep(session, sweep)
 
         return await self.mutate(request, pb.Sweep, create)
 
