@@ -15,6 +15,9 @@ from tunix_rt.errors import Exhausted, Unauthenticated
 from tunix_rt.rpc.auth import Authorizer, CertificateAuthorizer, Principal, token_hash
 
 _MAX_KEYS: Final = 10_000
+# Streams at once of health and reflection, which need no token.
+OPEN_STREAMS_PER_PEER: Final = 50
+OPEN_STREAMS: Final = 1_000
 # Failed authentication attempts of one peer: burst size, and sustained rate per second.
 FAILURE_BURST: Final = 50
 FAILURES_PER_SECOND: Final = 2.0
@@ -87,6 +90,29 @@ class CallLimits:
             self._running[key] -= 1
             if not self._running[key]:
                 del self._running[key]
+
+
+class OpenStreams:
+    """Counts streams that need no token, by the address of their callers. For one event loop."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()
+
+    @contextmanager
+    def stream(self, peer: str) -> Iterator[None]:
+        """A stream of ``peer``, as long as the block runs. Raises `Exhausted`."""
+        if self._running[peer] >= OPEN_STREAMS_PER_PEER or self._running.total() >= OPEN_STREAMS:
+            raise Exhausted(
+                f"at most {OPEN_STREAMS_PER_PEER} streams without a token of one address, and {OPEN_STREAMS} of all, "
+                "are open at once"
+            )
+        self._running[peer] += 1
+        try:
+            yield
+        finally:
+            self._running[peer] -= 1
+            if not self._running[peer]:
+                del self._running[peer]
 
 
 class LogIns:

@@ -18,7 +18,14 @@ from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.credentials import server_credentials
-from tunix_rt.rpc.interceptors import Guard, GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
+from tunix_rt.rpc.interceptors import (
+    Guard,
+    GuardInterceptor,
+    auth_guard,
+    error_guard,
+    load_guard,
+    telemetry_guard,
+)
 from tunix_rt.rpc.permissions import check_permissions
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings
 from tunix_rt.rpc.tls import refuse_open_server
@@ -29,10 +36,11 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # two services on one port is a mistake, not load balancing
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A client without calls connects again when it has one.
+    ("grpc.max_connection_idle_ms", 300_000),
 ]
 _CHECK_SECONDS = 1.0
 _log = get_logger(__name__)
@@ -61,7 +69,7 @@ async def serve_grpc(
     guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
     if authorizer is not None:
         guards.append(auth_guard(authorizer, settings.limits, settings.tls))
-    server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_options(settings))
     services = ("", *register(server))
     check_permissions(services[1:])
     health = HealthServicer()
@@ -86,6 +94,13 @@ async def serve_grpc(
             await health.enter_graceful_shutdown()
             await server.stop(settings.grace_seconds)
             _log.info("stopped")
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Who is silent, or stops in the middle of a header, is cut off after two times ``handshake_seconds``."""
+    milliseconds = int(settings.handshake_seconds * 1000)
+    names = ("server_handshake_timeout_ms", "keepalive_time_ms", "keepalive_timeout_ms", "http2.ping_timeout_ms")
+    return [*_OPTIONS, *((f"grpc.{name}", milliseconds) for name in names)]
 
 
 @contextmanager
