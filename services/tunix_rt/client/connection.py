@@ -63,7 +63,7 @@ def discover(
     try:
         platform = read_platform_file(Path(home) if home else settings.home)
         platform_token = platform.token() if platform else None
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise FailedPrecondition(f"the local platform's files cannot be read: {error}") from error
     local = dict(platform.addresses) if platform else {}
     variable = settings.token.get_secret_value() if settings.token else ""

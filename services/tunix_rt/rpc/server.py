@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -13,6 +14,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from tunix_rt.errors import FailedPrecondition
+from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.credentials import server_credentials
@@ -40,6 +42,7 @@ _OPTIONS = [
     # A client without calls connects again when it has one.
     ("grpc.max_connection_idle_ms", 300_000),
 ]
+_CHECK_SECONDS = 1.0
 _log = get_logger(__name__)
 
 
@@ -52,11 +55,13 @@ async def serve_grpc(
     stop: asyncio.Event,
     on_bound: Callable[[int], None] | None = None,
     audit: Guard | None = None,
+    checks: Mapping[str, Callable[[], str]] | None = None,
 ) -> None:
     """Serve until ``stop`` is set (SIGTERM and SIGINT set it), then refuse new calls and let running ones finish.
 
     ``register`` adds the servicers and returns their full service names. Health says SERVING once ``ready`` is set
-    (None: at once), for the server ("") and for each service. ``authorizer`` None serves everybody. ``on_bound`` gets
+    (None: at once), for the server ("") and for each service, and NOT_SERVING while the check "" of ``checks`` gives a
+    reason; each other check is a health name of its own. ``authorizer`` None serves everybody. ``on_bound`` gets
     the port that was bound. ``audit`` sees what is refused.
     Raises `FailedPrecondition` when the address is taken or would be open to the network, and when a method has no
     permission in its proto.
@@ -80,7 +85,7 @@ async def serve_grpc(
     if on_bound is not None:
         on_bound(port)
     with stop_on_signals(stop):
-        announce = asyncio.create_task(_announce(health, services, ready))
+        announce = asyncio.create_task(_announce(health, services, checks or {}, ready))
         try:
             await stop.wait()
         finally:
@@ -113,11 +118,32 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def _announce(health: HealthServicer, services: Sequence[str], ready: asyncio.Event | None) -> None:
+async def _announce(
+    health: HealthServicer,
+    services: Sequence[str],
+    checks: Mapping[str, Callable[[], str]],
+    ready: asyncio.Event | None,
+) -> None:
     if ready is not None:
         await ready.wait()
-    for name in services:
-        await health.set(name, _SERVING)
+    known: dict[str, str] = {}
+    while True:
+        found = {name: check() for name, check in checks.items()}
+        for name, problem in ({"": ""} | found).items():
+            if name not in known or bool(known[name]) != bool(problem):
+                for each in services if name == "" else (name,):
+                    await health.set(each, _NOT_SERVING if problem else _SERVING)
+                if problem or name in known:
+                    _log.log(_level(problem), "health", check=name, problem=problem)
+            metrics.HEALTHY.labels(name).set(not problem)
+        known = {"": ""} | found
+        if not checks:
+            return
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
+def _level(problem: str) -> int:
+    return logging.ERROR if problem else logging.INFO
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings, *, auth: bool) -> int:

@@ -24,6 +24,7 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.reconcile import Reconciled, StoredCommand, reconcile_commands, reconcile_facts
 from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.vitals import Vitals
 
 SOURCE: Final = "/tunix-rt/registry"
 _BATCH: Final = 100
@@ -71,11 +72,13 @@ class Relay:
         *,
         streams: Streams | None = None,
         flooded: Callable[[], Sequence[str]] = tuple,
+        vitals: Vitals | None = None,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._streams = streams
         self._flooded = flooded
+        self._vitals = vitals or Vitals()
         self._to_purge: set[str] = set()
         # Subjects that JetStream takes no more commands of, and until when they are left alone.
         self._full: dict[str, float] = {}
@@ -99,8 +102,10 @@ class Relay:
                                 await self._try_to_reconcile()
                                 reconciled = loop.time()
                             more = await self.publish_batch() == _BATCH
+                            self._vitals.published()
                     except Transient as error:
                         _log.warning("cannot publish yet", error=str(error))
+                        self._vitals.not_published(str(error))
                         checked = reconciled = float("-inf")
                     if not more:
                         await commits.wait(_POLL_SECONDS)
