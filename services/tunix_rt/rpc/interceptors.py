@@ -34,6 +34,7 @@ from tunix_rt.rpc.credentials import peer_certificate_name
 from tunix_rt.rpc.errors import to_status
 from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, OpenStreams, authenticated
 from tunix_rt.rpc.permissions import answers_with_a_stream, required_permission
+from tunix_rt.rpc.projects import PROJECT_HEADER, project_of_call, set_current_project
 from tunix_rt.rpc.settings import TlsSettings
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -224,6 +225,20 @@ def auth_guard(authorizer: Authorizer, limits: Limits, tls: TlsSettings) -> Guar
             )
         with calls.call(principal.name, stream=answers_with_a_stream(method)):
             yield
+
+    return guard
+
+
+def project_guard() -> Guard:
+    """Decides in which project a call works. Runs after authentication."""
+
+    @asynccontextmanager
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
+        permission = required_permission(method)
+        if permission is not None:
+            named = _metadata(context, PROJECT_HEADER) or ""
+            set_current_project(project_of_call(current_principal(), named, permission))
+        yield
 
     return guard
 

@@ -24,6 +24,7 @@ from tunix_rt.rpc.interceptors import (
     auth_guard,
     error_guard,
     load_guard,
+    project_guard,
     telemetry_guard,
 )
 from tunix_rt.rpc.permissions import check_permissions
@@ -69,6 +70,7 @@ async def serve_grpc(
     guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
     if authorizer is not None:
         guards.append(auth_guard(authorizer, settings.limits, settings.tls))
+    guards.append(project_guard())
     server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_options(settings))
     services = ("", *register(server))
     check_permissions(services[1:])

@@ -164,7 +164,7 @@ def _model(served: ServedModel) -> Document:
         "object": "model",
         "created": loaded.loaded_at,
         "owned_by": "tunix-rt",
-        "root": loaded.reference,
+        "root": served.reference,
         "parent": served.adapter and served.model.handle,
         "max_model_len": served.servable.engine.capacity,
         "weight_format": served.weight_format,

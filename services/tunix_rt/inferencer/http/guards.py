@@ -19,6 +19,7 @@ from tunix_rt.rpc.auth import ANONYMOUS, Authorizer, bearer_token, current_princ
 from tunix_rt.rpc.call import Call
 from tunix_rt.rpc.client_certificates import check_bound, common_name
 from tunix_rt.rpc.limits import CallLimits, LogIns, authenticated
+from tunix_rt.rpc.projects import PROJECT_HEADER, project_of_call, set_current_project
 
 Refused = Callable[[Call, TunixError], None]
 _log = get_logger(__name__)
@@ -27,9 +28,9 @@ _log = get_logger(__name__)
 def guards(authorizer: Authorizer | None, settings: InferencerSettings, refused: Refused | None) -> list[Middleware]:
     """The middlewares in aiohttp's order, outermost first. ``authorizer`` None: no authentication."""
     found = [_telemetry(), _errors(), _load(settings.max_concurrent_rpcs)]
-    return (
-        found if authorizer is None else [*found, _auth(authorizer, settings, refused or (lambda _call, _error: None))]
-    )
+    if authorizer is not None:
+        found.append(_auth(authorizer, settings, refused or (lambda _call, _error: None)))
+    return [*found, _project()]
 
 
 def _telemetry() -> Middleware:
@@ -124,6 +125,19 @@ def _auth(authorizer: Authorizer, settings: InferencerSettings, refused: Refused
             raise
         with calls.call(principal.name, stream=False):
             return await handler(request)
+
+    return guard
+
+
+def _project() -> Middleware:
+    """Decides in which project a request works, as in gRPC."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        set_current_project("")  # requests of one connection share a task
+        named = request.headers.get(PROJECT_HEADER, "")
+        set_current_project(project_of_call(current_principal(), named, "generate"))
+        return await handler(request)
 
     return guard
 

@@ -44,6 +44,7 @@ _DATASETS: Final = Listing(
         "id": FilterField(DatasetRow.id),
         "key": FilterField(DatasetRow.key),
         "digest": FilterField(DatasetRow.digest),
+        "project": FilterField(DatasetRow.project),
         "trace_count": FilterField(DatasetRow.trace_count, Kind.INTEGER),
         "create_time": FilterField(DatasetRow.create_time, Kind.TIME),
         "tags": FilterField(DatasetRow.tags, Kind.TAGS),

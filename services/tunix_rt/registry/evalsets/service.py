@@ -34,6 +34,7 @@ _EVALSETS: Final = Listing(
         "id": FilterField(EvalSetRow.id),
         "key": FilterField(EvalSetRow.key),
         "digest": FilterField(EvalSetRow.digest),
+        "project": FilterField(EvalSetRow.project),
         "item_count": FilterField(EvalSetRow.item_count, Kind.INTEGER),
         "create_time": FilterField(EvalSetRow.create_time, Kind.TIME),
         "tags": FilterField(EvalSetRow.tags, Kind.TAGS),

@@ -51,6 +51,7 @@ _EVALUATIONS: Final = Listing(
         "evalset_id": FilterField(EvaluationRow.evalset_id),
         "evalset_key": FilterField(EvaluationRow.evalset_key),
         "state": state_field(EvaluationRow.state, JobState),
+        "project": FilterField(EvaluationRow.project),
         "primary_score": FilterField(EvaluationRow.primary_score, Kind.NUMBER),
         "create_time": FilterField(EvaluationRow.create_time, Kind.TIME),
         "end_time": FilterField(EvaluationRow.end_time, Kind.TIME),

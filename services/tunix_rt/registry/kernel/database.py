@@ -18,12 +18,13 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlmodel import Session
 
 from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Transient
 from tunix_rt.registry.kernel.commits import CommitNotifier, take_topics
 from tunix_rt.registry.kernel.outbox import write_pending
+from tunix_rt.registry.kernel.projects import ProjectSession
 from tunix_rt.registry.kernel.resources import RESOURCES, Resources
 
 T = TypeVar("T")
@@ -110,7 +111,8 @@ class Database:
         a transaction around it.
         """
         reader = self._statement_reader if statement else self._reader
-        with _translated_errors(), Session(reader, autoflush=False, expire_on_commit=False, info=self._info) as session:
+        options: dict[str, Any] = {"autoflush": False, "expire_on_commit": False, "info": self._info}
+        with _translated_errors(), ProjectSession(reader, **options) as session:
             yield session
 
     @contextmanager
@@ -122,7 +124,7 @@ class Database:
         with (
             _translated_errors(),
             self._writing(),
-            Session(self._writer, expire_on_commit=False, info=self._info) as session,
+            ProjectSession(self._writer, expire_on_commit=False, info=self._info) as session,
         ):
             with session.begin():
                 yield session

@@ -24,6 +24,7 @@ from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.messages import read_lease
 from tunix_rt.registry.kernel.pages import Key, by_create_time
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.states import JobState, is_terminal
 from tunix_rt.registry.runs.messages import metric_message
 from tunix_rt.registry.sweeps import checks, rules, trials
@@ -48,6 +49,7 @@ _SWEEPS: Final = Listing(
         "id": FilterField(SweepRow.id),
         "display_name": FilterField(SweepRow.display_name),
         "state": state_field(SweepRow.state, JobState),
+        "project": FilterField(SweepRow.project),
         "create_time": FilterField(SweepRow.create_time, Kind.TIME),
         "tags": FilterField(SweepRow.tags, Kind.TAGS),
     },
@@ -85,6 +87,7 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
                 tags=request.tags,
                 actor=actor,
             )
+            sweep.project = own_project(session)
             if request.validate_only:
                 return sweep
             quotas.check_queued_jobs(session, self.settings)
