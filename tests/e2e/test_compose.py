@@ -140,6 +140,23 @@ def test_the_loop_runs_on_containers_against_postgresql(client: TunixClient) -> 
     assert client.generate(ended.model_id, "What is 2 + 3?", config={"max_new_tokens": 8}).usage.completion_tokens > 0
 
 
+def test_a_sweep_runs_on_containers(client: TunixClient) -> None:
+    dataset = client.datasets.build("arith-v1", size=200)
+    sweep = client.sweeps.create(
+        base={
+            "base_model": "preset://tiny",
+            "dataset_id": dataset.id,
+            "hyperparameters": {"max_steps": 4, "save_steps": 0, "max_seq_length": 72, "per_device_batch_size": 8},
+        },
+        parameters={"learning_rate": {"loguniform": {"low": 1e-4, "high": 1e-2}}},
+        num_samples=2,
+        objective={"metric": "loss", "mode": "OBJECTIVE_MODE_MIN"},
+    )
+    ended = client.sweeps.wait(sweep.id, timeout_seconds=300)
+    assert ended.state is JobState.SUCCEEDED, ended.message
+    assert [trial.state for trial in client.sweeps.trials(sweep.id)] == [JobState.SUCCEEDED] * 2
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_container_becomes_healthy(compose: Compose, client: TunixClient, service: str) -> None:
     container = compose.run("ps", "-q", service).decode().strip()
