@@ -26,7 +26,8 @@ _MAX_VALUE_CHARACTERS: Final = 256
 class CloudEvent:
     """A command or a fact. ``subject`` is the NATS subject; ``resource_id`` travels as ``ce-subject``.
 
-    ``time`` must be aware. ``data`` is canonical JSON (UTF-8) of a message in events.proto.
+    ``time`` must be aware. ``data`` is canonical JSON (UTF-8) of a message in events.proto. ``repetition``: how often
+    it was published before, because it was lost; for readers it is the same event.
     """
 
     id: str
@@ -37,12 +38,13 @@ class CloudEvent:
     time: datetime
     data: bytes
     traceparent: str = ""
+    repetition: int = 0
 
 
 def headers_of(event: CloudEvent) -> dict[str, str]:
-    """Headers of a published event; ``Nats-Msg-Id`` is the event's id, so that JetStream drops a repetition."""
+    """Headers of a published event; ``Nats-Msg-Id`` is the event's id, so that JetStream stores it once."""
     headers = {
-        MESSAGE_ID: event.id,
+        MESSAGE_ID: f"{event.id}+{event.repetition}" if event.repetition else event.id,
         "ce-id": event.id,
         "ce-source": event.source,
         "ce-specversion": SPEC_VERSION,

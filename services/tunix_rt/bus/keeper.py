@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+
 from nats.js import JetStreamContext
 
+from tunix_rt.bus.inventory import CommandInventory, StoredCommand, newest_fact, remove_commands
 from tunix_rt.bus.topology import (
     CMD_STREAM,
     DEAD_COMMANDS,
@@ -13,7 +17,6 @@ from tunix_rt.bus.topology import (
     UNREACHABLE,
     ConsumerSpec,
     StreamLimits,
-    command_stream_identity,
     ensure_topology,
     train_consumer,
 )
@@ -27,8 +30,15 @@ _log = get_logger(__name__)
 class Topology:
     """Streams and consumers as the registry keeps them: it alone makes them, also those of each pool with a job."""
 
-    def __init__(self, js: JetStreamContext, limits: StreamLimits = StreamLimits()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        js: JetStreamContext,
+        limits: StreamLimits = StreamLimits(),  # noqa: B008 (frozen)
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._js, self._limits = js, limits
+        self._inventory = CommandInventory(js, clock=clock)
         self._consumers: dict[str, ConsumerSpec] = {
             spec.durable: spec for spec in (EVALUATE, TUNE, DEAD_COMMANDS, train_consumer(DEFAULT_POOL))
         }
@@ -50,10 +60,17 @@ class Topology:
         self._consumers[f"train-{pool}"] = train_consumer(pool)
         await self.ensure()
 
-    async def identity(self) -> str:
-        """Changes when the command stream was lost and recreated: then queued jobs have to be published again."""
-        await self.ensure()
-        return await command_stream_identity(self._js)
+    async def commands(self) -> list[StoredCommand]:
+        """Every command that its stream holds. Raises as `ensure`."""
+        return await self._inventory.read(list(self._consumers.values()))
+
+    async def remove(self, sequences: Sequence[int]) -> None:
+        """Delete commands by sequence. Raises `Transient` without JetStream."""
+        await remove_commands(self._js, sequences)
+
+    async def newest_fact(self) -> str | None:
+        """Event id of the newest fact; None: there is none. Raises `Transient` without JetStream."""
+        return await newest_fact(self._js)
 
     async def purge(self, subject: str) -> None:
         """Delete every command of ``subject``. Raises `Transient` without JetStream."""

@@ -9,7 +9,7 @@ import nats.errors
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 
-from tunix_rt.errors import FailedPrecondition, Transient
+from tunix_rt.errors import FailedPrecondition
 
 CMD_STREAM = "TUNIX_CMD"
 EVT_STREAM = "TUNIX_EVT"
@@ -26,6 +26,8 @@ MAX_COMMAND_BYTES = 8 * 1024
 MAX_COMMANDS_PER_SUBJECT = 10_000
 
 _DAY_SECONDS = 86_400.0
+# How long facts are kept.
+FACT_SECONDS = 7 * _DAY_SECONDS
 UNREACHABLE = (nats.errors.Error, OSError, TimeoutError)
 """What nats-py raises when the server, JetStream or what it is asked for is not there."""
 _Retention = api.RetentionPolicy
@@ -50,6 +52,8 @@ class StreamSpec:
     max_message_bytes: int = -1
     # More messages of one subject are refused, so that nobody who may publish to one fills the stream for all.
     max_messages_per_subject: int = -1
+    # Stored messages can be read in batches, without a consumer.
+    allow_direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,14 @@ def streams(limits: StreamLimits = StreamLimits()) -> tuple[StreamSpec, ...]:
             max_bytes=limits.commands,
             max_message_bytes=MAX_COMMAND_BYTES,
             max_messages_per_subject=MAX_COMMANDS_PER_SUBJECT,
+            allow_direct=True,
         ),
         StreamSpec(
             EVT_STREAM,
             ("tunix.evt.>",),
             _Retention.LIMITS,
             _Discard.OLD,
-            max_age_seconds=7 * _DAY_SECONDS,
+            max_age_seconds=FACT_SECONDS,
             max_bytes=limits.facts,
         ),
         StreamSpec(
@@ -174,15 +179,6 @@ async def check_consumer(js: JetStreamContext, consumer: ConsumerSpec) -> None:
         raise _drifted(drift)
 
 
-async def command_stream_identity(js: JetStreamContext) -> str:
-    """Changes when the command stream was lost and recreated. Raises `Transient` when JetStream cannot be asked."""
-    try:
-        info = await js.stream_info(CMD_STREAM)
-    except UNREACHABLE as error:
-        raise Transient(f"JetStream cannot be asked for {CMD_STREAM}: {error!r}") from error
-    return str(info.created)
-
-
 def _drifted(differences: Sequence[str]) -> TopologyDrift:
     return TopologyDrift("; ".join(differences) + ": delete it (nats stream|consumer rm), or undo the change")
 
@@ -200,12 +196,14 @@ def _stream_config(spec: StreamSpec) -> api.StreamConfig:
         max_msg_size=spec.max_message_bytes,
         max_msgs_per_subject=spec.max_messages_per_subject,
         discard_new_per_subject=spec.max_messages_per_subject > 0,
+        allow_direct=spec.allow_direct,
     )
 
 
 def _limits(config: api.StreamConfig) -> tuple[object, ...]:
     per_subject = config.max_msgs_per_subject or -1
-    return (config.max_bytes, config.max_msg_size or -1, per_subject, bool(config.discard_new_per_subject))
+    flags = (bool(config.discard_new_per_subject), bool(config.allow_direct))
+    return (config.max_bytes, config.max_msg_size or -1, per_subject, *flags)
 
 
 def _consumer_config(spec: ConsumerSpec) -> api.ConsumerConfig:

@@ -84,6 +84,8 @@ def _registry() -> BusUser:
             f"{DLQ_SUBJECT}.tunix.cmd.>",
             *(f"{_API}.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE") for stream in streams),
             *(f"{_API}.STREAM.{verb}.{CMD_STREAM}" for verb in ("MSG.GET", "MSG.DELETE", "PURGE")),
+            f"{_API}.DIRECT.GET.{CMD_STREAM}",
+            f"{_API}.STREAM.MSG.GET.{EVT_STREAM}",
             *(f"{_API}.CONSUMER.CREATE.{stream}.>" for stream in (CMD_STREAM, DLQ_STREAM)),
             *(f"{_API}.CONSUMER.INFO.{stream}.*" for stream in (CMD_STREAM, DLQ_STREAM)),
             f"{_API}.CONSUMER.MSG.NEXT.{dead}",

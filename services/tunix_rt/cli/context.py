@@ -45,11 +45,13 @@ class State:
 
 
 @contextmanager
-def client(ctx: typer.Context, *, patient: bool = False) -> Iterator[TunixClient]:
-    """A client of the chosen platform. A ``patient`` one waits out long outages, for commands that watch."""
+def client(ctx: typer.Context, *, patient: bool = False, token: str | None = None) -> Iterator[TunixClient]:
+    """A client of the chosen platform, with ``token`` instead of the configured one. A ``patient`` one waits out long
+    outages, for commands that watch."""
     state: State = ctx.obj
     with sdk.TunixClient(
         state.address,
+        token,
         inferencer_address=state.inferencer_address,
         tuner_address=state.tuner_address,
         home=state.home,

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.workflows.evidence import build_evidence as build_evidence
     from tunix_rt.client.workflows.evidence import evalset_items as evalset_items
     from tunix_rt.client.workflows.merging import merge_adapter as merge_adapter
+    from tunix_rt.client.workflows.sign_in import sign_in as sign_in
     from tunix_rt.client.workflows.trial_configs import trial_config as trial_config
     from tunix_rt.client.workflows.verification import verify_evaluation as verify_evaluation
     from tunix_rt.contract.enums import GateVerdict as GateVerdict
@@ -67,6 +68,7 @@ _HOMES = {
     "client.workflows.audit": "verify_audit",
     "client.workflows.evidence": "build_evidence evalset_items",
     "client.workflows.merging": "merge_adapter",
+    "client.workflows.sign_in": "sign_in",
     "client.workflows.trial_configs": "trial_config",
     "client.workflows.verification": "verify_evaluation",
     "contract.enums": "GateVerdict JobState Reason Verdict",

@@ -17,7 +17,7 @@ from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.servicer import InferenceServicer
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.rpc.auth import Authorizer
-from tunix_rt.rpc.introspection import authorizer_for
+from tunix_rt.rpc.introspection import authorizing
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import inference_pb2, inference_pb2_grpc
 
@@ -61,8 +61,10 @@ async def serve(
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until ``stop`` or a signal. Raises `FailedPrecondition` if auth is on and no token is set."""
-    authorizer = authorizer_for(settings)
-    async with serving_pool(loader, settings, observer) as (pool, adapters, driver):
+    async with (
+        authorizing(settings) as authorizer,
+        serving_pool(loader, settings, observer) as (pool, adapters, driver),
+    ):
         await serve_edges(
             pool,
             adapters,
@@ -87,7 +89,7 @@ async def serve_edges(
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """gRPC and HTTP over a running pool, until ``stop`` or a signal."""
-    web = build_app(pool, adapters, driver, authorizer, settings.max_concurrent_rpcs)
+    web = build_app(pool, adapters, driver, authorizer, settings)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         servicer = InferenceServicer(pool, adapters, driver)

@@ -28,6 +28,7 @@ from tunix_rt.registry.access.settings_tokens import (
     read_settings_tokens,
     store_settings_tokens,
 )
+from tunix_rt.registry.access.sign_in import sign_in_of
 from tunix_rt.registry.datasets import service as datasets
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
@@ -39,7 +40,6 @@ from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.relay import Relay
-from tunix_rt.registry.kernel.requeue import requeue_all
 from tunix_rt.registry.kernel.signing import SIGNER, open_signer, publish_key
 from tunix_rt.registry.models import service as models
 from tunix_rt.registry.models.loaded_digests import InferencerDigests, LoadedDigests
@@ -134,11 +134,9 @@ async def serve(
         check_schema(database)
         use_signing_key(database, settings)
         database.commit(lambda session: extend_leases(session, settings.lease_ttl))
-        queued = database.commit(requeue_all)
-        _log.info("jobs without a worker were queued again", jobs=queued)
         tokens = read_settings_tokens(settings.token_text, settings.service_tokens_dir)
         database.commit(lambda session: store_settings_tokens(session, tokens))
-        audit, authorizer = AuditLog(), TokenAuthorizer(database)
+        audit, authorizer = AuditLog(), TokenAuthorizer(database, sign_in_of(settings, database))
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
         verifier = ProcessVerifier(rescorer)
         async with _background(dependencies, audit, authorizer, tokens, stop), _loaded_digests(settings) as digests:
@@ -224,7 +222,7 @@ async def _serve_bus(database: Database, settings: RegistrySettings, floods: Flo
         js = client.jetstream()
         topology = Topology(js, settings.stream_limits)
         publisher = Publisher(js, topology=topology)
-        relay = Relay(database, publisher, commands=topology, flooded=floods.flooded)
+        relay = Relay(database, publisher, streams=topology, flooded=floods.flooded)
         async with dead_lettering_stuck_commands(js), asyncio.TaskGroup() as group:
             group.create_task(relay.run(stop))
             group.create_task(consume(js, DEAD_COMMANDS, DeadCommands(database).handle, workers=1, stop=stop))

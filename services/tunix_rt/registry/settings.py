@@ -29,6 +29,17 @@ class RegistrySettings(ServerSettings, NatsSettings):
     auto_migrate: bool = False
     # Files with the services' tokens: NAME holds those of the service NAME. They are read again when they change.
     service_tokens_dir: Path | None = None
+    # Whose tokens stand for people (OpenID Connect): the issuer's URL (empty: nobody's), the audiences that a token
+    # must be made for (comma-separated), GROUP=ROLE pairs, and the claims with the groups and with the person's name.
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_roles: str = ""
+    oidc_group_claim: str = "groups"
+    oidc_name_claim: str = "sub"
+    # The project of people when they first sign in; empty: the whole instance.
+    oidc_project: str = "default"
+    # CAs that the issuer's certificate is checked against, instead of the system's.
+    oidc_ca_file: Path | None = None
     # How much JSONL one ImportDataset call may carry.
     import_limit_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     # How long a worker may be silent before its attempt counts as lost.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from tunix_rt.errors import FailedPrecondition, Unauthenticated
 
@@ -58,7 +58,7 @@ class Principal:
     """Who a token stands for, and what it may do.
 
     ``pools`` are those that a worker may serve; empty: all. ``scopes`` narrow what the token's roles permit; None: they
-    do not.
+    do not. ``project`` is the one that it belongs to; "": the whole instance.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Principal:
     token_id: str = ""
     # When the token expires; None: never.
     expire_time: datetime | None = None
+    project: str = ""
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -89,6 +90,14 @@ class Authorizer(Protocol):
     """Turns a bearer token into a principal; raises `Unauthenticated` when it is missing or unknown."""
 
     def authenticate(self, token: str | None) -> Principal | Awaitable[Principal]: ...
+
+
+@runtime_checkable
+class CertificateAuthorizer(Protocol):
+    """An `Authorizer` that also knows services by the names in their client certificates; raises `Unauthenticated` for
+    an unknown one."""
+
+    def authenticate_certificate(self, name: str) -> Awaitable[Principal]: ...
 
 
 def current_principal() -> Principal:

@@ -9,11 +9,18 @@ from typing import Any
 
 @dataclass
 class Call:
-    """One RPC. ``request`` is None for a stream of requests; ``peer`` is the address of the caller's connection."""
+    """One RPC. ``request`` is None for a stream of requests; ``peer`` is the address of the caller's connection,
+    ``certificate`` the name in the client certificate that came with it, "" for none."""
 
     method: str
     peer: str
     request: Any = None
+    certificate: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The peer, with the name in its certificate: ``ipv4:10.0.0.7:50312 (certificate trainer)``."""
+        return f"{self.peer} (certificate {self.certificate})" if self.certificate else self.peer
 
     @property
     def peer_host(self) -> str:

@@ -10,6 +10,7 @@ import grpc
 
 from tunix_rt.observability.propagation import TRACEPARENT, inject
 from tunix_rt.rpc.credentials import channel_credentials
+from tunix_rt.rpc.renewed_channels import RenewedChannel, RenewedSyncChannel
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, TlsSettings
 from tunix_rt.rpc.tls import refuse_clear_text
 from tunix_rt.rpc.token_file import TokenSource, current_token
@@ -50,8 +51,9 @@ _OPTIONS = [
 def open_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = None) -> grpc.aio.Channel:
     """An asyncio channel to ``host:port``. A call without a deadline gets 30 s (streams of answers: one hour).
 
-    ``token`` may be what gives the current one. Close the channel when done. Connecting happens at the first call, so
-    the peer need not be there yet. Raises `FailedPrecondition` where the token would leave this machine in plain text.
+    ``token`` may be what gives the current one. The files of ``tls`` are read again when they change. Close the channel
+    when done. Connecting happens at the first call, so the peer need not be there yet. Raises `FailedPrecondition`
+    where the token would leave this machine in plain text.
     """
     tls = _checked(address, token, tls)
     interceptors: list[grpc.aio.ClientInterceptor] = [
@@ -59,17 +61,25 @@ def open_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = 
     ]
     if not tls.enabled:
         return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
-    return grpc.aio.secure_channel(address, channel_credentials(tls), options=_options(tls), interceptors=interceptors)
+
+    def make() -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(
+            address, channel_credentials(tls), options=_options(tls), interceptors=interceptors
+        )
+
+    return RenewedChannel(make, tls, STREAM_DEADLINE_SECONDS)
 
 
 def open_sync_channel(address: str, *, token: TokenSource, tls: TlsSettings | None = None) -> grpc.Channel:
     """`open_channel` for code without an event loop."""
     tls = _checked(address, token, tls)
     if not tls.enabled:
-        channel = grpc.insecure_channel(address, options=_OPTIONS)
-    else:
-        channel = grpc.secure_channel(address, channel_credentials(tls), options=_options(tls))
-    return grpc.intercept_channel(channel, _SyncInterceptor(token))
+        return grpc.intercept_channel(grpc.insecure_channel(address, options=_OPTIONS), _SyncInterceptor(token))
+
+    def make() -> grpc.Channel:
+        return grpc.secure_channel(address, channel_credentials(tls), options=_options(tls))
+
+    return grpc.intercept_channel(RenewedSyncChannel(make, tls, STREAM_DEADLINE_SECONDS), _SyncInterceptor(token))
 
 
 def _checked(address: str, token: TokenSource, tls: TlsSettings | None) -> TlsSettings:

@@ -29,9 +29,12 @@ from tunix_rt.rpc.auth import (
     set_current_principal,
 )
 from tunix_rt.rpc.call import Call, current_call, set_current_call
+from tunix_rt.rpc.client_certificates import check_bound
+from tunix_rt.rpc.credentials import peer_certificate_name
 from tunix_rt.rpc.errors import to_status
 from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, authenticated
 from tunix_rt.rpc.permissions import answers_with_a_stream, required_permission
+from tunix_rt.rpc.settings import TlsSettings
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
@@ -58,7 +61,10 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
 def _guarded(handler: Any, method: str, guard: Guard) -> Any:
     def note(request: Any, context: Context) -> None:
-        set_current_call(Call(method, context.peer(), None if handler.request_streaming else request))
+        body = None if handler.request_streaming else request
+        call = current_call()
+        if call is None or call.method != method or call.request is not body:  # the guards of a call share its note
+            set_current_call(Call(method, context.peer(), body, peer_certificate_name(context) or ""))
 
     async def unary_response(behaviour: Any, request: Any, context: Context) -> Any:
         note(request, context)
@@ -127,6 +133,7 @@ def telemetry_guard() -> Guard:
                     raise
                 finally:
                     seconds = time.monotonic() - started
+                    call = current_call()
                     quiet = name.startswith(("grpc.health.", "grpc.reflection."))
                     (_log.debug if quiet else _log.info)(
                         "rpc",
@@ -134,7 +141,7 @@ def telemetry_guard() -> Guard:
                         code=code,
                         seconds=round(seconds, 4),
                         principal=current_principal().name,
-                        peer=context.peer(),
+                        peer=call.origin if call else context.peer(),
                     )
         finally:
             metrics.RPCS_IN_FLIGHT.dec()
@@ -192,8 +199,9 @@ def load_guard(limit: int) -> Guard:
 _WORKERS: Final = frozenset[Permission]({"work", "train", "evaluate", "tune", "introspect"})
 
 
-def auth_guard(authorizer: Authorizer, limits: Limits) -> Guard:
-    """Authenticates the bearer token, checks that it permits the method, and that its principal keeps to the limits."""
+def auth_guard(authorizer: Authorizer, limits: Limits, tls: TlsSettings) -> Guard:
+    """Authenticates the bearer token or, where ``tls`` says so, the client certificate; checks that they belong
+    together, that the method is permitted, and that the principal keeps to the limits."""
     log_ins, calls = LogIns(), CallLimits(limits)
 
     @asynccontextmanager
@@ -204,8 +212,10 @@ def auth_guard(authorizer: Authorizer, limits: Limits) -> Guard:
             return
         call = current_call()
         token, peer = bearer_token(_metadata(context, "authorization")), call.peer_host if call else ""
-        principal = await authenticated(authorizer, log_ins, token, peer)
+        certificate = call.certificate if call else ""
+        principal = await authenticated(authorizer, log_ins, token, peer, certificate if tls.principals else "")
         set_current_principal(principal)
+        check_bound(principal, certificate, tls)
         if not principal.allows(permission):
             raise PermissionDenied(
                 f"{method} needs the permission {permission!r}, which {principal.name!r} does not have"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, cast, get_args
@@ -45,15 +47,22 @@ class AuthSettings(Protocol):
     def tls(self) -> TlsSettings: ...
 
 
-def authorizer_for(settings: AuthSettings) -> Authorizer | None:
+@asynccontextmanager
+async def authorizing(settings: AuthSettings) -> AsyncIterator[Authorizer | None]:
     """The registry, where there is one; else the service's own token. None where auth is off.
 
-    Raises `FailedPrecondition` when auth is on and there is no token.
+    Raises `FailedPrecondition` when auth is on and there is no token, and no certificate that takes its place.
     """
-    own = static_authorizer(settings.token_text, settings.auth)
-    if own is None or not settings.registry_address:
-        return own
-    return RegistryAuthorizer(settings.registry_address, settings.token_source, settings.tls)
+    by_certificate = settings.tls.principals and not settings.token_text and settings.registry_address
+    own = static_authorizer(settings.token_text, settings.auth) if not by_certificate else None
+    if settings.auth == "off" or not settings.registry_address:
+        yield own
+        return
+    registry = RegistryAuthorizer(settings.registry_address, settings.token_source, settings.tls)
+    try:
+        yield registry
+    finally:
+        await registry.close()
 
 
 @dataclass
@@ -77,14 +86,20 @@ class RegistryAuthorizer:
         """Who holds ``token``. Raises `Unauthenticated`, and `Transient` when the registry cannot be asked."""
         if not token:
             raise Unauthenticated("no bearer token: send 'authorization: Bearer TOKEN'")
-        key = token_hash(token)
+        return await self._known_to_registry(token_hash(token), pb.IntrospectRequest(token=token))
+
+    async def authenticate_certificate(self, name: str) -> Principal:
+        """The service whose client certificate carries ``name``. Raises as `authenticate`."""
+        return await self._known_to_registry(f"certificate {name}", pb.IntrospectRequest(certificate_name=name))
+
+    async def _known_to_registry(self, key: str, request: pb.IntrospectRequest) -> Principal:
         known = self._known.get(key)
         age = time.monotonic() - known.time if known else float("inf")
         if known is None or age >= FRESH_SECONDS:
-            known = await self._look_up(key, token, known if age < STALE_SECONDS else None)
+            known = await self._look_up(key, request, known if age < STALE_SECONDS else None)
         principal = known.principal
         if principal is None or (principal.expire_time is not None and principal.expire_time <= datetime.now(UTC)):
-            raise Unauthenticated("the bearer token is not known here")
+            raise Unauthenticated("the bearer token, or the client certificate, is not known here")
         return principal
 
     async def close(self) -> None:
@@ -92,11 +107,11 @@ class RegistryAuthorizer:
         if self._channel is not None:
             await self._channel.close()
 
-    async def _look_up(self, key: str, token: str, former: _Known | None) -> _Known:
+    async def _look_up(self, key: str, request: pb.IntrospectRequest, former: _Known | None) -> _Known:
         """One question at a time for each token, however many calls wait for it."""
         task = self._asking.get(key)
         if task is None:
-            task = self._asking[key] = asyncio.create_task(self._ask(token))
+            task = self._asking[key] = asyncio.create_task(self._ask(request))
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
             principal = await asyncio.shield(task)
@@ -113,11 +128,11 @@ class RegistryAuthorizer:
             self._known.popitem(last=False)
         return known
 
-    async def _ask(self, token: str) -> Principal | None:
+    async def _ask(self, request: pb.IntrospectRequest) -> Principal | None:
         if self._channel is None:
             self._channel = open_channel(self._address, token=self._token, tls=self._tls)
         stub = access_pb2_grpc.AccessServiceStub(self._channel)
-        answer = await answered(stub.Introspect(pb.IntrospectRequest(token=token), timeout=_DEADLINE_SECONDS))
+        answer = await answered(stub.Introspect(request, timeout=_DEADLINE_SECONDS))
         return _principal(answer.caller) if answer.active else None
 
 
@@ -132,4 +147,5 @@ def _principal(caller: pb.Caller) -> Principal:
         scopes=frozenset(each for each in get_args(Permission) if each in permissions),
         token_id=caller.token_id,
         expire_time=caller.expire_time.ToDatetime(tzinfo=UTC) if caller.HasField("expire_time") else None,
+        project=caller.project,
     )

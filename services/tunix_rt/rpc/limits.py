@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunix_rt.errors import Exhausted, Unauthenticated
-from tunix_rt.rpc.auth import Authorizer, Principal, token_hash
+from tunix_rt.rpc.auth import Authorizer, CertificateAuthorizer, Principal, token_hash
 
 _MAX_KEYS: Final = 10_000
 # Failed authentication attempts of one peer: burst size, and sustained rate per second.
@@ -120,12 +120,18 @@ class LogIns:
         self._known.pop(key, None)
 
 
-async def authenticated(authorizer: Authorizer, log_ins: LogIns, token: str | None, peer: str) -> Principal:
-    """Who holds ``token``. Raises `Unauthenticated`, and `Exhausted` where ``peer`` has tried too many."""
-    key = token_hash(token or "")
+async def authenticated(
+    authorizer: Authorizer, log_ins: LogIns, token: str | None, peer: str, certificate: str = ""
+) -> Principal:
+    """Who holds ``token``; of a call without one, who has the client certificate named ``certificate`` ("": nobody).
+
+    Raises `Unauthenticated`, and `Exhausted` where ``peer`` has tried too many.
+    """
+    named = authorizer if token is None and certificate and isinstance(authorizer, CertificateAuthorizer) else None
+    key = token_hash(f"certificate {certificate}" if named else token or "")
     log_ins.check(peer, key)
     try:
-        answer = authorizer.authenticate(token)
+        answer = named.authenticate_certificate(certificate) if named else authorizer.authenticate(token)
         principal = answer if isinstance(answer, Principal) else await answer
     except Unauthenticated:
         log_ins.failed(peer, key)

@@ -55,7 +55,7 @@ async def serve_grpc(
     """
     guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
     if authorizer is not None:
-        guards.append(auth_guard(authorizer, settings.limits))
+        guards.append(auth_guard(authorizer, settings.limits, settings.tls))
     server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_OPTIONS)
     services = ("", *register(server))
     check_permissions(services[1:])

@@ -32,6 +32,10 @@ class TlsSettings(BaseSettings):
     ca_file: Path | None = None
     # Name that the server's certificate must carry when it differs from the address.
     server_name: str | None = None
+    # A token is accepted only with the client certificate of its principal (people: also the shared one, "client").
+    bind_principals: bool = False
+    # A call of a service without a token stands for the principal whose name its certificate carries.
+    principals: bool = False
     # TUNIX_RT_INSECURE=yes allows plain text and servers without authentication beyond loopback.
     insecure: bool = Field(default=False, validation_alias=AliasChoices("TUNIX_RT_INSECURE", "insecure"))
 

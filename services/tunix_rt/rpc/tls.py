@@ -21,6 +21,11 @@ def server_context(tls: TlsSettings) -> ssl.SSLContext | None:
 
     Raises `FailedPrecondition` naming the variable that is not set or the files that cannot be used.
     """
+    if (tls.bind_principals or tls.principals) and (tls.ca_file is None or tls.cert_file is None):
+        raise FailedPrecondition(
+            "TUNIX_RT_TLS_BIND_PRINCIPALS and TUNIX_RT_TLS_PRINCIPALS need TUNIX_RT_TLS_CERT_FILE and "
+            "TUNIX_RT_TLS_CA_FILE: without them, clients show no certificate"
+        )
     if tls.cert_file is None:
         if tls.ca_file is not None:
             raise FailedPrecondition(

@@ -95,11 +95,16 @@ class Principal(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___PrincipalKind.ValueType
     disabled: _builtins.bool
     created_by: _builtins.str
     etag: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to: it sees and changes nothing of others. "": the whole instance, as principals with the
+    roles admin and inferencer do.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]: ...
     @_builtins.property
@@ -119,10 +124,11 @@ class Principal(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         created_by: _builtins.str = ...,
         etag: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_by", b"created_by", "disabled", b"disabled", "etag", b"etag", "kind", b"kind", "name", b"name", "pools", b"pools", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_by", b"created_by", "disabled", b"disabled", "etag", b"etag", "kind", b"kind", "name", b"name", "pools", b"pools", "project", b"project", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,10 +206,13 @@ class Caller(_message.Message):
     POOLS_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
     kind: Global___PrincipalKind.ValueType
     token_id: _builtins.str
     """"" for a token that comes from the registry's settings."""
+    project: _builtins.str
+    """The principal's; "": the whole instance."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]: ...
     @_builtins.property
@@ -226,10 +235,11 @@ class Caller(_message.Message):
         pools: _abc.Iterable[_builtins.str] | None = ...,
         token_id: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "kind", b"kind", "permissions", b"permissions", "pools", b"pools", "principal", b"principal", "roles", b"roles", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "kind", b"kind", "permissions", b"permissions", "pools", b"pools", "principal", b"principal", "project", b"project", "roles", b"roles", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,18 +262,24 @@ Global___GetCallerRequest: _TypeAlias = GetCallerRequest  # noqa: Y015
 
 @_typing.final
 class IntrospectRequest(_message.Message):
+    """Either a token, or the name in the client certificate of a call without one."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_NAME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
+    certificate_name: _builtins.str
+    """Of a service; known only where the registry's setting TUNIX_RT_TLS_PRINCIPALS says so."""
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
+        certificate_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_name", b"certificate_name", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,7 +363,7 @@ class ListPrincipalsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """On name, kind, disabled, create_time."""
+    """On name, kind, project, disabled, create_time."""
     def __init__(
         self,
         *,
@@ -400,7 +416,7 @@ class UpdatePrincipalRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of roles, pools and disabled."""
+        """Of roles, pools, disabled and project."""
 
     def __init__(
         self,

@@ -111,7 +111,7 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Introspect(self, request, context):
-        """Whose a token is. For services that check the tokens of their own callers.
+        """Whose a token or a client certificate is. For services that check the tokens of their own callers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +137,7 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePrincipal(self, request, context):
-        """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working.
+        """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

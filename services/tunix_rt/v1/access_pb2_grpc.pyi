@@ -38,13 +38,13 @@ class AccessServiceStub:
     GetCaller: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetCallerRequest, _access_pb2.Caller]
     """The caller, as its token says."""
     Introspect: _grpc.UnaryUnaryMultiCallable[_access_pb2.IntrospectRequest, _access_pb2.IntrospectResponse]
-    """Whose a token is. For services that check the tokens of their own callers."""
+    """Whose a token or a client certificate is. For services that check the tokens of their own callers."""
     CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreatePrincipalRequest, _access_pb2.Principal]
     GetPrincipal: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetPrincipalRequest, _access_pb2.Principal]
     ListPrincipals: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListPrincipalsRequest, _access_pb2.ListPrincipalsResponse]
     """Order: name."""
     UpdatePrincipal: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdatePrincipalRequest, _access_pb2.Principal]
-    """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working."""
+    """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateTokenRequest, _access_pb2.CreateTokenResponse]
     """A new token: of the caller, with no more than the caller's own scopes; of others with PERMISSION_ADMINISTER. The
     secret is in this answer only, which is not kept for repeats; so the call has no request id.
@@ -70,13 +70,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     GetCaller: _aio.UnaryUnaryMultiCallable[_access_pb2.GetCallerRequest, _access_pb2.Caller]  # type: ignore[assignment]
     """The caller, as its token says."""
     Introspect: _aio.UnaryUnaryMultiCallable[_access_pb2.IntrospectRequest, _access_pb2.IntrospectResponse]  # type: ignore[assignment]
-    """Whose a token is. For services that check the tokens of their own callers."""
+    """Whose a token or a client certificate is. For services that check the tokens of their own callers."""
     CreatePrincipal: _aio.UnaryUnaryMultiCallable[_access_pb2.CreatePrincipalRequest, _access_pb2.Principal]  # type: ignore[assignment]
     GetPrincipal: _aio.UnaryUnaryMultiCallable[_access_pb2.GetPrincipalRequest, _access_pb2.Principal]  # type: ignore[assignment]
     ListPrincipals: _aio.UnaryUnaryMultiCallable[_access_pb2.ListPrincipalsRequest, _access_pb2.ListPrincipalsResponse]  # type: ignore[assignment]
     """Order: name."""
     UpdatePrincipal: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdatePrincipalRequest, _access_pb2.Principal]  # type: ignore[assignment]
-    """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working."""
+    """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateTokenRequest, _access_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """A new token: of the caller, with no more than the caller's own scopes; of others with PERMISSION_ADMINISTER. The
     secret is in this answer only, which is not kept for repeats; so the call has no request id.
@@ -111,7 +111,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.IntrospectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.IntrospectResponse, _abc.Awaitable[_access_pb2.IntrospectResponse]]:
-        """Whose a token is. For services that check the tokens of their own callers."""
+        """Whose a token or a client certificate is. For services that check the tokens of their own callers."""
 
     @_abc_1.abstractmethod
     def CreatePrincipal(
@@ -141,7 +141,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.UpdatePrincipalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Principal, _abc.Awaitable[_access_pb2.Principal]]:
-        """Changes roles and pools, disables, or enables again. A disabled principal's tokens stop working."""
+        """Changes roles, pools and project, disables, or enables again. A disabled principal's tokens stop working."""
 
     @_abc_1.abstractmethod
     def CreateToken(

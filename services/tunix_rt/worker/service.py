@@ -12,7 +12,7 @@ from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
 from tunix_rt.bus.receive import Handler
 from tunix_rt.bus.topology import ConsumerSpec
-from tunix_rt.rpc.introspection import authorizer_for
+from tunix_rt.rpc.introspection import authorizing
 from tunix_rt.rpc.server import serve_grpc, stop_on_signals
 from tunix_rt.rpc.waiting import until_reachable
 from tunix_rt.worker.settings import WorkerSettings
@@ -33,10 +33,8 @@ async def serve_worker(
     Work that is ready ends by itself when ``stop`` is set; work that still waits for its peers is cancelled.
     """
     ready = asyncio.Event()
-    authorizer = authorizer_for(settings)
-
     with stop_on_signals(stop):
-        async with asyncio.TaskGroup() as group:
+        async with authorizing(settings) as authorizer, asyncio.TaskGroup() as group:
             working = group.create_task(work(ready))
             group.create_task(
                 serve_grpc(register, settings, authorizer=authorizer, ready=ready, stop=stop, on_bound=on_bound)

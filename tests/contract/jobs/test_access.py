@@ -99,6 +99,28 @@ async def test_every_bad_field_of_a_principal_is_named(admin: Access, refusal: A
     assert (await refusal(admin.update("disabled", name="ann", etag="r9"))).kind is Aborted
 
 
+async def test_a_principal_belongs_to_a_project_or_to_the_whole_instance(admin: Access, refusal: Any) -> None:
+    made = await admin.create("ann", pb.ROLE_EDITOR, project="vision")
+    assert made.project == "vision"
+    ann = Access(admin.registry, (await admin.token("ann")).secret)
+    assert (await ann.caller()).project == "vision"
+    found = await admin.stub.Introspect(pb.IntrospectRequest(token=(await admin.token("ann")).secret), timeout=TIMEOUT)
+    assert found.caller.project == "vision"
+    listed = await admin.stub.ListPrincipals(pb.ListPrincipalsRequest(filter="project = vision"), timeout=TIMEOUT)
+    assert [each.name for each in listed.principals] == ["ann"]
+    await admin.update("project", name="ann", project="speech")
+    assert (await ann.caller()).project == "speech"
+    await admin.update("project", name="ann")
+    assert (await ann.caller()).project == ""
+    assert (await admin.caller()).project == ""
+    for role in (pb.ROLE_ADMIN, pb.ROLE_INFERENCER):
+        assert (await refusal(admin.create("eve", role, project="vision"))).fields == ["principal.project"]
+    await admin.update("project", name="ann", project="vision")
+    assert (await refusal(admin.update("roles", name="ann", roles=[pb.ROLE_ADMIN]))).fields == ["principal.project"]
+    assert (await refusal(admin.update("project", name="bootstrap", project="vision"))).fields == ["principal.project"]
+    assert (await refusal(admin.create("bob", pb.ROLE_VIEWER, project="No Name"))).fields == ["principal.project"]
+
+
 async def test_only_administrators_manage_others(admin: Access, refusal: Any) -> None:
     for role in (pb.ROLE_VIEWER, pb.ROLE_EDITOR, pb.ROLE_APPROVER, pb.ROLE_WORKER, pb.ROLE_INFERENCER):
         name = pb.Role.Name(role).lower().replace("_", "-")

@@ -12,11 +12,14 @@ import grpc
 import pytest
 from alembic import command
 from google.protobuf import descriptor_pool, json_format, message_factory
-from sqlalchemy import MetaData, select
+from sqlalchemy import MetaData, select, update
+from sqlalchemy.orm import Session
 
 from tunix_rt.evidence.spec_digest import former_spec_digest
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.requeue import requeue_all
+from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.reconcile import reconcile_commands
+from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.stored import stored_text
 from tunix_rt.registry.runs.tables import RunRow, run_spec
 from tunix_rt.registry.schema import alembic_config, migrate
@@ -214,7 +217,12 @@ async def test_what_waited_goes_on(served: grpc.aio.Channel, release_0005: Datab
     waiting = [run for run in first(answers, "ListRuns")["runs"] if run["state"] == "JOB_STATE_QUEUED"]
     paused = next(sweep for sweep in first(answers, "ListSweeps")["sweeps"] if sweep.get("paused"))
     assert waiting
-    sent = release_0005.commit(requeue_all)
+
+    def lose(session: Session) -> int:
+        session.execute(update(OutboxRow).values(published_time=utc_now()))
+        return reconcile_commands(session, []).sent
+
+    sent = release_0005.commit(lose)
     # The paused sweep waits for nobody.
     assert sent == len(waiting)
     resumed = await ask(served, "SweepService", "ResumeSweep", {"request_id": str(uuid.uuid4()), "id": paused["id"]})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlmodel import col, select
+from sqlmodel import col, select, update
 
 from tunix_rt.errors import Aborted, NotFound
 from tunix_rt.registry.jobs.reaper import extend_leases, fail_undeliverable, reap
@@ -15,7 +15,7 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.job_tables import AttemptRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import OutboxRow
-from tunix_rt.registry.kernel.requeue import requeue_after_loss, requeue_all
+from tunix_rt.registry.kernel.reconcile import reconcile_commands
 from tunix_rt.registry.runs.tables import RunRow
 
 TTL = timedelta(seconds=15)
@@ -240,30 +240,23 @@ def test_waiting_in_the_queue_does_not_use_up_a_deadline(database: Database, new
     assert job.row.deadline_time == at(20_030)
 
 
-def test_requeueing_sends_jobs_that_nobody_works_on(database: Database, new_run: Callable[..., RunRow]) -> None:
+def test_lost_commands_are_sent_again_for_jobs_that_nobody_works_on(
+    database: Database, new_run: Callable[..., RunRow]
+) -> None:
     queued, running, lost, ended = (Job(database, new_run) for _ in range(4))
     running.granted(100)
     lost.granted(0)
     with database.write() as session:
         row = leases.lock_job(session, RunRow, ended.id)
         leases.cancel(session, row, reason="USER_CANCELLED", message="", actor="me")
+        session.execute(update(OutboxRow).values(published_time=at(0)))
+    assert reap(database, at(101)) == 1  # which also sends the command of the lost one
     with database.write() as session:
-        assert requeue_all(session, at(101)) == 2
+        assert reconcile_commands(session, []).sent == 1
     with database.read() as session:
         sent = session.scalars(select(OutboxRow).where(col(OutboxRow.kind) == "command")).all()
     assert sorted(row.resource_id for row in sent[4:]) == sorted([queued.id, lost.id])
     assert len({row.id for row in sent}) == 6
-
-
-def test_jobs_are_queued_again_when_the_stream_is_another_one_and_only_then(
-    database: Database, new_run: Callable[..., RunRow]
-) -> None:
-    Job(database, new_run)
-    counts = []
-    for identity in ("born on monday", "born on monday", "born on tuesday", "born on tuesday"):
-        with database.write() as session:
-            counts.append(requeue_after_loss(session, identity))
-    assert counts == [1, 0, 1, 0]
 
 
 def test_the_registrys_own_absence_costs_no_worker_its_lease(job: Job) -> None:

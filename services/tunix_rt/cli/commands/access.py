@@ -13,10 +13,12 @@ from tunix_rt.cli import printing
 from tunix_rt.cli.context import Filter, Json, Limit, client
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.views import access as views
+from tunix_rt.cli.visible import visible
 from tunix_rt.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from tunix_rt.client.resources.access import NewToken
+    from tunix_rt.oidc.device import Prompt
 
 app = new_group("access")
 
@@ -33,6 +35,10 @@ Roles = Annotated[
 Pools = Annotated[
     list[str] | None, typer.Option("--pool", help="Pool that a worker may serve; repeatable.", show_default=False)
 ]
+Project = Annotated[
+    str | None,
+    typer.Option("--project", help='Project that it belongs to; "" is the whole instance.', show_default=False),
+]
 Days = Annotated[int, typer.Option(min=0, max=366, help="Days until it expires; 0: 90 for users, 30 for services.")]
 Output = Annotated[
     Path | None,
@@ -45,6 +51,31 @@ def whoami(ctx: typer.Context, as_json: Json = False) -> None:
     """Show who your token stands for, and what it permits."""
     with client(ctx) as api:
         printing.record(api.access.caller(), as_json, views.caller)
+
+
+@app.command(
+    epilog="Example: tunix-rt access login --issuer https://id.example.org --client-id tunix-rt -o session.token"
+)
+def login(
+    ctx: typer.Context,
+    issuer: Annotated[str, typer.Option(envvar="TUNIX_RT_OIDC_ISSUER", help="URL of your OpenID Connect issuer.")],
+    client_id: Annotated[
+        str, typer.Option(envvar="TUNIX_RT_OIDC_CLIENT_ID", help="What the issuer knows this program as.")
+    ],
+    scopes: Annotated[str, typer.Option(help="What the issuer is asked for.")] = "openid profile email",
+    hours: Annotated[float, typer.Option(min=0.1, max=12, help="How long the session lasts.")] = 12.0,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="CAs of the issuer, instead of the system's.", show_default=False)
+    ] = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Sign in with any browser, and get a session's token, this once. `TUNIX_RT_TOKEN_FILE` names its file."""
+    _check_new(output)
+    token = sdk.sign_in(issuer, client_id, scopes=scopes, ca_file=ca_file, show=_show_prompt)
+    with client(ctx, token=token) as api:
+        made = api.access.create_session(ttl_seconds=round(hours * HOUR))
+    _hand_over(made, output, as_json)
 
 
 @app.command(epilog="Example: tunix-rt access principals -f 'kind = service'")
@@ -61,11 +92,12 @@ def create(
     role: Roles = None,
     service: Annotated[bool, typer.Option("--service", help="A service, not a user.")] = False,
     pool: Pools = None,
+    project: Project = None,
     as_json: Json = False,
 ) -> None:
     """Create a principal. It has no token yet: see `create-token`."""
     with client(ctx) as api:
-        made = api.access.create(name, role or [], service=service, pools=pool or [])
+        made = api.access.create(name, role or [], service=service, pools=pool or [], project=project or "")
     printing.row(made, as_json, views.principals)
 
 
@@ -78,11 +110,12 @@ def update(
     disabled: Annotated[
         bool | None, typer.Option("--disable/--enable", help="Refuse its tokens, or accept them again.")
     ] = None,
+    project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """Replace a principal's roles or pools, disable it, or enable it again."""
+    """Replace a principal's roles, pools or project, disable it, or enable it again."""
     with client(ctx) as api:
-        changed = api.access.update(name, roles=role or None, pools=pool or None, disabled=disabled)
+        changed = api.access.update(name, roles=role or None, pools=pool or None, disabled=disabled, project=project)
     printing.row(changed, as_json, views.principals)
 
 
@@ -156,6 +189,13 @@ def audit(
         found = sdk.verify_audit(api)
     printing.record(found, as_json, views.verification)
     raise typer.Exit(0 if found["ok"] else 1)
+
+
+def _show_prompt(prompt: Prompt) -> None:
+    typer.echo(
+        f"Open {visible(prompt.complete_url or prompt.url)} and confirm the code {visible(prompt.code)}", err=True
+    )
+    typer.echo(f"Waiting up to {prompt.seconds / 60:.0f} minutes…", err=True)
 
 
 def _check_new(output: Path | None) -> None:

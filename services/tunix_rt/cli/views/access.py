@@ -21,6 +21,7 @@ def caller(found: Caller) -> RenderableType:
             ("roles", _words(found.roles)),
             ("permissions", _words(found.permissions)),
             ("pools", formats.joined(map(formats.escaped, found.pools)) or "all"),
+            ("project", formats.escaped(found.project) or "all"),
             ("token", found.token_id),
             ("expires", formats.local_time(found.expire_time) or "never"),
         ]
@@ -34,13 +35,14 @@ def principals(items: Iterable[Principal]) -> RenderableType:
             item.kind.lower(),
             _words(item.roles),
             formats.joined(map(formats.escaped, item.pools)),
+            formats.escaped(item.project),
             "disabled" if item.disabled else "",
             formats.local_time(item.create_time),
             formats.escaped(item.created_by),
         )
         for item in items
     ]
-    return printing.table(["name", "kind", "roles", "pools", "state", "created", "by"], rows)
+    return printing.table(["name", "kind", "roles", "pools", "project", "state", "created", "by"], rows)
 
 
 def tokens(items: Iterable[AccessToken]) -> RenderableType:

@@ -29,6 +29,7 @@ class Principal(Record, of=pb.Principal):
     create_time: datetime | None
     created_by: str
     etag: str
+    project: str
 
 
 class AccessToken(Record, of=pb.AccessToken):
@@ -67,6 +68,7 @@ class Caller(Record, of=pb.Caller):
     pools: tuple[str, ...]
     token_id: str
     expire_time: datetime | None
+    project: str
 
 
 class AuditEvent(Record, of=pb.AuditEvent):
@@ -106,11 +108,13 @@ class Access(Group[Mode]):
         *,
         service: bool = False,
         pools: Iterable[str] = (),
+        project: str = "",
         request_id: str | None = None,
     ) -> Call[Principal]:
-        """A new principal, without tokens. ``roles`` are names such as ``"editor"``."""
+        """A new principal, without tokens. ``roles`` are names such as ``"editor"``; ``project`` "" is all of them."""
         kind = pb.PRINCIPAL_KIND_SERVICE if service else pb.PRINCIPAL_KIND_USER
-        given = pb.Principal(name=name, kind=kind, roles=_numbers(roles, pb.Role, "ROLE_", "roles"), pools=pools)
+        numbers = _numbers(roles, pb.Role, "ROLE_", "roles")
+        given = pb.Principal(name=name, kind=kind, roles=numbers, pools=pools, project=project)
         request = pb.CreatePrincipalRequest(request_id=new_request_id(request_id), principal=given)
         return unary(Stub, lambda stub: stub.CreatePrincipal, request, Principal)
 
@@ -123,7 +127,7 @@ class Access(Group[Mode]):
     @many
     @staticmethod
     def principals(*, filter: str = "", page_size: int = 0, limit: int | None = None) -> Pages[Principal]:
-        """Every principal by name; fields: name, kind, disabled, create_time."""
+        """Every principal by name; fields: name, kind, project, disabled, create_time."""
         request = pb.ListPrincipalsRequest(filter=filter, page_size=page_size)
         return paged(
             Stub,
@@ -141,6 +145,7 @@ class Access(Group[Mode]):
         roles: Collection[str] | None = None,
         pools: Collection[str] | None = None,
         disabled: bool | None = None,
+        project: str | None = None,
         etag: str = "",
         request_id: str | None = None,
     ) -> Call[Principal]:
@@ -153,7 +158,9 @@ class Access(Group[Mode]):
             request.principal.pools.extend(pools)
         if disabled is not None:
             request.principal.disabled = disabled
-        changes = {"roles": roles, "pools": pools, "disabled": disabled}
+        if project is not None:
+            request.principal.project = project
+        changes = {"roles": roles, "pools": pools, "disabled": disabled, "project": project}
         request.update_mask.paths.extend(field for field, value in changes.items() if value is not None)
         return unary(Stub, lambda stub: stub.UpdatePrincipal, request, Principal)
 

@@ -13,16 +13,18 @@ from tunix_rt.inferencer.http.errors import error_object, headers_of, internal_e
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
-from tunix_rt.rpc.auth import Authorizer, bearer_token, set_current_principal
+from tunix_rt.rpc.auth import ANONYMOUS, Authorizer, bearer_token, current_principal, set_current_principal
+from tunix_rt.rpc.client_certificates import check_bound, common_name
 from tunix_rt.rpc.limits import LogIns, authenticated
+from tunix_rt.rpc.settings import TlsSettings
 
 _log = get_logger(__name__)
 
 
-def guards(authorizer: Authorizer | None, limit: int) -> list[Middleware]:
+def guards(authorizer: Authorizer | None, limit: int, tls: TlsSettings) -> list[Middleware]:
     """The middlewares in aiohttp's order, outermost first. ``authorizer`` None: no authentication."""
     found = [_telemetry(), _errors(), _load(limit)]
-    return found if authorizer is None else [*found, _auth(authorizer)]
+    return found if authorizer is None else [*found, _auth(authorizer, tls)]
 
 
 def _telemetry() -> Middleware:
@@ -30,6 +32,7 @@ def _telemetry() -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         name, started, code = f"{request.method} {_route(request)}", time.monotonic(), "CANCELLED"
         metrics.RPCS_IN_FLIGHT.inc()
+        set_current_principal(ANONYMOUS)  # requests of one connection share a task
         try:
             with span(name, kind="server", traceparent=request.headers.get(TRACEPARENT, "")):
                 response = await handler(request)
@@ -40,7 +43,15 @@ def _telemetry() -> Middleware:
             metrics.RPCS_IN_FLIGHT.dec()
             metrics.RPCS.labels(name, code).inc()
             metrics.RPC_SECONDS.labels(name).observe(seconds)
-            _log.info("http", method=name, code=code, seconds=round(seconds, 4))
+            _log.info(
+                "http",
+                method=name,
+                code=code,
+                seconds=round(seconds, 4),
+                principal=current_principal().name,
+                peer=request.remote,
+                certificate=common_name(request.get_extra_info("peercert")),
+            )
 
     return guard
 
@@ -84,16 +95,19 @@ def _load(limit: int) -> Middleware:
     return guard
 
 
-def _auth(authorizer: Authorizer) -> Middleware:
-    """Bearer tokens as in gRPC; generating and listing models need the permission generate."""
+def _auth(authorizer: Authorizer, tls: TlsSettings) -> Middleware:
+    """Bearer tokens and client certificates as in gRPC; generating and listing models need the permission generate."""
 
     log_ins = LogIns()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         token = bearer_token(request.headers.get("Authorization"))
-        principal = await authenticated(authorizer, log_ins, token, request.remote or "")
+        certificate = common_name(request.get_extra_info("peercert"))
+        trusted = certificate if tls.principals else ""
+        principal = await authenticated(authorizer, log_ins, token, request.remote or "", trusted)
         set_current_principal(principal)
+        check_bound(principal, certificate, tls)
         if not principal.allows("generate"):
             raise PermissionDenied(
                 f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"

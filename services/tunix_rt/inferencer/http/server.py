@@ -24,10 +24,12 @@ _log = get_logger(__name__)
 
 
 def build_app(
-    pool: ModelPool, adapters: AdapterPool, driver: Driver, authorizer: Authorizer | None, max_requests: int
+    pool: ModelPool, adapters: AdapterPool, driver: Driver, authorizer: Authorizer | None, settings: InferencerSettings
 ) -> web.Application:
     """The application. The size limit of a body is that of a gRPC message."""
-    app = web.Application(middlewares=guards(authorizer, max_requests), client_max_size=MAX_MESSAGE_BYTES)
+    app = web.Application(
+        middlewares=guards(authorizer, settings.max_concurrent_rpcs, settings.tls), client_max_size=MAX_MESSAGE_BYTES
+    )
     Endpoints(pool, adapters, driver).add_to(app)
     return app
 

@@ -14,22 +14,25 @@ from sqlmodel import col
 from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import TunixError, Unauthenticated
 from tunix_rt.observability.logs import get_logger
+from tunix_rt.registry.access.sign_in import SignIn
 from tunix_rt.registry.access.tables import PrincipalRow, TokenRow
-from tunix_rt.registry.access.tokens import has_ended, known_roles
+from tunix_rt.registry.access.tokens import PREFIX, SIGNED_IN, has_ended, known_roles
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.rpc.auth import Principal
 
 # How exact a token's last use is.
 USE_SECONDS: Final = 60.0
+_DOTS_OF_JWT: Final = 2
 _log = get_logger(__name__)
 
 
 class TokenAuthorizer:
-    """Knows the tokens in the database."""
+    """Knows the tokens in the database, and with ``sign_in`` those of an OpenID Connect issuer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sign_in: SignIn | None = None) -> None:
         self._database = database
+        self._sign_in = sign_in
         self._used: dict[str, datetime] = {}
         self._noted: dict[str, datetime] = {}
 
@@ -38,18 +41,33 @@ class TokenAuthorizer:
         principal is disabled, and when it is a session whose parent has ended."""
         if not token:
             raise Unauthenticated("no bearer token: send the metadata 'authorization: Bearer TOKEN'")
-        found = await self.find(token)
+        if self._sign_in is not None and not token.startswith(PREFIX) and token.count(".") == _DOTS_OF_JWT:
+            return await self._sign_in.authenticate(token)
+        now = utc_now()
+        found = await self._database.run_read(lambda session: _find(session, sha256_digest(token), now), statement=True)
         if found is None:
             raise Unauthenticated("the bearer token is not known here")
+        self._note_use(found.token_id, now)
         return found
 
     async def find(self, token: str) -> Principal | None:
         """Who holds ``token``; None for nobody."""
-        now = utc_now()
-        found = await self._database.run_read(lambda session: _find(session, sha256_digest(token), now), statement=True)
-        if found is not None:
-            self._note_use(found.token_id, now)
+        try:
+            return await self.authenticate(token)
+        except Unauthenticated:
+            return None
+
+    async def authenticate_certificate(self, name: str) -> Principal:
+        """The service of that name, whose client certificate has been verified; raises `Unauthenticated` when there is
+        no such service, or it is disabled."""
+        found = await self.find_certificate(name)
+        if found is None:
+            raise Unauthenticated(f"no bearer token, and no service is named {name!r} as the client certificate is")
         return found
+
+    async def find_certificate(self, name: str) -> Principal | None:
+        """The service of that name; None for nobody. People have tokens."""
+        return await self._database.run_read(lambda session: _find_service(session, name), statement=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Store the times of last use every minute until ``stop`` is set, and then once more."""
@@ -87,7 +105,8 @@ def _find(session: Session, digest: str, now: datetime) -> Principal | None:
     if row is None:
         return None
     token, owner, above = row
-    orphaned = bool(token.parent_id) and (above is None or has_ended(above, now))
+    has_parent = token.parent_id not in ("", SIGNED_IN)
+    orphaned = has_parent and (above is None or has_ended(above, now))
     if has_ended(token, now) or owner.disabled or orphaned:
         return None
     return Principal(
@@ -98,7 +117,15 @@ def _find(session: Session, digest: str, now: datetime) -> Principal | None:
         scopes=frozenset(token.scopes) if token.scopes else None,
         token_id=token.id,
         expire_time=token.expire_time,
+        project=owner.project,
     )
+
+
+def _find_service(session: Session, name: str) -> Principal | None:
+    row = session.scalars(select(PrincipalRow).where(col(PrincipalRow.name) == name)).first()
+    if row is None or row.kind != "service" or row.disabled:
+        return None
+    return Principal(row.name, known_roles(row), kind="service", pools=frozenset(row.pools), project=row.project)
 
 
 def _store_uses(session: Session, used: dict[str, datetime]) -> None:

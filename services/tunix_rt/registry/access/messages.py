@@ -27,6 +27,7 @@ def principal_message(row: PrincipalRow) -> pb.Principal:
         create_time=timestamp(row.create_time),
         created_by=row.created_by,
         etag=etag(row.revision),
+        project=row.project,
     )
 
 
@@ -56,6 +57,7 @@ def caller_message(principal: Principal) -> pb.Caller:
         pools=sorted(principal.pools),
         token_id=principal.token_id,
         expire_time=timestamp(principal.expire_time),
+        project=principal.project,
     )
 
 

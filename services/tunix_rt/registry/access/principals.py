@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from tunix_rt.contract.identifiers import POOL
-from tunix_rt.errors import Conflict, NotFound, Violations
+from tunix_rt.errors import Conflict, FieldViolation, InvalidInput, NotFound, Violations
 from tunix_rt.registry.access.messages import ROLES, read_roles
 from tunix_rt.registry.access.tables import PrincipalRow
 from tunix_rt.registry.kernel.fields import check_name
@@ -16,7 +16,9 @@ from tunix_rt.registry.kernel.rows import check_etag, lock_name, utc_now
 from tunix_rt.v1 import access_pb2 as pb
 
 _KINDS: Final = {pb.PRINCIPAL_KIND_USER: "user", pb.PRINCIPAL_KIND_SERVICE: "service"}
-CHANGEABLE: Final = ("roles", "pools", "disabled")
+CHANGEABLE: Final = ("roles", "pools", "disabled", "project")
+# They serve every project.
+_OF_THE_INSTANCE: Final = ("admin", "inferencer")
 _MAX_POOLS: Final = 64
 
 
@@ -27,7 +29,9 @@ def check_create(request: pb.CreatePrincipalRequest) -> None:
     violations.check(given.kind in _KINDS, "principal.kind", "must be USER or SERVICE")
     _check_roles(violations, given.roles)
     _check_pools(violations, given.pools)
+    _check_project(violations, given.project)
     violations.raise_if_any()
+    _check_instance(given.project, read_roles(given.roles) or ())
 
 
 def check_update(request: pb.UpdatePrincipalRequest) -> None:
@@ -40,6 +44,8 @@ def check_update(request: pb.UpdatePrincipalRequest) -> None:
         _check_roles(violations, given.roles)
     if "pools" in paths:
         _check_pools(violations, given.pools)
+    if "project" in paths:
+        _check_project(violations, given.project)
     violations.raise_if_any()
 
 
@@ -51,19 +57,33 @@ def create_principal(session: Session, given: pb.Principal, *, actor: str) -> Pr
         kind=_KINDS[given.kind],
         roles=read_roles(given.roles) or (),
         pools=sorted(set(given.pools)),
+        project=given.project,
         actor=actor,
     )
 
 
 def add_principal(
-    session: Session, name: str, *, kind: str, roles: Collection[str], pools: Sequence[str] = (), actor: str
+    session: Session,
+    name: str,
+    *,
+    kind: str,
+    roles: Collection[str],
+    pools: Sequence[str] = (),
+    project: str = "",
+    actor: str,
 ) -> PrincipalRow:
     """A principal's row. Raises `Conflict` for a name in use."""
     lock_name(session, "principal", name)
     if session.get(PrincipalRow, name) is not None:
         raise Conflict(f"principal {name!r} exists")
     row = PrincipalRow(
-        name=name, kind=kind, roles=sorted(roles), pools=list(pools), create_time=utc_now(), created_by=actor
+        name=name,
+        kind=kind,
+        roles=sorted(roles),
+        pools=list(pools),
+        project=project,
+        create_time=utc_now(),
+        created_by=actor,
     )
     session.add(row)
     session.flush()
@@ -79,7 +99,8 @@ def get_principal(session: Session, name: str) -> PrincipalRow:
 
 
 def update_principal(session: Session, given: pb.Principal, paths: Collection[str]) -> PrincipalRow:
-    """The principal with the fields of ``paths`` as given. Raises `NotFound`, and `Aborted` for an old etag."""
+    """The principal with the fields of ``paths`` as given. Raises `NotFound`, `Aborted` for an old etag, and
+    `InvalidInput` for a role that a project's principal cannot have."""
     lock_name(session, "principal", given.name)
     row = get_principal(session, given.name)
     check_etag(given.etag, row)
@@ -89,6 +110,9 @@ def update_principal(session: Session, given: pb.Principal, paths: Collection[st
         row.pools = sorted(set(given.pools))
     if "disabled" in paths:
         row.disabled = given.disabled
+    if "project" in paths:
+        row.project = given.project
+    _check_instance(row.project, row.roles)
     row.revision += 1
     session.add(row)
     session.flush()
@@ -105,3 +129,16 @@ def _check_pools(violations: Violations, pools: Sequence[str]) -> None:
         violations.check(
             POOL.fullmatch(pool) is not None, f"principal.pools[{index}]", "is no name of a pool, such as gpu-h100"
         )
+
+
+def _check_project(violations: Violations, project: str) -> None:
+    if project:
+        check_name(violations, project, "principal.project")
+
+
+def _check_instance(project: str, roles: Collection[str]) -> None:
+    """Raises `InvalidInput` for a principal of a project with a role that serves every project."""
+    wrong = [role for role in _OF_THE_INSTANCE if role in roles]
+    if project and wrong:
+        description = f"must be empty: the role {wrong[0]} is of the whole instance, not of a project"
+        raise InvalidInput([FieldViolation("principal.project", description)])

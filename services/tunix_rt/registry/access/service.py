@@ -38,6 +38,7 @@ _PRINCIPALS: Final = Listing(
     fields={
         "name": FilterField(PrincipalRow.name),
         "kind": FilterField(PrincipalRow.kind),
+        "project": FilterField(PrincipalRow.project),
         "disabled": FilterField(PrincipalRow.disabled, Kind.BOOLEAN),
         "create_time": FilterField(PrincipalRow.create_time, Kind.TIME),
     },
@@ -80,9 +81,14 @@ class AccessServicer(Servicer, access_pb2_grpc.AccessServiceServicer):
         return caller_message(current_principal())
 
     async def Introspect(self, request: pb.IntrospectRequest, context: Context) -> pb.IntrospectResponse:
-        if not 0 < len(request.token) <= _MAX_TOKEN:
+        if request.certificate_name and not request.token:
+            checked_id(request.certificate_name, "certificate_name")
+            known = self.settings.tls.principals
+            found = await self._authorizer.find_certificate(request.certificate_name) if known else None
+        elif not 0 < len(request.token) <= _MAX_TOKEN:
             raise InvalidInput([FieldViolation("token", f"must have 1 to {_MAX_TOKEN} characters")])
-        found = await self._authorizer.find(request.token)
+        else:
+            found = await self._authorizer.find(request.token)
         if found is None:
             return pb.IntrospectResponse(active=False)
         return pb.IntrospectResponse(active=True, caller=caller_message(found))

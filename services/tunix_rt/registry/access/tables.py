@@ -22,6 +22,8 @@ class PrincipalRow(SQLModel, table=True):
     # Empty: all pools.
     pools: list[str] = Field(default_factory=list, sa_type=JSON)
     disabled: bool = False
+    # "": the whole instance.
+    project: str = Field(default="", index=True)
     create_time: datetime = Field(sa_type=UtcDateTime, index=True)
     created_by: str = ""
     revision: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,6 +25,8 @@ from tunix_rt.rpc.auth import Principal, Role
 from tunix_rt.v1 import access_pb2 as pb
 
 PREFIX: Final = "trt_"
+# Who made the principals of an OpenID Connect issuer; also the parent of their sessions, which are their only tokens.
+SIGNED_IN: Final = "oidc"
 DEFAULT_TTL: Final = {"user": timedelta(days=90), "service": timedelta(days=30)}
 MAX_TTL: Final = timedelta(days=366)
 DEFAULT_OVERLAP: Final = timedelta(hours=1)
@@ -45,6 +48,8 @@ def create_token(session: Session, request: pb.CreateTokenRequest, caller: Princ
     check_text(violations, request.description, "description", MAX_DISPLAY_NAME)
     violations.raise_if_any()
     row = _owner(session, request.principal or caller.name, caller)
+    if row.created_by == SIGNED_IN:
+        raise PermissionDenied(f"{row.name!r} signs in at its issuer and has sessions only")
     if not caller.allows("administer"):
         scopes = _narrowed(scopes, caller)
     _check_permitted(scopes, row)
@@ -93,13 +98,18 @@ def rotate_token(session: Session, request: pb.RotateTokenRequest, caller: Princ
 
 
 def create_session(session: Session, request: pb.CreateSessionRequest, caller: Principal) -> tuple[TokenRow, str]:
-    """A child of the caller's token. Raises `InvalidInput`, and `PermissionDenied` for a session's token."""
+    """A child of the caller's token; of somebody who signed in at an issuer, one that outlives the issuer's token.
+
+    Raises `InvalidInput`, and `PermissionDenied` for a session's token.
+    """
     violations = Violations()
     scopes = _read_scopes(violations, request.scopes)
     ttl = _seconds(violations, "ttl_seconds", request.ttl_seconds, MAX_SESSION) or DEFAULT_SESSION
     violations.raise_if_any()
     row = _owner(session, caller.name, caller)
-    scopes = _narrowed(scopes, caller)
+    signed_in = row.created_by == SIGNED_IN
+    # What the issuer's token permits now, whatever roles a later one brings.
+    scopes = _narrowed(scopes, replace(caller, scopes=caller.permissions) if signed_in else caller)
     _check_permitted(scopes, row)
     end = utc_now() + ttl
     return add_token(
@@ -108,8 +118,8 @@ def create_session(session: Session, request: pb.CreateSessionRequest, caller: P
         scopes=scopes,
         description="session",
         actor=caller.name,
-        parent_id=caller.token_id,
-        expire_time=end if caller.expire_time is None else min(end, caller.expire_time),
+        parent_id=SIGNED_IN if signed_in else caller.token_id,
+        expire_time=end if caller.expire_time is None or signed_in else min(end, caller.expire_time),
     )
 
 

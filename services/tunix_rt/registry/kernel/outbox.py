@@ -60,18 +60,10 @@ class OutboxRow(SQLModel, table=True):
     traceparent: str = ""
     create_time: datetime = Field(sa_type=UtcDateTime)
     published_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # How often it was published. JetStream drops what it has stored already by an id that this is part of.
+    publications: int = 0
     # Why it could never be published; such a row is skipped.
     publish_error: str = Field(default="", sa_type=Text)
-
-
-class StreamRow(SQLModel, table=True):
-    """A JetStream stream as last seen: another creation time means that it lost everything it held."""
-
-    __tablename__ = "streams"
-
-    name: str = Field(primary_key=True)
-    created: str
-    seen_time: datetime = Field(sa_type=UtcDateTime)
 
 
 def emit_fact(session: Session, row: SQLModel, what: str, *, resource_id: str = "", **parts: SQLModel) -> None:
@@ -117,6 +109,7 @@ def _collect(session: Session, kind: str, subject: str, type_: str, resource_id:
         "body": canonical_json(MessageToDict(message)),
         "traceparent": propagation.inject(),
         "create_time": utc_now(),
+        "publications": 0,
         "publish_error": "",
     }
     session.info.setdefault(_PENDING, []).append(row)

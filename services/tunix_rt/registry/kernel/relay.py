@@ -1,4 +1,4 @@
-"""Publishes the outbox in the order of commits, and queues the jobs again when JetStream has lost them.
+"""Publishes the outbox in the order of commits, and makes the streams agree with the tables (`reconcile`).
 
 One relay publishes at a time: on PostgreSQL an advisory lock elects it among registry processes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from datetime import timedelta
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, select, text, true, update
@@ -16,18 +16,20 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.bus.events import CloudEvent
+from tunix_rt.bus.topology import FACT_SECONDS
 from tunix_rt.errors import Exhausted, Transient, TunixError
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
-from tunix_rt.registry.kernel.requeue import requeue_after_loss, requeue_all
+from tunix_rt.registry.kernel.reconcile import Reconciled, StoredCommand, reconcile_commands, reconcile_facts
 from tunix_rt.registry.kernel.rows import utc_now
 
 SOURCE: Final = "/tunix-rt/registry"
 _BATCH: Final = 100
 _POLL_SECONDS: Final = 1.0
 _STREAM_CHECK_SECONDS: Final = 2.0
+RECONCILE_SECONDS: Final = 10.0
 _RELAY_LOCK: Final = 7_420_012
 _log = get_logger(__name__)
 
@@ -39,39 +41,49 @@ class EventPublisher(Protocol):
         """Raises `Transient` when the event may not have been stored."""
 
 
-class CommandStream(Protocol):
+class Streams(Protocol):
     """`bus.keeper.Topology`. Raises `Transient` when JetStream cannot be asked."""
 
-    async def identity(self) -> str:
-        """Changes when the stream was created again."""
+    async def ensure(self) -> None:
+        """Make what is missing of streams and consumers."""
+
+    async def commands(self) -> Sequence[StoredCommand]:
+        """Every command that is stored."""
+
+    async def remove(self, sequences: Sequence[int]) -> None:
+        """Delete commands."""
 
     async def purge(self, subject: str) -> None:
         """Delete all commands of ``subject``."""
 
+    async def newest_fact(self) -> str | None:
+        """Event id of the newest fact that is stored."""
+
 
 class Relay:
-    """The loop that empties the outbox. ``flooded`` names subjects whose queue holds nothing but useless commands."""
+    """The loop that empties the outbox, and every ten seconds makes ``streams`` agree with the tables. ``flooded``
+    names subjects whose queue holds nothing but useless commands."""
 
     def __init__(
         self,
         database: Database,
         publisher: EventPublisher,
         *,
-        commands: CommandStream | None = None,
+        streams: Streams | None = None,
         flooded: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._database = database
         self._publisher = publisher
-        self._commands = commands
+        self._streams = streams
         self._flooded = flooded
-        self._to_rebuild: set[str] = set()
+        self._to_purge: set[str] = set()
         # Subjects that JetStream takes no more commands of, and until when they are left alone.
         self._full: dict[str, float] = {}
         self._election = _Election(database)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until ``stop`` is set. Trouble with JetStream or the database is waited out."""
-        checked = float("-inf")
+        checked = reconciled = float("-inf")
         loop = asyncio.get_running_loop()
         try:
             with self._database.commits.subscribe([OUTBOX]) as commits:
@@ -80,13 +92,16 @@ class Relay:
                         more = False
                         if await self._database.run(self._election.won):
                             if loop.time() - checked >= _STREAM_CHECK_SECONDS:
-                                await self._check_stream()
+                                await self._ensure_streams()
                                 await self._rebuild_flooded()
                                 checked = loop.time()
+                            if loop.time() - reconciled >= RECONCILE_SECONDS:
+                                await self._try_to_reconcile()
+                                reconciled = loop.time()
                             more = await self.publish_batch() == _BATCH
                     except Transient as error:
                         _log.warning("cannot publish yet", error=str(error))
-                        checked = float("-inf")
+                        checked = reconciled = float("-inf")
                     if not more:
                         await commits.wait(_POLL_SECONDS)
         finally:
@@ -127,6 +142,7 @@ class Relay:
             time=row.create_time,
             data=row.body.encode(),
             traceparent=row.traceparent,
+            repetition=row.publications,
         )
         try:
             await self._publisher.publish(event)
@@ -138,23 +154,40 @@ class Relay:
             message = str(error)[:2000]
             await self._database.run_write(lambda session: _mark_failed(session, row.sequence or 0, message))
 
-    async def _check_stream(self) -> None:
-        if self._commands is None:
-            return
-        identity = await self._commands.identity()
-        count = await self._database.run_write(lambda session: requeue_after_loss(session, identity))
-        if count:
-            _log.warning("the command stream is new: jobs were queued again", jobs=count)
+    async def reconcile(self) -> Reconciled:
+        """Send what JetStream has lost again, and remove commands that nobody needs. Raises `Transient`."""
+        if self._streams is None:
+            return Reconciled()
+        newest = await self._streams.newest_fact()
+        kept = timedelta(seconds=FACT_SECONDS)
+        facts = await self._database.run_write(lambda session: reconcile_facts(session, newest, kept))
+        stored = await self._streams.commands()
+        found = await self._database.run_write(lambda session: reconcile_commands(session, stored))
+        if facts or found.sent or found.surplus:
+            _log.warning("streams differ from the tables", facts=facts, jobs=found.sent, surplus=len(found.surplus))
+        await self._streams.remove(found.surplus)
+        return found
+
+    async def _try_to_reconcile(self) -> None:
+        """What can be published is published, whether or not the streams can be listed."""
+        try:
+            await self.reconcile()
+        except Transient as error:
+            _log.warning("the streams cannot be compared with the tables yet", error=str(error))
+
+    async def _ensure_streams(self) -> None:
+        if self._streams is not None:
+            await self._streams.ensure()
 
     async def _rebuild_flooded(self) -> None:
         """Empty the queues that are full of useless commands, and send what jobs wait for again."""
-        self._to_rebuild.update(self._flooded())
-        for subject in sorted(self._to_rebuild if self._commands is not None else ()):
-            assert self._commands is not None
-            await self._commands.purge(subject)
-            count = await self._database.run_write(partial(requeue_all, subject=subject))
-            self._to_rebuild.discard(subject)
-            _log.error("a flood of useless commands was removed, jobs were queued again", subject=subject, jobs=count)
+        self._to_purge.update(self._flooded())
+        for subject in sorted(self._to_purge if self._streams is not None else ()):
+            assert self._streams is not None
+            await self._streams.purge(subject)
+            self._to_purge.discard(subject)
+            found = await self.reconcile()
+            _log.error("a flood of useless commands was removed", subject=subject, jobs=found.sent)
 
 
 class _Election:
@@ -202,7 +235,7 @@ def _unpublished(session: Session, full: Collection[str]) -> Sequence[OutboxRow]
 
 def _mark_published(session: Session, sequences: Sequence[int]) -> None:
     statement = update(OutboxRow).where(col(OutboxRow.sequence).in_(sequences))
-    session.execute(statement.values(published_time=utc_now()))
+    session.execute(statement.values(published_time=utc_now(), publications=OutboxRow.publications + 1))
 
 
 def _mark_failed(session: Session, sequence: int, error: str) -> None:
