@@ -16,6 +16,7 @@ from tunix_rt.inferencer.model_pool import Loader, ModelPool
 from tunix_rt.inferencer.observer import IGNORE, Observer
 from tunix_rt.inferencer.servicer import InferenceServicer
 from tunix_rt.inferencer.settings import InferencerSettings
+from tunix_rt.rpc.audit_reports import AuditReports, reporting
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.introspection import authorizing
 from tunix_rt.rpc.server import serve_grpc
@@ -63,6 +64,7 @@ async def serve(
     """Serve until ``stop`` or a signal. Raises `FailedPrecondition` if auth is on and no token is set."""
     async with (
         authorizing(settings) as authorizer,
+        reporting(settings) as reports,
         serving_pool(loader, settings, observer) as (pool, adapters, driver),
     ):
         await serve_edges(
@@ -71,6 +73,7 @@ async def serve(
             driver,
             settings,
             authorizer=authorizer,
+            reports=reports,
             stop=stop or asyncio.Event(),
             on_bound=on_bound,
             on_http_bound=on_http_bound,
@@ -85,11 +88,12 @@ async def serve_edges(
     *,
     authorizer: Authorizer | None,
     stop: asyncio.Event,
+    reports: AuditReports | None = None,
     on_bound: Callable[[int], None] | None = None,
     on_http_bound: Callable[[int], None] | None = None,
 ) -> None:
     """gRPC and HTTP over a running pool, until ``stop`` or a signal."""
-    web = build_app(pool, adapters, driver, authorizer, settings)
+    web = build_app(pool, adapters, driver, authorizer, settings, reports.refused if reports else None)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         servicer = InferenceServicer(pool, adapters, driver)
@@ -97,4 +101,12 @@ async def serve_edges(
         return [inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name]
 
     async with serving_http(web, settings, stop, on_http_bound):
-        await serve_grpc(register, settings, authorizer=authorizer, ready=None, stop=stop, on_bound=on_bound)
+        await serve_grpc(
+            register,
+            settings,
+            authorizer=authorizer,
+            ready=None,
+            stop=stop,
+            on_bound=on_bound,
+            audit=reports.guard() if reports else None,
+        )

@@ -11,4 +11,5 @@ RPC_SECONDS = Histogram("tunix_rt_rpc_seconds", "Time to answer an RPC.", ["meth
 RPCS_IN_FLIGHT = Gauge("tunix_rt_rpcs_in_flight", "RPCs being answered.")
 DELIVERIES = Counter("tunix_rt_deliveries", "Messages handled, by outcome.", ["consumer", "outcome"])
 DELIVERY_SECONDS = Histogram("tunix_rt_delivery_seconds", "Time to handle a message.", ["consumer"], buckets=_SECONDS)
+AUDIT_EVENTS_LOST = Counter("tunix_rt_audit_events_lost", "Events that waited for the registry too long to be kept.")
 PUBLISHED = Counter("tunix_rt_published", "Messages acknowledged by JetStream.", ["kind"])

@@ -39,6 +39,7 @@ from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reape
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.floods import Floods
+from tunix_rt.registry.kernel.lease_clock import begin_with_the_databases_time
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.signing import SIGNER, open_signer, publish_key
 from tunix_rt.registry.models import service as models
@@ -133,6 +134,7 @@ async def serve(
             migrate(database)
         check_schema(database)
         use_signing_key(database, settings)
+        database.commit(begin_with_the_databases_time)
         database.commit(lambda session: extend_leases(session, settings.lease_ttl))
         tokens = read_settings_tokens(settings.token_text, settings.service_tokens_dir)
         database.commit(lambda session: store_settings_tokens(session, tokens))
@@ -183,7 +185,7 @@ async def _background(
             stop.set()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, stop)))
+        group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, settings.lease_ttl, stop)))
         group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, stop)))
         group.create_task(to_the_end(audit.run(database, stop)))
         group.create_task(to_the_end(authorizer.run(stop)))

@@ -91,6 +91,11 @@ class AccessServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_access__pb2.CreateSessionRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_access__pb2.CreateTokenResponse.FromString,
                 _registered_method=True)
+        self.RecordAuditEvents = channel.unary_unary(
+                '/tunix_rt.v1.AccessService/RecordAuditEvents',
+                request_serializer=tunix__rt_dot_v1_dot_access__pb2.RecordAuditEventsRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_access__pb2.RecordAuditEventsResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/tunix_rt.v1.AccessService/ListAuditEvents',
                 request_serializer=tunix__rt_dot_v1_dot_access__pb2.ListAuditEventsRequest.SerializeToString,
@@ -179,6 +184,13 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordAuditEvents(self, request, context):
+        """For services other than the registry: what was done there and what was refused. Of each service, its own calls only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """What was done and what was refused. Order: sequence.
         """
@@ -243,6 +255,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.CreateSession,
                     request_deserializer=tunix__rt_dot_v1_dot_access__pb2.CreateSessionRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_access__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'RecordAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordAuditEvents,
+                    request_deserializer=tunix__rt_dot_v1_dot_access__pb2.RecordAuditEventsRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_access__pb2.RecordAuditEventsResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -549,6 +566,33 @@ class AccessService:
             '/tunix_rt.v1.AccessService/CreateSession',
             tunix__rt_dot_v1_dot_access__pb2.CreateSessionRequest.SerializeToString,
             tunix__rt_dot_v1_dot_access__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.AccessService/RecordAuditEvents',
+            tunix__rt_dot_v1_dot_access__pb2.RecordAuditEventsRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_access__pb2.RecordAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,8 @@ class AccessServiceStub:
     """The caller's tokens; with PERMISSION_ADMINISTER, all. Order: newest first."""
     CreateSession: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateSessionRequest, _access_pb2.CreateTokenResponse]
     """A short-lived child of the caller's token, for a browser: it has no more scopes, and dies with its parent."""
+    RecordAuditEvents: _grpc.UnaryUnaryMultiCallable[_access_pb2.RecordAuditEventsRequest, _access_pb2.RecordAuditEventsResponse]
+    """For services other than the registry: what was done there and what was refused. Of each service, its own calls only."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]
     """What was done and what was refused. Order: sequence."""
 
@@ -89,6 +91,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """The caller's tokens; with PERMISSION_ADMINISTER, all. Order: newest first."""
     CreateSession: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateSessionRequest, _access_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """A short-lived child of the caller's token, for a browser: it has no more scopes, and dies with its parent."""
+    RecordAuditEvents: _aio.UnaryUnaryMultiCallable[_access_pb2.RecordAuditEventsRequest, _access_pb2.RecordAuditEventsResponse]  # type: ignore[assignment]
+    """For services other than the registry: what was done there and what was refused. Of each service, its own calls only."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAuditEventsRequest, _access_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """What was done and what was refused. Order: sequence."""
 
@@ -184,6 +188,14 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CreateTokenResponse, _abc.Awaitable[_access_pb2.CreateTokenResponse]]:
         """A short-lived child of the caller's token, for a browser: it has no more scopes, and dies with its parent."""
+
+    @_abc_1.abstractmethod
+    def RecordAuditEvents(
+        self,
+        request: _access_pb2.RecordAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RecordAuditEventsResponse, _abc.Awaitable[_access_pb2.RecordAuditEventsResponse]]:
+        """For services other than the registry: what was done there and what was refused. Of each service, its own calls only."""
 
     @_abc_1.abstractmethod
     def ListAuditEvents(

@@ -12,6 +12,7 @@ from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
 from tunix_rt.bus.receive import Handler
 from tunix_rt.bus.topology import ConsumerSpec
+from tunix_rt.rpc.audit_reports import reporting
 from tunix_rt.rpc.introspection import authorizing
 from tunix_rt.rpc.server import serve_grpc, stop_on_signals
 from tunix_rt.rpc.waiting import until_reachable
@@ -34,10 +35,22 @@ async def serve_worker(
     """
     ready = asyncio.Event()
     with stop_on_signals(stop):
-        async with authorizing(settings) as authorizer, asyncio.TaskGroup() as group:
+        async with (
+            authorizing(settings) as authorizer,
+            reporting(settings) as reports,
+            asyncio.TaskGroup() as group,
+        ):
             working = group.create_task(work(ready))
             group.create_task(
-                serve_grpc(register, settings, authorizer=authorizer, ready=ready, stop=stop, on_bound=on_bound)
+                serve_grpc(
+                    register,
+                    settings,
+                    authorizer=authorizer,
+                    ready=ready,
+                    stop=stop,
+                    on_bound=on_bound,
+                    audit=reports.guard() if reports else None,
+                )
             )
             await stop.wait()
             if not ready.is_set():

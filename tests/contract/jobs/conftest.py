@@ -84,10 +84,11 @@ class Registry:
         self.evaluations = evaluations_pb2_grpc.EvaluationServiceStub(channel)
         self.models: models_pb2_grpc.ModelServiceAsyncStub = models_pb2_grpc.ModelServiceStub(channel)
 
-    def channel(self, token: str | None) -> grpc.aio.Channel:
+    def channel(self, token: str | None, port: int | None = None) -> grpc.aio.Channel:
+        """To the registry, or to what listens on ``port``."""
         from tunix_rt.rpc.channel import open_channel
 
-        channel = open_channel(self.address, token=token)
+        channel = open_channel(self.address if port is None else f"127.0.0.1:{port}", token=token)
         self.channels.append(channel)
         return channel
 

@@ -10,10 +10,10 @@ from sqlalchemy import delete, update
 from sqlmodel import col
 
 from tunix_rt.contract.audit import FIELDS, broken_links
-from tunix_rt.registry.access.audit import SAMPLE_SECONDS
 from tunix_rt.registry.access.principals import add_principal
 from tunix_rt.registry.access.tables import AuditRow
 from tunix_rt.registry.access.tokens import add_token
+from tunix_rt.rpc.audit import SAMPLE_SECONDS
 from tunix_rt.v1 import access_pb2 as pb
 from tunix_rt.v1 import access_pb2_grpc, evaluations_pb2, models_pb2, models_pb2_grpc, runs_pb2, runs_pb2_grpc
 

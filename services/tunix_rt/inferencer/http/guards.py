@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from tunix_rt.errors import Exhausted, PermissionDenied, TunixError
+from tunix_rt.errors import Exhausted, PermissionDenied, TunixError, Unauthenticated
 from tunix_rt.inferencer.http.errors import error_object, headers_of, internal_error, plain_error, status_of
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
 from tunix_rt.rpc.auth import ANONYMOUS, Authorizer, bearer_token, current_principal, set_current_principal
+from tunix_rt.rpc.call import Call
 from tunix_rt.rpc.client_certificates import check_bound, common_name
 from tunix_rt.rpc.limits import LogIns, authenticated
 from tunix_rt.rpc.settings import TlsSettings
 
+Refused = Callable[[Call, TunixError], None]
 _log = get_logger(__name__)
 
 
-def guards(authorizer: Authorizer | None, limit: int, tls: TlsSettings) -> list[Middleware]:
+def guards(authorizer: Authorizer | None, limit: int, tls: TlsSettings, refused: Refused | None) -> list[Middleware]:
     """The middlewares in aiohttp's order, outermost first. ``authorizer`` None: no authentication."""
     found = [_telemetry(), _errors(), _load(limit)]
-    return found if authorizer is None else [*found, _auth(authorizer, tls)]
+    return found if authorizer is None else [*found, _auth(authorizer, tls, refused or (lambda _call, _error: None))]
 
 
 def _telemetry() -> Middleware:
@@ -95,7 +98,7 @@ def _load(limit: int) -> Middleware:
     return guard
 
 
-def _auth(authorizer: Authorizer, tls: TlsSettings) -> Middleware:
+def _auth(authorizer: Authorizer, tls: TlsSettings, refused: Refused) -> Middleware:
     """Bearer tokens and client certificates as in gRPC; generating and listing models need the permission generate."""
 
     log_ins = LogIns()
@@ -105,13 +108,18 @@ def _auth(authorizer: Authorizer, tls: TlsSettings) -> Middleware:
         token = bearer_token(request.headers.get("Authorization"))
         certificate = common_name(request.get_extra_info("peercert"))
         trusted = certificate if tls.principals else ""
-        principal = await authenticated(authorizer, log_ins, token, request.remote or "", trusted)
-        set_current_principal(principal)
-        check_bound(principal, certificate, tls)
-        if not principal.allows("generate"):
-            raise PermissionDenied(
-                f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
-            )
+        try:
+            principal = await authenticated(authorizer, log_ins, token, request.remote or "", trusted)
+            set_current_principal(principal)
+            check_bound(principal, certificate, tls)
+            if not principal.allows("generate"):
+                raise PermissionDenied(
+                    f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
+                )
+        except (Unauthenticated, PermissionDenied) as error:
+            name = f"{request.method} {_route(request)}"
+            refused(Call(name, request.remote or "", certificate=certificate), error)
+            raise
         return await handler(request)
 
     return guard

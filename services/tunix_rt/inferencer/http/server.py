@@ -12,7 +12,7 @@ from tunix_rt.errors import FailedPrecondition
 from tunix_rt.inferencer.adapter_pool import AdapterPool
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.http.endpoints import Endpoints
-from tunix_rt.inferencer.http.guards import guards
+from tunix_rt.inferencer.http.guards import Refused, guards
 from tunix_rt.inferencer.model_pool import ModelPool
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.observability.logs import get_logger
@@ -24,12 +24,16 @@ _log = get_logger(__name__)
 
 
 def build_app(
-    pool: ModelPool, adapters: AdapterPool, driver: Driver, authorizer: Authorizer | None, settings: InferencerSettings
+    pool: ModelPool,
+    adapters: AdapterPool,
+    driver: Driver,
+    authorizer: Authorizer | None,
+    settings: InferencerSettings,
+    refused: Refused | None = None,
 ) -> web.Application:
-    """The application. The size limit of a body is that of a gRPC message."""
-    app = web.Application(
-        middlewares=guards(authorizer, settings.max_concurrent_rpcs, settings.tls), client_max_size=MAX_MESSAGE_BYTES
-    )
+    """The application. The size limit of a body is that of a gRPC message. ``refused`` gets what is refused."""
+    middlewares = guards(authorizer, settings.max_concurrent_rpcs, settings.tls, refused)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_MESSAGE_BYTES)
     Endpoints(pool, adapters, driver).add_to(app)
     return app
 

@@ -7,15 +7,11 @@ afterwards, so that calls do not wait for each other.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from google.protobuf.message import Message
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
@@ -26,60 +22,25 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.access.tables import AuditRow
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.rows import lock_name, utc_now
+from tunix_rt.rpc.audit import Sampler, described, outcome_of, resource_of
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.rpc.call import Call, current_call
 from tunix_rt.rpc.interceptors import Context, Guard
 from tunix_rt.rpc.permissions import required_permission
 
 # Calls that workers repeat all the time: the first is written, and then one event a minute with their number.
-ROUTINE: Final = frozenset({"Heartbeat", "ReportMetrics", "ReportLogs", "RecordItems"})
-SAMPLE_SECONDS: Final = 60.0
+ROUTINE: Final = frozenset({"Heartbeat", "ReportMetrics", "ReportLogs", "RecordItems", "RecordAuditEvents"})
 CHAIN_SECONDS: Final = 1.0
 _BATCH: Final = 500
-_MAX_KEYS: Final = 10_000
 _MAX_PENDING: Final = 1_000
-_MAX_TEXT: Final = 500
-# Fields of requests and answers that say what a call is about.
-_IDS: Final = ("id", "name", "job_id", "run_id", "sweep_id", "evaluation_id", "model_name", "alias", "principal", "key")
 _log = get_logger(__name__)
-
-
-@dataclass
-class _Counter:
-    """Calls alike since the last event that was written of them."""
-
-    written: float
-    count: int = 0
-
-
-class _Sampler:
-    """Lets the first of calls alike through, and then one a minute that stands for the others. Thread-safe."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._counters: OrderedDict[tuple[str, ...], _Counter] = OrderedDict()
-
-    def weight(self, key: tuple[str, ...]) -> int:
-        """How many calls the event of this one stands for; 0: none is written now."""
-        now = self._clock()
-        with self._lock:
-            counter = self._counters.get(key)
-            if counter is not None and now - counter.written < SAMPLE_SECONDS:
-                counter.count += 1
-                return 0
-            self._counters[key] = _Counter(now)
-            self._counters.move_to_end(key)
-            while len(self._counters) > _MAX_KEYS:
-                self._counters.popitem(last=False)
-            return 1 + (counter.count if counter else 0)
 
 
 class AuditLog:
     """Writes events of calls. Refusals have no transaction: they wait for `run`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._sampler = _Sampler(clock)
+        self._sampler = Sampler(clock)
         self._pending: list[AuditRow] = []
         self._dropped = 0
 
@@ -88,7 +49,7 @@ class AuditLog:
         call = current_call()
         if call is None:
             return
-        resource, count = _resource(call.request, result), 1
+        resource, count = resource_of(call.request, result), 1
         if call.method.rpartition("/")[2] in ROUTINE:
             count = self._sampler.weight((current_principal().token_id, call.method, resource))
         if count:
@@ -96,16 +57,14 @@ class AuditLog:
 
     def refused(self, call: Call, error: TunixError) -> None:
         """Note that a call was refused: at once the first of its caller, method and kind, then one a minute."""
-        outcome = _OUTCOMES[type(error)]
-        principal = current_principal()
-        who = principal.token_id or principal.name if outcome != "UNAUTHENTICATED" else call.peer_host
-        count = self._sampler.weight((who, call.method, outcome))
+        outcome = outcome_of(error)
+        count = self._sampler.weight_of_refusal(call, outcome)
         if not count:
             return
         if len(self._pending) >= _MAX_PENDING:
             self._dropped += 1
             return
-        resource = _resource(call.request, None)
+        resource = resource_of(call.request)
         self._pending.append(_row(call, resource=resource, count=count, outcome=outcome, message=str(error)))
 
     async def run(self, database: Database, stop: asyncio.Event) -> None:
@@ -132,13 +91,6 @@ class AuditLog:
                 raise
         while await database.run_read(_has_unchained, statement=True):
             await database.run_write(continue_chain)
-
-
-_OUTCOMES: Final[Mapping[type[TunixError], str]] = {
-    Unauthenticated: "UNAUTHENTICATED",
-    PermissionDenied: "PERMISSION_DENIED",
-    FailedPrecondition: "FAILED_PRECONDITION",
-}
 
 
 def audit_guard(log: AuditLog) -> Guard:
@@ -185,50 +137,9 @@ def _has_unchained(session: Session) -> bool:
 def _note(log: AuditLog, error: TunixError) -> None:
     call = current_call()
     if call is not None:
-        kind = next(kind for kind in _OUTCOMES if isinstance(error, kind))
-        log.refused(call, error if type(error) is kind else kind(str(error)))
+        log.refused(call, error)
 
 
 def _row(call: Call, *, resource: str, count: int, outcome: str = "OK", message: str = "") -> AuditRow:
-    principal = current_principal()
-    known = outcome != "UNAUTHENTICATED"
-    return AuditRow(
-        time=utc_now(),
-        principal=principal.name if known else "",
-        token_id=principal.token_id if known else "",
-        peer=_text(call.origin),
-        method=call.method.lstrip("/"),
-        resource=resource,
-        request_id=_text(str(getattr(call.request, "request_id", ""))),
-        outcome=outcome,
-        message=_text(message),
-        count=count,
-    )
-
-
-def _resource(request: object, result: object) -> str:
-    """What a call is about: ids and names of the request, of its lease and of its first message, and the answer's."""
-    found: list[str] = []
-    for message in (request, *_parts(request), result, *_parts(result)):
-        for name in _IDS:
-            value = getattr(message, name, "") if isinstance(message, Message) else getattr(message, name, None)
-            if isinstance(value, str) and value and value not in found:
-                found.append(value)
-    return _text(" ".join(found[:8]))
-
-
-def _parts(message: object) -> list[Any]:
-    """The messages that an answer or request wraps: a lease, a principal, a token."""
-    if not isinstance(message, Message):
-        return []
-    names = ("lease", "principal", "token", "dataset", "evalset")
-    fields = message.DESCRIPTOR.fields_by_name
-    return [
-        getattr(message, name)
-        for name in names
-        if name in fields and fields[name].message_type is not None and message.HasField(name)
-    ]
-
-
-def _text(text: str) -> str:
-    return text.replace("\0", "\ufffd")[:_MAX_TEXT]
+    fields = described(call, resource=resource, count=count, outcome=outcome, message=message)
+    return AuditRow(time=utc_now(), **fields)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.registry.access import principals, tokens
+from tunix_rt.registry.access import principals, reported_events, tokens
 from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.access.messages import (
     audit_message,
@@ -141,6 +141,17 @@ class AccessServicer(Servicer, access_pb2_grpc.AccessServiceServicer):
         if not principal.allows("administer"):
             statement = statement.where(col(TokenRow.principal) == principal.name)
         return await self.read(lambda session: _TOKENS.answer(session, request, statement, principal.name))
+
+    async def RecordAuditEvents(
+        self, request: pb.RecordAuditEventsRequest, context: Context
+    ) -> pb.RecordAuditEventsResponse:
+        reporter = current_principal()
+        reported_events.check_reported(request, reporter, auth=self.settings.auth == "on")
+        return await self.mutate(
+            request,
+            pb.RecordAuditEventsResponse,
+            lambda session: reported_events.store_reported(session, request, reporter),
+        )
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
         statement = select(AuditRow).where(col(AuditRow.sequence).is_not(None))

@@ -6,7 +6,8 @@ Every job is checked again under its row lock, one transaction each: several reg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -24,6 +25,7 @@ from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.idempotency import RequestRow
 from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.lease_clock import lease_now
 from tunix_rt.registry.kernel.outbox import is_newest_command
 from tunix_rt.registry.kernel.resources import claimed_tables, job_of
 from tunix_rt.registry.kernel.rows import utc_now
@@ -31,15 +33,26 @@ from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, trans
 
 _LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)
 _REQUESTS_KEPT: Final = timedelta(days=7)
+# How long one step takes at most, each job of a round, and how late a step may begin, unless something stands still.
+_ROUND_SECONDS: Final = 1.0
+_SECONDS_PER_JOB: Final = 0.1
+_LATE_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
-async def run_reaper(database: Database, every_seconds: float, stop: asyncio.Event) -> None:
+async def run_reaper(database: Database, every_seconds: float, ttl: timedelta, stop: asyncio.Event) -> None:
     """Reap until ``stop`` is set. Errors of one round are logged; the next round tries again."""
-    deleted = utc_now()
+    deleted, stalls = utc_now(), _Stalls()
     while not stop.is_set():
         try:
-            await database.run(lambda: reap(database))
+            await database.run_write(lambda session: None)
+            if stalls.noticed():
+                _log.warning("the registry or its database stood still: workers get a full term")
+                await database.run_write(lambda session: extend_leases(session, ttl))
+                stalls.forget()
+            stalls.expect(_ROUND_SECONDS)
+            changed = await database.run(lambda: reap(database))
+            stalls.expect(every_seconds, _SECONDS_PER_JOB * changed)
             if utc_now() - deleted > timedelta(hours=1):
                 await database.run_write(delete_old_requests)
                 deleted = utc_now()
@@ -52,15 +65,38 @@ async def run_reaper(database: Database, every_seconds: float, stop: asyncio.Eve
             continue
 
 
+class _Stalls:
+    """Notices that this process, or writes to its database, stood still: then heartbeats did, too."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._noticed = False
+        self._expected = clock() + _ROUND_SECONDS
+
+    def expect(self, seconds: float, allowed: float = 0.0) -> None:
+        """What was expected is done, up to ``allowed`` seconds late; the next is, within ``seconds`` and a little."""
+        now = self._clock()
+        self._noticed |= now > self._expected + allowed
+        self._expected = now + seconds + _LATE_SECONDS
+
+    def noticed(self) -> bool:
+        """Whether something was or is late."""
+        self._noticed |= self._clock() > self._expected
+        return self._noticed
+
+    def forget(self) -> None:
+        """What was late has had its consequence."""
+        self._noticed, self._expected = False, self._clock() + _LATE_SECONDS
+
+
 def reap(database: Database, now: datetime | None = None) -> int:
     """One round; returns how many jobs were changed."""
-    now = now or utc_now()
     changed = 0
     with database.read() as session:
         tables = claimed_tables(session)
     for table in tables:
         with database.read() as session:
-            due = _due(session, table, now)
+            due = _due(session, table, now or lease_now())
         for job_id in due:
             changed += database.commit(partial(_reap_job, table=table, job_id=job_id, now=now))
     return changed
@@ -68,7 +104,7 @@ def reap(database: Database, now: datetime | None = None) -> int:
 
 def extend_leases(session: Session, ttl: timedelta, now: datetime | None = None) -> None:
     """Give every holder of a lease a full term: the time that the registry was down does not count."""
-    now = now or utc_now()
+    now = now or lease_now()
     for table in claimed_tables(session):
         held = update(table).where(col(table.lease_attempt_id).is_not(None), col(table.state).in_(_LIVE))
         session.execute(held.values(lease_expire_time=now + ttl))
@@ -130,13 +166,14 @@ def _due(session: Session, table: type[JobColumns], now: datetime) -> Sequence[s
     return session.scalars(statement.order_by(col(table.id))).all()
 
 
-def _reap_job(session: Session, table: type[JobColumns], job_id: str, now: datetime) -> int:
+def _reap_job(session: Session, table: type[JobColumns], job_id: str, now: datetime | None) -> int:
     try:
         job = leases.lock_job(session, table, job_id)
     except NotFound:
         return 0
     changed = False
-    if job.state == JobState.RUNNING and job.deadline_time is not None and job.deadline_time <= now:
+    is_late = job.deadline_time is not None and job.deadline_time <= (now or lease_now())
+    if job.state == JobState.RUNNING and is_late:
         message = f"did not end within {job.deadline_seconds} s"
         leases.cancel(session, job, reason=Reason.DEADLINE, message=message, actor="registry", now=now)
         changed = True

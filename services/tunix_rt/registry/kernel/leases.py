@@ -1,20 +1,17 @@
 """Leases: who may write to a job. Each claim makes an attempt with the next epoch; writes with an old one are refused.
 
-A lease is a credential: it has a random secret, of which the attempt keeps the hash, and belongs to the principal that
-claimed. Knowing a job's ids, which everybody may read, is not enough to write to it.
+Knowing a job's ids, which everybody may read, is not enough to write to it (`lease_credentials`). When a lease ends is
+a matter of `lease_clock`; the times in history are the machine's.
 
-Works on any job table. Check and write are one act in the caller's transaction.
+Works on any job table. Check and write are one act in the caller's transaction. ``now`` is both times, for tests.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 from sqlmodel import col, select
@@ -22,29 +19,15 @@ from sqlmodel import col, select
 from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
 from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns
+from tunix_rt.registry.kernel.lease_clock import lease_now
+from tunix_rt.registry.kernel.lease_credentials import Lease as Lease
+from tunix_rt.registry.kernel.lease_credentials import belongs_to_sender, new_secret, secret_hash
 from tunix_rt.registry.kernel.outbox import emit_command
 from tunix_rt.registry.kernel.resources import job_of
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 
 J = TypeVar("J", bound=JobColumns)
-# 256 bit.
-_SECRET_BYTES: Final = 32
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The credential of one attempt: what a claim is answered with, and what a worker sends.
-
-    ``principal`` is who claimed, or who sends it. ``secret`` is known after a claim and from a worker only.
-    """
-
-    job_id: str
-    attempt_id: str
-    epoch: int
-    expire_time: datetime | None = None
-    secret: str = field(default="", repr=False)
-    principal: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,32 +91,32 @@ def claim(
     may end the job when it had no attempts left. A job that waits for its cancellation is ended here. A paused one is
     granted to nobody.
     """
-    now = now or utc_now()
+    steady, seen = now or lease_now(), now or utc_now()
     job = lock_job(session, table, job_id)
-    if lease_is_live(job, now):
+    if lease_is_live(job, steady):
         assert job.lease_expire_time is not None
-        remaining = (job.lease_expire_time - now).total_seconds()
+        remaining = (job.lease_expire_time - steady).total_seconds()
         return job, Claim(None, max(0.1, min(remaining, ttl.total_seconds())))
     expire(session, job, now=now, resend=False)
     if is_terminal(job) or _is_paused(session, job):
         return job, Claim(None)
     job.epoch += 1
     job.attempts += 1
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    secret = new_secret()
     attempt = AttemptRow(
         id=new_id("att"),
         job_id=job.id,
         number=job.epoch,
         worker_id=worker_id,
-        start_time=now,
-        heartbeat_time=now,
+        start_time=seen,
+        heartbeat_time=seen,
         environment=dict(environment),
         principal=principal,
-        secret_hash=_hash(secret),
+        secret_hash=secret_hash(secret),
     )
     session.add(attempt)
     job.lease_attempt_id = attempt.id
-    job.lease_expire_time = now + ttl
+    job.lease_expire_time = steady + ttl
     job.worker_id = worker_id
     session.add(job)
     session.flush()
@@ -167,22 +150,11 @@ def _check_held(session: Session, job: JobColumns, lease: Lease) -> None:
             f"attempt {lease.attempt_id} (epoch {lease.epoch}) no longer holds {job.id}, which is {job.state} "
             f"at epoch {job.epoch}: stop working on it"
         )
-    if not _belongs_to_sender(session.get_one(AttemptRow, lease.attempt_id), lease):
+    if not belongs_to_sender(session.get_one(AttemptRow, lease.attempt_id), lease):
         raise Aborted(
             f"attempt {lease.attempt_id} of {job.id} belongs to another worker: the lease's secret is wrong, or "
             f"another principal than {lease.principal!r} has claimed it"
         )
-
-
-def _belongs_to_sender(attempt: AttemptRow, lease: Lease) -> bool:
-    """Whether who sends ``lease`` is who claimed the attempt, and knows its secret."""
-    known = hmac.compare_digest(attempt.secret_hash, _hash(lease.secret))
-    return known and attempt.principal == lease.principal
-
-
-def _hash(secret: str) -> str:
-    """sha256 hex digest. A secret is random, so no salt or stretching is needed."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def holder_of(session: Session, job: JobColumns) -> str:
@@ -203,11 +175,10 @@ def heartbeat(
     now: datetime | None = None,
 ) -> tuple[J, Lease]:
     """Extend the lease by ``ttl`` from now and store what is reported: (the job, the extended lease)."""
-    now = now or utc_now()
     job = check(session, table, lease)
-    job.lease_expire_time = now + ttl
+    job.lease_expire_time = (now or lease_now()) + ttl
     attempt = session.get_one(AttemptRow, lease.attempt_id)
-    attempt.heartbeat_time = now
+    attempt.heartbeat_time = now or utc_now()
     if resumed_step:
         attempt.resumed_step = resumed_step
     if progress is not None:
@@ -273,7 +244,7 @@ def _already_reported(session: Session, lease: Lease, state: JobState) -> bool:
         and attempt.job_id == lease.job_id
         and attempt.number == lease.epoch
         and attempt.outcome == state.value.lower()
-        and _belongs_to_sender(attempt, lease)
+        and belongs_to_sender(attempt, lease)
     )
 
 
@@ -304,7 +275,6 @@ def release(session: Session, table: type[J], lease: Lease, *, message: str = ""
 
 def hand_back(session: Session, job: JobColumns, *, message: str, now: datetime | None = None) -> None:
     """`release` of a job whose lease has been checked."""
-    now = now or utc_now()
     end_attempt(session, job, "released", message=message, now=now)
     _continue_without_lease(session, job, now=now, resend=True)
 
@@ -313,7 +283,6 @@ def fail_attempt(
     session: Session, job: JobColumns, *, retryable: bool, reason: str, message: str, now: datetime | None = None
 ) -> None:
     """A worker's report that the attempt failed: tried again while attempts are left, else the job is FAILED."""
-    now = now or utc_now()
     attempt = end_attempt(session, job, "failed", reason=reason, message=message, now=now)
     if not (retryable and _is_paused(session, job)):
         job.failures += 1
@@ -339,8 +308,7 @@ def expire(session: Session, job: JobColumns, *, now: datetime | None = None, re
     command is sent again when ``resend``), or is FAILED when it has no attempts left, or CANCELLED when that was asked
     for.
     """
-    now = now or utc_now()
-    if is_terminal(job) or lease_is_live(job, now):
+    if is_terminal(job) or lease_is_live(job, now or lease_now()):
         return False
     lost = end_attempt(session, job, "lost", reason=Reason.WORKER_LOST, message="no heartbeat in time", now=now)
     if lost is not None and not _is_paused(session, job):
@@ -351,7 +319,7 @@ def expire(session: Session, job: JobColumns, *, now: datetime | None = None, re
     return True
 
 
-def _continue_without_lease(session: Session, job: JobColumns, *, now: datetime, resend: bool) -> None:
+def _continue_without_lease(session: Session, job: JobColumns, *, now: datetime | None, resend: bool) -> None:
     """What becomes of a job whose attempt has just ended without a result."""
     session.add(job)
     if job.state == JobState.CANCELLING:
@@ -377,7 +345,6 @@ def cancel(
     session: Session, job: JobColumns, *, reason: str, message: str, actor: str, now: datetime | None = None
 ) -> None:
     """Ask a locked job to end. Without a live lease it ends at once; a job that has ended stays as it is."""
-    now = now or utc_now()
     if is_terminal(job) or job.state == JobState.CANCELLING:
         return
     job.cancel_reason = str(reason)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
+from tunix_rt.registry.kernel.lease_clock import lease_now
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.resources import job_of
 from tunix_rt.registry.kernel.rows import utc_now
@@ -93,7 +94,7 @@ def transition(
     The caller holds the job's row lock. Raises `FailedPrecondition` for a move that `TRANSITIONS` and, where the job
     can be reopened, `REOPENINGS` do not hold.
     """
-    now = now or utc_now()
+    steady, now = now or lease_now(), now or utc_now()
     came_from = JobState(job.state)
     reopened = to in REOPENINGS.get(came_from, ()) and job_of(session, job).can_reopen
     if to not in TRANSITIONS[came_from] and not reopened:
@@ -105,7 +106,7 @@ def transition(
     if to == JobState.RUNNING and job.start_time is None:
         job.start_time = now
         if job.deadline_seconds:
-            job.deadline_time = now + timedelta(seconds=job.deadline_seconds)
+            job.deadline_time = steady + timedelta(seconds=job.deadline_seconds)
     if reopened:
         job.end_time = None
         job.failures = 0

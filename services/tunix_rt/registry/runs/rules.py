@@ -17,6 +17,7 @@ from tunix_rt.errors import NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.commits import notify_on_commit
+from tunix_rt.registry.kernel.lease_clock import lease_now
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
 from tunix_rt.registry.kernel.rows import check_etag, new_id, utc_now
@@ -99,15 +100,15 @@ def heartbeat_run(
     now: datetime | None = None,
 ) -> tuple[RunRow, Lease]:
     """Extend the lease; a change of progress becomes a fact, at most every five seconds."""
-    now = now or utc_now()
+    steady = now or lease_now()
     before = leases.lock_job(session, RunRow, lease.job_id)
     seen = (before.progress_done, before.progress_stage)
     run, extended = leases.heartbeat(
         session, RunRow, lease, progress=progress, ttl=ttl, resumed_step=resumed_step, now=now
     )
-    due = run.progress_time is None or now - run.progress_time >= _PROGRESS_FACT_EVERY
+    due = run.progress_time is None or abs(steady - run.progress_time) >= _PROGRESS_FACT_EVERY
     if due and seen != (run.progress_done, run.progress_stage):
-        run.progress_time = now
+        run.progress_time = steady
         session.add(run)
         session.flush()
         emit_fact(session, run, "progressed")
