@@ -88,7 +88,7 @@ async def test_who_is_no_worker_claims_nothing(platform: Platform) -> None:
     evaluation = await platform.caller("ann:editor").evaluation()
     for roles in ("viewer", "editor", "approver", "admin", "trainer", "tuner", "inferencer", "trainer,tuner,admin"):
         assert (await refusal(platform.caller(f"x:{roles}").claim(evaluation.id))).kind is PermissionDenied
-    check_may_claim(ANONYMOUS, "run", "gpu")
+    check_may_claim(ANONYMOUS, "run", "gpu", "default")
 
 
 async def test_a_worker_claims_its_own_kind_only(platform: Platform) -> None:
@@ -100,7 +100,7 @@ async def test_a_worker_claims_its_own_kind_only(platform: Platform) -> None:
 
 def test_a_worker_claims_of_its_own_pools_only() -> None:
     principal = Principal("x", frozenset({"trainer"}), pools=frozenset({"cpu", "gpu"}))
-    check_may_claim(principal, "run", "gpu")
-    check_may_claim(Principal("y", frozenset({"worker"})), "run", "tpu")
+    check_may_claim(principal, "run", "gpu", "default")
+    check_may_claim(Principal("y", frozenset({"worker"})), "run", "tpu", "default")
     with pytest.raises(PermissionDenied, match="serves the pools cpu, gpu, not 'tpu'"):
-        check_may_claim(principal, "run", "tpu")
+        check_may_claim(principal, "run", "tpu", "default")

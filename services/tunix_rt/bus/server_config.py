@@ -76,7 +76,9 @@ def configuration(place: ServerPlace, users: Iterable[BusUser], credentials: Map
         f"server_name: {json.dumps(place.name)}",
         f"listen: {json.dumps(place.listen)}",
         f"max_payload: {MAX_PAYLOAD_BYTES}",
-        f'jetstream {{ store_dir: {json.dumps(place.store)}, sync_interval: "10s" }}',
+        # What is acknowledged is on the disk. The streams have limits of their own: without one here, nats-server takes
+        # three quarters of the room that there is, and refuses streams that may once become larger.
+        f"jetstream {{ store_dir: {json.dumps(place.store)}, sync_interval: always, max_file_store: 1TB }}",
     ]
     if place.monitor:
         lines.append(f"http: {json.dumps(place.monitor)}")

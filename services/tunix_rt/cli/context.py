@@ -37,6 +37,7 @@ class State:
     address: str | None = None
     inferencer_address: str | None = None
     tuner_address: str | None = None
+    project: str | None = None
     error_code: int = 1
 
     def platform_home(self, given: Path | None = None) -> Path:
@@ -54,6 +55,7 @@ def client(ctx: typer.Context, *, patient: bool = False, token: str | None = Non
         token,
         inferencer_address=state.inferencer_address,
         tuner_address=state.tuner_address,
+        project=state.project,
         home=state.home,
         outage_seconds=PATIENT_SECONDS if patient else FIRST_CONTACT_SECONDS,
     ) as connected:

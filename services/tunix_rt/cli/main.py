@@ -93,6 +93,12 @@ def root(
             show_default=False,
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Project to work in, for who may see all of them. Default: TUNIX_RT_PROJECT.", show_default=False
+        ),
+    ] = None,
     inferencer: Annotated[str | None, typer.Option(hidden=True)] = None,
     tuner: Annotated[str | None, typer.Option("--tuner-address", "--tuner", hidden=True)] = None,
 ) -> None:
@@ -103,6 +109,7 @@ def root(
         address=found.get("registry"),
         inferencer_address=found.get("inferencer") or inferencer,
         tuner_address=found.get("tuner") or tuner,
+        project=project,
     )
 
 

@@ -47,9 +47,10 @@ class TunixClient(_Surface[Sync]):
     """The blocking client.
 
     Addresses and token come from the arguments, else from TUNIX_RT_REGISTRY_ADDRESS, TUNIX_RT_INFERENCER_ADDRESS,
-    TUNIX_RT_TUNER_ADDRESS and TUNIX_RT_TOKEN, else from the local platform in ``home`` (TUNIX_RT_HOME). Nothing is
-    connected before the first call. Failed calls raise the errors of `tunix_rt.errors`; calls to a peer that is away
-    are repeated, with the same request_id, for ``outage_seconds``.
+    TUNIX_RT_TUNER_ADDRESS and TUNIX_RT_TOKEN, else from the local platform in ``home`` (TUNIX_RT_HOME). ``project``
+    (TUNIX_RT_PROJECT) is for who may see all of them. Nothing is connected before the first call. Failed calls raise
+    the errors of `tunix_rt.errors`; calls to a peer that is away are repeated, with the same request_id, for
+    ``outage_seconds``.
     """
 
     def __init__(
@@ -59,11 +60,17 @@ class TunixClient(_Surface[Sync]):
         *,
         inferencer_address: str | None = None,
         tuner_address: str | None = None,
+        project: str | None = None,
         home: Path | str | None = None,
         outage_seconds: float = OUTAGE_SECONDS,
     ) -> None:
         self.connection: Connection = discover(
-            address, token, inferencer_address=inferencer_address, tuner_address=tuner_address, home=home
+            address,
+            token,
+            inferencer_address=inferencer_address,
+            tuner_address=tuner_address,
+            project=project,
+            home=home,
         )
         self._blocking = BlockingRunner(self.connection, outage_seconds)
         super().__init__(self._blocking)
@@ -91,11 +98,17 @@ class AsyncTunixClient(_Surface[Async]):
         *,
         inferencer_address: str | None = None,
         tuner_address: str | None = None,
+        project: str | None = None,
         home: Path | str | None = None,
         outage_seconds: float = OUTAGE_SECONDS,
     ) -> None:
         self.connection: Connection = discover(
-            address, token, inferencer_address=inferencer_address, tuner_address=tuner_address, home=home
+            address,
+            token,
+            inferencer_address=inferencer_address,
+            tuner_address=tuner_address,
+            project=project,
+            home=home,
         )
         self._asynchronous = AsyncRunner(self.connection, outage_seconds)
         super().__init__(self._asynchronous)

@@ -29,6 +29,7 @@ class ClientSettings(BaseSettings):
     tuner_address: str = ""
     token: SecretStr | None = None
     token_file: Path | None = None
+    project: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Connection:
     tuner: str = DEFAULT_TUNER
     token: TokenSource = field(default=None, repr=False)
     tls: TlsSettings = field(default_factory=TlsSettings)
+    # That callers of the whole instance work in; "": theirs, which is "default" for what they change.
+    project: str = ""
 
     def address_of(self, peer: str) -> str:
         """The address of "registry", "inferencer" or "tuner"."""
@@ -52,6 +55,7 @@ def discover(
     *,
     inferencer_address: str | None = None,
     tuner_address: str | None = None,
+    project: str | None = None,
     home: Path | str | None = None,
     settings: ClientSettings | None = None,
 ) -> Connection:
@@ -63,7 +67,7 @@ def discover(
     try:
         platform = read_platform_file(Path(home) if home else settings.home)
         platform_token = platform.token() if platform else None
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise FailedPrecondition(f"the local platform's files cannot be read: {error}") from error
     local = dict(platform.addresses) if platform else {}
     variable = settings.token.get_secret_value() if settings.token else ""
@@ -79,4 +83,5 @@ def discover(
         inferencer=choose(inferencer_address, settings.inferencer_address, local.get("inferencer"), DEFAULT_INFERENCER),
         tuner=choose(tuner_address, settings.tuner_address, local.get("tuner"), DEFAULT_TUNER),
         token=next((found for found in tokens if found), None),
+        project=settings.project if project is None else project,
     )

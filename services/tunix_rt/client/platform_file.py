@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import platformdirs
+
+from tunix_rt.errors import FailedPrecondition
 
 FILE_NAME = "platform.json"
 
@@ -38,6 +40,15 @@ class PlatformFile:
         return Path(self.token_path).read_text(encoding="utf-8").strip()
 
 
+_KINDS = {field.name: str for field in fields(PlatformFile) if field.type == "str"} | {
+    "supervisor_pid": int,
+    "addresses": dict,
+    "pids": dict,
+    "restarts": dict,
+    "http": dict,
+}
+
+
 def default_home() -> Path:
     """Where the platform lives by default (``~/.local/share/tunix-rt`` on Linux)."""
     return Path(platformdirs.user_data_dir("tunix-rt", appauthor=False))
@@ -52,11 +63,22 @@ def write_platform_file(home: Path, content: PlatformFile) -> None:
 
 
 def read_platform_file(home: Path) -> PlatformFile | None:
-    """The platform that runs (or was killed) in ``home``; None where there is none or the file is not ours."""
+    """The platform that runs (or was killed) in ``home``; None where there is none.
+
+    Raises `FailedPrecondition` for a file that is damaged or of another version.
+    """
+    path = home / FILE_NAME
     try:
-        document = json.loads((home / FILE_NAME).read_text(encoding="utf-8"))
-        return PlatformFile(**document)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        file = PlatformFile(**document)
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{home / FILE_NAME} is not a platform file of this version: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # of UTF-8, of JSON, of fields
+        raise FailedPrecondition(
+            f"{path} is damaged, or of another version of tunix-rt ({error}): "
+            "delete it, or use the version that wrote it"
+        ) from error
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(file, name), kind)]
+    if wrong:
+        raise FailedPrecondition(f"{path} is damaged: {', '.join(wrong)} cannot be read; delete it")
+    return file

@@ -1,4 +1,4 @@
-"""Retry budget and backoff for unavailable services."""
+"""Retry budget and backoff for services that are unavailable or full."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import grpc
 
-from tunix_rt.errors import Transient, TunixError
+from tunix_rt.errors import Exhausted, Transient, TunixError
 from tunix_rt.rpc.errors import from_rpc_error
 
 FIRST_DELAY_SECONDS = 0.1
@@ -56,6 +56,8 @@ class RetryBudget:
         """Seconds to wait before the next try; raises the error's `TunixError` where a retry would not help."""
         code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
         translated = from_rpc_error(error)
+        if isinstance(translated, Exhausted):
+            return self._delay_of_a_full_peer(translated, error)
         if code not in (_REOPEN if reopen else _REOPEN[:1]):
             raise translated from error
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:  # the leg's own deadline, no outage
@@ -65,6 +67,16 @@ class RetryBudget:
     def delay_after_end(self) -> float:
         """Seconds to wait before reopening a stream that the server ended before its last item."""
         return self._next_delay(Transient(f"{self._peer} ended the stream early"), None)
+
+    def _delay_of_a_full_peer(self, refusal: Exhausted, cause: BaseException) -> float:
+        """It is there, and says when to come back; raises ``refusal`` where the budget does not last until then."""
+        now = self._clock()
+        self._began = now if self._began is None else self._began
+        wait = max(refusal.retry_after_seconds, self._delay) * random.uniform(1.0, 1.5)
+        if now - self._began + wait > self._limit:
+            raise refusal from cause
+        self._delay = min(self._delay * 2, LONGEST_DELAY_SECONDS)
+        return wait
 
     def _next_delay(self, error: TunixError, cause: BaseException | None) -> float:
         now = self._clock()

@@ -228,8 +228,10 @@ class _BlockingTransport:
     def channel(self, peer: str) -> grpc.Channel:
         address = self._connection.address_of(peer)
         if address not in self._channels:
-            token, tls = self._connection.token, self._connection.tls
-            self._channels[address] = open_sync_channel(address, token=token, tls=tls)
+            known = self._connection
+            self._channels[address] = open_sync_channel(
+                address, token=known.token, tls=known.tls, project=known.project
+            )
         return self._channels[address]
 
     async def answer(self, call: Any) -> Any:
@@ -273,7 +275,8 @@ class _AsyncTransport:
     def channel(self, peer: str) -> grpc.aio.Channel:
         address = self._connection.address_of(peer)
         if address not in self._channels:
-            self._channels[address] = open_channel(address, token=self._connection.token, tls=self._connection.tls)
+            known = self._connection
+            self._channels[address] = open_channel(address, token=known.token, tls=known.tls, project=known.project)
         return self._channels[address]
 
     async def answer(self, call: Any) -> Any:

@@ -38,11 +38,12 @@ def limits_of(settings: EvaluatorSettings) -> Limits:
 
 
 def evaluating(
-    recorder: Recorder, inferencer: Inferencer, limits: Limits, scorers: ScorerSet
+    recorder: Recorder, inferencer_of: Callable[[str], Inferencer], limits: Limits, scorers: ScorerSet
 ) -> CarryOut[EvaluationPayload]:
-    """What carries out evaluations."""
+    """What carries out evaluations; ``inferencer_of`` is asked for the inferencer as a project sees it."""
 
     async def carry_out(claim: Claim[EvaluationPayload], stop: asyncio.Event) -> Ending:
+        inferencer = inferencer_of(claim.payload.evaluation.project)
         return await Attempt(claim, recorder, inferencer, limits, scorers).run(stop)
 
     return carry_out
@@ -74,7 +75,7 @@ async def run(
         )
         environment = {"python": platform.python_version(), "scorer": scorers.version}
         jobs = GrpcJobs(registry, JOB_KIND_EVALUATION, settings.worker_id, environment=environment)
-        carry_out = evaluating(GrpcRecorder(registry), inferencer, limits_of(settings), scorers)
+        carry_out = evaluating(GrpcRecorder(registry), inferencer.of_project, limits_of(settings), scorers)
         handler = JobHandler(jobs, carry_out, stop, heartbeat_seconds=settings.heartbeat_seconds)
         work = consuming(
             settings, registry, EVALUATE, handler, stop, name="tunix-rt-evaluator", workers=settings.evaluator_workers

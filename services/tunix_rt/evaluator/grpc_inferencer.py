@@ -6,25 +6,39 @@ import grpc
 
 from tunix_rt.evaluator.work import Generated, LoadedModel
 from tunix_rt.rpc.errors import from_rpc_error
+from tunix_rt.rpc.projects import PROJECT_HEADER
 from tunix_rt.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 _FINISH = {common_pb2.FINISH_REASON_STOP: "stop", common_pb2.FINISH_REASON_LENGTH: "length"}
 
 
 class GrpcInferencer:
-    """Translates calls and errors. Timeouts in seconds; loading includes compiling."""
+    """Translates calls and errors. Timeouts in seconds; loading includes compiling. Calls work in ``project``."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, load_timeout: float, generate_timeout: float) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, load_timeout: float, generate_timeout: float, project: str = ""
+    ) -> None:
+        self._channel = channel
+        self._project = ((PROJECT_HEADER, project),) if project else ()
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(channel)
         self._load_timeout = load_timeout
         self._generate_timeout = generate_timeout
+
+    def of_project(self, project: str) -> GrpcInferencer:
+        """As this one, for a job of ``project``."""
+        return GrpcInferencer(
+            self._channel,
+            load_timeout=self._load_timeout,
+            generate_timeout=self._generate_timeout,
+            project=project,
+        )
 
     async def load(self, reference: str, digest: str, generation: common_pb2.GenerationConfig) -> LoadedModel:
         request = inference_pb2.LoadModelRequest(
             reference=reference, expected_digest=digest, weight_format=generation.weight_format
         )
         try:
-            loaded = await self._stub.LoadModel(request, timeout=self._load_timeout)
+            loaded = await self._stub.LoadModel(request, timeout=self._load_timeout, metadata=self._project)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return LoadedModel(loaded.handle, loaded.digest)
@@ -40,7 +54,7 @@ class GrpcInferencer:
             config=config,
         )
         try:
-            answer = await self._stub.Generate(request, timeout=self._generate_timeout)
+            answer = await self._stub.Generate(request, timeout=self._generate_timeout, metadata=self._project)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return Generated(

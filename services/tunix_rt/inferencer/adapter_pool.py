@@ -55,6 +55,12 @@ class ServedModel:
         return self.adapter.handle if self.adapter else ""
 
     @property
+    def reference(self) -> str:
+        """What the caller's project has loaded it by."""
+        loaded = self.adapter or self.model
+        return loaded.holders.reference(loaded.reference)
+
+    @property
     def digest(self) -> str:
         return self.model.digest
 
@@ -103,10 +109,12 @@ class AdapterPool:
         """
         with self._models.using(model) as loaded:
             known = loaded.adapters.get(adapter_handle(model, expected_digest))
-            if known is not None:
+            if known is not None and known.holders.include_caller():
                 return self._touched(known)
         key = (model, reference, expected_digest)
-        return self._touched(await self._loads.result(key, lambda: self._load(*key)))
+        adapter = self._touched(await self._loads.result(key, lambda: self._load(*key)))
+        adapter.holders.add_caller(reference)
+        return adapter
 
     @contextmanager
     def using(self, model: str, adapter: str = "") -> Iterator[ServedModel]:
@@ -116,7 +124,7 @@ class AdapterPool:
                 yield ServedModel(loaded)
                 return
             found = loaded.adapters.get(adapter)
-            if found is None:
+            if found is None or not found.holders.include_caller():
                 raise NotFound(f"adapter {adapter!r} is not loaded on model {model!r}; call LoadAdapter first")
             found.users += 1
             try:
@@ -128,7 +136,7 @@ class AdapterPool:
     def find(self, name: str) -> ServedModel | None:
         """The model or adapter with this handle, or the only one loaded from this reference."""
         served = [one for model in self._models.models() for one in self.served(model)]
-        by_reference = [found for found in served if (found.adapter or found.model).reference == name]
+        by_reference = [found for found in served if found.reference == name]
         by_handle = [found for found in served if found.handle == name]
         return next(iter(by_handle), None) or (by_reference[0] if len(by_reference) == 1 else None)
 
@@ -137,17 +145,19 @@ class AdapterPool:
         return [ServedModel(model), *(ServedModel(model, adapter) for adapter in self.of(model))]
 
     def of(self, model: LoadedModel) -> list[LoadedAdapter]:
-        """The model's adapters, most recently used first."""
-        return sorted(model.adapters.values(), key=lambda adapter: -adapter.last_used)
+        """The model's adapters that the caller's project has loaded, most recently used first."""
+        return [adapter for adapter in _most_recent_first(model) if adapter.holders.include_caller()]
 
     def unload(self, handle: str) -> None:
-        """Remove an adapter. Raises `NotFound`, and `FailedPrecondition` while it is in use."""
+        """Remove an adapter, unless another project has loaded it, too. Raises `NotFound`, and `FailedPrecondition` for
+        one in use."""
         for model in self._models.models():
             adapter = model.adapters.get(handle)
-            if adapter is not None:
+            if adapter is not None and adapter.holders.include_caller():
                 if adapter.users:
                     raise FailedPrecondition(f"adapter {handle!r} is in use by {adapter.users} requests")
-                model.adapters.pop(handle).close()
+                if adapter.holders.remove_caller():
+                    model.adapters.pop(handle).close()
                 return
         raise NotFound(f"adapter {handle!r} is not loaded here")
 
@@ -198,7 +208,7 @@ class AdapterPool:
         free = set(range(model.servable.engine.max_adapters)) - taken
         if free:
             return min(free)
-        idle = [adapter for adapter in self.of(model) if not adapter.users]
+        idle = [adapter for adapter in _most_recent_first(model) if not adapter.users]
         if not idle:
             raise Exhausted("no adapter can be evicted: all adapters of this model are in use", retry_after_seconds=2.0)
         _log.info("adapter evicted", handle=idle[-1].handle, reference=idle[-1].reference)
@@ -208,6 +218,10 @@ class AdapterPool:
     def _touched(self, adapter: LoadedAdapter) -> LoadedAdapter:
         adapter.last_used = self._clock()
         return adapter
+
+
+def _most_recent_first(model: LoadedModel) -> list[LoadedAdapter]:
+    return sorted(model.adapters.values(), key=lambda adapter: -adapter.last_used)
 
 
 def _check_fits(resolved: ResolvedAdapter, model: LoadedModel) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from tunix_rt.inferencer.engine.interface import AdapterFactors
+from tunix_rt.inferencer.holders import Holders
 from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.inferencer.text_threads import TextThreads
 
@@ -52,6 +53,7 @@ class LoadedAdapter:
     servable: ServableAdapter
     last_used: float
     users: int = 0
+    holders: Holders = field(default_factory=Holders)
     # Seconds since the epoch.
     loaded_at: int = field(default_factory=lambda: int(time.time()))
 

@@ -173,7 +173,7 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
     servable = model.servable
     return inference_pb2.LoadedModel(
         handle=model.handle,
-        reference=model.reference,
+        reference=model.holders.reference(model.reference),
         digest=model.digest,
         family=servable.family,
         parameter_count=servable.parameter_count,
@@ -189,7 +189,7 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
 def write_adapter(adapter: LoadedAdapter) -> inference_pb2.LoadedAdapter:
     return inference_pb2.LoadedAdapter(
         handle=adapter.handle,
-        reference=adapter.reference,
+        reference=adapter.holders.reference(adapter.reference),
         digest=adapter.digest,
         model=adapter.model,
         rank=adapter.rank,

@@ -16,6 +16,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from tunix_rt.errors import Exhausted, FailedPrecondition, InvalidArtifact, NotFound, Violations
 from tunix_rt.inferencer.driver import Driver
 from tunix_rt.inferencer.engine.interface import Engine
+from tunix_rt.inferencer.holders import Holders
 from tunix_rt.inferencer.loaded_adapter import LoadedAdapter
 from tunix_rt.inferencer.loader_thread import LoaderThread
 from tunix_rt.inferencer.observer import IGNORE, Observer
@@ -109,6 +110,7 @@ class LoadedModel:
     last_used: float
     weight_format: str = ""
     users: int = 0
+    holders: Holders = field(default_factory=Holders)
     # Seconds since the epoch.
     loaded_at: int = field(default_factory=lambda: int(time.time()))
     # Maintained by the adapter pool: its adapters by handle, and the bytes of all of them.
@@ -175,16 +177,18 @@ class ModelPool:
         is in use and none can be evicted, `FailedPrecondition` when it could never fit, and what `Loader` raises.
         """
         if expected_digest:
-            known = self._models.get(handle_of(expected_digest, weight_format))
+            known = self.find(handle_of(expected_digest, weight_format))
             if known is not None and known.digest == expected_digest:
                 return self._touched(known)
         key = (reference, expected_digest, weight_format)
-        return self._touched(await self._loads.result(key, lambda: self._load(*key)))
+        model = self._touched(await self._loads.result(key, lambda: self._load(*key)))
+        model.holders.add_caller(reference)
+        return model
 
     @contextmanager
     def using(self, handle: str) -> Iterator[LoadedModel]:
         """Use a model; it is not evicted meanwhile. Raises `NotFound` for a handle that is not loaded."""
-        model = self._models.get(handle)
+        model = self.find(handle)
         if model is None:
             raise NotFound(f"model {handle!r} is not loaded here; call LoadModel first")
         model.users += 1
@@ -195,20 +199,25 @@ class ModelPool:
             self._touched(model)
 
     def find(self, handle: str) -> LoadedModel | None:
-        return self._models.get(handle)
+        """The model, if the caller's project has loaded it."""
+        model = self._models.get(handle)
+        return model if model is not None and model.holders.include_caller() else None
 
     def models(self) -> list[LoadedModel]:
-        """Loaded models, most recently used first."""
-        return sorted(self._models.values(), key=lambda model: -model.last_used)
+        """Models that the caller's project has loaded, most recently used first."""
+        own = [model for model in self._models.values() if model.holders.include_caller()]
+        return sorted(own, key=lambda model: -model.last_used)
 
     def unload(self, handle: str) -> None:
-        """Remove a model. Raises `NotFound`, and `FailedPrecondition` while it is in use."""
-        model = self._models.get(handle)
+        """Remove a model, unless another project has loaded it, too. Raises `NotFound`, and `FailedPrecondition` while
+        it is in use."""
+        model = self.find(handle)
         if model is None:
             raise NotFound(f"model {handle!r} is not loaded here")
         if model.users:
             raise FailedPrecondition(f"model {handle!r} is in use by {model.users} requests")
-        self._remove(model)
+        if model.holders.remove_caller():
+            self._remove(model)
 
     async def close(self) -> None:
         """Cancel loads that have not started, and wait for the running one."""

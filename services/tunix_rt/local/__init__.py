@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tunix_rt.local.daemon import stop_running as stop_running
     from tunix_rt.local.foreground import run_until_signalled as run_until_signalled
     from tunix_rt.local.health import check_part as check_part
+    from tunix_rt.local.health import nats_confirms as nats_confirms
     from tunix_rt.local.home import lock_holder as lock_holder
     from tunix_rt.local.services import parse_services as parse_services
     from tunix_rt.local.supervisor import LocalPlatform as LocalPlatform
@@ -23,6 +24,7 @@ _HOME_OF = {
     "PlatformError": "supervisor",
     "check_part": "health",
     "lock_holder": "home",
+    "nats_confirms": "health",
     "parse_services": "services",
     "run_until_signalled": "foreground",
     "start_detached": "daemon",

@@ -7,6 +7,7 @@ the kernel's death signal is tied to the thread that started the child.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ class Child:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
+        self._began = 0.0
         self._last_exit: int | None = None
         self._thread = threading.Thread(target=self._supervise, name=f"child-{spec.name}", daemon=True)
 
@@ -85,6 +87,24 @@ class Child:
         """Ask the process to end (SIGTERM) and never start it again. Returns at once; `join` waits."""
         self._stopping.set()
         self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End a process that lives but does not work; it is started again."""
+        self._signal(signal.SIGKILL)
+
+    @property
+    def seconds_up(self) -> float:
+        """How long the present process has run; 0 between an exit and the restart."""
+        with self._lock:
+            return time.monotonic() - self._began if self._process else 0.0
+
+    def rotate_log(self) -> None:
+        """Move what the log holds to ``<name>.1`` when it has grown past 32 MiB. The process writes on meanwhile; lines
+        of the moment may be lost."""
+        path = self.spec.log_path
+        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)
 
     def join(self, timeout_seconds: float) -> bool:
         """Wait for the process to exit after `stop`; kills it after the time. Returns whether it exited by itself."""
@@ -138,6 +158,7 @@ class Child:
                 process_group=0,
             )
             self._starts += 1
+            self._began = time.monotonic()
             return self._process
 
     def _reap(self, process: subprocess.Popen[bytes]) -> None:

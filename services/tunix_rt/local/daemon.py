@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunix_rt.client.platform_file import PlatformFile, read_platform_file
+from tunix_rt.errors import FailedPrecondition
 from tunix_rt.local.home import Home, lock_holder
 from tunix_rt.local.settings import LocalSettings
 from tunix_rt.local.supervisor import PlatformError
@@ -40,12 +41,21 @@ def start_detached(
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise PlatformError(log_path.read_text(encoding="utf-8", errors="replace").strip())
-        file = read_platform_file(layout.path)
+        file = _own_file(layout.path)
         if file is not None and file.state == "ready" and file.supervisor_pid == process.pid:
             return file
         time.sleep(POLL_SECONDS)
     process.terminate()
+    process.wait()
     raise PlatformError(f"the platform was not ready after {settings.start_timeout_seconds:.0f} s; see {log_path}")
+
+
+def _own_file(home: Path) -> PlatformFile | None:
+    """None while the file is one that was left behind, which may be damaged; a supervisor writes its own."""
+    try:
+        return read_platform_file(home)
+    except FailedPrecondition:
+        return None
 
 
 def stop_running(home: Path, timeout_seconds: float = 60.0) -> int | None:

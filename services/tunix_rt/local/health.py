@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
-from tunix_rt.rpc.health import ask_health
+from tunix_rt.rpc.health import BUS_HEALTH, ask_health
 from tunix_rt.rpc.settings import TlsSettings
 
 # All is on loopback, whatever TUNIX_RT_TLS_* say about other platforms.
 _PLAIN = TlsSettings(cert_file=None, key_file=None, ca_file=None, server_name=None)
 
 
-def check_health(address: str, timeout_seconds: float = 1.0) -> str:
-    """One of "SERVING", "NOT_SERVING", "UNREACHABLE" for the service at ``address``."""
-    return ask_health(address, _PLAIN, timeout_seconds=timeout_seconds)[0]
+def check_health(address: str, timeout_seconds: float = 1.0, *, service: str = "") -> str:
+    """One of "SERVING", "NOT_SERVING", "UNREACHABLE" for the server at ``address``, or one of its health names."""
+    return ask_health(address, _PLAIN, timeout_seconds=timeout_seconds, service=service)[0]
 
 
 def check_part(name: str, address: str) -> str:
     """Health of a platform's part by its address alone: gRPC health of a service, the greeting of nats."""
     return _check_nats(address) if name == "nats" else check_health(address)
+
+
+def nats_confirms(addresses: Mapping[str, str]) -> bool:
+    """Whether NATS confirms what the registry publishes; where no registry is asked, nothing speaks against it."""
+    registry = addresses.get("registry")
+    return registry is None or check_health(registry, service=BUS_HEALTH) != "NOT_SERVING"
 
 
 def _check_nats(address: str, timeout_seconds: float = 1.0) -> str:

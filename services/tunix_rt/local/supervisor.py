@@ -24,6 +24,8 @@ from tunix_rt.local.health import check_health
 from tunix_rt.local.home import Home, HomeLock
 from tunix_rt.local.ports import DEFAULT_PORTS, LOOPBACK, choose_ports
 from tunix_rt.local.settings import LocalSettings, inherited_environment
+from tunix_rt.local.watchdog import PATIENT_SECONDS, Watchdog
+from tunix_rt.rpc.health import BUS_HEALTH
 from tunix_rt.rpc.secret_files import read_or_create_secret
 
 # Before the platform is ready, a service that ends this often has no hope of starting.
@@ -74,6 +76,7 @@ class LocalPlatform:
         self._state = "stopped"
         self._start_time = ""
         self._interrupted = False
+        self._watchdog: Watchdog | None = None
 
     # What it is
 
@@ -185,6 +188,8 @@ class LocalPlatform:
     def stop(self) -> None:
         """Stop everything in order: workers (they hand their jobs back), registry, nats. Leaves no process behind."""
         self._state = "stopping"
+        if self._watchdog is not None:
+            self._watchdog.end()
         self._publish()
         workers = [child for name, child in self._children.items() if services.service_of(name) in services.WORKERS]
         self._stop_together(workers)
@@ -226,6 +231,22 @@ class LocalPlatform:
         self.wait_until_healthy()
         self._state = "ready"
         self._publish()
+        if self._settings.watchdog:
+            self._watchdog = Watchdog(self._children, self._ailing, patience_seconds=self._settings.patience_seconds)
+            self._watchdog.start()
+
+    def _ailing(self, part: str) -> str:
+        """What is wrong with a part whose process may well live; "" for nothing. A service that says NOT_SERVING knows
+        why, and waits for something else."""
+        if part != "nats":
+            answers = check_health(self.addresses[part], PATIENT_SECONDS) != "UNREACHABLE"
+            return "" if answers else "does not answer"
+        if not nats_server.is_ready(self._ports["nats-monitor"], PATIENT_SECONDS):
+            return "does not answer"
+        registry = self.addresses.get(services.REGISTRY)
+        if registry and check_health(registry, PATIENT_SECONDS, service=BUS_HEALTH) == "NOT_SERVING":
+            return "does not confirm what the registry publishes"
+        return ""
 
     def _add(self, name: str, argv: list[str]) -> None:
         spec = ChildSpec(name, argv, self._environment(name), self._home.log_path(name))

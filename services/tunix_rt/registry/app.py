@@ -42,6 +42,7 @@ from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.lease_clock import begin_with_the_databases_time
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.signing import SIGNER, open_signer, publish_key
+from tunix_rt.registry.kernel.vitals import Vitals
 from tunix_rt.registry.models import service as models
 from tunix_rt.registry.models.loaded_digests import InferencerDigests, LoadedDigests
 from tunix_rt.registry.resources import RESOURCES
@@ -50,6 +51,7 @@ from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.registry.sweeps import service as sweeps
 from tunix_rt.rpc.channel import open_channel
+from tunix_rt.rpc.health import BUS_HEALTH
 from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     access_pb2_grpc,
@@ -103,10 +105,12 @@ def register_servicers(
 
 
 def open_database(settings: RegistrySettings) -> Database:
-    """The database of the settings, its directory made if it is a file."""
+    """The database of the settings, its directory made if it is a file. Raises `FailedPrecondition` for no database."""
     if not settings.database_url:
         settings.home.mkdir(parents=True, exist_ok=True)
-    return Database(settings.database, RESOURCES, threads=settings.database_threads)
+    database = Database(settings.database, RESOURCES, threads=settings.database_threads)
+    database.check_file()
+    return database
 
 
 def use_signing_key(database: Database, settings: RegistrySettings) -> None:
@@ -141,12 +145,17 @@ async def serve(
         audit, authorizer = AuditLog(), TokenAuthorizer(database, sign_in_of(settings, database))
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
         verifier = ProcessVerifier(rescorer)
-        async with _background(dependencies, audit, authorizer, tokens, stop), _loaded_digests(settings) as digests:
+        vitals = Vitals()
+        async with (
+            _background(dependencies, audit, authorizer, tokens, vitals, stop),
+            _loaded_digests(settings) as digests,
+        ):
             await serve_grpc(
                 lambda server: register_servicers(server, dependencies, authorizer, verifier, digests),
                 settings,
                 authorizer=authorizer if settings.auth == "on" else None,
                 audit=audit_guard(audit),
+                checks={"": vitals.database_problem, BUS_HEALTH: vitals.bus_problem},
                 ready=None,
                 stop=stop,
                 on_bound=on_bound,
@@ -172,6 +181,7 @@ async def _background(
     audit: AuditLog,
     authorizer: TokenAuthorizer,
     tokens: Mapping[str, Given],
+    vitals: Vitals,
     stop: asyncio.Event,
 ) -> AsyncIterator[None]:
     """The reaper, the bus and the audit log beside the server; if one of them fails, the server stops and the error is
@@ -185,8 +195,8 @@ async def _background(
             stop.set()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, settings.lease_ttl, stop)))
-        group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, stop)))
+        group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, settings.lease_ttl, vitals, stop)))
+        group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, vitals, stop)))
         group.create_task(to_the_end(audit.run(database, stop)))
         group.create_task(to_the_end(authorizer.run(stop)))
         if settings.service_tokens_dir is not None:
@@ -197,21 +207,27 @@ async def _background(
             stop.set()
 
 
-async def run_bus(database: Database, settings: RegistrySettings, floods: Floods, stop: asyncio.Event) -> None:
+async def run_bus(
+    database: Database, settings: RegistrySettings, floods: Floods, vitals: Vitals, stop: asyncio.Event
+) -> None:
     """Publish the outbox and fail the jobs of dead-lettered commands, until ``stop`` is set.
 
     An error, such as a drifted stream, is logged and retried: RPCs do not depend on NATS.
     """
     while not stop.is_set():
         try:
-            await _serve_bus(database, settings, floods, stop)
-        except Exception:
+            await _serve_bus(database, settings, floods, vitals, stop)
+        except Exception as error:
+            vitals.not_published(f"{type(error).__name__}: {error}")
             _log.exception("the bus has failed; RPCs go on, facts and commands wait in the outbox")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _BUS_RETRY_SECONDS)
 
 
-async def _serve_bus(database: Database, settings: RegistrySettings, floods: Floods, stop: asyncio.Event) -> None:
+async def _serve_bus(
+    database: Database, settings: RegistrySettings, floods: Floods, vitals: Vitals, stop: asyncio.Event
+) -> None:
+    vitals.not_published("not connected")
     connecting = asyncio.ensure_future(connect(settings, name="registry"))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -224,7 +240,7 @@ async def _serve_bus(database: Database, settings: RegistrySettings, floods: Flo
         js = client.jetstream()
         topology = Topology(js, settings.stream_limits)
         publisher = Publisher(js, topology=topology)
-        relay = Relay(database, publisher, streams=topology, flooded=floods.flooded)
+        relay = Relay(database, publisher, streams=topology, flooded=floods.flooded, vitals=vitals)
         async with dead_lettering_stuck_commands(js), asyncio.TaskGroup() as group:
             group.create_task(relay.run(stop))
             group.create_task(consume(js, DEAD_COMMANDS, DeadCommands(database).handle, workers=1, stop=stop))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.registry.gates.rules import ensure_default_policy
@@ -22,9 +25,26 @@ def migrate(database: Database, revision: str = "head") -> None:
     config = alembic_config()
     with database.engine.connect().execution_options(tunix_rt_write=True) as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        with _tables_may_be_made_again(connection):
+            command.upgrade(config, revision)
     if revision == "head":
         database.commit(ensure_default_policy)
+
+
+@contextmanager
+def _tables_may_be_made_again(connection: Connection) -> Iterator[None]:
+    """SQLite changes a constraint by making the table again, which foreign keys that refer to it would refuse. That all
+    of them hold afterwards is checked before the commit."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    # No effect within a transaction, which the next statement of the connection itself would begin.
+    raw: Any = connection.connection.driver_connection
+    raw.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        raw.execute("PRAGMA foreign_keys = ON")
 
 
 def check_schema(database: Database) -> None:

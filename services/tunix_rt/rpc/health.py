@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -15,8 +17,13 @@ _OPTIONS = [
 ]
 
 
-def ask_health(address: str, tls: TlsSettings, *, timeout_seconds: float) -> tuple[str, str]:
-    """One of "SERVING", "NOT_SERVING", "UNREACHABLE" for the server at ``address``, and why it cannot be reached.
+BUS_HEALTH: Final = "nats"
+"""Of the registry: SERVING while NATS confirms what it is given."""
+
+
+def ask_health(address: str, tls: TlsSettings, *, timeout_seconds: float, service: str = "") -> tuple[str, str]:
+    """One of "SERVING", "NOT_SERVING", "UNREACHABLE" for a health name of the server at ``address`` ("": the server
+    itself), and why it cannot be reached.
 
     Raises `FailedPrecondition` when the files of ``tls`` cannot be used.
     """
@@ -28,7 +35,7 @@ def ask_health(address: str, tls: TlsSettings, *, timeout_seconds: float) -> tup
     with opened as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)
         except grpc.RpcError as error:
             return "UNREACHABLE", str(error)
     return ("SERVING" if answer.status == health_pb2.HealthCheckResponse.SERVING else "NOT_SERVING"), ""

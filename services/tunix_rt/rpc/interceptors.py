@@ -11,7 +11,7 @@ import inspect
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import grpc
@@ -32,8 +32,9 @@ from tunix_rt.rpc.call import Call, current_call, set_current_call
 from tunix_rt.rpc.client_certificates import check_bound
 from tunix_rt.rpc.credentials import peer_certificate_name
 from tunix_rt.rpc.errors import to_status
-from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, authenticated
+from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, OpenStreams, authenticated
 from tunix_rt.rpc.permissions import answers_with_a_stream, required_permission
+from tunix_rt.rpc.projects import PROJECT_HEADER, project_of_call, set_current_project
 from tunix_rt.rpc.settings import TlsSettings
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -175,14 +176,16 @@ def error_guard() -> Guard:
 
 def load_guard(limit: int) -> Guard:
     """Refuses RPCs over ``limit`` in flight with RESOURCE_EXHAUSTED; streams of answers have as many places of their
-    own, and workers a tenth more. Health checks always pass: busy is not dead."""
-    in_flight = Counter[bool]()
+    own, and workers a tenth more. Health checks always pass: busy is not dead; streams of strangers are few."""
+    in_flight, open_streams = Counter[bool](), OpenStreams()
 
     @asynccontextmanager
     async def guard(method: str, _context: Context) -> AsyncIterator[None]:
         permission, stream = required_permission(method), answers_with_a_stream(method)
         if permission is None:
-            yield
+            call = current_call()
+            with open_streams.stream(call.peer_host) if stream and call else nullcontext():
+                yield
             return
         places = limit + max(1, limit // 10) if permission in _WORKERS else limit
         if in_flight[stream] >= places:
@@ -222,6 +225,20 @@ def auth_guard(authorizer: Authorizer, limits: Limits, tls: TlsSettings) -> Guar
             )
         with calls.call(principal.name, stream=answers_with_a_stream(method)):
             yield
+
+    return guard
+
+
+def project_guard() -> Guard:
+    """Decides in which project a call works. Runs after authentication."""
+
+    @asynccontextmanager
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
+        permission = required_permission(method)
+        if permission is not None:
+            named = _metadata(context, PROJECT_HEADER) or ""
+            set_current_project(project_of_call(current_principal(), named, permission))
+        yield
 
     return guard
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -13,10 +14,19 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from tunix_rt.errors import FailedPrecondition
+from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.credentials import server_credentials
-from tunix_rt.rpc.interceptors import Guard, GuardInterceptor, auth_guard, error_guard, load_guard, telemetry_guard
+from tunix_rt.rpc.interceptors import (
+    Guard,
+    GuardInterceptor,
+    auth_guard,
+    error_guard,
+    load_guard,
+    project_guard,
+    telemetry_guard,
+)
 from tunix_rt.rpc.permissions import check_permissions
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings
 from tunix_rt.rpc.tls import refuse_open_server
@@ -27,11 +37,13 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # two services on one port is a mistake, not load balancing
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A client without calls connects again when it has one.
+    ("grpc.max_connection_idle_ms", 300_000),
 ]
+_CHECK_SECONDS = 1.0
 _log = get_logger(__name__)
 
 
@@ -44,11 +56,13 @@ async def serve_grpc(
     stop: asyncio.Event,
     on_bound: Callable[[int], None] | None = None,
     audit: Guard | None = None,
+    checks: Mapping[str, Callable[[], str]] | None = None,
 ) -> None:
     """Serve until ``stop`` is set (SIGTERM and SIGINT set it), then refuse new calls and let running ones finish.
 
     ``register`` adds the servicers and returns their full service names. Health says SERVING once ``ready`` is set
-    (None: at once), for the server ("") and for each service. ``authorizer`` None serves everybody. ``on_bound`` gets
+    (None: at once), for the server ("") and for each service, and NOT_SERVING while the check "" of ``checks`` gives a
+    reason; each other check is a health name of its own. ``authorizer`` None serves everybody. ``on_bound`` gets
     the port that was bound. ``audit`` sees what is refused.
     Raises `FailedPrecondition` when the address is taken or would be open to the network, and when a method has no
     permission in its proto.
@@ -56,7 +70,8 @@ async def serve_grpc(
     guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
     if authorizer is not None:
         guards.append(auth_guard(authorizer, settings.limits, settings.tls))
-    server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_OPTIONS)
+    guards.append(project_guard())
+    server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_options(settings))
     services = ("", *register(server))
     check_permissions(services[1:])
     health = HealthServicer()
@@ -72,7 +87,7 @@ async def serve_grpc(
     if on_bound is not None:
         on_bound(port)
     with stop_on_signals(stop):
-        announce = asyncio.create_task(_announce(health, services, ready))
+        announce = asyncio.create_task(_announce(health, services, checks or {}, ready))
         try:
             await stop.wait()
         finally:
@@ -81,6 +96,13 @@ async def serve_grpc(
             await health.enter_graceful_shutdown()
             await server.stop(settings.grace_seconds)
             _log.info("stopped")
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Who is silent, or stops in the middle of a header, is cut off after two times ``handshake_seconds``."""
+    milliseconds = int(settings.handshake_seconds * 1000)
+    names = ("server_handshake_timeout_ms", "keepalive_time_ms", "keepalive_timeout_ms", "http2.ping_timeout_ms")
+    return [*_OPTIONS, *((f"grpc.{name}", milliseconds) for name in names)]
 
 
 @contextmanager
@@ -98,11 +120,32 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def _announce(health: HealthServicer, services: Sequence[str], ready: asyncio.Event | None) -> None:
+async def _announce(
+    health: HealthServicer,
+    services: Sequence[str],
+    checks: Mapping[str, Callable[[], str]],
+    ready: asyncio.Event | None,
+) -> None:
     if ready is not None:
         await ready.wait()
-    for name in services:
-        await health.set(name, _SERVING)
+    known: dict[str, str] = {}
+    while True:
+        found = {name: check() for name, check in checks.items()}
+        for name, problem in ({"": ""} | found).items():
+            if name not in known or bool(known[name]) != bool(problem):
+                for each in services if name == "" else (name,):
+                    await health.set(each, _NOT_SERVING if problem else _SERVING)
+                if problem or name in known:
+                    _log.log(_level(problem), "health", check=name, problem=problem)
+            metrics.HEALTHY.labels(name).set(not problem)
+        known = {"": ""} | found
+        if not checks:
+            return
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
+def _level(problem: str) -> int:
+    return logging.ERROR if problem else logging.INFO
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings, *, auth: bool) -> int:

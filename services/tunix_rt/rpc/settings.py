@@ -66,6 +66,9 @@ class ServerSettings(SettingsWithSecrets):
     artifacts_uri: str = ""
     # Downloads and compiled programs; may be deleted at any time, and shared by services. Unset: under home.
     cache_dir: Path | None = None
+    # How long a connection may take for its TLS handshake, HTTP/2 settings, the head of an HTTP request, a whole scrape
+    # of metrics, or to answer a ping; and how long one of HTTP may be idle.
+    handshake_seconds: float = Field(default=10.0, gt=0, le=30)
     max_concurrent_rpcs: int = Field(default=1000, ge=1)
     # Of one principal: calls and streams of answers at once, and calls a second.
     max_calls_per_principal: int = Field(default=300, ge=1)

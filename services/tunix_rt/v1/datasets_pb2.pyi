@@ -72,10 +72,13 @@ class Dataset(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     key: _builtins.str
     """Lower-case name, [a-z0-9][a-z0-9._-]{0,63}; versions of one key differ by digest."""
     etag: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def artifact(self) -> _common_pb2.Artifact: ...
     @_builtins.property
@@ -94,10 +97,11 @@ class Dataset(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "id", b"id", "key", b"key", "manifest", b"manifest", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "id", b"id", "key", b"key", "manifest", b"manifest", "project", b"project", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,7 +492,7 @@ class ListDatasetsRequest(_message.Message):
     """1..1000, default 50."""
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, key, digest, trace_count, create_time, tags.<name>."""
+    """Fields: id, key, digest, project, trace_count, create_time, tags.<name>."""
     order_by: _builtins.str
     """"create_time desc" (default), "create_time", "key"."""
     def __init__(

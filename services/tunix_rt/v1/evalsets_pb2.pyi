@@ -264,6 +264,7 @@ class EvalSet(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DETECTABLE_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     key: _builtins.str
     digest: _builtins.str
@@ -271,6 +272,8 @@ class EvalSet(_message.Message):
     item_count: _builtins.int
     etag: _builtins.str
     description: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def sections(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     @_builtins.property
@@ -303,10 +306,11 @@ class EvalSet(_message.Message):
         etag: _builtins.str = ...,
         description: _builtins.str = ...,
         detectable: _abc.Iterable[Global___DetectableDifference] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_types", b"answer_types", "categories", b"categories", "create_time", b"create_time", "description", b"description", "detectable", b"detectable", "difficulties", b"difficulties", "digest", b"digest", "etag", b"etag", "id", b"id", "item_count", b"item_count", "key", b"key", "sections", b"sections", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_types", b"answer_types", "categories", b"categories", "create_time", b"create_time", "description", b"description", "detectable", b"detectable", "difficulties", b"difficulties", "digest", b"digest", "etag", b"etag", "id", b"id", "item_count", b"item_count", "key", b"key", "project", b"project", "sections", b"sections", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,7 +425,7 @@ class ListEvalSetsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, key, digest, item_count, create_time, tags.<name>."""
+    """Fields: id, key, digest, project, item_count, create_time, tags.<name>."""
     order_by: _builtins.str
     def __init__(
         self,

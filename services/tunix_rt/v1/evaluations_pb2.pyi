@@ -510,6 +510,7 @@ class Evaluation(_message.Message):
     CREATED_BY_FIELD_NUMBER: _builtins.int
     VERIFIED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     run_id: _builtins.str
     """Empty when a model was evaluated that no run here produced."""
@@ -528,6 +529,8 @@ class Evaluation(_message.Message):
     """The registry has scored every prediction itself, and knows the model's digest from the artifact store or from the
     inferencer. Covers the metrics of the built-in scorers alone.
     """
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def generation(self) -> _common_pb2.GenerationConfig: ...
     @_builtins.property
@@ -576,10 +579,11 @@ class Evaluation(_message.Message):
         created_by: _builtins.str = ...,
         verified: _builtins.bool = ...,
         signature: _common_pb2.Signature | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "identity", b"identity", "progress", b"progress", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "etag", b"etag", "evalset_id", b"evalset_id", "evalset_key", b"evalset_key", "generation", b"generation", "id", b"id", "identity", b"identity", "message", b"message", "model_id", b"model_id", "progress", b"progress", "reason", b"reason", "run_id", b"run_id", "samples_per_item", b"samples_per_item", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time", "state", b"state", "tags", b"tags", "threshold", b"threshold", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "etag", b"etag", "evalset_id", b"evalset_id", "evalset_key", b"evalset_key", "generation", b"generation", "id", b"id", "identity", b"identity", "message", b"message", "model_id", b"model_id", "progress", b"progress", "project", b"project", "reason", b"reason", "run_id", b"run_id", "samples_per_item", b"samples_per_item", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time", "state", b"state", "tags", b"tags", "threshold", b"threshold", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -683,7 +687,7 @@ class ListEvaluationsRequest(_message.Message):
     page_token: _builtins.str
     filter: _builtins.str
     """Fields: id, run_id, model_id, model_name, dataset_id, evalset_id, evalset_key, state, primary_score, create_time,
-    end_time, tags.<name>, config.<hyperparameter of the run>.
+    end_time, project, tags.<name>, config.<hyperparameter of the run>.
     """
     order_by: _builtins.str
     def __init__(

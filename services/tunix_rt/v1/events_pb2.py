@@ -34,7 +34,7 @@ from tunix_rt.v1 import runs_pb2 as tunix__rt_dot_v1_dot_runs__pb2
 from tunix_rt.v1 import sweeps_pb2 as tunix__rt_dot_v1_dot_sweeps__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/events.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x1atunix_rt/v1/datasets.proto\x1a\x1atunix_rt/v1/evalsets.proto\x1a\x1dtunix_rt/v1/evaluations.proto\x1a\x18tunix_rt/v1/models.proto\x1a\x19tunix_rt/v1/options.proto\x1a\x16tunix_rt/v1/runs.proto\x1a\x18tunix_rt/v1/sweeps.proto\"\xbf\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x13\n\x0bresource_id\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12%\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\"U\n\x12WatchEventsRequest\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x02 \x01(\tB\x11\n\x0f_after_sequence\"J\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.tunix_rt.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\nJobCommand\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"V\n\x08RunEvent\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.tunix_rt.v1.Run\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"k\n\x0f\x45valuationEvent\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.tunix_rt.v1.Evaluation\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nSweepEvent\x12!\n\x05sweep\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Sweep\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nTrialEvent\x12!\n\x05trial\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Trial\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"5\n\x0c\x44\x61tasetEvent\x12%\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.Dataset\"5\n\x0c\x45valSetEvent\x12%\n\x07\x65valset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.EvalSet\"6\n\nModelEvent\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.ModelVersion\"8\n\tGateEvent\x12+\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.GateDecision\"Z\n\nAliasEvent\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Alias\x12)\n\tpromotion\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.Promotion\"8\n\rBaselineEvent\x12\'\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x15.tunix_rt.v1.Baseline2\xaf\x01\n\x0c\x45ventService\x12J\n\x0bWatchEvents\x12\x1f.tunix_rt.v1.WatchEventsRequest\x1a\x12.tunix_rt.v1.Event\"\x04\x88\xb5\x18\x01\x30\x01\x12S\n\nListEvents\x12\x1e.tunix_rt.v1.ListEventsRequest\x1a\x1f.tunix_rt.v1.ListEventsResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/events.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x1atunix_rt/v1/datasets.proto\x1a\x1atunix_rt/v1/evalsets.proto\x1a\x1dtunix_rt/v1/evaluations.proto\x1a\x18tunix_rt/v1/models.proto\x1a\x19tunix_rt/v1/options.proto\x1a\x16tunix_rt/v1/runs.proto\x1a\x18tunix_rt/v1/sweeps.proto\"\xd0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x13\n\x0bresource_id\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12%\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07project\x18\t \x01(\t\"U\n\x12WatchEventsRequest\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x02 \x01(\tB\x11\n\x0f_after_sequence\"J\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.tunix_rt.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\nJobCommand\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"V\n\x08RunEvent\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.tunix_rt.v1.Run\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"k\n\x0f\x45valuationEvent\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.tunix_rt.v1.Evaluation\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nSweepEvent\x12!\n\x05sweep\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Sweep\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nTrialEvent\x12!\n\x05trial\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Trial\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"5\n\x0c\x44\x61tasetEvent\x12%\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.Dataset\"5\n\x0c\x45valSetEvent\x12%\n\x07\x65valset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.EvalSet\"6\n\nModelEvent\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.ModelVersion\"8\n\tGateEvent\x12+\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.GateDecision\"Z\n\nAliasEvent\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Alias\x12)\n\tpromotion\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.Promotion\"8\n\rBaselineEvent\x12\'\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x15.tunix_rt.v1.Baseline2\xaf\x01\n\x0c\x45ventService\x12J\n\x0bWatchEvents\x12\x1f.tunix_rt.v1.WatchEventsRequest\x1a\x12.tunix_rt.v1.Event\"\x04\x88\xb5\x18\x01\x30\x01\x12S\n\nListEvents\x12\x1e.tunix_rt.v1.ListEventsRequest\x1a\x1f.tunix_rt.v1.ListEventsResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,35 +46,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\210\265\030\001'
   _globals['_EVENT']._serialized_start=321
-  _globals['_EVENT']._serialized_end=512
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=514
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=599
-  _globals['_LISTEVENTSREQUEST']._serialized_start=601
-  _globals['_LISTEVENTSREQUEST']._serialized_end=675
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=677
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=758
-  _globals['_JOBCOMMAND']._serialized_start=760
-  _globals['_JOBCOMMAND']._serialized_end=788
-  _globals['_RUNEVENT']._serialized_start=790
-  _globals['_RUNEVENT']._serialized_end=876
-  _globals['_EVALUATIONEVENT']._serialized_start=878
-  _globals['_EVALUATIONEVENT']._serialized_end=985
-  _globals['_SWEEPEVENT']._serialized_start=987
-  _globals['_SWEEPEVENT']._serialized_end=1079
-  _globals['_TRIALEVENT']._serialized_start=1081
-  _globals['_TRIALEVENT']._serialized_end=1173
-  _globals['_DATASETEVENT']._serialized_start=1175
-  _globals['_DATASETEVENT']._serialized_end=1228
-  _globals['_EVALSETEVENT']._serialized_start=1230
-  _globals['_EVALSETEVENT']._serialized_end=1283
-  _globals['_MODELEVENT']._serialized_start=1285
-  _globals['_MODELEVENT']._serialized_end=1339
-  _globals['_GATEEVENT']._serialized_start=1341
-  _globals['_GATEEVENT']._serialized_end=1397
-  _globals['_ALIASEVENT']._serialized_start=1399
-  _globals['_ALIASEVENT']._serialized_end=1489
-  _globals['_BASELINEEVENT']._serialized_start=1491
-  _globals['_BASELINEEVENT']._serialized_end=1547
-  _globals['_EVENTSERVICE']._serialized_start=1550
-  _globals['_EVENTSERVICE']._serialized_end=1725
+  _globals['_EVENT']._serialized_end=529
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=531
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=616
+  _globals['_LISTEVENTSREQUEST']._serialized_start=618
+  _globals['_LISTEVENTSREQUEST']._serialized_end=692
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=694
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=775
+  _globals['_JOBCOMMAND']._serialized_start=777
+  _globals['_JOBCOMMAND']._serialized_end=805
+  _globals['_RUNEVENT']._serialized_start=807
+  _globals['_RUNEVENT']._serialized_end=893
+  _globals['_EVALUATIONEVENT']._serialized_start=895
+  _globals['_EVALUATIONEVENT']._serialized_end=1002
+  _globals['_SWEEPEVENT']._serialized_start=1004
+  _globals['_SWEEPEVENT']._serialized_end=1096
+  _globals['_TRIALEVENT']._serialized_start=1098
+  _globals['_TRIALEVENT']._serialized_end=1190
+  _globals['_DATASETEVENT']._serialized_start=1192
+  _globals['_DATASETEVENT']._serialized_end=1245
+  _globals['_EVALSETEVENT']._serialized_start=1247
+  _globals['_EVALSETEVENT']._serialized_end=1300
+  _globals['_MODELEVENT']._serialized_start=1302
+  _globals['_MODELEVENT']._serialized_end=1356
+  _globals['_GATEEVENT']._serialized_start=1358
+  _globals['_GATEEVENT']._serialized_end=1414
+  _globals['_ALIASEVENT']._serialized_start=1416
+  _globals['_ALIASEVENT']._serialized_end=1506
+  _globals['_BASELINEEVENT']._serialized_start=1508
+  _globals['_BASELINEEVENT']._serialized_end=1564
+  _globals['_EVENTSERVICE']._serialized_start=1567
+  _globals['_EVENTSERVICE']._serialized_end=1742
 # @@protoc_insertion_point(module_scope)

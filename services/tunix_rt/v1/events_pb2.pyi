@@ -41,6 +41,7 @@ class Event(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """ce-id; also Nats-Msg-Id."""
     sequence: _builtins.int
@@ -51,6 +52,8 @@ class Event(_message.Message):
     """NATS subject, "tunix.evt.run.succeeded.<id>"."""
     resource_id: _builtins.str
     traceparent: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -68,10 +71,11 @@ class Event(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         traceparent: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "resource_id", b"resource_id", "sequence", b"sequence", "subject", b"subject", "time", b"time", "traceparent", b"traceparent", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "project", b"project", "resource_id", b"resource_id", "sequence", b"sequence", "subject", b"subject", "time", b"time", "traceparent", b"traceparent", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,7 +117,7 @@ class ListEventsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, type, subject, resource_id, time, sequence."""
+    """Fields: id, type, subject, resource_id, project, time, sequence."""
     def __init__(
         self,
         *,

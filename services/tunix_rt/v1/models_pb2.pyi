@@ -199,6 +199,7 @@ class ModelVersion(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     UNPINNINGS_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     """Registered model name; versions of one name are numbered from 1."""
@@ -207,6 +208,8 @@ class ModelVersion(_message.Message):
     reference: _builtins.str
     """What a loader is given: file://…, pkg://…, hf://…."""
     etag: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def artifact(self) -> _common_pb2.Artifact: ...
     @_builtins.property
@@ -233,10 +236,11 @@ class ModelVersion(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
         unpinnings: _abc.Iterable[Global___Unpinning] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "lineage", b"lineage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "format", b"format", "id", b"id", "lineage", b"lineage", "name", b"name", "reference", b"reference", "tags", b"tags", "unpinnings", b"unpinnings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "format", b"format", "id", b"id", "lineage", b"lineage", "name", b"name", "project", b"project", "reference", b"reference", "tags", b"tags", "unpinnings", b"unpinnings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,12 +287,15 @@ class Alias(_message.Message):
     GATE_POLICY_ID_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     alias: _builtins.str
     """"production", "staging", …"""
     model_id: _builtins.str
     gate_policy_id: _builtins.str
     etag: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -300,10 +307,11 @@ class Alias(_message.Message):
         gate_policy_id: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "gate_policy_id", b"gate_policy_id", "model_id", b"model_id", "model_name", b"model_name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "gate_policy_id", b"gate_policy_id", "model_id", b"model_id", "model_name", b"model_name", "project", b"project", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -476,6 +484,7 @@ class Baseline(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     evaluation_id: _builtins.str
@@ -486,6 +495,8 @@ class Baseline(_message.Message):
     revision: _builtins.int
     """From 1; the highest of a name is in force."""
     etag: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def identity(self) -> _evaluations_pb2.ScoreIdentity: ...
     @_builtins.property
@@ -504,10 +515,11 @@ class Baseline(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         etag: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "evaluation_id", b"evaluation_id", "id", b"id", "identity", b"identity", "locked_by", b"locked_by", "model_id", b"model_id", "name", b"name", "note", b"note", "revision", b"revision", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "evaluation_id", b"evaluation_id", "id", b"id", "identity", b"identity", "locked_by", b"locked_by", "model_id", b"model_id", "name", b"name", "note", b"note", "project", b"project", "revision", b"revision", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -565,6 +577,7 @@ class GatePolicy(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     version: _builtins.int
@@ -585,6 +598,8 @@ class GatePolicy(_message.Message):
     """
     direction: Global___MetricDirection.ValueType
     """Default HIGHER_IS_BETTER. Deltas are always candidate minus baseline; "worse" follows the direction."""
+    project: _builtins.str
+    """The project that it belongs to; "*" of the built-in one: all of them."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -605,10 +620,11 @@ class GatePolicy(_message.Message):
         metric: _builtins.str = ...,
         direction: Global___MetricDirection.ValueType = ...,
         slices: _abc.Iterable[Global___SliceRule] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "baseline", b"baseline", "create_time", b"create_time", "description", b"description", "direction", b"direction", "id", b"id", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "slices", b"slices", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "baseline", b"baseline", "create_time", b"create_time", "description", b"description", "direction", b"direction", "id", b"id", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "project", b"project", "slices", b"slices", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,6 +701,7 @@ class GateDecision(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     VERIFIED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     verdict: Global___GateVerdict.ValueType
     policy_id: _builtins.str
@@ -704,6 +721,8 @@ class GateDecision(_message.Message):
     metric: _builtins.str
     verified: _builtins.bool
     """Both evaluations are verified, and the metric is not of a third-party scorer."""
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def statistics(self) -> _evaluations_pb2.PairedStatistics: ...
     @_builtins.property
@@ -735,10 +754,11 @@ class GateDecision(_message.Message):
         metric: _builtins.str = ...,
         verified: _builtins.bool = ...,
         signature: _common_pb2.Signature | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "create_time", b"create_time", "lower_bound", b"lower_bound", "signature", b"signature", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "signature", b"signature", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "project", b"project", "signature", b"signature", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lower_bound: _TypeAlias = _typing.Literal["lower_bound"]  # noqa: Y015
     _WhichOneofArgType__lower_bound: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound"]  # noqa: Y015
@@ -827,7 +847,7 @@ class ListModelsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, name, version, run_id, digest, create_time, tags.<name>."""
+    """Fields: id, name, version, project, run_id, digest, create_time, tags.<name>."""
     order_by: _builtins.str
     def __init__(
         self,
@@ -1541,7 +1561,7 @@ class ListGateDecisionsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, verdict, policy_id, baseline_evaluation_id, candidate_evaluation_id, create_time."""
+    """Fields: id, verdict, project, policy_id, baseline_evaluation_id, candidate_evaluation_id, create_time."""
     def __init__(
         self,
         *,

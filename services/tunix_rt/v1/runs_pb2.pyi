@@ -466,6 +466,7 @@ class Run(_message.Message):
     LAST_METRICS_FIELD_NUMBER: _builtins.int
     SPEC_DIGEST_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     display_name: _builtins.str
     state: _common_pb2.JobState.ValueType
@@ -482,6 +483,8 @@ class Run(_message.Message):
     spec_digest: _builtins.str
     """sha256 of the canonical JSON of spec."""
     created_by: _builtins.str
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property
@@ -523,10 +526,11 @@ class Run(_message.Message):
         last_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         spec_digest: _builtins.str = ...,
         created_by: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "evaluation_ids", b"evaluation_ids", "id", b"id", "last_metrics", b"last_metrics", "message", b"message", "model_id", b"model_id", "progress", b"progress", "reason", b"reason", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "sweep_id", b"sweep_id", "tags", b"tags", "trial_id", b"trial_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "evaluation_ids", b"evaluation_ids", "id", b"id", "last_metrics", b"last_metrics", "message", b"message", "model_id", b"model_id", "progress", b"progress", "project", b"project", "reason", b"reason", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "sweep_id", b"sweep_id", "tags", b"tags", "trial_id", b"trial_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,7 +653,7 @@ class ListRunsRequest(_message.Message):
     page_token: _builtins.str
     filter: _builtins.str
     """Fields: id, display_name, state, reason, pool, base_model, dataset_id, model_name, sweep_id, model_id,
-    create_time, start_time, end_time, tags.<name>.
+    project, create_time, start_time, end_time, tags.<name>.
     """
     order_by: _builtins.str
     """"create_time desc" (default), "create_time", "end_time", "end_time desc", "display_name"."""

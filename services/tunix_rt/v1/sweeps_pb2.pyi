@@ -564,6 +564,7 @@ class Sweep(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     N_STOPPED_FIELD_NUMBER: _builtins.int
     TRIAL_COUNT_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     display_name: _builtins.str
     state: _common_pb2.JobState.ValueType
@@ -581,6 +582,8 @@ class Sweep(_message.Message):
     """Stopped early by the scheduler; not among n_failed."""
     trial_count: _builtins.int
     """Trials that the sweep is to have: configurations × repeats. A population makes more: those that replace others."""
+    project: _builtins.str
+    """The project that it belongs to."""
     @_builtins.property
     def spec(self) -> Global___SweepSpec: ...
     @_builtins.property
@@ -617,10 +620,11 @@ class Sweep(_message.Message):
         paused: _builtins.bool = ...,
         n_stopped: _builtins.int = ...,
         trial_count: _builtins.int = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "best_trial_id", b"best_trial_id", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "id", b"id", "message", b"message", "n_failed", b"n_failed", "n_stopped", b"n_stopped", "n_succeeded", b"n_succeeded", "n_trials", b"n_trials", "paused", b"paused", "progress", b"progress", "reason", b"reason", "spec", b"spec", "start_time", b"start_time", "state", b"state", "tags", b"tags", "trial_count", b"trial_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "best_trial_id", b"best_trial_id", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "id", b"id", "message", b"message", "n_failed", b"n_failed", "n_stopped", b"n_stopped", "n_succeeded", b"n_succeeded", "n_trials", b"n_trials", "paused", b"paused", "progress", b"progress", "project", b"project", "reason", b"reason", "spec", b"spec", "start_time", b"start_time", "state", b"state", "tags", b"tags", "trial_count", b"trial_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1002,7 +1006,7 @@ class ListSweepsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, display_name, state, create_time, tags.<name>."""
+    """Fields: id, display_name, state, project, create_time, tags.<name>."""
     order_by: _builtins.str
     def __init__(
         self,

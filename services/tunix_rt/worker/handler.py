@@ -13,6 +13,7 @@ from tunix_rt.errors import (
     FailedPrecondition,
     InvalidInput,
     NotFound,
+    PermissionDenied,
     Transient,
     TunixError,
 )
@@ -48,6 +49,10 @@ class JobHandler(Generic[P]):
                 granted = await self._jobs.claim(job_id)
             except (Transient, Exhausted) as error:
                 _log.warning("the registry is unavailable or overloaded", error=str(error))
+                return Retry(_RETRY_SECONDS)
+            except PermissionDenied as error:
+                # Of another project: its worker takes it.
+                _log.warning("left a job to another worker", error=str(error))
                 return Retry(_RETRY_SECONDS)
             except NotFound as error:
                 # Of another database, or forged: nobody waits for it, and a dead letter would say nothing.

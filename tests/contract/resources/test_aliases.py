@@ -243,7 +243,7 @@ async def test_a_decision_moves_an_alias_once_however_the_clocks_run(registry: A
     back = await move(registry, held.old.id, moved.etag, waiver_reason="back for a while")
 
     def turn_back_the_clock(session: Any) -> None:
-        session.get(AliasRow, ("m", "production")).move_time -= timedelta(days=1)
+        session.get(AliasRow, ("default", "m", "production")).move_time -= timedelta(days=1)
 
     await registry.database.run_write(turn_back_the_clock)
     refused = await refusal(move(registry, held.new.id, back.etag, gate_decision_id=decision.id))

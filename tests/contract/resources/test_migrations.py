@@ -135,7 +135,7 @@ def test_the_filled_values_stand_on_the_board_that_new_ones_join(first_release: 
     migrate(first_release)
     with first_release.read() as session:
         rows = session.execute(select(ScoreValueRow).where(ScoreValueRow.evaluation_id == "eval-1")).scalars().all()
-    assert {each.board for each in rows} == {board_of("sha256:e", "1", "sha256:g")}
+    assert {each.board for each in rows} == {board_of("default", "sha256:e", "1", "sha256:g")}
     assert {(each.name, each.value, each.ci_low, each.ci_high) for each in rows} == {
         (each.name, each.value, each.low, each.high) for each in values_of(CARD)
     }

@@ -108,3 +108,37 @@ def test_the_clients_token_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("TUNIX_RT_HOME", str(tmp_path))
     token = discover().token
     assert callable(token) and token() == "of-the-file"
+
+
+def test_a_team_works_in_its_project_and_an_administrator_in_the_one_that_is_named(
+    platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = documents(platform, "create", "bea", "--role", "editor", "--project", "vision")
+    assert made["project"] == "vision"
+    path = tmp_path / "bea.token"
+    run(platform, "create-token", "bea", "-o", str(path))
+    address, token = platform.addresses["registry"], path.read_text().strip()
+    with TunixClient(address, token) as bea:
+        assert bea.access.caller().project == "vision"
+        dataset = bea.datasets.build("arith-v1", size=20, key="sums-of-vision")
+        assert dataset.project == "vision"
+    with TunixClient(address, token, project="speech") as bea, pytest.raises(PermissionDenied, match="'vision'"):
+        list(bea.datasets.list())
+
+    def keys(*options: str) -> list[str]:
+        given = ["--home", str(platform.home), *options, "datasets", "list", "--json"]
+        result = CliRunner().invoke(app, given)
+        assert result.exit_code == 0, result.output
+        return [json.loads(line)["key"] for line in result.output.splitlines()]
+
+    assert keys("--project", "vision") == ["sums-of-vision"]
+    assert keys("--project", "speech") == []
+    assert "sums-of-vision" in keys()
+    monkeypatch.setenv("TUNIX_RT_PROJECT", "speech")
+    assert keys() == []
+    assert keys("--project", "vision") == ["sums-of-vision"]
+    monkeypatch.delenv("TUNIX_RT_PROJECT")
+    (moved,) = documents(platform, "update", "bea", "--project", "speech")
+    assert moved["project"] == "speech"
+    assert "speech" in run(platform, "principals")
+    assert json.loads(run(platform, "whoami", "--json"))["project"] == ""

@@ -167,7 +167,7 @@ class House:
 
     def handler(self, limits: Limits = LIMITS) -> JobHandler[jobs_pb2.EvaluationPayload]:
         inferencer = GrpcInferencer(self.channel, load_timeout=10, generate_timeout=10)
-        carry_out = evaluating(GrpcRecorder(self.channel), inferencer, limits, BUILT_IN_SCORERS)
+        carry_out = evaluating(GrpcRecorder(self.channel), lambda _: inferencer, limits, BUILT_IN_SCORERS)
         jobs = GrpcJobs(self.channel, jobs_pb2.JOB_KIND_EVALUATION, "worker-1")
         return JobHandler(jobs, carry_out, self.stop, heartbeat_seconds=0.05)
 

@@ -243,6 +243,15 @@ def test_a_signal_while_starting_undoes_the_start(tmp_path: Path) -> None:
     assert not (tmp_path / "platform.json").exists()
 
 
+@pytest.mark.parametrize("content", ["{", '{"of": "the next version"}'])
+def test_up_starts_over_a_file_that_was_left_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / "platform.json").write_text(content)
+    up = run_cli(tmp_path, "up", "--detach", "--free-ports", "--services", "nats", "--json")
+    assert up.returncode == 0, up.stderr
+    assert run_cli(tmp_path, "status").returncode == 0
+    assert run_cli(tmp_path, "down").returncode == 0
+
+
 def test_nothing_outlives_a_killed_supervisor_and_the_home_can_be_started_again(tmp_path: Path) -> None:
     up = run_cli(tmp_path, "up", "--detach", "--free-ports", "--services", "nats", "--json")
     assert up.returncode == 0, up.stderr

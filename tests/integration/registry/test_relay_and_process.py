@@ -260,6 +260,16 @@ def test_the_registry_refuses_a_schema_that_it_does_not_know_and_says_what_to_do
     assert "9999" in refused.stderr
 
 
+@pytest.mark.parametrize("content", [b"no database" * 1000, b"SQLite format 3\x00" + b"\xff" * 4096])
+def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "registry.sqlite").write_bytes(content)
+    refused = registry_process(tmp_path, "migrate")
+    assert refused.returncode == 1
+    assert "is damaged, or no SQLite database" in refused.stderr + refused.stdout
+    assert "Traceback" not in refused.stderr + refused.stdout
+    assert (tmp_path / "registry.sqlite").read_bytes() == content
+
+
 def test_migrations_make_exactly_the_tables_that_the_code_declares(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from tunix_rt.client.retries import RetryBudget
-from tunix_rt.errors import NotFound, Transient
+from tunix_rt.errors import Exhausted, NotFound, Transient
 
 
 class FailedCall(grpc.RpcError, grpc.Call):  # type: ignore[misc]
@@ -72,6 +72,23 @@ def test_an_answer_ends_an_outage() -> None:
     budget.answered()
     clock.now += 4.9
     assert budget.delay_after(UNAVAILABLE) <= 0.1
+
+
+def test_a_full_service_is_asked_again_when_it_says_so() -> None:
+    clock = Clock()
+    budget = RetryBudget("the registry", 30.0, clock=clock)
+    full = FailedCall(grpc.StatusCode.RESOURCE_EXHAUSTED)  # without a delay of its own: a second
+    delays = []
+    with pytest.raises(Exhausted):
+        while True:
+            delays.append(budget.delay_after(full))
+            clock.now += delays[-1]
+    assert all(1.0 <= delay <= 3.0 for delay in delays)
+    assert 25.0 <= sum(delays) <= 30.0
+    budget.answered()
+    assert budget.delay_after(full) <= 1.5
+    with pytest.raises(Exhausted):
+        RetryBudget("the registry", 0.0).delay_after(full)
 
 
 def test_other_errors_are_raised_at_once() -> None:

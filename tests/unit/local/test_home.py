@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tunix_rt.bus.keys import public_key
+from tunix_rt.cli.main import app
 from tunix_rt.client.platform_file import PlatformFile, read_platform_file, write_platform_file
 from tunix_rt.errors import FailedPrecondition, InvalidInput
 from tunix_rt.local import services
@@ -93,11 +97,26 @@ def test_the_platform_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["platform.json"]
 
 
-@pytest.mark.parametrize("text", ["{", '{"state":"ready"}', '{"of":"another version"}', "[1]"])
-def test_a_platform_file_that_is_not_ours_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "platform.json").write_text(text)
-    with pytest.raises(ValueError, match="not a platform file"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff\x00",
+        b"[" * 100_000,
+        b'{"state": "ready", "since": "the next version"}',
+        json.dumps(dataclasses.asdict(a_file()) | {"pids": [], "token_path": 7}).encode(),
+    ],
+)
+def test_a_platform_file_that_is_damaged_or_not_ours_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "platform.json").write_bytes(content)
+    with pytest.raises(FailedPrecondition, match=r"platform\.json is damaged"):
         read_platform_file(tmp_path)
+    for command in ("status", "runs list"):
+        answer = CliRunner().invoke(app, ["--home", str(tmp_path), *command.split()])
+        assert answer.exit_code == 1 and "Traceback" not in answer.output
 
 
 def test_free_ports_are_all_different_and_can_be_bound() -> None:

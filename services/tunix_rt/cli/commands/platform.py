@@ -107,7 +107,11 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
             printing.fields((f"{name} http", url) for name, url in file.http.items()),
             printing.fields((kind, formats.counts(states) or "none") for kind, states in jobs.items()),
         )
-    if any(part["health"] != "SERVING" for part in parts.values()):
+    ailing = [name for name, part in parts.items() if part["health"] != "SERVING"]
+    if ailing and not as_json:
+        logs = ", ".join(str(directory / "logs" / f"{name}.log") for name in ailing)
+        printing.show(f"not well: {', '.join(ailing)}; see {logs}. What does not answer for 30 s is started again")
+    if ailing:
         raise typer.Exit(1)
 
 
@@ -115,6 +119,8 @@ def _parts(file: PlatformFile) -> dict[str, dict[str, Any]]:
     names, addresses = list(file.addresses), list(file.addresses.values())
     with ThreadPoolExecutor() as pool:
         health = dict(zip(names, pool.map(local.check_part, names, addresses), strict=True))
+    if "nats" in health and health.get("registry") != "UNREACHABLE" and not local.nats_confirms(file.addresses):
+        health["nats"] = "NOT_SERVING"
     return {
         name: {
             "health": health[name],

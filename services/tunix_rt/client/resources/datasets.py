@@ -95,6 +95,7 @@ class Dataset(Record, of=pb.Dataset):
     create_time: datetime | None
     tags: dict[str, str]
     etag: str
+    project: str
 
 
 class Recipe(Record, of=pb.Recipe):

@@ -60,6 +60,7 @@ class EvalSet(Resource[Mode], of=pb.EvalSet):
     etag: str
     description: str
     detectable: tuple[DetectableDifference, ...]
+    project: str
 
     @many
     def items(self, *, filter: str = "", limit: int | None = None) -> Many[EvalSetItem]:

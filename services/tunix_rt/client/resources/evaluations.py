@@ -72,6 +72,7 @@ class Evaluation(Job[Mode], of=pb.Evaluation):
     created_by: str
     verified: bool
     signature: Signature | None
+    project: str
 
     @one
     def refresh(self) -> One[Evaluation[Mode]]:

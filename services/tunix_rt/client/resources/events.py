@@ -35,6 +35,7 @@ class Event(Record, of=pb.Event):
     resource_id: str
     time: datetime
     traceparent: str
+    project: str
 
     @property
     def data(self) -> dict[str, Any]:

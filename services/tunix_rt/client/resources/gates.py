@@ -33,6 +33,7 @@ class Baseline(Record, of=pb.Baseline):
     create_time: datetime | None
     revision: int
     etag: str
+    project: str
 
 
 class SliceRule(Record, of=pb.SliceRule):
@@ -62,6 +63,7 @@ class GatePolicy(Record, of=pb.GatePolicy):
     metric: str
     direction: MetricDirection
     slices: tuple[SliceRule, ...]
+    project: str
 
 
 class SliceDecision(Record, of=pb.SliceDecision):
@@ -102,6 +104,7 @@ class GateDecision(Record, of=pb.GateDecision):
     metric: str
     verified: bool
     signature: Signature | None
+    project: str
 
 
 class Baselines(Group[Mode]):

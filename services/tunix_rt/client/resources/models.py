@@ -51,6 +51,7 @@ class ModelVersion(Resource[Mode], of=pb.ModelVersion):
     tags: dict[str, str]
     etag: str
     unpinnings: tuple[Unpinning, ...]
+    project: str
 
 
 class Alias(Resource[Mode], of=pb.Alias):
@@ -64,6 +65,7 @@ class Alias(Resource[Mode], of=pb.Alias):
     gate_policy_id: str
     update_time: datetime | None
     etag: str
+    project: str
 
     @one
     def promote(

@@ -83,6 +83,7 @@ class Run(Job[Mode], of=pb.Run):
     last_metrics: dict[str, float]
     spec_digest: str
     created_by: str
+    project: str
 
     @one
     def refresh(self) -> One[Run[Mode]]:

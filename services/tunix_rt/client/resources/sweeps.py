@@ -81,6 +81,7 @@ class Sweep(Job[Mode], of=pb.Sweep):
     paused: bool
     n_stopped: int
     trial_count: int
+    project: str
 
     @one
     def refresh(self) -> One[Sweep[Mode]]:

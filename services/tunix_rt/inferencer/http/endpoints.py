@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -26,6 +27,8 @@ from tunix_rt.inferencer.model_pool import ModelPool
 from tunix_rt.inferencer.streams import read_apart, submitted
 from tunix_rt.inferencer.text import Transcript
 from tunix_rt.rpc.auth import current_principal
+
+BODY_SECONDS = 60.0
 
 
 class Endpoints:
@@ -54,7 +57,7 @@ class Endpoints:
         return web.json_response(_model(self._find(request.match_info["model"])))
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        body = await _body(request)
         asked = await read_apart(len(body), lambda: read_completion(json_object(body)))
         with self._using(asked.options.model) as model:
             plan = partial(plan_completion, asked, model, _caller(request, asked.options))
@@ -70,7 +73,7 @@ class Endpoints:
             return await self._answered(request, asked.options, model, generations, answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        body = await _body(request)
         asked = await read_apart(len(body), lambda: read_chat(json_object(body)))
         with self._using(asked.options.model) as model:
             plan = partial(plan_chat, asked, model, _caller(request, asked.options))
@@ -139,6 +142,15 @@ async def _stream(
     return events.response
 
 
+async def _body(request: web.Request) -> bytes:
+    """The body, which may take a minute to come."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout from error
+
+
 def _caller(request: web.Request, options: Options) -> str:
     """The caller for fair scheduling: a host, and each ``user`` that a client names on it."""
     return f"{current_principal().name}@{request.remote}/{options.user}"
@@ -152,7 +164,7 @@ def _model(served: ServedModel) -> Document:
         "object": "model",
         "created": loaded.loaded_at,
         "owned_by": "tunix-rt",
-        "root": loaded.reference,
+        "root": served.reference,
         "parent": served.adapter and served.model.handle,
         "max_model_len": served.servable.engine.capacity,
         "weight_format": served.weight_format,

@@ -11,23 +11,26 @@ from aiohttp.typedefs import Handler, Middleware
 
 from tunix_rt.errors import Exhausted, PermissionDenied, TunixError, Unauthenticated
 from tunix_rt.inferencer.http.errors import error_object, headers_of, internal_error, plain_error, status_of
+from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
 from tunix_rt.rpc.auth import ANONYMOUS, Authorizer, bearer_token, current_principal, set_current_principal
 from tunix_rt.rpc.call import Call
 from tunix_rt.rpc.client_certificates import check_bound, common_name
-from tunix_rt.rpc.limits import LogIns, authenticated
-from tunix_rt.rpc.settings import TlsSettings
+from tunix_rt.rpc.limits import CallLimits, LogIns, authenticated
+from tunix_rt.rpc.projects import PROJECT_HEADER, project_of_call, set_current_project
 
 Refused = Callable[[Call, TunixError], None]
 _log = get_logger(__name__)
 
 
-def guards(authorizer: Authorizer | None, limit: int, tls: TlsSettings, refused: Refused | None) -> list[Middleware]:
+def guards(authorizer: Authorizer | None, settings: InferencerSettings, refused: Refused | None) -> list[Middleware]:
     """The middlewares in aiohttp's order, outermost first. ``authorizer`` None: no authentication."""
-    found = [_telemetry(), _errors(), _load(limit)]
-    return found if authorizer is None else [*found, _auth(authorizer, tls, refused or (lambda _call, _error: None))]
+    found = [_telemetry(), _errors(), _load(settings.max_concurrent_rpcs)]
+    if authorizer is not None:
+        found.append(_auth(authorizer, settings, refused or (lambda _call, _error: None)))
+    return [*found, _project()]
 
 
 def _telemetry() -> Middleware:
@@ -98,10 +101,10 @@ def _load(limit: int) -> Middleware:
     return guard
 
 
-def _auth(authorizer: Authorizer, tls: TlsSettings, refused: Refused) -> Middleware:
+def _auth(authorizer: Authorizer, settings: InferencerSettings, refused: Refused) -> Middleware:
     """Bearer tokens and client certificates as in gRPC; generating and listing models need the permission generate."""
 
-    log_ins = LogIns()
+    log_ins, calls, tls = LogIns(), CallLimits(settings.limits), settings.tls
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -120,6 +123,20 @@ def _auth(authorizer: Authorizer, tls: TlsSettings, refused: Refused) -> Middlew
             name = f"{request.method} {_route(request)}"
             refused(Call(name, request.remote or "", certificate=certificate), error)
             raise
+        with calls.call(principal.name, stream=False):
+            return await handler(request)
+
+    return guard
+
+
+def _project() -> Middleware:
+    """Decides in which project a request works, as in gRPC."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        set_current_project("")  # requests of one connection share a task
+        named = request.headers.get(PROJECT_HEADER, "")
+        set_current_project(project_of_call(current_principal(), named, "generate"))
         return await handler(request)
 
     return guard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -32,7 +33,7 @@ def build_app(
     refused: Refused | None = None,
 ) -> web.Application:
     """The application. The size limit of a body is that of a gRPC message. ``refused`` gets what is refused."""
-    middlewares = guards(authorizer, settings.max_concurrent_rpcs, settings.tls, refused)
+    middlewares = guards(authorizer, settings, refused)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_MESSAGE_BYTES)
     Endpoints(pool, adapters, driver).add_to(app)
     return app
@@ -56,11 +57,17 @@ async def serving_http(
     tls = server_context(settings.tls)
     if refuse_open_server(settings.http_listen, settings.tls, auth=settings.auth == "on"):
         _log.warning("TUNIX_RT_INSECURE: serving beyond this machine without TLS or authentication", protocol="http")
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.grace_seconds, access_log=None)
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        shutdown_timeout=settings.grace_seconds,
+        access_log=None,
+        keepalive_timeout=settings.handshake_seconds,  # also for the head of the first request
+    )
     await runner.setup()
     try:
         host, _, port = settings.http_listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=tls)
+        site = _Site(runner, host.strip("[]"), int(port), tls, settings.handshake_seconds)
         try:
             await site.start()
         except (OSError, OverflowError) as error:
@@ -77,6 +84,33 @@ async def serving_http(
             await closing
     finally:
         await runner.cleanup()
+
+
+class _Site(web.BaseSite):
+    """`web.TCPSite` with a limit for TLS handshakes, which aiohttp leaves at a minute."""
+
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None, handshake_seconds: float
+    ) -> None:
+        super().__init__(runner, ssl_context=tls)
+        self._host, self._port, self._tls = host, port, tls
+        self._handshake_seconds = handshake_seconds if tls else None
+
+    @property
+    def name(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        await super().start()
+        assert self._runner.server is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server,
+            self._host,
+            self._port,
+            ssl=self._tls,
+            backlog=self._backlog,
+            ssl_handshake_timeout=self._handshake_seconds,
+        )
 
 
 async def _close(runner: web.AppRunner, stop: asyncio.Event) -> None:

@@ -20,4 +20,5 @@ def dataset_message(row: DatasetRow) -> pb.Dataset:
         create_time=timestamp(row.create_time),
         tags=row.tags,
         etag=etag(row.revision),
+        project=row.project,
     )

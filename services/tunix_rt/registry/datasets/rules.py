@@ -21,6 +21,7 @@ from tunix_rt.errors import MAX_VIOLATIONS, FailedPrecondition, FieldViolation, 
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import check_etag, lock_name, new_id, utc_now
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.traces.dataset import BuiltDataset, build_from_lines, build_from_recipe
@@ -63,7 +64,7 @@ class EvalPrompts:
 
 
 def eval_prompts(session: Session, decontaminate: Sequence[str]) -> EvalPrompts:
-    """Prompts of every registered evalset. Raises `InvalidInput` naming each evalset id that does not exist."""
+    """Prompts of every evalset of the project. Raises `InvalidInput` naming each evalset id that does not exist."""
     known = set(session.scalars(select(col(EvalSetRow.id))))
     missing = [
         FieldViolation(f"decontaminate_evalset_ids[{index}]", f"there is no evalset {each!r}")
@@ -73,7 +74,8 @@ def eval_prompts(session: Session, decontaminate: Sequence[str]) -> EvalPrompts:
     if missing:
         raise InvalidInput(missing)
     prompts: dict[str, list[str]] = {each: [] for each in known}
-    for item in session.scalars(select(EvalSetItemRow).order_by(col(EvalSetItemRow.position))):
+    items = select(EvalSetItemRow).where(col(EvalSetItemRow.evalset_id).in_(known))
+    for item in session.scalars(items.order_by(col(EvalSetItemRow.position))):
         prompts[item.evalset_id].append(item.document["prompt"])
     return EvalPrompts({each: prompts[each] for each in decontaminate}, prompts)
 
@@ -138,7 +140,9 @@ def add_dataset(
     key = built.manifest.key
     lock_name(session, "dataset", key)
     before = session.scalars(
-        select(DatasetRow).where(col(DatasetRow.key) == key, col(DatasetRow.digest) == stored.digest)
+        select(DatasetRow).where(
+            DatasetRow.is_of(own_project(session)), col(DatasetRow.key) == key, col(DatasetRow.digest) == stored.digest
+        )
     ).first()
     if before is not None:
         return before

@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from tunix_rt.artifacts import StoredArtifact
 from tunix_rt.errors import FieldViolation, InvalidInput
+from tunix_rt.registry import quotas
 from tunix_rt.registry.datasets import checks, rules
 from tunix_rt.registry.datasets.messages import dataset_message
 from tunix_rt.registry.datasets.tables import DatasetRow
@@ -43,6 +44,7 @@ _DATASETS: Final = Listing(
         "id": FilterField(DatasetRow.id),
         "key": FilterField(DatasetRow.key),
         "digest": FilterField(DatasetRow.digest),
+        "project": FilterField(DatasetRow.project),
         "trace_count": FilterField(DatasetRow.trace_count, Kind.INTEGER),
         "create_time": FilterField(DatasetRow.create_time, Kind.TIME),
         "tags": FilterField(DatasetRow.tags, Kind.TAGS),
@@ -145,11 +147,13 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
         self, request: Identified, built: BuiltDataset, stored: StoredArtifact, tags: dict[str, str]
     ) -> pb.Dataset:
         actor = caller()
-        return await self.mutate(
-            request,
-            pb.Dataset,
-            lambda session: rules.add_dataset(session, built, stored, tags=tags, actor=actor),
-        )
+
+        def add(session: Session) -> DatasetRow:
+            row = rules.add_dataset(session, built, stored, tags=tags, actor=actor)
+            quotas.check_stored_bytes(session, self.settings)
+            return row
+
+        return await self.mutate(request, pb.Dataset, add)
 
 
 def _recipe_message(recipe: Recipe) -> pb.Recipe:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
+from sqlmodel import Field
 
 from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class DatasetRow(SQLModel, table=True):
-    """One immutable dataset version; the same key and content digest is one row."""
+class DatasetRow(ProjectColumns, table=True):
+    """One immutable dataset version; the same key and content digest is one row of a project."""
 
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("key", "digest", name="uq_datasets_key_digest"),)
+    __table_args__ = (
+        UniqueConstraint("project", "key", "digest", name="uq_datasets_project_key_digest"),
+        Index("ix_datasets_project_create_time_id", "project", "create_time", "id"),
+    )
 
     id: str = Field(primary_key=True)
     key: str = Field(index=True)

@@ -40,6 +40,7 @@ def evalset_message(row: EvalSetRow, independent_items: int) -> pb.EvalSet:
         create_time=timestamp(row.create_time),
         tags=row.tags,
         etag=etag(row.revision),
+        project=row.project,
         description=row.description,
         detectable=[
             pb.DetectableDifference(discordance=each.discordance, difference=each.difference)

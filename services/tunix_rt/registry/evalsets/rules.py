@@ -13,6 +13,7 @@ from tunix_rt.quality.items import EvalSet
 from tunix_rt.registry.evalsets.messages import evalset_message
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.v1 import evalsets_pb2
 
@@ -22,8 +23,9 @@ def create_evalset(
 ) -> EvalSetRow:
     """Store ``evalset`` under ``key``; the same key and content again is the stored one, unchanged."""
     lock_name(session, "evalset", key)
+    own = EvalSetRow.is_of(own_project(session))
     before = session.scalars(
-        select(EvalSetRow).where(col(EvalSetRow.key) == key, col(EvalSetRow.digest) == evalset.digest)
+        select(EvalSetRow).where(own, col(EvalSetRow.key) == key, col(EvalSetRow.digest) == evalset.digest)
     ).first()
     if before is not None:
         return before
@@ -63,11 +65,11 @@ def create_evalset(
 
 
 def get_evalset(session: Session, id_or_key: str) -> EvalSetRow:
-    """The evalset with that id, or the newest version of that key. Raises `NotFound`."""
-    is_id = col(EvalSetRow.id) == id_or_key
+    """The evalset with that id, or the newest version of that key in the project. Raises `NotFound`."""
+    is_id, own = col(EvalSetRow.id) == id_or_key, EvalSetRow.is_of(own_project(session))
     row = session.scalars(
         select(EvalSetRow)
-        .where(is_id | (col(EvalSetRow.key) == id_or_key))
+        .where(is_id | ((col(EvalSetRow.key) == id_or_key) & own))
         .order_by(is_id.desc(), col(EvalSetRow.create_time).desc(), col(EvalSetRow.id).desc())
         .limit(1)
     ).first()

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.registry import quotas
 from tunix_rt.registry.evalsets import checks, rules
 from tunix_rt.registry.evalsets.messages import ANSWER_TYPES, DIFFICULTIES, SECTIONS, item_message
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
@@ -33,6 +34,7 @@ _EVALSETS: Final = Listing(
         "id": FilterField(EvalSetRow.id),
         "key": FilterField(EvalSetRow.key),
         "digest": FilterField(EvalSetRow.digest),
+        "project": FilterField(EvalSetRow.project),
         "item_count": FilterField(EvalSetRow.item_count, Kind.INTEGER),
         "create_time": FilterField(EvalSetRow.create_time, Kind.TIME),
         "tags": FilterField(EvalSetRow.tags, Kind.TAGS),
@@ -60,18 +62,20 @@ class EvalSetServicer(Servicer, evalsets_pb2_grpc.EvalSetServiceServicer):
     async def CreateEvalSet(self, request: pb.CreateEvalSetRequest, context: Context) -> pb.EvalSet:
         evalset = await self.database.run(lambda: checks.read_evalset(request))
         actor = caller()
-        return await self.mutate(
-            request,
-            pb.EvalSet,
-            lambda session: rules.create_evalset(
+
+        def create(session: Session) -> EvalSetRow:
+            row = rules.create_evalset(
                 session,
                 key=request.key,
                 evalset=evalset,
                 description=request.description,
                 tags=request.tags,
                 actor=actor,
-            ),
-        )
+            )
+            quotas.check_stored_bytes(session, self.settings)
+            return row
+
+        return await self.mutate(request, pb.EvalSet, create)
 
     async def GetEvalSet(self, request: pb.GetEvalSetRequest, context: Context) -> pb.EvalSet:
         checked_id(request.id)

@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, UniqueConstraint
+from sqlalchemy import JSON, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class EvalSetRow(SQLModel, table=True):
-    """One immutable evalset version; the same key and content digest is one row."""
+class EvalSetRow(ProjectColumns, table=True):
+    """One immutable evalset version; the same key and content digest is one row of a project."""
 
     __tablename__ = "evalsets"
-    __table_args__ = (UniqueConstraint("key", "digest", name="uq_evalsets_key_digest"),)
+    __table_args__ = (
+        UniqueConstraint("project", "key", "digest", name="uq_evalsets_project_key_digest"),
+        Index("ix_evalsets_project_create_time_id", "project", "create_time", "id"),
+    )
 
     id: str = Field(primary_key=True)
     key: str = Field(index=True)

@@ -1,4 +1,5 @@
-"""The leaderboard: succeeded evaluations of one score identity by one of their values, as the database sorts them.
+"""The leaderboard: a project's succeeded evaluations of one score identity by one of their values, as the database
+sorts them.
 
 Ranks are by groups: an entry shares the rank of the first of its group as long as their intervals of that value
 overlap.
@@ -106,8 +107,8 @@ def leaderboard(
     """
     size = check_page_size(page_size)
     version = get_evalset(session, evalset)
-    generation, scorer = _identity(session, version.digest, generation_digest, scorer_version)
-    board = board_of(version.digest, scorer, generation)
+    generation, scorer = _identity(session, version, generation_digest, scorer_version)
+    board = board_of(version.project, version.digest, scorer, generation)
     # Tokens name the identity too: a newer evaluation must not switch a reader's board between two pages.
     bound_to = context_digest(*context, board, order)
     ranked = _places(board, order.name, condition)
@@ -130,13 +131,14 @@ def leaderboard(
     return Board(version, scorer, generation, order, entries, _count_invalid(session, board, condition), token)
 
 
-def _identity(session: Session, evalset_digest: str, generation: str, scorer: str) -> tuple[str, str]:
+def _identity(session: Session, evalset: EvalSetRow, generation: str, scorer: str) -> tuple[str, str]:
     if generation and scorer:
         return generation, scorer
     newest = session.execute(
         select(col(EvaluationRow.generation_digest), col(EvaluationRow.scorer_version))
         .where(
-            col(EvaluationRow.evalset_digest) == evalset_digest,
+            EvaluationRow.is_of(evalset.project),
+            col(EvaluationRow.evalset_digest) == evalset.digest,
             col(EvaluationRow.state) == JobState.SUCCEEDED.value,
             col(EvaluationRow.generation_digest) == generation if generation else true(),
             col(EvaluationRow.scorer_version) == scorer if scorer else true(),

@@ -90,6 +90,7 @@ def evaluation_message(row: EvaluationRow) -> pb.Evaluation:
         created_by=row.created_by,
         verified=row.verified,
         signature=signature_message(row.signing_key_id, row.signature),
+        project=row.project,
     )
 
 

@@ -28,6 +28,7 @@ from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.messages import time_text
 from tunix_rt.registry.kernel.outbox import emit_command
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.signing import sign
 from tunix_rt.registry.kernel.states import JobState, Reason, record_creation, transition
@@ -73,7 +74,7 @@ def check_evaluation(session: Session, spec: EvaluationSpec, *, actor: str) -> E
     evalset = get_evalset(session, spec.evalset)
     model = find_registered(session, spec.model)
     row = _draft(spec, model, evalset, actor=actor, run=_run_of(session, model))
-    row.id = ""
+    row.id, row.project = "", own_project(session)
     return row
 
 

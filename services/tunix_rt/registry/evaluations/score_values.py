@@ -1,7 +1,7 @@
 """The values that a leaderboard can be ordered by: one row each, taken from a scorecard when it is written.
 
-Owns their names. A board is what shares a score identity; only scorecards with enough coverage stand on it, of the
-others it keeps the coverage alone.
+Owns their names. A board is what shares a project and a score identity; only scorecards with enough coverage stand on
+it, of the others it keeps the coverage alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from tunix_rt.errors import Violations
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
+from tunix_rt.rpc.projects import DEFAULT_PROJECT
 
 PRIMARY: Final = "primary_score"
 COVERAGE: Final = "coverage"
@@ -64,9 +65,11 @@ def read_order(order_by: str, violations: Violations) -> Order:
     return Order(name, direction == "desc")
 
 
-def board_of(evalset_digest: str, scorer_version: str, generation_digest: str) -> str:
-    """The board of a score identity, whatever the model: a short digest that indexes well."""
-    text = "\n".join((evalset_digest, scorer_version, generation_digest))
+def board_of(project: str, evalset_digest: str, scorer_version: str, generation_digest: str) -> str:
+    """The board of a score identity in a project, whatever the model: a short digest that indexes well."""
+    # Boards of before there were projects are those of the default one.
+    own = () if project == DEFAULT_PROJECT else (project,)
+    text = "\n".join((evalset_digest, scorer_version, generation_digest, *own))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -91,7 +94,8 @@ def values_of(card: Mapping[str, Any]) -> Iterator[ScoreValue]:
 
 def store_values(session: Session, evaluation: EvaluationRow) -> None:
     """Write the values of the evaluation's scorecard, which is there."""
-    board = board_of(evaluation.evalset_digest, evaluation.scorer_version, evaluation.generation_digest)
+    identity = (evaluation.evalset_digest, evaluation.scorer_version, evaluation.generation_digest)
+    board = board_of(evaluation.project, *identity)
     session.add_all(
         ScoreValueRow(
             evaluation_id=evaluation.id,

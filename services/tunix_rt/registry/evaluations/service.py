@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.registry import quotas
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations import checks, items, rules
 from tunix_rt.registry.evaluations.comparison import compare_evaluations, comparison_message
@@ -50,6 +51,7 @@ _EVALUATIONS: Final = Listing(
         "evalset_id": FilterField(EvaluationRow.evalset_id),
         "evalset_key": FilterField(EvaluationRow.evalset_key),
         "state": state_field(EvaluationRow.state, JobState),
+        "project": FilterField(EvaluationRow.project),
         "primary_score": FilterField(EvaluationRow.primary_score, Kind.NUMBER),
         "create_time": FilterField(EvaluationRow.create_time, Kind.TIME),
         "end_time": FilterField(EvaluationRow.end_time, Kind.TIME),
@@ -84,9 +86,12 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
             return await self.read(
                 lambda session: evaluation_message(rules.check_evaluation(session, spec, actor=actor))
             )
-        return await self.mutate(
-            request, pb.Evaluation, lambda session: rules.create_evaluation(session, spec, actor=actor)
-        )
+
+        def create(session: Session) -> EvaluationRow:
+            quotas.check_queued_jobs(session, self.settings)
+            return rules.create_evaluation(session, spec, actor=actor)
+
+        return await self.mutate(request, pb.Evaluation, create)
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Context) -> pb.Evaluation:
         checked_id(request.id)

@@ -20,6 +20,7 @@ class EvaluationRow(JobColumns, table=True):
     # Which score identity of an evalset is the newest.
     __table_args__ = (
         Index("ix_evaluations_newest", "evalset_digest", "state", "create_time", "id"),
+        Index("ix_evaluations_project_create_time_id", "project", "create_time", "id"),
         tags_index("ix_evaluations_tags"),
     )
 
@@ -78,7 +79,7 @@ class ScoreValueRow(SQLModel, table=True):
 
     evaluation_id: str = Field(primary_key=True, foreign_key="evaluations.id")
     name: str = Field(primary_key=True)
-    # Digest of evalset, scorer and generation.
+    # Digest of evalset, scorer and generation, and of the project.
     board: str
     value: float
     ci_low: float | None = None

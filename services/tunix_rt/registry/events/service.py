@@ -37,6 +37,7 @@ def event_message(row: OutboxRow) -> pb.Event:
         resource_id=row.resource_id,
         time=timestamp(row.create_time),
         traceparent=row.traceparent,
+        project=row.project,
     )
     json_format.ParseDict(json.loads(row.body), message.data)
     return message
@@ -76,7 +77,7 @@ _EVENTS: Final = Listing(
     event_message,
     orders={"": (Key(col(OutboxRow.sequence)),)},
     fields={
-        **{name: FilterField(getattr(OutboxRow, name)) for name in ("id", "type", "subject", "resource_id")},
+        **{name: FilterField(getattr(OutboxRow, name)) for name in ("id", "type", "subject", "resource_id", "project")},
         "time": FilterField(OutboxRow.create_time, Kind.TIME),
         "sequence": FilterField(OutboxRow.sequence, Kind.INTEGER),
     },

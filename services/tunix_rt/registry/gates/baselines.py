@@ -10,6 +10,7 @@ from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
 from tunix_rt.quality.scorecard import MIN_COVERAGE
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.tables import BaselineRow
@@ -54,10 +55,10 @@ def lock_baseline(
 
 
 def in_force(session: Session, name: str) -> BaselineRow | None:
-    """The highest revision of ``name``; None when it was never locked."""
-    return session.scalars(
-        select(BaselineRow).where(col(BaselineRow.name) == name).order_by(col(BaselineRow.revision).desc()).limit(1)
-    ).first()
+    """The highest revision of ``name`` in the project; None when it was never locked."""
+    own = BaselineRow.is_of(own_project(session))
+    revisions = select(BaselineRow).where(own, col(BaselineRow.name) == name)
+    return session.scalars(revisions.order_by(col(BaselineRow.revision).desc()).limit(1)).first()
 
 
 def get_baseline(session: Session, name: str) -> BaselineRow:
@@ -72,7 +73,9 @@ def baselines_in_force() -> Select[BaselineRow]:
     """The query for the revision in force of every name."""
     later = aliased(BaselineRow)
     newer = select(col(later.id)).where(
-        col(later.name) == col(BaselineRow.name), col(later.revision) > col(BaselineRow.revision)
+        col(later.project) == col(BaselineRow.project),
+        col(later.name) == col(BaselineRow.name),
+        col(later.revision) > col(BaselineRow.revision),
     )
     return select(BaselineRow).where(~newer.exists())
 

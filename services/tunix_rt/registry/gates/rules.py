@@ -28,6 +28,7 @@ from tunix_rt.registry.gates.baselines import get_baseline, in_force
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel.messages import time_text
 from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.projects import SHARED, own_project
 from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.registry.kernel.signing import sign
 from tunix_rt.registry.kernel.states import JobState
@@ -51,18 +52,22 @@ BUILT_IN: Final = PolicySpec(
 )
 
 
-def create_policy(session: Session, spec: PolicySpec, *, actor: str) -> GatePolicyRow:
-    """The next version of the policy's name; earlier versions stay as they are."""
+def create_policy(session: Session, spec: PolicySpec, *, actor: str, project: str = "") -> GatePolicyRow:
+    """The next version of the policy's name; earlier versions stay as they are. It belongs to ``project``, by default
+    the session's."""
     lock_name(session, "gate_policy", spec.name)
-    newest = session.scalar(select(func.max(col(GatePolicyRow.version))).where(col(GatePolicyRow.name) == spec.name))
+    versions = select(func.max(col(GatePolicyRow.version))).where(
+        GatePolicyRow.is_of(own_project(session)), col(GatePolicyRow.name) == spec.name
+    )
     row = GatePolicyRow(
         id=new_id("pol"),
         name=spec.name,
-        version=(newest or 0) + 1,
+        version=(session.scalar(versions) or 0) + 1,
         baseline=spec.baseline,
         description=spec.description,
         create_time=utc_now(),
         created_by=actor,
+        project=project,
         **document_of(spec.rules),
     )
     session.add(row)
@@ -87,11 +92,11 @@ def ensure_default_policy(session: Session) -> None:
     """Make the built-in policy unless it is there. Called after every migration."""
     lock_name(session, "gate_policy", DEFAULT_POLICY)
     if _newest(session, DEFAULT_POLICY) is None:
-        create_policy(session, BUILT_IN, actor="registry")
+        create_policy(session, BUILT_IN, actor="registry", project=SHARED)
 
 
 def get_policy(session: Session, id_or_name: str) -> GatePolicyRow:
-    """The policy with that id, or the newest version of that name. Raises `NotFound`."""
+    """The policy with that id, or the newest version of that name in the project. Raises `NotFound`."""
     row = session.get(GatePolicyRow, id_or_name) or _newest(session, id_or_name)
     if row is None:
         raise NotFound(f"there is no gate policy with id or name {id_or_name!r}")
@@ -156,7 +161,7 @@ def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionR
 def _newest(session: Session, name: str) -> GatePolicyRow | None:
     return session.scalars(
         select(GatePolicyRow)
-        .where(col(GatePolicyRow.name) == name)
+        .where(GatePolicyRow.is_of(own_project(session)), col(GatePolicyRow.name) == name)
         .order_by(col(GatePolicyRow.version).desc())
         .limit(1)
     ).first()

@@ -26,13 +26,17 @@ _BASELINES: Final = Listing(
     pb.ListBaselinesResponse,
     BaselineRow,
     baseline_message,
-    orders={"": (Key(col(BaselineRow.name)), Key(col(BaselineRow.revision), descending=True))},
+    orders={
+        "": (Key(col(BaselineRow.name)), Key(col(BaselineRow.revision), descending=True), Key(col(BaselineRow.id)))
+    },
 )
 _POLICIES: Final = Listing(
     pb.ListGatePoliciesResponse,
     GatePolicyRow,
     policy_message,
-    orders={"": (Key(col(GatePolicyRow.name)), Key(col(GatePolicyRow.version), descending=True))},
+    orders={
+        "": (Key(col(GatePolicyRow.name)), Key(col(GatePolicyRow.version), descending=True), Key(col(GatePolicyRow.id)))
+    },
 )
 _DECISIONS: Final = Listing(
     pb.ListGateDecisionsResponse,
@@ -42,6 +46,7 @@ _DECISIONS: Final = Listing(
     fields={
         "id": FilterField(GateDecisionRow.id),
         "verdict": FilterField(GateDecisionRow.verdict, Kind.ENUM, frozenset(GATE_VERDICTS)),
+        "project": FilterField(GateDecisionRow.project),
         "policy_id": FilterField(GateDecisionRow.policy_id),
         "baseline_evaluation_id": FilterField(GateDecisionRow.baseline_evaluation_id),
         "candidate_evaluation_id": FilterField(GateDecisionRow.candidate_evaluation_id),

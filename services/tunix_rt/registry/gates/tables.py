@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, Column, Index, UniqueConstraint
+from sqlmodel import Field
 
 from tunix_rt.registry.kernel.columns import UtcDateTime, append_only
+from tunix_rt.registry.kernel.projects import ProjectColumns, SharedProjectColumns
 
 
 @append_only
-class GatePolicyRow(SQLModel, table=True):
-    """One version of a named policy."""
+class GatePolicyRow(SharedProjectColumns, table=True):
+    """One version of a named policy; the built-in one belongs to every project."""
 
     __tablename__ = "gate_policies"
-    __table_args__ = (UniqueConstraint("name", "version", name="uq_gate_policies_name_version"),)
+    __table_args__ = (UniqueConstraint("project", "name", "version", name="uq_gate_policies_project_name_version"),)
 
     id: str = Field(primary_key=True)
     name: str = Field(index=True)
@@ -37,10 +38,11 @@ class GatePolicyRow(SQLModel, table=True):
 
 
 @append_only
-class GateDecisionRow(SQLModel, table=True):
+class GateDecisionRow(ProjectColumns, table=True):
     """One decision, with the digest of all that went into it and came out."""
 
     __tablename__ = "gate_decisions"
+    __table_args__ = (Index("ix_gate_decisions_project_create_time_id", "project", "create_time", "id"),)
 
     id: str = Field(primary_key=True)
     verdict: str = Field(index=True)

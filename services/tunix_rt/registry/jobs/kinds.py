@@ -77,6 +77,12 @@ def kind_of(job_id: str) -> JobKind[Any]:
     return kind
 
 
+def table_of(job_id: str) -> type[JobColumns] | None:
+    """The table of a job or a trial; None for what is no id of one."""
+    prefix = job_id.partition("-")[0]
+    return TrialRow if prefix == "trial" else KINDS[prefix].table if prefix in KINDS else None
+
+
 def command_subject(kind: jobs_pb2.JobKind.ValueType, pool: str) -> str:
     """The subject of the commands that workers of a kind (and pool, for runs) take; empty for an unknown one."""
     subjects = {

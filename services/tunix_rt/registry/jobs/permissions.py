@@ -12,9 +12,9 @@ from tunix_rt.rpc.auth import ANONYMOUS, Permission, Principal
 _PERMISSIONS: Final[Mapping[str, Permission]] = {"run": "train", "evaluation": "evaluate", "sweep": "tune"}
 
 
-def check_may_claim(principal: Principal, kind: str, pool: str) -> None:
+def check_may_claim(principal: Principal, kind: str, pool: str, project: str) -> None:
     """Raise `PermissionDenied` unless ``principal`` carries out jobs of ``kind`` ("run", "evaluation", "sweep"), in
-    ``pool``.
+    ``pool`` and ``project``.
 
     ``pool`` is the hardware pool that the job waits for, "" where its kind has none. Where auth is off nobody has a
     role, and everybody may do everything. What is reported later needs no check of its own: it needs the lease, which
@@ -24,6 +24,8 @@ def check_may_claim(principal: Principal, kind: str, pool: str) -> None:
         return
     if not principal.allows(_PERMISSIONS[kind]):
         raise PermissionDenied(f"{principal.name!r} may not carry out a {kind}")
+    if principal.project not in ("", project):
+        raise PermissionDenied(f"{principal.name!r} carries out jobs of project {principal.project!r} only")
     if pool and principal.pools and pool not in principal.pools:
         served = ", ".join(sorted(principal.pools))
         raise PermissionDenied(f"{principal.name!r} serves the pools {served}, not {pool!r}")

@@ -30,6 +30,7 @@ from tunix_rt.registry.kernel.outbox import is_newest_command
 from tunix_rt.registry.kernel.resources import claimed_tables, job_of
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
+from tunix_rt.registry.kernel.vitals import Vitals
 
 _LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)
 _REQUESTS_KEPT: Final = timedelta(days=7)
@@ -40,12 +41,15 @@ _LATE_SECONDS: Final = 2.0
 _log = get_logger(__name__)
 
 
-async def run_reaper(database: Database, every_seconds: float, ttl: timedelta, stop: asyncio.Event) -> None:
+async def run_reaper(
+    database: Database, every_seconds: float, ttl: timedelta, vitals: Vitals, stop: asyncio.Event
+) -> None:
     """Reap until ``stop`` is set. Errors of one round are logged; the next round tries again."""
     deleted, stalls = utc_now(), _Stalls()
     while not stop.is_set():
         try:
             await database.run_write(lambda session: None)
+            vitals.wrote()
             if stalls.noticed():
                 _log.warning("the registry or its database stood still: workers get a full term")
                 await database.run_write(lambda session: extend_leases(session, ttl))

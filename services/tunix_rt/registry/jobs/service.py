@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.errors import NotFound
+from tunix_rt.errors import NotFound, PermissionDenied
 from tunix_rt.registry.jobs import checks
 from tunix_rt.registry.jobs.kind import JobKind
-from tunix_rt.registry.jobs.kinds import command_subject, kind_of
+from tunix_rt.registry.jobs.kinds import command_subject, kind_of, table_of
 from tunix_rt.registry.jobs.permissions import check_may_claim
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Dependencies, Servicer, checked_id
@@ -30,6 +30,7 @@ from tunix_rt.registry.kernel.messages import (
     transition_message,
 )
 from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.projects import work_in
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.loaded_digests import LoadedDigests
 from tunix_rt.rpc.auth import Principal, current_principal
@@ -60,7 +61,7 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
     async def Claim(self, request: pb.ClaimRequest, context: Context) -> pb.ClaimResponse:
         checked_id(request.job_id, "job_id")
         checks.check_claim(request)
-        granted = False
+        useless = True
         try:
             kind = kind_of(request.job_id)
             if request.kind not in (pb.JOB_KIND_UNSPECIFIED, kind.number):
@@ -69,10 +70,14 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
             response = await self.write(
                 lambda session: _claim(session, kind, request, principal, self.settings.lease_ttl)
             )
-            granted = response.granted
+            useless = not response.granted
             return response
+        except PermissionDenied:
+            # One of another project's workers may carry it out.
+            useless = not current_principal().project
+            raise
         finally:
-            if not granted:
+            if useless:
                 self.floods.note(command_subject(request.kind, request.pool))
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
@@ -100,9 +105,9 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
         kind = kind_of(lease.job_id)
         end, result = await self.database.run(lambda: checks.read_completion(request, kind, self.artifacts.root))
         if result is not None and self._digests is not None:
-            reference = await self.read(lambda session: _reference_of(session, kind, lease))
+            reference, project = await self.read(lambda session: _reference_of(session, kind, lease))
             if reference:
-                result = kind.confirmed(result, await self._digests.digest_of(reference))
+                result = kind.confirmed(result, await self._digests.digest_of(reference, project))
 
         def complete(session: Session) -> pb.CompleteResponse:
             job = leases.complete(
@@ -130,31 +135,37 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
         return await self.read(read)
 
     async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
-        checked_id(request.job_id, "job_id")
-        statement = select(TransitionRow).where(col(TransitionRow.job_id) == request.job_id)
-        found = await self.read(lambda session: _TRANSITIONS.answer(session, request, statement, request.job_id))
-        if not found.transitions:
-            raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
-        return found
+        table = table_of(checked_id(request.job_id, "job_id"))
+
+        def read(session: Session) -> pb.ListTransitionsResponse:
+            if table is None or session.get(table, request.job_id) is None:
+                raise NotFound(f"there is no run, evaluation, sweep or trial {request.job_id!r}")
+            statement = select(TransitionRow).where(col(TransitionRow.job_id) == request.job_id)
+            return _TRANSITIONS.answer(session, request, statement, request.job_id)
+
+        return await self.read(read)
 
 
-def _reference_of(session: Session, kind: JobKind[Any], lease: leases.Lease) -> str:
-    """The model that an inferencer has to be asked about before the holder of ``lease`` completes; "" for none.
+def _reference_of(session: Session, kind: JobKind[Any], lease: leases.Lease) -> tuple[str, str]:
+    """The model that an inferencer has to be asked about before the holder of ``lease`` completes, "" for none; and the
+    project of the job.
 
     Of an attempt that has ended there is nothing to ask: its completion is repeated, or refused.
     """
     job = session.get(kind.table, lease.job_id)
     if job is None or job.lease_attempt_id != lease.attempt_id:
-        return ""
+        return "", ""
     leases.check_unlocked(session, kind.table, lease)
-    return kind.reference_of(session, job)
+    return kind.reference_of(session, job), job.project
 
 
 def _claim(
     session: Session, kind: JobKind[Any], request: pb.ClaimRequest, principal: Principal, ttl: timedelta
 ) -> pb.ClaimResponse:
+    # Commands of a queue name jobs of every project: whose this one is has to be seen.
+    work_in(session, "")
     job: JobColumns = leases.lock_job(session, kind.table, request.job_id)
-    check_may_claim(principal, kind.name, kind.pool_of(job))
+    check_may_claim(principal, kind.name, kind.pool_of(job), job.project)
     kind.before_claim(session, job, request.pool)
     job, claim = leases.claim(
         session,

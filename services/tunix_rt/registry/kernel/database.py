@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlmodel import Session
 
-from tunix_rt.errors import FieldViolation, InvalidInput, Transient
+from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Transient
 from tunix_rt.registry.kernel.commits import CommitNotifier, take_topics
 from tunix_rt.registry.kernel.outbox import write_pending
+from tunix_rt.registry.kernel.projects import ProjectSession
 from tunix_rt.registry.kernel.resources import RESOURCES, Resources
 
 T = TypeVar("T")
@@ -83,6 +84,21 @@ class Database:
         self.commits: Final = CommitNotifier()
         self._info: Final[dict[str, object]] = {RESOURCES: resources or {}}
 
+    def check_file(self) -> None:
+        """Raises `FailedPrecondition` where an SQLite file is damaged, or is something else."""
+        if not self.is_sqlite:
+            return
+        try:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
+        except DatabaseError as error:
+            if isinstance(error.orig, sqlite3.OperationalError):  # locked, no space, no permission
+                raise Transient(f"{self.engine.url.database} cannot be opened: {error.orig}") from error
+            raise FailedPrecondition(
+                f"{self.engine.url.database} is damaged, or no SQLite database ({error.orig}): "
+                "restore it from a backup, or move it away"
+            ) from error
+
     def share(self, name: str, value: object) -> None:
         """Let all sessions that begin from now on know ``value``, as ``session.info[name]``."""
         self._info[name] = value
@@ -95,7 +111,8 @@ class Database:
         a transaction around it.
         """
         reader = self._statement_reader if statement else self._reader
-        with _translated_errors(), Session(reader, autoflush=False, expire_on_commit=False, info=self._info) as session:
+        options: dict[str, Any] = {"autoflush": False, "expire_on_commit": False, "info": self._info}
+        with _translated_errors(), ProjectSession(reader, **options) as session:
             yield session
 
     @contextmanager
@@ -107,7 +124,7 @@ class Database:
         with (
             _translated_errors(),
             self._writing(),
-            Session(self._writer, expire_on_commit=False, info=self._info) as session,
+            ProjectSession(self._writer, expire_on_commit=False, info=self._info) as session,
         ):
             with session.begin():
                 yield session

@@ -10,22 +10,24 @@ from google.protobuf.message import Message
 from sqlalchemy import LargeBinary, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
-from sqlmodel import Field, SQLModel, col
+from sqlmodel import Field, col
 
 from tunix_rt.contract.digests import sha256_digest
 from tunix_rt.errors import Conflict, Violations
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.fields import check_request_id
+from tunix_rt.registry.kernel.projects import ProjectColumns, own_project
 from tunix_rt.registry.kernel.rows import utc_now
 
 M = TypeVar("M", bound=Message)
 
 
-class RequestRow(SQLModel, table=True):
-    """The first answer to a request id, kept so that a repeat gets the same one."""
+class RequestRow(ProjectColumns, table=True):
+    """The first answer to a request id in a project, kept so that a repeat gets the same one."""
 
     __tablename__ = "requests"
 
+    project: str = Field(default="", primary_key=True)
     method: str = Field(primary_key=True)
     request_id: str = Field(primary_key=True)
     payload_digest: str
@@ -57,20 +59,17 @@ def with_request_id(
     violations.raise_if_any()
     request_id = request_id.lower()
     digest = sha256_digest(payload)
-    values = {"method": method, "request_id": request_id, "payload_digest": digest, "create_time": utc_now()}
-    if not _inserted(session, values):
-        first = session.get(RequestRow, (method, request_id), populate_existing=True)
+    project = own_project(session)
+    key = {"project": project, "method": method, "request_id": request_id}
+    if not _inserted(session, {**key, "payload_digest": digest, "create_time": utc_now()}):
+        first = session.get(RequestRow, (project, method, request_id), populate_existing=True)
         if first is None or first.response is None:
             raise AssertionError(f"request {request_id} of {method} has no answer")
         if first.payload_digest != digest:
             raise Conflict(f"request_id {request_id} was used for another payload of {method}: use a new one")
         return first.response
     response = answer()
-    session.execute(
-        update(RequestRow)
-        .where(col(RequestRow.method) == method, col(RequestRow.request_id) == request_id)
-        .values(response=response)
-    )
+    session.execute(update(RequestRow).filter_by(**key).values(response=response))
     return response
 
 
@@ -91,5 +90,5 @@ def _inserted(session: Session, values: dict[str, object]) -> bool:
     """Whether the row is new; False when one with its key is there."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(RequestRow).values(**values)
-    statement = statement.on_conflict_do_nothing(index_elements=["method", "request_id"])
+    statement = statement.on_conflict_do_nothing(index_elements=["project", "method", "request_id"])
     return session.execute(statement.returning(col(RequestRow.request_id))).first() is not None

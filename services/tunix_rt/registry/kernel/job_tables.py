@@ -13,9 +13,10 @@ from sqlalchemy import JSON, BigInteger, Index, Text
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class JobColumns(SQLModel):
+class JobColumns(ProjectColumns):
     """Mixin of a job's table."""
 
     id: str = Field(primary_key=True)

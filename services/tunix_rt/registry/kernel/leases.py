@@ -23,6 +23,7 @@ from tunix_rt.registry.kernel.lease_clock import lease_now
 from tunix_rt.registry.kernel.lease_credentials import Lease as Lease
 from tunix_rt.registry.kernel.lease_credentials import belongs_to_sender, new_secret, secret_hash
 from tunix_rt.registry.kernel.outbox import emit_command
+from tunix_rt.registry.kernel.projects import work_in
 from tunix_rt.registry.kernel.resources import job_of
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
@@ -64,11 +65,13 @@ class End:
 
 
 def lock_job(session: Session, table: type[J], job_id: str) -> J:
-    """The job's row, locked until the transaction ends (SQLite: the whole database is). Raises `NotFound`."""
+    """The job's row, locked until the transaction ends (SQLite: the whole database is). The session works in the job's
+    project from now on. Raises `NotFound`."""
     statement = select(table).where(col(table.id) == job_id).with_for_update().execution_options(populate_existing=True)
     job = session.execute(statement).scalars().first()
     if job is None:
         raise NotFound(f"{table.__tablename__} hold no {job_id!r}")
+    work_in(session, job.project)
     return job
 
 

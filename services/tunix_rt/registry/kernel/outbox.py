@@ -20,6 +20,7 @@ from tunix_rt.observability import propagation
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.commits import OUTBOX, notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns
+from tunix_rt.registry.kernel.projects import ProjectColumns
 from tunix_rt.registry.kernel.resources import job_of, message_of, resource_of
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.v1 import events_pb2
@@ -32,7 +33,7 @@ _PENDING: Final = "tunix_rt.outbox"
 _SEQUENCE_LOCK: Final = 7_420_011
 
 
-class OutboxRow(SQLModel, table=True):
+class OutboxRow(ProjectColumns, table=True):
     """One CloudEvent. Facts stay for replay; ``sequence`` follows the order of commits on both databases."""
 
     __tablename__ = "outbox"
@@ -43,6 +44,7 @@ class OutboxRow(SQLModel, table=True):
             sqlite_where=text("published_time IS NULL"),
             postgresql_where=text("published_time IS NULL"),
         ),
+        Index("ix_outbox_project_sequence", "project", "sequence"),
         {"sqlite_autoincrement": True},
     )
 
@@ -66,7 +68,7 @@ class OutboxRow(SQLModel, table=True):
     publish_error: str = Field(default="", sa_type=Text)
 
 
-def emit_fact(session: Session, row: SQLModel, what: str, *, resource_id: str = "", **parts: SQLModel) -> None:
+def emit_fact(session: Session, row: ProjectColumns, what: str, *, resource_id: str = "", **parts: SQLModel) -> None:
     """Add the fact ``tunix.evt.<resource>.<what>.<id>`` to the caller's transaction: ``row`` as it stands, and
     ``parts``, rows by their field in the resource's event.
     """
@@ -76,7 +78,7 @@ def emit_fact(session: Session, row: SQLModel, what: str, *, resource_id: str = 
     event = resource.event(**{name: message_of(session, part) for name, part in rows.items()})
     resource_id = resource_id or getattr(row, "id")  # noqa: B009
     subject = f"tunix.evt.{resource.name}.{what}.{resource_id}"
-    _collect(session, FACT, subject, f"tunix_rt.{resource.name}.{what}.v1", resource_id, event)
+    _collect(session, FACT, subject, f"tunix_rt.{resource.name}.{what}.v1", resource_id, event, row.project)
 
 
 def emit_command(session: Session, job: JobColumns) -> None:
@@ -89,7 +91,7 @@ def emit_command(session: Session, job: JobColumns) -> None:
     subject = subject_of(job)
     verb = subject.removeprefix("tunix.cmd.").split(".")[0]
     command = events_pb2.JobCommand(job_id=job.id)
-    _collect(session, COMMAND, subject, f"tunix_rt.command.{verb}.v1", job.id, command)
+    _collect(session, COMMAND, subject, f"tunix_rt.command.{verb}.v1", job.id, command, job.project)
 
 
 def is_newest_command(session: Session, event_id: str, subject: str, resource_id: str) -> bool:
@@ -99,7 +101,9 @@ def is_newest_command(session: Session, event_id: str, subject: str, resource_id
     return newest is not None and (newest.id, newest.subject) == (event_id, subject)
 
 
-def _collect(session: Session, kind: str, subject: str, type_: str, resource_id: str, message: Message) -> None:
+def _collect(
+    session: Session, kind: str, subject: str, type_: str, resource_id: str, message: Message, project: str
+) -> None:
     row = {
         "id": new_id("evt"),
         "kind": kind,
@@ -111,6 +115,7 @@ def _collect(session: Session, kind: str, subject: str, type_: str, resource_id:
         "create_time": utc_now(),
         "publications": 0,
         "publish_error": "",
+        "project": project,
     }
     session.info.setdefault(_PENDING, []).append(row)
 

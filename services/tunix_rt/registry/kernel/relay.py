@@ -18,12 +18,14 @@ from sqlmodel import col
 from tunix_rt.bus.events import CloudEvent
 from tunix_rt.bus.topology import FACT_SECONDS
 from tunix_rt.errors import Exhausted, Transient, TunixError
+from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.reconcile import Reconciled, StoredCommand, reconcile_commands, reconcile_facts
 from tunix_rt.registry.kernel.rows import utc_now
+from tunix_rt.registry.kernel.vitals import Vitals
 
 SOURCE: Final = "/tunix-rt/registry"
 _BATCH: Final = 100
@@ -71,11 +73,13 @@ class Relay:
         *,
         streams: Streams | None = None,
         flooded: Callable[[], Sequence[str]] = tuple,
+        vitals: Vitals | None = None,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._streams = streams
         self._flooded = flooded
+        self._vitals = vitals or Vitals()
         self._to_purge: set[str] = set()
         # Subjects that JetStream takes no more commands of, and until when they are left alone.
         self._full: dict[str, float] = {}
@@ -99,8 +103,10 @@ class Relay:
                                 await self._try_to_reconcile()
                                 reconciled = loop.time()
                             more = await self.publish_batch() == _BATCH
+                            self._vitals.published()
                     except Transient as error:
                         _log.warning("cannot publish yet", error=str(error))
+                        self._vitals.not_published(str(error))
                         checked = reconciled = float("-inf")
                     if not more:
                         await commits.wait(_POLL_SECONDS)
@@ -116,6 +122,8 @@ class Relay:
         now = asyncio.get_running_loop().time()
         self._full = {subject: until for subject, until in self._full.items() if until > now}
         rows = await self._database.run_read(lambda session: _unpublished(session, set(self._full)))
+        waiting = (utc_now() - rows[0].create_time).total_seconds() if rows else 0.0
+        metrics.OUTBOX_OLDEST_SECONDS.set(max(0.0, waiting))
         done: list[int] = []
         try:
             for row in rows:

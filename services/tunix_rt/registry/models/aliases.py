@@ -17,6 +17,7 @@ from tunix_rt.registry.gates.rules import get_decision, get_policy, rules_of
 from tunix_rt.registry.gates.strictness import at_least_as_strict
 from tunix_rt.registry.gates.tables import GateDecisionRow
 from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
 from tunix_rt.registry.models import waivers
 from tunix_rt.registry.models.rules import get_model
@@ -150,7 +151,7 @@ def _emit(session: Session, row: AliasRow, what: str, promotion: PromotionRow) -
 
 def get_alias(session: Session, model_name: str, alias: str) -> AliasRow:
     """The alias. Raises `NotFound`."""
-    row = session.get(AliasRow, (model_name, alias))
+    row = session.get(AliasRow, (own_project(session), model_name, alias))
     if row is None:
         raise _no_alias(model_name, alias)
     return row
@@ -161,6 +162,7 @@ def holder_at(session: Session, model_name: str, alias: str, at: datetime) -> Pr
     row = session.scalars(
         select(PromotionRow)
         .where(
+            PromotionRow.is_of(own_project(session)),
             col(PromotionRow.model_name) == model_name,
             col(PromotionRow.alias) == alias,
             col(PromotionRow.create_time) <= at,
@@ -207,6 +209,7 @@ def _promotion_by(session: Session, row: AliasRow, decision: GateDecisionRow) ->
     return session.scalars(
         select(PromotionRow)
         .where(
+            PromotionRow.is_of(row.project),
             col(PromotionRow.model_name) == row.model_name,
             col(PromotionRow.alias) == row.alias,
             col(PromotionRow.gate_decision_id) == decision.id,
@@ -228,7 +231,8 @@ def _check_etag(given: str, row: AliasRow | None, model_name: str, alias: str) -
 
 
 def _locked(session: Session, model_name: str, alias: str) -> AliasRow | None:
-    return session.get(AliasRow, (model_name, alias), with_for_update=True, populate_existing=True)
+    key = (own_project(session), model_name, alias)
+    return session.get(AliasRow, key, with_for_update=True, populate_existing=True)
 
 
 def _no_alias(model_name: str, alias: str) -> NotFound:

@@ -50,6 +50,7 @@ def model_message(row: ModelVersionRow) -> pb.ModelVersion:
         tags=row.tags,
         etag=etag(row.revision),
         unpinnings=map(_unpinning, row.unpinnings),
+        project=row.project,
     )
 
 
@@ -67,6 +68,7 @@ def alias_message(row: AliasRow) -> pb.Alias:
         gate_policy_id=row.gate_policy_id or "",
         update_time=timestamp(row.update_time),
         etag=etag(row.revision),
+        project=row.project,
     )
 
 
@@ -131,6 +133,7 @@ def baseline_message(row: BaselineRow) -> pb.Baseline:
         create_time=timestamp(row.create_time),
         revision=row.revision,
         etag=etag(row.revision),
+        project=row.project,
     )
 
 
@@ -150,6 +153,7 @@ def policy_message(row: GatePolicyRow) -> pb.GatePolicy:
         metric=row.metric,
         direction=pb.METRIC_DIRECTION_HIGHER_IS_BETTER if row.higher_is_better else pb.METRIC_DIRECTION_LOWER_IS_BETTER,
         slices=[pb.SliceRule(**rule | {"tier": TIER_VALUES[rule["tier"]]}) for rule in row.slices],
+        project=row.project,
     )
 
 
@@ -179,6 +183,7 @@ def decision_message(row: GateDecisionRow) -> pb.GateDecision:
         metric=row.metric,
         verified=row.verified,
         signature=signature_message(row.signing_key_id, row.signature),
+        project=row.project,
     )
 
 

@@ -24,6 +24,7 @@ from tunix_rt.errors import (
     Violations,
 )
 from tunix_rt.registry.kernel.outbox import emit_fact
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow
@@ -100,7 +101,11 @@ def find_registered(session: Session, text: str) -> ModelVersionRow | None:
     violations.raise_if_any()
     return session.scalars(
         select(ModelVersionRow)
-        .where(col(ModelVersionRow.reference) == text, col(ModelVersionRow.format) == "reference")
+        .where(
+            ModelVersionRow.is_of(own_project(session)),
+            col(ModelVersionRow.reference) == text,
+            col(ModelVersionRow.format) == "reference",
+        )
         .order_by(col(ModelVersionRow.create_time).desc(), col(ModelVersionRow.id).desc())
         .limit(1)
     ).first()
@@ -143,11 +148,11 @@ def register_from_run(session: Session, run: RunRow, artifact: StoredArtifact, l
 
 
 def get_model(session: Session, text: str) -> ModelVersionRow:
-    """The model version with that id, ``name@alias`` or ``name/version``. Raises `NotFound`."""
+    """The model version with that id, or ``name@alias`` or ``name/version`` in the project. Raises `NotFound`."""
     row: ModelVersionRow | None
     if "@" in text:
         name, alias = text.split("@", 1)
-        holder = session.get(AliasRow, (name, alias))
+        holder = session.get(AliasRow, (own_project(session), name, alias))
         row = None if holder is None else session.get(ModelVersionRow, holder.model_id)
     elif "/" in text:
         name, version = text.split("/", 1)
@@ -155,7 +160,9 @@ def get_model(session: Session, text: str) -> ModelVersionRow:
         if version.isascii() and version.isdigit() and len(version) < 10:
             row = session.scalars(
                 select(ModelVersionRow).where(
-                    col(ModelVersionRow.name) == name, col(ModelVersionRow.version) == int(version)
+                    ModelVersionRow.is_of(own_project(session)),
+                    col(ModelVersionRow.name) == name,
+                    col(ModelVersionRow.version) == int(version),
                 )
             ).first()
     else:
@@ -214,8 +221,10 @@ def _add(session: Session, row: ModelVersionRow) -> ModelVersionRow:
 
 def _next_version(session: Session, name: str) -> int:
     lock_name(session, "model", name)
-    newest = session.scalar(select(func.max(col(ModelVersionRow.version))).where(col(ModelVersionRow.name) == name))
-    return (newest or 0) + 1
+    versions = select(func.max(col(ModelVersionRow.version))).where(
+        ModelVersionRow.is_of(own_project(session)), col(ModelVersionRow.name) == name
+    )
+    return (session.scalar(versions) or 0) + 1
 
 
 def _name_of(reference: str) -> str:

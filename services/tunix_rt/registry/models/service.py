@@ -34,12 +34,17 @@ _MODELS: Final = Listing(
     orders={
         **by_create_time(ModelVersionRow),
         # Names in order, the newest version of each first.
-        "name": (Key(col(ModelVersionRow.name)), Key(col(ModelVersionRow.version), descending=True)),
+        "name": (
+            Key(col(ModelVersionRow.name)),
+            Key(col(ModelVersionRow.version), descending=True),
+            Key(col(ModelVersionRow.id)),
+        ),
     },
     fields={
         "id": FilterField(ModelVersionRow.id),
         "name": FilterField(ModelVersionRow.name),
         "version": FilterField(ModelVersionRow.version, Kind.INTEGER),
+        "project": FilterField(ModelVersionRow.project),
         "run_id": FilterField(ModelVersionRow.run_id),
         "digest": FilterField(ModelVersionRow.digest),
         "create_time": FilterField(ModelVersionRow.create_time, Kind.TIME),
@@ -50,7 +55,7 @@ _ALIASES: Final = Listing(
     pb.ListAliasesResponse,
     AliasRow,
     alias_message,
-    orders={"": (Key(col(AliasRow.model_name)), Key(col(AliasRow.alias)))},
+    orders={"": (Key(col(AliasRow.model_name)), Key(col(AliasRow.alias)), Key(col(AliasRow.project)))},
 )
 _PROMOTIONS: Final = Listing(
     pb.ListPromotionsResponse,

@@ -6,16 +6,20 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Index, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from tunix_rt.registry.kernel.columns import UtcDateTime, append_only
+from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class ModelVersionRow(SQLModel, table=True):
+class ModelVersionRow(ProjectColumns, table=True):
     """One immutable model version; a reference gets its digest once, from the first evaluation that loads it."""
 
     __tablename__ = "model_versions"
-    __table_args__ = (UniqueConstraint("name", "version", name="uq_model_versions_name_version"),)
+    __table_args__ = (
+        UniqueConstraint("project", "name", "version", name="uq_model_versions_project_name_version"),
+        Index("ix_model_versions_project_create_time_id", "project", "create_time", "id"),
+    )
 
     id: str = Field(primary_key=True)
     name: str = Field(index=True)
@@ -37,11 +41,12 @@ class ModelVersionRow(SQLModel, table=True):
     unpinnings: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
 
 
-class AliasRow(SQLModel, table=True):
+class AliasRow(ProjectColumns, table=True):
     """A movable name for one version of a model; ``revision`` grows with every change."""
 
     __tablename__ = "aliases"
 
+    project: str = Field(default="", primary_key=True)
     model_name: str = Field(primary_key=True)
     alias: str = Field(primary_key=True)
     model_id: str = Field(foreign_key="model_versions.id")
@@ -53,7 +58,7 @@ class AliasRow(SQLModel, table=True):
 
 
 @append_only
-class PromotionRow(SQLModel, table=True):
+class PromotionRow(ProjectColumns, table=True):
     """One move of an alias, or (with equal models) one change of its guard. Append-only."""
 
     __tablename__ = "promotions"
@@ -79,7 +84,7 @@ class PromotionRow(SQLModel, table=True):
 
 
 @append_only
-class WaiverRow(SQLModel, table=True):
+class WaiverRow(ProjectColumns, table=True):
     """A request for one exception from an alias's guard. Append-only; the promotion that uses it names it."""
 
     __tablename__ = "waivers"
@@ -100,11 +105,11 @@ class WaiverRow(SQLModel, table=True):
 
 
 @append_only
-class BaselineRow(SQLModel, table=True):
+class BaselineRow(ProjectColumns, table=True):
     """One revision of a named baseline; the highest revision is in force. Append-only."""
 
     __tablename__ = "baselines"
-    __table_args__ = (UniqueConstraint("name", "revision", name="uq_baselines_name_revision"),)
+    __table_args__ = (UniqueConstraint("project", "name", "revision", name="uq_baselines_project_name_revision"),)
 
     id: str = Field(primary_key=True)
     name: str = Field(index=True)

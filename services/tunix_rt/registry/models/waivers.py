@@ -13,6 +13,7 @@ from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, No
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.gates.rules import get_policy
 from tunix_rt.registry.gates.tables import GateDecisionRow
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.registry.models.rules import get_model
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, WaiverRow
@@ -30,7 +31,7 @@ def request_waiver(session: Session, request: pb.RequestWaiverRequest, *, actor:
     guard.
     """
     name = f"{request.model_name}@{request.alias}"
-    row = session.get(AliasRow, (request.model_name, request.alias))
+    row = session.get(AliasRow, (own_project(session), request.model_name, request.alias))
     if row is None:
         raise NotFound(f"there is no alias {name}")
     if row.gate_policy_id is None:

@@ -39,6 +39,7 @@ RUN_COLUMNS: Final = tuple(
         "trial_id",
         "last_metrics",
         "created_by",
+        "project",
     )
 )
 
@@ -66,6 +67,7 @@ def run_message(row: RunRow) -> pb.Run:
         last_metrics={key: value for key, (_, value) in row.last_metrics.items()},
         spec_digest=row.spec_digest,
         created_by=row.created_by,
+        project=row.project,
     )
 
 

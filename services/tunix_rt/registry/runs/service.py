@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.errors import Violations
+from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.columns import UtcDateTime
@@ -21,6 +22,7 @@ from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.messages import read_lease
 from tunix_rt.registry.kernel.pages import Key, by_create_time
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
 from tunix_rt.registry.runs import checks, reports, rules
@@ -52,7 +54,17 @@ _RUNS: Final = Listing(
     fields={
         **{
             name: FilterField(getattr(RunRow, name))
-            for name in ("id", "display_name", "pool", "base_model", "dataset_id", "model_name", "sweep_id", "model_id")
+            for name in (
+                "id",
+                "display_name",
+                "pool",
+                "base_model",
+                "dataset_id",
+                "model_name",
+                "sweep_id",
+                "model_id",
+                "project",
+            )
         },
         "state": state_field(RunRow.state, JobState),
         "reason": state_field(RunRow.reason, Reason),
@@ -99,7 +111,12 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
                 tags=request.tags,
                 actor=actor,
             )
-            return run if request.validate_only else rules.create_run(session, run)
+            run.project = own_project(session)
+            if request.validate_only:
+                return run
+            quotas.check_queued_jobs(session, self.settings)
+            quotas.check_stored_bytes(session, self.settings)
+            return rules.create_run(session, run)
 
         return await self.mutate(request, pb.Run, create)
 

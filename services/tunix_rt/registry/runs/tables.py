@@ -94,6 +94,7 @@ class RunRow(JobColumns, table=True):
         Index("ix_runs_state_create_time_id", "state", "create_time", "id"),
         Index("ix_runs_dataset_id_create_time_id", "dataset_id", "create_time", "id"),
         Index("ix_runs_model_name_create_time_id", "model_name", "create_time", "id"),
+        Index("ix_runs_project_create_time_id", "project", "create_time", "id"),
         tags_index("ix_runs_tags"),
     )
 

@@ -59,6 +59,7 @@ def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
         paused=row.paused and not is_terminal(row),
         n_stopped=trials.stopped,
         trial_count=trial_count(row),
+        project=row.project,
     )
 
 

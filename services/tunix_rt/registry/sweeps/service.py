@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from tunix_rt.contract.identifiers import MAX_MESSAGE
 from tunix_rt.errors import Violations
+from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.fields import check_text
@@ -23,6 +24,7 @@ from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.messages import read_lease
 from tunix_rt.registry.kernel.pages import Key, by_create_time
+from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.states import JobState, is_terminal
 from tunix_rt.registry.runs.messages import metric_message
 from tunix_rt.registry.sweeps import checks, rules, trials
@@ -47,6 +49,7 @@ _SWEEPS: Final = Listing(
         "id": FilterField(SweepRow.id),
         "display_name": FilterField(SweepRow.display_name),
         "state": state_field(SweepRow.state, JobState),
+        "project": FilterField(SweepRow.project),
         "create_time": FilterField(SweepRow.create_time, Kind.TIME),
         "tags": FilterField(SweepRow.tags, Kind.TAGS),
     },
@@ -84,7 +87,11 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
                 tags=request.tags,
                 actor=actor,
             )
-            return sweep if request.validate_only else rules.create_sweep(session, sweep)
+            sweep.project = own_project(session)
+            if request.validate_only:
+                return sweep
+            quotas.check_queued_jobs(session, self.settings)
+            return rules.create_sweep(session, sweep)
 
         return await self.mutate(request, pb.Sweep, create)
 

@@ -20,7 +20,10 @@ class SweepRow(JobColumns, table=True):
     """One hyperparameter sweep; see `sweep_spec`."""
 
     __tablename__ = "sweeps"
-    __table_args__ = (Index("ix_sweeps_create_time_id", "create_time", "id"),)
+    __table_args__ = (
+        Index("ix_sweeps_create_time_id", "create_time", "id"),
+        Index("ix_sweeps_project_create_time_id", "project", "create_time", "id"),
+    )
 
     display_name: str = ""
     # The SweepSpec, every field set, as `kernel.stored` writes it. Only `num_samples` ever changes.

@@ -1,0 +1,124 @@
+"""What lives but does not work is noticed, said and started again: a process that stands still, a NATS without a store.
+
+The patience is shortened from 30 s to 5 s.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tunix_rt.cli.main import app
+from tunix_rt.client import TunixClient
+from tunix_rt.local import LocalPlatform
+from tunix_rt.local.health import nats_confirms
+from tunix_rt.local.settings import LocalSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+SECONDS = 90.0
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[LocalPlatform]:
+    home = tmp_path / "home"
+    home.mkdir()
+    settings = LocalSettings(patience_seconds=5)
+    with LocalPlatform(home, ports="free", service_counts={"registry": 1}, settings=settings) as running:
+        yield running
+
+
+def until(happened: Callable[[], bool]) -> float:
+    begin = time.monotonic()
+    while not happened():
+        assert time.monotonic() - begin < SECONDS
+        time.sleep(0.2)
+    return time.monotonic() - begin
+
+
+def status(platform: LocalPlatform) -> tuple[int, str]:
+    answer = CliRunner().invoke(app, ["--home", str(platform.home), "status"])
+    return answer.exit_code, answer.output
+
+
+def train(client: TunixClient, dataset_id: str, name: str) -> str:
+    """A run that nobody carries out: its facts and its command have to be published."""
+    return client.runs.create(base_model="preset://tiny", dataset_id=dataset_id, display_name=name).id
+
+
+def unpublished(platform: LocalPlatform) -> int:
+    with sqlite3.connect(platform.home / "registry.sqlite") as database:
+        (count,) = database.execute("SELECT count(*) FROM outbox WHERE published_time IS NULL").fetchone()
+    return int(count)
+
+
+@pytest.mark.parametrize("part", ["registry", "nats"])
+def test_a_part_that_stands_still_is_started_again(platform: LocalPlatform, part: str) -> None:
+    pid = platform.pid(part)
+    assert pid is not None
+    time.sleep(5)  # it has to have been up for as long as it may be silent
+    os.kill(pid, signal.SIGSTOP)
+    code, shown = status(platform)
+    assert code == 1 and part in shown.partition("not well")[2]
+    until(lambda: platform.restarts(part) == 1)
+    platform.wait_until_healthy()
+    assert status(platform)[0] == 0
+
+
+def test_a_nats_whose_store_is_gone_is_noticed_and_started_again(platform: LocalPlatform) -> None:
+    with TunixClient(home=platform.home) as client:
+        dataset = client.datasets.build("arith-v1", size=20).id
+        train(client, dataset, "before")
+        until(lambda: unpublished(platform) == 0)
+        shutil.rmtree(platform.home / "nats" / "jetstream")
+        created = [train(client, dataset, "after")]
+        while nats_confirms(platform.addresses) and len(created) < 500:  # it notices with some of the writes only
+            created.append(train(client, dataset, "after"))
+            time.sleep(0.1)
+        until(lambda: platform.restarts("nats") == 1)
+        until(lambda: unpublished(platform) == 0 and nats_confirms(platform.addresses))
+        assert status(platform)[0] == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "home" / "nats"
+    place.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_nats_whose_disk_was_full_works_again_when_there_is_room(small_disk: Path) -> None:
+    settings = LocalSettings(patience_seconds=5)
+    home = small_disk.parent
+    with (
+        LocalPlatform(home, ports="free", service_counts={"registry": 1}, settings=settings) as platform,
+        TunixClient(home=home) as client,
+    ):
+        dataset = client.datasets.build("arith-v1", size=20).id
+        filler = small_disk / "filler"
+        with filler.open("wb") as file:
+            while True:
+                try:
+                    file.write(b"x" * 65536)
+                    file.flush()
+                except OSError:
+                    break
+        for number in range(200):
+            train(client, dataset, f"run-{number}")
+        until(lambda: not nats_confirms(platform.addresses))
+        assert status(platform)[0] == 1
+        filler.unlink()
+        until(lambda: unpublished(platform) == 0)
+        until(lambda: status(platform)[0] == 0)
