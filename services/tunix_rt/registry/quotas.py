@@ -88,6 +88,5 @@ def check_stored_bytes(session: Session, settings: RegistrySettings) -> None:
 
 def _artifacts(table: Any, project: str) -> Select[Any]:
     """Creator and size of what a table has in the artifact store."""
-    return select(col(table.created_by).label("creator"), col(table.size_bytes).label("size")).where(
-        col(table.project) == project
-    )
+    columns: list[Any] = [col(table.created_by).label("creator"), col(table.size_bytes).label("size")]
+    return select(*columns).where(col(table.project) == project)
