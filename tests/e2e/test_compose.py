@@ -320,7 +320,7 @@ def test_the_image_is_not_built_with_one_wheel_that_the_lock_does_not_know(tmp_p
     (entry,) = re.findall(rf"^{package}==.*(?:\n .*)+", text, re.MULTILINE)
     changed = re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, entry)
     (tmp_path / "requirements.lock").write_text(text.replace(entry, changed))
-    recipe = ["docker", "build", "-f", "deploy/Dockerfile", "--build-arg", "SERVICE=evaluator", "."]
+    recipe = ["docker", "build", "--force-rm", "-f", "deploy/Dockerfile", "--build-arg", "SERVICE=evaluator", "."]
     done = subprocess.run(recipe, cwd=tmp_path, capture_output=True, text=True, timeout=BUILD_SECONDS)
     said = done.stdout + done.stderr
     assert done.returncode != 0
