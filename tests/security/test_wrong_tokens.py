@@ -88,7 +88,7 @@ def delays(stub: runs_pb2_grpc.RunServiceStub, seconds: float) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "milliseconds"), [(6, 250), pytest.param(60, 10, marks=pytest.mark.slow)], ids=["short", "whole"]
+    ("seconds", "milliseconds"), [(6, 1000), pytest.param(60, 10, marks=pytest.mark.slow)], ids=["short", "whole"]
 )
 def test_ten_thousand_wrong_tokens_a_minute_delay_nobody(address: str, seconds: int, milliseconds: float) -> None:
     """The short one runs beside other tests: it shows that guesses are not looked up, and that calls go on."""
@@ -105,10 +105,5 @@ def test_ten_thousand_wrong_tokens_a_minute_delay_nobody(address: str, seconds: 
     assert sum(codes.values()) == int(PER_SECOND * (seconds + 2))
     # Looked up in the database are no more than these.
     assert 0 < codes["UNAUTHENTICATED"] <= FAILURE_BURST + FAILURES_PER_SECOND * (seconds + 35)
-    # gRPC itself drops calls at random (CANCELLED) while a thousand wait for a busy machine.
-    assert (
-        {"UNAUTHENTICATED", "RESOURCE_EXHAUSTED"}
-        <= set(codes)
-        <= {"UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "CANCELLED"}
-    )
+    assert set(codes) == {"UNAUTHENTICATED", "RESOURCE_EXHAUSTED"}
     assert (during - before) * 1e3 < milliseconds

@@ -40,6 +40,10 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # From a thousand waiting calls on, gRPC drops some at random, a worker's heartbeat as well as a flood's: the limits
+    # of principals and peers say who has too many.
+    ("grpc.server.max_pending_requests", 8_000),
+    ("grpc.server.max_pending_requests_hard_limit", 16_000),
     # A client without calls connects again when it has one.
     ("grpc.max_connection_idle_ms", 300_000),
 ]
