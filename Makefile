@@ -16,9 +16,11 @@ LLAMA := llama-cpp-python==0.3.36
 LLAMA_VENV := .venv-llama
 MLFLOW := mlflow==3.17.2 psycopg2-binary==2.9.11
 MLFLOW_VENV := .venv-mlflow
+SERVICES := registry trainer inferencer evaluator tuner
+COMPILE = $(UV) pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics bench-registry bench-tuning lock
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics bench-registry bench-tuning sbom lock image-requirements
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -27,7 +29,7 @@ help: ## this list
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)
 	@echo "installing the locked dependencies into $(VENV) (once)"
-	@$(PY) -m pip install --quiet uv
+	@$(PY) -m pip install --quiet --require-hashes -r <(sed -n '/^uv==/,/[^\]$$/p' requirements.lock)
 	@$(UV) pip install --quiet --python $(PY) --compile-bytecode --require-hashes -r requirements.lock
 	@$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
@@ -118,6 +120,15 @@ bench-registry: $(VENV)/.installed $(MLFLOW_VENV)/.installed ## the registry bes
 bench-tuning: $(VENV)/.installed ## what a trial costs through the platform beside bare Ray Tune
 	@$(PY) tests/bench/tuning/overhead.py $(BENCH_FLAGS)
 
-lock: ## refresh requirements.lock
-	@$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --extra dev \
-	  --python-version 3.11 pyproject.toml -o requirements.lock
+sbom: $(VENV)/.installed ## build/sbom.json (CycloneDX) and build/licences.md of everything that is locked
+	@$(PY) scripts/sbom.py build
+
+lock: ## refresh requirements.lock and what each image installs of it
+	@$(COMPILE) --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	@$(MAKE) --no-print-directory image-requirements
+
+image-requirements: ## deploy/requirements/*.txt from requirements.lock
+	@for service in $(SERVICES); do \
+	  $(COMPILE) --constraint requirements.lock --extra $$service pyproject.toml -o deploy/requirements/$$service.txt || exit; \
+	done
+	@printf '%s\n' hatchling setuptools | $(COMPILE) --constraint requirements.lock - -o deploy/requirements/build.txt

@@ -4,7 +4,10 @@ Everything speaks TLS with certificates that the project's `setup` makes.
 """
 
 import io
+import json
 import os
+import re
+import secrets
 import shutil
 import socket
 import ssl
@@ -24,6 +27,7 @@ from tunix_rt.local.ports import free_ports
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("registry", "trainer", "inferencer", "evaluator", "tuner")
 BUILD_SECONDS = 1500
+OWN_TOKEN = secrets.token_urlsafe(32)
 
 
 def docker_answers() -> bool:
@@ -46,12 +50,13 @@ class Compose:
     environment: dict[str, str]
     secrets: Path
 
-    def run(self, *arguments: str, seconds: float = 300, **environment: str) -> bytes:
+    def run(self, *arguments: str, seconds: float = 300, stdin: bytes = b"", **environment: str) -> bytes:
         """What docker-compose writes to stdout; asserts that it succeeds."""
         done = subprocess.run(
             [*self.command, *arguments],
             env=self.environment | environment,
             cwd=REPOSITORY,
+            input=stdin,
             capture_output=True,
             timeout=seconds,
         )
@@ -69,7 +74,6 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     ports = free_ports(["registry", "inferencer", "http"])
     environment = {
         **os.environ,
-        "TUNIX_RT_TOKEN": "",
         "TUNIX_RT_REGISTRY_PORT": str(ports["registry"]),
         "TUNIX_RT_INFERENCER_PORT": str(ports["inferencer"]),
         "TUNIX_RT_HTTP_PORT": str(ports["http"]),
@@ -79,6 +83,8 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     running = Compose(project, environment, tmp_path_factory.mktemp("secrets"))
     try:
         running.run("build", seconds=BUILD_SECONDS)
+        give = ["sh", "-c", "cat >/secrets/registry/token"]
+        running.run("run", "--rm", "--no-deps", "-T", "setup", *give, stdin=f"{OWN_TOKEN}\n".encode())
         running.run("up", "-d")
         archive = running.run("run", "--rm", "--no-deps", "-T", "setup", "tar", "-C", "/secrets", "-c", "client")
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
@@ -132,6 +138,23 @@ def test_the_loop_runs_on_containers_against_postgresql(client: TunixClient) -> 
     (entry,) = client.leaderboard("arith_v1").entries
     assert (entry.rank, entry.run_id, entry.primary_score) == (1, run.id, evaluation.scorecard.primary_score)
     assert client.generate(ended.model_id, "What is 2 + 3?", config={"max_new_tokens": 8}).usage.completion_tokens > 0
+
+
+def test_a_sweep_runs_on_containers(client: TunixClient) -> None:
+    dataset = client.datasets.build("arith-v1", size=200)
+    sweep = client.sweeps.create(
+        base={
+            "base_model": "preset://tiny",
+            "dataset_id": dataset.id,
+            "hyperparameters": {"max_steps": 4, "save_steps": 0, "max_seq_length": 72, "per_device_batch_size": 8},
+        },
+        parameters={"learning_rate": {"loguniform": {"low": 1e-4, "high": 1e-2}}},
+        num_samples=2,
+        objective={"metric": "loss", "mode": "OBJECTIVE_MODE_MIN"},
+    )
+    ended = client.sweeps.wait(sweep.id, timeout_seconds=300)
+    assert ended.state is JobState.SUCCEEDED, ended.message
+    assert [trial.state for trial in client.sweeps.trials(sweep.id)] == [JobState.SUCCEEDED] * 2
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -199,6 +222,17 @@ def test_nats_lets_in_who_has_a_certificate_and_a_key(compose: Compose, client: 
     assert out[0] == "out"
 
 
+_CERTIFICATE_OF_POSTGRES = """
+import hashlib, socket, ssl, struct
+with socket.create_connection(("postgres", 5432), timeout=10) as plain:
+    plain.sendall(struct.pack("!ii", 8, 80877103))  # SSLRequest
+    assert plain.recv(1) == b"S"
+    context = ssl.create_default_context(cafile="/run/secrets/tunix-rt/ca.pem")
+    with context.wrap_socket(plain, server_hostname="postgres") as connection:
+        print(hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest())
+"""
+
+
 def test_certificates_are_replaced_while_everything_runs(compose: Compose, client: TunixClient) -> None:
     def served(name: str) -> bytes:
         context = ssl.create_default_context(cafile=compose.secrets / "client" / "ca.pem")
@@ -212,10 +246,13 @@ def test_certificates_are_replaced_while_everything_runs(compose: Compose, clien
 
     names = ("REGISTRY", "INFERENCER", "HTTP")
     before = {name: served(name) for name in names}
+    of_database = ["exec", "-T", "registry", "python", "-c", _CERTIFICATE_OF_POSTGRES]
+    database_before = compose.run(*of_database)
     compose.run("run", "--rm", "--no-deps", "-T", "setup", RENEW="1")
-    compose.run("kill", "-s", "HUP", "nats")
+    compose.run("kill", "-s", "HUP", "nats", "postgres")
     after = {name: served(name) for name in names}
     assert not set(before.values()) & set(after.values())
+    assert compose.run(*of_database) != database_before
     assert len(list(client.runs.list())) >= 1
 
 
@@ -237,6 +274,57 @@ def test_certificates_are_replaced_while_everything_runs(compose: Compose, clien
 )
 def test_each_image_holds_its_own_extra_only(compose: Compose, service: str, module: str, present: bool) -> None:
     assert image_has(compose, service, module) is present
+
+
+def test_an_administrator_s_token_can_be_given_before_the_first_start(compose: Compose, client: TunixClient) -> None:
+    assert (compose.secrets / "client" / "token").read_text().strip() == OWN_TOKEN
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "postgres"])
+def test_container_runs_without_privileges_on_a_root_that_it_cannot_write(
+    compose: Compose, client: TunixClient, service: str
+) -> None:
+    status = dict(
+        line.split(":", 1) for line in compose.run("exec", "-T", service, "cat", "/proc/1/status").decode().splitlines()
+    )
+    assert status["Uid"].split() == ["10001"] * 4
+    assert {status[f"Cap{name}"].strip() for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert status["NoNewPrivs"].strip() == "1"
+    assert status["Seccomp"].strip() == "2"
+    write = (
+        "for at in /probe /opt/probe /usr/probe /run/secrets/tunix-rt/probe /tmp/probe; do touch $at; done 2>&1; true"
+    )
+    refused = compose.run("exec", "-T", service, "sh", "-c", write).decode()
+    assert refused.count("Read-only file system") == 4, refused
+    assert "/tmp/probe" not in refused
+
+
+def test_nats_runs_on_a_root_that_it_cannot_write(compose: Compose, client: TunixClient) -> None:
+    container = compose.run("ps", "-q", "nats").decode().strip()
+    inspected = subprocess.run(["docker", "inspect", container], capture_output=True, check=True)
+    (found,) = json.loads(inspected.stdout)
+    assert found["Config"]["User"] == "10001:10001"
+    host = found["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (True, ["ALL"], None)
+    assert host["Memory"] == 2**30 and host["PidsLimit"] == 512
+
+
+@pytest.mark.parametrize("package", ["uv", "mdurl"])
+def test_the_image_is_not_built_with_one_wheel_that_the_lock_does_not_know(tmp_path: Path, package: str) -> None:
+    """With the recipe, by an engine: the hashes of one package are others, as if its wheel had been changed."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    for name in ("deploy", "evalsets", "services"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (REPOSITORY / "requirements.lock").read_text()
+    (entry,) = re.findall(rf"^{package}==.*(?:\n .*)+", text, re.MULTILINE)
+    changed = re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, entry)
+    (tmp_path / "requirements.lock").write_text(text.replace(entry, changed))
+    recipe = ["docker", "build", "--force-rm", "-f", "deploy/Dockerfile", "--build-arg", "SERVICE=evaluator", "."]
+    done = subprocess.run(recipe, cwd=tmp_path, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert re.search("DO NOT MATCH THE HASHES" if package == "uv" else "Hash mismatch for `mdurl", said), said[-3000:]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -52,11 +52,12 @@ TIMEOUT = 30
 
 
 class Tokens:
-    """Bearer tokens that say whom they stand for: ``NAME:ROLE,ROLE``."""
+    """Bearer tokens that say whom they stand for: ``NAME:ROLE,ROLE``, or ``NAME@PROJECT:ROLE,ROLE``."""
 
     def authenticate(self, token: str | None) -> Principal:
         name, _, roles = (token or "nobody:").partition(":")
-        return Principal(name, frozenset(roles.split(",")) - {""})  # type: ignore[arg-type]
+        name, _, project = name.partition("@")
+        return Principal(name, frozenset(roles.split(",")) - {""}, project=project)  # type: ignore[arg-type]
 
 
 class Caller:

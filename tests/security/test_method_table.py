@@ -50,6 +50,7 @@ from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc import introspection, limits
 from tunix_rt.rpc.auth import ANONYMOUS, Permission, Principal
 from tunix_rt.rpc.introspection import RegistryAuthorizer
+from tunix_rt.rpc.projects import PROJECT_HEADER
 from tunix_rt.trainer.servicer import TrainingServicer
 from tunix_rt.trainer.validation import Machine
 from tunix_rt.tuner.tuning_servicer import TuningServicer
@@ -104,7 +105,7 @@ def documented_roles() -> dict[str, set[str]]:
 
 
 ROLES: Final = documented_roles()
-PERMISSIONS: Final[list[Permission]] = [permission for permission in set().union(*ROLES.values())]  # type: ignore[misc]
+PERMISSIONS: Final[list[Permission]] = sorted(set().union(*ROLES.values()))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,19 @@ class Served:
     ports: Mapping[str, int]
     http_port: int
 
-    async def token(self, roles: Iterable[str], name: str = "", **fields: Any) -> str:
+    async def token(self, roles: Iterable[str], name: str = "", project: str = "", **fields: Any) -> str:
         """A token of a new principal."""
         name = name or f"user-{next(_NUMBERS)}"
 
         def make(session: Session) -> str:
-            add_principal(session, name, kind="user", roles=list(roles), actor="the test")
+            add_principal(session, name, kind="user", roles=list(roles), project=project, actor="the test")
             return add_token(session, name, **fields)[1]
 
         return await self.database.run_write(make)
 
-    async def outcomes(self, token: str | None, methods: Iterable[MethodDescriptor]) -> dict[str, str]:
+    async def outcomes(
+        self, token: str | None, methods: Iterable[MethodDescriptor], project: str = ""
+    ) -> dict[str, str]:
         """How a call of each method ends: OK, or the name of the status."""
         async with AsyncExitStack() as stack:
             channels = {
@@ -133,12 +136,13 @@ class Served:
                 for port in set(self.ports.values())
             }
             named = [(method, channels[self.ports[method.containing_service.full_name]]) for method in methods]
-            found = await asyncio.gather(*(outcome(channel, method, token) for method, channel in named))
+            found = await asyncio.gather(*(outcome(channel, method, token, project) for method, channel in named))
         return {method.full_name: name for (method, _), name in zip(named, found, strict=True)}
 
-    async def http_outcomes(self, token: str | None) -> dict[str, int]:
+    async def http_outcomes(self, token: str | None, project: str = "") -> dict[str, int]:
         """The status of a request to each path of the HTTP endpoint."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        headers |= {PROJECT_HEADER: project} if project else {}
         found = {}
         async with aiohttp.ClientSession(f"http://127.0.0.1:{self.http_port}", headers=headers) as session:
             for method, path in http_routes():
@@ -156,7 +160,7 @@ def http_routes() -> list[tuple[str, str]]:
     return [*routes, ("GET", "/no/such/path")]
 
 
-async def outcome(channel: grpc.aio.Channel, method: MethodDescriptor, token: str | None) -> str:
+async def outcome(channel: grpc.aio.Channel, method: MethodDescriptor, token: str | None, project: str) -> str:
     """Calls with a request that has no fields, or that of `REQUESTS`."""
     request = REQUESTS.get(method.full_name) or GetMessageClass(method.input_type)()
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
@@ -166,6 +170,7 @@ async def outcome(channel: grpc.aio.Channel, method: MethodDescriptor, token: st
         response_deserializer=GetMessageClass(method.output_type).FromString,
     )
     metadata = [("authorization", f"Bearer {token}")] if token is not None else []
+    metadata += [(PROJECT_HEADER, project)] if project else []
     call = multicallable(iter([request]) if method.client_streaming else request, timeout=TIMEOUT, metadata=metadata)
     try:
         await (call.read() if method.server_streaming else call)
@@ -313,6 +318,14 @@ async def test_a_bad_token_opens_nothing_at_any_service(served: Served, bad: str
     assert len(found) == len(METHODS)
     assert set((await served.http_outcomes(token)).values()) == {401}
     assert not set((await served.outcomes(token, OPEN)).values()) & set(REFUSED)
+
+
+async def test_a_token_of_one_project_opens_nothing_of_another(served: Served) -> None:
+    token = await served.token(["editor", "approver", "worker"], project="vision")
+    found = await served.outcomes(token, METHODS, project="speech")
+    assert set(found.values()) == {"PERMISSION_DENIED"}
+    assert set((await served.http_outcomes(token, project="speech")).values()) == {403}
+    assert set((await served.http_outcomes(token, project="vision")).values()) & {200, 404} == {200, 404}
 
 
 async def bad_token(served: Served, bad: str) -> str | None:

@@ -17,7 +17,12 @@ GIB = 1 << 30
 
 @pytest.fixture
 def settings_of_platform() -> dict[str, Any]:
-    return {"max_queued_jobs_per_principal": 3, "max_stored_gib_per_principal": 20_000 / GIB}
+    return {
+        "max_queued_jobs_per_principal": 3,
+        "max_stored_gib_per_principal": 20_000 / GIB,
+        "max_queued_jobs_per_project": 5,
+        "max_stored_gib_per_project": 60_000 / GIB,
+    }
 
 
 async def dataset(caller: Caller, size: int = 1, key: str = "sums") -> datasets_pb2.Dataset:
@@ -56,6 +61,27 @@ async def test_queued_jobs_of_every_kind_count_and_those_of_others_do_not(platfo
     cancel = evaluations_pb2.CancelEvaluationRequest(request_id=request_id(), id=evaluation.id)
     await ann.evaluations.CancelEvaluation(cancel, timeout=TIMEOUT)
     await ann.evaluation()
+
+
+async def test_a_project_has_quotas_of_its_own_and_others_are_not_counted(platform: Platform) -> None:
+    members = [platform.caller(f"{name}@vision:editor") for name in ("ann", "bob", "eve", "joe")]
+    data = await dataset(members[0], 18)
+    for member in members[:2]:
+        await run(member, data.id)
+        await run(member, data.id)
+    await run(members[2], data.id)
+    refused = await refusal(run(members[3], data.id))
+    assert refused.kind is Exhausted
+    assert (
+        "project 'vision' has 5 queued jobs, and 5 are allowed (TUNIX_RT_MAX_QUEUED_JOBS_PER_PROJECT)" in refused.text
+    )
+    await dataset(members[1], 18, "more")
+    await dataset(members[2], 18, "and-more")
+    refused = await refusal(dataset(members[3], 18, "too-many"))
+    assert refused.kind is Exhausted
+    assert "of project 'vision', and 60,000 are allowed (TUNIX_RT_MAX_STORED_GIB_PER_PROJECT)" in refused.text
+    other = platform.caller("ann@speech:editor")
+    await run(other, (await dataset(other, 18)).id)
 
 
 async def test_a_repeated_request_gets_its_answer_though_the_queue_is_full(platform: Platform) -> None:

@@ -14,3 +14,4 @@ DELIVERY_SECONDS = Histogram("tunix_rt_delivery_seconds", "Time to handle a mess
 AUDIT_EVENTS_LOST = Counter("tunix_rt_audit_events_lost", "Events that waited for the registry too long to be kept.")
 PUBLISHED = Counter("tunix_rt_published", "Messages acknowledged by JetStream.", ["kind"])
 HEALTHY = Gauge("tunix_rt_healthy", "1 while the server, or what the check names, works.", ["check"])
+OUTBOX_OLDEST_SECONDS = Gauge("tunix_rt_outbox_oldest_seconds", "Age of what has waited longest to be published.")

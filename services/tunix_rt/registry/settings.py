@@ -42,9 +42,11 @@ class RegistrySettings(ServerSettings, NatsSettings):
     oidc_ca_file: Path | None = None
     # How much JSONL one ImportDataset call may carry.
     import_limit_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
-    # Quotas of one principal: jobs that wait for a worker, and what is stored of it.
+    # Quotas: jobs that wait for a worker, and what is stored.
     max_queued_jobs_per_principal: int = Field(default=10_000, ge=1)
+    max_queued_jobs_per_project: int = Field(default=50_000, ge=1)
     max_stored_gib_per_principal: float = Field(default=1024.0, gt=0)
+    max_stored_gib_per_project: float = Field(default=4096.0, gt=0)
     # How long a worker may be silent before its attempt counts as lost.
     lease_seconds: float = Field(default=15.0, ge=0.2, le=3600)
     # How often expired leases and deadlines are looked for.

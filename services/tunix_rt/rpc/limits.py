@@ -52,6 +52,14 @@ class TokenBuckets:
             self._put(key, self._left(key) - 1)
         return wait
 
+    def charge(self, key: str) -> None:
+        """Take one, be there room or not; what is owed is at most a burst."""
+        self._put(key, max(-self._burst, self._left(key) - 1))
+
+    def give(self, key: str) -> None:
+        """Put one back."""
+        self._put(key, min(self._burst, self._left(key) + 1))
+
     def _left(self, key: str) -> float:
         now = self._clock()
         left, then = self._buckets.get(key, (self._burst, now))
@@ -117,33 +125,52 @@ class OpenStreams:
 
 class LogIns:
     """Refuses tokens from a peer that has tried too many unknown ones, without looking them up. Tokens that were good
-    a short while ago pass, so that others behind the same address go on working. Keys are hashes of tokens."""
+    a short while ago pass, so that others behind the same address go on working. Keys are hashes of tokens. For one
+    event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures = TokenBuckets(FAILURE_BURST, FAILURES_PER_SECOND, clock)
         self._known: OrderedDict[str, float] = OrderedDict()
+        self._asked: Counter[str] = Counter()
 
-    def check(self, peer: str, key: str) -> None:
-        """Call this before the token is looked up. Raises `Exhausted`."""
-        known = self._known.get(key)
-        if known is not None and self._clock() - known < KNOWN_SECONDS:
-            return
-        wait = self._failures.wait(peer)
-        if wait:
-            raise Exhausted("too many unknown tokens were tried from this address", wait)
+    @contextmanager
+    def attempt(self, peer: str, key: str) -> Iterator[None]:
+        """Looking up a token, as long as the block runs. Raises `Exhausted`.
 
-    def succeeded(self, key: str) -> None:
-        """The token is a good one."""
+        An unknown token counts as a failure until it is known to be good, so that guesses at once are no more than
+        guesses one by one. Calls at once with one token are one guess.
+        """
+        known, counted = self._known.get(key), False
+        if (known is None or self._clock() - known >= KNOWN_SECONDS) and not self._asked[key]:
+            wait = self._failures.take(peer)
+            if wait:
+                del self._asked[key]
+                raise Exhausted("too many unknown tokens were tried from this address", wait)
+            counted = True
+        self._asked[key] += 1
+        failed = False
+        try:
+            yield
+            self._succeeded(key)
+        except Unauthenticated:
+            failed = True
+            self._known.pop(key, None)
+            raise
+        finally:
+            self._asked[key] -= 1
+            if not self._asked[key]:
+                del self._asked[key]
+            if counted and not failed:
+                self._failures.give(peer)
+            elif failed and not counted:
+                self._failures.charge(peer)
+
+    def _succeeded(self, key: str) -> None:
         self._known[key] = self._clock()
         self._known.move_to_end(key)
         while len(self._known) > _MAX_KEYS:
             self._known.popitem(last=False)
-
-    def failed(self, peer: str, key: str) -> None:
-        """The token is not, or no longer, a good one."""
-        self._failures.take(peer)
-        self._known.pop(key, None)
 
 
 async def authenticated(
@@ -154,13 +181,6 @@ async def authenticated(
     Raises `Unauthenticated`, and `Exhausted` where ``peer`` has tried too many.
     """
     named = authorizer if token is None and certificate and isinstance(authorizer, CertificateAuthorizer) else None
-    key = token_hash(f"certificate {certificate}" if named else token or "")
-    log_ins.check(peer, key)
-    try:
+    with log_ins.attempt(peer, token_hash(f"certificate {certificate}" if named else token or "")):
         answer = named.authenticate_certificate(certificate) if named else authorizer.authenticate(token)
-        principal = answer if isinstance(answer, Principal) else await answer
-    except Unauthenticated:
-        log_ins.failed(peer, key)
-        raise
-    log_ins.succeeded(key)
-    return principal
+        return answer if isinstance(answer, Principal) else await answer

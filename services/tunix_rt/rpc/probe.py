@@ -1,5 +1,6 @@
 """``python -m tunix_rt.rpc.probe HOST:PORT`` exits 0 when that server answers SERVING; for container health checks.
 
+With ``--alive`` any answer will do: a server that waits for its database is not to be killed, one that stands still is.
 Speaks TLS, and presents a certificate, where TUNIX_RT_TLS_* say that the services here do. It runs every few seconds in
 every container, so it imports gRPC and nothing else: neither the settings nor the messages.
 """
@@ -19,7 +20,8 @@ _METHOD = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
 
-def main(address: str) -> int:
+def main(address: str, *, alive: bool = False) -> int:
+    """The exit code."""
     try:
         with _channel(address) as channel:
             check: Any = channel.unary_unary(_METHOD)
@@ -27,7 +29,7 @@ def main(address: str) -> int:
     except (grpc.RpcError, OSError) as error:
         print(f"{address}: {error}", file=sys.stderr)
         return 1
-    return 0 if answer == _SERVING else 1
+    return 0 if alive or answer == _SERVING else 1
 
 
 def _channel(address: str) -> grpc.Channel:
@@ -45,6 +47,8 @@ def _content(name: str) -> bytes | None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    options = [argument for argument in sys.argv[1:] if argument == "--alive"]
+    addresses = [argument for argument in sys.argv[1:] if argument not in options]
+    if len(addresses) != 1:
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(addresses[0], alive=bool(options)))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tunix_rt.errors import Exhausted, Unauthenticated
+from tunix_rt.errors import Exhausted, Transient, Unauthenticated
 from tunix_rt.rpc.auth import Principal
 from tunix_rt.rpc.limits import FAILURE_BURST, CallLimits, Limits, LogIns, TokenBuckets, authenticated
 
@@ -76,3 +78,58 @@ async def test_unknown_tokens_of_one_peer_are_soon_not_looked_up_and_known_ones_
     clock.now = 60.0
     with pytest.raises(Unauthenticated):
         await authenticated(authorizer, log_ins, "bad", "10.0.0.1")
+
+
+class SlowToken:
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.let_go = 0, asyncio.Event()
+
+    async def authenticate(self, token: str | None) -> Principal:
+        self.asked += 1
+        await self.let_go.wait()
+        if token != "good":
+            raise Unauthenticated("unknown")
+        return Principal("ann", frozenset())
+
+
+async def test_guesses_at_once_are_no_more_than_guesses_one_by_one() -> None:
+    authorizer, log_ins = SlowToken(), LogIns(Clock())
+    guesses = [asyncio.ensure_future(authenticated(authorizer, log_ins, f"bad-{n}", "10.0.0.1")) for n in range(500)]
+    await asyncio.sleep(0)
+    authorizer.let_go.set()
+    found = await asyncio.gather(*guesses, return_exceptions=True)
+    assert authorizer.asked == FAILURE_BURST
+    assert sum(isinstance(each, Exhausted) for each in found) == 500 - FAILURE_BURST
+
+
+async def test_calls_at_once_with_one_new_token_are_one_guess_and_a_good_one_costs_nothing() -> None:
+    clock, authorizer = Clock(), SlowToken()
+    log_ins = LogIns(clock)
+    for token, found_type in (("good", Principal), ("bad", Unauthenticated)):
+        authorizer.let_go.clear()
+        calls = [asyncio.ensure_future(authenticated(authorizer, log_ins, token, "10.0.0.1")) for _ in range(500)]
+        await asyncio.sleep(0)
+        authorizer.let_go.set()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(each) for each in found} == {found_type}
+    # 500 failures owe a burst, and one more is room again: 51 at two a second.
+    clock.now = 25.0
+    with pytest.raises(Exhausted):
+        await authenticated(authorizer, log_ins, "other", "10.0.0.1")
+    clock.now = 25.5
+    with pytest.raises(Unauthenticated):
+        await authenticated(authorizer, log_ins, "other", "10.0.0.1")
+
+
+class Away:
+    async def authenticate(self, token: str | None) -> Principal:
+        raise Transient("the registry is away")
+
+
+async def test_who_cannot_be_looked_up_has_not_guessed() -> None:
+    log_ins = LogIns(Clock())
+    for _ in range(3 * FAILURE_BURST):
+        with pytest.raises(Transient):
+            await authenticated(Away(), log_ins, "any", "10.0.0.1")

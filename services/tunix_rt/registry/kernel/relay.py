@@ -18,6 +18,7 @@ from sqlmodel import col
 from tunix_rt.bus.events import CloudEvent
 from tunix_rt.bus.topology import FACT_SECONDS
 from tunix_rt.errors import Exhausted, Transient, TunixError
+from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
@@ -121,6 +122,8 @@ class Relay:
         now = asyncio.get_running_loop().time()
         self._full = {subject: until for subject, until in self._full.items() if until > now}
         rows = await self._database.run_read(lambda session: _unpublished(session, set(self._full)))
+        waiting = (utc_now() - rows[0].create_time).total_seconds() if rows else 0.0
+        metrics.OUTBOX_OLDEST_SECONDS.set(max(0.0, waiting))
         done: list[int] = []
         try:
             for row in rows:
