@@ -119,7 +119,7 @@ class Killer(threading.Thread):
         kinds = [*SERVICES, *BELOW]
         self._random.shuffle(kinds)
         kinds += [self._random.choice(kinds) for _ in range(KILLS)]
-        while len(self.killed) < KILLS and not self.stop.wait(self._random.uniform(2.0, 7.0)):
+        while len(self.killed) < KILLS and not self.stop.wait(self._random.uniform(1.0, 4.0)):
             kind = kinds[len(self.killed)]
             deadline = time.monotonic() + 60
             while not self._kill(kind) and time.monotonic() < deadline:

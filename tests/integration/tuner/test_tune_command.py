@@ -88,16 +88,20 @@ def ray_leftovers() -> set[str]:
     return {str(path) for path in driver_process._SHORT_PATH.glob("trt-*")}
 
 
+DRIVER = "tunix_rt.tuner.ray_driver"
+
+
 def children() -> set[int]:
-    """Sessions led by children of this process."""
+    """Sessions led by drivers that are children of this process."""
     mine = str(os.getpid())
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if fields[1] == mine and fields[3] == entry.name:
+        if fields[1] == mine and fields[3] == entry.name and DRIVER.encode() in command:
             found.add(int(entry.name))
     return found
 

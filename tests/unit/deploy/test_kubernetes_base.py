@@ -38,7 +38,9 @@ def test_every_file_of_the_base_is_a_resource() -> None:
 def test_service_is_probed_by_grpc_over_tls_and_gets_time_to_hand_back(service: str) -> None:
     pod = deployment(service)["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    assert container["readinessProbe"]["exec"]["command"] == ["python", "-m", "tunix_rt.rpc.probe", "127.0.0.1:7700"]
+    probe = ["python", "-m", "tunix_rt.rpc.probe"]
+    assert container["readinessProbe"]["exec"]["command"] == [*probe, "127.0.0.1:7700"]
+    assert container["livenessProbe"]["exec"]["command"] == [*probe, "--alive", "127.0.0.1:7700"]
     assert pod["terminationGracePeriodSeconds"] >= 30
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
