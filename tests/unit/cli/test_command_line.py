@@ -52,7 +52,7 @@ def test_the_promised_commands_are_there() -> None:
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
         "sweeps pause", "sweeps resume", "sweeps extend", "sweeps results", "sweeps importance", "sweeps data",
         "sweeps plot", "sweeps export", "access principals", "access create", "access update",
-        "certs init", "access whoami",
+        "certs init", "access whoami", "access login",
         "access tokens", "access create-token", "access rotate-token", "access revoke-token", "access audit",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
