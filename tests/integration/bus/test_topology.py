@@ -16,7 +16,6 @@ from tunix_rt.bus.topology import (
     TopologyDrift,
     _stream_config,
     check_consumer,
-    command_stream_identity,
     ensure_topology,
     streams,
     train_consumer,
@@ -68,16 +67,6 @@ async def test_every_pool_has_its_own_consumer(client: Client) -> None:
     assert (await js.consumer_info("TUNIX_CMD", "train-cpu")).config.filter_subject == "tunix.cmd.train.cpu"
 
 
-async def test_a_lost_command_stream_has_another_identity(client: Client) -> None:
-    js = client.jetstream()
-    await ensure_topology(js)
-    first = await command_stream_identity(js)
-    assert await command_stream_identity(js) == first
-    await js.delete_stream("TUNIX_CMD")
-    await ensure_topology(js)
-    assert await command_stream_identity(js) != first
-
-
 async def test_streams_are_bounded_and_those_of_an_older_release_get_their_limits_in_place(client: Client) -> None:
     js = client.jetstream()
     for stream in streams():  # as they were made before they had limits
@@ -107,6 +96,6 @@ async def test_the_registry_makes_the_consumer_of_a_pool_with_its_first_command_
     await check_consumer(js, train_consumer("gpu-h100"))
     await js.delete_consumer("TUNIX_CMD", "train-gpu-h100")
     await js.delete_stream("TUNIX_DLQ")
-    await topology.identity()
+    await topology.ensure()
     await check_consumer(js, train_consumer("gpu-h100"))
     await check_consumer(js, DEAD_COMMANDS)
