@@ -18,7 +18,7 @@ import nats.errors
 import nkeys
 import pytest
 from nats.aio.client import Client
-from nats.js import api
+from nats.js import JetStreamContext, api
 from pydantic import SecretStr
 from tests.fixtures.guarded_nats import GuardedNats, guarded_nats
 
@@ -263,10 +263,20 @@ async def test_a_pool_that_floods_its_subject_leaves_room_for_all_others(registr
     for number in range(10_000):
         await registry.publish("tunix.cmd.train.flooded", str(number).encode())
     await registry.flush()
+    async with asyncio.timeout(200):  # every message is on the disk before it counts
+        while not await holds(js, 10_000):
+            await asyncio.sleep(0.2)
     with pytest.raises(Exhausted, match="per subject"):
         await Publisher(js).publish(replace(command("run-2"), subject="tunix.cmd.train.flooded"))
     await Publisher(js).publish(replace(command("run-3"), subject="tunix.cmd.train.cpu"))
     await js.purge_stream("TUNIX_CMD")
+
+
+async def holds(js: JetStreamContext, messages: int) -> bool:
+    try:
+        return (await js.stream_info("TUNIX_CMD")).state.messages >= messages
+    except TimeoutError:  # it stores
+        return False
 
 
 async def test_nobody_without_credentials_is_let_in(server: GuardedNats) -> None:
