@@ -5,6 +5,7 @@ The patience is shortened from 30 s to 5 s.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -15,8 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from tests.fixtures.guarded_nats import As
 from typer.testing import CliRunner
 
+from tunix_rt.bus.connection import connect
+from tunix_rt.bus.topology import UNREACHABLE
 from tunix_rt.cli.main import app
 from tunix_rt.client import TunixClient
 from tunix_rt.local import LocalPlatform
@@ -60,6 +65,20 @@ def unpublished(platform: LocalPlatform) -> int:
     return int(count)
 
 
+async def fill(platform: LocalPlatform) -> None:
+    """Publish facts of 900 kB until one is not confirmed."""
+    seed = SecretStr(platform.nats_seed_path("registry").read_text().strip())
+    client = await connect(As(platform.nats_url, nats_seed=seed), name="filler")
+    try:
+        for number in range(200):
+            await client.jetstream().publish(f"tunix.evt.filler.{number}", b" " * 900_000, timeout=5)
+    except UNREACHABLE:
+        return
+    finally:
+        await client.close()
+    raise AssertionError("a store that is gone took 180 MB")
+
+
 @pytest.mark.parametrize("part", ["registry", "nats"])
 def test_a_part_that_stands_still_is_started_again(platform: LocalPlatform, part: str) -> None:
     pid = platform.pid(part)
@@ -79,10 +98,10 @@ def test_a_nats_whose_store_is_gone_is_noticed_and_started_again(platform: Local
         train(client, dataset, "before")
         until(lambda: unpublished(platform) == 0)
         shutil.rmtree(platform.home / "nats" / "jetstream")
-        created = [train(client, dataset, "after")]
-        while nats_confirms(platform.addresses) and len(created) < 500:  # it notices with some of the writes only
-            created.append(train(client, dataset, "after"))
-            time.sleep(0.1)
+        train(client, dataset, "after")
+        asyncio.run(fill(platform))  # it notices when a file is full and the next one cannot be made
+        train(client, dataset, "later")
+        until(lambda: not nats_confirms(platform.addresses))
         until(lambda: platform.restarts("nats") == 1)
         until(lambda: unpublished(platform) == 0 and nats_confirms(platform.addresses))
         assert status(platform)[0] == 0

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fixtures.nats import NatsServer
+from tests.fixtures.nats import NatsServer, running_nats
 from tests.fixtures.registry_process import LEASE_SECONDS, RegistryProcess, Worker, registry_process
+
+from tunix_rt.registry.kernel.vitals import PATIENCE_SECONDS
 
 # Moves the real-time clock of a process by the seconds in a file, and no other clock: libfaketime breaks time.sleep.
 SHIFTED_CLOCK = r"""
@@ -47,10 +49,8 @@ REPLACED_SECONDS = 30.0
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path / "jetstream")
-    server.start()
-    yield server
-    server.kill()
+    with running_nats(tmp_path / "jetstream") as server:
+        yield server
 
 
 @pytest.fixture
@@ -133,8 +133,9 @@ def test_a_database_that_stood_still_takes_no_lease(registry: RegistryProcess, t
     worker = Worker(registry, registry.create(max_attempts=1))
     foreign = sqlite3.connect(tmp_path / "registry.sqlite", isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
-    time.sleep(2 * LEASE_SECONDS)
+    registry.until(lambda: registry.health() == "NOT_SERVING", 2 * LEASE_SECONDS + PATIENCE_SECONDS)
     foreign.execute("ROLLBACK")
+    registry.until(lambda: registry.health() == "SERVING", 10)
     foreign.close()
     healthy(registry, worker, 2 * LEASE_SECONDS)
     worker.die()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import ssl
 from collections.abc import AsyncIterator
@@ -15,14 +14,13 @@ import aiohttp
 import grpc
 import pytest
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.inferencing import serving_inferencer
 from tests.fixtures.tls import certificates, tls_of
 from tests.fixtures.trusting_verifier import TrustingVerifier
 from tests.security.conftest import Refused, refusal
-from tests.unit.inferencer.conftest import ArithmeticLoader
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import FailedPrecondition, PermissionDenied, Unauthenticated
-from tunix_rt.inferencer import app as inferencer
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.registry.access.audit import AuditLog, audit_guard
 from tunix_rt.registry.access.authorizer import TokenAuthorizer
@@ -162,17 +160,10 @@ async def test_other_services_know_certificates_by_the_registry(tmp_path: Path, 
             grace_seconds=0,
             tls=tls_of(served.secrets, "inferencer").model_copy(update={"principals": True}),
         )
-        loop = asyncio.get_running_loop()
-        stop, port, http_port = asyncio.Event(), loop.create_future(), loop.create_future()
-        running = asyncio.create_task(
-            inferencer.serve(
-                settings, ArithmeticLoader(), stop=stop, on_bound=port.set_result, on_http_bound=http_port.set_result
-            )
-        )
 
         async def listed(certificate: str) -> int:
             own = tls_of(served.secrets, certificate)
-            async with open_channel(f"127.0.0.1:{await port}", token=None, tls=own) as channel:
+            async with open_channel(f"127.0.0.1:{port}", token=None, tls=own) as channel:
                 stub = inference_pb2_grpc.InferenceServiceStub(channel)
                 request = inference_pb2.LoadModelRequest(reference=f"test://{certificate}")
                 return len((await stub.LoadModel(request, timeout=TIMEOUT)).digest)
@@ -182,18 +173,15 @@ async def test_other_services_know_certificates_by_the_registry(tmp_path: Path, 
             context = ssl.create_default_context(cafile=own.ca_file)
             assert own.cert_file is not None
             context.load_cert_chain(own.cert_file, own.key_file)
-            url = f"https://127.0.0.1:{await http_port}/v1/models"
+            url = f"https://127.0.0.1:{http_port}/v1/models"
             async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as answer:
                 return answer.status
 
-        try:
+        async with serving_inferencer(settings) as (port, http_port):
             assert await listed("evaluator") > 0
             assert (await refusal(listed("tuner"))).kind is PermissionDenied
             assert (await refusal(listed("client"))).kind is Unauthenticated
             assert [await status(name) for name in ("evaluator", "tuner", "client")] == [200, 403, 401]
-        finally:
-            stop.set()
-            await running
 
 
 @pytest.mark.parametrize("rule", ["bind_principals", "principals"])

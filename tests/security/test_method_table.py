@@ -28,13 +28,12 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy.orm import Session
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.inferencing import serving_inferencer
 from tests.fixtures.trusting_verifier import TrustingVerifier
-from tests.unit.inferencer.conftest import ArithmeticLoader
 
 import tunix_rt.v1
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.evaluator.scoring_servicer import ScoringServicer
-from tunix_rt.inferencer import app as inferencer
 from tunix_rt.inferencer.http.endpoints import Endpoints
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.registry.access.audit import AuditLog
@@ -247,17 +246,8 @@ async def inferring(home: Path, registry_port: int, token: str) -> AsyncIterator
         registry_address=f"127.0.0.1:{registry_port}",
         grace_seconds=0,
     )
-    loop = asyncio.get_running_loop()
-    stop, port, http_port = asyncio.Event(), loop.create_future(), loop.create_future()
-    loader = ArithmeticLoader()
-    running = asyncio.create_task(
-        inferencer.serve(settings, loader, stop=stop, on_bound=port.set_result, on_http_bound=http_port.set_result)
-    )
-    try:
-        yield await port, await http_port
-    finally:
-        stop.set()
-        await running
+    async with serving_inferencer(settings) as ports:
+        yield ports
 
 
 async def listed_services(port: int) -> list[str]:

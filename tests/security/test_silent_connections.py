@@ -15,10 +15,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.inferencing import serving_inferencer
 from tests.fixtures.tls import certificates, tls_of
-from tests.unit.inferencer.conftest import ArithmeticLoader
 
-from tunix_rt.inferencer import app as inferencer
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.limits import OPEN_STREAMS_PER_PEER
@@ -70,18 +69,8 @@ async def inferring(home: Path, tls: TlsSettings, **options: Any) -> AsyncIterat
     settings = InferencerSettings(
         home=home, listen="127.0.0.1:0", http_listen="127.0.0.1:0", token=TOKEN, grace_seconds=0, tls=tls, **options
     )
-    loop = asyncio.get_running_loop()
-    stop, port, http_port = asyncio.Event(), loop.create_future(), loop.create_future()
-    running = asyncio.create_task(
-        inferencer.serve(
-            settings, ArithmeticLoader(), stop=stop, on_bound=port.set_result, on_http_bound=http_port.set_result
-        )
-    )
-    try:
-        yield await port, await http_port
-    finally:
-        stop.set()
-        await running
+    async with serving_inferencer(settings) as ports:
+        yield ports
 
 
 async def test_who_is_silent_or_stops_in_a_header_is_cut_off_on_both_ports(tmp_path: Path, tls: TlsSettings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,12 +17,12 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError
 
 from tunix_rt.bus.events import event_of
-from tunix_rt.bus.topology import CMD_STREAM, EVENT_SUBJECT, EVT_STREAM, UNREACHABLE, ConsumerSpec
+from tunix_rt.bus.topology import CMD_STREAM, EVENT_SUBJECT, EVT_STREAM, ConsumerSpec, asking
+from tunix_rt.contract.identifiers import MAX_ID
 from tunix_rt.errors import Transient
 
 _BATCH: Final = 1000
 _TIMEOUT_SECONDS: Final = 5.0
-_MAX_ID: Final = 200
 _NOT_FOUND: Final = "404"
 _DONE: Final = frozenset({"204", _NOT_FOUND})
 
@@ -55,11 +56,9 @@ class CommandInventory:
     async def read(self, consumers: Iterable[ConsumerSpec]) -> list[StoredCommand]:
         """Every command that was stored when this began and is stored still, by sequence; ``consumers`` are those of
         the stream. Raises `Transient` when JetStream cannot be asked."""
-        try:
+        with asking("for the commands"):
             infos = [(spec, await _consumer_info(self._js, spec)) for spec in consumers if spec.is_work_queue]
             messages = await _read_all(self._js)
-        except UNREACHABLE as error:
-            raise Transient(f"JetStream cannot be asked for the commands: {error!r}") from error
         now, lost, doubted = self._clock(), set[int](), dict[int, float]()
         for spec, info in infos:
             if info is None:
@@ -70,34 +69,27 @@ class CommandInventory:
             outstanding = info.num_ack_pending or 0
             if len(held) > outstanding:
                 doubted.update({sequence: self._doubted.get(sequence, now) for sequence in held})
-                lost.update(sequence for sequence in held if not outstanding or self._is_old(doubted[sequence], now))
+                old = {sequence for sequence in held if now - doubted[sequence] >= self._patience}
+                lost.update(old if outstanding else held)
         self._doubted = doubted
         return [StoredCommand(sequence, subject, job, sequence in lost) for sequence, subject, job in messages]
-
-    def _is_old(self, since: float, now: float) -> bool:
-        return now - since >= self._patience
 
 
 async def remove_commands(js: JetStreamContext, sequences: Sequence[int]) -> None:
     """Delete commands; those that are gone already are passed over. Raises `Transient`."""
-    try:
+    with asking("to delete commands"):
         for sequence in sequences:
-            try:
+            with suppress(NotFoundError):
                 await js.delete_msg(CMD_STREAM, sequence)
-            except NotFoundError:
-                continue
-    except UNREACHABLE as error:
-        raise Transient(f"JetStream cannot be asked to delete commands: {error!r}") from error
 
 
 async def newest_fact(js: JetStreamContext) -> str | None:
     """Event id of the newest fact; None when the stream is empty. Raises `Transient`."""
-    try:
-        found = await js.get_last_msg(EVT_STREAM, f"{EVENT_SUBJECT}.>")
-    except NotFoundError:
-        return None
-    except UNREACHABLE as error:
-        raise Transient(f"JetStream cannot be asked for the newest fact: {error!r}") from error
+    with asking("for the newest fact"):
+        try:
+            found = await js.get_last_msg(EVT_STREAM, f"{EVENT_SUBJECT}.>")
+        except NotFoundError:
+            return None
     return event_of(found.subject or "", found.headers, found.data or b"", fallback_id="").id
 
 
@@ -147,4 +139,4 @@ def _job_id(data: bytes) -> str:
         value = json.loads(data)["jobId"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
-    return value if isinstance(value, str) and len(value) <= _MAX_ID and "\x00" not in value else ""
+    return value if isinstance(value, str) and len(value) <= MAX_ID and "\x00" not in value else ""

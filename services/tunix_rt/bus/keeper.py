@@ -14,14 +14,13 @@ from tunix_rt.bus.topology import (
     EVALUATE,
     TRAIN_SUBJECT,
     TUNE,
-    UNREACHABLE,
     ConsumerSpec,
     StreamLimits,
+    asking,
     ensure_topology,
     train_consumer,
 )
 from tunix_rt.contract.identifiers import DEFAULT_POOL
-from tunix_rt.errors import Transient
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -45,10 +44,8 @@ class Topology:
 
     async def ensure(self) -> None:
         """Make or update whatever is not as declared. Raises `TopologyDrift`, and `Transient` without JetStream."""
-        try:
+        with asking("for its streams"):
             changed = await ensure_topology(self._js, tuple(self._consumers.values()), self._limits)
-        except UNREACHABLE as error:
-            raise Transient(f"JetStream cannot be asked for its streams: {error!r}") from error
         if changed:
             _log.warning("created or updated streams and consumers", changed=sorted(changed))
 
@@ -74,7 +71,5 @@ class Topology:
 
     async def purge(self, subject: str) -> None:
         """Delete every command of ``subject``. Raises `Transient` without JetStream."""
-        try:
+        with asking(f"to purge {subject}"):
             await self._js.purge_stream(CMD_STREAM, subject=subject)
-        except UNREACHABLE as error:
-            raise Transient(f"JetStream cannot be asked to purge {subject}: {error!r}") from error

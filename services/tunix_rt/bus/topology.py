@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import nats.errors
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 
-from tunix_rt.errors import FailedPrecondition
+from tunix_rt.errors import FailedPrecondition, Transient
 
 CMD_STREAM = "TUNIX_CMD"
 EVT_STREAM = "TUNIX_EVT"
@@ -30,6 +31,17 @@ _DAY_SECONDS = 86_400.0
 FACT_SECONDS = 7 * _DAY_SECONDS
 UNREACHABLE = (nats.errors.Error, OSError, TimeoutError)
 """What nats-py raises when the server, JetStream or what it is asked for is not there."""
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Inside the block JetStream is asked ``what`` ("for its streams"); raises `Transient` where it cannot be."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise Transient(f"JetStream cannot be asked {what}: {error!r}") from error
+
+
 _Retention = api.RetentionPolicy
 _Discard = api.DiscardPolicy
 

@@ -22,10 +22,10 @@ def check_part(name: str, address: str) -> str:
     return _check_nats(address) if name == "nats" else check_health(address)
 
 
-def nats_confirms(addresses: Mapping[str, str]) -> bool:
+def nats_confirms(addresses: Mapping[str, str], timeout_seconds: float = 1.0) -> bool:
     """Whether NATS confirms what the registry publishes; where no registry is asked, nothing speaks against it."""
     registry = addresses.get("registry")
-    return registry is None or check_health(registry, service=BUS_HEALTH) != "NOT_SERVING"
+    return registry is None or check_health(registry, timeout_seconds, service=BUS_HEALTH) != "NOT_SERVING"
 
 
 def _check_nats(address: str, timeout_seconds: float = 1.0) -> str:

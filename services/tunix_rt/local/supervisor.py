@@ -20,12 +20,11 @@ from tunix_rt.contract.identifiers import DEFAULT_POOL
 from tunix_rt.errors import TunixError
 from tunix_rt.local import nats_server, services
 from tunix_rt.local.child import Child, ChildSpec
-from tunix_rt.local.health import check_health
+from tunix_rt.local.health import check_health, nats_confirms
 from tunix_rt.local.home import Home, HomeLock
 from tunix_rt.local.ports import DEFAULT_PORTS, LOOPBACK, choose_ports
 from tunix_rt.local.settings import LocalSettings, inherited_environment
 from tunix_rt.local.watchdog import PATIENT_SECONDS, Watchdog
-from tunix_rt.rpc.health import BUS_HEALTH
 from tunix_rt.rpc.secret_files import read_or_create_secret
 
 # Before the platform is ready, a service that ends this often has no hope of starting.
@@ -243,10 +242,8 @@ class LocalPlatform:
             return "" if answers else "does not answer"
         if not nats_server.is_ready(self._ports["nats-monitor"], PATIENT_SECONDS):
             return "does not answer"
-        registry = self.addresses.get(services.REGISTRY)
-        if registry and check_health(registry, PATIENT_SECONDS, service=BUS_HEALTH) == "NOT_SERVING":
-            return "does not confirm what the registry publishes"
-        return ""
+        confirms = nats_confirms(self.addresses, PATIENT_SECONDS)
+        return "" if confirms else "does not confirm what the registry publishes"
 
     def _add(self, name: str, argv: list[str]) -> None:
         spec = ChildSpec(name, argv, self._environment(name), self._home.log_path(name))

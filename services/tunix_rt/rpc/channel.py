@@ -63,9 +63,9 @@ def open_channel(
     """An asyncio channel to ``host:port``. A call without a deadline gets 30 s (streams of answers: one hour).
 
     ``token`` may be what gives the current one, ``project`` the one that a caller of the whole instance works in. The
-    files of ``tls`` are read again when they change. Close the channel
-    when done. Connecting happens at the first call, so the peer need not be there yet. Raises `FailedPrecondition`
-    where the token would leave this machine in plain text.
+    files of ``tls`` are read again when they change. Close the channel when done. Connecting happens at the first call,
+    so the peer need not be there yet. Raises `FailedPrecondition` where the token would leave this machine in plain
+    text.
     """
     tls = _checked(address, token, tls)
     interceptors: list[grpc.aio.ClientInterceptor] = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +11,9 @@ import aiohttp
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from tests.contract.jobs.test_introspection import made
-from tests.unit.inferencer.conftest import ArithmeticLoader
+from tests.fixtures.inferencing import serving_inferencer
 
 from tunix_rt.errors import InvalidInput, PermissionDenied, TunixError
-from tunix_rt.inferencer import app as inferencer
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.rpc import audit_reports
 from tunix_rt.rpc.audit_reports import AuditReports
@@ -37,7 +35,7 @@ async def events(registry: Any, filter: str = "") -> list[pb.AuditEvent]:
 
 
 @asynccontextmanager
-async def serving_inferencer(registry: Any, home: Path, token: str) -> AsyncIterator[tuple[int, int]]:
+async def reporting_inferencer(registry: Any, home: Path, token: str) -> AsyncIterator[tuple[int, int]]:
     """Ports of gRPC and HTTP. All events have been sent when the block is left."""
     settings = InferencerSettings(
         home=home,
@@ -47,25 +45,15 @@ async def serving_inferencer(registry: Any, home: Path, token: str) -> AsyncIter
         token=token,
         grace_seconds=0.1,
     )
-    loop = asyncio.get_running_loop()
-    stop, port, http_port = asyncio.Event(), loop.create_future(), loop.create_future()
-    running = asyncio.create_task(
-        inferencer.serve(
-            settings, ArithmeticLoader(), stop=stop, on_bound=port.set_result, on_http_bound=http_port.set_result
-        )
-    )
-    try:
-        yield await port, await http_port
-    finally:
-        stop.set()
-        await running
+    async with serving_inferencer(settings) as ports:
+        yield ports
 
 
 async def test_who_loaded_and_unloaded_what_is_in_the_audit_log(registry: Any, tmp_path: Path, refusal: Any) -> None:
     own, ann, bob = [
         await made(registry, *who) for who in (("inf", "inferencer"), ("ann", "editor"), ("bob", "viewer"))
     ]
-    async with serving_inferencer(registry, tmp_path, own) as (port, http_port):
+    async with reporting_inferencer(registry, tmp_path, own) as (port, http_port):
         stub = inference_pb2_grpc.InferenceServiceStub(registry.channel(ann, port))
         load = inference_pb2.LoadModelRequest(reference="test://a")
         model = await stub.LoadModel(load, timeout=TIMEOUT)

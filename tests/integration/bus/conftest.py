@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
-from tests.fixtures.nats import NatsServer
+from tests.fixtures.nats import NatsServer, running_nats
 
 from tunix_rt.bus.connection import connect
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    running = NatsServer(tmp_path / "jetstream")
-    running.start()
-    yield running
-    running.kill()
+    with running_nats(tmp_path / "jetstream") as running:
+        yield running
 
 
 @pytest.fixture

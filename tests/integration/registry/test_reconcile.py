@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,6 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from sqlmodel import col, select, update
-from tests.fixtures.field_coverage import record_database
 from tests.fixtures.guarded_nats import guarded_nats
 from tests.fixtures.nats import NatsServer
 
@@ -30,35 +29,14 @@ from tunix_rt.errors import Transient
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
-from tunix_rt.registry.kernel.reconcile import republish_facts
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import Reason
-from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.schema import migrate
 from tunix_rt.v1 import runs_pb2
 
 POOLS = ("cpu", "gpu")
-
-
-@pytest.fixture
-def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path / "jetstream")
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
-    migrate(opened)
-    yield opened
-    with opened.read() as session:
-        record_database(session)
-    opened.close()
 
 
 class Platform:
@@ -273,16 +251,6 @@ async def test_facts_of_before_are_not_published_over_the_newest_one_that_is_kep
     await platform.publish()
     assert [fact.id for fact in platform.outbox("fact")] == ids
     assert (await platform.js.stream_info(EVT_STREAM)).state.messages == 3
-
-
-async def test_facts_are_published_again_on_demand(platform: Platform) -> None:
-    platform.create(4)
-    await platform.publish()
-    ids = [row.id for row in platform.outbox("fact")]
-    third = platform.outbox("fact")[2].sequence or 0
-    assert platform.database.commit(lambda session: republish_facts(session, third)) == 2
-    await platform.publish()
-    assert await platform.facts() == ids + ids[2:]
 
 
 async def test_a_lost_command_is_found_beside_one_that_a_worker_holds(platform: Platform) -> None:

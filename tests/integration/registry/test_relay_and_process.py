@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from typing import Any
 import grpc
 import pytest
 from sqlmodel import col, select
-from tests.fixtures.field_coverage import record_database
+from tests.fixtures.field_coverage import record_stored
 from tests.fixtures.nats import NatsServer
 
 from tunix_rt.bus.connection import connect
@@ -29,31 +31,9 @@ from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.resources import RESOURCES
 from tunix_rt.registry.runs import rules as runs
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.schema import migrate
+from tunix_rt.registry.schema import check_schema, migrate, write_as_it_is
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.v1 import jobs_pb2, jobs_pb2_grpc, runs_pb2, runs_pb2_grpc
-
-
-@pytest.fixture
-def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path / "jetstream")
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/registry.sqlite", RESOURCES)
-    migrate(opened)
-    yield opened
-    record_stored(opened)
-
-
-def record_stored(database: Database) -> None:
-    with database.read() as session:
-        record_database(session)
-    database.close()
 
 
 def create_run(database: Database) -> str:
@@ -268,6 +248,21 @@ def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path, content: 
     assert "is damaged, or no SQLite database" in refused.stderr + refused.stdout
     assert "Traceback" not in refused.stderr + refused.stdout
     assert (tmp_path / "registry.sqlite").read_bytes() == content
+
+
+def test_the_proof_that_the_database_takes_writes_is_a_write(database: Database) -> None:
+    with contextlib.closing(sqlite3.connect(str(database.engine.url.database))) as another:
+
+        def seen() -> int:
+            (version,) = another.execute("PRAGMA data_version").fetchone()
+            return int(version)
+
+        before = seen()
+        database.commit(lambda session: None)
+        assert seen() == before
+        database.commit(write_as_it_is)
+        assert seen() != before
+    check_schema(database)
 
 
 def test_migrations_make_exactly_the_tables_that_the_code_declares(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from tunix_rt.registry.kernel.resources import claimed_tables, job_of
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 from tunix_rt.registry.kernel.vitals import Vitals
+from tunix_rt.registry.schema import write_as_it_is
 
 _LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)
 _REQUESTS_KEPT: Final = timedelta(days=7)
@@ -48,7 +49,7 @@ async def run_reaper(
     deleted, stalls = utc_now(), _Stalls()
     while not stop.is_set():
         try:
-            await database.run_write(lambda session: None)
+            await database.run_write(write_as_it_is)
             vitals.wrote()
             if stalls.noticed():
                 _log.warning("the registry or its database stood still: workers get a full term")

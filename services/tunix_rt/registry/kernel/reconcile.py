@@ -90,16 +90,6 @@ def reconcile_facts(session: Session, newest: str | None, kept: timedelta, now: 
     return _changed(session.execute(lost))
 
 
-def republish_facts(session: Session, from_sequence: int) -> int:
-    """Publish the facts from ``from_sequence`` on again, whether or not their stream holds them; returns how many."""
-    again = update(OutboxRow).where(
-        col(OutboxRow.kind) == FACT,
-        col(OutboxRow.published_time).is_not(None),
-        col(OutboxRow.sequence) >= from_sequence,
-    )
-    return _changed(session.execute(again.values(published_time=None)))
-
-
 def _waiting(session: Session) -> dict[str, str]:
     """The subject of the command of every job that nobody works on, by id, oldest first. An expired lease is not among
     them: the reaper ends it, and sends the command."""
