@@ -20,7 +20,7 @@ SERVICES := registry trainer inferencer evaluator tuner
 COMPILE = $(UV) pip compile --quiet --no-annotate --no-header --no-emit-index-url --python-version 3.11
 DEMO_FLAGS ?=
 
-.PHONY: help install parity demo demo-smollm2 up test test-slow test-docker chaos check proto bench bench-train bench-infer bench-statistics bench-registry bench-tuning sbom lock image-requirements
+.PHONY: help install parity demo demo-smollm2 up test test-slow test-long test-docker chaos soak check proto bench bench-train bench-infer bench-statistics bench-registry bench-tuning sbom lock image-requirements
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -78,12 +78,23 @@ up: $(VENV)/.installed ## start the platform on this machine
 test: $(VENV)/.parity ## every test; PostgreSQL and Docker tests where there is an engine
 	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --every-field -m "not docker and not slow"
 
-test-slow: $(VENV)/.parity ## the sweeps that take minutes each: kills at random moments, long invariance runs
-	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m slow
+KILLS := tests/chaos/test_kill_any_process.py tests/chaos/test_kill_sweep.py
+test-slow: $(VENV)/.parity ## what takes minutes each, the faults of `make chaos` and `make test-long` apart: pages as printed, long invariance runs
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m "slow and not fault and not long" $(KILLS:%=--ignore=%)
 
-chaos: $(VENV)/.parity ## kill -9 of every part: in the demo as users run it, and each part alone in a shortened one
+test-long: $(VENV)/.parity ## 10,000 runs with retention: about an hour
+	@$(PY) -m pytest -s -m long --ignore=tests/chaos/test_soak.py
+
+chaos: $(VENV)/.parity ## every fault that must be survived, as a table; then the demo with all parts killed
+	@TUNIX_RT_REQUIRE_PARITY=1 $(PY) -m pytest -m fault $(KILLS:%=--ignore=%)
+	@$(PY) -m pytest tests/chaos/test_kill_sweep.py
 	@TUNIX_RT_CHAOS=full $(PY) -m pytest tests/chaos/test_kill_any_process.py
 	@TUNIX_RT_CHAOS=each $(PY) -m pytest tests/chaos/test_kill_any_process.py
+
+SOAK_SECONDS ?= 600
+soak: $(VENV)/.parity ## jobs of every kind under random kills, then an audit by SQL (SOAK_SECONDS, SOAK_SEED, SOAK_DATABASE=postgresql)
+	@TUNIX_RT_SOAK_SECONDS=$(SOAK_SECONDS) TUNIX_RT_SOAK_SEED=$(or $(SOAK_SEED),1) TUNIX_RT_SOAK_DATABASE=$(SOAK_DATABASE) \
+	  $(PY) -m pytest -s tests/chaos/test_soak.py
 
 test-docker: $(VENV)/.parity ## build the five images and run the loop on docker-compose
 	@$(PY) -m pytest -m docker

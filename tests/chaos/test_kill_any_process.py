@@ -143,6 +143,7 @@ def test_every_part_was_killed_once_and_came_back(
     assert restarts == {part: int(part in parts) for part in PARTS}
 
 
+@pytest.mark.fault("demo: kill -9 of")
 @pytest.mark.timeout(1800)
 def test_the_same_seed_finds_the_same_whatever_was_killed(
     undisturbed: DemoResult, disturbed: tuple[DemoResult, list[str], dict[str, int]]

@@ -164,6 +164,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, list[str
         return found, killer.killed
 
 
+@pytest.mark.fault("sweep: 20 kills of tuner, trainer, Ray and more")
 def test_the_sweep_succeeds_after_twenty_kills_of_every_kind(disturbed: tuple[Found, list[str]]) -> None:
     found, killed = disturbed
     assert found.state is JobState.SUCCEEDED, found.message

@@ -9,15 +9,15 @@ import asyncio
 import os
 import shutil
 import signal
-import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from tests.chaos.audit import Tables, unpublished
 from tests.fixtures.guarded_nats import As
+from tests.fixtures.small_disks import fill, small_disk
 from typer.testing import CliRunner
 
 from tunix_rt.bus.connection import connect
@@ -59,13 +59,12 @@ def train(client: TunixClient, dataset_id: str, name: str) -> str:
     return client.runs.create(base_model="preset://tiny", dataset_id=dataset_id, display_name=name).id
 
 
-def unpublished(platform: LocalPlatform) -> int:
-    with sqlite3.connect(platform.home / "registry.sqlite") as database:
-        (count,) = database.execute("SELECT count(*) FROM outbox WHERE published_time IS NULL").fetchone()
-    return int(count)
+def waiting(platform: LocalPlatform) -> int:
+    """How much is not published yet."""
+    return unpublished(Tables(str(platform.home / "registry.sqlite")))
 
 
-async def fill(platform: LocalPlatform) -> None:
+async def publish_much(platform: LocalPlatform) -> None:
     """Publish facts of 900 kB until one is not confirmed."""
     seed = SecretStr(platform.nats_seed_path("registry").read_text().strip())
     client = await connect(As(platform.nats_url, nats_seed=seed), name="filler")
@@ -79,6 +78,7 @@ async def fill(platform: LocalPlatform) -> None:
     raise AssertionError("a store that is gone took 180 MB")
 
 
+@pytest.mark.fault("stopped for good:")
 @pytest.mark.parametrize("part", ["registry", "nats"])
 def test_a_part_that_stands_still_is_started_again(platform: LocalPlatform, part: str) -> None:
     pid = platform.pid(part)
@@ -92,52 +92,42 @@ def test_a_part_that_stands_still_is_started_again(platform: LocalPlatform, part
     assert status(platform)[0] == 0
 
 
+@pytest.mark.fault("NATS: its store is deleted under it")
 def test_a_nats_whose_store_is_gone_is_noticed_and_started_again(platform: LocalPlatform) -> None:
     with TunixClient(home=platform.home) as client:
         dataset = client.datasets.build("arith-v1", size=20).id
         train(client, dataset, "before")
-        until(lambda: unpublished(platform) == 0)
+        until(lambda: waiting(platform) == 0)
         shutil.rmtree(platform.home / "nats" / "jetstream")
         train(client, dataset, "after")
-        asyncio.run(fill(platform))  # it notices when a file is full and the next one cannot be made
+        asyncio.run(publish_much(platform))  # it notices when a file is full and the next one cannot be made
         train(client, dataset, "later")
         until(lambda: not nats_confirms(platform.addresses))
         until(lambda: platform.restarts("nats") == 1)
-        until(lambda: unpublished(platform) == 0 and nats_confirms(platform.addresses))
+        until(lambda: waiting(platform) == 0 and nats_confirms(platform.addresses))
         assert status(platform)[0] == 0
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "home" / "nats"
-    place.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a small disk")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+def nats_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "home" / "nats", 24) as place:
+        yield place
 
 
-def test_a_nats_whose_disk_was_full_works_again_when_there_is_room(small_disk: Path) -> None:
+@pytest.mark.fault("NATS: disk full, then free")
+def test_a_nats_whose_disk_was_full_works_again_when_there_is_room(nats_disk: Path) -> None:
     settings = LocalSettings(patience_seconds=5)
-    home = small_disk.parent
+    home = nats_disk.parent
     with (
         LocalPlatform(home, ports="free", service_counts={"registry": 1}, settings=settings) as platform,
         TunixClient(home=home) as client,
     ):
         dataset = client.datasets.build("arith-v1", size=20).id
-        filler = small_disk / "filler"
-        with filler.open("wb") as file:
-            while True:
-                try:
-                    file.write(b"x" * 65536)
-                    file.flush()
-                except OSError:
-                    break
+        filler = fill(nats_disk)
         for number in range(200):
             train(client, dataset, f"run-{number}")
         until(lambda: not nats_confirms(platform.addresses))
         assert status(platform)[0] == 1
         filler.unlink()
-        until(lambda: unpublished(platform) == 0)
+        until(lambda: waiting(platform) == 0)
         until(lambda: status(platform)[0] == 0)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fixtures.nats import NatsServer, running_nats
+from tests.fixtures.nats import NatsServer
 from tests.fixtures.registry_process import LEASE_SECONDS, RegistryProcess, Worker, registry_process
 
 from tunix_rt.registry.kernel.vitals import PATIENCE_SECONDS
@@ -45,12 +45,6 @@ int clock_gettime(clockid_t clock, struct timespec *found) {
 """
 # A dead worker's lease, a round of the reaper, and what a busy machine adds.
 REPLACED_SECONDS = 30.0
-
-
-@pytest.fixture
-def nats(tmp_path: Path) -> Iterator[NatsServer]:
-    with running_nats(tmp_path / "jetstream") as server:
-        yield server
 
 
 @pytest.fixture
@@ -101,6 +95,7 @@ def replaced(registry: RegistryProcess, run_id: str) -> float:
     return seconds
 
 
+@pytest.mark.fault("clock of the registry jumps by")
 @pytest.mark.parametrize("step", [3600, -3600])
 def test_a_clock_that_jumps_takes_no_lease_and_gives_none(
     shifted: tuple[RegistryProcess, Callable[[int], None]], step: int
@@ -117,6 +112,7 @@ def test_a_clock_that_jumps_takes_no_lease_and_gives_none(
     alive.die()
 
 
+@pytest.mark.fault("registry: stopped for two leases")
 @pytest.mark.slow
 def test_a_registry_that_stood_still_takes_no_lease(registry: RegistryProcess) -> None:
     worker = Worker(registry, registry.create(max_attempts=1))
@@ -128,6 +124,7 @@ def test_a_registry_that_stood_still_takes_no_lease(registry: RegistryProcess) -
     registry.until(lambda: registry.get(worker.claim.lease.job_id).message != "", REPLACED_SECONDS)
 
 
+@pytest.mark.fault("SQLite: locked by another for two leases")
 @pytest.mark.slow
 def test_a_database_that_stood_still_takes_no_lease(registry: RegistryProcess, tmp_path: Path) -> None:
     worker = Worker(registry, registry.create(max_attempts=1))
@@ -141,6 +138,7 @@ def test_a_database_that_stood_still_takes_no_lease(registry: RegistryProcess, t
     worker.die()
 
 
+@pytest.mark.fault("registry: killed, away for two leases")
 @pytest.mark.slow
 def test_a_registry_that_was_killed_takes_no_lease(registry: RegistryProcess) -> None:
     worker = Worker(registry, registry.create(max_attempts=1))

@@ -18,15 +18,24 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.fixtures.postgres_process import binaries
 
+from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.schema import migrate
+from tunix_rt.rpc import lanes
 
 _IMAGE = "postgres:15-bookworm"
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 _SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"
 _ROWS = "SELECT json_agg(rows)::text FROM {} AS rows"
 _INSERT = "INSERT INTO {0} SELECT * FROM json_populate_recordset(NULL::{0}, %s)"
+
+
+@pytest.fixture(autouse=True)
+def patient_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls wait for longer than a second: a machine that pauses refuses none. Overload has tests of its own."""
+    monkeypatch.setattr(lanes, "QUEUE_SECONDS", 20.0)
 
 
 class PostgresServer:
@@ -123,15 +132,8 @@ def _container() -> Iterator[PostgresServer]:
         yield PostgresServer(container.get_container_host_ip(), int(container.get_exposed_port(5432)), "postgres")
 
 
-def _binaries() -> Path | None:
-    on_path = shutil.which("pg_ctl")
-    candidates = [Path(on_path).resolve().parent] if on_path else []
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((each for each in candidates if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
-
-
 @contextmanager
-def _local_server(binaries: Path) -> Iterator[PostgresServer]:
+def _local_server(place: Path) -> Iterator[PostgresServer]:
     # PostgreSQL refuses to run as root: then it runs as its own user, in a directory that this user owns.
     user = "postgres" if os.geteuid() == 0 else None
     with socket.socket() as probe:
@@ -147,10 +149,10 @@ def _local_server(binaries: Path) -> Iterator[PostgresServer]:
             arguments, check=True, cwd=home, user=user, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60
         )
 
-    control = str(binaries / "pg_ctl")
+    control = str(place / "pg_ctl")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=200"
     try:
-        run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        run(str(place / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         run(control, "-D", str(data), "-w", "-l", str(home / "log"), "-o", options, "start")
         try:
             yield PostgresServer("127.0.0.1", port, "")
@@ -164,11 +166,11 @@ def _local_server(binaries: Path) -> Iterator[PostgresServer]:
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL server for the session."""
     with ExitStack() as stack:
-        binaries = _binaries()
+        place = binaries()
         if _docker_image_at_hand():
             yield stack.enter_context(_container())
-        elif binaries is not None:
-            yield stack.enter_context(_local_server(binaries))
+        elif place is not None:
+            yield stack.enter_context(_local_server(place))
         else:
             pytest.skip(f"no Docker engine with {_IMAGE}, and no local PostgreSQL")
 
@@ -197,6 +199,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name = server.lend()
     yield server.url(name)
     server.give_back(name)
+
+
+@pytest.fixture(scope="session")
+def rescorer() -> Iterator[Rescorer]:
+    """The worker processes that score predictions again; they start when they are needed."""
+    made = Rescorer(processes=2)
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

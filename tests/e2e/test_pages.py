@@ -19,7 +19,7 @@ from tunix_rt.client.platform_file import read_platform_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
-PAGES = ("README.md", "docs/training.md", "docs/evaluation.md", "docs/tuning.md", "docs/serving.md")
+PAGES = ("README.md", "docs/data.md", "docs/training.md", "docs/evaluation.md", "docs/tuning.md", "docs/serving.md")
 
 # What a page leaves to the reader's case, by how the command begins; everything else runs.
 NOT_RUN = {

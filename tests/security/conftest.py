@@ -197,8 +197,9 @@ async def platform(
     """A served registry with an evalset named "quiz"."""
     given = {"listen": "127.0.0.1:0", "home": tmp_path, "database_url": database_url, "grace_seconds": 0.1}
     settings = RegistrySettings(**given | settings_of_platform)
-    database = Database(settings.database, RESOURCES)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)
+    artifacts = ArtifactStore(f"file://{tmp_path}/artifacts")
+    database = Database(settings.database, RESOURCES, artifacts=artifacts.root)
+    dependencies = Dependencies(database, artifacts, settings, AuditLog().record)
 
     def register(server: grpc.aio.Server) -> Sequence[str]:
         return register_servicers(

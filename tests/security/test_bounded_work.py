@@ -111,14 +111,14 @@ def test_body_with_700k_unknown_fields_gets_a_short_answer() -> None:
 @pytest.mark.parametrize("unit", ["\\boxed{", "\\boxed{\\text{", "\\(\\boxed{", "**\\boxed{", "\\boxed{$\\boxed{"])
 @pytest.mark.parametrize("size", [9_600, 40_000, 1_000_000])
 @pytest.mark.parametrize("answer_type", ["text", "numeric", "set", "choice"])
-def test_boxes_inside_one_another_are_scored_in_less_than_a_second(unit: str, size: int, answer_type: str) -> None:
+def test_boxes_inside_one_another_are_scored_in_linear_time(unit: str, size: int, answer_type: str) -> None:
     closing = "".join({"{": "}", "(": "\\)", "*": "*"}.get(letter, "") for letter in reversed(unit))
     count = size // (len(unit) + len(closing))
     item = EvalItem(id="a", prompt="q", expected_answer="C", answer_type=answer_type)
     if answer_type == "numeric":
         item = EvalItem(id="a", prompt="q", expected_answer="7", answer_type=answer_type)
     nested = unit * count + item.expected_answer + closing * count
-    with bounded(1, 100):
+    with bounded(0.5 + 1.5e-6 * size, 100):  # twice
         score_item(item, f"<reasoning>r</reasoning><answer>{nested}</answer>")
         score_item(item, nested)
 

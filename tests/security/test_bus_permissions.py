@@ -25,6 +25,7 @@ from tests.fixtures.guarded_nats import GuardedNats, guarded_nats
 from tunix_rt.bus import CloudEvent, Delivery, Done, Outcome, Publisher, Retry, ensure_topology
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
+from tunix_rt.bus.dead_letter_stream import DeadLetterStream
 from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.keeper import Topology
 from tunix_rt.bus.receive import Handler
@@ -150,6 +151,23 @@ async def test_the_registrys_user_deletes_no_stream_and_listens_to_no_command(
         refused.remove(f"$JS.API.{own}")
     subscribe = [*EVERYTHING, "tunix.evt.>"]
     assert await violations(registry, publish=refused, subscribe=subscribe) == len(refused) + len(subscribe)
+
+
+async def test_the_registrys_user_reads_dead_letters_publishes_them_again_and_deletes_them(registry: Client) -> None:
+    js = registry.jetstream()
+    letters = DeadLetterStream(js, Publisher(js, topology=Topology(js)))
+    ack = await js.publish("tunix.dlq.tunix.cmd.evaluate", b'{"jobId":"eval-1"}', headers={"ce-id": "evt-once-more"})
+    (letter,) = await letters.after(ack.seq - 1, 5)
+    before = (await js.stream_info("TUNIX_CMD")).state.messages
+    await letters.replay(letter)
+    await letters.replay(letter)
+    state = (await js.stream_info("TUNIX_CMD")).state
+    assert state.messages == before + 1
+    again = await js.get_msg("TUNIX_CMD", state.last_seq)
+    assert ((again.headers or {})["ce-id"], again.data) == ("evt-once-more", letter.body)
+    assert [await letters.remove(letter.sequence) for _ in range(2)] == [True, False]
+    assert await letters.get(letter.sequence) is None
+    await js.delete_msg("TUNIX_CMD", state.last_seq)
 
 
 async def test_the_readers_user_publishes_nothing_and_reads_facts_only(server: GuardedNats, registry: Client) -> None:

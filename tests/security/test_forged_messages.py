@@ -17,6 +17,7 @@ from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
 from tunix_rt.bus.topology import train_consumer
 from tunix_rt.client import Dataset, JobState, Run, TunixClient
+from tunix_rt.errors import FailedPrecondition
 from tunix_rt.local import LocalPlatform
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.token_file import TokenFile
@@ -103,6 +104,15 @@ async def test_a_genuine_dead_letter_fails_the_run_and_an_outdated_one_does_not(
             while (ended := client.runs.get(run.id)).state is JobState.QUEUED:
                 await asyncio.sleep(0.1)
         assert (ended.state, ended.reason) == (JobState.FAILED, "UNDELIVERABLE")
+        assert f"`tunix-rt dlq list` says why, and `tunix-rt runs retry {run.id}` has it tried again" in ended.message
+        (letter,) = [each for each in client.dead_letters.list() if each.event_id == headers["ce-id"]]
+        assert (letter.subject, letter.job_id) == ("tunix.cmd.train.cpu", run.id)
+        with pytest.raises(FailedPrecondition, match=f"tunix-rt runs retry {run.id}"):
+            client.dead_letters.replay(letter.sequence)
+        assert client.runs.retry(run.id).state is JobState.QUEUED
+        assert client.dead_letters.replay(letter.sequence).job_id == run.id
+        assert letter.sequence not in [each.sequence for each in client.dead_letters.list()]
+        client.runs.cancel(run.id)
         again = queued_run(client, dataset)
         await trainer.jetstream().publish(DEAD, json.dumps({"jobId": again.id}).encode(), headers=headers)
         await dead_letters_read(operator)

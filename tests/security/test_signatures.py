@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+from sqlmodel import col
 from tests.security.conftest import TIMEOUT, Platform, digest_of, request_id
 from tests.security.evaluating import REFERENCE, evaluated
 
@@ -15,12 +18,15 @@ from tunix_rt import client as sdk
 from tunix_rt.contract.documents import document
 from tunix_rt.contract.signatures import is_signed_by, public_key_text, read_public_key
 from tunix_rt.contract.statements import gate_decision_statement
-from tunix_rt.errors import FailedPrecondition, InvalidInput
+from tunix_rt.errors import FailedPrecondition, InvalidInput, NotFound
 from tunix_rt.evidence import documents as names
 from tunix_rt.evidence.archive import pack, unpack
 from tunix_rt.evidence.problems import Problems
 from tunix_rt.evidence.verify import verify
+from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.app import use_signing_key
+from tunix_rt.registry.evaluations.rules import write_score
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.kernel.signing import open_signer
 from tunix_rt.v1 import models_pb2
 
@@ -44,12 +50,12 @@ async def decided(platform: Platform) -> tuple[models_pb2.GateDecision, str]:
     return decision, key.public_key
 
 
-async def evidence(platform: Platform, evaluation_id: str) -> bytes:
+async def evidence(platform: Platform, evaluation_id: str, scorer_version: str = "") -> bytes:
     """Built as a user builds it."""
 
     def build() -> bytes:
         with sdk.TunixClient(platform.address, token="ann:editor") as api:
-            return sdk.build_evidence(api, evaluation_id).data
+            return sdk.build_evidence(api, evaluation_id, scorer_version=scorer_version).data
 
     return await asyncio.to_thread(build)
 
@@ -128,3 +134,47 @@ def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> Non
     path.chmod(0o600)
     with pytest.raises(FailedPrecondition, match="cannot be used"):
         open_signer(path)
+
+
+async def scored_by(platform: Platform, version: str, evaluation_id: str) -> None:
+    """Make the score one of an earlier release, as its registry has signed it."""
+
+    def work(session: Session) -> None:
+        row = session.get_one(EvaluationRow, evaluation_id)
+        row.scorer_version = version
+        session.execute(delete(ScoreValueRow).where(col(ScoreValueRow.evaluation_id) == evaluation_id))
+        assert row.end_time is not None
+        write_score(session, row, row.end_time)
+
+    await platform.database.run_write(work)
+
+
+async def test_a_score_made_again_is_signed_again_and_the_former_one_keeps_its_evidence(platform: Platform) -> None:
+    former, ann = "tunix-rt-scorer/1", platform.caller("ann:editor")
+    ids = [(await evaluated(platform, digest_of(REFERENCE))).id for _ in range(2)]
+    for each in ids:
+        await scored_by(platform, former, each)
+    asked = models_pb2.DecideGateRequest(
+        request_id=request_id(), candidate_evaluation_id=ids[1], baseline_evaluation_id=ids[0]
+    )
+    decision = await ann.models.DecideGate(asked, timeout=TIMEOUT)
+    assert decision.scorer_version == former
+    before = await evidence(platform, ids[1])
+    old = verify(before)
+    assert (old.problems, old.n_scored_again, old.n_gate_decisions) == ((), 0, 1)
+    assert former in old.not_scored_again
+    assert old.signed_by.startswith("ed25519:")
+
+    def rescore() -> list[sdk.Evaluation]:
+        with sdk.TunixClient(platform.address, token="ann:editor") as api:
+            return [api.evaluations.rescore(each) for each in ids]
+
+    ours = (await asyncio.to_thread(rescore))[1]
+    assert (ours.verified, ours.identity.scorer_version) == (True, BUILT_IN_VERSION)
+    found = verify(await evidence(platform, ids[1]), trust=old.signed_by)
+    assert (found.problems, found.n_scored_again, found.not_scored_again) == ((), 2, "")
+    # The decision is on the former scores, and so is in their evidence, which is byte for byte what it was.
+    assert found.n_gate_decisions == 0
+    assert await evidence(platform, ids[1], former) == before
+    with pytest.raises(NotFound, match="has no score of 'tunix-rt-scorer/0'"):
+        await evidence(platform, ids[1], "tunix-rt-scorer/0")

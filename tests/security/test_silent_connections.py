@@ -18,6 +18,7 @@ from tests.fixtures.grpc_server import serving
 from tests.fixtures.inferencing import serving_inferencer
 from tests.fixtures.tls import certificates, tls_of
 
+from tunix_rt.inferencer.http import endpoints
 from tunix_rt.inferencer.settings import InferencerSettings
 from tunix_rt.local.ports import free_ports
 from tunix_rt.rpc.limits import OPEN_STREAMS_PER_PEER
@@ -89,6 +90,22 @@ async def test_a_connection_that_stops_after_its_first_request_is_cut_off(tmp_pa
     async with inferring(tmp_path, TlsSettings(), handshake_seconds=SECONDS) as (_, http_port):
         first = f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
         assert await asyncio.to_thread(open_for, http_port, first + b"GET /v1/mod") < 6 * SECONDS
+
+
+async def test_who_sends_a_request_byte_by_byte_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "BODY_SECONDS", SECONDS)
+    known = f"Host: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    completions, large = "POST /v1/completions HTTP/1.1\r\n", "Content-Length: 100000\r\n\r\n"
+    sent = {
+        "head": ("GET /v1/models HTTP/1.1\r\nX: ", "x"),
+        "body": (f"{completions}{known}{large}", "x"),
+        "chunks": (f"{completions}{known}Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
+        "body of a stranger": (f"{completions}Host: x\r\n{large}", "x"),
+        "body that nobody reads": (f"GET /v1/models HTTP/1.1\r\n{known}{large}", "x"),
+    }
+    async with inferring(tmp_path, TlsSettings(), handshake_seconds=SECONDS) as (_, http_port):
+        found = await all_open_for(http_port, *((first.encode(), then.encode()) for first, then in sent.values()))
+    assert max(found) < 6 * SECONDS, dict(zip(sent, found, strict=True))
 
 
 async def test_a_thousand_silent_connections_keep_nobody_out(tmp_path: Path) -> None:

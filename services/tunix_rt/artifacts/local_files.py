@@ -30,9 +30,9 @@ class LocalBlobs:
         return place.read_bytes()
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Store ``data`` under ``key``; a file that stands there already with these bytes is left as it is."""
+        """Store ``data`` under ``key``; a file that stands there already with these bytes is made as new as one."""
         target = self._root / key
-        if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
+        if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data and _touch(target):
             return
         staging = self._staging()
         with staging.open("wb") as stream:
@@ -46,7 +46,7 @@ class LocalBlobs:
     def write_directory(self, key: str, source: Path, files: tuple[StoredFile, ...], digest: str) -> None:
         """Copy ``files`` of ``source`` to ``key``. Readers see all of it or nothing; a damaged copy is replaced."""
         target = self._root / key
-        if _holds(target, digest):
+        if _holds(target, digest) and _touch(target):
             return
         staging = self._staging()
         for entry in files:
@@ -76,6 +76,15 @@ class LocalBlobs:
 
 def _holds(directory: Path, digest: str) -> bool:
     return directory.is_dir() and any(directory.iterdir()) and directory_digest(directory)[0] == digest
+
+
+def _touch(path: Path) -> bool:
+    """Make it as new as if it had just been written; False where it has gone meanwhile."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sync_directory(path: Path) -> None:

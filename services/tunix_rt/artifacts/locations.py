@@ -1,5 +1,7 @@
 """Where an artifact may lie: only below the root that this installation is set to.
 
+Stored URIs are relative to it (``artifact:sha256/…``), so that a store can be moved or copied with what refers to it.
+
 URIs come from files, messages and rows that others wrote, so nothing else decides which file system is opened, and no
 file system library ever sees one: what leaves this module is a plain path.
 """
@@ -15,6 +17,8 @@ from urllib.parse import unquote
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
 
 SCHEMES: Final = ("file", "s3", "gs")
+# Of a URI that is stored: what follows is relative to the root, in the spelling of the root's scheme.
+RELATIVE: Final = "artifact:"
 MAX_URI: Final = 2_000
 MAX_NAME: Final = 1_000
 _SHOWN: Final = 200
@@ -78,6 +82,24 @@ class ArtifactRoot:
         except InvalidArtifact:
             return False
         return True
+
+    def relative(self, uri: str) -> str:
+        """``uri`` as it is stored: ``artifact:…`` for what lies below this root, and anything else as it is."""
+        try:
+            location = _parse(uri)
+        except InvalidArtifact:
+            return uri
+        if self._location.holds(location):
+            return RELATIVE + uri.removeprefix(f"{self.uri}/")
+        if self.scheme == "file":
+            resolved = Path(self.path).resolve()
+            if Location("file", resolved.parts[1:]).holds(location):
+                return RELATIVE + uri.removeprefix(f"{resolved.as_uri()}/")
+        return uri
+
+    def absolute(self, stored: str) -> str:
+        """The URI of ``stored``, as `relative` made it: below this root, wherever it was when it was stored."""
+        return f"{self.uri}/{stored.removeprefix(RELATIVE)}" if stored.startswith(RELATIVE) else stored
 
     def _outside(self, uri: str) -> InvalidArtifact:
         return InvalidArtifact(

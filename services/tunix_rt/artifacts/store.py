@@ -56,7 +56,7 @@ class ArtifactStore:
     def put_bytes(self, data: bytes, *, suffix: str = "") -> StoredArtifact:
         """Store ``data`` at ``<root>/sha256/ab/<hex><suffix>``. Repeating it changes nothing."""
         digest = sha256_digest(data)
-        key = _key(digest) + suffix
+        key = content_key(digest) + suffix
         self._blobs.write_bytes(key, data)
         entry = StoredFile(key.rsplit("/", 1)[1], digest, len(data))
         return StoredArtifact(self._blobs.uri(key), digest, len(data), (entry,))
@@ -67,7 +67,7 @@ class ArtifactStore:
         The digest is that of `directory_digest`. Raises `InvalidArtifact` when ``path`` holds no file.
         """
         digest, files = directory_digest(path)
-        key = _key(digest)
+        key = content_key(digest)
         self._blobs.write_directory(key, path, files, digest)
         return StoredArtifact(self._blobs.uri(key), digest, sum(f.size_bytes for f in files), files)
 
@@ -76,8 +76,7 @@ class ArtifactStore:
 
         Raises `InvalidArtifact` when they are missing, too many, not below the root or have another digest.
         """
-        hex_of(digest)
-        path = self.root.locate(uri)
+        path = self._locate(uri, digest)
         try:
             data = self._blobs.read_bytes(path, size_bytes or _MAX_BYTES)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -95,7 +94,7 @@ class ArtifactStore:
         anything is fetched. Raises `InvalidArtifact` when it is missing, incomplete, changed or not below the root.
         """
         name = hex_of(digest)
-        path = self.root.locate(uri)
+        path = self._locate(uri, digest)
         expected = _expected(uri, digest, files)
         if self.local_root is not None:
             _verify(Path(path), uri, digest)
@@ -126,6 +125,19 @@ class ArtifactStore:
             shutil.rmtree(staging, ignore_errors=True)
         return cached
 
+    def _locate(self, uri: str, digest: str) -> str:
+        """The plain path of the content that ``uri`` names. Where it was stored under its digest, below the former root
+        of a store that has moved, it is looked for under its digest here."""
+        key = content_key(digest)
+        try:
+            return self.root.locate(uri)
+        except InvalidArtifact:
+            directory, _, name = uri.rpartition("/")
+            is_address = directory.endswith(key[: key.rindex("/")]) and name.partition(".")[0] == hex_of(digest)
+            if not is_address:
+                raise
+            return self.root.locate(f"{self.root_uri}/{key.rpartition('/')[0]}/{name}")
+
 
 def _expected(uri: str, digest: str, files: Sequence[StoredFile]) -> dict[str, int] | None:
     """Sizes by name of the files that an artifact declares, which must make its digest; None without any."""
@@ -147,6 +159,7 @@ def _verify(directory: Path, uri: str, digest: str) -> None:
         raise InvalidArtifact(f"{uri} has digest {found}, expected {digest}: a file is missing, truncated or changed")
 
 
-def _key(digest: str) -> str:
+def content_key(digest: str) -> str:
+    """Where content with ``digest`` lies, relative to the root; a single file's name may have a suffix."""
     name = hex_of(digest)
     return f"sha256/{name[:2]}/{name}"

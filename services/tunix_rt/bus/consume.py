@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable, Iterator
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -19,13 +21,51 @@ from tunix_rt.bus.receive import Handler, receive
 from tunix_rt.bus.topology import UNREACHABLE, ConsumerSpec, check_consumer
 from tunix_rt.observability.logs import get_logger
 
+# How long JetStream may give no answer until a consumer counts as not working.
+PATIENCE_SECONDS = 30.0
 _FETCH_SECONDS = 3.0
 _RECOVER_SECONDS = 0.5
 _log = get_logger(__name__)
 
 
+class ConsumerVitals:
+    """When each worker of a consumer last made progress: JetStream answered it, or it handles a message."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._progress: dict[int, float] = {}
+        self._busy: set[int] = set()
+
+    def heard(self, worker: int) -> None:
+        """JetStream has answered."""
+        self._progress[worker] = self._clock()
+
+    @contextlib.contextmanager
+    def handling(self, worker: int) -> Iterator[None]:
+        """A message is handled, as long as the block runs."""
+        self._busy.add(worker)
+        try:
+            yield
+        finally:
+            self._busy.discard(worker)
+            self.heard(worker)
+
+    def problem(self) -> str:
+        """Why no command is taken; "" where nothing speaks against it."""
+        now = self._clock()
+        silent = [now - since for worker, since in self._progress.items() if worker not in self._busy]
+        silence = max(silent, default=0.0)
+        return f"JetStream has not answered for {silence:.0f} s" if silence > PATIENCE_SECONDS else ""
+
+
 async def consume(
-    js: JetStreamContext, consumer: ConsumerSpec, handler: Handler, *, workers: int, stop: asyncio.Event
+    js: JetStreamContext,
+    consumer: ConsumerSpec,
+    handler: Handler,
+    *,
+    workers: int,
+    stop: asyncio.Event,
+    vitals: ConsumerVitals | None = None,
 ) -> None:
     """Run ``handler`` on each message, ``workers`` at a time, until ``stop`` is set; then wait for running handlers.
 
@@ -36,18 +76,28 @@ async def consume(
 
     Raises `TopologyDrift`. Connection errors are logged and retried.
     """
+    vitals = vitals or ConsumerVitals()
     async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(_work(js, consumer, handler, stop))
+        for number in range(workers):
+            group.create_task(_work(js, consumer, handler, stop, vitals, number))
 
 
-async def _work(js: JetStreamContext, consumer: ConsumerSpec, handler: Handler, stop: asyncio.Event) -> None:
+async def _work(
+    js: JetStreamContext,
+    consumer: ConsumerSpec,
+    handler: Handler,
+    stop: asyncio.Event,
+    vitals: ConsumerVitals,
+    number: int,
+) -> None:
     waits = False
+    vitals.heard(number)
     while not stop.is_set():
         try:
             await check_consumer(js, consumer)
             subscription = await js.pull_subscribe_bind(consumer=consumer.durable, stream=consumer.stream)
         except NotFoundError:
+            vitals.heard(number)
             if not waits:
                 _log.warning("waiting for the registry to create the consumer", consumer=consumer.durable)
             waits = True
@@ -64,10 +114,12 @@ async def _work(js: JetStreamContext, consumer: ConsumerSpec, handler: Handler, 
                 if message is None:
                     # No message: that is also what a deleted consumer looks like.
                     await js.consumer_info(consumer.stream, consumer.durable)
+                    vitals.heard(number)
                 elif stop.is_set():
                     await message.nak()
                 else:
-                    await receive(js, consumer, message, handler)
+                    with vitals.handling(number):
+                        await receive(js, consumer, message, handler)
         except UNREACHABLE as error:
             _log.warning("subscribing again", consumer=consumer.durable, error=f"{type(error).__name__}: {error}")
             await _pause(_RECOVER_SECONDS, stop)

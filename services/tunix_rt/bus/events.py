@@ -14,6 +14,10 @@ from typing import Any, Final
 from tunix_rt.observability.propagation import TRACEPARENT
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
+# How often the event was published before.
+REPUBLISHED: Final = "tunix-republished"
+# Of a fact that others have followed when it was published: the id of the newest of them.
+NEWEST: Final = "tunix-newest-fact"
 SPEC_VERSION: Final = "1.0"
 _MESSAGE_ID_LOWER: Final = MESSAGE_ID.lower()
 _ATTRIBUTES: Final = frozenset(
@@ -27,7 +31,8 @@ class CloudEvent:
     """A command or a fact. ``subject`` is the NATS subject; ``resource_id`` travels as ``ce-subject``.
 
     ``time`` must be aware. ``data`` is canonical JSON (UTF-8) of a message in events.proto. ``repetition``: how often
-    it was published before, because it was lost; for readers it is the same event.
+    it was published before; ``copy`` names the occasion of another publication. For readers it is the same event.
+    ``newest`` is the id of the newest fact that was published before it, where that has a later place.
     """
 
     id: str
@@ -39,12 +44,15 @@ class CloudEvent:
     data: bytes
     traceparent: str = ""
     repetition: int = 0
+    copy: str = ""
+    newest: str = ""
 
 
 def headers_of(event: CloudEvent) -> dict[str, str]:
     """Headers of a published event; ``Nats-Msg-Id`` is the event's id, so that JetStream stores it once."""
+    occasion = f"~{event.copy}" if event.copy else f"+{event.repetition}" if event.repetition else ""
     headers = {
-        MESSAGE_ID: f"{event.id}+{event.repetition}" if event.repetition else event.id,
+        MESSAGE_ID: event.id + occasion,
         "ce-id": event.id,
         "ce-source": event.source,
         "ce-specversion": SPEC_VERSION,
@@ -55,7 +63,17 @@ def headers_of(event: CloudEvent) -> dict[str, str]:
     }
     if event.traceparent:
         headers[TRACEPARENT] = event.traceparent
+    if event.repetition:
+        headers[REPUBLISHED] = str(event.repetition)
+    if event.newest:
+        headers[NEWEST] = event.newest
     return headers
+
+
+def newest_of(headers: Mapping[str, Any] | None) -> str:
+    """Id of the newest fact that had been published with, or before, the one with these headers; "" if unknown."""
+    found = _checked(headers)
+    return found.get(NEWEST) or found.get("ce-id", "")
 
 
 def event_of(subject: str, headers: Mapping[str, Any] | None, data: bytes, *, fallback_id: str) -> CloudEvent:

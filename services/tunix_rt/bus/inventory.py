@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
-from tunix_rt.bus.events import event_of
+from tunix_rt.bus.events import event_of, newest_of
 from tunix_rt.bus.topology import CMD_STREAM, EVENT_SUBJECT, EVT_STREAM, ConsumerSpec, asking
 from tunix_rt.contract.identifiers import MAX_ID
 from tunix_rt.errors import Transient
@@ -24,6 +23,8 @@ from tunix_rt.errors import Transient
 _BATCH: Final = 1000
 _TIMEOUT_SECONDS: Final = 5.0
 _NOT_FOUND: Final = "404"
+# JSNoMessageFoundErr, JSSequenceNotFoundErrF and JSStreamMsgDeleteFailedF of nats-server (server/errors.json).
+_GONE: Final = frozenset({10037, 10043, 10057})
 _DONE: Final = frozenset({"204", _NOT_FOUND})
 
 
@@ -79,18 +80,35 @@ async def remove_commands(js: JetStreamContext, sequences: Sequence[int]) -> Non
     """Delete commands; those that are gone already are passed over. Raises `Transient`."""
     with asking("to delete commands"):
         for sequence in sequences:
-            with suppress(NotFoundError):
-                await js.delete_msg(CMD_STREAM, sequence)
+            await delete_stored(js, CMD_STREAM, sequence)
+
+
+async def delete_stored(js: JetStreamContext, stream: str, sequence: int) -> bool:
+    """Delete a message of ``stream``; False: there was none. Raises what nats raises."""
+    try:
+        return bool(await js.delete_msg(stream, sequence))
+    except APIError as error:
+        if isinstance(error, NotFoundError) or error.err_code in _GONE:
+            return False
+        raise
+
+
+async def served_subjects(js: JetStreamContext, consumers: Iterable[ConsumerSpec]) -> frozenset[str]:
+    """Subjects of the work queues among ``consumers`` for whose next message a worker waits now. Raises `Transient`."""
+    with asking("for the consumers"):
+        infos = [(spec, await _consumer_info(js, spec)) for spec in consumers if spec.is_work_queue]
+    return frozenset(spec.filter_subject for spec, info in infos if info is not None and info.num_waiting)
 
 
 async def newest_fact(js: JetStreamContext) -> str | None:
-    """Event id of the newest fact; None when the stream is empty. Raises `Transient`."""
+    """Event id of the newest fact, whatever was published again after it; None when the stream is empty. Raises
+    `Transient`."""
     with asking("for the newest fact"):
         try:
             found = await js.get_last_msg(EVT_STREAM, f"{EVENT_SUBJECT}.>")
         except NotFoundError:
             return None
-    return event_of(found.subject or "", found.headers, found.data or b"", fallback_id="").id
+    return newest_of(found.headers) or event_of(found.subject or "", found.headers, b"", fallback_id="").id
 
 
 async def _consumer_info(js: JetStreamContext, spec: ConsumerSpec) -> api.ConsumerInfo | None:
@@ -116,7 +134,7 @@ async def _read_all(js: JetStreamContext) -> list[tuple[int, str, str]]:
             while (status := _end_of_batch(message := await subscription.next_msg(_TIMEOUT_SECONDS))) is None:
                 headers = message.headers or {}
                 after = int(headers["Nats-Sequence"])
-                found.append((after, headers.get("Nats-Subject", ""), _job_id(message.data)))
+                found.append((after, headers.get("Nats-Subject", ""), job_id_of(message.data)))
             if status == _NOT_FOUND or (message.headers or {}).get("Nats-Num-Pending") == "0":
                 return found
     finally:
@@ -134,7 +152,8 @@ def _end_of_batch(message: Msg) -> str | None:
     return status
 
 
-def _job_id(data: bytes) -> str:
+def job_id_of(data: bytes) -> str:
+    """The job that the body of a command names; "" where it names none. Never raises."""
     try:
         value = json.loads(data)["jobId"]
     except (ValueError, LookupError, TypeError, RecursionError):

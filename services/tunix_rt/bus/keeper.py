@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from nats.js import JetStreamContext
 
-from tunix_rt.bus.inventory import CommandInventory, StoredCommand, newest_fact, remove_commands
+from tunix_rt.bus.inventory import CommandInventory, StoredCommand, newest_fact, remove_commands, served_subjects
 from tunix_rt.bus.topology import (
     CMD_STREAM,
     DEAD_COMMANDS,
@@ -60,6 +60,13 @@ class Topology:
     async def commands(self) -> list[StoredCommand]:
         """Every command that its stream holds. Raises as `ensure`."""
         return await self._inventory.read(list(self._consumers.values()))
+
+    async def served(self, waiting: Collection[str]) -> frozenset[str]:
+        """Subjects for whose next command a worker waits now, of ``waiting`` and of the consumers that are kept. Raises
+        `Transient` without JetStream."""
+        pools = (subject.removeprefix(f"{TRAIN_SUBJECT}.") for subject in waiting if subject.startswith(TRAIN_SUBJECT))
+        specs = self._consumers | {spec.durable: spec for spec in map(train_consumer, pools)}
+        return await served_subjects(self._js, specs.values())
 
     async def remove(self, sequences: Sequence[int]) -> None:
         """Delete commands by sequence. Raises `Transient` without JetStream."""

@@ -2,6 +2,7 @@
 
 ``python -m tunix_rt.bus.server_config DIRECTORY`` makes the keys and the file that containers mount: a folder for each
 user with its secret, and ``nats/nats-server.conf``. Keys that exist stay; delete one and run it again to replace it.
+With ``--node`` for each server of a cluster, all of them mount the same file; each finds its own name in POD_NAME.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunix_rt.bus.keys import PASSWORD_FILE, SEED_FILE, public_key, read_or_create_seed
@@ -19,6 +20,8 @@ from tunix_rt.contract.identifiers import DEFAULT_POOL
 from tunix_rt.rpc.secret_files import read_or_create_secret
 
 CONFIG_FILE = "nats-server.conf"
+CLUSTER_PASSWORD_FILE = "cluster.password"
+CLUSTER_PORT = 6222
 MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
@@ -32,14 +35,27 @@ class ServerTls:
 
 
 @dataclass(frozen=True)
+class ServerCluster:
+    """Where a server listens for the others (``host:port``), where all of them are, and their common password."""
+
+    listen: str
+    nodes: tuple[str, ...]
+    password: str
+
+
+@dataclass(frozen=True)
 class ServerPlace:
-    """Where nats-server listens (``host:port``) and keeps its streams. Its monitor answers on loopback only."""
+    """Where nats-server listens (``host:port``) and keeps its streams. Its monitor answers on loopback only.
+
+    A ``name`` that begins with ``$`` is the value of that variable in the server's environment.
+    """
 
     listen: str
     store: str
     monitor: str = ""
     name: str = "tunix-rt"
     tls: ServerTls | None = None
+    cluster: ServerCluster | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +85,10 @@ def make_credentials(directory: Path, users: Iterable[BusUser]) -> dict[str, Cre
 def configuration(place: ServerPlace, users: Iterable[BusUser], credentials: Mapping[str, Credential]) -> str:
     """The text of nats-server.conf.
 
-    JetStream syncs its files every 10 s: a killed server loses nothing, and what a power cut takes the registry
-    publishes again from its tables.
+    JetStream syncs every write before it confirms it: neither a killed server nor a power cut loses what was confirmed.
     """
     lines = [
-        f"server_name: {json.dumps(place.name)}",
+        f"server_name: {place.name if place.name.startswith('$') else json.dumps(place.name)}",
         f"listen: {json.dumps(place.listen)}",
         f"max_payload: {MAX_PAYLOAD_BYTES}",
         # What is acknowledged is on the disk. The streams have limits of their own: without one here, nats-server takes
@@ -83,13 +98,35 @@ def configuration(place: ServerPlace, users: Iterable[BusUser], credentials: Map
     if place.monitor:
         lines.append(f"http: {json.dumps(place.monitor)}")
     if place.tls is not None:
-        files = {"cert_file": place.tls.certificate, "key_file": place.tls.key, "ca_file": place.tls.ca}
-        texts = ", ".join(f"{name}: {json.dumps(path)}" for name, path in files.items())
-        lines.append(f"tls {{ {texts}, verify: true, timeout: 5 }}")
+        lines.append(_tls(place.tls))
+    if place.cluster is not None:
+        lines += _cluster(place.cluster, place.tls)
     lines.append("authorization {\n  users: [")
     lines += [f"    {_user(user, credentials[user.name])}" for user in users]
     lines.append("  ]\n}\n")
     return "\n".join(lines)
+
+
+def _tls(tls: ServerTls) -> str:
+    files = {"cert_file": tls.certificate, "key_file": tls.key, "ca_file": tls.ca}
+    texts = ", ".join(f"{name}: {json.dumps(path)}" for name, path in files.items())
+    return f"tls {{ {texts}, verify: true, timeout: 5 }}"
+
+
+def _cluster(cluster: ServerCluster, tls: ServerTls | None) -> list[str]:
+    """Servers know each other by a password, and by certificates where there are any. Clients learn of all of them by
+    their own list, not by addresses that may mean nothing outside."""
+    user = f'user: "route", password: {json.dumps(cluster.password)}'
+    return [
+        "cluster {",
+        '  name: "tunix-rt"',
+        f"  listen: {json.dumps(cluster.listen)}",
+        "  no_advertise: true",
+        f"  authorization {{ {user}, timeout: 5 }}",
+        f"  routes: {json.dumps([f'nats-route://route:{cluster.password}@{node}' for node in cluster.nodes])}",
+        *([f"  {_tls(tls)}"] if tls else []),
+        "}",
+    ]
 
 
 def write_private(path: Path, text: str) -> None:
@@ -124,12 +161,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="/run/secrets/tunix-rt",
         help="where nats-server finds cert.pem, key.pem and ca.pem; empty: plain text, for one machine only",
     )
+    parser.add_argument(
+        "--node",
+        action="append",
+        help=f"host of a server of a cluster, such as nats-0.nats (port {CLUSTER_PORT}); repeat it for each, 3 or 5",
+    )
     given = parser.parse_args(arguments)
     users = bus_users(given.pool or [DEFAULT_POOL])
     folder = given.tls_directory.rstrip("/")
     tls = ServerTls(*(f"{folder}/{name}" for name in ("cert.pem", "key.pem", "ca.pem"))) if folder else None
+    folder_of_nats = given.directory / "nats"
     place = ServerPlace(given.listen, given.store, monitor="127.0.0.1:8222", tls=tls)
-    path = given.directory / "nats" / CONFIG_FILE
+    if given.node:
+        password = read_or_create_secret(folder_of_nats / CLUSTER_PASSWORD_FILE)
+        nodes = tuple(f"{host}:{CLUSTER_PORT}" for host in given.node)
+        place = replace(place, name="$POD_NAME", cluster=ServerCluster(f"0.0.0.0:{CLUSTER_PORT}", nodes, password))
+    path = folder_of_nats / CONFIG_FILE
     write_private(path, configuration(place, users, make_credentials(given.directory, users)))
     print(f"{path}: {', '.join(user.name for user in users)}")
 

@@ -66,6 +66,8 @@ class StreamSpec:
     max_messages_per_subject: int = -1
     # Stored messages can be read in batches, without a consumer.
     allow_direct: bool = False
+    # Servers of a cluster that hold each message.
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,15 @@ class ConsumerSpec:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """Bytes of each stream. A full command stream refuses commands; of facts and dead letters the oldest go."""
+    """Bytes of each stream. A full command stream refuses commands; of facts and dead letters the oldest go.
+
+    ``replicas``: how many servers of a cluster hold each message; 1 where there is one server.
+    """
 
     commands: int = 256 << 20
     facts: int = 1024 << 20
     dead_letters: int = 128 << 20
+    replicas: int = 1
 
 
 def streams(limits: StreamLimits = StreamLimits()) -> tuple[StreamSpec, ...]:
@@ -113,6 +119,7 @@ def streams(limits: StreamLimits = StreamLimits()) -> tuple[StreamSpec, ...]:
             max_message_bytes=MAX_COMMAND_BYTES,
             max_messages_per_subject=MAX_COMMANDS_PER_SUBJECT,
             allow_direct=True,
+            replicas=limits.replicas,
         ),
         StreamSpec(
             EVT_STREAM,
@@ -121,6 +128,7 @@ def streams(limits: StreamLimits = StreamLimits()) -> tuple[StreamSpec, ...]:
             _Discard.OLD,
             max_age_seconds=FACT_SECONDS,
             max_bytes=limits.facts,
+            replicas=limits.replicas,
         ),
         StreamSpec(
             DLQ_STREAM,
@@ -129,6 +137,7 @@ def streams(limits: StreamLimits = StreamLimits()) -> tuple[StreamSpec, ...]:
             _Discard.OLD,
             max_age_seconds=30 * _DAY_SECONDS,
             max_bytes=limits.dead_letters,
+            replicas=limits.replicas,
         ),
     )
 
@@ -209,13 +218,14 @@ def _stream_config(spec: StreamSpec) -> api.StreamConfig:
         max_msgs_per_subject=spec.max_messages_per_subject,
         discard_new_per_subject=spec.max_messages_per_subject > 0,
         allow_direct=spec.allow_direct,
+        num_replicas=spec.replicas,
     )
 
 
 def _limits(config: api.StreamConfig) -> tuple[object, ...]:
     per_subject = config.max_msgs_per_subject or -1
     flags = (bool(config.discard_new_per_subject), bool(config.allow_direct))
-    return (config.max_bytes, config.max_msg_size or -1, per_subject, *flags)
+    return (config.max_bytes, config.max_msg_size or -1, per_subject, config.num_replicas or 1, *flags)
 
 
 def _consumer_config(spec: ConsumerSpec) -> api.ConsumerConfig:

@@ -73,7 +73,7 @@ def _worker(name: str, consumer: ConsumerSpec) -> BusUser:
 
 
 def _registry() -> BusUser:
-    """Publishes commands and facts, owns streams and consumers, and reads dead letters. Deletes no stream."""
+    """Publishes commands and facts, owns streams and consumers, and keeps dead letters. Deletes no stream."""
     streams = (CMD_STREAM, EVT_STREAM, DLQ_STREAM)
     dead = f"{DEAD_COMMANDS.stream}.{DEAD_COMMANDS.durable}"
     return BusUser(
@@ -86,6 +86,7 @@ def _registry() -> BusUser:
             *(f"{_API}.STREAM.{verb}.{CMD_STREAM}" for verb in ("MSG.GET", "MSG.DELETE", "PURGE")),
             f"{_API}.DIRECT.GET.{CMD_STREAM}",
             f"{_API}.STREAM.MSG.GET.{EVT_STREAM}",
+            *(f"{_API}.STREAM.{verb}.{DLQ_STREAM}" for verb in ("MSG.GET", "MSG.DELETE")),
             *(f"{_API}.CONSUMER.CREATE.{stream}.>" for stream in (CMD_STREAM, DLQ_STREAM)),
             *(f"{_API}.CONSUMER.INFO.{stream}.*" for stream in (CMD_STREAM, DLQ_STREAM)),
             f"{_API}.CONSUMER.MSG.NEXT.{dead}",

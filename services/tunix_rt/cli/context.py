@@ -24,6 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print canonical JSON: one ob
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of results.")]
 Filter = Annotated[str, typer.Option("--filter", "-f", help="AIP-160 filter, e.g. 'state = RUNNING'.")]
 OrderBy = Annotated[str, typer.Option("--order-by", help="e.g. 'create_time desc'.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Show archived ones instead.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, create nothing.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow until it has ended; exit code 1 unless SUCCEEDED.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="NAME=VALUE; repeatable.", show_default=False)]
@@ -60,6 +61,13 @@ def client(ctx: typer.Context, *, patient: bool = False, token: str | None = Non
         outage_seconds=PATIENT_SECONDS if patient else FIRST_CONTACT_SECONDS,
     ) as connected:
         yield connected
+
+
+def with_archived(filter: str, archived: bool) -> str:
+    """The filter of a list that shows archived resources, where that is asked for."""
+    if not archived:
+        return filter
+    return f"({filter}) AND archived = true" if filter.strip() else "archived = true"
 
 
 def parse_addresses(given: list[str]) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from tunix_rt.errors import FieldViolation, InvalidInput
 
 if TYPE_CHECKING:
     from tunix_rt.contract.enums import JobState, Reason
@@ -54,6 +57,11 @@ def state_of(state: JobState, reason: Reason | None = None) -> str:
     return f"{text} [dim]{reason}[/dim]" if reason else text
 
 
+def warning(text: str) -> str:
+    """What the reader should know; empty for none."""
+    return f"[yellow]{escaped(text)}[/yellow]" if text else ""
+
+
 def local_time(time: datetime | None) -> str:
     """A moment in the reader's time zone; empty when unset."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -76,6 +84,14 @@ def seconds_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of ``"90s"``, ``"90m"``, ``"24h"`` or ``"7d"``. Raises `InvalidInput` naming ``older_than``."""
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
+    if found is None:
+        raise InvalidInput([FieldViolation("older_than", f"{text!r} is no time such as 90m, 24h or 7d")])
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
 
 
 def size_text(size_bytes: int) -> str:

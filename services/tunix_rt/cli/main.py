@@ -24,7 +24,7 @@ TREE = {
     "evalsets": Entry("evalsets", "Versioned lists of questions with checkable answers."),
     "runs": Entry("runs", "Training runs: specs, attempts, metrics, logs."),
     "evaluations": Entry("evaluations", "Evaluations of models on evalsets, with every item's answer."),
-    "leaderboard": Entry("scores", "Rank everything evaluated on an evalset.", False),
+    "leaderboard": Entry("scores", "Rank what was evaluated on an evalset, one line per run.", False),
     "compare": Entry("scores", "Compare evaluations item by item, with intervals and p-values.", False),
     "score": Entry("scores", "Score predictions offline, exactly as the platform does.", False),
     "sweeps": Entry("sweeps", "Hyperparameter sweeps; every trial is an ordinary run."),
@@ -36,8 +36,11 @@ TREE = {
         "generation", "Log-probability (natural) of each token of a text given those before it, and their sum.", False
     ),
     "evidence": Entry("evidence", "Everything that a score rests on in one zip: build it, verify it without a server."),
+    "gc": Entry("gc", "Free what nothing in the artifact store needs.", False),
+    "backup": Entry("backup", "Snapshots of a platform's database and artifacts: made, checked, restored."),
     "access": Entry("access", "Who may do what: principals, tokens, and the audit log."),
     "certs": Entry("certs", "Certificates for TLS between the services of a platform and its clients."),
+    "dlq": Entry("dlq", "Dead letters: messages that could not be handled."),
     "events": Entry("events", "The log of facts: what happened, in order."),
 }
 

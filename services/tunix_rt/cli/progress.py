@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -111,3 +112,19 @@ def _bar() -> Progress:
         TimeRemainingColumn(elapsed_when_finished=True),
         console=printing.console(),
     )
+
+
+class Counted:
+    """Says on standard error how far long work is: a line every few seconds, none for work that ends sooner."""
+
+    def __init__(self, done: str, total: int, seconds: float = 5.0) -> None:
+        """``done``: what was done, such as "scored". ``seconds`` between two lines."""
+        self._done, self._total, self._seconds = done, total, seconds
+        self._last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Say that ``done`` of them are done, if it is time."""
+        now = time.monotonic()
+        if now - self._last >= self._seconds:
+            self._last = now
+            print(f"{self._done} {done} of {self._total}", file=sys.stderr)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.workflows.evidence import build_evidence as build_evidence
     from tunix_rt.client.workflows.evidence import evalset_items as evalset_items
     from tunix_rt.client.workflows.merging import merge_adapter as merge_adapter
+    from tunix_rt.client.workflows.result_logs import export_results as export_results
     from tunix_rt.client.workflows.sign_in import sign_in as sign_in
     from tunix_rt.client.workflows.trial_configs import trial_config as trial_config
     from tunix_rt.client.workflows.verification import verify_evaluation as verify_evaluation
@@ -70,6 +71,7 @@ _HOMES = {
     "client.workflows.merging": "merge_adapter",
     "client.workflows.sign_in": "sign_in",
     "client.workflows.trial_configs": "trial_config",
+    "client.workflows.result_logs": "export_results",
     "client.workflows.verification": "verify_evaluation",
     "contract.enums": "GateVerdict JobState Reason Verdict",
 }

@@ -10,12 +10,15 @@ from tunix_rt.client.binding import Async, Mode, Runner, Sync
 from tunix_rt.client.connection import Connection, discover
 from tunix_rt.client.resources.access import Access
 from tunix_rt.client.resources.datasets import Datasets
+from tunix_rt.client.resources.dead_letters import DeadLetters
 from tunix_rt.client.resources.evalsets import EvalSets
 from tunix_rt.client.resources.evaluations import Evaluations
 from tunix_rt.client.resources.events import Events
 from tunix_rt.client.resources.gates import Baselines, Gate
 from tunix_rt.client.resources.inference import Generation, Inference
+from tunix_rt.client.resources.jobs import Pools
 from tunix_rt.client.resources.models import Models
+from tunix_rt.client.resources.retention import Retention
 from tunix_rt.client.resources.runs import Runs
 from tunix_rt.client.resources.scores import Scores
 from tunix_rt.client.resources.sweeps import Sweeps
@@ -40,6 +43,9 @@ class _Surface(Scores[Mode], Generation[Mode]):
         self.gate: Gate[Mode] = Gate(runner)
         self.sweeps: Sweeps[Mode] = Sweeps(runner)
         self.events: Events[Mode] = Events(runner)
+        self.pools: Pools[Mode] = Pools(runner)
+        self.dead_letters: DeadLetters[Mode] = DeadLetters(runner)
+        self.retention: Retention[Mode] = Retention(runner)
         self.inference: Inference[Mode] = Inference(runner)
 
 

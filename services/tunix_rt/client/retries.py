@@ -13,6 +13,8 @@ from tunix_rt.rpc.errors import from_rpc_error
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
+# A service that is full for now says that it is worth coming back within this; one that refuses by a quota, later.
+SOON_SECONDS = 8.0
 
 # A followed stream is also reopened when its leg's deadline has passed, or when the server cancelled it to stop.
 _REOPEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -21,7 +23,8 @@ _REOPEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.
 class RetryBudget:
     """One operation's retries: call `delay_after` for each failure and `answered` for each response.
 
-    ``limit_seconds`` bounds one outage; ``deadline`` (in ``clock``'s seconds) bounds the whole operation.
+    ``limit_seconds`` bounds one outage, ``full_seconds`` how long a peer is waited for that is there, but full (None:
+    as an outage); ``deadline`` (in ``clock``'s seconds) bounds the whole operation.
     """
 
     def __init__(
@@ -30,9 +33,12 @@ class RetryBudget:
         limit_seconds: float,
         deadline: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        full_seconds: float | None = None,
     ) -> None:
         self._peer = peer
         self._limit = limit_seconds
+        self._full_limit = limit_seconds if full_seconds is None else max(limit_seconds, full_seconds)
         self._deadline = deadline
         self._clock = clock
         self._began: float | None = None
@@ -73,7 +79,8 @@ class RetryBudget:
         now = self._clock()
         self._began = now if self._began is None else self._began
         wait = max(refusal.retry_after_seconds, self._delay) * random.uniform(1.0, 1.5)
-        if now - self._began + wait > self._limit:
+        limit = self._full_limit if refusal.retry_after_seconds <= SOON_SECONDS else self._limit
+        if now - self._began + wait > limit:
             raise refusal from cause
         self._delay = min(self._delay * 2, LONGEST_DELAY_SECONDS)
         return wait

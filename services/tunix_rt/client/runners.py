@@ -120,12 +120,12 @@ class _Operations:
     def _call(self, method: Method, argument: object, seconds: float) -> Any:
         return method.select(method.stub(self._transport.channel(method.peer)))(argument, timeout=seconds)
 
-    def _budget(self, method: Method, deadline: float | None = None) -> RetryBudget:
+    def _budget(self, method: Method, full_seconds: float, deadline: float | None = None) -> RetryBudget:
         peer = f"the {method.peer} at {self._connection.address_of(method.peer)}"
-        return RetryBudget(peer, self._outage_seconds, deadline)
+        return RetryBudget(peer, self._outage_seconds, deadline, full_seconds=full_seconds)
 
     async def _answer(self, operation: Call[Any] | Upload[Any]) -> Any:
-        budget = self._budget(operation.method)
+        budget = self._budget(operation.method, operation.deadline_seconds)
         while True:
             argument = iter(operation.requests()) if isinstance(operation, Upload) else operation.request
             try:
@@ -135,18 +135,23 @@ class _Operations:
                 await self._transport.sleep(budget.delay_after(error))
 
     async def _stream(self, operation: Stream[T]) -> AsyncGenerator[T, None]:
-        call = self._call(operation.method, operation.request, operation.deadline_seconds)
-        try:
-            async for response in self._transport.responses(call):
-                yield operation.unpack(response, self._runner)
-        except grpc.RpcError as error:
-            # A limit of zero: what has been yielded cannot be taken back, so there is no second try.
-            RetryBudget(f"the {operation.method.peer}", 0.0).delay_after(error)
-        finally:
-            call.cancel()
+        budget = self._budget(operation.method, operation.deadline_seconds)
+        while True:
+            call = self._call(operation.method, operation.request, operation.deadline_seconds)
+            try:
+                async for response in self._transport.responses(call):
+                    # A limit of zero: what has been yielded cannot be taken back, so there is no second try.
+                    budget = RetryBudget(f"the {operation.method.peer}", 0.0)
+                    yield operation.unpack(response, self._runner)
+                return
+            except grpc.RpcError as error:
+                delay = budget.delay_after(error)
+            finally:
+                call.cancel()
+            await self._transport.sleep(delay)
 
     async def _follow(self, operation: Follow[T], deadline: float | None) -> AsyncGenerator[T, None]:
-        budget = self._budget(operation.method, deadline)
+        budget = self._budget(operation.method, LEG_SECONDS, deadline)
         last: T | None = None
         while True:
             seconds = budget.call_seconds(LEG_SECONDS)

@@ -23,12 +23,16 @@ FIELDS: Final = (
     "message",
     "count",
     "previous_digest",
+    "project",
 )
+# Left out of the digest where they are empty: events of releases without them keep theirs.
+_LATER: Final = frozenset({"project"})
 
 
 def audit_digest(event: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON of `FIELDS` (sorted keys, no spaces, UTF-8; times in UTC with microseconds)."""
-    document = {name: _plain(event[name]) for name in FIELDS}
+    """sha256 of the canonical JSON of `FIELDS` (sorted keys, no spaces, UTF-8; times in UTC with microseconds; an empty
+    project is left out)."""
+    document = {name: _plain(event[name]) for name in FIELDS if event[name] or name not in _LATER}
     return sha256_digest(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
 
 

@@ -57,6 +57,17 @@ class Reason(Named):
     UNDELIVERABLE = auto()
     NO_TRIAL_SUCCEEDED = auto()
     RESULT_REFUSED = auto()
+    QUEUE_DEADLINE = auto()
+    RETRIED = auto()
+
+
+class JobKind(Named):
+    """What workers carry out."""
+
+    UNSPECIFIED = auto()
+    RUN = auto()
+    EVALUATION = auto()
+    SWEEP = auto()
 
 
 class AttemptOutcome(Named):
@@ -103,6 +114,10 @@ class AnswerType(Named):
     SET = auto()
     REGEX = auto()
     MATH = auto()
+    DATE = auto()
+    TIME = auto()
+    BOOLEAN = auto()
+    CHOICES = auto()
 
 
 class ItemOutcome(Named):

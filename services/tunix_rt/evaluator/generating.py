@@ -85,7 +85,7 @@ class Generating:
 
 
 def _scored(item: EvalItem, sample: int, generated: Generated, scorers: ScorerSet) -> Result:
-    score = score_item(item, generated.text, scorers=scorers)
+    score = score_item(item, generated.text, finish_reason=generated.finish_reason, scorers=scorers)
     return Result(
         item_id=item.id,
         sample_index=sample,

@@ -78,6 +78,7 @@ def scorecard_message(card: Scorecard) -> evaluations_pb2.Scorecard:
     """A scorecard as clients see it; what is unknown (None) is absent."""
     return evaluations_pb2.Scorecard(
         n_items=card.n_items,
+        statistics_version=card.statistics_version,
         n_scored=card.n_scored,
         n_skipped=card.n_skipped,
         n_errored=card.n_errored,

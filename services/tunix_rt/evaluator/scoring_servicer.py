@@ -16,7 +16,7 @@ from tunix_rt.quality.items import EvalItem, parse_evalset
 from tunix_rt.quality.scorecard import Scored, scorecard
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
 from tunix_rt.quality.scoring import score_item, scored_row
-from tunix_rt.v1 import evalsets_pb2, scoring_pb2, scoring_pb2_grpc
+from tunix_rt.v1 import common_pb2, evalsets_pb2, scoring_pb2, scoring_pb2_grpc
 
 SERVICE = scoring_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
 _MAX_ITEMS = 10_000
@@ -35,11 +35,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     ) -> scoring_pb2.ScoreItemsResponse:
         threshold = request.threshold if request.HasField("threshold") else DEFAULT_THRESHOLD
         items = _checked_items(request, threshold)
-        predictions = {given.item_id: given.prediction for given in request.predictions}
+        predictions = {given.item_id: given for given in request.predictions}
         results, rows = await asyncio.to_thread(_score, items, predictions, self._scorers)
+        card = await asyncio.to_thread(scorecard, rows, threshold, counts=self._scorers.counts)
         return scoring_pb2.ScoreItemsResponse(
             results=[result_message(result) for result in results],
-            scorecard=scorecard_message(scorecard(rows, threshold)),
+            scorecard=scorecard_message(card),
             scorer_version=self._scorers.version,
         )
 
@@ -89,21 +90,30 @@ def _checked_items(request: scoring_pb2.ScoreItemsRequest, threshold: float) -> 
         violations.check(given.item_id in known, path, f"{given.item_id!r} is not among the items")
         violations.check(given.item_id not in seen, path, f"{given.item_id!r} has a prediction already")
         seen.add(given.item_id)
+        reason = given.finish_reason
+        what = f"unknown value {reason}; expected one of {', '.join(common_pb2.FinishReason.keys())}"
+        violations.check(reason in common_pb2.FinishReason.values(), f"predictions[{index}].finish_reason", what)
     violations.raise_if_any()
     return items
 
 
-def _score(items: list[EvalItem], predictions: dict[str, str], scorers: ScorerSet) -> tuple[list[Result], list[Scored]]:
+def _score(
+    items: list[EvalItem], predictions: dict[str, scoring_pb2.Prediction], scorers: ScorerSet
+) -> tuple[list[Result], list[Scored]]:
     results: list[Result] = []
     rows: list[Scored] = []
     for item in items:
-        score = score_item(item, predictions.get(item.id), scorers=scorers)
+        given = predictions.get(item.id)
+        cut = given is not None and given.finish_reason == common_pb2.FINISH_REASON_LENGTH
+        score = score_item(
+            item, given.prediction if given else None, finish_reason="length" if cut else "", scorers=scorers
+        )
         results.append(
             Result(
                 item_id=item.id,
                 sample_index=0,
                 outcome=score.outcome.value,
-                prediction=predictions.get(item.id, ""),
+                prediction=given.prediction if given else "",
                 extracted_answer=score.extracted_answer or "",
                 metrics=score.metrics,
                 message=score.message,

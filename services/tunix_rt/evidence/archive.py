@@ -13,6 +13,7 @@ import hashlib
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -79,8 +80,8 @@ def pack(contents: Mapping[str, bytes]) -> bytes:
 def unpack(data: bytes, problems: Problems, known: Collection[str] | None = None) -> dict[str, bytes]:
     """The contents of a zip that `pack` wrote, by name; what is not as `pack` writes it becomes a problem.
 
-    Nothing is unpacked where a name is not among ``known`` (None: any name is) or the sizes are too large together. The
-    result holds only entries that are whole; it means nothing when there are problems.
+    Nothing is unpacked where a name is not among ``known`` (None: any name is) or is listed twice, or the sizes are too
+    large together. The result holds only entries that are whole; it means nothing when there are problems.
     """
     directory_start, directory_end = _directory(data, problems)
     if problems:
@@ -96,7 +97,7 @@ def unpack(data: bytes, problems: Problems, known: Collection[str] | None = None
             continue
         problems.check(entry.name > previous, name, "is listed twice or out of order")
         if problems.check(entry.offset == at, name, f"begins at byte {entry.offset}, not {at}, where it must"):
-            content = _content(data[:directory_start], entry, name, problems)
+            content = _content(data, directory_start, entry, name, problems)
             if content is not None:
                 contents[name] = content
         at, previous = entry.end, entry.name
@@ -112,9 +113,12 @@ def _worth_unpacking(entries: list[_Entry], problems: Problems, known: Collectio
     strange = [] if known is None else sorted(set(names).difference(known))
     for name in strange[:_MAX_NAMED]:
         problems.add(name[:_MAX_NAME], "is not a file of evidence")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    for name in twice[:_MAX_NAMED]:
+        problems.add(name[:_MAX_NAME], "is listed twice or out of order")
     size = sum(entry.size for entry in entries)
     what = f"its files have {size} bytes together, more than the {MAX_CONTENT_BYTES} that evidence may have"
-    return problems.check(size <= MAX_CONTENT_BYTES, ARCHIVE, what) and not strange
+    return problems.check(size <= MAX_CONTENT_BYTES, ARCHIVE, what) and not strange and not twice
 
 
 def _directory(data: bytes, problems: Problems) -> tuple[int, int]:
@@ -151,13 +155,14 @@ def _entries(directory: bytes, problems: Problems) -> list[_Entry]:
     return entries
 
 
-def _content(data: bytes, entry: _Entry, name: str, problems: Problems) -> bytes | None:
-    header = data[entry.offset : entry.data_start]
+def _content(data: bytes, end: int, entry: _Entry, name: str, problems: Problems) -> bytes | None:
+    """The content of an entry of ``data``, whose files end at byte ``end``."""
+    header = data[entry.offset : min(entry.data_start, end)]
     if not problems.check(header == entry.local_header(), name, "its header and the zip's directory contradict"):
         return None
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        content = inflater.decompress(data[entry.data_start : entry.end], entry.size + 1)
+        content = inflater.decompress(data[entry.data_start : min(entry.end, end)], entry.size + 1)
     except zlib.error as error:
         problems.add(name, f"cannot be unpacked: {error}")
         return None

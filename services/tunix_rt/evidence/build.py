@@ -30,7 +30,7 @@ def files(facts: Facts) -> dict[str, bytes]:
         documents.EVAL_SUMMARY: json_file(summary),
         documents.EVALUATION: json_file(evaluation(facts)),
         documents.PREDICTIONS: jsonl_file(facts.samples),
-        documents.EVALSET_MANIFEST: json_file(_without(facts.evalset, "etag")),
+        documents.EVALSET_MANIFEST: json_file(_without(facts.evalset, "etag", "archive_time")),
         documents.EVALSET: canonical_jsonl(facts.items),
     }
     if facts.training is not None:
@@ -39,7 +39,7 @@ def files(facts: Facts) -> dict[str, bytes]:
         contents[documents.GATE_DECISIONS] = json_file(
             {
                 "decisions": list(facts.gate.decisions),
-                "policies": dict(facts.gate.policies),
+                "policies": {id: _without(policy, "etag") for id, policy in facts.gate.policies.items()},
                 "baselines": dict(facts.gate.baselines),
             }
         )
@@ -118,6 +118,8 @@ def eval_summary(facts: Facts) -> Document:
         "primary_score": card.get("primary_score"),
         "metrics": card["metric_means"],
         "scorecard": card,
+        # Only where the predictions were scored again.
+        **({"scored_at": found["score_time"]} if "score_time" in found else {}),
         **_signed(facts),
     }
 
@@ -153,7 +155,9 @@ def _of_training(training: TrainingFacts, found: Document) -> dict[str, bytes]:
         "evaluation": {name: found[name] for name in ("attempts", "start_time", "end_time") if name in found},
     }
     contents = {
-        documents.DATASET_MANIFEST: json_file(_without(training.dataset, "etag", "artifact") | _artifact(training)),
+        documents.DATASET_MANIFEST: json_file(
+            _without(training.dataset, "etag", "archive_time", "artifact") | _artifact(training)
+        ),
         documents.TRAINING_LOG: jsonl_file(training_log(training.metrics, training.logs)),
         documents.ENVIRONMENT: json_file(environment),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tunix_rt.contract.digests import canonical_json, sha256_digest
@@ -17,6 +17,10 @@ from tunix_rt.evidence.problems import Problems
 Document = dict[str, Any]
 
 EVIDENCE_VERSION: Final = 1
+# A hostile line of JSON needs twenty times its bytes once it is parsed.
+MAX_LINE_BYTES: Final = 32 * 2**20
+
+_MAX_SUMS_BYTES: Final = 2**16
 
 README: Final = "README.md"
 SUMS: Final = "SHA256SUMS"
@@ -65,6 +69,8 @@ def check_sums(contents: Mapping[str, bytes], problems: Problems) -> None:
     """Compare every file's content with SHA256SUMS, which must name exactly these files."""
     if not problems.check(SUMS in contents, SUMS, "is missing"):
         return
+    if not problems.check(len(contents[SUMS]) <= _MAX_SUMS_BYTES, SUMS, "is longer than checksums of its files can be"):
+        return
     listed = _listed(contents[SUMS], problems)
     for name in sorted(listed.keys() | contents.keys() - {SUMS}):
         if problems.check(name in contents, name, f"is named in {SUMS}, but missing") and problems.check(
@@ -87,10 +93,12 @@ def read_json(name: str, content: bytes, problems: Problems) -> Document | None:
 def read_jsonl(name: str, content: bytes, problems: Problems) -> list[Document] | None:
     """The objects in a ``.jsonl`` file, or None after the problem of its first bad line was added."""
     documents = []
-    *lines, rest = content.split(b"\n")
-    if not problems.check(not rest, name, "does not end with a newline"):
+    if not problems.check(not content or content.endswith(b"\n"), name, "does not end with a newline"):
         return None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(content), start=1):
+        what = f"line {number} is longer than the {MAX_LINE_BYTES >> 20} MiB that a line may have"
+        if not problems.check(len(line) <= MAX_LINE_BYTES, name, what):
+            return None
         try:
             document = json.loads(line)
             canonical = canonical_json(document).encode()
@@ -103,6 +111,14 @@ def read_jsonl(name: str, content: bytes, problems: Problems) -> list[Document] 
             return None
         documents.append(document)
     return documents
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    """The lines one at a time, so that a large file is not there twice; one too long is cut a byte behind the limit."""
+    start = 0
+    while (end := content.find(b"\n", start)) >= 0:
+        yield content[start : min(end, start + MAX_LINE_BYTES + 1)]
+        start = end + 1
 
 
 def _listed(sums: bytes, problems: Problems) -> dict[str, str]:

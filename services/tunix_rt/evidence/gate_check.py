@@ -13,6 +13,7 @@ from tunix_rt.evidence.scoring import plain
 from tunix_rt.quality.gate import GateOutcome, GatePolicy, GateSide, SliceRule, SliceTier, decide
 from tunix_rt.quality.identity import ScoreIdentity
 from tunix_rt.quality.items import EvalItem
+from tunix_rt.quality.methods import Method, method_of
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.pairing import PairInput
 from tunix_rt.quality.scorers import PRIMARY_METRIC
@@ -39,7 +40,8 @@ def check_decisions(
             # Of a baseline on other questions evidence holds the values alone: the decision is INVALID by its digests.
             same = baseline["identity"]["evalset_digest"] == summary["identity"]["evalset_digest"]
             before = _side(baseline["identity"], items if same else None, baseline["samples"], rules.metric)
-            outcome = decide(rules, before, _side(summary["identity"], items, samples, rules.metric))
+            after = _side(summary["identity"], items, samples, rules.metric)
+            outcome = decide(rules, before, after, method=_method(decision))
         except (TunixError, KeyError, ValueError, TypeError) as error:
             problems.add(GATE_DECISIONS, f"{path} cannot be decided again: {error}")
             continue
@@ -49,6 +51,15 @@ def check_decisions(
         for side, identity in (("baseline", baseline["identity"]), ("candidate", summary["identity"])):
             found = decision[f"{side}_model_digest"]
             problems.same(GATE_DECISIONS, f"{path}.{side}_model_digest", found, identity["model_digest"], "its scores")
+
+
+def _method(decision: Document) -> Method:
+    """The statistics that made the decision. Raises ValueError for those of a later release."""
+    version = decision.get("statistics", {}).get("statistics_version")
+    found = method_of(version)
+    if found is None:
+        raise ValueError(f"its statistics are of version {version}: verify with its release")
+    return found
 
 
 def _hold_against(decision: Document, outcome: GateOutcome, path: str, problems: Problems) -> None:

@@ -15,7 +15,8 @@ from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.scorers import PRIMARY_METRIC
 from tunix_rt.quality.scoring import score_item
 
-Generate = Callable[[EvalItem, int], str]
+Generate = Callable[[EvalItem, int], tuple[str, str]]
+"""Of an item's sample: its text, and why it ended."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,16 @@ def regenerate(
     flips: list[Flip] = []
     with ThreadPoolExecutor(concurrency) as threads:
         texts = threads.map(lambda s: generate(by_id[s["item_id"]], s["sample_index"]), wanted)
-        for done, (sample, text) in enumerate(zip(wanted, texts, strict=True), start=1):
+        for done, (sample, (text, reason)) in enumerate(zip(wanted, texts, strict=True), start=1):
             on_done(done)
             # As the registry stores it.
             text = text.replace("\x00", "\ufffd")
             if text != sample["prediction"]:
-                flips.append(_flip(by_id[sample["item_id"]], sample, text))
+                flips.append(_flip(by_id[sample["item_id"]], sample, text, reason))
     return flips[::-1]
 
 
-def _flip(item: EvalItem, sample: Sample, text: str) -> Flip:
+def _flip(item: EvalItem, sample: Sample, text: str, finish_reason: str) -> Flip:
     stored = sample["prediction"]
     position = next(
         (at for at, (a, b) in enumerate(zip(stored, text, strict=False)) if a != b), min(len(stored), len(text))
@@ -76,5 +77,5 @@ def _flip(item: EvalItem, sample: Sample, text: str) -> Flip:
         stored=stored,
         generated=text,
         stored_score=sample["metrics"].get(PRIMARY_METRIC),
-        generated_score=score_item(item, text).metrics.get(PRIMARY_METRIC),
+        generated_score=score_item(item, text, finish_reason=finish_reason).metrics.get(PRIMARY_METRIC),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunix_rt.contract.digests import canonical_json
 from tunix_rt.quality.items import EvalItem
+from tunix_rt.quality.methods import CURRENT, Method
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.scorecard import Scorecard, scorecard
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
@@ -50,12 +51,16 @@ def scorers_of(version: str, installed: ScorerSet) -> ScorerSet | None:
 
 
 def rescore(
-    items: Sequence[EvalItem], samples: Sequence[Sample], threshold: float, scorers: ScorerSet = BUILT_IN_SCORERS
+    items: Sequence[EvalItem],
+    samples: Sequence[Sample],
+    threshold: float,
+    scorers: ScorerSet = BUILT_IN_SCORERS,
+    method: Method = CURRENT,
 ) -> Rescored:
     """Score every sample again. ``samples`` are those of ``items`` (see `misplaced`).
 
     An ERRORED sample without a prediction stays what it is: nothing can be scored. One with a prediction stays only
-    for ``math``, whose verifier may have run out of time.
+    for ``math``, whose verifier may have run out of time. ``method`` is that of the stored scorecard.
     """
     by_id = {item.id: item for item in items}
     differences: list[Difference] = []
@@ -69,10 +74,11 @@ def rescore(
             differences += _differences(sample, failed)
             rows.append(scored_row(item, failed))
             continue
-        found = score_item(item, sample["prediction"], scorers=scorers)
+        found = score_item(item, sample["prediction"], finish_reason=sample["finish_reason"], scorers=scorers)
         differences += _differences(sample, found)
         rows.append(scored_row(item, found))
-    return Rescored(tuple(differences), untouched, scorecard_document(scorecard(rows, threshold)))
+    card = scorecard(rows, threshold, counts=scorers.counts, method=method)
+    return Rescored(tuple(differences), untouched, scorecard_document(card))
 
 
 def misplaced(items: Sequence[EvalItem], samples: Sequence[Sample], samples_per_item: int) -> str | None:

@@ -52,9 +52,13 @@ def _check_run(tuned: Document, manifest: Document, problems: Problems) -> None:
 
 
 def _check_score(tuned: Document, summary: Document, problems: Problems) -> None:
-    """The objective of a trial that took it from this very evaluation."""
+    """The objective of a trial that took it from this very evaluation, as it was scored then."""
     this = tuned["this_trial"]
-    if tuned["objective"]["metric"] != PRIMARY_SCORE or this.get("evaluation_id") != summary["evaluation_id"]:
+    if (
+        "scored_at" in summary
+        or tuned["objective"]["metric"] != PRIMARY_SCORE
+        or this.get("evaluation_id") != summary["evaluation_id"]
+    ):
         return
     card = summary["scorecard"]
     for name, wanted in (("objective", "primary_score"), ("ci_low", "ci_low"), ("ci_high", "ci_high")):

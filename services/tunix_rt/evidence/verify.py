@@ -5,6 +5,9 @@ and SHA256SUMS covers every file and holds. The files: those that there must be,
 schemas. The content: the files agree, the evalset has its digest, every prediction gets the stored score again, the
 scorecard is equal byte for byte, every gate decision is decided again with the same digest.
 
+Predictions of former scorer versions are not scored again: their rules are gone. Then scorecard and decisions are made
+again of the stored scores, and ``not_scored_again`` says so.
+
 The registry signs scores and gate decisions. Evidence without a signature cannot be distinguished from a consistent
 forgery, nor can one by a key that nobody knows: ``trust`` names the key that must have signed. What is not signed
 (training log, environment) is closed by ``digest``, if it was kept where it could not be changed.
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.evidence import consistency
+from tunix_rt.evidence import consistency, former_scores
 from tunix_rt.evidence import documents as names
 from tunix_rt.evidence.archive import unpack
 from tunix_rt.evidence.documents import Document
@@ -30,6 +33,7 @@ from tunix_rt.evidence.scoring import misplaced, rescore, scorecard_differences,
 from tunix_rt.evidence.signature_check import check_signatures
 from tunix_rt.evidence.tuning_consistency import check_best_params
 from tunix_rt.quality.items import EvalSet, canonical_jsonl, parse_evalset
+from tunix_rt.quality.methods import method_of
 from tunix_rt.quality.scorers import BUILT_IN_SCORERS, ScorerSet
 
 MAX_DIFFERENCES = 20
@@ -49,6 +53,8 @@ class Verified:
     n_gate_decisions: int = 0
     # The public key that signed the score and every gate decision; "" for evidence that is not signed.
     signed_by: str = ""
+    # Why the predictions were not scored again; "" where they were.
+    not_scored_again: str = ""
 
     @property
     def ok(self) -> bool:
@@ -114,9 +120,14 @@ def _check_content(
     dataset = documents.get(names.DATASET_MANIFEST)
     consistency.check_manifest(manifest, documents[names.EVALSET_MANIFEST], dataset, problems)
     _check_run(documents, manifest, summary, problems)
-    not_generated = 0
-    if evalset is not None:
+    scored_again, not_generated = 0, 0
+    version, gone = summary["identity"]["scorer_version"], ""
+    if evalset is not None and former_scores.is_former(version):
+        gone = f"scored by {version}, whose rules this release ({installed.version}) does not have"
+        _check_former(evalset, documents, summary, problems)
+    elif evalset is not None:
         not_generated = _check_scores(evalset, documents, summary, problems, installed)
+        scored_again = len(documents[names.PREDICTIONS]) - not_generated
     decisions = documents.get(names.GATE_DECISIONS, {}).get("decisions", ())
     signed_by = check_signatures(summary, manifest, documents[names.PREDICTIONS], decisions, trust, problems)
     written = readme(manifest, summary, contents.keys() - {names.README, names.SUMS})
@@ -127,10 +138,11 @@ def _check_content(
         files=tuple(sorted(contents)),
         evaluation_id=summary["evaluation_id"],
         primary_score=summary["primary_score"],
-        n_scored_again=len(documents[names.PREDICTIONS]) - not_generated,
+        n_scored_again=scored_again,
         n_not_generated=not_generated,
         n_gate_decisions=len(decisions),
         signed_by=signed_by,
+        not_scored_again=gone,
     )
 
 
@@ -177,17 +189,42 @@ def _check_scores(
         here = f"here is {installed.version}: verify with the release and the scorers that scored it"
         problems.add(names.EVAL_SUMMARY, f"was scored by {version}; {here}")
         return 0
-    again = rescore(evalset.items, samples, card["threshold"], scorers)
+    method = method_of(card.get("statistics_version"))
+    if method is None:
+        problems.add(
+            names.EVAL_SUMMARY, f"has statistics of version {card['statistics_version']}: verify with its release"
+        )
+        return 0
+    again = rescore(evalset.items, samples, card["threshold"], scorers, method)
     for difference in again.differences[:MAX_DIFFERENCES]:
         problems.add(names.PREDICTIONS, str(difference))
     if len(again.differences) > MAX_DIFFERENCES:
         problems.add(names.PREDICTIONS, f"and {len(again.differences) - MAX_DIFFERENCES} more differences")
     for text in scorecard_differences(card, again.scorecard):
         problems.add(names.EVAL_SUMMARY, f"scorecard.{text}")
-    gate = documents.get(names.GATE_DECISIONS, {"decisions": []})
+    check_decisions(_gate(documents, problems), summary, evalset.items, samples, problems)
+    return again.n_not_generated
+
+
+def _check_former(evalset: EvalSet, documents: dict[str, Any], summary: Document, problems: Problems) -> None:
+    """Scorecard and gate decisions against the scores that are stored."""
+    samples = documents[names.PREDICTIONS]
+    wrong = misplaced(evalset.items, samples, summary["samples_per_item"])
+    if not problems.check(wrong is None, names.PREDICTIONS, wrong or ""):
+        return
+    try:
+        for text in former_scores.former_differences(evalset.items, samples, summary["scorecard"]):
+            problems.add(names.EVAL_SUMMARY, f"scorecard.{text}")
+    except ValueError as error:
+        problems.add(names.PREDICTIONS, str(error))
+    check_decisions(_gate(documents, problems), summary, evalset.items, samples, problems)
+
+
+def _gate(documents: dict[str, Any], problems: Problems) -> Document:
+    """The decisions, which are those that the other files name."""
+    gate: Document = documents.get(names.GATE_DECISIONS, {"decisions": []})
     ids = [decision["id"] for decision in gate["decisions"]]
     claimed = documents[names.EVALUATION]["gate_decision_ids"]
     problems.same(names.EVALUATION, "gate_decision_ids", claimed, ids, names.GATE_DECISIONS)
     problems.check(bool(ids) == (names.GATE_DECISIONS in documents), names.GATE_DECISIONS, "holds no decision")
-    check_decisions(gate, summary, evalset.items, samples, problems)
-    return again.n_not_generated
+    return gate

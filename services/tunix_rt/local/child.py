@@ -7,7 +7,6 @@ the kernel's death signal is tied to the thread that started the child.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,37 +15,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from tunix_rt.local import launch
+from tunix_rt.local.log_pipe import LogPipe
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
 # A child that lived this long resets its back-off.
 STEADY_SECONDS = 30.0
-LOG_LIMIT_BYTES = 32 * 1024 * 1024
+LOG_LIMIT_BYTES = 20 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What to run. ``argv[0]`` is an absolute path; standard output and error are appended to ``log_path``."""
+    """What to run. ``argv[0]`` is an absolute path; standard output and error are appended to ``log_path``, of which
+    two former files of ``log_limit_bytes`` are kept, too."""
 
     name: str
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
     log_path: Path
+    log_limit_bytes: int = LOG_LIMIT_BYTES
 
 
 def guarded(argv: Sequence[str]) -> list[str]:
     """``argv`` behind the launcher that ties its life to ours."""
     return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *argv]
-
-
-def open_log(path: Path) -> BinaryIO:
-    """The log, opened for appending; one that has grown past 32 MiB is moved to ``<name>.1`` first."""
-    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
-    return path.open("ab")
 
 
 class Child:
@@ -58,6 +52,7 @@ class Child:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._log: LogPipe | None = None
         self._starts = 0
         self._began = 0.0
         self._last_exit: int | None = None
@@ -98,13 +93,11 @@ class Child:
         with self._lock:
             return time.monotonic() - self._began if self._process else 0.0
 
-    def rotate_log(self) -> None:
-        """Move what the log holds to ``<name>.1`` when it has grown past 32 MiB. The process writes on meanwhile; lines
-        of the moment may be lost."""
-        path = self.spec.log_path
-        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-            shutil.copyfile(path, path.with_name(path.name + ".1"))
-            os.truncate(path, 0)
+    def keep_log(self) -> None:
+        """Let the log go on when the process that writes it has died."""
+        with self._lock:
+            if self._log is not None:
+                self._log.keep()
 
     def join(self, timeout_seconds: float) -> bool:
         """Wait for the process to exit after `stop`; kills it after the time. Returns whether it exited by itself."""
@@ -147,13 +140,14 @@ class Child:
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        with open_log(self.spec.log_path) as log, self._lock:
+        with self._lock:
+            self._log = LogPipe(self.spec.log_path, self.spec.log_limit_bytes)
             # Its own process group: Ctrl-C in a terminal reaches the supervisor only, which then stops in order.
             self._process = subprocess.Popen(
                 guarded(self.spec.argv),
                 env=dict(self.spec.environment),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=self._log.writer,
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
@@ -167,3 +161,6 @@ class Child:
             os.killpg(process.pid, signal.SIGKILL)
             self._last_exit = process.wait()
             self._process = None
+            log, self._log = self._log, None
+        if log is not None:
+            log.close()

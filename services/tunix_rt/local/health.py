@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
-from tunix_rt.rpc.health import BUS_HEALTH, ask_health
+from tunix_rt.rpc.health import BUS_HEALTH, CONSUMER_HEALTH, ask_health
 from tunix_rt.rpc.settings import TlsSettings
 
 # All is on loopback, whatever TUNIX_RT_TLS_* say about other platforms.
@@ -26,6 +26,11 @@ def nats_confirms(addresses: Mapping[str, str], timeout_seconds: float = 1.0) ->
     """Whether NATS confirms what the registry publishes; where no registry is asked, nothing speaks against it."""
     registry = addresses.get("registry")
     return registry is None or check_health(registry, timeout_seconds, service=BUS_HEALTH) != "NOT_SERVING"
+
+
+def consumer_stalls(address: str, timeout_seconds: float = 1.0) -> bool:
+    """Whether the worker at ``address`` says that JetStream has not answered it; nothing else has a consumer."""
+    return check_health(address, timeout_seconds, service=CONSUMER_HEALTH) == "NOT_SERVING"
 
 
 def _check_nats(address: str, timeout_seconds: float = 1.0) -> str:

@@ -20,7 +20,7 @@ from tunix_rt.contract.identifiers import DEFAULT_POOL
 from tunix_rt.errors import TunixError
 from tunix_rt.local import nats_server, services
 from tunix_rt.local.child import Child, ChildSpec
-from tunix_rt.local.health import check_health, nats_confirms
+from tunix_rt.local.health import check_health, consumer_stalls, nats_confirms
 from tunix_rt.local.home import Home, HomeLock
 from tunix_rt.local.ports import DEFAULT_PORTS, LOOPBACK, choose_ports
 from tunix_rt.local.settings import LocalSettings, inherited_environment
@@ -238,8 +238,11 @@ class LocalPlatform:
         """What is wrong with a part whose process may well live; "" for nothing. A service that says NOT_SERVING knows
         why, and waits for something else."""
         if part != "nats":
-            answers = check_health(self.addresses[part], PATIENT_SECONDS) != "UNREACHABLE"
-            return "" if answers else "does not answer"
+            if check_health(self.addresses[part], PATIENT_SECONDS) == "UNREACHABLE":
+                return "does not answer"
+            # It is the worker's own fault where NATS answers others.
+            stalled = consumer_stalls(self.addresses[part], PATIENT_SECONDS) and self._ailing("nats") == ""
+            return "takes no commands" if stalled else ""
         if not nats_server.is_ready(self._ports["nats-monitor"], PATIENT_SECONDS):
             return "does not answer"
         confirms = nats_confirms(self.addresses, PATIENT_SECONDS)

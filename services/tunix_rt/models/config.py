@@ -24,7 +24,8 @@ _SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "max_position_embeddings",
 )  # fmt: skip
-_LARGEST = 3.0e38  # float32 ends here
+LARGEST = 3.0e38  # float32 ends here
+_LARGEST_POSITION = 2**31 - 1
 _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
     "final_logit_softcapping",
@@ -66,10 +67,11 @@ class RopeScaling:
 
     def check(self, head_dim: int, bad: Violations) -> None:
         """Record every field that a model with heads of ``head_dim`` cannot use."""
-        bad.check(0 < self.factor < _LARGEST, "factor", f"must be positive and finite, is {self.factor!r:.40}")
+        bad.check(0 < self.factor < LARGEST, "factor", f"must be positive and finite, is {self.factor!r:.40}")
         if self.rope_type in ("llama3", "yarn"):
             original = self.original_max_position_embeddings
-            bad.check(original > 0, "original_max_position_embeddings", f"must be positive, is {original!r}")
+            known = 0 < original <= _LARGEST_POSITION
+            bad.check(known, "original_max_position_embeddings", f"must be positive, is {original!r:.40}")
         if self.rope_type == "llama3":
             ordered = 0 < self.low_freq_factor < self.high_freq_factor
             bad.check(ordered, "low_freq_factor", "must be positive and below high_freq_factor")
@@ -189,8 +191,14 @@ class ModelConfig:
                 bad.check(value <= MAX_SIZES[name], name, f"is {value!r:.40}; at most {MAX_SIZES[name]} is supported")
         for name in _POSITIVE:
             value = getattr(self, name)
-            bad.check(value is None or 0 < value < _LARGEST, name, f"must be positive and finite, is {value!r:.40}")
-        bad.check(0 <= self.initializer_range < _LARGEST, "initializer_range", "must not be negative, and finite")
+            bad.check(value is None or 0 < value < LARGEST, name, f"must be positive and finite, is {value!r:.40}")
+        window = self.sliding_window or 0
+        bad.check(
+            window <= _LARGEST_POSITION,
+            "sliding_window",
+            f"is {window!r:.40}; at most {_LARGEST_POSITION} is supported",
+        )
+        bad.check(0 <= self.initializer_range < LARGEST, "initializer_range", "must not be negative, and finite")
         bad.check(self.compute_dtype in COMPUTE_DTYPES, "compute_dtype", f"must be one of {', '.join(COMPUTE_DTYPES)}")
         for name, families in _FAMILIES_WITH.items():
             unset = getattr(self, name) in (None, False, ())

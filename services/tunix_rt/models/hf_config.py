@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
-from tunix_rt.models.config import LayerType, ModelConfig
+from tunix_rt.models.config import LARGEST, LayerType, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
 from tunix_rt.models.reading.bounds import MAX_SIZES
@@ -226,6 +226,10 @@ def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) 
             ok, wanted = type(value) is int and value > 0, "a positive integer"
         if ok and ours in MAX_SIZES:
             ok, wanted = value <= MAX_SIZES[ours], f"at most {MAX_SIZES[ours]}"
+        if ok and ours in _NUMBERS and value is not None:
+            # A whole number beyond int64 is no operand of an array.
+            ok, wanted = abs(value) < LARGEST, "a finite float32 number"
+            value = float(value) if ok else value
         bad.check(ok, name, f"must be {wanted}, is {value!r:.40}")
         values[ours] = value if ok else 1
     for ours in ("num_key_value_heads", "head_dim"):

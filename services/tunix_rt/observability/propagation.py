@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer, TracerProvider
 
 TRACEPARENT = "traceparent"
 _AVAILABLE = find_spec("opentelemetry") is not None
@@ -26,6 +30,12 @@ def inject() -> str:
     return carrier.get(TRACEPARENT, "")
 
 
+@lru_cache(4)
+def _tracer(provider: TracerProvider) -> Tracer:
+    """To make one takes as long as a short span."""
+    return provider.get_tracer("tunix_rt")
+
+
 @contextmanager
 def span(
     name: str,
@@ -36,7 +46,8 @@ def span(
 ) -> Iterator[None]:
     """A span around the block: a child of ``traceparent`` if given (malformed text is ignored), else of the current.
 
-    An exception marks the span as failed.
+    An exception marks the span as failed; its traceback is for the log: to format one takes longer than to refuse a
+    call.
     """
     if not _AVAILABLE:
         yield
@@ -45,7 +56,11 @@ def span(
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = TraceContextTextMapPropagator().extract({TRACEPARENT: traceparent}) if traceparent else None
-    with trace.get_tracer("tunix_rt").start_as_current_span(
-        name, context=context, kind=trace.SpanKind[kind.upper()], attributes=dict(attributes or {})
+    with _tracer(trace.get_tracer_provider()).start_as_current_span(
+        name,
+        context=context,
+        kind=trace.SpanKind[kind.upper()],
+        attributes=dict(attributes or {}),
+        record_exception=False,
     ):
         yield

@@ -10,6 +10,7 @@ from math import comb, exp, isfinite, lgamma, log, sqrt
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
+_EXACT_TRIALS = 1000
 
 
 def normal_quantile(p: float) -> float:
@@ -84,8 +85,31 @@ def binomial_tail_half(k: int, n: int) -> float:
     """P(X ≥ k) for X ~ Binomial(n, 1/2), exactly rounded."""
     if k <= 0:
         return 1.0
-    hits = sum(comb(n, i) for i in range(k, n + 1))
-    return hits / (1 << n)
+    if k > n:
+        return 0.0
+    if 2 * k <= n:
+        # The other tail is the shorter sum.
+        hits, bits = _upper_tail(n - k + 1, n)
+        return ((1 << bits) - hits) / (1 << bits)
+    hits, bits = _upper_tail(k, n)
+    return hits / (1 << bits)
+
+
+def _upper_tail(k: int, n: int) -> tuple[int, int]:
+    """(hits, bits) with P(X ≥ k) = hits/2^bits, for k > n/2.
+
+    Each term follows from the one before. Exact to 1,000 trials; beyond, the terms are relative to the first, to 256
+    bits, and end where they no longer matter: after about √n of them.
+    """
+    exact = n <= _EXACT_TRIALS
+    first, precision = (comb(n, k), 0) if exact else (1 << 256, 256)
+    total = term = first
+    at = k
+    while term and at < n:
+        term = term * (n - at) // (at + 1)
+        total += term
+        at += 1
+    return total if exact else comb(n, k) * total, n + precision
 
 
 def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:

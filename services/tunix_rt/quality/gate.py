@@ -19,12 +19,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tunix_rt.contract.digests import canonical_json, sha256_digest
-from tunix_rt.quality.compare import PairedComparison, comparison_of, lower_bound, turned_around
+from tunix_rt.quality.compare import PairedComparison, comparison_of, turned_around
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
 from tunix_rt.quality.gate_slices import SliceOutcome, decide_slices
 from tunix_rt.quality.identity import ScoreIdentity, mismatches
+from tunix_rt.quality.methods import CURRENT, Method
 from tunix_rt.quality.paired import items_to_detect, items_to_exclude, mean_items_to_detect
 from tunix_rt.quality.pairing import Pairing, PairInput, pair_up
+from tunix_rt.quality.statistics_2 import UNKNOWN
 
 __all__ = [
     "GateOutcome",
@@ -39,6 +41,7 @@ __all__ = [
 
 # Tolerance for rounding errors.
 _SLACK = 1e-12
+_SCORER = "scorer_version"
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,15 @@ class _Finding:
     slices: tuple[SliceOutcome, ...] = ()
 
 
-def decide(policy: GatePolicy, baseline: GateSide, candidate: GateSide, *, seed: int = 0) -> GateOutcome:
-    """The gate's decision on ``candidate`` compared with ``baseline``.
+def decide(
+    policy: GatePolicy, baseline: GateSide, candidate: GateSide, *, method: Method = CURRENT, seed: int = 0
+) -> GateOutcome:
+    """The gate's decision on ``candidate`` compared with ``baseline``. ``seed`` is that of version 1 of the statistics.
 
     Raises ValueError for a value that is not finite, or an answer_correctness outside [0, 1].
     """
     refusal = _refusal(policy, baseline, candidate)
-    found = _Finding(GateVerdict.INVALID, refusal) if refusal else _find(policy, baseline, candidate, seed)
+    found = _Finding(GateVerdict.INVALID, refusal) if refusal else _find(policy, baseline, candidate, method, seed)
     return GateOutcome(
         verdict=found.verdict,
         statistics=found.statistics,
@@ -104,29 +109,32 @@ def decide(policy: GatePolicy, baseline: GateSide, candidate: GateSide, *, seed:
 def _refusal(policy: GatePolicy, baseline: GateSide, candidate: GateSide) -> str | None:
     different = mismatches(baseline.identity, candidate.identity)
     if different:
-        return f"not comparable: {', '.join(different)} differ or are unknown"
+        advice = "; score the older one again with `tunix-rt evaluations rescore`" if _SCORER in different else ""
+        return f"not comparable: {', '.join(different)} differ or are unknown{advice}"
     for name, side in (("baseline", baseline), ("candidate", candidate)):
         if side.coverage < policy.min_coverage:
             return f"coverage of the {name} is {side.coverage:.4f}, under {policy.min_coverage:g}"
     return None
 
 
-def _find(policy: GatePolicy, baseline: GateSide, candidate: GateSide, seed: int) -> _Finding:
+def _find(policy: GatePolicy, baseline: GateSide, candidate: GateSide, method: Method, seed: int) -> _Finding:
     # If lower is better the sides are swapped, so "worse" is always the negative side of the pairing.
     before, after = (baseline, candidate) if policy.higher_is_better else (candidate, baseline)
     pairing = pair_up(before.items, after.items, unit_interval=policy.unit_interval)
-    statistics = comparison_of(pairing, seed)
+    statistics = comparison_of(pairing, method, seed)
     reported = statistics if policy.higher_is_better else turned_around(statistics)
     if not pairing.pairs:
         return _Finding(GateVerdict.INVALID, "no item was scored in both", reported)
-    bound = lower_bound(pairing, policy.alpha, seed)
+    bound = method.lower_bound(pairing, policy.alpha, seed)
     verdict, explanation = _apply(policy, statistics, bound)
-    slices = decide_slices(policy, pairing, [*baseline.items, *candidate.items], seed)
+    slices = decide_slices(policy, pairing, [*baseline.items, *candidate.items], method, seed)
     failing = [part for part in slices if part.verdict is GateVerdict.FAIL]
     if any(part.tier is SliceTier.CRITICAL for part in failing):
         verdict = GateVerdict.FAIL
+    if statistics.ci_method == UNKNOWN:
+        explanation += "; the items say nothing of the spread of their differences"
     explanation += "".join(f"; {_slice_text(part)}" for part in failing)
-    needed = _items_needed(policy, pairing) if verdict is GateVerdict.INCONCLUSIVE else 0
+    needed = _items_needed(policy, pairing, method) if verdict is GateVerdict.INCONCLUSIVE else 0
     if needed:
         explanation += f"; about {needed} items would decide"
     return _Finding(verdict, explanation, reported, bound if policy.higher_is_better else 0.0 - bound, needed, slices)
@@ -161,15 +169,16 @@ def _slice_text(part: SliceOutcome) -> str:
     )
 
 
-def _items_needed(policy: GatePolicy, pairing: Pairing) -> int:
+def _items_needed(policy: GatePolicy, pairing: Pairing, method: Method) -> int:
     """Number of items at which the observed effects would decide with 80 % power; more than there are."""
-    delta, moment = pairing.delta, pairing.second_moment()
+    independent = method.independent(pairing)
+    delta, moment = pairing.delta, pairing.second_moment(independent)
     if delta > -policy.margin:
         needed = items_to_exclude(delta, moment, policy.margin, policy.alpha, scale=pairing.scale)
-    elif pairing.binary:
+    elif method.counts_suffice(pairing):
         needed = items_to_detect(delta, moment, policy.alpha, sides=1)
     else:
-        needed = mean_items_to_detect(delta, pairing.variance(), policy.alpha, sides=1)
+        needed = mean_items_to_detect(delta, pairing.variance(independent), policy.alpha, sides=1)
     return max(needed, len(pairing.pairs) + 1)
 
 
@@ -185,7 +194,8 @@ def _digest(policy: GatePolicy, baseline: GateSide, candidate: GateSide, found: 
         "p_worse": None if found.statistics is None else found.statistics.p_worse,
         "slices": [asdict(part) for part in found.slices],
     }
-    return sha256_digest(canonical_json(document))
+    version = None if found.statistics is None else found.statistics.statistics_version
+    return sha256_digest(canonical_json(document | ({"statistics_version": version} if version else {})))
 
 
 def _side(side: GateSide) -> dict[str, object]:

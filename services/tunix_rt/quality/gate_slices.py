@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tunix_rt.quality.compare import p_values
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
+from tunix_rt.quality.methods import Method
 from tunix_rt.quality.paired import holm
 from tunix_rt.quality.pairing import DIMENSIONS, Pairing, PairInput
 
@@ -37,7 +37,7 @@ class SliceOutcome:
 
 
 def decide_slices(
-    policy: GatePolicy, pairing: Pairing, rows: Iterable[PairInput], seed: int
+    policy: GatePolicy, pairing: Pairing, rows: Iterable[PairInput], method: Method, seed: int
 ) -> tuple[SliceOutcome, ...]:
     """Every slice that the policy has a rule for, critical ones first, then by dimension and value.
 
@@ -48,7 +48,7 @@ def decide_slices(
     found = []
     for rule in _one_rule_per_slice(policy.slices, rows):
         part = members[rule.dimension].get(rule.value, Pairing((), ()))
-        found.append((rule, part, p_values(part, seed)[1]))
+        found.append((rule, part, method.p_values(part, seed)[1]))
     return tuple(
         _outcome(policy, rule, part, p_worse, p_adjusted)
         for tier in SliceTier

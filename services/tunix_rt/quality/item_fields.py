@@ -15,17 +15,18 @@ MAX_TEXT_CHARS = 50_000
 MAX_ALIASES = 100
 
 
-def strict_json(line: str) -> Any:
+def strict_json(line: str, *, surrogates: bool = False) -> Any:
     """The JSON value of ``line``.
 
-    Raises ValueError for a duplicate field, NaN, numbers beyond a double, lone surrogates (they have no UTF-8 form) and
-    excessive nesting.
+    Raises ValueError for a duplicate field, NaN, numbers beyond a double, excessive nesting and, unless ``surrogates``
+    are allowed, lone surrogates (they have no UTF-8 form).
     """
     try:
         document = json.loads(
             line, parse_float=_WrittenFloat, parse_constant=_refuse_constant, object_pairs_hook=_unique
         )
-        json.dumps(document, ensure_ascii=False).encode("utf-8")
+        if not surrogates:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return document
@@ -55,6 +56,10 @@ class _WrittenFloat(float):
         return value
 
 
+def _digits(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 @dataclass(frozen=True)
 class FieldReader:
     """Reads typed fields of one JSON object and collects violations."""
@@ -62,8 +67,11 @@ class FieldReader:
     document: dict[str, Any]
     violations: Violations
 
-    def text(self, name: str, limit: int, default: str | None = None) -> str:
+    def text(self, name: str, limit: int, default: str | None = None, *, whole_numbers: bool = False) -> str:
+        """The text of a field; with ``whole_numbers`` such a number counts as its digits."""
         value = self.document.get(name)
+        if whole_numbers:
+            value = _digits(value)
         if value is None:
             self.violations.check(default is not None, name, "is required")
             return default or ""
@@ -82,7 +90,9 @@ class FieldReader:
         return value
 
     def tolerance(self, name: str) -> str:
-        value = self.document.get(name, "0")
+        if name not in self.document:
+            return "0"
+        value = self.document[name]
         written = value.written if isinstance(value, _WrittenFloat) else str(value)
         exact = (
             parse_tolerance(written) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
@@ -93,8 +103,11 @@ class FieldReader:
         plain = format(Decimal(written).normalize(), "f")
         return plain if exact else "0"
 
-    def texts(self, name: str) -> tuple[str, ...]:
+    def texts(self, name: str, *, whole_numbers: bool = False) -> tuple[str, ...]:
+        """A list of texts; with ``whole_numbers`` such numbers count as their digits."""
         value = self.document.get(name, [])
+        if whole_numbers and isinstance(value, list):
+            value = [_digits(each) for each in value]
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             self.violations.add(name, "must be a list of strings")
             return ()

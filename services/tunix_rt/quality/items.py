@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from tunix_rt.contract.digests import canonical_json, sha256_digest
 from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import Violations
-from tunix_rt.quality.equality import ANSWER_TYPES, Rule, parse_tolerance, reference_problem
+from tunix_rt.quality.equality import ANSWER_TYPES, Rule, alias_problem, parse_tolerance, reference_problem
 from tunix_rt.quality.item_fields import MAX_TEXT_CHARS, FieldReader, strict_json
 from tunix_rt.quality.locales import is_locale
+from tunix_rt.quality.tags import is_tag_name
 
 SECTIONS = ("core", "trace_sensitive", "edge_case")
 DIFFICULTIES = ("easy", "medium", "hard")
@@ -21,6 +24,9 @@ MAX_ID_CHARS = 128
 MAX_LABEL_CHARS = 64
 MAX_ITEMS = 100_000
 MAX_TRACE_BUDGET = 1_000_000
+MAX_THOUGHT_TAGS = 20
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+_PLAIN = {"numeric": _PLAIN_NUMBER, "math": _PLAIN_NUMBER, "choice": re.compile("[A-Z]")}
 
 _FIELDS = frozenset(
     [
@@ -62,13 +68,14 @@ class EvalItem:
 
     @property
     def rule(self) -> Rule:
-        """How answers to this item are compared. ``meta.locale`` is the number format."""
+        """How answers to this item are compared. ``meta.locale`` is the format of numbers and dates."""
         return Rule(
             answer_type=self.answer_type,
             abs_tol=parse_tolerance(self.abs_tol) or Fraction(0),
             rel_tol=parse_tolerance(self.rel_tol) or Fraction(0),
             unit=self.unit,
             locale=str(self.meta.get("locale", "")),
+            inequalities=self.meta.get("inequalities") is not False,
         )
 
     @property
@@ -76,6 +83,13 @@ class EvalItem:
         """``meta.trace_budget``: maximum number of `regex-v1` tokens of the reasoning; None: no budget."""
         budget = self.meta.get("trace_budget")
         return None if budget is None else int(budget)
+
+    @property
+    def thought_tags(self) -> tuple[str, ...] | None:
+        """``meta.thought_tags``: the names of the tags around a thought, such as "scratchpad"; none if empty. None:
+        the usual ones (`tags.THOUGHT_NAMES`)."""
+        names = self.meta.get("thought_tags")
+        return None if names is None else tuple(names)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -148,12 +162,14 @@ def parse_evalset(text: str | bytes) -> EvalSet:
         item = _parse_line(line, len(items), at)
         if item is None:
             continue
+        if len(items) == MAX_ITEMS:
+            violations.add("jsonl", f"has more than the {MAX_ITEMS} items that are allowed")
+            break
         first = lines_by_id.setdefault(item.id, number)
         at.check(first == number, "id", f"{item.id!r} is already used in line {first}")
         items.append(item)
     if not items and not violations.found:
         violations.add("jsonl", "has no items; expected one JSON object per line")
-    violations.check(len(items) <= MAX_ITEMS, "jsonl", f"has {len(items)} items; at most {MAX_ITEMS} are allowed")
     violations.raise_if_any()
     return evalset_of(items)
 
@@ -189,9 +205,9 @@ def item_from_dict(document: Any, violations: Violations, *, index: int = 0) -> 
         violations.add(name, f"unknown field; expected one of {', '.join(sorted(_FIELDS))}")
     reader = FieldReader(document, violations)
     item = EvalItem(
-        id=reader.text("id", MAX_ID_CHARS),
+        id=reader.text("id", MAX_ID_CHARS, whole_numbers=True),
         prompt=reader.text("prompt", MAX_TEXT_CHARS),
-        expected_answer=reader.text("expected_answer", MAX_TEXT_CHARS),
+        expected_answer=reader.text("expected_answer", MAX_TEXT_CHARS, whole_numbers=True),
         section=reader.one_of("section", SECTIONS, "core"),
         category=reader.text("category", MAX_LABEL_CHARS, "general"),
         difficulty=reader.one_of("difficulty", DIFFICULTIES, "medium"),
@@ -199,7 +215,7 @@ def item_from_dict(document: Any, violations: Violations, *, index: int = 0) -> 
         abs_tol=reader.tolerance("abs_tol"),
         rel_tol=reader.tolerance("rel_tol"),
         unit=reader.text("unit", MAX_LABEL_CHARS, ""),
-        aliases=reader.texts("aliases"),
+        aliases=reader.texts("aliases", whole_numbers=True),
         cluster_id=reader.text("cluster_id", MAX_ID_CHARS, ""),
         meta=reader.object("meta"),
         index=index,
@@ -219,11 +235,36 @@ def _check_consistency(item: EvalItem, violations: Violations) -> None:
             name,
             f"has no effect for answer_type {item.answer_type}",
         )
-    problem = reference_problem(item.rule, item.expected_answer)
-    violations.check(problem is None, "expected_answer", problem or "")
+    relative = parse_tolerance(item.rel_tol)
+    violations.check(
+        relative is None or relative <= 1,
+        "rel_tol",
+        "must be at most 1: it is a share of the expected answer (0.01 allows 1 %), not a percentage",
+    )
+    if not _is_plain(item):
+        problem = _reference_problem(item.rule, item.expected_answer)
+        violations.check(problem is None, "expected_answer", problem or "")
     for position, alias in enumerate(item.aliases):
-        problem = reference_problem(item.rule, alias)
+        problem = reference_problem(item.rule, alias) or alias_problem(item.rule, item.expected_answer, alias)
         violations.check(problem is None, f"aliases[{position}]", problem or "")
+
+
+@lru_cache(maxsize=10_000)
+def _reference_problem(rule: Rule, reference: str) -> str | None:
+    """As `reference_problem`; evalsets have the same answers again and again."""
+    return reference_problem(rule, reference)
+
+
+def _is_plain(item: EvalItem) -> bool:
+    """Whether the answer is written so plainly that it need not be read to know that it can be: 100,000 items take
+    half of the time."""
+    plain = _PLAIN.get(item.answer_type)
+    return (
+        plain is not None
+        and not item.unit
+        and "locale" not in item.meta
+        and bool(plain.fullmatch(item.expected_answer))
+    )
 
 
 def _check_meta(item: EvalItem, violations: Violations) -> None:
@@ -237,9 +278,21 @@ def _check_meta(item: EvalItem, violations: Violations) -> None:
         "meta.trace_budget",
         f"must be a whole number from 1 to {MAX_TRACE_BUDGET}: the regex-v1 tokens that the reasoning may have",
     )
+    names = item.meta.get("thought_tags", [])
+    violations.check(
+        isinstance(names, list) and len(names) <= MAX_THOUGHT_TAGS and all(map(is_tag_name, names)),
+        "meta.thought_tags",
+        f'must be a list of at most {MAX_THOUGHT_TAGS} names of tags, such as ["scratchpad"]; [] for none',
+    )
     locale = item.meta.get("locale", "en")
     violations.check(
-        isinstance(locale, str) and is_locale(locale), "meta.locale", 'must be a language tag such as "de" or "es-MX"'
+        isinstance(locale, str) and is_locale(locale),
+        "meta.locale",
+        'must be a known language, optionally with a region, such as "de" or "es-MX"',
+    )
+    inequalities = item.meta.get("inequalities", True)
+    violations.check(
+        isinstance(inequalities, bool), "meta.inequalities", "must be true or false: whether x > 5 answers (5, ∞)"
     )
 
 

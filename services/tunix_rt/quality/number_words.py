@@ -44,6 +44,17 @@ SCALE_WORDS = {
     "lakh": Fraction(10**5),
     "crore": Fraction(10**7),
 }
+# These are not interpreted, so the number before them is not the value. No \b after signs of Indic and CJK scripts.
+FOREIGN_SCALE = (
+    r"(?:[^\W\d_]{0,12}illi(?:on|ard|ón|oni|ões)\w*|thousands|hundreds|dozens|gross(?!\s\w)|score(?!\s\w)|grand(?!\s\w)"
+    r"|tausend|tsd|hundert|dutzend|mln|mlrd|mrd|mio|mil(?:le|la|a)?|milliers?|milh(?:ão|ões)|millones|douzaines?|docenas?"
+    r"|dúzias?|dozzin[ae]|duizend|honderd|tusen|hundra|hundre|milj\w{2,6}|tuhat\w*|ezer|milli[óá]\w*"
+    r"|tys|tysi[ąa]c\w*|tisíc\w*|mili(?:on|ón|ard|ar|on[iy]|oan)\w*|тыс|тис|млн|млрд|тысяч\w*|тисяч\w*|миллион\w*"
+    r"|мільйон\w*|миллиард\w*|мільярд\w*|χιλιάδες|εκατομμύρια|bin|milyon|milyar|juta|ribu|ratus|nghìn|ngàn|triệu|tỷ|tỉ"
+    r"|elfu|laki|ألف|آلاف|مليون|ملايين|مليار|هزار|ہزار|لاکھ|کروڑ|میلیون|אלף|אלפים|מיליון)\b"
+    r"|हज़ार|हजार|लाख|करोड़|হাজার|লাখ|লক্ষ|কোটি|వేల|లక్షల|ஆயிரம்|லட்சம்|พัน|หมื่น|แสน|ล้าน|[十百千万萬億亿兆半割십백천만억]|조(?!각)"
+)
+"""A pattern of the scale words of other languages, for letter case to be ignored."""
 _PARTS = {
     word: value
     for value, words in {
@@ -69,9 +80,9 @@ _WITH_PART = re.compile(r"(?P<whole>.+?) and (?P<part>[a-z]+ [a-z]+)")
 
 def parse_number_words(text: str) -> Fraction | None:
     """The exact value of ``text`` if it is one number in words (folded, any letter case), else None."""
-    words = re.sub(r"[-\s]+", " ", text.casefold()).strip()
+    words = re.sub(r"\s+", " ", re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text.casefold())).strip()
     sign = 1
-    for negation in ("minus ", "negative "):
+    for negation in ("minus ", "negative ", "- ", "-"):
         if words.startswith(negation):
             words, sign = words.removeprefix(negation), -1
             break
@@ -105,11 +116,14 @@ def _unsigned(words: str) -> Fraction | None:
 
 
 def _parts(words: str) -> Fraction | None:
-    """ "half", "a quarter", "three quarters", "two thirds"; "one half" but not "one halves"."""
+    """ "half", "a quarter", "three quarters", "3 tenths"; "one half" but not "one halves"."""
     if words == "half":
         return Fraction(1, 2)
     count, _, part = words.partition(" ")
     number = 1 if count in ("a", "an") else _ONES.get(count)
+    # "3 tenths" is a part in digits; "3 quarters" may be coins.
+    if number is None and re.fullmatch(r"\d{1,3}", count) and part not in ("quarter", "quarters", "half", "halves"):
+        number = int(count)
     if number is None or part not in _PARTS or (number == 1) is part.endswith(("s", "halves")):
         return None
     return Fraction(number, _PARTS[part])

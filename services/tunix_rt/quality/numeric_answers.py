@@ -1,8 +1,8 @@
 """The number that an answer states, if it states exactly one. Every value is an exact `Fraction`.
 
-There are two passes. The strict pass reads the whole answer as a number with an optional unit. The loose pass removes
-remarks, splits at "=", and takes the value if all numbers agree; an answer that hedges ("41 or 42", "not 42", "more
-than 42") states no number.
+Notation is made plain first (`answer_notation`). There are two passes. The strict pass reads the whole answer as a
+number with an optional unit. The loose pass removes remarks, splits at "=", and takes the value if all numbers agree;
+an answer that hedges ("41 or 42", "not 42", "more than 42") states no number.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tunix_rt.quality.answer_notation import boxes, plain_notation
+from tunix_rt.quality.boxes import only_boxed
+from tunix_rt.quality.number_qualifiers import CHANGED_AFTER, CHANGED_BEFORE, HEDGE, PART
 from tunix_rt.quality.number_words import SCALE_WORDS, is_number_word
 from tunix_rt.quality.numbers import parse_number
 from tunix_rt.quality.surface import fold, plain, strip_markup
@@ -27,32 +30,11 @@ _LEAD = re.compile(
     r"(?:about|approximately|exactly|just|only)?\s*",
     re.IGNORECASE,
 )
-_HEDGE = re.compile(
-    r"\b(?:or|not|either|neither|nor|between|unless|except|maybe|perhaps|unknown|undefined|impossible|cannot|up to"
-    r"|at (?:least|most)|or so"
-    r"|(?:more|less|greater|fewer|larger|smaller|higher|lower|bigger) than)\b|n't\b|[<>≤≥≠±∓?]|\.\.\.|~~"
-    r"|\bno\s+[$€£¥]?[+-]?\d"
-    r"|\b(?:over|under|above|below|nearly|almost|exceeding)\s+[$€£¥]?[+-]?\d|\bplus$",
-    re.IGNORECASE,
-)
-# Words before or after a number that change its value.
-_PART = r"(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|twelfth|hundredth|thousandth)s?"
-_CHANGED_BEFORE = re.compile(
-    rf"\b(?:{_PART}|roots?|squares?|cubes?|logarithm|factorial|reciprocal|inverse|opposite|multiples?|power) of\b"
-    r"|\b(?:half|double|twice|thrice|triple|quadruple|root|minus|negative)\s+(?:a\s+|the\s+)?[-+$€£¥]?\d",
-    re.IGNORECASE,
-)
-_CHANGED_AFTER = re.compile(
-    rf"\s?(?:{_PART}\b|and\s+(?:a|an|one|two|three|\d+)\s+{_PART}\b|(?:squared|cubed|factorial)\b|‰"
-    r"|(?:percentage|basis)\s+points?\b|bps\b|pp\b|(?-i:k|K|M|B|T|G|bn|mn|tn|Mio|Mrd)\b(?![./])"
-    # Scale words of other languages are not interpreted, so the number is not the value.
-    r"|tausend\b|mill?i(?:on|ard)\w*|mil(?:le|la)?\b|mill(?:ón|ones)\b|milhão\b|milhões\b|тысяч\w*|миллион\w*|миллиард\w*"
-    r"|हज़ार|लाख|करोड़|ألف|آلاف|مليون|[十百千万萬億亿兆半割])",
-    re.IGNORECASE,
-)
 # Signs of a formula: a number in it is not the value of the formula.
 _FORMULA = re.compile(r"\\[a-z]|[√∛π∞∑∫∏^|]|\b(?:pi|sqrt|log|ln|exp|sin|cos|tan|infinity)\b", re.IGNORECASE)
-_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+# Letters that are written without spaces: a number next to one stands by itself.
+_CJK = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_CJK_NUMERALS = "一二三四五六七八九十百千万萬億亿兆零两兩"
 _GLUED = re.compile(rf"(?:st|nd|rd|th|x)\w*|(?![mgshld]\b|[NJWVACF]\b|[{_CJK}])[^\W\d_]\b|\(")
 _REMARK = re.compile(r"(?<!\d)\(([^()]*)\)|\[([^\[\]]*)\]")
 _NUMBER = (
@@ -65,24 +47,40 @@ _COMMA_NUMBER = r"(?:[1-9]\d{0,2}(?:[.'_]\d{3})+(?!\d)(?:,\d+)?|\d+(?:,\d+)?)(?:
 def _token(number: str) -> re.Pattern[str]:
     scales = "|".join(SCALE_WORDS)
     return re.compile(
-        rf"(?<![\w.,/^+-])(?P<sign>[+-]\s?)?(?:(?P<currency>{_CURRENCY})\s?(?P<sign2>-)?)?(?P<number>{number})(?:\s(?P<scale>{scales})s?\b)?",
+        rf"(?<![^\W{_CJK}])(?<![{_CJK_NUMERALS}])(?<![.,/^+-])(?P<sign>[+-]\s?)?(?:(?P<currency>{_CURRENCY})\s?(?P<sign2>-)?)?(?P<number>{number})(?:\s(?P<scale>{scales})s?\b)?",
         re.IGNORECASE,
     )
 
 
 _TOKENS = {False: _token(_NUMBER), True: _token(_COMMA_NUMBER)}
+_OPERATOR_BEFORE_BOX = re.compile(
+    r"(?:[-+*/^<>≤≥≠~≈±{]|\\(?:times|cdot|div|frac|sqrt|leq?|geq?|neq?|pm|approx|gt|lt)\b)[\s$({]{0,5}\\(?:boxed|fbox)\b"
+)
 _PERCENT = re.compile(
     r"\s?(?:%|(?:percent|per cent|pct|prozent|pour ?cent|por ?ciento|por ?cento|procent|процент\w*)\b)", re.IGNORECASE
 )
-_PART_OR_NUMBER = re.compile(rf"(?:.*th|.*ths|{_PART}|dozens?|pairs?|or|and|to|less|plus|minus)", re.IGNORECASE)
+_PART_OR_NUMBER = re.compile(rf"(?:.*th|.*ths|{PART}|dozens?|pairs?|or|and|to|less|plus|minus)", re.IGNORECASE)
 _OPERATOR = re.compile(
     r"^\s*(?:[+\-*/×÷·^:!x]|\\times|\\div|,\s?\d|(?:to|times|plus|minus|and)\s+[$€£]?\d)", re.IGNORECASE
 )
 _WORDS_AFTER = re.compile(
-    r"^\s?(sq\.?\s\w+|(?:square|cubic)\s\w+|[^\W\d_°%]+(?:\s(?:per|an?)\s[^\W\d_]+)?(?:/[^\W\d_]+)?(?:\^[23])?|°\s?[CF]?"
+    r"^\s?(sq\.?\s\w+|(?:square|cubic)\s\w+|[^\W\d_°%]+(?:\s(?:per"
+    r"|an?)\s[^\W\d_]+)?(?:/[^\W\d_]+)?(?:\^[23])?|°\s?[CF]?"
     r"|[$€£¥₹₩₽¢‰'\"])",
     re.I,
 )
+_CONCLUDING = re.compile(
+    r"(?:^|[,;.:!]\s?)(?:and\s)?(?:so|therefore|thus|hence|consequently|altogether|in total|in all"
+    r"|which (?:gives|means|makes|leaves|is)(?: that)?|giving|making|leaving|for a (?:grand )?total of|a total of"
+    r"|所以|因此|故|于是|よって|したがって|따라서)(?:\s|,|(?<=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]))",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\b(?:since|because|given that|da|weil|car|parce que|porque)\b", re.IGNORECASE)
+_OR = re.compile(r"\s*[,;(]?\s*\b(?:or|i\.e\.|that is|equivalently|which is|also written)\b,?\s*", re.IGNORECASE)
+_ARROW = re.compile(r"^(?:[-=]{1,2}>|→|⇒|∴)\s?")
+# "the 10th term": not the number that is stated.
+_ORDINAL = re.compile(r"(?<![\w.,/-])\d+(?:-?(?:st|nd|rd|th))\b(?=\s[^\W\d_])", re.IGNORECASE)
+_CJK_NEGATED = re.compile(r"(?:负|負|マイナス|음수|마이너스)\s?(?=\d)")
 _NEGATED = re.compile(r"(?:^|(?<=[=:]\s)|(?<=\bis\s))(?:minus|negative)\s+(?=[$€£¥]?\.?\d)", re.IGNORECASE)
 
 
@@ -100,12 +98,32 @@ def read_number(answer: str, *, unit: str = "", decimal_comma: bool = False) -> 
     ``unit`` is the item's unit. It may follow the number or be missing; another known unit makes a different answer,
     and "%" and currency signs are units. Without ``unit`` a percentage is a hundredth, and other units are ignored.
     """
-    text = strip_markup(answer[:_MAX_CHARS])
-    text = fold(text)
-    if len(answer) > _MAX_CHARS or not text:
+    answer = only_boxed(answer) or answer
+    if len(answer) > _MAX_CHARS:
+        return None
+    found = _read(answer, unit, decimal_comma)
+    if found is not None:
+        return found
+    # A box says which of several numbers is the answer, unless the words around it deny that.
+    boxed = {value for box in boxes(answer) if (value := _read(box, unit, decimal_comma)) is not None}
+    denied = HEDGE.search(_outside_boxes(answer)) or _OPERATOR_BEFORE_BOX.search(answer)
+    return boxed.pop() if len(boxed) == 1 and not denied else None
+
+
+def _outside_boxes(answer: str) -> str:
+    for box in boxes(answer):
+        answer = answer.replace(box, " ")
+    return re.sub(r"\\(?:boxed|fbox)\s?\{\s*\}|[<>]", " ", answer)
+
+
+def _read(answer: str, unit: str, decimal_comma: bool) -> Fraction | None:
+    text = plain_notation(strip_markup(answer))
+    text = fold(strip_markup(text))
+    if not text:
         return None
     text = _NEGATED.sub("-", plain(strip_markup(text)))
-    text = re.sub(r"^-\s?(?=[a-z])", "minus ", text, flags=re.IGNORECASE)
+    text = re.sub(r"^-\s?(?=[a-z])", "minus ", _ARROW.sub("", text), flags=re.IGNORECASE)
+    text = _CJK_NEGATED.sub("-", text).removeprefix("...").strip()
     if text.endswith("..."):
         return None
     text = _without_brackets(text.rstrip(".!;,:").strip())
@@ -113,7 +131,37 @@ def read_number(answer: str, *, unit: str = "", decimal_comma: bool = False) -> 
     strict = _strict(text, wanted, decimal_comma)
     if strict is not None:
         return strict
-    return _loose(text, wanted, decimal_comma)
+    for statement in (text, _conclusion(text)):
+        found = _alternatives(statement, wanted, decimal_comma) if statement else None
+        if found is None and statement:
+            found = _loose(statement, wanted, decimal_comma)
+        if found is not None:
+            return found
+    return None
+
+
+def _conclusion(text: str) -> str:
+    """The last clause that begins with "so", "for a total of" and the like; "" if there is none.
+
+    Only where what comes before does not hedge.
+    """
+    starts = list(_CONCLUDING.finditer(text))
+    if not starts or HEDGE.search(text):
+        return ""
+    return text[starts[-1].end() :].strip(" ,:")
+
+
+def _alternatives(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
+    """The value of "18 or 18.0" and "3/4, or 75%", all of which are the same; of "18, since …" the first."""
+    reason = _REASON.search(text)
+    if reason is not None:
+        head = text[: reason.start()].strip(" ,;")
+        return _strict(_LEAD.sub("", head), unit, decimal_comma) if not HEDGE.search(head) else None
+    parts = [part.strip(" ,;()") for part in _OR.split(_LEAD.sub("", text))]
+    if not 1 < len(parts) <= 4:
+        return None
+    values = {_strict(part, unit, decimal_comma) for part in parts}
+    return values.pop() if len(values) == 1 else None
 
 
 def _without_brackets(text: str) -> str:
@@ -138,9 +186,19 @@ def _strict(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
         value = parse_number(bare[: percent.start()], decimal_comma=decimal_comma)
         return None if value is None else _in_percent(value, unit)
     head, _, tail = bare.rpartition(" ")
+    if head and not (unit and units_agree(unit, canonical_unit(tail))) and CHANGED_AFTER.match(tail):
+        return None
+    if head and unit and (space := _before_unit(bare, unit)):
+        return parse_number(bare[:space].strip(), decimal_comma=decimal_comma)
     if head and (units_agree(unit, canonical_unit(tail)) if unit else is_known_unit(tail) or _is_counted(head, tail)):
         return parse_number(head, decimal_comma=decimal_comma)
     return None
+
+
+def _before_unit(text: str, unit: str) -> int:
+    """Where the item's unit of several words begins at the end of ``text`` ("m s^-2"); 0 if it does not."""
+    start = re.search(r"\s(?=[^\W\d_µ°])", text)
+    return start.start() if start and units_agree(unit, canonical_unit(text[start.end() :])) else 0
 
 
 def _is_counted(head: str, noun: str) -> bool:
@@ -166,24 +224,32 @@ def _in_percent(value: Fraction, unit: str) -> Fraction | None:
 
 def _loose(text: str, unit: str, decimal_comma: bool) -> Fraction | None:
     text = _LEAD.sub("", _without_remarks(text))
-    if not text or _HEDGE.search(text) or _CHANGED_BEFORE.search(text):
+    if not text or HEDGE.search(text) or CHANGED_BEFORE.search(text):
         return None
     segments = re.split(r"=|≈", text)
     values: set[Fraction] = set()
     for position, segment in enumerate(segments):
         last = position == len(segments) - 1
-        if not last and re.search(r"[;]|,\s|\band\b", segment):
-            return None
+        if not last:
+            segment = _last_clause(segment)
+            if re.search(r"[;]|,\s|\band\b", segment):
+                return None
         found = _single(segment, unit, decimal_comma)
         if found is not None:
             values.add(found)
     return values.pop() if len(values) == 1 else None
 
 
+def _last_clause(segment: str) -> str:
+    """ "Therefore, x" and "In total, there are 10 + 8" from where their formula begins: no number comes before."""
+    before, comma, after = segment.rpartition(", ")
+    return after if comma and not re.search(r"\d", before) else segment
+
+
 def _without_remarks(text: str) -> str:
     """``text`` without bracketed remarks, except remarks that hedge."""
     for _ in range(5):
-        shorter = _REMARK.sub(lambda m: m[0] if _HEDGE.search(m[1] or m[2] or "") else " ", text)
+        shorter = _REMARK.sub(lambda m: m[0] if HEDGE.search(m[1] or m[2] or "") else " ", text)
         if shorter == text:
             break
         text = shorter if shorter.strip() else re.sub(r"[()\[\]]", " ", text)
@@ -196,6 +262,7 @@ def _single(segment: str, unit: str, decimal_comma: bool) -> Fraction | None:
     strict = _strict(segment, unit, decimal_comma)
     if strict is not None:
         return strict
+    segment = _ORDINAL.sub("", segment)
     tokens = list(_TOKENS[decimal_comma].finditer(segment))
     if re.search(r"\d", _TOKENS[decimal_comma].sub(" ", segment)) or _FORMULA.search(
         _TOKENS[decimal_comma].sub(" ", segment)
@@ -228,9 +295,10 @@ def _token_value(match: re.Match[str], segment: str, unit: str, decimal_comma: b
         return _in_percent(value, unit)
     words = _WORDS_AFTER.match(after)
     agreed = bool(words and unit and units_agree(unit, canonical_unit(words[1])))
-    if not agreed and _CHANGED_AFTER.match(after):
+    if not agreed and CHANGED_AFTER.match(after):
         return None
     # An adjacent digit or letter ("3rd", "0x1F", "1,23") or an operator: not a plain number.
-    if re.match(r"[\d.,_]\d|\d|['’]\d", after) or _OPERATOR.match(after) or _GLUED.match(after):
+    rate = re.match(r"\s?/\s?[^\W\d_]{2,}", after)
+    if re.match(r"[\d.,_]\d|\d|['’]\d", after) or (_OPERATOR.match(after) and not rate) or _GLUED.match(after):
         return None
     return None if words and unit and not agreed and is_known_unit(words[1]) else value

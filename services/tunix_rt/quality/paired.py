@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from math import ceil, comb, fsum, inf, log2, sqrt
-from operator import getitem, itemgetter
+from math import ceil, comb, inf, log2, sqrt
 
 from tunix_rt.quality.distributions import binomial_tail_half, normal_quantile
 from tunix_rt.quality.power import EXACT_DISCORDANT, POWER, items_shown, smallest_shown
-
-PERMUTATIONS = 10_000
-RESAMPLES = 10_000
-_EXACT_BELOW = 14
 
 
 def tango_interval(regressions: int, fixes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -23,23 +17,25 @@ def tango_interval(regressions: int, fixes: int, n: int, confidence: float = 0.9
     n > 0.
     """
     z = normal_quantile(0.5 + confidence / 2)
+    return tango_bound(regressions, fixes, n, z, -1), tango_bound(regressions, fixes, n, z, 1)
+
+
+def tango_bound(regressions: int, fixes: int, n: int, critical: float, side: int) -> float:
+    """One bound of `tango_interval`, the lower for ``side`` −1, the upper for 1, for a ``critical`` value of the score
+    statistic."""
     observed = (fixes - regressions) / n
-
-    def bound(direction: int) -> float:
-        inside, outside = observed, float(direction)
-        for _ in range(200):
-            middle = 0.5 * (inside + outside)
-            if middle in (inside, outside):
-                break
-            if abs(_tango_score(regressions, fixes, n, middle)) < z:
-                inside = middle
-            else:
-                outside = middle
-        return 0.5 * (inside + outside)
-
-    low = -1.0 if observed == -1.0 else bound(-1)
-    high = 1.0 if observed == 1.0 else bound(1)
-    return low, high
+    if observed == side or critical == inf:
+        return float(side)
+    inside, outside = observed, float(side)
+    for _ in range(200):
+        middle = 0.5 * (inside + outside)
+        if middle in (inside, outside):
+            break
+        if abs(_tango_score(regressions, fixes, n, middle)) < critical:
+            inside = middle
+        else:
+            outside = middle
+    return 0.5 * (inside + outside)
 
 
 def _tango_score(regressions: int, fixes: int, n: int, difference: float) -> float:
@@ -77,70 +73,6 @@ def mcnemar_mid_p_two_sided(regressions: int, fixes: int) -> float:
         # The balanced outcome is a single outcome, not a mirrored pair.
         return 1.0 - 0.5 * comb(n, regressions) / (1 << n) if n else 1.0
     return min(1.0, 2 * mcnemar_mid_p(max(regressions, fixes), min(regressions, fixes)))
-
-
-def sign_flip_p(differences: Sequence[float], seed: int) -> tuple[float, float]:
-    """(two-sided, one-sided that the mean is below 0) p-values of the sign-flip permutation test.
-
-    ``differences`` are B − A, summed per cluster when there are clusters. Exact when at most 14 of them are not 0,
-    else by 10,000 seeded flips counted as (hits + 1)/(flips + 1) (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585).
-    """
-    nonzero = sorted(d for d in differences if d != 0)
-    if not nonzero:
-        return 1.0, 1.0
-    observed = fsum(nonzero)
-    # Sums that differ only by rounding are ties; ties count as at least as extreme.
-    slack = 1e-12 * fsum(map(abs, nonzero))
-    exact = len(nonzero) <= _EXACT_BELOW
-    total = 2 ** len(nonzero) if exact else PERMUTATIONS
-    source = random.Random(seed)
-    both = worse = 0
-    tables = _signed_sums(nonzero)
-    for number in range(total):
-        signs = number if exact else source.getrandbits(len(nonzero))
-        flipped = sum(map(getitem, tables, signs.to_bytes(len(tables), "little")))
-        both += abs(flipped) >= abs(observed) - slack
-        worse += flipped <= observed + slack
-    if exact:
-        return both / total, worse / total
-    return (both + 1) / (total + 1), (worse + 1) / (total + 1)
-
-
-def _signed_sums(values: Sequence[float]) -> list[list[float]]:
-    """For each group of eight values, their sums under all signs. Bit i of the index is the sign of value i, 1 = +."""
-    tables = []
-    for start in range(0, len(values), 8):
-        sums = [0.0]
-        for value in values[start : start + 8]:
-            sums = [each - value for each in sums] + [each + value for each in sums]
-        tables.append(sums)
-    return tables
-
-
-def cluster_bootstrap_means(sums: Sequence[float], sizes: Sequence[int], seed: int) -> list[float]:
-    """10,000 seeded bootstrap replicates of the mean difference, sorted; clusters are resampled as a whole.
-
-    ``sums`` and ``sizes`` are each cluster's total difference and number of items (Davison & Hinkley 1997, §3.8).
-    """
-    order = sorted(zip(sums, sizes, strict=True))
-    source = random.Random(seed)
-    if len(set(sizes)) == 1:
-        # Equal cluster sizes: the number of items is constant, only the totals are drawn.
-        totals, items = [total for total, _ in order], sum(sizes)
-        return sorted(sum(source.choices(totals, k=len(totals))) / items for _ in range(RESAMPLES))
-    replicates = []
-    for _ in range(RESAMPLES):
-        drawn = source.choices(order, k=len(order))
-        replicates.append(sum(map(itemgetter(0), drawn)) / sum(map(itemgetter(1), drawn)))
-    return sorted(replicates)
-
-
-def quantile(ordered: Sequence[float], q: float) -> float:
-    """The q-quantile of sorted values, linear between order statistics."""
-    at = q * (len(ordered) - 1)
-    low = int(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from math import fsum, isfinite
 
+from tunix_rt.quality.clusters import Clusters, clusters_of
 from tunix_rt.quality.estimates import clustered_variance
 
 
@@ -70,38 +72,50 @@ class Pairing:
     pairs: tuple[Pair, ...]
     items: tuple[ItemDiff, ...]
 
-    @property
+    @cached_property
     def binary(self) -> bool:
-        """Whether counts of discordant items suffice: all values are 0 or 1, and there are no clusters."""
-        return all({p.baseline, p.candidate} <= {0.0, 1.0} and not p.labels.cluster_id for p in self.pairs)
+        """Whether all values are 0 or 1."""
+        return all(p.baseline in (0.0, 1.0) and p.candidate in (0.0, 1.0) for p in self.pairs)
 
-    @property
+    @cached_property
+    def differences(self) -> tuple[float, ...]:
+        """B − A of every pair."""
+        return tuple(pair.candidate - pair.baseline for pair in self.pairs)
+
+    @cached_property
     def regressions(self) -> int:
         """Items where B is worse."""
-        return sum(pair.difference < 0 for pair in self.pairs)
+        return sum(difference < 0 for difference in self.differences)
 
-    @property
+    @cached_property
     def fixes(self) -> int:
         """Items where B is better."""
-        return sum(pair.difference > 0 for pair in self.pairs)
+        return sum(difference > 0 for difference in self.differences)
 
-    @property
+    @cached_property
     def delta(self) -> float:
         """Mean of B − A; 0 without a pair."""
-        return fsum(pair.difference for pair in self.pairs) / len(self.pairs) if self.pairs else 0.0
+        return fsum(self.differences) / len(self.pairs) if self.pairs else 0.0
 
-    @property
+    @cached_property
+    def squares(self) -> float:
+        """Sum of the squared differences."""
+        return fsum(d * d for d in self.differences)
+
+    @cached_property
     def scale(self) -> float:
         """The largest possible difference of an item: 1 for values in [0, 1], else the largest absolute value."""
-        return max([1.0, *(abs(value) for pair in self.pairs for value in (pair.baseline, pair.candidate))])
+        return max([1.0, *(max(abs(pair.baseline), abs(pair.candidate)) for pair in self.pairs)])
 
-    def clusters(self) -> tuple[list[float], list[int]]:
-        """Total difference and size of each cluster; an item without a cluster is its own."""
-        groups: dict[tuple[str, str], list[float]] = {}
-        for pair in self.pairs:
-            name = pair.labels.cluster_id
-            groups.setdefault((name, "") if name else ("", pair.labels.item_id), []).append(pair.difference)
-        return [fsum(group) for group in groups.values()], [len(group) for group in groups.values()]
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether all values are in [0, 1]."""
+        return all(0 <= pair.baseline <= 1 and 0 <= pair.candidate <= 1 for pair in self.pairs)
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """The differences by cluster; an item without a cluster is its own."""
+        return clusters_of(self.differences, [pair.labels.cluster_id for pair in self.pairs])
 
     def slices(self, dimension: str) -> dict[str, Pairing]:
         """The pairs by label of the dimension, sorted by label; items without a label are left out."""
@@ -111,21 +125,20 @@ class Pairing:
             members.setdefault(label_of(pair.labels), []).append(pair)
         return {label: Pairing(tuple(members[label]), ()) for label in sorted(members) if label}
 
-    def second_moment(self) -> float:
-        """Mean squared difference per item, with the design effect of the clusters."""
+    def second_moment(self, independent: bool) -> float:
+        """Mean squared difference per item, with the design effect of clusters unless items are ``independent``."""
         n = len(self.pairs)
         if not n:
             return 0.0
-        differences = [pair.difference for pair in self.pairs]
-        plain = fsum(d * d for d in differences) / n
-        if not any(pair.labels.cluster_id for pair in self.pairs):
+        plain = self.squares / n
+        if independent:
             return plain
-        variance, _ = clustered_variance(differences, [p.labels.cluster_id for p in self.pairs], self.delta)
+        variance, _ = clustered_variance(self.differences, [p.labels.cluster_id for p in self.pairs], self.delta)
         return max(plain, variance * n + self.delta**2)
 
-    def variance(self) -> float:
-        """Variance of an item's difference, with the design effect of the clusters; 0 if all differences are equal."""
-        spread = self.second_moment() - self.delta**2
+    def variance(self, independent: bool) -> float:
+        """Variance of an item's difference, as `second_moment`; 0 if all differences are equal."""
+        spread = self.second_moment(independent) - self.delta**2
         return spread if spread > 1e-12 * self.delta**2 else 0.0
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 
-from tunix_rt.quality.estimates import estimate_mean
-from tunix_rt.quality.majorities import majority_value
+from tunix_rt.quality.methods import CURRENT, Method
 
 PASS_AT = "pass@k"
 MAJORITY_AT = "maj@k"
@@ -35,10 +34,12 @@ class Samples:
     cluster_id: str = ""
 
 
-def repeat_estimates(items: Sequence[Samples], samples_per_item: int) -> tuple[RepeatEstimate, ...]:
+def repeat_estimates(
+    items: Sequence[Samples], samples_per_item: int, method: Method = CURRENT
+) -> tuple[RepeatEstimate, ...]:
     """pass@k and then maj@k, for k = 1, 2, 4, 8 … and ``samples_per_item`` itself; empty with one sample per item.
 
-    Intervals are those of `estimate_mean`: items, not samples, count as independent, and clusters are respected. A k
+    Intervals are those of means: items, not samples, count as independent, and clusters are respected. A k
     for which no item has enough samples is left out. maj@k is left out when answers were not recorded: no sample has a
     key although some are right.
     """
@@ -51,7 +52,7 @@ def repeat_estimates(items: Sequence[Samples], samples_per_item: int) -> tuple[R
         for k in _sizes(samples_per_item):
             enough = [item for item in items if len(item.votes) >= k]
             if enough:
-                found.append(_estimate(statistic, k, enough))
+                found.append(_estimate(statistic, k, enough, method))
     return tuple(found)
 
 
@@ -77,10 +78,10 @@ def _sizes(samples_per_item: int) -> list[int]:
     return sorted({*powers, samples_per_item})
 
 
-def _estimate(statistic: str, k: int, items: Sequence[Samples]) -> RepeatEstimate:
+def _estimate(statistic: str, k: int, items: Sequence[Samples], method: Method) -> RepeatEstimate:
     if statistic == PASS_AT:
         values = [best_value([value for _, value in item.votes], k) for item in items]
     else:
-        values = [majority_value(item.votes, k) for item in items]
-    found = estimate_mean(values, [item.cluster_id for item in items])
+        values = [method.majority_value(item.votes, k) for item in items]
+    found = method.estimate_mean(values, [item.cluster_id for item in items])
     return RepeatEstimate(statistic, k, found.n, found.mean or 0.0, found.low, found.high, found.method)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tunix_rt.errors import Transient
 from tunix_rt.quality.math_equality import MathVerifier, shared_verifier
+from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.untrusted.process import ChildFailed, ChildProcess, ChildUnavailable, Limits
 
 # Samples of one request to a worker: requests of several callers take turns.
@@ -26,15 +27,17 @@ _VERDICTS_KEPT: Final = 10_000
 
 @dataclass(frozen=True)
 class Sample:
-    """A prediction for the item that ``document`` is (a line of an evalset)."""
+    """A prediction for the item that ``document`` is (a line of an evalset). ``finish_reason``: "stop", "length" or
+    "" if unknown."""
 
     document: Mapping[str, Any]
     prediction: str
+    finish_reason: str = ""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the built-in scorers give, ``outcome`` being the value of an `Outcome`.
+    """What the built-in scorers give, ``outcome`` being the value of an `Outcome` and ``message`` as of `ItemScore`.
 
     ``problem`` says why it cannot be scored: it exceeds the limits. ``unavailable``: not on this machine, because
     math-verify is not installed, or not by this release, which does not take the item.
@@ -43,6 +46,7 @@ class Score:
     outcome: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     extracted_answer: str = ""
+    message: str = ""
     problem: str = ""
     unavailable: bool = False
 
@@ -100,7 +104,7 @@ class Rescorer:
         found: dict[int, Score] = {}
         verdicts: list[tuple[str, str, bool]] = []
         while left := [index for index in range(len(samples)) if index not in found]:
-            given = [(dict(samples[index].document), samples[index].prediction) for index in left]
+            given = [_given(samples[index]) for index in left]
             answers = worker.ask("score", self._limits, samples=given, verdicts=verdicts)
             for index, answer in zip(left, answers, strict=True):
                 if (pair := answer.get("undecided")) is None:
@@ -108,9 +112,20 @@ class Rescorer:
                     continue
                 try:
                     verdicts.append((*pair, self._equal(*pair)))
-                except Transient:
-                    found[index] = Score(unavailable=True)
+                except Transient as error:
+                    found[index] = _undecided(error)
         return [found[index] for index in range(len(samples))]
+
+
+def _undecided(error: Transient) -> Score:
+    """What could not be decided is neither right nor wrong."""
+    if isinstance(error.__cause__, ChildUnavailable):
+        return Score(unavailable=True)
+    return Score(outcome=Outcome.ERRORED.value, message=str(error))
+
+
+def _given(sample: Sample) -> tuple[dict[str, Any], str, str]:
+    return dict(sample.document), sample.prediction, sample.finish_reason
 
 
 def _equal(expected: str, answer: str) -> bool:

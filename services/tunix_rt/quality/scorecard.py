@@ -8,15 +8,16 @@ items, not samples, as independent. An item is SCORED if any sample is. Coverage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import fsum, isfinite
 
 from tunix_rt.contract.scores import DEFAULT_THRESHOLD
-from tunix_rt.quality.estimates import estimate_mean
+from tunix_rt.quality.methods import CURRENT, Method
 from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.repeats import RepeatEstimate, Samples, repeat_estimates
+from tunix_rt.quality.scorers import BUILT_IN_SCORERS
 
 MIN_COVERAGE = 0.98
 
@@ -96,6 +97,8 @@ class Scorecard:
     threshold: float
     metric_estimates: tuple[MetricEstimate, ...] = ()
     repeats: tuple[RepeatEstimate, ...] = ()
+    # None: version 1.
+    statistics_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,19 +119,27 @@ _DIMENSIONS: dict[str, Callable[[Scored], str]] = {
 }
 
 
-def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> Scorecard:
+def scorecard(
+    rows: Sequence[Scored],
+    threshold: float = DEFAULT_THRESHOLD,
+    *,
+    counts: Collection[str] = BUILT_IN_SCORERS.counts,
+    method: Method = CURRENT,
+) -> Scorecard:
     """The scorecard of ``rows``. The verdict compares the interval with ``threshold`` in [0, 1].
+
+    ``counts`` names the metrics that are counts of at least 0, not shares in [0, 1].
 
     Raises ValueError for a SCORED row whose value is not in [0, 1], or an unscored row that has one.
     """
     items = _items(rows)
     scored = [item for item in items if item.value is not None]
     values = [item.value for item in scored if item.value is not None]
-    estimate = estimate_mean(values, [item.row.cluster_id for item in scored])
+    estimate = method.estimate_mean(values, [item.row.cluster_id for item in scored])
     samples = sum(item.samples for item in items)
     coverage = sum(len(item.scored) for item in items) / samples if samples else 0.0
     total, missing = fsum(values), len(items) - len(values)
-    metrics = _metric_estimates(scored)
+    metrics = _metric_estimates(scored, counts, method)
     return Scorecard(
         n_items=len(items),
         n_scored=len(scored),
@@ -142,12 +153,13 @@ def scorecard(rows: Sequence[Scored], threshold: float = DEFAULT_THRESHOLD) -> S
         ci_method=estimate.method,
         worst_case=total / len(items) if items else None,
         best_case=fsum([*values, float(missing)]) / len(items) if items else None,
-        slices=_slices(items),
+        slices=_slices(items, method),
         metric_means={found.metric: found.mean for found in metrics},
         verdict=verdict(coverage, estimate.low, estimate.high, threshold),
         threshold=threshold,
         metric_estimates=metrics,
-        repeats=_repeats(items),
+        repeats=_repeats(items, method),
+        statistics_version=method.stored_version,
     )
 
 
@@ -178,6 +190,9 @@ def _check(row: Scored) -> None:
 
 
 def _item(samples: list[Scored]) -> _Item:
+    if len(samples) == 1:
+        [row] = samples
+        return _Item(row.outcome, row.value, 1, () if row.value is None else (row,), row)
     scored = tuple(row for row in samples if row.value is not None)
     values = [row.value for row in scored if row.value is not None]
     if values:
@@ -189,42 +204,55 @@ def _item(samples: list[Scored]) -> _Item:
     return _Item(outcome, fsum(values) / len(values) if values else None, len(samples), scored, labelled)
 
 
-def _slices(items: Sequence[_Item]) -> tuple[SliceScore, ...]:
+def _slices(items: Sequence[_Item], method: Method) -> tuple[SliceScore, ...]:
     slices = []
     for dimension, label_of in _DIMENSIONS.items():
-        for label in sorted({label_of(item.row) for item in items} - {""}):
-            members = [item for item in items if label_of(item.row) == label]
+        by_label: dict[str, list[_Item]] = {}
+        for item in items:
+            by_label.setdefault(label_of(item.row), []).append(item)
+        for label in sorted(by_label.keys() - {""}):
+            members = by_label[label]
             scored = [item for item in members if item.value is not None]
             values = [item.value for item in scored if item.value is not None]
-            found = estimate_mean(values, [item.row.cluster_id for item in scored])
+            found = method.estimate_mean(values, [item.row.cluster_id for item in scored])
             slices.append(SliceScore(dimension, label, len(members), len(scored), found.mean, found.low, found.high))
     return tuple(slices)
 
 
-def _metric_estimates(items: Sequence[_Item]) -> tuple[MetricEstimate, ...]:
+def _metric_estimates(items: Sequence[_Item], counts: Collection[str], method: Method) -> tuple[MetricEstimate, ...]:
     """Every metric of the scored items, sorted by name, without values that are not finite."""
     values: dict[str, list[float]] = {}
     clusters: dict[str, list[str]] = {}
     for item in items:
-        of_item: dict[str, list[float]] = {}
-        for row in item.scored:
-            for name, value in row.metrics.items():
-                if isfinite(value):
-                    of_item.setdefault(name, []).append(value)
-        for name, samples in of_item.items():
-            values.setdefault(name, []).append(fsum(samples) / len(samples))
+        for name, value in _metrics_of(item).items():
+            values.setdefault(name, []).append(value)
             clusters.setdefault(name, []).append(item.row.cluster_id)
     found = []
     for name in sorted(values):
-        known = estimate_mean(values[name], clusters[name])
+        known = method.estimate_mean(values[name], clusters[name], count=name in counts)
         found.append(
             MetricEstimate(name, known.n, known.mean or 0.0, known.stddev, known.low, known.high, known.method)
         )
     return tuple(found)
 
 
-def _repeats(items: Sequence[_Item]) -> tuple[RepeatEstimate, ...]:
+def _metrics_of(item: _Item) -> Mapping[str, float]:
+    """The item's value of each metric: the mean of its scored samples."""
+    if len(item.scored) == 1:
+        return {name: value for name, value in item.scored[0].metrics.items() if isfinite(value)}
+    of_item: dict[str, list[float]] = {}
+    for row in item.scored:
+        for name, value in row.metrics.items():
+            if isfinite(value):
+                of_item.setdefault(name, []).append(value)
+    return {name: fsum(samples) / len(samples) for name, samples in of_item.items()}
+
+
+def _repeats(items: Sequence[_Item], method: Method) -> tuple[RepeatEstimate, ...]:
+    samples_per_item = max((item.samples for item in items), default=0)
+    if samples_per_item < 2:
+        return ()
     samples = [
         Samples(tuple((row.answer_key, row.value or 0.0) for row in item.scored), item.row.cluster_id) for item in items
     ]
-    return repeat_estimates(samples, max((item.samples for item in items), default=0))
+    return repeat_estimates(samples, samples_per_item, method)

@@ -20,7 +20,7 @@ from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.tokens import count_tokens
 
 PRIMARY_METRIC = "answer_correctness"
-BUILT_IN_VERSION = "tunix-rt-scorer/2"
+BUILT_IN_VERSION = "tunix-rt-scorer/3"
 _SUB_SCORES = ("equations", "carried", "conclusion", "no_loop")
 
 
@@ -128,12 +128,12 @@ def _trace_tokens(given: Scorable) -> Measured:
 
 
 BUILT_IN = (
-    BuiltInScorer(PRIMARY_METRIC, "2", (PRIMARY_METRIC,), _answer_correctness),
-    BuiltInScorer("format_compliance", "2", ("format_compliance",), _format_compliance),
+    BuiltInScorer(PRIMARY_METRIC, "3", (PRIMARY_METRIC,), _answer_correctness),
+    BuiltInScorer("format_compliance", "3", ("format_compliance",), _format_compliance),
     BuiltInScorer(
-        "trace_coherence", "2", ("trace_coherence", *(f"trace_coherence.{n}" for n in _SUB_SCORES)), _coherence
+        "trace_coherence", "3", ("trace_coherence", *(f"trace_coherence.{n}" for n in _SUB_SCORES)), _coherence
     ),
-    BuiltInScorer("trace_tokens", "2", ("trace_tokens", "trace_within_budget"), _trace_tokens),
+    BuiltInScorer("trace_tokens", "3", ("trace_tokens", "trace_within_budget"), _trace_tokens),
 )
 
 

@@ -32,24 +32,26 @@ class _KnownVerdicts:
             raise _Undecided(expected, answer) from None
 
 
-def score(samples: Sequence[tuple[Any, str]], verdicts: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
-    """The score of each (item document, prediction), or the pair of expressions that it needs a verdict on."""
+def score(samples: Sequence[tuple[Any, str, str]], verdicts: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
+    """The score of each (item document, prediction, finish reason), or the pair of expressions that it needs a verdict
+    on."""
     judge = _KnownVerdicts(verdicts)
-    return [_score(document, prediction, judge) for document, prediction in samples]
+    return [_score(*sample, judge) for sample in samples]
 
 
-def _score(document: Mapping[str, Any], prediction: str, judge: _KnownVerdicts) -> dict[str, Any]:
+def _score(document: Mapping[str, Any], prediction: str, finish_reason: str, judge: _KnownVerdicts) -> dict[str, Any]:
     item = item_from_dict(document, Violations())
     if item is None:  # of a release with other rules for items
         return {"unavailable": True}
     try:
-        found = score_item(item, prediction, math=judge)
+        found = score_item(item, prediction, finish_reason=finish_reason, math=judge)
     except _Undecided as undecided:
         return {"undecided": undecided.pair}
     return {
         "outcome": found.outcome.value,
         "metrics": found.metrics,
         "extracted_answer": found.extracted_answer or "",
+        "message": found.message,
     }
 
 

@@ -50,6 +50,13 @@ _GROUPS = (
     "m^2 m2|sq m|square metre|square metres|square meter|square meters",
     "cm^2 cm2|sq cm|square centimetre|square centimetres|square centimeter|square centimeters",
     "km^2 km2|sq km|square kilometre|square kilometres|square kilometer|square kilometers",
+    "ft^2 ft2|sq ft|square foot|square feet",
+    "in^2 in2|sq in|square inch|square inches",
+    "yd^2 yd2|square yard|square yards",
+    "mi^2 mi2|sq mi|square mile|square miles",
+    "mm^2 mm2|square millimetre|square millimetres|square millimeter|square millimeters",
+    "ft^3 ft3|cubic foot|cubic feet",
+    "in^3 in3|cubic inch|cubic inches",
     "m^3 m3|cubic metre|cubic metres|cubic meter|cubic meters",
     "cm^3 cm3|cc|cubic centimetre|cubic centimetres|cubic centimeter|cubic centimeters",
     "n newton|newtons",
@@ -83,9 +90,12 @@ for _group in _GROUPS:
     _name, _, _others = _group.partition(" ")
     _CANONICAL.update(dict.fromkeys((_name, *_others.split("|")), _name))
 
+_FACTORS = re.compile(r"(\s?[·*⋅/]\s?|\s)([^·*⋅/\s]+)")
+_FACTOR = re.compile(r"(?P<name>[^\W\d_]+|[µμ°Ω%$€£][^\W\d_]*)\^?(?P<power>-?\d)?")
 # Words that usually mean something else ("5 in total", "5 a day"): units only if the item asks for them.
 _WORDS_FIRST = frozenset(["in", "a"])
 KNOWN_UNITS = frozenset(_CANONICAL) - _WORDS_FIRST
+_SYMBOLS = frozenset("mgshlLNJWVAK")
 # Ambiguous names: degrees without a scale, "pounds" for weight and money.
 _STANDS_FOR = ({"deg", "degc"}, {"deg", "degf"}, {"pound", "lb"}, {"pound", "gbp"})
 
@@ -93,12 +103,33 @@ _STANDS_FOR = ({"deg", "degc"}, {"deg", "degf"}, {"pound", "lb"}, {"pound", "gbp
 def canonical_unit(text: str) -> str:
     """The canonical name of a unit's spelling; an unknown unit in lower case."""
     words = _words(text)
-    return _CANONICAL.get(words, words)
+    return _CANONICAL.get(words) or _compound(words)
+
+
+def _compound(words: str) -> str:
+    """A product of units in one form: "m s^-2", "m·s⁻²" and "m/s/s" are "m/s^2". Words that are no units stay."""
+    powers: dict[str, int] = {}
+    for separator, factor in _FACTORS.findall(f"·{words.replace(' per ', '/')}"):
+        match = _FACTOR.fullmatch(factor)
+        name = None if match is None else _CANONICAL.get(match["name"])
+        if match is None or name is None:
+            return words
+        sign = -1 if separator.strip() == "/" else 1
+        powers[name] = powers.get(name, 0) + sign * int(match["power"] or 1)
+    above = [f"{name}^{n}" if n > 1 else name for name, n in sorted(powers.items()) if n > 0]
+    below = [f"{name}^{-n}" if n < -1 else name for name, n in sorted(powers.items()) if n < 0]
+    found = "·".join(above) + "".join(f"/{each}" for each in below)
+    return _CANONICAL.get(found, found)
 
 
 def units_agree(wanted: str, given: str) -> bool:
     """Whether ``given`` may mean ``wanted`` (both canonical): equal, or ambiguous as "degrees" and "pounds"."""
     return wanted == given or {wanted, given} in _STANDS_FOR
+
+
+def is_unit_symbol(letter: str) -> bool:
+    """Whether a single ``letter`` behind a number is usually a unit: K is kelvin, k is not."""
+    return letter in _SYMBOLS
 
 
 def is_known_unit(text: str) -> bool:
@@ -107,4 +138,5 @@ def is_known_unit(text: str) -> bool:
 
 
 def _words(text: str) -> str:
-    return re.sub(r"\s+", " ", text.casefold().replace("²", "^2").replace("³", "^3")).strip(" .")
+    text = text.casefold().replace("²", "^2").replace("³", "^3").replace("⁻", "^-").replace("^-^", "^-")
+    return re.sub(r"\s+", " ", text).strip(" .")

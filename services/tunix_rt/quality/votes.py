@@ -6,7 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from tunix_rt.contract.digests import canonical_json
-from tunix_rt.quality.choices import read_choice
+from tunix_rt.quality.booleans import read_boolean
+from tunix_rt.quality.choices import read_choice, read_choices
+from tunix_rt.quality.dates import read_date
 from tunix_rt.quality.equality import MAX_ANSWER_CHARS, Rule
 from tunix_rt.quality.locales import without_indian_groups
 from tunix_rt.quality.numbers import parse_number
@@ -14,14 +16,16 @@ from tunix_rt.quality.numeric_answers import read_number
 from tunix_rt.quality.sets import Element, set_elements
 from tunix_rt.quality.surface import collapse, fold, plain, strip_markup
 from tunix_rt.quality.texts import normal_text
+from tunix_rt.quality.times import read_time
 
 
 def answer_key(rule: Rule, answer: str | None) -> str:
     """A key that equal answers to an item share; "" for no answer.
 
-    numeric: the exact number, "" unless exactly one is stated; choice: the label, else the text; set: the elements;
-    regex: the folded text; math: the number, else the text; text: the normalised text. Equality that depends on the
-    reference (a tolerance, an alias, a pattern, algebra) does not merge votes.
+    numeric: the exact number, "" unless exactly one is stated; choice: the label, else the text; choices: the labels,
+    else the text; set: the elements; regex: the folded text; math: the number, else the text; date, time and boolean:
+    what is stated; text: the normalised text. Equality that depends on the reference (a tolerance, an alias, a pattern,
+    algebra) does not merge votes.
     """
     if answer is None or not answer.strip() or len(answer) > MAX_ANSWER_CHARS:
         return ""
@@ -31,6 +35,8 @@ def answer_key(rule: Rule, answer: str | None) -> str:
             return "" if number is None else _written(number)
         case "choice":
             return read_choice(answer) or normal_text(answer)
+        case "choices":
+            return ",".join(sorted(read_choices(answer) or ())) or normal_text(answer)
         case "set":
             elements = set_elements(without_indian_groups(answer, rule.locale), decimal_comma=rule.decimal_comma)
             return canonical_json(_written_element(elements))
@@ -39,6 +45,13 @@ def answer_key(rule: Rule, answer: str | None) -> str:
         case "math":
             number = _plain_number(rule, answer)
             return normal_text(answer) if number is None else _written(number)
+        case "date":
+            return str(read_date(answer, locale=rule.locale) or "")
+        case "time":
+            return str(read_time(answer) or "")
+        case "boolean":
+            said = read_boolean(answer)
+            return "" if said is None else str(said)
         case _:
             return normal_text(answer)
 

@@ -9,9 +9,11 @@ from typing import Final
 
 import grpc
 
-from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.artifacts import ArtifactRoot, ArtifactStore
+from tunix_rt.artifacts.inventory import inventory_of
 from tunix_rt.bus.connection import connect
 from tunix_rt.bus.consume import consume
+from tunix_rt.bus.dead_letter_stream import DeadLetterStream
 from tunix_rt.bus.dead_letters import dead_lettering_stuck_commands
 from tunix_rt.bus.keeper import Topology
 from tunix_rt.bus.publish import Publisher
@@ -30,6 +32,8 @@ from tunix_rt.registry.access.settings_tokens import (
 )
 from tunix_rt.registry.access.sign_in import sign_in_of
 from tunix_rt.registry.datasets import service as datasets
+from tunix_rt.registry.dead_letters import service as dead_letters
+from tunix_rt.registry.dead_letters.link import BusLink
 from tunix_rt.registry.evalsets import service as evalsets
 from tunix_rt.registry.evaluations import service as evaluations
 from tunix_rt.registry.evaluations.verification import ProcessVerifier, Verifier
@@ -38,14 +42,16 @@ from tunix_rt.registry.jobs import service as jobs
 from tunix_rt.registry.jobs.reaper import DeadCommands, extend_leases, run_reaper
 from tunix_rt.registry.kernel.calls import Dependencies
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.lease_clock import begin_with_the_databases_time
+from tunix_rt.registry.kernel.pools import PoolWatch, follow_pools
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.signing import SIGNER, open_signer, publish_key
 from tunix_rt.registry.kernel.vitals import Vitals
 from tunix_rt.registry.models import service as models
 from tunix_rt.registry.models.loaded_digests import InferencerDigests, LoadedDigests
 from tunix_rt.registry.resources import RESOURCES
+from tunix_rt.registry.retention import service as retention
+from tunix_rt.registry.retention.loop import Retention, limits_of
 from tunix_rt.registry.runs import service as runs
 from tunix_rt.registry.schema import check_schema, migrate
 from tunix_rt.registry.settings import RegistrySettings
@@ -56,11 +62,13 @@ from tunix_rt.rpc.server import serve_grpc
 from tunix_rt.v1 import (
     access_pb2_grpc,
     datasets_pb2_grpc,
+    dead_letters_pb2_grpc,
     evalsets_pb2_grpc,
     evaluations_pb2_grpc,
     events_pb2_grpc,
     jobs_pb2_grpc,
     models_pb2_grpc,
+    retention_pb2_grpc,
     runs_pb2_grpc,
     sweeps_pb2_grpc,
 )
@@ -75,11 +83,14 @@ def register_servicers(
     authorizer: TokenAuthorizer,
     verifier: Verifier,
     digests: LoadedDigests | None = None,
+    bus: BusLink | None = None,
 ) -> Sequence[str]:
     """Add every service of the registry to ``server``; their full names.
 
-    ``digests`` None: evaluations of models by reference are not verified.
+    ``digests`` None: evaluations of models by reference are not verified. ``bus`` None: NATS is never there.
     """
+    letters = dead_letters.DeadLetterServicer(dependencies, bus or BusLink())
+    dead_letters_pb2_grpc.add_DeadLetterServiceServicer_to_server(letters, server)
     access_pb2_grpc.add_AccessServiceServicer_to_server(access.AccessServicer(dependencies, authorizer), server)
     jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs.JobServicer(dependencies, digests), server)
     runs_pb2_grpc.add_RunServiceServicer_to_server(runs.RunServicer(dependencies), server)
@@ -91,6 +102,7 @@ def register_servicers(
         evaluations.EvaluationServicer(dependencies, verifier), server
     )
     models_pb2_grpc.add_ModelServiceServicer_to_server(models.ModelServicer(dependencies), server)
+    retention_pb2_grpc.add_RetentionServiceServicer_to_server(retention.RetentionServicer(dependencies), server)
     return (
         access.SERVICE,
         jobs.SERVICE,
@@ -101,6 +113,8 @@ def register_servicers(
         evalsets.SERVICE,
         evaluations.SERVICE,
         models.SERVICE,
+        dead_letters.SERVICE,
+        retention.SERVICE,
     )
 
 
@@ -108,7 +122,8 @@ def open_database(settings: RegistrySettings) -> Database:
     """The database of the settings, its directory made if it is a file. Raises `FailedPrecondition` for no database."""
     if not settings.database_url:
         settings.home.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.database, RESOURCES, threads=settings.database_threads)
+    artifacts = ArtifactRoot(settings.artifact_root)
+    database = Database(settings.database, RESOURCES, artifacts=artifacts, threads=settings.database_threads)
     database.check_file()
     return database
 
@@ -145,16 +160,17 @@ async def serve(
         audit, authorizer = AuditLog(), TokenAuthorizer(database, sign_in_of(settings, database))
         dependencies = Dependencies(database, ArtifactStore(settings.artifact_root), settings, audit.record)
         verifier = ProcessVerifier(rescorer)
-        vitals = Vitals()
+        vitals, bus = Vitals(), BusLink()
         async with (
-            _background(dependencies, audit, authorizer, tokens, vitals, stop),
+            _background(dependencies, audit, authorizer, tokens, vitals, bus, stop),
             _loaded_digests(settings) as digests,
         ):
             await serve_grpc(
-                lambda server: register_servicers(server, dependencies, authorizer, verifier, digests),
+                lambda server: register_servicers(server, dependencies, authorizer, verifier, digests, bus),
                 settings,
                 authorizer=authorizer if settings.auth == "on" else None,
                 audit=audit_guard(audit),
+                crowded=database.crowded,
                 checks={"": vitals.database_problem, BUS_HEALTH: vitals.bus_problem},
                 ready=None,
                 stop=stop,
@@ -182,10 +198,11 @@ async def _background(
     authorizer: TokenAuthorizer,
     tokens: Mapping[str, Given],
     vitals: Vitals,
+    bus: BusLink,
     stop: asyncio.Event,
 ) -> AsyncIterator[None]:
-    """The reaper, the bus and the audit log beside the server; if one of them fails, the server stops and the error is
-    raised."""
+    """The reaper, the bus, the retention loop and the audit log beside the server; if one of them fails, the server
+    stops and the error is raised."""
     database, settings = dependencies.database, dependencies.settings
 
     async def to_the_end(work: Awaitable[None]) -> None:
@@ -196,27 +213,33 @@ async def _background(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(to_the_end(run_reaper(database, settings.reap_seconds, settings.lease_ttl, vitals, stop)))
-        group.create_task(to_the_end(run_bus(database, settings, dependencies.floods, vitals, stop)))
+        group.create_task(to_the_end(run_bus(dependencies, vitals, bus, stop)))
+        group.create_task(to_the_end(follow_pools(database, dependencies.unserved, stop)))
+        group.create_task(to_the_end(_retention(dependencies).run(stop)))
         group.create_task(to_the_end(audit.run(database, stop)))
         group.create_task(to_the_end(authorizer.run(stop)))
         if settings.service_tokens_dir is not None:
-            group.create_task(to_the_end(follow_settings_tokens(database, settings, tokens, stop)))
+            group.create_task(to_the_end(follow_settings_tokens(database, settings, tokens, stop, authorizer.forget)))
         try:
             yield
         finally:
             stop.set()
 
 
-async def run_bus(
-    database: Database, settings: RegistrySettings, floods: Floods, vitals: Vitals, stop: asyncio.Event
-) -> None:
+def _retention(dependencies: Dependencies) -> Retention:
+    settings = dependencies.settings
+    inventory = inventory_of(dependencies.artifacts)
+    return Retention(dependencies.database, inventory, limits_of(settings), rest_seconds=settings.retention_seconds)
+
+
+async def run_bus(dependencies: Dependencies, vitals: Vitals, bus: BusLink, stop: asyncio.Event) -> None:
     """Publish the outbox and fail the jobs of dead-lettered commands, until ``stop`` is set.
 
     An error, such as a drifted stream, is logged and retried: RPCs do not depend on NATS.
     """
     while not stop.is_set():
         try:
-            await _serve_bus(database, settings, floods, vitals, stop)
+            await _serve_bus(dependencies, vitals, bus, stop)
         except Exception as error:
             vitals.not_published(f"{type(error).__name__}: {error}")
             _log.exception("the bus has failed; RPCs go on, facts and commands wait in the outbox")
@@ -224,9 +247,8 @@ async def run_bus(
                 await asyncio.wait_for(stop.wait(), _BUS_RETRY_SECONDS)
 
 
-async def _serve_bus(
-    database: Database, settings: RegistrySettings, floods: Floods, vitals: Vitals, stop: asyncio.Event
-) -> None:
+async def _serve_bus(dependencies: Dependencies, vitals: Vitals, bus: BusLink, stop: asyncio.Event) -> None:
+    database, settings = dependencies.database, dependencies.settings
     vitals.not_published("not connected")
     connecting = asyncio.ensure_future(connect(settings, name="registry"))
     stopping = asyncio.ensure_future(stop.wait())
@@ -240,9 +262,15 @@ async def _serve_bus(
         js = client.jetstream()
         topology = Topology(js, settings.stream_limits)
         publisher = Publisher(js, topology=topology)
-        relay = Relay(database, publisher, streams=topology, flooded=floods.flooded, vitals=vitals)
+        pools = PoolWatch(settings.unserved_seconds)
+        relay = Relay(
+            database, publisher, pools=pools, streams=topology, flooded=dependencies.floods.flooded, vitals=vitals
+        )
+        linked = bus.connected(DeadLetterStream(js, publisher))
         async with dead_lettering_stuck_commands(js), asyncio.TaskGroup() as group:
             group.create_task(relay.run(stop))
             group.create_task(consume(js, DEAD_COMMANDS, DeadCommands(database).handle, workers=1, stop=stop))
+            with linked:
+                await stop.wait()
     finally:
         await client.close()

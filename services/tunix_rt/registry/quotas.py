@@ -52,7 +52,7 @@ def check_queued_jobs(session: Session, settings: RegistrySettings) -> None:
             raise Exhausted(
                 f"{who} has {count} queued jobs, and {limit} are allowed (TUNIX_RT_MAX_QUEUED_JOBS_PER_{setting}): "
                 "cancel some, or wait until workers have taken some",
-                retry_after_seconds=10.0,
+                retry_after_seconds=60.0,
             )
 
 

@@ -14,6 +14,7 @@ from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.jobs.kinds import JOBS
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.messages import transition_message
+from tunix_rt.registry.kernel.pools import PoolRow, pool_message
 from tunix_rt.registry.kernel.resources import Resource, Resources
 from tunix_rt.registry.kernel.signing import signing_key_message
 from tunix_rt.registry.kernel.signing_tables import SigningKeyRow
@@ -24,6 +25,7 @@ from tunix_rt.v1 import events_pb2 as pb
 RESOURCES: Final[Resources] = {
     **JOBS,
     PrincipalRow: Resource("principal", lambda _, row: principal_message(row)),
+    PoolRow: Resource("pool", lambda _, row: pool_message(row), pb.PoolEvent),
     TransitionRow: Resource("transition", lambda _, row: transition_message(row)),
     DatasetRow: Resource("dataset", lambda _, row: dataset_message(row), pb.DatasetEvent),
     EvalSetRow: Resource("evalset", lambda session, row: described(session, [row])[0], pb.EvalSetEvent),

@@ -23,17 +23,32 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 def migrate(database: Database, revision: str = "head") -> None:
     """Bring the schema to ``revision``, one process at a time on PostgreSQL. The newest holds what is built in."""
-    config = alembic_config()
-    with database.engine.connect().execution_options(tunix_rt_write=True) as connection:
-        config.attributes["connection"] = connection
-        with _tables_may_be_made_again(connection):
-            command.upgrade(config, revision)
+    connecting = database.engine.connect().execution_options(tunix_rt_write=True)
+    with connecting as connection, tables_may_be_made_again(connection):
+        upgrade(connection, revision)
     if revision == "head":
         database.commit(ensure_default_policy)
 
 
+def upgrade(connection: Connection, revision: str) -> None:
+    """Bring the schema to ``revision``, in the connection's transaction if it has begun one."""
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the database's schema; None if it has none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def known_revisions() -> list[str]:
+    """Revisions that this release knows, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+
+
 @contextmanager
-def _tables_may_be_made_again(connection: Connection) -> Iterator[None]:
+def tables_may_be_made_again(connection: Connection) -> Iterator[None]:
     """SQLite changes a constraint by making the table again, which foreign keys that refer to it would refuse. That all
     of them hold afterwards is checked before the commit."""
     if connection.dialect.name != "sqlite":
@@ -52,7 +67,7 @@ def check_schema(database: Database) -> None:
     """Raise `FailedPrecondition`, saying what to do, unless the schema is the one that this version was written for."""
     wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with database.engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+        found = revision_of(connection)
     if found is None:
         raise FailedPrecondition("the database has no schema yet: run `python -m tunix_rt.registry migrate`")
     if found != wanted:

@@ -25,6 +25,8 @@ class RegistrySettings(ServerSettings, NatsSettings):
     commands_max_mib: int = Field(default=256, ge=1)
     facts_max_mib: int = Field(default=1024, ge=1)
     dead_letters_max_mib: int = Field(default=128, ge=1)
+    # How many servers of a NATS cluster hold each message: 1 where there is one server, else 3 or 5.
+    nats_replicas: int = Field(default=1, ge=1, le=5)
     # Bring the schema up to date at start instead of refusing to serve. For one machine; elsewhere a job migrates.
     auto_migrate: bool = False
     # Files with the services' tokens: NAME holds those of the service NAME. They are read again when they change.
@@ -51,6 +53,8 @@ class RegistrySettings(ServerSettings, NatsSettings):
     lease_seconds: float = Field(default=15.0, ge=0.2, le=3600)
     # How often expired leases and deadlines are looked for.
     reap_seconds: float = Field(default=2.0, ge=0.05, le=60)
+    # How long jobs may wait in a pool that no worker serves until that is said.
+    unserved_seconds: float = Field(default=60.0, ge=1)
     # The Ed25519 key that decisions and scores are signed with; made at the first start. Default: under home.
     signing_key_file: Path | None = None
     # Nobody else is here to approve anything: separation of duties is not asked for, and histories say so.
@@ -60,6 +64,19 @@ class RegistrySettings(ServerSettings, NatsSettings):
     inferencer_address: str = ""
     # Worker processes that score recorded predictions again.
     scoring_processes: int = Field(default=2, ge=1, le=64)
+    # What is kept, and how long (docs/retention.md); 0 means no limit for the last three. Days may be fractions.
+    requests_kept_days: float = Field(default=7.0, gt=0)
+    facts_kept_days: float = Field(default=90.0, gt=0)
+    commands_kept_days: float = Field(default=1.0, gt=0)
+    tombstones_kept_days: float = Field(default=400.0, gt=0)
+    runs_kept_days: float = Field(default=0.0, ge=0)
+    run_logs_kept_days: float = Field(default=0.0, ge=0)
+    unfinished_checkpoints_kept_days: float = Field(default=14.0, ge=0)
+    # How long the loop that applies them rests when nothing is left to do.
+    retention_seconds: float = Field(default=5.0, ge=0.05, le=3600)
+    # What CollectGarbage leaves alone because it was written to lately: by default, and whatever is asked.
+    garbage_age_hours: float = Field(default=24.0, ge=0)
+    garbage_min_age_seconds: float = Field(default=3600.0, ge=0)
     # Threads that run units of work, and connections to go with them.
     database_threads: int = Field(default=8, ge=1, le=128)
 
@@ -75,7 +92,9 @@ class RegistrySettings(ServerSettings, NatsSettings):
     @property
     def stream_limits(self) -> StreamLimits:
         """How large the streams may become."""
-        return StreamLimits(self.commands_max_mib << 20, self.facts_max_mib << 20, self.dead_letters_max_mib << 20)
+        return StreamLimits(
+            self.commands_max_mib << 20, self.facts_max_mib << 20, self.dead_letters_max_mib << 20, self.nats_replicas
+        )
 
     def secrets(self) -> list[str]:
         """Also the password in the database's URL."""

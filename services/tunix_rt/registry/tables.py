@@ -12,13 +12,14 @@ from tunix_rt.registry.datasets import tables as datasets
 from tunix_rt.registry.evalsets import tables as evalsets
 from tunix_rt.registry.evaluations import tables as evaluations
 from tunix_rt.registry.gates import tables as gates
-from tunix_rt.registry.kernel import idempotency, job_tables, outbox, signing_tables
+from tunix_rt.registry.kernel import idempotency, job_tables, outbox, pools, signing_tables
 from tunix_rt.registry.models import tables as models
+from tunix_rt.registry.retention import tables as retention
 from tunix_rt.registry.runs import tables as runs
 from tunix_rt.registry.sweeps import tables as sweeps
 
 __all__ = ["METADATA", "access", "datasets", "evalsets", "evaluations", "gates", "idempotency", "job_tables", "models"]
-__all__ += ["outbox", "runs", "signing_tables", "sweeps"]
+__all__ += ["outbox", "pools", "retention", "runs", "signing_tables", "sweeps"]
 
 METADATA: Final[MetaData] = SQLModel.metadata
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tunix_rt.errors import FailedPrecondition, PermissionDenied, TunixError, Unauthenticated
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.rpc.call import Call
+from tunix_rt.rpc.projects import current_project
 
 SAMPLE_SECONDS: Final = 60.0
 MAX_TEXT: Final = 500
@@ -84,6 +85,7 @@ def described(call: Call, *, resource: str, count: int, outcome: str = "OK", mes
         "outcome": outcome,
         "message": text(message),
         "count": count,
+        "project": current_project(),
     }
 
 

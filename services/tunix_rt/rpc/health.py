@@ -19,6 +19,8 @@ _OPTIONS = [
 
 BUS_HEALTH: Final = "nats"
 """Of the registry: SERVING while NATS confirms what it is given."""
+CONSUMER_HEALTH: Final = "consumer"
+"""Of a worker that has begun to work: SERVING while JetStream answers its consumer."""
 
 
 def ask_health(address: str, tls: TlsSettings, *, timeout_seconds: float, service: str = "") -> tuple[str, str]:

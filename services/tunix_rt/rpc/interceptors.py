@@ -1,7 +1,7 @@
 """Server interceptors as guards: an async context around every RPC, whatever its cardinality.
 
-Order, outermost first: telemetry, error mapping, load limit, authentication. (So errors of
-authentication are mapped too.)
+Order, outermost first: telemetry, error mapping, load limit, authentication. (So errors of authentication are mapped
+too.)
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
+from typing import Any
 
 import grpc
 from grpc_status import rpc_status
@@ -23,19 +22,21 @@ from tunix_rt.observability.logs import get_logger
 from tunix_rt.observability.propagation import TRACEPARENT, span
 from tunix_rt.rpc.auth import (
     Authorizer,
-    Permission,
     bearer_token,
     current_principal,
     set_current_principal,
+    token_hash,
 )
 from tunix_rt.rpc.call import Call, current_call, set_current_call
 from tunix_rt.rpc.client_certificates import check_bound
 from tunix_rt.rpc.credentials import peer_certificate_name
 from tunix_rt.rpc.errors import to_status
-from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, OpenStreams, authenticated
+from tunix_rt.rpc.lanes import CONTROL, Lane, new_turn, set_current_turn
+from tunix_rt.rpc.limits import CallLimits, Limits, LogIns, OpenStreams, Places, Strangers, authenticated
 from tunix_rt.rpc.permissions import answers_with_a_stream, required_permission
 from tunix_rt.rpc.projects import PROJECT_HEADER, project_of_call, set_current_project
 from tunix_rt.rpc.settings import TlsSettings
+from tunix_rt.rpc.waiting_room import WaitingRoom
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
@@ -43,10 +44,13 @@ _log = get_logger(__name__)
 
 
 class GuardInterceptor(grpc.aio.ServerInterceptor):
-    """Runs ``guard(full method name, context)`` around the handler of every RPC."""
+    """Runs ``guards``, each a ``guard(full method name, context)``, around the handler of every RPC, the first
+    outermost."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, *guards: Guard) -> None:
+        self._guard = _all(guards)
+        # By method: the handler, and what it has become.
+        self._guarded: dict[str, tuple[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -56,16 +60,29 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:  # unknown method: gRPC answers UNIMPLEMENTED
             return handler
-        guarded: grpc.RpcMethodHandler[Any, Any] = _guarded(handler, handler_call_details.method, self._guard)
-        return guarded
+        method = handler_call_details.method
+        known, guarded = self._guarded.get(method, (None, None))
+        if known is not handler:
+            guarded = _guarded(handler, method, self._guard)
+            self._guarded[method] = handler, guarded
+        return guarded  # type: ignore[no-any-return]
+
+
+def _all(guards: Sequence[Guard]) -> Guard:
+    @asynccontextmanager
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for each in guards:
+                await stack.enter_async_context(each(method, context))
+            yield
+
+    return guard
 
 
 def _guarded(handler: Any, method: str, guard: Guard) -> Any:
     def note(request: Any, context: Context) -> None:
         body = None if handler.request_streaming else request
-        call = current_call()
-        if call is None or call.method != method or call.request is not body:  # the guards of a call share its note
-            set_current_call(Call(method, context.peer(), body, peer_certificate_name(context) or ""))
+        set_current_call(Call(method, context.peer(), body, peer_certificate_name(context) or ""))
 
     async def unary_response(behaviour: Any, request: Any, context: Context) -> Any:
         note(request, context)
@@ -135,7 +152,8 @@ def telemetry_guard() -> Guard:
                 finally:
                     seconds = time.monotonic() - started
                     call = current_call()
-                    quiet = name.startswith(("grpc.health.", "grpc.reflection."))
+                    # Calls that are refused because there are too many are counted, and said together.
+                    quiet = code == "RESOURCE_EXHAUSTED" or name.startswith(("grpc.health.", "grpc.reflection."))
                     (_log.debug if quiet else _log.info)(
                         "rpc",
                         method=name,
@@ -174,37 +192,44 @@ def error_guard() -> Guard:
     return guard
 
 
-def load_guard(limit: int) -> Guard:
-    """Refuses RPCs over ``limit`` in flight with RESOURCE_EXHAUSTED; streams of answers have as many places of their
-    own, and workers a tenth more. Health checks always pass: busy is not dead; streams of strangers are few."""
-    in_flight, open_streams = Counter[bool](), OpenStreams()
+def load_guard(limit: int, strangers: Strangers | None = None) -> Guard:
+    """Lets ``limit`` calls of each lane in at once; others wait, and are refused with RESOURCE_EXHAUSTED when their
+    time is up (`lanes`). Streams of answers have as many places of their own, for which they do not wait. Calls of
+    ``strangers`` have no part in the workers' lane. Health checks always pass: busy is not dead; streams of strangers
+    are few."""
+    rooms: dict[Lane, WaitingRoom] = {
+        "control": WaitingRoom("control", limit, "place"),
+        "calls": WaitingRoom("calls", limit, "place"),
+    }
+    streams, open_streams = Places(limit), OpenStreams()
 
     @asynccontextmanager
-    async def guard(method: str, _context: Context) -> AsyncIterator[None]:
+    async def guard(method: str, context: Context) -> AsyncIterator[None]:
         permission, stream = required_permission(method), answers_with_a_stream(method)
+        call = current_call()
         if permission is None:
-            call = current_call()
             with open_streams.stream(call.peer_host) if stream and call else nullcontext():
                 yield
             return
-        places = limit + max(1, limit // 10) if permission in _WORKERS else limit
-        if in_flight[stream] >= places:
-            raise Exhausted(f"{places} calls are in flight already; try again soon")
-        in_flight[stream] += 1
-        try:
-            yield
-        finally:
-            in_flight[stream] -= 1
+        is_control = permission in CONTROL and not (strangers and strangers.know(_credential(context)))
+        turn = new_turn("streams" if stream else "control" if is_control else "calls")
+        set_current_turn(turn)
+        if context.time_remaining() == 0:
+            raise Exhausted("the call's deadline was over before it could begin")
+        if stream:
+            with streams.place():
+                yield
+        else:
+            async with rooms[turn.lane].place(turn):
+                yield
 
     return guard
 
 
-_WORKERS: Final = frozenset[Permission]({"work", "train", "evaluate", "tune", "introspect"})
-
-
-def auth_guard(authorizer: Authorizer, limits: Limits, tls: TlsSettings) -> Guard:
+def auth_guard(authorizer: Authorizer, limits: Limits, tls: TlsSettings, strangers: Strangers | None = None) -> Guard:
     """Authenticates the bearer token or, where ``tls`` says so, the client certificate; checks that they belong
-    together, that the method is permitted, and that the principal keeps to the limits."""
+    together, that the method is permitted, and that the principal keeps to the limits. Who calls a worker's method
+    without being one is noted in ``strangers``."""
     log_ins, calls = LogIns(), CallLimits(limits)
 
     @asynccontextmanager
@@ -216,17 +241,24 @@ def auth_guard(authorizer: Authorizer, limits: Limits, tls: TlsSettings) -> Guar
         call = current_call()
         token, peer = bearer_token(_metadata(context, "authorization")), call.peer_host if call else ""
         certificate = call.certificate if call else ""
-        principal = await authenticated(authorizer, log_ins, token, peer, certificate if tls.principals else "")
-        set_current_principal(principal)
-        check_bound(principal, certificate, tls)
-        if not principal.allows(permission):
-            raise PermissionDenied(
-                f"{method} needs the permission {permission!r}, which {principal.name!r} does not have"
-            )
+        with strangers.noted(_credential(context)) if strangers and permission in CONTROL else nullcontext():
+            principal = await authenticated(authorizer, log_ins, token, peer, certificate if tls.principals else "")
+            set_current_principal(principal)
+            check_bound(principal, certificate, tls)
+            if not principal.allows(permission):
+                raise PermissionDenied(
+                    f"{method} needs the permission {permission!r}, which {principal.name!r} does not have"
+                )
         with calls.call(principal.name, stream=answers_with_a_stream(method)):
             yield
 
     return guard
+
+
+def _credential(context: Context) -> str:
+    """The hash of what a caller shows, to tell callers apart before they are known."""
+    call = current_call()
+    return token_hash(f"{_metadata(context, 'authorization')} {call.certificate if call else ''}")
 
 
 def project_guard() -> Guard:

@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol, cast, get_args
 
 import grpc
 
-from tunix_rt.errors import FailedPrecondition, Transient, TunixError, Unauthenticated
+from tunix_rt.errors import Exhausted, FailedPrecondition, Transient, TunixError, Unauthenticated
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.rpc.auth import Authorizer, Kind, Permission, Principal, Role, static_authorizer, token_hash
 from tunix_rt.rpc.channel import open_channel
@@ -83,7 +83,8 @@ class RegistryAuthorizer:
         self._asking: dict[str, asyncio.Task[Principal | None]] = {}
 
     async def authenticate(self, token: str | None) -> Principal:
-        """Who holds ``token``. Raises `Unauthenticated`, and `Transient` when the registry cannot be asked."""
+        """Who holds ``token``. Raises `Unauthenticated`, and `Transient` or `Exhausted` when the registry cannot be
+        asked."""
         if not token:
             raise Unauthenticated("no bearer token: send 'authorization: Bearer TOKEN'")
         return await self._known_to_registry(token_hash(token), pb.IntrospectRequest(token=token))
@@ -115,7 +116,7 @@ class RegistryAuthorizer:
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         try:
             principal = await asyncio.shield(task)
-        except Transient:
+        except (Transient, Exhausted):
             if former is not None:
                 return former
             raise

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tunix_rt.errors import Exhausted, Unauthenticated
+from tunix_rt.errors import Exhausted, PermissionDenied, Unauthenticated
 from tunix_rt.rpc.auth import Authorizer, CertificateAuthorizer, Principal, token_hash
 
 _MAX_KEYS: Final = 10_000
@@ -98,6 +98,49 @@ class CallLimits:
             self._running[key] -= 1
             if not self._running[key]:
                 del self._running[key]
+
+
+class Places:
+    """Counts streams that are open. For one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place, as long as the block runs. Raises `Exhausted`."""
+        if self._taken >= self._limit:
+            raise Exhausted(f"{self._limit} streams are open already; try again later", 5.0)
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
+class Strangers:
+    """Knows credentials, by a hash, whose latest call of a worker's method was refused. For one event loop."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def know(self, credential: str) -> bool:
+        """Whether it is one of theirs."""
+        return credential in self._known
+
+    @contextmanager
+    def noted(self, credential: str) -> Iterator[None]:
+        """Whether a call with ``credential`` is authenticated and permitted inside the block is remembered."""
+        try:
+            yield
+        except (Unauthenticated, PermissionDenied):
+            self._known[credential] = None
+            self._known.move_to_end(credential)
+            if len(self._known) > _MAX_KEYS:
+                self._known.popitem(last=False)
+            raise
+        self._known.pop(credential, None)
 
 
 class OpenStreams:

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -16,8 +17,10 @@ from grpc_reflection.v1alpha import reflection
 from tunix_rt.errors import FailedPrecondition
 from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
+from tunix_rt.rpc.accepting import accepting_server
 from tunix_rt.rpc.auth import Authorizer
 from tunix_rt.rpc.credentials import server_credentials
+from tunix_rt.rpc.crowds import CrowdInterceptor
 from tunix_rt.rpc.interceptors import (
     Guard,
     GuardInterceptor,
@@ -27,6 +30,8 @@ from tunix_rt.rpc.interceptors import (
     project_guard,
     telemetry_guard,
 )
+from tunix_rt.rpc.limits import Strangers
+from tunix_rt.rpc.method_queues import MethodQueues
 from tunix_rt.rpc.permissions import check_permissions
 from tunix_rt.rpc.settings import MAX_MESSAGE_BYTES, ServerSettings
 from tunix_rt.rpc.tls import refuse_open_server
@@ -60,6 +65,7 @@ async def serve_grpc(
     stop: asyncio.Event,
     on_bound: Callable[[int], None] | None = None,
     audit: Guard | None = None,
+    crowded: Callable[[], bool] | None = None,
     checks: Mapping[str, Callable[[], str]] | None = None,
 ) -> None:
     """Serve until ``stop`` is set (SIGTERM and SIGINT set it), then refuse new calls and let running ones finish.
@@ -67,16 +73,22 @@ async def serve_grpc(
     ``register`` adds the servicers and returns their full service names. Health says SERVING once ``ready`` is set
     (None: at once), for the server ("") and for each service, and NOT_SERVING while the check "" of ``checks`` gives a
     reason; each other check is a health name of its own. ``authorizer`` None serves everybody. ``on_bound`` gets
-    the port that was bound. ``audit`` sees what is refused.
+    the port that was bound. ``audit`` sees what is refused. While ``crowded`` says so,
+    ordinary calls are refused before they cost anything.
     Raises `FailedPrecondition` when the address is taken or would be open to the network, and when a method has no
     permission in its proto.
     """
-    guards = [telemetry_guard(), error_guard(), *([audit] if audit else []), load_guard(settings.max_concurrent_rpcs)]
+    strangers = Strangers()
+    guards = [telemetry_guard(), error_guard(), *([audit] if audit else [])]
+    guards.append(load_guard(settings.max_concurrent_rpcs, strangers))
     if authorizer is not None:
-        guards.append(auth_guard(authorizer, settings.limits, settings.tls))
+        guards.append(auth_guard(authorizer, settings.limits, settings.tls, strangers))
     guards.append(project_guard())
-    server = grpc.aio.server(interceptors=[GuardInterceptor(guard) for guard in guards], options=_options(settings))
-    services = ("", *register(server))
+    interceptors: list[grpc.aio.ServerInterceptor] = [GuardInterceptor(*guards)]
+    if crowded is not None:
+        interceptors.insert(0, CrowdInterceptor(crowded))
+    server = accepting_server(interceptors, _options(settings))
+    services = ("", *register(cast(grpc.aio.Server, MethodQueues(server))))
     check_permissions(services[1:])
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -69,7 +69,7 @@ class ServerSettings(SettingsWithSecrets):
     # How long a connection may take for its TLS handshake, HTTP/2 settings, the head of an HTTP request, a whole scrape
     # of metrics, or to answer a ping; and how long one of HTTP may be idle.
     handshake_seconds: float = Field(default=10.0, gt=0, le=30)
-    max_concurrent_rpcs: int = Field(default=1000, ge=1)
+    max_concurrent_rpcs: int = Field(default=1200, ge=1)
     # Of one principal: calls and streams of answers at once, and calls a second.
     max_calls_per_principal: int = Field(default=300, ge=1)
     max_streams_per_principal: int = Field(default=300, ge=1)

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from tunix_rt.contract.checkpoints import LAST
 from tunix_rt.contract.hyperparameters import DEFAULT_MAX_STEPS, RULES
 from tunix_rt.contract.scores import HELD_OUT_LOSS
 from tunix_rt.errors import Violations
@@ -100,6 +101,11 @@ def check_population(spec: pb.SweepSpec, space: Space, steps: int | None, violat
         not spec.base.initial_checkpoint.run_id,
         "base.initial_checkpoint",
         "must be empty for the scheduler PBT: members start from each other's checkpoints",
+    )
+    violations.check(
+        spec.base.checkpoint_retention in ("", LAST),
+        "base.checkpoint_retention",
+        f"must be {LAST!r} for the scheduler PBT: members start from each other's checkpoints",
     )
     for index, parameter in enumerate(space.parameters):
         found = violations.under(f"parameters[{index}]")

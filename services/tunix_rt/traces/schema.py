@@ -17,7 +17,7 @@ MAX_STEPS = 1_000
 MAX_STEP_CHARS = 20_000
 MAX_LABEL_CHARS = 64
 
-_FIELDS = {"trace_version", "prompt", "final_answer", "steps", "meta"}
+TRACE_FIELDS = {"trace_version", "prompt", "final_answer", "steps", "meta"}
 _STEP_FIELDS = {"i", "type", "content"}
 
 
@@ -90,8 +90,8 @@ def parse_trace(document: Any, violations: Violations) -> Trace | None:
     if not isinstance(document, dict):
         violations.add("trace", f"must be a JSON object, not {_json_type(document)}")
         return None
-    for name in sorted(document.keys() - _FIELDS):
-        violations.add(name, f"unknown field; expected one of {', '.join(sorted(_FIELDS))}")
+    for name in sorted(document.keys() - TRACE_FIELDS):
+        violations.add(name, f"unknown field; expected one of {', '.join(sorted(TRACE_FIELDS))}")
     version = _text(document, "trace_version", MAX_LABEL_CHARS, violations)
     prompt = _text(document, "prompt", MAX_PROMPT_CHARS, violations)
     answer = _text(document, "final_answer", MAX_ANSWER_CHARS, violations)

@@ -97,4 +97,4 @@ def _standing_by(settings: TrainerSettings, stop: asyncio.Event) -> Work | None:
         ready.set()
         await stand_by(settings, member, stop)
 
-    return work
+    return Work(work)

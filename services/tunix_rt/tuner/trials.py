@@ -13,7 +13,7 @@ from typing import TypeVar
 import grpc
 
 from tunix_rt.contract.rules import Scalar
-from tunix_rt.errors import Exhausted, Transient, TunixError
+from tunix_rt.errors import Exhausted, Transient, TunixError, Unauthenticated
 from tunix_rt.rpc.channel import open_sync_channel
 from tunix_rt.rpc.errors import from_rpc_error
 from tunix_rt.search_space.messages import scalar
@@ -199,5 +199,5 @@ def _with_retries(call: Callable[[], T]) -> T:
 def _raise_unless_transient(error: grpc.RpcError) -> None:
     """Raise ``error`` as one of our errors, unless a retry may succeed."""
     translated: TunixError = from_rpc_error(error)
-    if not isinstance(translated, Transient | Exhausted):
+    if not isinstance(translated, Transient | Exhausted | Unauthenticated):
         raise translated from error

@@ -412,7 +412,9 @@ class UpdatePrincipalRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def principal(self) -> Global___Principal:
-        """Its name says which; its etag, if set, must be the current one."""
+        """Its name says which; ABORTED when its etag is set and the principal has changed since. Empty: the change is made
+        whatever others have changed.
+        """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -633,6 +635,7 @@ class AuditEvent(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     PREVIOUS_DIGEST_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3, … without gaps; 0 until the event is part of the chain, about a second after it happened."""
     principal: _builtins.str
@@ -655,6 +658,8 @@ class AuditEvent(_message.Message):
     """Of the event before this one; "" of the first."""
     digest: _builtins.str
     """"sha256:" and 64 hex digits of the canonical JSON of the other fields (docs/security.md)."""
+    project: _builtins.str
+    """The project that the call worked in; "" is the whole instance, and of events of earlier releases."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -673,10 +678,11 @@ class AuditEvent(_message.Message):
         count: _builtins.int = ...,
         previous_digest: _builtins.str = ...,
         digest: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest", b"digest", "message", b"message", "method", b"method", "outcome", b"outcome", "peer", b"peer", "previous_digest", b"previous_digest", "principal", b"principal", "request_id", b"request_id", "resource", b"resource", "sequence", b"sequence", "time", b"time", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest", b"digest", "message", b"message", "method", b"method", "outcome", b"outcome", "peer", b"peer", "previous_digest", b"previous_digest", "principal", b"principal", "project", b"project", "request_id", b"request_id", "resource", b"resource", "sequence", b"sequence", "time", b"time", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -740,7 +746,7 @@ class ListAuditEventsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """On sequence, time, principal, token_id, peer, method, resource, request_id, outcome."""
+    """On sequence, time, principal, token_id, peer, method, resource, request_id, outcome, project."""
     def __init__(
         self,
         *,

@@ -81,6 +81,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Every trial of a sweep failed, so that there is no best one."""
     REASON_RESULT_REFUSED: _Reason.ValueType  # 13
     """The recorded predictions do not give the recorded metrics."""
+    REASON_QUEUE_DEADLINE: _Reason.ValueType  # 14
+    """No worker claimed it within its queue_deadline_seconds."""
+    REASON_RETRIED: _Reason.ValueType  # 15
+    """Somebody had it tried again after its end (RetryRun, RetryEvaluation, RetrySweep)."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a job is in its state."""
@@ -108,6 +112,10 @@ REASON_NO_TRIAL_SUCCEEDED: Reason.ValueType  # 12
 """Every trial of a sweep failed, so that there is no best one."""
 REASON_RESULT_REFUSED: Reason.ValueType  # 13
 """The recorded predictions do not give the recorded metrics."""
+REASON_QUEUE_DEADLINE: Reason.ValueType  # 14
+"""No worker claimed it within its queue_deadline_seconds."""
+REASON_RETRIED: Reason.ValueType  # 15
+"""Somebody had it tried again after its end (RetryRun, RetryEvaluation, RetrySweep)."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _FinishReason:

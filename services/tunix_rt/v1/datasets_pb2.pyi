@@ -73,6 +73,7 @@ class Dataset(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     key: _builtins.str
     """Lower-case name, [a-z0-9][a-z0-9._-]{0,63}; versions of one key differ by digest."""
@@ -87,6 +88,10 @@ class Dataset(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was hidden; unset while it is shown (RetentionService)."""
+
     def __init__(
         self,
         *,
@@ -98,10 +103,11 @@ class Dataset(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
         project: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "artifact", b"artifact", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "id", b"id", "key", b"key", "manifest", b"manifest", "project", b"project", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "id", b"id", "key", b"key", "manifest", b"manifest", "project", b"project", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,7 +498,7 @@ class ListDatasetsRequest(_message.Message):
     """1..1000, default 50."""
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, key, digest, project, trace_count, create_time, tags.<name>."""
+    """Fields: id, key, digest, project, archived, trace_count, create_time, tags.<name>."""
     order_by: _builtins.str
     """"create_time desc" (default), "create_time", "key"."""
     def __init__(
@@ -661,6 +667,7 @@ class DeleteDatasetRequest(_message.Message):
     request_id: _builtins.str
     id: _builtins.str
     etag: _builtins.str
+    """ABORTED when the dataset has changed since; empty: it is deleted whatever it has become."""
     def __init__(
         self,
         *,

@@ -117,7 +117,7 @@ class DatasetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Refused (FAILED_PRECONDITION) while a run refers to it.
+        """As RetentionService.DeleteResource without cascade: refused (FAILED_PRECONDITION) while a run refers to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class DatasetServiceStub:
     """Streams the traces in the asked-for format, one JSON object per line."""
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.ListRecipesRequest, _datasets_pb2.ListRecipesResponse]
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDatasetRequest, _empty_pb2.Empty]
-    """Refused (FAILED_PRECONDITION) while a run refers to it."""
+    """As RetentionService.DeleteResource without cascade: refused (FAILED_PRECONDITION) while a run refers to it."""
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -61,7 +61,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Streams the traces in the asked-for format, one JSON object per line."""
     ListRecipes: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ListRecipesRequest, _datasets_pb2.ListRecipesResponse]  # type: ignore[assignment]
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Refused (FAILED_PRECONDITION) while a run refers to it."""
+    """As RetentionService.DeleteResource without cascade: refused (FAILED_PRECONDITION) while a run refers to it."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Dataset versions: immutable, content-addressed collections of reasoning traces."""
@@ -117,6 +117,6 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Refused (FAILED_PRECONDITION) while a run refers to it."""
+        """As RetentionService.DeleteResource without cascade: refused (FAILED_PRECONDITION) while a run refers to it."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

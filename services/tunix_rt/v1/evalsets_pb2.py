@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/evalsets.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tunix_rt/v1/options.proto\"\xe1\x02\n\x0b\x45valSetItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpected_answer\x18\x03 \x01(\t\x12%\n\x07section\x18\x04 \x01(\x0e\x32\x14.tunix_rt.v1.Section\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12+\n\ndifficulty\x18\x06 \x01(\x0e\x32\x17.tunix_rt.v1.Difficulty\x12,\n\x0b\x61nswer_type\x18\x07 \x01(\x0e\x32\x17.tunix_rt.v1.AnswerType\x12\x0f\n\x07\x61\x62s_tol\x18\x08 \x01(\t\x12\x0f\n\x07rel_tol\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x12\n\ncluster_id\x18\x0c \x01(\t\x12%\n\x04meta\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05index\x18\x0e \x01(\x05\"\xc3\x06\n\x07\x45valSet\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x02\x12\x11\n\x03key\x18\x02 \x01(\tB\x04\x90\xb5\x18\x02\x12\x14\n\x06\x64igest\x18\x03 \x01(\tB\x04\x90\xb5\x18\x02\x12\x18\n\nitem_count\x18\x04 \x01(\x05\x42\x04\x90\xb5\x18\x02\x12:\n\x08sections\x18\x05 \x03(\x0b\x32\".tunix_rt.v1.EvalSet.SectionsEntryB\x04\x90\xb5\x18\x02\x12>\n\ncategories\x18\x06 \x03(\x0b\x32$.tunix_rt.v1.EvalSet.CategoriesEntryB\x04\x90\xb5\x18\x02\x12\x42\n\x0c\x64ifficulties\x18\x07 \x03(\x0b\x32&.tunix_rt.v1.EvalSet.DifficultiesEntryB\x04\x90\xb5\x18\x02\x12\x41\n\x0c\x61nswer_types\x18\x08 \x03(\x0b\x32%.tunix_rt.v1.EvalSet.AnswerTypesEntryB\x04\x90\xb5\x18\x02\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\x90\xb5\x18\x02\x12,\n\x04tags\x18\n \x03(\x0b\x32\x1e.tunix_rt.v1.EvalSet.TagsEntry\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\x90\xb5\x18\x02\x12\x19\n\x0b\x64\x65scription\x18\x0c \x01(\tB\x04\x90\xb5\x18\x02\x12;\n\ndetectable\x18\r \x03(\x0b\x32!.tunix_rt.v1.DetectableDifferenceB\x04\x90\xb5\x18\x02\x12\x15\n\x07project\x18\x0e \x01(\tB\x04\x90\xb5\x18\x02\x1a/\n\rSectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x33\n\x11\x44ifficultiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x32\n\x10\x41nswerTypesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x14\x44\x65tectableDifference\x12\x13\n\x0b\x64iscordance\x18\x01 \x01(\x01\x12\x12\n\ndifference\x18\x02 \x01(\x01\"\xd5\x01\n\x14\x43reateEvalSetRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x11\n\x03key\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01\x12\x13\n\x05jsonl\x18\x03 \x01(\x0c\x42\x04\x90\xb5\x18\x01\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x39\n\x04tags\x18\x05 \x03(\x0b\x32+.tunix_rt.v1.CreateEvalSetRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"%\n\x11GetEvalSetRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"^\n\x13ListEvalSetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"W\n\x14ListEvalSetsResponse\x12&\n\x08\x65valsets\x18\x01 \x03(\x0b\x32\x14.tunix_rt.v1.EvalSet\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x17ListEvalSetItemsRequest\x12\x18\n\nevalset_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"\\\n\x18ListEvalSetItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.EvalSetItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*h\n\x07Section\x12\x17\n\x13SECTION_UNSPECIFIED\x10\x00\x12\x10\n\x0cSECTION_CORE\x10\x01\x12\x1b\n\x17SECTION_TRACE_SENSITIVE\x10\x02\x12\x15\n\x11SECTION_EDGE_CASE\x10\x03*i\n\nDifficulty\x12\x1a\n\x16\x44IFFICULTY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IFFICULTY_EASY\x10\x01\x12\x15\n\x11\x44IFFICULTY_MEDIUM\x10\x02\x12\x13\n\x0f\x44IFFICULTY_HARD\x10\x03*\xb2\x01\n\nAnswerType\x12\x1b\n\x17\x41NSWER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41NSWER_TYPE_TEXT\x10\x01\x12\x17\n\x13\x41NSWER_TYPE_NUMERIC\x10\x02\x12\x16\n\x12\x41NSWER_TYPE_CHOICE\x10\x03\x12\x13\n\x0f\x41NSWER_TYPE_SET\x10\x04\x12\x15\n\x11\x41NSWER_TYPE_REGEX\x10\x05\x12\x14\n\x10\x41NSWER_TYPE_MATH\x10\x06\x32\xec\x02\n\x0e\x45valSetService\x12N\n\rCreateEvalSet\x12!.tunix_rt.v1.CreateEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\"\x04\x88\xb5\x18\x03\x12H\n\nGetEvalSet\x12\x1e.tunix_rt.v1.GetEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\"\x04\x88\xb5\x18\x01\x12Y\n\x0cListEvalSets\x12 .tunix_rt.v1.ListEvalSetsRequest\x1a!.tunix_rt.v1.ListEvalSetsResponse\"\x04\x88\xb5\x18\x01\x12\x65\n\x10ListEvalSetItems\x12$.tunix_rt.v1.ListEvalSetItemsRequest\x1a%.tunix_rt.v1.ListEvalSetItemsResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/evalsets.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tunix_rt/v1/options.proto\"\xe1\x02\n\x0b\x45valSetItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpected_answer\x18\x03 \x01(\t\x12%\n\x07section\x18\x04 \x01(\x0e\x32\x14.tunix_rt.v1.Section\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12+\n\ndifficulty\x18\x06 \x01(\x0e\x32\x17.tunix_rt.v1.Difficulty\x12,\n\x0b\x61nswer_type\x18\x07 \x01(\x0e\x32\x17.tunix_rt.v1.AnswerType\x12\x0f\n\x07\x61\x62s_tol\x18\x08 \x01(\t\x12\x0f\n\x07rel_tol\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12\x12\n\ncluster_id\x18\x0c \x01(\t\x12%\n\x04meta\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05index\x18\x0e \x01(\x05\"\xfb\x06\n\x07\x45valSet\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x02\x12\x11\n\x03key\x18\x02 \x01(\tB\x04\x90\xb5\x18\x02\x12\x14\n\x06\x64igest\x18\x03 \x01(\tB\x04\x90\xb5\x18\x02\x12\x18\n\nitem_count\x18\x04 \x01(\x05\x42\x04\x90\xb5\x18\x02\x12:\n\x08sections\x18\x05 \x03(\x0b\x32\".tunix_rt.v1.EvalSet.SectionsEntryB\x04\x90\xb5\x18\x02\x12>\n\ncategories\x18\x06 \x03(\x0b\x32$.tunix_rt.v1.EvalSet.CategoriesEntryB\x04\x90\xb5\x18\x02\x12\x42\n\x0c\x64ifficulties\x18\x07 \x03(\x0b\x32&.tunix_rt.v1.EvalSet.DifficultiesEntryB\x04\x90\xb5\x18\x02\x12\x41\n\x0c\x61nswer_types\x18\x08 \x03(\x0b\x32%.tunix_rt.v1.EvalSet.AnswerTypesEntryB\x04\x90\xb5\x18\x02\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\x90\xb5\x18\x02\x12,\n\x04tags\x18\n \x03(\x0b\x32\x1e.tunix_rt.v1.EvalSet.TagsEntry\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\x90\xb5\x18\x02\x12\x19\n\x0b\x64\x65scription\x18\x0c \x01(\tB\x04\x90\xb5\x18\x02\x12;\n\ndetectable\x18\r \x03(\x0b\x32!.tunix_rt.v1.DetectableDifferenceB\x04\x90\xb5\x18\x02\x12\x15\n\x07project\x18\x0e \x01(\tB\x04\x90\xb5\x18\x02\x12\x36\n\x0c\x61rchive_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\x90\xb5\x18\x02\x1a/\n\rSectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x33\n\x11\x44ifficultiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x32\n\x10\x41nswerTypesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x14\x44\x65tectableDifference\x12\x13\n\x0b\x64iscordance\x18\x01 \x01(\x01\x12\x12\n\ndifference\x18\x02 \x01(\x01\"\xd5\x01\n\x14\x43reateEvalSetRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x11\n\x03key\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01\x12\x13\n\x05jsonl\x18\x03 \x01(\x0c\x42\x04\x90\xb5\x18\x01\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x39\n\x04tags\x18\x05 \x03(\x0b\x32+.tunix_rt.v1.CreateEvalSetRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"%\n\x11GetEvalSetRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\"^\n\x13ListEvalSetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"W\n\x14ListEvalSetsResponse\x12&\n\x08\x65valsets\x18\x01 \x03(\x0b\x32\x14.tunix_rt.v1.EvalSet\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x17ListEvalSetItemsRequest\x12\x18\n\nevalset_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"\\\n\x18ListEvalSetItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.EvalSetItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*h\n\x07Section\x12\x17\n\x13SECTION_UNSPECIFIED\x10\x00\x12\x10\n\x0cSECTION_CORE\x10\x01\x12\x1b\n\x17SECTION_TRACE_SENSITIVE\x10\x02\x12\x15\n\x11SECTION_EDGE_CASE\x10\x03*i\n\nDifficulty\x12\x1a\n\x16\x44IFFICULTY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IFFICULTY_EASY\x10\x01\x12\x15\n\x11\x44IFFICULTY_MEDIUM\x10\x02\x12\x13\n\x0f\x44IFFICULTY_HARD\x10\x03*\x90\x02\n\nAnswerType\x12\x1b\n\x17\x41NSWER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41NSWER_TYPE_TEXT\x10\x01\x12\x17\n\x13\x41NSWER_TYPE_NUMERIC\x10\x02\x12\x16\n\x12\x41NSWER_TYPE_CHOICE\x10\x03\x12\x13\n\x0f\x41NSWER_TYPE_SET\x10\x04\x12\x15\n\x11\x41NSWER_TYPE_REGEX\x10\x05\x12\x14\n\x10\x41NSWER_TYPE_MATH\x10\x06\x12\x14\n\x10\x41NSWER_TYPE_DATE\x10\x07\x12\x14\n\x10\x41NSWER_TYPE_TIME\x10\x08\x12\x17\n\x13\x41NSWER_TYPE_BOOLEAN\x10\t\x12\x17\n\x13\x41NSWER_TYPE_CHOICES\x10\n2\xec\x02\n\x0e\x45valSetService\x12N\n\rCreateEvalSet\x12!.tunix_rt.v1.CreateEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\"\x04\x88\xb5\x18\x03\x12H\n\nGetEvalSet\x12\x1e.tunix_rt.v1.GetEvalSetRequest\x1a\x14.tunix_rt.v1.EvalSet\"\x04\x88\xb5\x18\x01\x12Y\n\x0cListEvalSets\x12 .tunix_rt.v1.ListEvalSetsRequest\x1a!.tunix_rt.v1.ListEvalSetsResponse\"\x04\x88\xb5\x18\x01\x12\x65\n\x10ListEvalSetItems\x12$.tunix_rt.v1.ListEvalSetItemsRequest\x1a%.tunix_rt.v1.ListEvalSetItemsResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -70,6 +70,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALSET'].fields_by_name['detectable']._serialized_options = b'\220\265\030\002'
   _globals['_EVALSET'].fields_by_name['project']._loaded_options = None
   _globals['_EVALSET'].fields_by_name['project']._serialized_options = b'\220\265\030\002'
+  _globals['_EVALSET'].fields_by_name['archive_time']._loaded_options = None
+  _globals['_EVALSET'].fields_by_name['archive_time']._serialized_options = b'\220\265\030\002'
   _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._loaded_options = None
   _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_CREATEEVALSETREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -90,42 +92,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSets']._serialized_options = b'\210\265\030\001'
   _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSetItems']._loaded_options = None
   _globals['_EVALSETSERVICE'].methods_by_name['ListEvalSetItems']._serialized_options = b'\210\265\030\001'
-  _globals['_SECTION']._serialized_start=2034
-  _globals['_SECTION']._serialized_end=2138
-  _globals['_DIFFICULTY']._serialized_start=2140
-  _globals['_DIFFICULTY']._serialized_end=2245
-  _globals['_ANSWERTYPE']._serialized_start=2248
-  _globals['_ANSWERTYPE']._serialized_end=2426
+  _globals['_SECTION']._serialized_start=2090
+  _globals['_SECTION']._serialized_end=2194
+  _globals['_DIFFICULTY']._serialized_start=2196
+  _globals['_DIFFICULTY']._serialized_end=2301
+  _globals['_ANSWERTYPE']._serialized_start=2304
+  _globals['_ANSWERTYPE']._serialized_end=2576
   _globals['_EVALSETITEM']._serialized_start=134
   _globals['_EVALSETITEM']._serialized_end=487
   _globals['_EVALSET']._serialized_start=490
-  _globals['_EVALSET']._serialized_end=1325
-  _globals['_EVALSET_SECTIONSENTRY']._serialized_start=1077
-  _globals['_EVALSET_SECTIONSENTRY']._serialized_end=1124
-  _globals['_EVALSET_CATEGORIESENTRY']._serialized_start=1126
-  _globals['_EVALSET_CATEGORIESENTRY']._serialized_end=1175
-  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_start=1177
-  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_end=1228
-  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_start=1230
-  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_end=1280
-  _globals['_EVALSET_TAGSENTRY']._serialized_start=1282
-  _globals['_EVALSET_TAGSENTRY']._serialized_end=1325
-  _globals['_DETECTABLEDIFFERENCE']._serialized_start=1327
-  _globals['_DETECTABLEDIFFERENCE']._serialized_end=1390
-  _globals['_CREATEEVALSETREQUEST']._serialized_start=1393
-  _globals['_CREATEEVALSETREQUEST']._serialized_end=1606
-  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_start=1282
-  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_end=1325
-  _globals['_GETEVALSETREQUEST']._serialized_start=1608
-  _globals['_GETEVALSETREQUEST']._serialized_end=1645
-  _globals['_LISTEVALSETSREQUEST']._serialized_start=1647
-  _globals['_LISTEVALSETSREQUEST']._serialized_end=1741
-  _globals['_LISTEVALSETSRESPONSE']._serialized_start=1743
-  _globals['_LISTEVALSETSRESPONSE']._serialized_end=1830
-  _globals['_LISTEVALSETITEMSREQUEST']._serialized_start=1832
-  _globals['_LISTEVALSETITEMSREQUEST']._serialized_end=1938
-  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_start=1940
-  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_end=2032
-  _globals['_EVALSETSERVICE']._serialized_start=2429
-  _globals['_EVALSETSERVICE']._serialized_end=2793
+  _globals['_EVALSET']._serialized_end=1381
+  _globals['_EVALSET_SECTIONSENTRY']._serialized_start=1133
+  _globals['_EVALSET_SECTIONSENTRY']._serialized_end=1180
+  _globals['_EVALSET_CATEGORIESENTRY']._serialized_start=1182
+  _globals['_EVALSET_CATEGORIESENTRY']._serialized_end=1231
+  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_start=1233
+  _globals['_EVALSET_DIFFICULTIESENTRY']._serialized_end=1284
+  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_start=1286
+  _globals['_EVALSET_ANSWERTYPESENTRY']._serialized_end=1336
+  _globals['_EVALSET_TAGSENTRY']._serialized_start=1338
+  _globals['_EVALSET_TAGSENTRY']._serialized_end=1381
+  _globals['_DETECTABLEDIFFERENCE']._serialized_start=1383
+  _globals['_DETECTABLEDIFFERENCE']._serialized_end=1446
+  _globals['_CREATEEVALSETREQUEST']._serialized_start=1449
+  _globals['_CREATEEVALSETREQUEST']._serialized_end=1662
+  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_start=1338
+  _globals['_CREATEEVALSETREQUEST_TAGSENTRY']._serialized_end=1381
+  _globals['_GETEVALSETREQUEST']._serialized_start=1664
+  _globals['_GETEVALSETREQUEST']._serialized_end=1701
+  _globals['_LISTEVALSETSREQUEST']._serialized_start=1703
+  _globals['_LISTEVALSETSREQUEST']._serialized_end=1797
+  _globals['_LISTEVALSETSRESPONSE']._serialized_start=1799
+  _globals['_LISTEVALSETSRESPONSE']._serialized_end=1886
+  _globals['_LISTEVALSETITEMSREQUEST']._serialized_start=1888
+  _globals['_LISTEVALSETITEMSREQUEST']._serialized_end=1994
+  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_start=1996
+  _globals['_LISTEVALSETITEMSRESPONSE']._serialized_end=2088
+  _globals['_EVALSETSERVICE']._serialized_start=2579
+  _globals['_EVALSETSERVICE']._serialized_end=2943
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,12 @@ class _AnswerTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnswerType
     ANSWER_TYPE_SET: _AnswerType.ValueType  # 4
     ANSWER_TYPE_REGEX: _AnswerType.ValueType  # 5
     ANSWER_TYPE_MATH: _AnswerType.ValueType  # 6
+    ANSWER_TYPE_DATE: _AnswerType.ValueType  # 7
+    ANSWER_TYPE_TIME: _AnswerType.ValueType  # 8
+    ANSWER_TYPE_BOOLEAN: _AnswerType.ValueType  # 9
+    """Yes or true, no or false, in many languages."""
+    ANSWER_TYPE_CHOICES: _AnswerType.ValueType  # 10
+    """Several labels, all of them."""
 
 class AnswerType(_AnswerType, metaclass=_AnswerTypeEnumTypeWrapper): ...
 
@@ -82,6 +88,12 @@ ANSWER_TYPE_CHOICE: AnswerType.ValueType  # 3
 ANSWER_TYPE_SET: AnswerType.ValueType  # 4
 ANSWER_TYPE_REGEX: AnswerType.ValueType  # 5
 ANSWER_TYPE_MATH: AnswerType.ValueType  # 6
+ANSWER_TYPE_DATE: AnswerType.ValueType  # 7
+ANSWER_TYPE_TIME: AnswerType.ValueType  # 8
+ANSWER_TYPE_BOOLEAN: AnswerType.ValueType  # 9
+"""Yes or true, no or false, in many languages."""
+ANSWER_TYPE_CHOICES: AnswerType.ValueType  # 10
+"""Several labels, all of them."""
 Global___AnswerType: _TypeAlias = AnswerType  # noqa: Y015
 
 @_typing.final
@@ -265,6 +277,7 @@ class EvalSet(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DETECTABLE_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     key: _builtins.str
     digest: _builtins.str
@@ -290,6 +303,10 @@ class EvalSet(_message.Message):
     def detectable(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectableDifference]:
         """What a paired comparison of two models on these items can show."""
 
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was hidden; unset while it is shown (RetentionService)."""
+
     def __init__(
         self,
         *,
@@ -307,10 +324,11 @@ class EvalSet(_message.Message):
         description: _builtins.str = ...,
         detectable: _abc.Iterable[Global___DetectableDifference] | None = ...,
         project: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_types", b"answer_types", "categories", b"categories", "create_time", b"create_time", "description", b"description", "detectable", b"detectable", "difficulties", b"difficulties", "digest", b"digest", "etag", b"etag", "id", b"id", "item_count", b"item_count", "key", b"key", "project", b"project", "sections", b"sections", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_types", b"answer_types", "archive_time", b"archive_time", "categories", b"categories", "create_time", b"create_time", "description", b"description", "detectable", b"detectable", "difficulties", b"difficulties", "digest", b"digest", "etag", b"etag", "id", b"id", "item_count", b"item_count", "key", b"key", "project", b"project", "sections", b"sections", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -425,7 +443,7 @@ class ListEvalSetsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, key, digest, project, item_count, create_time, tags.<name>."""
+    """Fields: id, key, digest, project, archived, item_count, create_time, tags.<name>."""
     order_by: _builtins.str
     def __init__(
         self,

@@ -379,6 +379,7 @@ class Scorecard(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     METRIC_ESTIMATES_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
+    STATISTICS_VERSION_FIELD_NUMBER: _builtins.int
     n_items: _builtins.int
     n_scored: _builtins.int
     n_skipped: _builtins.int
@@ -392,12 +393,16 @@ class Scorecard(_message.Message):
     """95 %."""
     ci_high: _builtins.float
     ci_method: _builtins.str
-    """"wilson" | "student_t" | "cluster_robust_t" | "cluster_robust_wilson"."""
+    """"wilson" | "bounded_score", of counts "student_t"; in clusters "cluster_wilson" | "cluster_bounded_score" |
+    "cluster_robust_t". "unknown_spread": no interval can be told, its ends are absent.
+    """
     worst_case: _builtins.float
     """Unscored items counted as 0 / 1."""
     best_case: _builtins.float
     verdict: Global___Verdict.ValueType
     threshold: _builtins.float
+    statistics_version: _builtins.int
+    """Of intervals; absent for the first. Evidence is verified with the statistics that made it."""
     @_builtins.property
     def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceScore]: ...
     @_builtins.property
@@ -431,10 +436,11 @@ class Scorecard(_message.Message):
         threshold: _builtins.float = ...,
         metric_estimates: _abc.Iterable[Global___MetricEstimate] | None = ...,
         repeats: _abc.Iterable[Global___RepeatEstimate] | None = ...,
+        statistics_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "primary_score", b"primary_score", "stddev", b"stddev", "worst_case", b"worst_case"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_statistics_version", b"_statistics_version", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "primary_score", b"primary_score", "statistics_version", b"statistics_version", "stddev", b"stddev", "worst_case", b"worst_case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "coverage", b"coverage", "metric_estimates", b"metric_estimates", "metric_means", b"metric_means", "n_errored", b"n_errored", "n_items", b"n_items", "n_scored", b"n_scored", "n_skipped", b"n_skipped", "primary_score", b"primary_score", "repeats", b"repeats", "slices", b"slices", "stddev", b"stddev", "threshold", b"threshold", "verdict", b"verdict", "worst_case", b"worst_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_case", b"_best_case", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_primary_score", b"_primary_score", "_statistics_version", b"_statistics_version", "_stddev", b"_stddev", "_worst_case", b"_worst_case", "best_case", b"best_case", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "coverage", b"coverage", "metric_estimates", b"metric_estimates", "metric_means", b"metric_means", "n_errored", b"n_errored", "n_items", b"n_items", "n_scored", b"n_scored", "n_skipped", b"n_skipped", "primary_score", b"primary_score", "repeats", b"repeats", "slices", b"slices", "statistics_version", b"statistics_version", "stddev", b"stddev", "threshold", b"threshold", "verdict", b"verdict", "worst_case", b"worst_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_case: _TypeAlias = _typing.Literal["best_case"]  # noqa: Y015
     _WhichOneofArgType__best_case: _TypeAlias = _typing.Literal["_best_case", b"_best_case"]  # noqa: Y015
@@ -444,6 +450,8 @@ class Scorecard(_message.Message):
     _WhichOneofArgType__ci_low: _TypeAlias = _typing.Literal["_ci_low", b"_ci_low"]  # noqa: Y015
     _WhichOneofReturnType__primary_score: _TypeAlias = _typing.Literal["primary_score"]  # noqa: Y015
     _WhichOneofArgType__primary_score: _TypeAlias = _typing.Literal["_primary_score", b"_primary_score"]  # noqa: Y015
+    _WhichOneofReturnType__statistics_version: _TypeAlias = _typing.Literal["statistics_version"]  # noqa: Y015
+    _WhichOneofArgType__statistics_version: _TypeAlias = _typing.Literal["_statistics_version", b"_statistics_version"]  # noqa: Y015
     _WhichOneofReturnType__stddev: _TypeAlias = _typing.Literal["stddev"]  # noqa: Y015
     _WhichOneofArgType__stddev: _TypeAlias = _typing.Literal["_stddev", b"_stddev"]  # noqa: Y015
     _WhichOneofReturnType__worst_case: _TypeAlias = _typing.Literal["worst_case"]  # noqa: Y015
@@ -456,6 +464,8 @@ class Scorecard(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_low) -> _WhichOneofReturnType__ci_low | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__primary_score) -> _WhichOneofReturnType__primary_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statistics_version) -> _WhichOneofReturnType__statistics_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stddev) -> _WhichOneofReturnType__stddev | None: ...
     @_typing.overload
@@ -511,6 +521,10 @@ class Evaluation(_message.Message):
     VERIFIED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    QUEUE_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
+    SCORE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     run_id: _builtins.str
     """Empty when a model was evaluated that no run here produced."""
@@ -531,6 +545,9 @@ class Evaluation(_message.Message):
     """
     project: _builtins.str
     """The project that it belongs to."""
+    queue_deadline_seconds: _builtins.int
+    warning: _builtins.str
+    """For people: that no worker serves the pool that it waits in; empty otherwise. Not in events."""
     @_builtins.property
     def generation(self) -> _common_pb2.GenerationConfig: ...
     @_builtins.property
@@ -552,6 +569,14 @@ class Evaluation(_message.Message):
     @_builtins.property
     def signature(self) -> _common_pb2.Signature:
         """Set when SUCCEEDED, by the registry, over the score and the digest of the predictions; see docs/evaluation.md."""
+
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was hidden; unset while it is shown (RetentionService)."""
+
+    @_builtins.property
+    def score_time(self) -> _timestamp_pb2.Timestamp:
+        """When the stored predictions were scored again (RescoreEvaluation); unset for the score that it ended with."""
 
     def __init__(
         self,
@@ -580,10 +605,14 @@ class Evaluation(_message.Message):
         verified: _builtins.bool = ...,
         signature: _common_pb2.Signature | None = ...,
         project: _builtins.str = ...,
+        queue_deadline_seconds: _builtins.int = ...,
+        warning: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
+        score_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "identity", b"identity", "progress", b"progress", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "identity", b"identity", "progress", b"progress", "score_time", b"score_time", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "etag", b"etag", "evalset_id", b"evalset_id", "evalset_key", b"evalset_key", "generation", b"generation", "id", b"id", "identity", b"identity", "message", b"message", "model_id", b"model_id", "progress", b"progress", "project", b"project", "reason", b"reason", "run_id", b"run_id", "samples_per_item", b"samples_per_item", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time", "state", b"state", "tags", b"tags", "threshold", b"threshold", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "etag", b"etag", "evalset_id", b"evalset_id", "evalset_key", b"evalset_key", "generation", b"generation", "id", b"id", "identity", b"identity", "message", b"message", "model_id", b"model_id", "progress", b"progress", "project", b"project", "queue_deadline_seconds", b"queue_deadline_seconds", "reason", b"reason", "run_id", b"run_id", "samples_per_item", b"samples_per_item", "score_time", b"score_time", "scorecard", b"scorecard", "signature", b"signature", "start_time", b"start_time", "state", b"state", "tags", b"tags", "threshold", b"threshold", "verified", b"verified", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,6 +650,7 @@ class CreateEvaluationRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SAMPLES_PER_ITEM_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    QUEUE_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     """Model version id; or a reference that is registered on the fly (pkg://, file://, hf://)."""
@@ -630,6 +660,8 @@ class CreateEvaluationRequest(_message.Message):
     samples_per_item: _builtins.int
     """1..64. Default 1."""
     validate_only: _builtins.bool
+    queue_deadline_seconds: _builtins.int
+    """The evaluation has FAILED (QUEUE_DEADLINE) when no worker has claimed it this long after it was queued; 0 is none."""
     @_builtins.property
     def generation(self) -> _common_pb2.GenerationConfig: ...
     @_builtins.property
@@ -645,10 +677,11 @@ class CreateEvaluationRequest(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         samples_per_item: _builtins.int = ...,
         validate_only: _builtins.bool = ...,
+        queue_deadline_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "generation", b"generation", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "evalset", b"evalset", "generation", b"generation", "model", b"model", "request_id", b"request_id", "samples_per_item", b"samples_per_item", "tags", b"tags", "threshold", b"threshold", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "evalset", b"evalset", "generation", b"generation", "model", b"model", "queue_deadline_seconds", b"queue_deadline_seconds", "request_id", b"request_id", "samples_per_item", b"samples_per_item", "tags", b"tags", "threshold", b"threshold", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
@@ -686,8 +719,8 @@ class ListEvaluationsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, run_id, model_id, model_name, dataset_id, evalset_id, evalset_key, state, primary_score, create_time,
-    end_time, project, tags.<name>, config.<hyperparameter of the run>.
+    """Fields: id, run_id, model_id, model_name, dataset_id, evalset_id, evalset_key, state, primary_score, scorer_version,
+    create_time, end_time, project, archived, tags.<name>, config.<hyperparameter of the run>.
     """
     order_by: _builtins.str
     def __init__(
@@ -758,6 +791,182 @@ class CancelEvaluationRequest(_message.Message):
 Global___CancelEvaluationRequest: _TypeAlias = CancelEvaluationRequest  # noqa: Y015
 
 @_typing.final
+class RetryEvaluationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    etag: _builtins.str
+    """ABORTED when it is set and the evaluation has changed since; empty: it is tried again whatever others have changed."""
+    message: _builtins.str
+    """Why; kept in the history. At most 20000 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "message", b"message", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryEvaluationRequest: _TypeAlias = RetryEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class RescoreEvaluationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RescoreEvaluationRequest: _TypeAlias = RescoreEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class RescoreEvaluationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """Samples that have been scored, of how many."""
+    total: _builtins.int
+    @_builtins.property
+    def evaluation(self) -> Global___Evaluation:
+        """In the last answer: as it is now."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        evaluation: Global___Evaluation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "evaluation", b"evaluation", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RescoreEvaluationResponse: _TypeAlias = RescoreEvaluationResponse  # noqa: Y015
+
+@_typing.final
+class PastScore(_message.Message):
+    """A score that an evaluation had before its predictions were scored again. Never changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    SCORECARD_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SCORE_TIME_FIELD_NUMBER: _builtins.int
+    REPLACE_TIME_FIELD_NUMBER: _builtins.int
+    REPLACED_BY_FIELD_NUMBER: _builtins.int
+    verified: _builtins.bool
+    """As of Evaluation."""
+    replaced_by: _builtins.str
+    @_builtins.property
+    def identity(self) -> Global___ScoreIdentity: ...
+    @_builtins.property
+    def scorecard(self) -> Global___Scorecard: ...
+    @_builtins.property
+    def signature(self) -> _common_pb2.Signature: ...
+    @_builtins.property
+    def score_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def replace_time(self) -> _timestamp_pb2.Timestamp:
+        """When another score took its place, and by whose call."""
+
+    def __init__(
+        self,
+        *,
+        identity: Global___ScoreIdentity | None = ...,
+        scorecard: Global___Scorecard | None = ...,
+        verified: _builtins.bool = ...,
+        signature: _common_pb2.Signature | None = ...,
+        score_time: _timestamp_pb2.Timestamp | None = ...,
+        replace_time: _timestamp_pb2.Timestamp | None = ...,
+        replaced_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "replace_time", b"replace_time", "score_time", b"score_time", "scorecard", b"scorecard", "signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "replace_time", b"replace_time", "replaced_by", b"replaced_by", "score_time", b"score_time", "scorecard", b"scorecard", "signature", b"signature", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PastScore: _TypeAlias = PastScore  # noqa: Y015
+
+@_typing.final
+class ListPastScoresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    evaluation_id: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        evaluation_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPastScoresRequest: _TypeAlias = ListPastScoresRequest  # noqa: Y015
+
+@_typing.final
+class ListPastScoresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastScore]: ...
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___PastScore] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPastScoresResponse: _TypeAlias = ListPastScoresResponse  # noqa: Y015
+
+@_typing.final
 class ListItemResultsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -765,11 +974,14 @@ class ListItemResultsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    SCORER_VERSION_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
     """Fields: item_id, outcome, answer_correctness."""
+    scorer_version: _builtins.str
+    """Scores of this version, the present one or a former one (ListPastScores). Empty: the present one."""
     def __init__(
         self,
         *,
@@ -777,10 +989,11 @@ class ListItemResultsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
+        scorer_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "scorer_version", b"scorer_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -859,6 +1072,8 @@ class GetLeaderboardRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
+    EVERY_EVALUATION_FIELD_NUMBER: _builtins.int
+    WITH_DIFFERENCES_FIELD_NUMBER: _builtins.int
     evalset: _builtins.str
     """Evalset id or key. Required."""
     generation_digest: _builtins.str
@@ -872,6 +1087,10 @@ class GetLeaderboardRequest(_message.Message):
     """"primary_score" (default), "metrics.<name>", "sections.<name>", "categories.<name>", "difficulties.<name>",
     "pass@<k>" or "maj@<k>", then " desc" (default) or " asc". Evaluations without that value are left out.
     """
+    every_evaluation: _builtins.bool
+    """Every evaluation of a run, not only its newest one."""
+    with_differences: _builtins.bool
+    """With each entry's difference to the first on the same items: of primary_score and metrics, in the order of the board."""
     def __init__(
         self,
         *,
@@ -882,14 +1101,50 @@ class GetLeaderboardRequest(_message.Message):
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
+        every_evaluation: _builtins.bool = ...,
+        with_differences: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evalset", b"evalset", "filter", b"filter", "generation_digest", b"generation_digest", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "scorer_version", b"scorer_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evalset", b"evalset", "every_evaluation", b"every_evaluation", "filter", b"filter", "generation_digest", b"generation_digest", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "scorer_version", b"scorer_version", "with_differences", b"with_differences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLeaderboardRequest: _TypeAlias = GetLeaderboardRequest  # noqa: Y015
+
+@_typing.final
+class PairedDifference(_message.Message):
+    """B minus A of the value that the board is ordered by, on the items that have it in both; the interval is 95 %."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_PAIRED_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    CI_LOW_FIELD_NUMBER: _builtins.int
+    CI_HIGH_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    n_paired: _builtins.int
+    delta: _builtins.float
+    ci_low: _builtins.float
+    ci_high: _builtins.float
+    p_value: _builtins.float
+    """Two-sided."""
+    def __init__(
+        self,
+        *,
+        n_paired: _builtins.int = ...,
+        delta: _builtins.float = ...,
+        ci_low: _builtins.float = ...,
+        ci_high: _builtins.float = ...,
+        p_value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ci_high", b"ci_high", "ci_low", b"ci_low", "delta", b"delta", "n_paired", b"n_paired", "p_value", b"p_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairedDifference: _TypeAlias = PairedDifference  # noqa: Y015
 
 @_typing.final
 class LeaderboardEntry(_message.Message):
@@ -955,8 +1210,9 @@ class LeaderboardEntry(_message.Message):
     DATASET_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     VERIFIED_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_TO_FIRST_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
-    """Entries whose scores do not differ significantly from the first share its rank."""
+    """That of the first of its group, whose interval this entry's interval overlaps."""
     evaluation_id: _builtins.str
     run_id: _builtins.str
     run_display_name: _builtins.str
@@ -982,6 +1238,10 @@ class LeaderboardEntry(_message.Message):
     def metric_means(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def difference_to_first(self) -> Global___PairedDifference:
+        """To the first of the board; of an entry that is not the first, where differences were asked for."""
+
     def __init__(
         self,
         *,
@@ -1005,10 +1265,11 @@ class LeaderboardEntry(_message.Message):
         dataset_id: _builtins.str = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         verified: _builtins.bool = ...,
+        difference_to_first: Global___PairedDifference | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "end_time", b"end_time", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "difference_to_first", b"difference_to_first", "end_time", b"end_time", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low", "coverage", b"coverage", "dataset_id", b"dataset_id", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "metric_means", b"metric_means", "model_id", b"model_id", "n_scored", b"n_scored", "primary_score", b"primary_score", "rank", b"rank", "run_display_name", b"run_display_name", "run_id", b"run_id", "tags", b"tags", "tied_with_first", b"tied_with_first", "value", b"value", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high", "_value_ci_low", b"_value_ci_low", "ci_high", b"ci_high", "ci_low", b"ci_low", "coverage", b"coverage", "dataset_id", b"dataset_id", "difference_to_first", b"difference_to_first", "end_time", b"end_time", "evaluation_id", b"evaluation_id", "metric_means", b"metric_means", "model_id", b"model_id", "n_scored", b"n_scored", "primary_score", b"primary_score", "rank", b"rank", "run_display_name", b"run_display_name", "run_id", b"run_id", "tags", b"tags", "tied_with_first", b"tied_with_first", "value", b"value", "value_ci_high", b"value_ci_high", "value_ci_low", b"value_ci_low", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value_ci_high: _TypeAlias = _typing.Literal["value_ci_high"]  # noqa: Y015
     _WhichOneofArgType__value_ci_high: _TypeAlias = _typing.Literal["_value_ci_high", b"_value_ci_high"]  # noqa: Y015
@@ -1031,12 +1292,17 @@ class Leaderboard(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     N_INVALID_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
+    N_OTHER_SCORERS_FIELD_NUMBER: _builtins.int
     evalset_id: _builtins.str
     next_page_token: _builtins.str
     n_invalid: _builtins.int
     """Evaluations of the evalset left out because their coverage is under 98 %."""
     order_by: _builtins.str
     """As it was applied, with its direction."""
+    n_other_scorers: _builtins.int
+    """Evaluations of the evalset with this generation whose scores are of another scorer version: they stand on another
+    board until they are scored again (RescoreEvaluation).
+    """
     @_builtins.property
     def identity(self) -> Global___ScoreIdentity: ...
     @_builtins.property
@@ -1050,10 +1316,11 @@ class Leaderboard(_message.Message):
         next_page_token: _builtins.str = ...,
         n_invalid: _builtins.int = ...,
         order_by: _builtins.str = ...,
+        n_other_scorers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "evalset_id", b"evalset_id", "identity", b"identity", "n_invalid", b"n_invalid", "next_page_token", b"next_page_token", "order_by", b"order_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "evalset_id", b"evalset_id", "identity", b"identity", "n_invalid", b"n_invalid", "n_other_scorers", b"n_other_scorers", "next_page_token", b"next_page_token", "order_by", b"order_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1263,6 +1530,7 @@ class PairedStatistics(_message.Message):
     P_WORSE_FIELD_NUMBER: _builtins.int
     N_NEEDED_FIELD_NUMBER: _builtins.int
     DETECTABLE_FIELD_NUMBER: _builtins.int
+    STATISTICS_VERSION_FIELD_NUMBER: _builtins.int
     n_paired: _builtins.int
     n_regressions: _builtins.int
     n_fixes: _builtins.int
@@ -1272,9 +1540,9 @@ class PairedStatistics(_message.Message):
     ci_low: _builtins.float
     ci_high: _builtins.float
     ci_method: _builtins.str
-    """"tango" | "cluster_bootstrap"."""
+    """"tango" | "bounded_score" | "cluster_tango" | "cluster_bounded_score" | "unknown_spread" (the whole range)."""
     p_value: _builtins.float
-    """Two-sided: mid-p McNemar or sign-flip permutation."""
+    """Two-sided: mid-p McNemar or sign flips."""
     p_method: _builtins.str
     p_worse: _builtins.float
     """One-sided, that B is worse."""
@@ -1282,6 +1550,8 @@ class PairedStatistics(_message.Message):
     """Items needed to see this delta at 80 % power; 0 when delta is 0."""
     detectable: _builtins.float
     """Smallest |delta| that these many items show at 80 % power, two-sided 5 %, at the discordance seen here."""
+    statistics_version: _builtins.int
+    """Of intervals and p-values; absent for the first."""
     def __init__(
         self,
         *,
@@ -1299,12 +1569,15 @@ class PairedStatistics(_message.Message):
         p_worse: _builtins.float = ...,
         n_needed: _builtins.int = ...,
         detectable: _builtins.float = ...,
+        statistics_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_statistics_version", b"_statistics_version", "statistics_version", b"statistics_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "delta", b"delta", "detectable", b"detectable", "n_fixes", b"n_fixes", "n_needed", b"n_needed", "n_paired", b"n_paired", "n_regressions", b"n_regressions", "n_same", b"n_same", "n_unpaired", b"n_unpaired", "p_method", b"p_method", "p_value", b"p_value", "p_worse", b"p_worse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_statistics_version", b"_statistics_version", "ci_high", b"ci_high", "ci_low", b"ci_low", "ci_method", b"ci_method", "delta", b"delta", "detectable", b"detectable", "n_fixes", b"n_fixes", "n_needed", b"n_needed", "n_paired", b"n_paired", "n_regressions", b"n_regressions", "n_same", b"n_same", "n_unpaired", b"n_unpaired", "p_method", b"p_method", "p_value", b"p_value", "p_worse", b"p_worse", "statistics_version", b"statistics_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__statistics_version: _TypeAlias = _typing.Literal["statistics_version"]  # noqa: Y015
+    _WhichOneofArgType__statistics_version: _TypeAlias = _typing.Literal["_statistics_version", b"_statistics_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statistics_version) -> _WhichOneofReturnType__statistics_version | None: ...
 
 Global___PairedStatistics: _TypeAlias = PairedStatistics  # noqa: Y015
 
@@ -1353,8 +1626,11 @@ class Comparison(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CURVES_FIELD_NUMBER: _builtins.int
+    SCORER_VERSION_FIELD_NUMBER: _builtins.int
     baseline_evaluation_id: _builtins.str
     next_page_token: _builtins.str
+    scorer_version: _builtins.str
+    """Of all the scores."""
     @_builtins.property
     def baseline_scorecard(self) -> Global___Scorecard: ...
     @_builtins.property
@@ -1376,10 +1652,11 @@ class Comparison(_message.Message):
         items: _abc.Iterable[Global___ItemComparison] | None = ...,
         next_page_token: _builtins.str = ...,
         curves: _abc.Iterable[Global___Curve] | None = ...,
+        scorer_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_scorecard", b"baseline_scorecard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidates", b"candidates", "curves", b"curves", "items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_evaluation_id", b"baseline_evaluation_id", "baseline_scorecard", b"baseline_scorecard", "candidates", b"candidates", "curves", b"curves", "items", b"items", "next_page_token", b"next_page_token", "scorer_version", b"scorer_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

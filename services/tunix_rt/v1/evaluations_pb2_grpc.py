@@ -55,6 +55,21 @@ class EvaluationServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.CancelEvaluationRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.FromString,
                 _registered_method=True)
+        self.RetryEvaluation = channel.unary_unary(
+                '/tunix_rt.v1.EvaluationService/RetryEvaluation',
+                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.RetryEvaluationRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.FromString,
+                _registered_method=True)
+        self.RescoreEvaluation = channel.unary_stream(
+                '/tunix_rt.v1.EvaluationService/RescoreEvaluation',
+                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.RescoreEvaluationRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.RescoreEvaluationResponse.FromString,
+                _registered_method=True)
+        self.ListPastScores = channel.unary_unary(
+                '/tunix_rt.v1.EvaluationService/ListPastScores',
+                request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ListPastScoresRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ListPastScoresResponse.FromString,
+                _registered_method=True)
         self.ListItemResults = channel.unary_unary(
                 '/tunix_rt.v1.EvaluationService/ListItemResults',
                 request_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ListItemResultsRequest.SerializeToString,
@@ -106,6 +121,35 @@ class EvaluationServiceServicer:
 
     def CancelEvaluation(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryEvaluation(self, request, context):
+        """Queues an evaluation that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and the
+        default of five failures and queue_deadline_seconds are counted from the retry. Items that are recorded stay.
+        FAILED_PRECONDITION for an evaluation in another state, and for a trial's, whose sweep has learnt of its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RescoreEvaluation(self, request, context):
+        """Scores the stored predictions of an evaluation that has SUCCEEDED again, by the scorers of this release: it gets a new
+        scorecard and a new scorer version, and the former score goes into its history (ListPastScores). Baselines in force
+        that it is get a revision with its new identity; gate decisions stay as they were decided.
+        The stream tells how far it is; the last answer has the evaluation. Idempotent: an evaluation whose score is of this
+        version is answered as it is, and a call that comes while another one scores the same waits for that. A call that is
+        cut off does not stop it. FAILED_PRECONDITION where the evaluation has no score, where it is by third-party scorers,
+        which the registry does not run, and where an item cannot be scored by this release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPastScores(self, request, context):
+        """Former scores, the newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -169,6 +213,21 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.CancelEvaluation,
                     request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.CancelEvaluationRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.SerializeToString,
+            ),
+            'RetryEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryEvaluation,
+                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.RetryEvaluationRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.SerializeToString,
+            ),
+            'RescoreEvaluation': grpc.unary_stream_rpc_method_handler(
+                    servicer.RescoreEvaluation,
+                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.RescoreEvaluationRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.RescoreEvaluationResponse.SerializeToString,
+            ),
+            'ListPastScores': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPastScores,
+                    request_deserializer=tunix__rt_dot_v1_dot_evaluations__pb2.ListPastScoresRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_evaluations__pb2.ListPastScoresResponse.SerializeToString,
             ),
             'ListItemResults': grpc.unary_unary_rpc_method_handler(
                     servicer.ListItemResults,
@@ -305,6 +364,87 @@ class EvaluationService:
             '/tunix_rt.v1.EvaluationService/CancelEvaluation',
             tunix__rt_dot_v1_dot_evaluations__pb2.CancelEvaluationRequest.SerializeToString,
             tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.EvaluationService/RetryEvaluation',
+            tunix__rt_dot_v1_dot_evaluations__pb2.RetryEvaluationRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_evaluations__pb2.Evaluation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RescoreEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tunix_rt.v1.EvaluationService/RescoreEvaluation',
+            tunix__rt_dot_v1_dot_evaluations__pb2.RescoreEvaluationRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_evaluations__pb2.RescoreEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPastScores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.EvaluationService/ListPastScores',
+            tunix__rt_dot_v1_dot_evaluations__pb2.ListPastScoresRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_evaluations__pb2.ListPastScoresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,22 @@ class EvaluationServiceStub:
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.GetEvaluationRequest, _evaluations_pb2.Evaluation]
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ListEvaluationsRequest, _evaluations_pb2.ListEvaluationsResponse]
     CancelEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.CancelEvaluationRequest, _evaluations_pb2.Evaluation]
+    RetryEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.RetryEvaluationRequest, _evaluations_pb2.Evaluation]
+    """Queues an evaluation that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and the
+    default of five failures and queue_deadline_seconds are counted from the retry. Items that are recorded stay.
+    FAILED_PRECONDITION for an evaluation in another state, and for a trial's, whose sweep has learnt of its end.
+    """
+    RescoreEvaluation: _grpc.UnaryStreamMultiCallable[_evaluations_pb2.RescoreEvaluationRequest, _evaluations_pb2.RescoreEvaluationResponse]
+    """Scores the stored predictions of an evaluation that has SUCCEEDED again, by the scorers of this release: it gets a new
+    scorecard and a new scorer version, and the former score goes into its history (ListPastScores). Baselines in force
+    that it is get a revision with its new identity; gate decisions stay as they were decided.
+    The stream tells how far it is; the last answer has the evaluation. Idempotent: an evaluation whose score is of this
+    version is answered as it is, and a call that comes while another one scores the same waits for that. A call that is
+    cut off does not stop it. FAILED_PRECONDITION where the evaluation has no score, where it is by third-party scorers,
+    which the registry does not run, and where an item cannot be scored by this release.
+    """
+    ListPastScores: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ListPastScoresRequest, _evaluations_pb2.ListPastScoresResponse]
+    """Former scores, the newest first."""
     ListItemResults: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.ListItemResultsRequest, _evaluations_pb2.ListItemResultsResponse]
     WatchEvaluation: _grpc.UnaryStreamMultiCallable[_evaluations_pb2.WatchEvaluationRequest, _evaluations_pb2.WatchEvaluationResponse]
     GetLeaderboard: _grpc.UnaryUnaryMultiCallable[_evaluations_pb2.GetLeaderboardRequest, _evaluations_pb2.Leaderboard]
@@ -61,6 +77,22 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.GetEvaluationRequest, _evaluations_pb2.Evaluation]  # type: ignore[assignment]
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ListEvaluationsRequest, _evaluations_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
     CancelEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.CancelEvaluationRequest, _evaluations_pb2.Evaluation]  # type: ignore[assignment]
+    RetryEvaluation: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.RetryEvaluationRequest, _evaluations_pb2.Evaluation]  # type: ignore[assignment]
+    """Queues an evaluation that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and the
+    default of five failures and queue_deadline_seconds are counted from the retry. Items that are recorded stay.
+    FAILED_PRECONDITION for an evaluation in another state, and for a trial's, whose sweep has learnt of its end.
+    """
+    RescoreEvaluation: _aio.UnaryStreamMultiCallable[_evaluations_pb2.RescoreEvaluationRequest, _evaluations_pb2.RescoreEvaluationResponse]  # type: ignore[assignment]
+    """Scores the stored predictions of an evaluation that has SUCCEEDED again, by the scorers of this release: it gets a new
+    scorecard and a new scorer version, and the former score goes into its history (ListPastScores). Baselines in force
+    that it is get a revision with its new identity; gate decisions stay as they were decided.
+    The stream tells how far it is; the last answer has the evaluation. Idempotent: an evaluation whose score is of this
+    version is answered as it is, and a call that comes while another one scores the same waits for that. A call that is
+    cut off does not stop it. FAILED_PRECONDITION where the evaluation has no score, where it is by third-party scorers,
+    which the registry does not run, and where an item cannot be scored by this release.
+    """
+    ListPastScores: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ListPastScoresRequest, _evaluations_pb2.ListPastScoresResponse]  # type: ignore[assignment]
+    """Former scores, the newest first."""
     ListItemResults: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.ListItemResultsRequest, _evaluations_pb2.ListItemResultsResponse]  # type: ignore[assignment]
     WatchEvaluation: _aio.UnaryStreamMultiCallable[_evaluations_pb2.WatchEvaluationRequest, _evaluations_pb2.WatchEvaluationResponse]  # type: ignore[assignment]
     GetLeaderboard: _aio.UnaryUnaryMultiCallable[_evaluations_pb2.GetLeaderboardRequest, _evaluations_pb2.Leaderboard]  # type: ignore[assignment]
@@ -106,6 +138,40 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluations_pb2.CancelEvaluationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluations_pb2.Evaluation, _abc.Awaitable[_evaluations_pb2.Evaluation]]: ...
+
+    @_abc_1.abstractmethod
+    def RetryEvaluation(
+        self,
+        request: _evaluations_pb2.RetryEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluations_pb2.Evaluation, _abc.Awaitable[_evaluations_pb2.Evaluation]]:
+        """Queues an evaluation that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and the
+        default of five failures and queue_deadline_seconds are counted from the retry. Items that are recorded stay.
+        FAILED_PRECONDITION for an evaluation in another state, and for a trial's, whose sweep has learnt of its end.
+        """
+
+    @_abc_1.abstractmethod
+    def RescoreEvaluation(
+        self,
+        request: _evaluations_pb2.RescoreEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_evaluations_pb2.RescoreEvaluationResponse], _abc.AsyncIterator[_evaluations_pb2.RescoreEvaluationResponse]]:
+        """Scores the stored predictions of an evaluation that has SUCCEEDED again, by the scorers of this release: it gets a new
+        scorecard and a new scorer version, and the former score goes into its history (ListPastScores). Baselines in force
+        that it is get a revision with its new identity; gate decisions stay as they were decided.
+        The stream tells how far it is; the last answer has the evaluation. Idempotent: an evaluation whose score is of this
+        version is answered as it is, and a call that comes while another one scores the same waits for that. A call that is
+        cut off does not stop it. FAILED_PRECONDITION where the evaluation has no score, where it is by third-party scorers,
+        which the registry does not run, and where an item cannot be scored by this release.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPastScores(
+        self,
+        request: _evaluations_pb2.ListPastScoresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluations_pb2.ListPastScoresResponse, _abc.Awaitable[_evaluations_pb2.ListPastScoresResponse]]:
+        """Former scores, the newest first."""
 
     @_abc_1.abstractmethod
     def ListItemResults(

@@ -28,53 +28,64 @@ from tunix_rt.v1 import common_pb2 as tunix__rt_dot_v1_dot_common__pb2
 from tunix_rt.v1 import datasets_pb2 as tunix__rt_dot_v1_dot_datasets__pb2
 from tunix_rt.v1 import evalsets_pb2 as tunix__rt_dot_v1_dot_evalsets__pb2
 from tunix_rt.v1 import evaluations_pb2 as tunix__rt_dot_v1_dot_evaluations__pb2
+from tunix_rt.v1 import jobs_pb2 as tunix__rt_dot_v1_dot_jobs__pb2
 from tunix_rt.v1 import models_pb2 as tunix__rt_dot_v1_dot_models__pb2
 from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 from tunix_rt.v1 import runs_pb2 as tunix__rt_dot_v1_dot_runs__pb2
 from tunix_rt.v1 import sweeps_pb2 as tunix__rt_dot_v1_dot_sweeps__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/events.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x1atunix_rt/v1/datasets.proto\x1a\x1atunix_rt/v1/evalsets.proto\x1a\x1dtunix_rt/v1/evaluations.proto\x1a\x18tunix_rt/v1/models.proto\x1a\x19tunix_rt/v1/options.proto\x1a\x16tunix_rt/v1/runs.proto\x1a\x18tunix_rt/v1/sweeps.proto\"\xd0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x13\n\x0bresource_id\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12%\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07project\x18\t \x01(\t\"U\n\x12WatchEventsRequest\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x02 \x01(\tB\x11\n\x0f_after_sequence\"J\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.tunix_rt.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\nJobCommand\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"V\n\x08RunEvent\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.tunix_rt.v1.Run\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"k\n\x0f\x45valuationEvent\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.tunix_rt.v1.Evaluation\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nSweepEvent\x12!\n\x05sweep\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Sweep\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nTrialEvent\x12!\n\x05trial\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Trial\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"5\n\x0c\x44\x61tasetEvent\x12%\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.Dataset\"5\n\x0c\x45valSetEvent\x12%\n\x07\x65valset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.EvalSet\"6\n\nModelEvent\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.ModelVersion\"8\n\tGateEvent\x12+\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.GateDecision\"Z\n\nAliasEvent\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Alias\x12)\n\tpromotion\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.Promotion\"8\n\rBaselineEvent\x12\'\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x15.tunix_rt.v1.Baseline2\xaf\x01\n\x0c\x45ventService\x12J\n\x0bWatchEvents\x12\x1f.tunix_rt.v1.WatchEventsRequest\x1a\x12.tunix_rt.v1.Event\"\x04\x88\xb5\x18\x01\x30\x01\x12S\n\nListEvents\x12\x1e.tunix_rt.v1.ListEventsRequest\x1a\x1f.tunix_rt.v1.ListEventsResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tunix_rt/v1/events.proto\x12\x0btunix_rt.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tunix_rt/v1/common.proto\x1a\x1atunix_rt/v1/datasets.proto\x1a\x1atunix_rt/v1/evalsets.proto\x1a\x1dtunix_rt/v1/evaluations.proto\x1a\x16tunix_rt/v1/jobs.proto\x1a\x18tunix_rt/v1/models.proto\x1a\x19tunix_rt/v1/options.proto\x1a\x16tunix_rt/v1/runs.proto\x1a\x18tunix_rt/v1/sweeps.proto\"\xd0\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x13\n\x0bresource_id\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12%\n\x04\x64\x61ta\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07project\x18\t \x01(\t\"U\n\x12WatchEventsRequest\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x02 \x01(\tB\x11\n\x0f_after_sequence\"J\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.tunix_rt.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe9\x01\n\x16RepublishEventsRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\x90\xb5\x18\x01\x12\x17\n\rfrom_sequence\x18\x02 \x01(\x03H\x00\x12/\n\tfrom_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x15\n\x0bto_sequence\x18\x04 \x01(\x03H\x01\x12-\n\x07to_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x42\x07\n\x05\x62\x65ginB\x05\n\x03\x65nd\"X\n\x17RepublishEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x05\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\"\x1c\n\nJobCommand\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"V\n\x08RunEvent\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.tunix_rt.v1.Run\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"k\n\x0f\x45valuationEvent\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.tunix_rt.v1.Evaluation\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nSweepEvent\x12!\n\x05sweep\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Sweep\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"\\\n\nTrialEvent\x12!\n\x05trial\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Trial\x12+\n\ntransition\x18\x02 \x01(\x0b\x32\x17.tunix_rt.v1.Transition\"5\n\x0c\x44\x61tasetEvent\x12%\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.Dataset\"5\n\x0c\x45valSetEvent\x12%\n\x07\x65valset\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.EvalSet\"6\n\nModelEvent\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.ModelVersion\"8\n\tGateEvent\x12+\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x19.tunix_rt.v1.GateDecision\"Z\n\nAliasEvent\x12!\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x12.tunix_rt.v1.Alias\x12)\n\tpromotion\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.Promotion\"8\n\rBaselineEvent\x12\'\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x15.tunix_rt.v1.Baseline\",\n\tPoolEvent\x12\x1f\n\x04pool\x18\x01 \x01(\x0b\x32\x11.tunix_rt.v1.Pool2\x93\x02\n\x0c\x45ventService\x12J\n\x0bWatchEvents\x12\x1f.tunix_rt.v1.WatchEventsRequest\x1a\x12.tunix_rt.v1.Event\"\x04\x88\xb5\x18\x01\x30\x01\x12S\n\nListEvents\x12\x1e.tunix_rt.v1.ListEventsRequest\x1a\x1f.tunix_rt.v1.ListEventsResponse\"\x04\x88\xb5\x18\x01\x12\x62\n\x0fRepublishEvents\x12#.tunix_rt.v1.RepublishEventsRequest\x1a$.tunix_rt.v1.RepublishEventsResponse\"\x04\x88\xb5\x18\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tunix_rt.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REPUBLISHEVENTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REPUBLISHEVENTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\220\265\030\001'
   _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\210\265\030\001'
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\210\265\030\001'
-  _globals['_EVENT']._serialized_start=321
-  _globals['_EVENT']._serialized_end=529
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=531
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=616
-  _globals['_LISTEVENTSREQUEST']._serialized_start=618
-  _globals['_LISTEVENTSREQUEST']._serialized_end=692
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=694
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=775
-  _globals['_JOBCOMMAND']._serialized_start=777
-  _globals['_JOBCOMMAND']._serialized_end=805
-  _globals['_RUNEVENT']._serialized_start=807
-  _globals['_RUNEVENT']._serialized_end=893
-  _globals['_EVALUATIONEVENT']._serialized_start=895
-  _globals['_EVALUATIONEVENT']._serialized_end=1002
-  _globals['_SWEEPEVENT']._serialized_start=1004
-  _globals['_SWEEPEVENT']._serialized_end=1096
-  _globals['_TRIALEVENT']._serialized_start=1098
-  _globals['_TRIALEVENT']._serialized_end=1190
-  _globals['_DATASETEVENT']._serialized_start=1192
-  _globals['_DATASETEVENT']._serialized_end=1245
-  _globals['_EVALSETEVENT']._serialized_start=1247
-  _globals['_EVALSETEVENT']._serialized_end=1300
-  _globals['_MODELEVENT']._serialized_start=1302
-  _globals['_MODELEVENT']._serialized_end=1356
-  _globals['_GATEEVENT']._serialized_start=1358
-  _globals['_GATEEVENT']._serialized_end=1414
-  _globals['_ALIASEVENT']._serialized_start=1416
-  _globals['_ALIASEVENT']._serialized_end=1506
-  _globals['_BASELINEEVENT']._serialized_start=1508
-  _globals['_BASELINEEVENT']._serialized_end=1564
-  _globals['_EVENTSERVICE']._serialized_start=1567
-  _globals['_EVENTSERVICE']._serialized_end=1742
+  _globals['_EVENTSERVICE'].methods_by_name['RepublishEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['RepublishEvents']._serialized_options = b'\210\265\030\006'
+  _globals['_EVENT']._serialized_start=345
+  _globals['_EVENT']._serialized_end=553
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=555
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=640
+  _globals['_LISTEVENTSREQUEST']._serialized_start=642
+  _globals['_LISTEVENTSREQUEST']._serialized_end=716
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=718
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=799
+  _globals['_REPUBLISHEVENTSREQUEST']._serialized_start=802
+  _globals['_REPUBLISHEVENTSREQUEST']._serialized_end=1035
+  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_start=1037
+  _globals['_REPUBLISHEVENTSRESPONSE']._serialized_end=1125
+  _globals['_JOBCOMMAND']._serialized_start=1127
+  _globals['_JOBCOMMAND']._serialized_end=1155
+  _globals['_RUNEVENT']._serialized_start=1157
+  _globals['_RUNEVENT']._serialized_end=1243
+  _globals['_EVALUATIONEVENT']._serialized_start=1245
+  _globals['_EVALUATIONEVENT']._serialized_end=1352
+  _globals['_SWEEPEVENT']._serialized_start=1354
+  _globals['_SWEEPEVENT']._serialized_end=1446
+  _globals['_TRIALEVENT']._serialized_start=1448
+  _globals['_TRIALEVENT']._serialized_end=1540
+  _globals['_DATASETEVENT']._serialized_start=1542
+  _globals['_DATASETEVENT']._serialized_end=1595
+  _globals['_EVALSETEVENT']._serialized_start=1597
+  _globals['_EVALSETEVENT']._serialized_end=1650
+  _globals['_MODELEVENT']._serialized_start=1652
+  _globals['_MODELEVENT']._serialized_end=1706
+  _globals['_GATEEVENT']._serialized_start=1708
+  _globals['_GATEEVENT']._serialized_end=1764
+  _globals['_ALIASEVENT']._serialized_start=1766
+  _globals['_ALIASEVENT']._serialized_end=1856
+  _globals['_BASELINEEVENT']._serialized_start=1858
+  _globals['_BASELINEEVENT']._serialized_end=1914
+  _globals['_POOLEVENT']._serialized_start=1916
+  _globals['_POOLEVENT']._serialized_end=1960
+  _globals['_EVENTSERVICE']._serialized_start=1963
+  _globals['_EVENTSERVICE']._serialized_end=2238
 # @@protoc_insertion_point(module_scope)

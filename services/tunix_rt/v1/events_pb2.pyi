@@ -13,6 +13,7 @@ from tunix_rt.v1 import common_pb2 as _common_pb2
 from tunix_rt.v1 import datasets_pb2 as _datasets_pb2
 from tunix_rt.v1 import evalsets_pb2 as _evalsets_pb2
 from tunix_rt.v1 import evaluations_pb2 as _evaluations_pb2
+from tunix_rt.v1 import jobs_pb2 as _jobs_pb2
 from tunix_rt.v1 import models_pb2 as _models_pb2
 from tunix_rt.v1 import runs_pb2 as _runs_pb2
 from tunix_rt.v1 import sweeps_pb2 as _sweeps_pb2
@@ -88,7 +89,9 @@ class WatchEventsRequest(_message.Message):
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
-    """Events after this sequence; absent: only new ones."""
+    """Events after this sequence; absent: only new ones. Facts are kept for 90 days by default
+    (TUNIX_RT_FACTS_KEPT_DAYS): what is older is not sent again.
+    """
     subject: _builtins.str
     """NATS-style pattern over subjects, "tunix.evt.run.>"; empty is all."""
     def __init__(
@@ -157,6 +160,77 @@ class ListEventsResponse(_message.Message):
 Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
 
 @_typing.final
+class RepublishEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    TO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    from_sequence: _builtins.int
+    to_sequence: _builtins.int
+    validate_only: _builtins.bool
+    """Count them, publish nothing."""
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        from_sequence: _builtins.int = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        to_sequence: _builtins.int = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "from_sequence", b"from_sequence", "from_time", b"from_time", "to_sequence", b"to_sequence", "to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "from_sequence", b"from_sequence", "from_time", b"from_time", "request_id", b"request_id", "to_sequence", b"to_sequence", "to_time", b"to_time", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_begin: _TypeAlias = _typing.Literal["from_sequence", "from_time"]  # noqa: Y015
+    _WhichOneofArgType_begin: _TypeAlias = _typing.Literal["begin", b"begin"]  # noqa: Y015
+    _WhichOneofReturnType_end: _TypeAlias = _typing.Literal["to_sequence", "to_time"]  # noqa: Y015
+    _WhichOneofArgType_end: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_begin) -> _WhichOneofReturnType_begin | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_end) -> _WhichOneofReturnType_end | None: ...
+
+Global___RepublishEventsRequest: _TypeAlias = RepublishEventsRequest  # noqa: Y015
+
+@_typing.final
+class RepublishEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """Facts that are published again; at most 10000, INVALID_ARGUMENT for more."""
+    first_sequence: _builtins.int
+    """Sequences of the first and the last of them; 0 without any."""
+    last_sequence: _builtins.int
+    def __init__(
+        self,
+        *,
+        events: _builtins.int = ...,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepublishEventsResponse: _TypeAlias = RepublishEventsResponse  # noqa: Y015
+
+@_typing.final
 class JobCommand(_message.Message):
     """A command (TUNIX_CMD) makes a worker claim a job; its spec stays in the registry.
     tunix.cmd.train.<pool> (runs), tunix.cmd.evaluate (evaluations), tunix.cmd.tune (sweeps)
@@ -183,7 +257,7 @@ Global___JobCommand: _TypeAlias = JobCommand  # noqa: Y015
 class RunEvent(_message.Message):
     """Facts (TUNIX_EVT).
 
-    tunix.evt.run.{created,running,progressed,cancelling,succeeded,failed,cancelled}.<run id>
+    tunix.evt.run.{created,running,progressed,cancelling,succeeded,failed,cancelled,retried,archived,unarchived,deleted}.<run id>
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -210,7 +284,7 @@ Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
 
 @_typing.final
 class EvaluationEvent(_message.Message):
-    """tunix.evt.evaluation.{created,running,cancelling,succeeded,failed,cancelled}.<evaluation id>"""
+    """tunix.evt.evaluation.{created,running,cancelling,succeeded,failed,cancelled,retried,rescored,archived,unarchived,deleted}.<evaluation id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -236,7 +310,9 @@ Global___EvaluationEvent: _TypeAlias = EvaluationEvent  # noqa: Y015
 
 @_typing.final
 class SweepEvent(_message.Message):
-    """tunix.evt.sweep.{created,running,paused,resumed,extended,cancelling,succeeded,failed,cancelled}.<sweep id>"""
+    """tunix.evt.sweep.{created,running,paused,resumed,extended,cancelling,succeeded,failed,cancelled,retried,archived,unarchived,deleted}.<sweep
+    id>
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,7 +364,7 @@ Global___TrialEvent: _TypeAlias = TrialEvent  # noqa: Y015
 
 @_typing.final
 class DatasetEvent(_message.Message):
-    """tunix.evt.dataset.created.<dataset id>"""
+    """tunix.evt.dataset.{created,archived,unarchived,deleted}.<dataset id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -310,7 +386,7 @@ Global___DatasetEvent: _TypeAlias = DatasetEvent  # noqa: Y015
 
 @_typing.final
 class EvalSetEvent(_message.Message):
-    """tunix.evt.evalset.created.<evalset id>"""
+    """tunix.evt.evalset.{created,archived,unarchived,deleted}.<evalset id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,7 +408,7 @@ Global___EvalSetEvent: _TypeAlias = EvalSetEvent  # noqa: Y015
 
 @_typing.final
 class ModelEvent(_message.Message):
-    """tunix.evt.model.{registered,unpinned}.<model version id>"""
+    """tunix.evt.model.{registered,unpinned,archived,unarchived,deleted}.<model version id>"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -421,3 +497,28 @@ class BaselineEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BaselineEvent: _TypeAlias = BaselineEvent  # noqa: Y015
+
+@_typing.final
+class PoolEvent(_message.Message):
+    """tunix.evt.pool.{unserved,served}.<pool>
+    unserved: jobs have waited in it for a minute, and no worker serves it; served: one has come. The last token is the name
+    of a run's pool, "evaluate" or "tune". Every project sees it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pool(self) -> _jobs_pb2.Pool: ...
+    def __init__(
+        self,
+        *,
+        pool: _jobs_pb2.Pool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoolEvent: _TypeAlias = PoolEvent  # noqa: Y015

@@ -45,6 +45,11 @@ class EventServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.RepublishEvents = channel.unary_unary(
+                '/tunix_rt.v1.EventService/RepublishEvents',
+                request_serializer=tunix__rt_dot_v1_dot_events__pb2.RepublishEventsRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_events__pb2.RepublishEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
@@ -64,6 +69,15 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RepublishEvents(self, request, context):
+        """Publishes facts that are stored to NATS once more, of every project, in their order and before what is new: for
+        consumers that have lost some. What NATS itself has lost is published again without it. A repetition has the ce-id of
+        the first publication, another Nats-Msg-Id, and the header tunix-republished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +90,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=tunix__rt_dot_v1_dot_events__pb2.ListEventsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_events__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'RepublishEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepublishEvents,
+                    request_deserializer=tunix__rt_dot_v1_dot_events__pb2.RepublishEventsRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_events__pb2.RepublishEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +152,33 @@ class EventService:
             '/tunix_rt.v1.EventService/ListEvents',
             tunix__rt_dot_v1_dot_events__pb2.ListEventsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_events__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepublishEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.EventService/RepublishEvents',
+            tunix__rt_dot_v1_dot_events__pb2.RepublishEventsRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_events__pb2.RepublishEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

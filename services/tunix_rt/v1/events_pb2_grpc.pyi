@@ -36,6 +36,11 @@ class EventServiceStub:
     WatchEvents: _grpc.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.Event]
     """Facts from now on (or after a sequence), as they happen."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_events_pb2.ListEventsRequest, _events_pb2.ListEventsResponse]
+    RepublishEvents: _grpc.UnaryUnaryMultiCallable[_events_pb2.RepublishEventsRequest, _events_pb2.RepublishEventsResponse]
+    """Publishes facts that are stored to NATS once more, of every project, in their order and before what is new: for
+    consumers that have lost some. What NATS itself has lost is published again without it. A repetition has the ce-id of
+    the first publication, another Nats-Msg-Id, and the header tunix-republished.
+    """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
@@ -45,6 +50,11 @@ class EventServiceAsyncStub(EventServiceStub):
     WatchEvents: _aio.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.Event]  # type: ignore[assignment]
     """Facts from now on (or after a sequence), as they happen."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_events_pb2.ListEventsRequest, _events_pb2.ListEventsResponse]  # type: ignore[assignment]
+    RepublishEvents: _aio.UnaryUnaryMultiCallable[_events_pb2.RepublishEventsRequest, _events_pb2.RepublishEventsResponse]  # type: ignore[assignment]
+    """Publishes facts that are stored to NATS once more, of every project, in their order and before what is new: for
+    consumers that have lost some. What NATS itself has lost is published again without it. A repetition has the ce-id of
+    the first publication, another Nats-Msg-Id, and the header tunix-republished.
+    """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """The registry's log of facts, for those who do not speak NATS."""
@@ -63,5 +73,16 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.ListEventsResponse, _abc.Awaitable[_events_pb2.ListEventsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RepublishEvents(
+        self,
+        request: _events_pb2.RepublishEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.RepublishEventsResponse, _abc.Awaitable[_events_pb2.RepublishEventsResponse]]:
+        """Publishes facts that are stored to NATS once more, of every project, in their order and before what is new: for
+        consumers that have lost some. What NATS itself has lost is published again without it. A repetition has the ce-id of
+        the first publication, another Nats-Msg-Id, and the header tunix-republished.
+        """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

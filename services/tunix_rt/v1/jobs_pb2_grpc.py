@@ -63,6 +63,11 @@ class JobServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_jobs__pb2.ListAttemptsRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_jobs__pb2.ListAttemptsResponse.FromString,
                 _registered_method=True)
+        self.ListPools = channel.unary_unary(
+                '/tunix_rt.v1.JobService/ListPools',
+                request_serializer=tunix__rt_dot_v1_dot_jobs__pb2.ListPoolsRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_jobs__pb2.ListPoolsResponse.FromString,
+                _registered_method=True)
         self.ListTransitions = channel.unary_unary(
                 '/tunix_rt.v1.JobService/ListTransitions',
                 request_serializer=tunix__rt_dot_v1_dot_jobs__pb2.ListTransitionsRequest.SerializeToString,
@@ -114,6 +119,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPools(self, request, context):
+        """What workers take jobs from, and which of them nobody serves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTransitions(self, request, context):
         """Oldest first.
         """
@@ -148,6 +160,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListAttempts,
                     request_deserializer=tunix__rt_dot_v1_dot_jobs__pb2.ListAttemptsRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_jobs__pb2.ListAttemptsResponse.SerializeToString,
+            ),
+            'ListPools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPools,
+                    request_deserializer=tunix__rt_dot_v1_dot_jobs__pb2.ListPoolsRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_jobs__pb2.ListPoolsResponse.SerializeToString,
             ),
             'ListTransitions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTransitions,
@@ -294,6 +311,33 @@ class JobService:
             '/tunix_rt.v1.JobService/ListAttempts',
             tunix__rt_dot_v1_dot_jobs__pb2.ListAttemptsRequest.SerializeToString,
             tunix__rt_dot_v1_dot_jobs__pb2.ListAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.JobService/ListPools',
+            tunix__rt_dot_v1_dot_jobs__pb2.ListPoolsRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_jobs__pb2.ListPoolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

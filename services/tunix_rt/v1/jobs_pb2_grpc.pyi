@@ -50,6 +50,8 @@ class JobServiceStub:
 
     Oldest first.
     """
+    ListPools: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListPoolsRequest, _jobs_pb2.ListPoolsResponse]
+    """What workers take jobs from, and which of them nobody serves."""
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListTransitionsRequest, _jobs_pb2.ListTransitionsResponse]
     """Oldest first."""
 
@@ -75,6 +77,8 @@ class JobServiceAsyncStub(JobServiceStub):
 
     Oldest first.
     """
+    ListPools: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListPoolsRequest, _jobs_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    """What workers take jobs from, and which of them nobody serves."""
     ListTransitions: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListTransitionsRequest, _jobs_pb2.ListTransitionsResponse]  # type: ignore[assignment]
     """Oldest first."""
 
@@ -127,6 +131,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Oldest first.
         """
+
+    @_abc_1.abstractmethod
+    def ListPools(
+        self,
+        request: _jobs_pb2.ListPoolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ListPoolsResponse, _abc.Awaitable[_jobs_pb2.ListPoolsResponse]]:
+        """What workers take jobs from, and which of them nobody serves."""
 
     @_abc_1.abstractmethod
     def ListTransitions(

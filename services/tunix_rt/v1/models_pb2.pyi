@@ -200,6 +200,7 @@ class ModelVersion(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     UNPINNINGS_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     """Registered model name; versions of one name are numbered from 1."""
@@ -222,6 +223,10 @@ class ModelVersion(_message.Message):
     def unpinnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unpinning]:
         """Digests that it was pinned to before, oldest first."""
 
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was hidden; unset while it is shown (RetentionService)."""
+
     def __init__(
         self,
         *,
@@ -237,10 +242,11 @@ class ModelVersion(_message.Message):
         etag: _builtins.str = ...,
         unpinnings: _abc.Iterable[Global___Unpinning] | None = ...,
         project: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "lineage", b"lineage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "artifact", b"artifact", "create_time", b"create_time", "lineage", b"lineage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "format", b"format", "id", b"id", "lineage", b"lineage", "name", b"name", "project", b"project", "reference", b"reference", "tags", b"tags", "unpinnings", b"unpinnings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "artifact", b"artifact", "create_time", b"create_time", "etag", b"etag", "format", b"format", "id", b"id", "lineage", b"lineage", "name", b"name", "project", b"project", "reference", b"reference", "tags", b"tags", "unpinnings", b"unpinnings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,6 +584,7 @@ class GatePolicy(_message.Message):
     DIRECTION_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     version: _builtins.int
@@ -600,6 +607,8 @@ class GatePolicy(_message.Message):
     """Default HIGHER_IS_BETTER. Deltas are always candidate minus baseline; "worse" follows the direction."""
     project: _builtins.str
     """The project that it belongs to; "*" of the built-in one: all of them."""
+    etag: _builtins.str
+    """Of this version; CreateGatePolicy takes that of the newest."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -621,10 +630,11 @@ class GatePolicy(_message.Message):
         direction: Global___MetricDirection.ValueType = ...,
         slices: _abc.Iterable[Global___SliceRule] | None = ...,
         project: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "baseline", b"baseline", "create_time", b"create_time", "description", b"description", "direction", b"direction", "id", b"id", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "project", b"project", "slices", b"slices", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "baseline", b"baseline", "create_time", b"create_time", "description", b"description", "direction", b"direction", "etag", b"etag", "id", b"id", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "project", b"project", "slices", b"slices", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,6 +712,7 @@ class GateDecision(_message.Message):
     VERIFIED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    SCORER_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     verdict: Global___GateVerdict.ValueType
     policy_id: _builtins.str
@@ -723,6 +734,8 @@ class GateDecision(_message.Message):
     """Both evaluations are verified, and the metric is not of a third-party scorer."""
     project: _builtins.str
     """The project that it belongs to."""
+    scorer_version: _builtins.str
+    """Of the candidate's score that was decided on."""
     @_builtins.property
     def statistics(self) -> _evaluations_pb2.PairedStatistics: ...
     @_builtins.property
@@ -755,10 +768,11 @@ class GateDecision(_message.Message):
         verified: _builtins.bool = ...,
         signature: _common_pb2.Signature | None = ...,
         project: _builtins.str = ...,
+        scorer_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "create_time", b"create_time", "lower_bound", b"lower_bound", "signature", b"signature", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "project", b"project", "signature", b"signature", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound", "actor", b"actor", "baseline_evaluation_id", b"baseline_evaluation_id", "baseline_model_digest", b"baseline_model_digest", "candidate_evaluation_id", b"candidate_evaluation_id", "candidate_model_digest", b"candidate_model_digest", "create_time", b"create_time", "digest", b"digest", "explanation", b"explanation", "id", b"id", "items_needed", b"items_needed", "lower_bound", b"lower_bound", "metric", b"metric", "policy_id", b"policy_id", "project", b"project", "scorer_version", b"scorer_version", "signature", b"signature", "slices", b"slices", "statistics", b"statistics", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lower_bound: _TypeAlias = _typing.Literal["lower_bound"]  # noqa: Y015
     _WhichOneofArgType__lower_bound: _TypeAlias = _typing.Literal["_lower_bound", b"_lower_bound"]  # noqa: Y015
@@ -847,7 +861,7 @@ class ListModelsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, name, version, project, run_id, digest, create_time, tags.<name>."""
+    """Fields: id, name, version, project, archived, run_id, digest, create_time, tags.<name>."""
     order_by: _builtins.str
     def __init__(
         self,
@@ -905,7 +919,9 @@ class SetAliasRequest(_message.Message):
     alias: _builtins.str
     model_id: _builtins.str
     etag: _builtins.str
-    """Required once the alias exists."""
+    """As GetAlias answers it; required once the alias exists. ABORTED when the alias has changed since; without it
+    INVALID_ARGUMENT where a policy guards the alias, ABORTED elsewhere.
+    """
     gate_decision_id: _builtins.str
     waiver_reason: _builtins.str
     """Replaces a PASS and is kept permanently; on a single-user platform. Elsewhere a waiver that somebody else asked for."""
@@ -1026,6 +1042,7 @@ class SetAliasPolicyRequest(_message.Message):
     alias: _builtins.str
     gate_policy_id: _builtins.str
     etag: _builtins.str
+    """As GetAlias answers it; ABORTED when the alias has changed since."""
     reason: _builtins.str
     """Kept permanently; required where the alias has a guard already, unless waiver_id is given."""
     waiver_id: _builtins.str
@@ -1281,7 +1298,9 @@ class LockBaselineRequest(_message.Message):
     evaluation_id: _builtins.str
     note: _builtins.str
     etag: _builtins.str
-    """The revision that is to be replaced; required when the name has one."""
+    """Of the revision that is to be replaced (GetBaseline); required when the name has one. Without it INVALID_ARGUMENT;
+    ABORTED when another revision has come since.
+    """
     def __init__(
         self,
         *,
@@ -1382,6 +1401,7 @@ class CreateGatePolicyRequest(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     name: _builtins.str
     margin: _builtins.float
@@ -1392,6 +1412,10 @@ class CreateGatePolicyRequest(_message.Message):
     description: _builtins.str
     metric: _builtins.str
     direction: Global___MetricDirection.ValueType
+    etag: _builtins.str
+    """Of the newest version of the name (GetGatePolicy), which this one follows; required when the name has one, also
+    the built-in "default". Without it INVALID_ARGUMENT; ABORTED when another version has come since.
+    """
     @_builtins.property
     def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceRule]: ...
     def __init__(
@@ -1408,10 +1432,11 @@ class CreateGatePolicyRequest(_message.Message):
         metric: _builtins.str = ...,
         direction: Global___MetricDirection.ValueType = ...,
         slices: _abc.Iterable[Global___SliceRule] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_margin", b"_margin", "_min_coverage", b"_min_coverage", "_min_effect", b"_min_effect", "alpha", b"alpha", "margin", b"margin", "min_coverage", b"min_coverage", "min_effect", b"min_effect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_margin", b"_margin", "_min_coverage", b"_min_coverage", "_min_effect", b"_min_effect", "alpha", b"alpha", "baseline", b"baseline", "description", b"description", "direction", b"direction", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "request_id", b"request_id", "slices", b"slices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_margin", b"_margin", "_min_coverage", b"_min_coverage", "_min_effect", b"_min_effect", "alpha", b"alpha", "baseline", b"baseline", "description", b"description", "direction", b"direction", "etag", b"etag", "margin", b"margin", "metric", b"metric", "min_coverage", b"min_coverage", "min_effect", b"min_effect", "name", b"name", "request_id", b"request_id", "slices", b"slices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015

@@ -259,7 +259,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DecideGate(self, request, context):
-        """Decides once and stores the decision; decisions never change.
+        """Decides once and stores the decision; decisions never change. FAILED_PRECONDITION where the two scores are of different
+        scorer versions: score the older one again (RescoreEvaluation).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

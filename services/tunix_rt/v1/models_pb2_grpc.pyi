@@ -64,7 +64,9 @@ class ModelServiceStub:
     GetGatePolicy: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetGatePolicyRequest, _models_pb2.GatePolicy]
     ListGatePolicies: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListGatePoliciesRequest, _models_pb2.ListGatePoliciesResponse]
     DecideGate: _grpc.UnaryUnaryMultiCallable[_models_pb2.DecideGateRequest, _models_pb2.GateDecision]
-    """Decides once and stores the decision; decisions never change."""
+    """Decides once and stores the decision; decisions never change. FAILED_PRECONDITION where the two scores are of different
+    scorer versions: score the older one again (RescoreEvaluation).
+    """
     GetGateDecision: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetGateDecisionRequest, _models_pb2.GateDecision]
     ListGateDecisions: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListGateDecisionsRequest, _models_pb2.ListGateDecisionsResponse]
     ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListSigningKeysRequest, _models_pb2.ListSigningKeysResponse]
@@ -106,7 +108,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     GetGatePolicy: _aio.UnaryUnaryMultiCallable[_models_pb2.GetGatePolicyRequest, _models_pb2.GatePolicy]  # type: ignore[assignment]
     ListGatePolicies: _aio.UnaryUnaryMultiCallable[_models_pb2.ListGatePoliciesRequest, _models_pb2.ListGatePoliciesResponse]  # type: ignore[assignment]
     DecideGate: _aio.UnaryUnaryMultiCallable[_models_pb2.DecideGateRequest, _models_pb2.GateDecision]  # type: ignore[assignment]
-    """Decides once and stores the decision; decisions never change."""
+    """Decides once and stores the decision; decisions never change. FAILED_PRECONDITION where the two scores are of different
+    scorer versions: score the older one again (RescoreEvaluation).
+    """
     GetGateDecision: _aio.UnaryUnaryMultiCallable[_models_pb2.GetGateDecisionRequest, _models_pb2.GateDecision]  # type: ignore[assignment]
     ListGateDecisions: _aio.UnaryUnaryMultiCallable[_models_pb2.ListGateDecisionsRequest, _models_pb2.ListGateDecisionsResponse]  # type: ignore[assignment]
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_models_pb2.ListSigningKeysRequest, _models_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
@@ -253,7 +257,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.DecideGateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.GateDecision, _abc.Awaitable[_models_pb2.GateDecision]]:
-        """Decides once and stores the decision; decisions never change."""
+        """Decides once and stores the decision; decisions never change. FAILED_PRECONDITION where the two scores are of different
+        scorer versions: score the older one again (RescoreEvaluation).
+        """
 
     @_abc_1.abstractmethod
     def GetGateDecision(

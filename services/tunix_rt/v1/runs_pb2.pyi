@@ -354,6 +354,8 @@ class RunSpec(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
     INITIAL_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    QUEUE_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_RETENTION_FIELD_NUMBER: _builtins.int
     base_model: _builtins.str
     """hf:// file:// gguf:// preset:// model:// pkg:// (see docs)."""
     dataset_id: _builtins.str
@@ -367,7 +369,16 @@ class RunSpec(_message.Message):
     max_attempts: _builtins.int
     """1..20. Default 5: how often a lost worker is replaced."""
     deadline_seconds: _builtins.int
-    """0 is none."""
+    """Of running, not of waiting for a worker; 0 is none."""
+    queue_deadline_seconds: _builtins.int
+    """The run has FAILED (QUEUE_DEADLINE) when no worker has claimed it this long after it was queued; 0 is none."""
+    checkpoint_retention: _builtins.str
+    """"last" | "best" | "none" | "all": which checkpoints stay when the run has SUCCEEDED: the one of the last step, the one
+    with the lowest held-out loss (the last where there is none), none, or all that save_total_limit has kept. Other runs
+    start from what stays (initial_checkpoint).
+    Default "last". Of a run that has FAILED or was CANCELLED all stay that save_total_limit keeps, for
+    TUNIX_RT_UNFINISHED_CHECKPOINTS_KEPT_DAYS.
+    """
     @_builtins.property
     def hyperparameters(self) -> Global___Hyperparameters: ...
     @_builtins.property
@@ -393,10 +404,12 @@ class RunSpec(_message.Message):
         max_attempts: _builtins.int = ...,
         deadline_seconds: _builtins.int = ...,
         initial_checkpoint: Global___CheckpointRef | None = ...,
+        queue_deadline_seconds: _builtins.int = ...,
+        checkpoint_retention: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "initial_checkpoint", b"initial_checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_id", b"dataset_id", "deadline_seconds", b"deadline_seconds", "evaluate_on", b"evaluate_on", "gate_policy", b"gate_policy", "hyperparameters", b"hyperparameters", "initial_checkpoint", b"initial_checkpoint", "max_attempts", b"max_attempts", "model_name", b"model_name", "pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "checkpoint_retention", b"checkpoint_retention", "dataset_id", b"dataset_id", "deadline_seconds", b"deadline_seconds", "evaluate_on", b"evaluate_on", "gate_policy", b"gate_policy", "hyperparameters", b"hyperparameters", "initial_checkpoint", b"initial_checkpoint", "max_attempts", b"max_attempts", "model_name", b"model_name", "pool", b"pool", "queue_deadline_seconds", b"queue_deadline_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,6 +480,8 @@ class Run(_message.Message):
     SPEC_DIGEST_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     display_name: _builtins.str
     state: _common_pb2.JobState.ValueType
@@ -485,6 +500,8 @@ class Run(_message.Message):
     created_by: _builtins.str
     project: _builtins.str
     """The project that it belongs to."""
+    warning: _builtins.str
+    """For people: that no worker serves the pool that it waits in; empty otherwise. Not in events."""
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property
@@ -502,6 +519,10 @@ class Run(_message.Message):
     @_builtins.property
     def last_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Last value of each metric."""
+
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was hidden; unset while it is shown (RetentionService)."""
 
     def __init__(
         self,
@@ -527,10 +548,12 @@ class Run(_message.Message):
         spec_digest: _builtins.str = ...,
         created_by: _builtins.str = ...,
         project: _builtins.str = ...,
+        warning: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "evaluation_ids", b"evaluation_ids", "id", b"id", "last_metrics", b"last_metrics", "message", b"message", "model_id", b"model_id", "progress", b"progress", "project", b"project", "reason", b"reason", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "sweep_id", b"sweep_id", "tags", b"tags", "trial_id", b"trial_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "attempts", b"attempts", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "evaluation_ids", b"evaluation_ids", "id", b"id", "last_metrics", b"last_metrics", "message", b"message", "model_id", b"model_id", "progress", b"progress", "project", b"project", "reason", b"reason", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "sweep_id", b"sweep_id", "tags", b"tags", "trial_id", b"trial_id", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -653,7 +676,7 @@ class ListRunsRequest(_message.Message):
     page_token: _builtins.str
     filter: _builtins.str
     """Fields: id, display_name, state, reason, pool, base_model, dataset_id, model_name, sweep_id, model_id,
-    project, create_time, start_time, end_time, tags.<name>.
+    project, archived, create_time, start_time, end_time, tags.<name>.
     """
     order_by: _builtins.str
     """"create_time desc" (default), "create_time", "end_time", "end_time desc", "display_name"."""
@@ -706,7 +729,9 @@ class UpdateRunRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def run(self) -> Global___Run:
-        """Of it, id names the run, etag (may be empty) what the change rests on; display_name and tags are the new values."""
+        """Of it, id names the run; display_name and tags are the new values. ABORTED when its etag is set and the run has
+        changed since; empty: the change is made whatever others have changed.
+        """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -755,6 +780,36 @@ class CancelRunRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelRunRequest: _TypeAlias = CancelRunRequest  # noqa: Y015
+
+@_typing.final
+class RetryRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    etag: _builtins.str
+    """ABORTED when it is set and the run has changed since; empty: it is tried again whatever others have changed."""
+    message: _builtins.str
+    """Why; kept in the history. At most 20000 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "message", b"message", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRunRequest: _TypeAlias = RetryRunRequest  # noqa: Y015
 
 @_typing.final
 class ListCheckpointsRequest(_message.Message):

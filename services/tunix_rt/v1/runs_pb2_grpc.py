@@ -60,6 +60,11 @@ class RunServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
                 _registered_method=True)
+        self.RetryRun = channel.unary_unary(
+                '/tunix_rt.v1.RunService/RetryRun',
+                request_serializer=tunix__rt_dot_v1_dot_runs__pb2.RetryRunRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
+                _registered_method=True)
         self.ListCheckpoints = channel.unary_unary(
                 '/tunix_rt.v1.RunService/ListCheckpoints',
                 request_serializer=tunix__rt_dot_v1_dot_runs__pb2.ListCheckpointsRequest.SerializeToString,
@@ -128,6 +133,15 @@ class RunServiceServicer:
 
     def CancelRun(self, request, context):
         """QUEUED runs end at once; RUNNING ones when the worker confirms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryRun(self, request, context):
+        """Queues a run that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and max_attempts,
+        deadline_seconds and queue_deadline_seconds are counted from the retry. It goes on from its last checkpoint, if there is one.
+        FAILED_PRECONDITION for a run in another state, and for a trial's, whose sweep has learnt of its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +218,11 @@ def add_RunServiceServicer_to_server(servicer, server):
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
                     request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.CancelRunRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_runs__pb2.Run.SerializeToString,
+            ),
+            'RetryRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryRun,
+                    request_deserializer=tunix__rt_dot_v1_dot_runs__pb2.RetryRunRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_runs__pb2.Run.SerializeToString,
             ),
             'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
@@ -377,6 +396,33 @@ class RunService:
             target,
             '/tunix_rt.v1.RunService/CancelRun',
             tunix__rt_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.RunService/RetryRun',
+            tunix__rt_dot_v1_dot_runs__pb2.RetryRunRequest.SerializeToString,
             tunix__rt_dot_v1_dot_runs__pb2.Run.FromString,
             options,
             channel_credentials,

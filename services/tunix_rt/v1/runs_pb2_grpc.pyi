@@ -40,6 +40,11 @@ class RunServiceStub:
     """Changes display_name and tags only; the spec is immutable."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CancelRunRequest, _runs_pb2.Run]
     """QUEUED runs end at once; RUNNING ones when the worker confirms."""
+    RetryRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.RetryRunRequest, _runs_pb2.Run]
+    """Queues a run that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and max_attempts,
+    deadline_seconds and queue_deadline_seconds are counted from the retry. It goes on from its last checkpoint, if there is one.
+    FAILED_PRECONDITION for a run in another state, and for a trial's, whose sweep has learnt of its end.
+    """
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListCheckpointsRequest, _runs_pb2.ListCheckpointsResponse]
     """Those that are still there, newest first."""
     ListMetrics: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListMetricsRequest, _runs_pb2.ListMetricsResponse]
@@ -63,6 +68,11 @@ class RunServiceAsyncStub(RunServiceStub):
     """Changes display_name and tags only; the spec is immutable."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.CancelRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
     """QUEUED runs end at once; RUNNING ones when the worker confirms."""
+    RetryRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.RetryRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
+    """Queues a run that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and max_attempts,
+    deadline_seconds and queue_deadline_seconds are counted from the retry. It goes on from its last checkpoint, if there is one.
+    FAILED_PRECONDITION for a run in another state, and for a trial's, whose sweep has learnt of its end.
+    """
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListCheckpointsRequest, _runs_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
     """Those that are still there, newest first."""
     ListMetrics: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListMetricsRequest, _runs_pb2.ListMetricsResponse]  # type: ignore[assignment]
@@ -113,6 +123,17 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
         """QUEUED runs end at once; RUNNING ones when the worker confirms."""
+
+    @_abc_1.abstractmethod
+    def RetryRun(
+        self,
+        request: _runs_pb2.RetryRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
+        """Queues a run that has FAILED or was CANCELLED once more. Its history stays; attempts are numbered on, and max_attempts,
+        deadline_seconds and queue_deadline_seconds are counted from the retry. It goes on from its last checkpoint, if there is one.
+        FAILED_PRECONDITION for a run in another state, and for a trial's, whose sweep has learnt of its end.
+        """
 
     @_abc_1.abstractmethod
     def ListCheckpoints(

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from tunix_rt.v1 import common_pb2 as tunix__rt_dot_v1_dot_common__pb2
 from tunix_rt.v1 import evalsets_pb2 as tunix__rt_dot_v1_dot_evalsets__pb2
 from tunix_rt.v1 import evaluations_pb2 as tunix__rt_dot_v1_dot_evaluations__pb2
 from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tunix_rt/v1/scoring.proto\x12\x0btunix_rt.v1\x1a\x1atunix_rt/v1/evalsets.proto\x1a\x1dtunix_rt/v1/evaluations.proto\x1a\x19tunix_rt/v1/options.proto\"1\n\nPrediction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\t\"\x9c\x01\n\x11ScoreItemsRequest\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.EvalSetItemB\x04\x90\xb5\x18\x01\x12\x32\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x17.tunix_rt.v1.PredictionB\x04\x90\xb5\x18\x01\x12\x16\n\tthreshold\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"\x81\x01\n\x12ScoreItemsResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.tunix_rt.v1.ItemResult\x12)\n\tscorecard\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.Scorecard\x12\x16\n\x0escorer_version\x18\x03 \x01(\t\"-\n\x16ValidateEvalSetRequest\x12\x13\n\x05jsonl\x18\x01 \x01(\x0c\x42\x04\x90\xb5\x18\x01\"D\n\x10\x45valSetViolation\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\x85\x01\n\x17ValidateEvalSetResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x31\n\nviolations\x18\x02 \x03(\x0b\x32\x1d.tunix_rt.v1.EvalSetViolation\x12(\n\nstatistics\x18\x03 \x01(\x0b\x32\x14.tunix_rt.v1.EvalSet2\xc9\x01\n\x0eScoringService\x12S\n\nScoreItems\x12\x1e.tunix_rt.v1.ScoreItemsRequest\x1a\x1f.tunix_rt.v1.ScoreItemsResponse\"\x04\x88\xb5\x18\x01\x12\x62\n\x0fValidateEvalSet\x12#.tunix_rt.v1.ValidateEvalSetRequest\x1a$.tunix_rt.v1.ValidateEvalSetResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tunix_rt/v1/scoring.proto\x12\x0btunix_rt.v1\x1a\x18tunix_rt/v1/common.proto\x1a\x1atunix_rt/v1/evalsets.proto\x1a\x1dtunix_rt/v1/evaluations.proto\x1a\x19tunix_rt/v1/options.proto\"c\n\nPrediction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\t\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.tunix_rt.v1.FinishReason\"\x9c\x01\n\x11ScoreItemsRequest\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x18.tunix_rt.v1.EvalSetItemB\x04\x90\xb5\x18\x01\x12\x32\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x17.tunix_rt.v1.PredictionB\x04\x90\xb5\x18\x01\x12\x16\n\tthreshold\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"\x81\x01\n\x12ScoreItemsResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.tunix_rt.v1.ItemResult\x12)\n\tscorecard\x18\x02 \x01(\x0b\x32\x16.tunix_rt.v1.Scorecard\x12\x16\n\x0escorer_version\x18\x03 \x01(\t\"-\n\x16ValidateEvalSetRequest\x12\x13\n\x05jsonl\x18\x01 \x01(\x0c\x42\x04\x90\xb5\x18\x01\"D\n\x10\x45valSetViolation\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\x85\x01\n\x17ValidateEvalSetResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x31\n\nviolations\x18\x02 \x03(\x0b\x32\x1d.tunix_rt.v1.EvalSetViolation\x12(\n\nstatistics\x18\x03 \x01(\x0b\x32\x14.tunix_rt.v1.EvalSet2\xc9\x01\n\x0eScoringService\x12S\n\nScoreItems\x12\x1e.tunix_rt.v1.ScoreItemsRequest\x1a\x1f.tunix_rt.v1.ScoreItemsResponse\"\x04\x88\xb5\x18\x01\x12\x62\n\x0fValidateEvalSet\x12#.tunix_rt.v1.ValidateEvalSetRequest\x1a$.tunix_rt.v1.ValidateEvalSetResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORINGSERVICE'].methods_by_name['ScoreItems']._serialized_options = b'\210\265\030\001'
   _globals['_SCORINGSERVICE'].methods_by_name['ValidateEvalSet']._loaded_options = None
   _globals['_SCORINGSERVICE'].methods_by_name['ValidateEvalSet']._serialized_options = b'\210\265\030\001'
-  _globals['_PREDICTION']._serialized_start=128
-  _globals['_PREDICTION']._serialized_end=177
-  _globals['_SCOREITEMSREQUEST']._serialized_start=180
-  _globals['_SCOREITEMSREQUEST']._serialized_end=336
-  _globals['_SCOREITEMSRESPONSE']._serialized_start=339
-  _globals['_SCOREITEMSRESPONSE']._serialized_end=468
-  _globals['_VALIDATEEVALSETREQUEST']._serialized_start=470
-  _globals['_VALIDATEEVALSETREQUEST']._serialized_end=515
-  _globals['_EVALSETVIOLATION']._serialized_start=517
-  _globals['_EVALSETVIOLATION']._serialized_end=585
-  _globals['_VALIDATEEVALSETRESPONSE']._serialized_start=588
-  _globals['_VALIDATEEVALSETRESPONSE']._serialized_end=721
-  _globals['_SCORINGSERVICE']._serialized_start=724
-  _globals['_SCORINGSERVICE']._serialized_end=925
+  _globals['_PREDICTION']._serialized_start=154
+  _globals['_PREDICTION']._serialized_end=253
+  _globals['_SCOREITEMSREQUEST']._serialized_start=256
+  _globals['_SCOREITEMSREQUEST']._serialized_end=412
+  _globals['_SCOREITEMSRESPONSE']._serialized_start=415
+  _globals['_SCOREITEMSRESPONSE']._serialized_end=544
+  _globals['_VALIDATEEVALSETREQUEST']._serialized_start=546
+  _globals['_VALIDATEEVALSETREQUEST']._serialized_end=591
+  _globals['_EVALSETVIOLATION']._serialized_start=593
+  _globals['_EVALSETVIOLATION']._serialized_end=661
+  _globals['_VALIDATEEVALSETRESPONSE']._serialized_start=664
+  _globals['_VALIDATEEVALSETRESPONSE']._serialized_end=797
+  _globals['_SCORINGSERVICE']._serialized_start=800
+  _globals['_SCORINGSERVICE']._serialized_end=1001
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from tunix_rt.v1 import common_pb2 as _common_pb2
 from tunix_rt.v1 import evalsets_pb2 as _evalsets_pb2
 from tunix_rt.v1 import evaluations_pb2 as _evaluations_pb2
 import builtins as _builtins
@@ -26,17 +27,21 @@ class Prediction(_message.Message):
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
     PREDICTION_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     prediction: _builtins.str
+    finish_reason: _common_pb2.FinishReason.ValueType
+    """LENGTH: the token limit ended the prediction, so an answer that it cut is none. UNSPECIFIED: nobody knows."""
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
         prediction: _builtins.str = ...,
+        finish_reason: _common_pb2.FinishReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "prediction", b"prediction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "item_id", b"item_id", "prediction", b"prediction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -459,6 +459,7 @@ class SweepSpec(_message.Message):
     REPEATS_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     TRIAL_RESOURCES_FIELD_NUMBER: _builtins.int
+    QUEUE_DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
     algorithm: Global___SearchAlgorithm.ValueType
     scheduler: Global___TrialScheduler.ValueType
     num_samples: _builtins.int
@@ -470,6 +471,10 @@ class SweepSpec(_message.Message):
     repeats: _builtins.int
     """1..100 trials of each configuration, with the base's seed, that plus 1, and so on; what the search learns from is
     their mean. Default 1.
+    """
+    queue_deadline_seconds: _builtins.int
+    """The sweep has FAILED (QUEUE_DEADLINE) when no tuner has claimed it this long after it was queued; 0 is none. That of
+    trials is the base's.
     """
     @_builtins.property
     def base(self) -> _runs_pb2.RunSpec:
@@ -510,10 +515,11 @@ class SweepSpec(_message.Message):
         repeats: _builtins.int = ...,
         pools: _abc.Iterable[_builtins.str] | None = ...,
         trial_resources: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        queue_deadline_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "objective", b"objective", "scheduling", b"scheduling", "tpe", b"tpe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "base", b"base", "max_attempts", b"max_attempts", "max_concurrent_trials", b"max_concurrent_trials", "num_samples", b"num_samples", "objective", b"objective", "parameters", b"parameters", "pools", b"pools", "repeats", b"repeats", "scheduler", b"scheduler", "scheduling", b"scheduling", "seed", b"seed", "tpe", b"tpe", "trial_resources", b"trial_resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "base", b"base", "max_attempts", b"max_attempts", "max_concurrent_trials", b"max_concurrent_trials", "num_samples", b"num_samples", "objective", b"objective", "parameters", b"parameters", "pools", b"pools", "queue_deadline_seconds", b"queue_deadline_seconds", "repeats", b"repeats", "scheduler", b"scheduler", "scheduling", b"scheduling", "seed", b"seed", "tpe", b"tpe", "trial_resources", b"trial_resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -565,6 +571,8 @@ class Sweep(_message.Message):
     N_STOPPED_FIELD_NUMBER: _builtins.int
     TRIAL_COUNT_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     display_name: _builtins.str
     state: _common_pb2.JobState.ValueType
@@ -584,6 +592,8 @@ class Sweep(_message.Message):
     """Trials that the sweep is to have: configurations × repeats. A population makes more: those that replace others."""
     project: _builtins.str
     """The project that it belongs to."""
+    warning: _builtins.str
+    """For people: that no worker serves the pool that it waits in; empty otherwise. Not in events."""
     @_builtins.property
     def spec(self) -> Global___SweepSpec: ...
     @_builtins.property
@@ -596,6 +606,10 @@ class Sweep(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was hidden; unset while it is shown (RetentionService)."""
+
     def __init__(
         self,
         *,
@@ -621,10 +635,12 @@ class Sweep(_message.Message):
         n_stopped: _builtins.int = ...,
         trial_count: _builtins.int = ...,
         project: _builtins.str = ...,
+        warning: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "best_trial_id", b"best_trial_id", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "id", b"id", "message", b"message", "n_failed", b"n_failed", "n_stopped", b"n_stopped", "n_succeeded", b"n_succeeded", "n_trials", b"n_trials", "paused", b"paused", "progress", b"progress", "project", b"project", "reason", b"reason", "spec", b"spec", "start_time", b"start_time", "state", b"state", "tags", b"tags", "trial_count", b"trial_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "attempts", b"attempts", "best_trial_id", b"best_trial_id", "create_time", b"create_time", "created_by", b"created_by", "display_name", b"display_name", "end_time", b"end_time", "etag", b"etag", "id", b"id", "message", b"message", "n_failed", b"n_failed", "n_stopped", b"n_stopped", "n_succeeded", b"n_succeeded", "n_trials", b"n_trials", "paused", b"paused", "progress", b"progress", "project", b"project", "reason", b"reason", "spec", b"spec", "start_time", b"start_time", "state", b"state", "tags", b"tags", "trial_count", b"trial_count", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -863,6 +879,36 @@ class Configuration(_message.Message):
 Global___Configuration: _TypeAlias = Configuration  # noqa: Y015
 
 @_typing.final
+class RetrySweepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    id: _builtins.str
+    etag: _builtins.str
+    """ABORTED when it is set and the sweep has changed since; empty: it is tried again whatever others have changed."""
+    message: _builtins.str
+    """Why; kept in the history. At most 20000 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "message", b"message", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetrySweepRequest: _TypeAlias = RetrySweepRequest  # noqa: Y015
+
+@_typing.final
 class GetSweepResultsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1006,7 +1052,7 @@ class ListSweepsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """Fields: id, display_name, state, project, create_time, tags.<name>."""
+    """Fields: id, display_name, state, project, archived, create_time, tags.<name>."""
     order_by: _builtins.str
     def __init__(
         self,

@@ -65,6 +65,11 @@ class SweepServiceStub:
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ResumeSweepRequest.SerializeToString,
                 response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
                 _registered_method=True)
+        self.RetrySweep = channel.unary_unary(
+                '/tunix_rt.v1.SweepService/RetrySweep',
+                request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.RetrySweepRequest.SerializeToString,
+                response_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+                _registered_method=True)
         self.ExtendSweep = channel.unary_unary(
                 '/tunix_rt.v1.SweepService/ExtendSweep',
                 request_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.ExtendSweepRequest.SerializeToString,
@@ -140,6 +145,14 @@ class SweepServiceServicer:
 
     def ResumeSweep(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetrySweep(self, request, context):
+        """Queues a sweep that has FAILED or was CANCELLED once more, with what it knows: trials that have ended stay as they are.
+        FAILED_PRECONDITION for a sweep in another state, and for one without a trial that is left to begin: extend it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -226,6 +239,11 @@ def add_SweepServiceServicer_to_server(servicer, server):
             'ResumeSweep': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeSweep,
                     request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.ResumeSweepRequest.FromString,
+                    response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
+            ),
+            'RetrySweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetrySweep,
+                    request_deserializer=tunix__rt_dot_v1_dot_sweeps__pb2.RetrySweepRequest.FromString,
                     response_serializer=tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.SerializeToString,
             ),
             'ExtendSweep': grpc.unary_unary_rpc_method_handler(
@@ -426,6 +444,33 @@ class SweepService:
             target,
             '/tunix_rt.v1.SweepService/ResumeSweep',
             tunix__rt_dot_v1_dot_sweeps__pb2.ResumeSweepRequest.SerializeToString,
+            tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetrySweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tunix_rt.v1.SweepService/RetrySweep',
+            tunix__rt_dot_v1_dot_sweeps__pb2.RetrySweepRequest.SerializeToString,
             tunix__rt_dot_v1_dot_sweeps__pb2.Sweep.FromString,
             options,
             channel_credentials,

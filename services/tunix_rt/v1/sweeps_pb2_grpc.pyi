@@ -41,6 +41,10 @@ class SweepServiceStub:
     PauseSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.PauseSweepRequest, _sweeps_pb2.Sweep]
     """No more trials are started and no tuner holds the sweep; started runs continue to their end."""
     ResumeSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ResumeSweepRequest, _sweeps_pb2.Sweep]
+    RetrySweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.RetrySweepRequest, _sweeps_pb2.Sweep]
+    """Queues a sweep that has FAILED or was CANCELLED once more, with what it knows: trials that have ended stay as they are.
+    FAILED_PRECONDITION for a sweep in another state, and for one without a trial that is left to begin: extend it.
+    """
     ExtendSweep: _grpc.UnaryUnaryMultiCallable[_sweeps_pb2.ExtendSweepRequest, _sweeps_pb2.Sweep]
     """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
     queued again with what it knows.
@@ -74,6 +78,10 @@ class SweepServiceAsyncStub(SweepServiceStub):
     PauseSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.PauseSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     """No more trials are started and no tuner holds the sweep; started runs continue to their end."""
     ResumeSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ResumeSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
+    RetrySweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.RetrySweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
+    """Queues a sweep that has FAILED or was CANCELLED once more, with what it knows: trials that have ended stay as they are.
+    FAILED_PRECONDITION for a sweep in another state, and for one without a trial that is left to begin: extend it.
+    """
     ExtendSweep: _aio.UnaryUnaryMultiCallable[_sweeps_pb2.ExtendSweepRequest, _sweeps_pb2.Sweep]  # type: ignore[assignment]
     """Asks for more trials, of a sweep that runs, waits or is paused, and of one that has SUCCEEDED or FAILED, which is
     queued again with what it knows.
@@ -140,6 +148,16 @@ class SweepServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sweeps_pb2.ResumeSweepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]: ...
+
+    @_abc_1.abstractmethod
+    def RetrySweep(
+        self,
+        request: _sweeps_pb2.RetrySweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweeps_pb2.Sweep, _abc.Awaitable[_sweeps_pb2.Sweep]]:
+        """Queues a sweep that has FAILED or was CANCELLED once more, with what it knows: trials that have ended stay as they are.
+        FAILED_PRECONDITION for a sweep in another state, and for one without a trial that is left to begin: extend it.
+        """
 
     @_abc_1.abstractmethod
     def ExtendSweep(

@@ -11,6 +11,8 @@ from tunix_rt.worker.jobs import Ending, Granted, HeartbeatAnswer, Jobs, Progres
 from tunix_rt.worker.retries import RetryPolicy
 
 P = TypeVar("P")
+# A lease lasts several times as long.
+_LONGEST_PAUSE_SECONDS = 2.0
 
 
 class Claim(Generic[P]):
@@ -22,7 +24,7 @@ class Claim(Generic[P]):
         self.progress: Callable[[], Progress | None] = lambda: None
         self._jobs = jobs
         # Outages of the registry of any length are tolerated: finished work is kept.
-        self._retries = RetryPolicy("the registry")
+        self._retries = RetryPolicy("the registry", longest_seconds=_LONGEST_PAUSE_SECONDS)
         self._resumed_step = 0
         self._reported: tuple[Progress | None, int] = (None, 0)
         self._answer: HeartbeatAnswer | None = None

@@ -16,6 +16,7 @@ from tunix_rt.errors import (
     PermissionDenied,
     Transient,
     TunixError,
+    Unauthenticated,
 )
 from tunix_rt.observability.logs import bound_ids, get_logger
 from tunix_rt.worker.claim import CarryOut, Claim
@@ -47,8 +48,16 @@ class JobHandler(Generic[P]):
         with bound_ids(job_id=job_id):
             try:
                 granted = await self._jobs.claim(job_id)
-            except (Transient, Exhausted) as error:
-                _log.warning("the registry is unavailable or overloaded", error=str(error))
+            except Exhausted as error:
+                _log.warning("the registry is overloaded", error=str(error))
+                return Retry(max(_RETRY_SECONDS, error.retry_after_seconds))
+            except Transient as error:
+                _log.warning("the registry is unavailable", error=str(error))
+                return Retry(_RETRY_SECONDS)
+            except Unauthenticated as error:
+                _log.warning(
+                    "the registry does not know this worker's token; a new one is waited for", error=str(error)
+                )
                 return Retry(_RETRY_SECONDS)
             except PermissionDenied as error:
                 # Of another project: its worker takes it.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tunix_rt.errors import Exhausted, Transient
+from tunix_rt.errors import Exhausted, Transient, TunixError, Unauthenticated
 from tunix_rt.observability.logs import get_logger
 
 T = TypeVar("T")
@@ -22,14 +22,19 @@ class RetriesExhausted(Exception):
 
 
 class RetryPolicy:
-    """Repeats calls while the peer is out of reach (`Transient`) or full (`Exhausted`).
+    """Repeats calls while the peer is out of reach (`Transient`), full (`Exhausted`), or does not know this process's
+    token (`Unauthenticated`): files of tokens are read again, so that a new one may come.
 
     Gives up after ``give_up_seconds`` without any answer; None retries indefinitely. Share one policy among all calls
-    to a peer: an answer to any of them restarts its clock.
+    to a peer: an answer to any of them restarts its clock. A peer that is full says how long to wait; that is done for
+    at most ``longest_seconds``.
     """
 
-    def __init__(self, peer: str, give_up_seconds: float | None = None) -> None:
+    def __init__(
+        self, peer: str, give_up_seconds: float | None = None, *, longest_seconds: float = float("inf")
+    ) -> None:
         self._peer = peer
+        self._longest_seconds = longest_seconds
         self._give_up_seconds = give_up_seconds
         self._last_answer = time.monotonic()
         self.waiting = False
@@ -42,8 +47,8 @@ class RetryPolicy:
                 answer = await make()
             except Exhausted as error:
                 self._answered()  # full, but alive
-                pause = max(backoff, error.retry_after_seconds)
-            except Transient as error:
+                pause = max(backoff, min(error.retry_after_seconds, self._longest_seconds))
+            except (Transient, Unauthenticated) as error:
                 self._unanswered(error)
                 pause = backoff
             else:
@@ -56,7 +61,7 @@ class RetryPolicy:
         self._last_answer = time.monotonic()
         self.waiting = False
 
-    def _unanswered(self, error: Transient) -> None:
+    def _unanswered(self, error: TunixError) -> None:
         silence = time.monotonic() - self._last_answer
         if self._give_up_seconds is not None and silence > self._give_up_seconds:
             raise RetriesExhausted(f"{self._peer} has not answered for {silence:.0f} s: {error}") from error

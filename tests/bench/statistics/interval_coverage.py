@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tunix_rt.quality.estimates import estimate_mean
+from tunix_rt.quality.statistics_2 import estimate_mean
 
 SIZES = (25, 100, 400)
 GRADED_REPLICATES = 2_000
@@ -59,13 +59,13 @@ CLUSTER_SIZE = 5
 
 
 def graded(n: int, seed: int = 1) -> Coverage:
-    """Values between 0 and 1 that stand alone: Student's t."""
+    """Values between 0 and 1 that stand alone."""
     source = np.random.default_rng(seed)
     held = {}
     for name, mean, draw in GRADED:
         found = [estimate_mean(draw(source, n).tolist(), [""] * n) for _ in range(GRADED_REPLICATES)]
         held[name] = np.mean([_holds(each.low, each.high, mean) for each in found])
-    return _summary("graded", "student_t", n, held)
+    return _summary("graded", "bounded_score", n, held)
 
 
 def clustered(n: int, seed: int = 2) -> Coverage:
@@ -83,7 +83,7 @@ def clustered(n: int, seed: int = 2) -> Coverage:
         patterns, times = np.unique(counts, axis=0, return_counts=True)
         hits = [_holds(*_cluster_interval(tuple(map(int, pattern))), p) for pattern in patterns]
         held[f"p = {p:g}, correlation {correlation:g}"] = float(np.average(hits, weights=times))
-    return _summary("right or wrong, clusters of 5", "cluster_robust_wilson", n, held)
+    return _summary("right or wrong, clusters of 5", "cluster_wilson", n, held)
 
 
 @cache

@@ -18,14 +18,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import detectable
+import gate_clusters
 import gate_errors
 import interval_coverage
+from gate_clusters import ClusterErrors, Worst
 from interval_coverage import Coverage
 from rich.console import Console
 from rich.table import Table
 
 AVERAGE_COVERAGE = (0.94, 0.97)
 MOST_ERRORS = 0.06
+# Standard errors of a simulated share that are no miss; what is above `gate_clusters.SUSPECT` has many replicates.
+CHANCE = 2.5
 POWER = (0.77, 0.83)
 
 
@@ -38,6 +42,12 @@ def main() -> int:
     kinds = (interval_coverage.exact, interval_coverage.graded, interval_coverage.clustered)
     covered = [measure(n) for measure in kinds for n in interval_coverage.SIZES]
     erring = [gate_errors.errors(n, share) for n in gate_errors.SIZES for share in gate_errors.DISCORDANCES]
+    clustered = [
+        gate_clusters.measure(values, n, size)
+        for values in ("binary", "graded")
+        for n in gate_clusters.SIZES
+        for size in gate_clusters.CLUSTER_SIZES
+    ]
     # Discordances that are raised to the same difference are one row.
     powers = list(
         dict.fromkeys(detectable.at_detectable(n, d) for n in detectable.SIZES for d in detectable.DISCORDANCES)
@@ -45,15 +55,21 @@ def main() -> int:
     needed = [detectable.at_needed(*effect) for effect in detectable.EFFECTS]
     graded = [detectable.graded(n) for n in detectable.GRADED_SIZES]
 
-    console = Console(width=120)
-    console.print(coverage_table(covered), errors_table(erring), power_table([*powers, *needed, *graded]))
-    missed = misses(covered, erring, [*powers, *needed, *graded])
+    console = Console(width=130)
+    console.print(
+        coverage_table(covered),
+        errors_table(erring),
+        clusters_table(clustered),
+        power_table([*powers, *needed, *graded]),
+    )
+    missed = misses(covered, erring, [*powers, *needed, *graded]) + cluster_misses(clustered)
     console.print("every promise is kept" if not missed else "\n".join(missed))
     console.print(f"{time.monotonic() - started:.0f} s")
     if given.json:
         document = {
             "coverage": [asdict(each) for each in covered],
             "gate": [asdict(each) for each in erring],
+            "clusters": [asdict(each) for each in clustered],
             "power": [asdict(each) for each in [*powers, *needed, *graded]],
             "missed": missed,
         }
@@ -80,6 +96,34 @@ def misses(
         for each in powers
         if not POWER[0] <= each.power <= POWER[1]
     ]
+
+
+def cluster_misses(rows: Sequence[ClusterErrors]) -> list[str]:
+    """Errors above what is promised by more than chance."""
+    found = []
+    for each in rows:
+        for name, worst in (("PASS", each.false_pass), ("FAIL", each.false_fail), ("slice FAIL", each.slice_fail)):
+            if worst.share > MOST_ERRORS + CHANCE * (MOST_ERRORS * (1 - MOST_ERRORS) / worst.replicates) ** 0.5:
+                found.append(
+                    f"false {name}, {each.values}, n = {each.n}, clusters of {each.cluster_size}, {worst.at}: "
+                    f"{worst.share:.4f}"
+                )
+    return found
+
+
+def clusters_table(rows: Sequence[ClusterErrors]) -> Table:
+    """Largest errors of the gate per kind of values, n and cluster size."""
+    title = "The gate on clusters, correlation 0 to 0.8, discordance 2 to 30 %, at most (simulated)"
+    columns = ("values", "n", "clusters of", "PASS at a drop of the margin", "FAIL at no change", "of a slice")
+    table = Table(*columns, "PASS at no change*", title=title, caption="* at discordance 10 %, correlation 0")
+    for each in rows:
+        shares = [_share(worst) for worst in (each.false_pass, each.false_fail, each.slice_fail)]
+        table.add_row(each.values, str(each.n), str(each.cluster_size), *shares, f"{each.true_pass:.0%}")
+    return table
+
+
+def _share(worst: Worst) -> str:
+    return f"{worst.share:.1%}"
 
 
 def coverage_table(rows: Sequence[Coverage]) -> Table:

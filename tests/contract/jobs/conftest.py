@@ -336,9 +336,10 @@ async def registry(database_url: str, tmp_path: Path) -> AsyncIterator[Registry]
     settings = RegistrySettings(
         listen="127.0.0.1:0", home=tmp_path, database_url=database_url, lease_seconds=15, grace_seconds=0.1
     )
-    database = Database(settings.database, RESOURCES)
+    artifacts = ArtifactStore(f"file://{tmp_path}/artifacts")
+    database = Database(settings.database, RESOURCES, artifacts=artifacts.root)
     audit, authorizer = AuditLog(), TokenAuthorizer(database)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, audit.record)
+    dependencies = Dependencies(database, artifacts, settings, audit.record)
     given = read_settings_tokens(TOKEN, None)
     await database.run_write(lambda session: store_settings_tokens(session, given))
 

@@ -194,6 +194,7 @@ TABLE: Final[Mapping[str, Refused | Listed | Other]] = {
         }
     ),
     "JobService/Release": under(lease="sweep_lease"),
+    "JobService/ListPools": Other("pools are every project's"),
     "JobService/ListAttempts": under(job_id="run"),
     "JobService/ListTransitions": under(job_id="trial"),
     "RunService/CreateRun": Refused(lambda names: {"spec": a_run(names)}),
@@ -201,6 +202,7 @@ TABLE: Final[Mapping[str, Refused | Listed | Other]] = {
     "RunService/ListRuns": everything(),
     "RunService/UpdateRun": Refused(lambda names: {"run": runs_pb2.Run(id=names.run, display_name="mine")}),
     "RunService/CancelRun": by_id("run"),
+    "RunService/RetryRun": by_id("run"),
     "RunService/ListCheckpoints": under(run_id="run"),
     "RunService/ListMetrics": under(run_id="run"),
     "RunService/ListLogs": under(run_id="run"),
@@ -218,6 +220,7 @@ TABLE: Final[Mapping[str, Refused | Listed | Other]] = {
     "SweepService/GetSweep": by_id("sweep"),
     "SweepService/ListSweeps": everything(),
     "SweepService/CancelSweep": by_id("sweep"),
+    "SweepService/RetrySweep": by_id("sweep"),
     "SweepService/PauseSweep": by_id("sweep"),
     "SweepService/ResumeSweep": by_id("sweep"),
     "SweepService/ExtendSweep": Refused(lambda names: {"id": names.sweep, "num_samples": 9}),
@@ -229,6 +232,11 @@ TABLE: Final[Mapping[str, Refused | Listed | Other]] = {
     "SweepService/StopTrial": under(lease="sweep_lease"),
     "EventService/WatchEvents": Listed(lambda names: {"after_sequence": 0}),
     "EventService/ListEvents": everything(),
+    "EventService/RepublishEvents": ADMINISTERS,
+    **{
+        f"DeadLetterService/{name}": Other("test_dead_letters says it: they lie in NATS")
+        for name in ("ListDeadLetters", "GetDeadLetter", "ReplayDeadLetter", "DropDeadLetters")
+    },
     "DatasetService/BuildDataset": Refused(
         lambda names: {"recipe": "arith-v1", "size": 5, "decontaminate_evalset_ids": [names.evalset]}
     ),
@@ -252,6 +260,9 @@ TABLE: Final[Mapping[str, Refused | Listed | Other]] = {
     "EvaluationService/GetEvaluation": by_id("evaluation"),
     "EvaluationService/ListEvaluations": everything(),
     "EvaluationService/CancelEvaluation": by_id("evaluation"),
+    "EvaluationService/RetryEvaluation": by_id("evaluation"),
+    "EvaluationService/RescoreEvaluation": by_id("evaluation"),
+    "EvaluationService/ListPastScores": under(evaluation_id="evaluation"),
     "EvaluationService/ListItemResults": under(evaluation_id="evaluation"),
     "EvaluationService/WatchEvaluation": by_id("evaluation"),
     "EvaluationService/GetLeaderboard": under(evalset="evalset"),
@@ -294,6 +305,10 @@ TABLE: Final[Mapping[str, Refused | Listed | Other]] = {
     "ModelService/GetGateDecision": by_id("decision"),
     "ModelService/ListGateDecisions": everything(),
     "ModelService/ListSigningKeys": Other("the registry's own"),
+    "RetentionService/ArchiveResource": by_id("model"),
+    "RetentionService/UnarchiveResource": by_id("model"),
+    "RetentionService/DeleteResource": by_id("model"),
+    "RetentionService/CollectGarbage": Other("content is shared; refused to who belongs to a project"),
 }
 # The same methods, by names instead of ids.
 BY_NAME: Final[Sequence[tuple[str, Refused]]] = (

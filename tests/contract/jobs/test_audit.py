@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
 from sqlmodel import col
+from tests.contract.jobs.project_calls import QUESTIONS, Instance
 
-from tunix_rt.contract.audit import FIELDS, broken_links
+from tunix_rt.contract.audit import FIELDS, audit_digest, broken_links
 from tunix_rt.registry.access.principals import add_principal
 from tunix_rt.registry.access.tables import AuditRow
 from tunix_rt.registry.access.tokens import add_token
@@ -148,3 +151,34 @@ async def test_the_log_comes_in_pages(registry: Any, events: Any) -> None:
             break
     assert read == whole
     assert len(read) == 3
+
+
+async def test_an_event_names_the_project_of_its_call_and_a_workers_that_of_the_job(registry: Any, events: Any) -> None:
+    instance = Instance(registry)
+    ann = await instance.member("ann", "vision", pb.ROLE_EDITOR)
+    await ann.call("EvalSetService/CreateEvalSet", key="vision-quiz", jsonl=QUESTIONS)
+    created = await ann.call("EvaluationService/CreateEvaluation", evalset="vision-quiz", model="pkg://some_model")
+    await instance.admin.call("JobService/Claim", job_id=created.id, worker_id="evaluator-1")
+    found = await events('project = "vision"')
+    assert [(event.principal, event.method.rpartition("/")[2], event.project) for event in found] == [
+        ("ann", "CreateEvalSet", "vision"),
+        ("ann", "CreateEvaluation", "vision"),
+        ("bootstrap", "Claim", "vision"),
+    ]
+    others = {event.method.rpartition("/")[2]: event.project for event in await events('project != "vision"')}
+    # A principal's tokens are of no project.
+    assert others == {"CreatePrincipal": "default", "CreateToken": ""}
+    whole = rows(await events())
+    assert list(broken_links(whole)) == []
+    whole[-1]["project"] = "speech"
+    assert "was changed" in next(iter(broken_links(whole)))
+
+
+def test_the_digest_of_an_event_without_a_project_is_that_of_earlier_releases() -> None:
+    text = (
+        '{"count":1,"message":"","method":"m","outcome":"OK","peer":"p","previous_digest":"","principal":"ann",'
+        '"request_id":"","resource":"run-1","sequence":1,"time":"2026-05-01T00:00:00.000000Z","token_id":"tok-1"}'
+    )
+    event = json.loads(text)
+    assert audit_digest(event | {"project": ""}) == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    assert audit_digest(event | {"project": "vision"}) != audit_digest(event | {"project": ""})

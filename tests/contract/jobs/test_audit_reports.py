@@ -19,6 +19,7 @@ from tunix_rt.rpc import audit_reports
 from tunix_rt.rpc.audit_reports import AuditReports
 from tunix_rt.rpc.call import Call
 from tunix_rt.rpc.channel import open_channel
+from tunix_rt.rpc.projects import PROJECT_HEADER
 from tunix_rt.v1 import access_pb2 as pb
 from tunix_rt.v1 import access_pb2_grpc, inference_pb2, inference_pb2_grpc
 
@@ -66,8 +67,12 @@ async def test_who_loaded_and_unloaded_what_is_in_the_audit_log(registry: Any, t
         for _ in range(3):
             assert (await refusal(viewer.LoadModel(load, timeout=TIMEOUT))).kind is PermissionDenied
         url = f"http://127.0.0.1:{http_port}/v1/models"
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            assert answer.status == 401
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as answer:
+                assert answer.status == 401
+            headers = {"authorization": f"Bearer {await made(registry, 'eve', 'viewer', 'mine')}", PROJECT_HEADER: "x"}
+            async with session.get(url, headers=headers) as answer:
+                assert answer.status == 403
     done = [event for event in await events(registry, "outcome = OK") if "InferenceService" in event.method]
     assert [event.method.rpartition("/")[2] for event in done] == [
         *("LoadModel", "LoadAdapter", "UnloadAdapter", "UnloadModel")
@@ -76,8 +81,10 @@ async def test_who_loaded_and_unloaded_what_is_in_the_audit_log(registry: Any, t
     assert done[0].resource == "test://a" and model.handle in done[3].resource
     assert all(event.peer.startswith("ipv4:127.0.0.1:") for event in done)
     assert all(event.peer.endswith(" reported by inf") for event in done)
-    (denied,) = await events(registry, "outcome = PERMISSION_DENIED")
+    denied, foreign = await events(registry, "outcome = PERMISSION_DENIED")
     assert (denied.principal, denied.method) == ("bob", LOAD)
+    assert (foreign.principal, foreign.method) == ("eve", "GET /v1/models")
+    assert "belongs to project 'mine', not to 'x'" in foreign.message
     (stranger,) = await events(registry, "outcome = UNAUTHENTICATED")
     assert (stranger.principal, stranger.method) == ("", "GET /v1/models")
 

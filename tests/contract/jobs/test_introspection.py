@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from tests.fixtures.grpc_server import serving
+from tests.fixtures.trusting_verifier import TrustingVerifier
 
-from tunix_rt.errors import FailedPrecondition, PermissionDenied, Transient, Unauthenticated
+from tunix_rt.errors import Exhausted, FailedPrecondition, PermissionDenied, Transient, Unauthenticated
 from tunix_rt.evaluator.scoring_servicer import SERVICE, ScoringServicer
 from tunix_rt.registry.access.principals import add_principal, update_principal
 from tunix_rt.registry.access.tokens import add_token
+from tunix_rt.registry.app import register_servicers
 from tunix_rt.rpc import introspection
+from tunix_rt.rpc.auth import Principal, StaticTokenAuthorizer
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.introspection import RegistryAuthorizer
 from tunix_rt.v1 import access_pb2, scoring_pb2, scoring_pb2_grpc
@@ -20,9 +23,9 @@ from tunix_rt.v1 import access_pb2, scoring_pb2, scoring_pb2_grpc
 TIMEOUT = 20
 
 
-async def made(registry: Any, name: str, role: str) -> str:
+async def made(registry: Any, name: str, role: str, project: str = "") -> str:
     def make(session: Any) -> str:
-        add_principal(session, name, kind="user", roles=[role], actor="the test")
+        add_principal(session, name, kind="user", roles=[role], project=project, actor="the test")
         return add_token(session, name)[1]
 
     return str(await registry.database.run_write(make))
@@ -96,6 +99,33 @@ async def test_known_callers_are_served_while_the_registry_is_away_and_others_wa
     with pytest.raises(Transient):
         await away.authenticate(token)
     await away.close()
+
+
+async def test_known_callers_are_served_while_the_registry_is_full_and_others_come_back(
+    registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, own = await made(registry, "ann", "viewer"), await made(registry, "trainer-1", "trainer")
+    asking = RegistryAuthorizer(registry.address, own)
+    assert (await asking.authenticate(token)).name == "ann"
+    monkeypatch.setattr(introspection, "FRESH_SECONDS", 0.0)
+
+    class Full(StaticTokenAuthorizer):
+        def authenticate(self, token: str | None) -> Principal:
+            raise Exhausted("there is more to do than can be done now")
+
+    authorizer = Full(own, Principal("nobody", frozenset()))
+
+    def register(server: Any) -> Any:
+        return register_servicers(server, registry.dependencies, registry.authorizer, TrustingVerifier())
+
+    async with serving(register, registry.dependencies.settings, authorizer=authorizer) as port:
+        full = RegistryAuthorizer(f"127.0.0.1:{port}", own)
+        full._known = asking._known
+        assert (await full.authenticate(token)).name == "ann"
+        with pytest.raises(Exhausted):
+            await full.authenticate("trt_another")
+        await full.close()
+    await asking.close()
 
 
 async def test_a_service_whose_own_token_is_refused_says_so(registry: Any) -> None:

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, text
 from tests.fixtures.trusting_verifier import TrustingVerifier
 
-from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.artifacts import ArtifactRoot, ArtifactStore
 from tunix_rt.registry.access.audit import AuditLog
 from tunix_rt.registry.access.authorizer import TokenAuthorizer
 from tunix_rt.registry.app import register_servicers
@@ -77,7 +77,7 @@ def answers() -> Any:
 @pytest.fixture
 def release_0005(empty_database_url: str) -> Iterator[Database]:
     """A database of revision 0005, as that release left it."""
-    database = Database(empty_database_url, RESOURCES)
+    database = Database(empty_database_url, RESOURCES, artifacts=ArtifactRoot("file:///srv/tunix-rt/artifacts"))
     held = read_gzipped("0005", "database")
     load(database, held["revision"], held["tables"])
     yield database

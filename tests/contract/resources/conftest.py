@@ -18,6 +18,7 @@ from tests.fixtures.trusting_verifier import TrustingVerifier
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidInput, TunixError
+from tunix_rt.quality.rescoring import Rescorer
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.access.audit import AuditLog
 from tunix_rt.registry.access.authorizer import TokenAuthorizer
@@ -75,6 +76,7 @@ class Registry:
 
     def __init__(self, dependencies: Dependencies, channel: grpc.aio.Channel) -> None:
         self.dependencies = dependencies
+        self.channel = channel
         self.database = dependencies.database
         self.artifacts = dependencies.artifacts
         self.datasets: datasets_pb2_grpc.DatasetServiceAsyncStub = datasets_pb2_grpc.DatasetServiceStub(channel)
@@ -206,7 +208,7 @@ def new_result() -> Callable[..., evaluations_pb2.ItemResult]:
 
 
 @pytest.fixture
-async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Dependencies, int]]:
+async def served(database_url: str, tmp_path: Path, rescorer: Rescorer) -> AsyncIterator[tuple[Dependencies, int]]:
     """A served registry on an empty database."""
     settings = RegistrySettings(
         listen="127.0.0.1:0",
@@ -216,11 +218,14 @@ async def served(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Depen
         grace_seconds=0.1,
         single_user=True,
     )
-    database = Database(settings.database, RESOURCES)
-    dependencies = Dependencies(database, ArtifactStore(f"file://{tmp_path}/artifacts"), settings, AuditLog().record)
+    artifacts = ArtifactStore(f"file://{tmp_path}/artifacts")
+    database = Database(settings.database, RESOURCES, artifacts=artifacts.root)
+    dependencies = Dependencies(database, artifacts, settings, AuditLog().record)
     try:
         async with serving(
-            lambda server: register_servicers(server, dependencies, TokenAuthorizer(database), TrustingVerifier()),
+            lambda server: register_servicers(
+                server, dependencies, TokenAuthorizer(database), TrustingVerifier(rescorer)
+            ),
             settings,
             authorizer=Tokens(),
         ) as port:

@@ -177,6 +177,16 @@ async def test_a_missing_or_stale_etag_is_aborted(registry: Any, refusal: Any) -
     assert await registry.count(PromotionRow) == 1
 
 
+async def test_a_guarded_alias_never_moves_without_an_etag(registry: Any, refusal: Any, held: Any) -> None:
+    decision = await decide(registry, held.new_score.id, held.old_score.id)
+    for ways in ({"gate_decision_id": decision.id}, {"waiver_reason": "because"}):
+        refused = await refusal(move(registry, held.new.id, **ways))
+        assert (refused.kind, refused.violations) == (InvalidInput, ["etag"])
+        assert "GetAlias" in refused.text
+    moved = await move(registry, held.new.id, held.alias.etag, gate_decision_id=decision.id)
+    assert moved.model_id == held.new.id
+
+
 async def test_a_version_of_another_name_cannot_hold_it(registry: Any, refusal: Any) -> None:
     other = await registry.model("other")
     refused = await refusal(move(registry, other.id))
@@ -254,7 +264,7 @@ async def test_a_decision_moves_an_alias_once_however_the_clocks_run(registry: A
 
 async def test_no_role_below_approver_moves_an_alias_or_lifts_its_guard(registry: Any, refusal: Any, held: Any) -> None:
     decision = await decide(registry, held.new_score.id, held.old_score.id)
-    lax = pb.CreateGatePolicyRequest(request_id=registry.request_id(), name="default", margin=0.9)
+    lax = pb.CreateGatePolicyRequest(request_id=registry.request_id(), name="default", margin=0.9, etag="r1")
     for role in ("viewer", "editor", "worker"):
         call = {"timeout": 10, "metadata": [("authorization", f"Bearer {role}")]}
         attempts = [
@@ -280,7 +290,7 @@ async def test_no_role_below_approver_moves_an_alias_or_lifts_its_guard(registry
 async def test_a_new_version_of_a_guarding_policy_does_not_guard_by_itself(
     registry: Any, refusal: Any, held: Any
 ) -> None:
-    lax = pb.CreateGatePolicyRequest(request_id=registry.request_id(), name="default", margin=0.9)
+    lax = pb.CreateGatePolicyRequest(request_id=registry.request_id(), name="default", margin=0.9, etag="r1")
     await registry.models.CreateGatePolicy(lax, timeout=10)
     decision = await decide(registry, held.new_score.id, held.old_score.id, policy="default")
     refused = await refusal(move(registry, held.new.id, held.alias.etag, gate_decision_id=decision.id))

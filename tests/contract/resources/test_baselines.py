@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 
-from tunix_rt.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied
+from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from tunix_rt.registry.models.tables import BaselineRow
 from tunix_rt.v1 import models_pb2 as pb
 
@@ -49,27 +50,43 @@ async def test_the_list_without_a_name_has_what_is_in_force(registry: Any) -> No
     assert seen == [("one", 2), ("two", 1)]
 
 
-async def test_a_missing_or_stale_etag_is_aborted(registry: Any, refusal: Any) -> None:
+async def test_an_etag_is_required_where_a_revision_is_in_force_and_a_stale_one_is_aborted(
+    registry: Any, refusal: Any
+) -> None:
     evalset, model = await registry.evalset(2), await registry.model()
     a = await registry.scored(evalset.id, model.id, [1.0, 0.0])
     first = await lock(registry, "prod", a.id)
     await lock(registry, "prod", a.id, first.etag)
-    assert (await refusal(lock(registry, "prod", a.id))).kind is Aborted
+    missing = await refusal(lock(registry, "prod", a.id))
+    assert (missing.kind, missing.violations) == (InvalidInput, ["etag"])
+    assert "GetBaseline" in missing.text
     assert (await refusal(lock(registry, "prod", a.id, first.etag))).kind is Aborted
     assert (await refusal(lock(registry, "new", a.id, first.etag))).kind is Aborted
     assert await registry.count(BaselineRow) == 2
 
 
-async def test_of_racing_locks_one_wins(registry: Any) -> None:
+@pytest.mark.parametrize("reads_first", [True, False])
+async def test_of_thirty_racing_locks_one_wins(registry: Any, reads_first: bool) -> None:
     evalset, model = await registry.evalset(2), await registry.model()
     a = await registry.scored(evalset.id, model.id, [1.0, 0.0])
-    first = await lock(registry, "prod", a.id)
-    answers = await asyncio.gather(
-        *(lock(registry, "prod", a.id, first.etag) for _ in range(5)), return_exceptions=True
-    )
+    etag = (await lock(registry, "prod", a.id)).etag if reads_first else ""
+
+    async def locked() -> Any:
+        while True:
+            try:
+                return await lock(registry, "prod", a.id, etag)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:  # on a busy machine thirty are many
+                    raise
+                await asyncio.sleep(0.2)
+
+    answers = await asyncio.gather(*(locked() for _ in range(30)), return_exceptions=True)
     refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
-    assert len(refused) == 4
-    assert {each.code() for each in refused} == {grpc.StatusCode.ABORTED}
+    assert len(refused) == 29
+    # Who sent no etag wanted to be the first.
+    expected = grpc.StatusCode.ABORTED if reads_first else grpc.StatusCode.INVALID_ARGUMENT
+    assert {each.code() for each in refused} == {expected}
+    assert await registry.count(BaselineRow) == (2 if reads_first else 1)
 
 
 async def test_only_a_succeeded_evaluation_with_coverage_becomes_a_baseline(registry: Any, refusal: Any) -> None:

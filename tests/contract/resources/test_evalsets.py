@@ -67,6 +67,18 @@ async def test_items_come_back_whole_and_in_the_order_of_the_file(registry: Any)
     assert found.index == 1
 
 
+async def test_items_of_every_answer_type_come_back(registry: Any) -> None:
+    golds = {"date": "1929-02-11", "time": "5:30 p.m.", "boolean": "yes", "math": r"\frac{1}{2}", "set": "1, 2"}
+    items = [
+        registry.item(n, answer_type=kind, expected_answer=gold) for n, (kind, gold) in enumerate(sorted(golds.items()))
+    ]
+    evalset = await registry.evalset(items)
+    listed = await registry.evalsets.ListEvalSetItems(pb.ListEvalSetItemsRequest(evalset_id=evalset.id), timeout=10)
+    assert [
+        pb.AnswerType.Name(each.answer_type).removeprefix("ANSWER_TYPE_").lower() for each in listed.items
+    ] == sorted(golds)
+
+
 async def test_items_are_filtered_and_paged(registry: Any) -> None:
     items = [registry.item(n, section="core" if n % 2 else "edge_case") for n in range(7)]
     evalset = await registry.evalset(items)

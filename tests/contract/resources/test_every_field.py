@@ -72,8 +72,8 @@ async def test_every_list_goes_on_to_a_next_page(registry: Any) -> None:
         moved = await registry.models.SetAlias(request, timeout=20)
         alias, etag = moved.alias, moved.etag
     assert alias == "production"
-    for name in ("strict", "strict"):
-        policy = models_pb2.CreateGatePolicyRequest(request_id=registry.request_id(), name=name)
+    for newest in ("", "r1"):
+        policy = models_pb2.CreateGatePolicyRequest(request_id=registry.request_id(), name="strict", etag=newest)
         await registry.models.CreateGatePolicy(policy, timeout=20)
     for baseline, candidate in (scored, scored[::-1]):
         decide = models_pb2.DecideGateRequest(

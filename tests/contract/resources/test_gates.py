@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import grpc
 import pytest
 from sqlalchemy import select
 
-from tunix_rt.errors import FailedPrecondition, NotFound
+from tunix_rt.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
 from tunix_rt.registry.evaluations.rules import create_for_run
 from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel.rows import new_id
@@ -49,7 +51,8 @@ async def test_the_default_policy_is_built_in(registry: Any) -> None:
 
 
 async def test_a_policys_name_again_is_the_next_version_and_the_first_stays(registry: Any) -> None:
-    first, second = await policy(registry, margin=0.0), await policy(registry, alpha=0.1)
+    first = await policy(registry, margin=0.0)
+    second = await policy(registry, alpha=0.1, etag=first.etag)
     assert (first.version, second.version) == (1, 2)
     by_name = await registry.models.GetGatePolicy(pb.GetGatePolicyRequest(id="strict"), timeout=10)
     by_id = await registry.models.GetGatePolicy(pb.GetGatePolicyRequest(id=first.id), timeout=10)
@@ -97,7 +100,7 @@ async def test_a_critical_slice_that_fails_fails_the_gate_and_an_advisory_one_do
         (pb.SLICE_TIER_CRITICAL, pb.GATE_VERDICT_FAIL),
         (pb.SLICE_TIER_ADVISORY, pb.GATE_VERDICT_PASS),
     ):
-        made = await policy(registry, slices=rules[tier])
+        made = await policy(registry, pb.SliceTier.Name(tier).lower(), slices=rules[tier])
         assert list(made.slices) == rules[tier]
         found = await decided(registry, b.id, baseline_evaluation_id=a.id, policy=made.id)
         assert found.verdict == verdict
@@ -123,7 +126,11 @@ async def test_a_gate_on_another_metric_follows_its_direction(registry: Any, new
         created = await registry.queued(evalset.id, model.id)
         claim = await registry.claim(created.id)
         results = [
-            new_result(each.id, 1.0, metrics={"answer_correctness": 1.0, "trace_tokens": 100.0 + n % 3 - shorter})
+            new_result(
+                each.id,
+                1.0,
+                metrics={"answer_correctness": 1.0, "trace_tokens": 100.0 + n % 3 - shorter * (1 + n % 2 / 10)},
+            )
             for n, each in enumerate(claim.evaluation.items)
         ]
         await registry.record(claim.lease, results)
@@ -143,9 +150,9 @@ async def test_a_gate_on_another_metric_follows_its_direction(registry: Any, new
     assert (better.metric, better.verdict, better.statistics.delta) == (
         "trace_tokens",
         pb.GATE_VERDICT_PASS,
-        pytest.approx(-20.0),
+        pytest.approx(-21.0),
     )
-    assert (worse.verdict, worse.statistics.delta) == (pb.GATE_VERDICT_FAIL, pytest.approx(20.0))
+    assert (worse.verdict, worse.statistics.delta) == (pb.GATE_VERDICT_FAIL, pytest.approx(21.0))
     # By the answers alone the two are alike.
     assert (await decided(registry, short, baseline_evaluation_id=long)).statistics.delta == 0.0
 
@@ -285,9 +292,23 @@ async def test_a_run_whose_baseline_is_not_locked_gets_an_invalid_decision_as_it
     assert (await registry.facts()).count("tunix.evt.gate.decided") == 1
 
 
-async def test_policies_of_one_name_made_at_once_have_different_versions(registry: Any) -> None:
-    import asyncio
+@pytest.mark.parametrize("reads_first", [True, False])
+async def test_of_thirty_racing_versions_of_a_policy_one_is_made(registry: Any, reads_first: bool) -> None:
+    etag = (await policy(registry)).etag if reads_first else ""
+    before = await registry.count(GatePolicyRow)
+    answers = await asyncio.gather(*(policy(registry, etag=etag) for _ in range(30)), return_exceptions=True)
+    refused = [each.code() for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+    expected = grpc.StatusCode.ABORTED if reads_first else grpc.StatusCode.INVALID_ARGUMENT
+    assert refused == [expected] * 29
+    assert await registry.count(GatePolicyRow) == before + 1
 
-    made = await asyncio.gather(*(policy(registry) for _ in range(6)))
-    assert sorted(each.version for each in made) == [1, 2, 3, 4, 5, 6]
-    assert await registry.count(GatePolicyRow) == 7
+
+async def test_the_next_version_of_a_policy_needs_the_etag_of_the_newest(registry: Any, refusal: Any) -> None:
+    for name in ("strict", "default"):
+        if name == "strict":
+            await policy(registry)
+        refused = await refusal(policy(registry, name, margin=0.9))
+        assert (refused.kind, refused.violations) == (InvalidInput, ["etag"])
+        assert "GetGatePolicy" in refused.text
+        assert (await refusal(policy(registry, name, margin=0.9, etag="r7"))).kind is Aborted
+        assert (await policy(registry, name, margin=0.9, etag="r1")).etag == "r2"

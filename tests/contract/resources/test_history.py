@@ -45,7 +45,7 @@ async def test_sql_that_goes_past_the_sessions_cannot_rewrite_it_either(registry
 
 async def test_a_policy_cannot_be_changed_in_the_transaction_that_made_it_either(registry: Any) -> None:
     def work(session: Any) -> None:
-        create_policy(session, BUILT_IN, actor="a").margin = 0.5
+        create_policy(session, BUILT_IN, actor="a", given_etag="r1").margin = 0.5
 
     with pytest.raises(TypeError, match="written once"):
         await registry.database.run_write(work)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import grpc
 import pytest
 from sqlalchemy import select
 
 from tunix_rt.errors import InvalidInput, NotFound
-from tunix_rt.registry.evaluations.tables import ScoreValueRow
+from tunix_rt.quality.paired import mcnemar_mid_p_two_sided, tango_interval
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.models.tables import ModelVersionRow
 from tunix_rt.registry.runs.tables import RunRow
@@ -253,3 +255,78 @@ async def test_short_coverage_is_kept_as_its_coverage_alone(registry: Any) -> No
     assert await registry.database.run_read(names) == [("coverage", 0.9)]
     found = await board(registry, evalset.id, order_by="metrics.format_compliance")
     assert (list(found.entries), found.n_invalid) == ([], 1)
+
+
+async def _of_a_run(registry: Any, run_id: str, evaluation_id: str) -> None:
+    """Make the evaluation one of a run."""
+
+    def change(session: Any) -> None:
+        if session.get(RunRow, run_id) is None:
+            run = RunRow(
+                id=run_id, create_time=utc_now(), spec="{}", spec_digest="", pool="cpu", base_model="preset://tiny",
+                dataset_id="ds", model_name="m",
+            )  # fmt: skip
+            session.add(run)
+        session.get_one(EvaluationRow, evaluation_id).run_id = run_id
+
+    await registry.database.run_write(change)
+
+
+async def test_a_run_has_the_line_of_its_newest_evaluation_unless_all_are_asked_for(registry: Any) -> None:
+    evalset, model = await registry.evalset(60), await registry.model()
+    counts = {"a1": 58, "a2": 30, "b1": 29, "none1": 20, "none2": 19}
+    ids = {}
+    for name, count in counts.items():
+        tags = {"half": "first" if name.endswith("1") else "second"}
+        ids[name] = (await registry.scored(evalset.id, model.id, right(count, 60), tags=tags)).id
+        if not name.startswith("none"):
+            await _of_a_run(registry, f"run-{name[0]}", ids[name])
+
+    async def shown(**fields: Any) -> list[str]:
+        names = {evaluation_id: name for name, evaluation_id in ids.items()}
+        found = await board(registry, evalset.id, **fields)
+        return [names[each.evaluation_id] for each in found.entries]
+
+    assert await shown() == ["a2", "b1", "none1", "none2"]
+    assert await shown(every_evaluation=True) == ["a1", "a2", "b1", "none1", "none2"]
+    # The newest of those that fit the filter.
+    assert await shown(filter='tags.half = "first"') == ["a1", "b1", "none1"]
+    first = await board(registry, evalset.id, page_size=1)
+    refused = board(registry, evalset.id, page_size=1, page_token=first.next_page_token, every_evaluation=True)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await refused
+
+
+async def test_differences_to_the_first_tell_apart_what_intervals_do_not(registry: Any) -> None:
+    evalset, model = await registry.evalset(100), await registry.model()
+    values = {60: right(60, 100), 52: right(52, 100), 51: [0.0] * 49 + [1.0] * 51}
+    for each in values.values():
+        await registry.scored(evalset.id, model.id, each)
+    plain = await board(registry, evalset.id)
+    assert [each.tied_with_first for each in plain.entries] == [True, True, True]
+    assert not any(each.HasField("difference_to_first") for each in plain.entries)
+    first, token = await board(registry, evalset.id, page_size=1, with_differences=True), ""
+    assert not first.entries[0].HasField("difference_to_first")
+    token = first.next_page_token
+    rest = await board(registry, evalset.id, page_token=token, with_differences=True)
+    # Eight regressions and no fix; 49 regressions against 40 fixes.
+    expected = [compared(values[60], values[other]) for other in (52, 51)]
+    for entry, (delta, low, high, p_value) in zip(rest.entries, expected, strict=True):
+        found = entry.difference_to_first
+        assert found.n_paired == 100
+        assert (found.delta, found.ci_low, found.ci_high, found.p_value) == pytest.approx((delta, low, high, p_value))
+    assert rest.entries[0].difference_to_first.p_value < 0.01
+    assert rest.entries[1].difference_to_first.p_value > 0.2
+    sections = await board(registry, evalset.id, order_by="sections.core", with_differences=True)
+    assert not any(each.HasField("difference_to_first") for each in sections.entries)
+
+
+def compared(before: list[float], after: list[float]) -> tuple[float, float, float, float]:
+    regressions = sum(b < a for a, b in zip(before, after, strict=True))
+    fixes = sum(b > a for a, b in zip(before, after, strict=True))
+    n = len(before)
+    return (
+        (fixes - regressions) / n,
+        *tango_interval(regressions, fixes, n),
+        mcnemar_mid_p_two_sided(regressions, fixes),
+    )

@@ -109,6 +109,20 @@ def test_what_leaderboards_and_filters_need_is_filled_from_what_is_stored(first_
         )
 
 
+def test_runs_of_an_earlier_release_know_whose_checkpoint_they_start_from(first_release: Database) -> None:
+    migrate(first_release, "0014")
+    with first_release.write() as session:
+        tables = MetaData()
+        tables.reflect(session.connection())
+        runs = tables.tables["runs"]
+        spec = json.dumps({"base_model": "preset://tiny", "initial_checkpoint": {"run_id": "run-1", "step": "5"}})
+        session.execute(runs.insert().values(blank(runs) | {"id": "run-2", "spec": spec}))
+    migrate(first_release)
+    with first_release.read() as session:
+        found = {run.id: (run.initial_run_id, run.archive_time) for run in session.scalars(select(RunRow))}
+    assert found == {"run-1": ("", None), "run-2": ("run-1", None)}
+
+
 def test_trials_of_an_earlier_release_are_configurations_of_their_own(first_release: Database) -> None:
     with first_release.write() as session:
         tables = MetaData()
@@ -170,7 +184,9 @@ def test_the_database_itself_refuses_to_rewrite_history(first_release: Database,
             )
             session.connection().exec_driver_sql(sql)
     key = "evaluation_id" if table == "score_values" else "id"
-    for statement in (f"UPDATE {table} SET {key} = 'x'", f"DELETE FROM {table}"):
+    # What a board is ordered by follows from scorecards: it is not changed, but goes with a deleted evaluation.
+    deletions = [] if table == "score_values" else [f"DELETE FROM {table}"]
+    for statement in (f"UPDATE {table} SET {key} = 'x'", *deletions):
         with pytest.raises(DBAPIError, match="written once"), first_release.write() as session:
             session.connection().exec_driver_sql(statement)
     with first_release.read() as session:

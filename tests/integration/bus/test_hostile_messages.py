@@ -80,6 +80,7 @@ class Recorder:
         return Done()
 
 
+@pytest.mark.fault("hostile commands")
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_hostile_commands_are_handled_or_dead_lettered_once_each(
     client: Client, server: NatsServer, seed: int
@@ -99,6 +100,7 @@ async def test_hostile_commands_are_handled_or_dead_lettered_once_each(
     assert await messages_in(js, "TUNIX_CMD") == 0
 
 
+@pytest.mark.fault("hostile dead letters")
 async def test_hostile_dead_letters_do_not_end_the_registrys_consumer_and_make_no_others(
     client: Client, server: NatsServer, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ async def test_a_message_of_the_maximum_size_is_dead_lettered_with_its_beginning
     assert client.is_connected
 
 
+@pytest.mark.fault("a command for the far future")
 async def test_a_command_for_the_far_future_blocks_nobody(client: Client, server: NatsServer) -> None:
     js = client.jetstream()
     await ensure_topology(js, (QUICK,))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import until
 from tests.fixtures.honest_results import honest_result
 from typer.testing import CliRunner, Result
 
@@ -120,6 +122,41 @@ def play_the_evaluator(platform: LocalPlatform, evaluation_id: str, right: set[s
 # Datasets
 
 
+def test_facts_are_published_again_from_a_sequence_or_a_time(cli: Cli, dataset: dict[str, Any]) -> None:
+    until("the first publication", lambda: cli.json("events", "republish", "--from", "1", "--dry-run")["events"])
+    everything = cli.json("events", "republish", "--from", "1", "--dry-run")
+    assert everything["first_sequence"] == cli.lines("events", "list", "--limit", "1")[0]["sequence"]
+    assert cli.json("events", "republish", "--from", "2999-01-01T00:00:00Z")["events"] == 0
+    assert "is neither a sequence nor a time" in cli.run("events", "republish", "--from", "soon", exit_code=2).stderr
+
+
+def test_without_a_dead_letter_the_list_is_empty_and_none_can_be_shown(cli: Cli) -> None:
+    assert cli.lines("dlq", "list") == []
+    assert "there is no dead letter 1" in cli.run("dlq", "show", "1", exit_code=1).stderr
+    assert "there is no dead letter 1" in cli.run("dlq", "replay", "1", exit_code=1).stderr
+    assert cli.json("dlq", "drop", "1") == {"dropped": 0}
+    assert cli.json("dlq", "drop", "--all") == {"dropped": 0}
+    assert "give sequences, or --all" in cli.run("dlq", "drop", exit_code=2).stderr
+
+
+def test_a_run_that_was_cancelled_is_tried_again(cli: Cli, dataset: dict[str, Any]) -> None:
+    options = ("--base-model", "preset://tiny", "--dataset-id", dataset["id"], "--pool", "nowhere")
+    run = cli.json("runs", "create", *options, "--queue-deadline", "3600")
+    assert run["spec"]["queue_deadline_seconds"] == 3600
+    cli.run("runs", "retry", run["id"], exit_code=1)
+    cli.run("runs", "cancel", run["id"])
+    again = cli.json("runs", "retry", run["id"], "--message", "after all")
+    assert (again["id"], again["state"], again["reason"], again["message"]) == (
+        run["id"],
+        "QUEUED",
+        "RETRIED",
+        "after all",
+    )
+    states = [line["to_state"] for line in cli.lines("runs", "history", run["id"])]
+    assert states == ["QUEUED", "CANCELLING", "CANCELLED", "QUEUED"]
+    cli.run("runs", "cancel", run["id"])
+
+
 def test_a_dataset_is_built_listed_shown_and_exported(cli: Cli, dataset: dict[str, Any], tmp_path: Path) -> None:
     assert dataset["manifest"]["trace_count"] == 30
     listed = cli.lines("datasets", "list", "--filter", 'tags.team = "a"')
@@ -139,7 +176,7 @@ def test_an_export_imported_again_has_the_same_digest(cli: Cli, dataset: dict[st
     imported = cli.json("datasets", "import", str(path), "--key", "again")
     assert imported["artifact"]["digest"] == dataset["artifact"]["digest"]
     deleted = cli.json("datasets", "delete", imported["id"])
-    assert deleted == {"deleted": imported["id"]}
+    assert deleted == {"kind": "dataset", "id": imported["id"], "name": imported["key"], "reason": ""}
     assert "error: " in cli.run("datasets", "show", imported["id"], exit_code=1).stderr
 
 
@@ -387,7 +424,7 @@ def test_a_guarded_alias_moves_with_an_etag_or_a_decision_only(cli: Cli, scored:
     refused = cli.run(*move, exit_code=1).stderr
     assert f"is guarded by gate policy {policy} and held by {holder}" in refused
     assert f"--etag {guarded['etag']}" in refused
-    assert "with etag" in cli.run(*move, "--etag", "r99", exit_code=1).stderr
+    assert "has etag r2" in cli.run(*move, "--etag", "r99", exit_code=1).stderr
     assert cli.json("models", "alias", "good", "guarded")["model_id"] == holder
     assert cli.json(*move, "--etag", guarded["etag"])["model_id"] == other
 
@@ -442,3 +479,41 @@ def test_status_counts_jobs_by_state(cli: Cli, scored: dict[str, str]) -> None:
 def test_the_sdk_sees_the_same(platform: LocalPlatform, scored: dict[str, str]) -> None:
     with TunixClient(home=platform.home) as client:
         assert client.leaderboard("sums").entries[0].evaluation_id == scored["good"]
+
+
+def test_runs_are_archived_deleted_with_what_rests_on_them_and_freed(
+    cli: Cli, platform: LocalPlatform, dataset: dict[str, Any]
+) -> None:
+    create = ("runs", "create", "--base-model", "preset://tiny", "--dataset-id", dataset["id"], "--name", "gone")
+    run = cli.json(*create, "--checkpoint-retention", "none")
+    assert run["spec"]["checkpoint_retention"] == "none"
+    refused = cli.run("runs", "archive", run["id"], exit_code=1).stderr
+    assert f"{run['id']} is QUEUED: cancel it first" in refused
+    cli.run("runs", "cancel", run["id"])
+    hidden = cli.json("runs", "archive", run["id"])
+    assert hidden == {"kind": "run", "id": run["id"], "name": "gone", "reason": ""}
+    named = ("--filter", f'id = "{run["id"]}"')
+    assert cli.lines("runs", "list", *named) == []
+    assert [each["id"] for each in cli.lines("runs", "list", "--archived", *named)] == [run["id"]]
+    cli.run("runs", "unarchive", run["id"])
+    assert len(cli.lines("runs", "list", *named)) == 1
+    imported = cli.json("datasets", "build", "arith-v1", "--size", "20", "--seed", "11", "--key", "short-lived")
+    other = cli.json(*create[:4], "--dataset-id", imported["id"])
+    cli.run("runs", "cancel", other["id"])
+    refused = cli.run("datasets", "delete", imported["id"], exit_code=1).stderr
+    assert f"run {other['id']} was trained on it" in refused
+    shown = cli.lines("datasets", "delete", imported["id"], "--cascade", "--dry-run")
+    assert [each["id"] for each in shown] == [imported["id"], other["id"]]
+    # Without an answer nothing goes.
+    cli.run("datasets", "delete", imported["id"], "--cascade", exit_code=1)
+    assert cli.json("datasets", "show", imported["id"])["id"] == imported["id"]
+    assert cli.lines("datasets", "delete", imported["id"], "--cascade", "--yes") == shown
+    place = platform.home / "artifacts" / "tmp" / ("0" * 32)
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"12345")
+    os.utime(place, (1.0, 1.0))
+    item = {"path": f"tmp/{'0' * 32}", "reason": "its writer has left it behind", "size_bytes": 5}
+    assert cli.lines("gc", "--dry-run", "--older-than", "48h") == [{**item, "removed": False}]
+    assert "5 B in 1 freed" in cli.run("gc", "--older-than", "48h").stdout
+    assert not place.exists()
+    assert "older_than" in cli.run("gc", "--older-than", "soon", exit_code=1).stderr

@@ -273,6 +273,36 @@ def test_scores_that_do_not_follow_from_the_answers_are_named(
     assert "i099" in cli.run("evaluations", "verify", boasting, exit_code=1).stdout
 
 
+def test_scores_of_an_earlier_release_are_made_again_and_their_history_can_be_read(
+    cli: Cli, platform: LocalPlatform, evaluate: Callable[..., str], evalset: str
+) -> None:
+    base, candidate = evaluate("aged-base", right_up_to(60)), evaluate("aged", right_up_to(70))
+    former = "tunix-rt-scorer/1"
+    with closing(sqlite3.connect(platform.home / "registry.sqlite", timeout=30)) as database, database:
+        aged = "UPDATE evaluations SET scorer_version = ?, signature = '', signing_key_id = '' WHERE id = ?"
+        database.execute(aged, (former, base))
+    said = cli.run("evaluations", "verify", base).stdout
+    assert f"no: scored by {former}, whose rules this release" in " ".join(said.split())
+    against = ("gate", "check", candidate, "--against", base)
+    for command, code in ((("compare", base, candidate), 1), (against, 4)):
+        refused = cli.run(*command, exit_code=code).output
+        assert f"tunix-rt evaluations rescore {base}" in " ".join(refused.split())
+    cli.run("evaluations", "rescore", base, "--evalset", evalset, "--all", exit_code=2)
+    cli.run("evaluations", "rescore", exit_code=2)
+    shown = cli.run("evaluations", "rescore", base).stdout
+    assert f"{former} → {BUILT_IN_VERSION}" in shown and "0.6000 → 0.6000" in shown
+    every = cli.run("evaluations", "rescore", "--evalset", evalset, "--all", "--json").stdout
+    again = {each["id"]: each for each in map(json.loads, every.splitlines())}
+    assert "score_time" in again[base] and "score_time" not in again[candidate]
+    (past,) = map(json.loads, cli.run("evaluations", "past-scores", base, "--json").stdout.splitlines())
+    assert (past["identity"]["scorer_version"], past["scorecard"]["primary_score"]) == (former, 0.6)
+    assert former in cli.run("evaluations", "past-scores", base).stdout
+    items = cli.run("evaluations", "items", base, "--scorer-version", former, "--json").stdout.splitlines()
+    assert sum(json.loads(each)["metrics"]["answer_correctness"] for each in items) == 60
+    assert cli.json("evaluations", "verify", base)["not_scored_again"] == ""
+    cli.run("compare", base, candidate)
+
+
 # Gate reports
 
 

@@ -13,7 +13,7 @@ from tunix_rt.errors import InvalidInput
 from tunix_rt.evaluator.scoring_servicer import SERVICE, ScoringServicer
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.errors import from_rpc_error
-from tunix_rt.v1 import evalsets_pb2, evaluations_pb2, scoring_pb2, scoring_pb2_grpc
+from tunix_rt.v1 import common_pb2, evalsets_pb2, evaluations_pb2, scoring_pb2, scoring_pb2_grpc
 
 
 @pytest.fixture
@@ -64,6 +64,20 @@ async def test_an_item_without_prediction_is_not_scored_as_right(scoring: scorin
     answer = await scoring.ScoreItems(scoring_pb2.ScoreItemsRequest(items=[item(1, "10")]))
     assert answer.results[0].metrics.get("answer_correctness", 0.0) == 0.0
     assert answer.results[0].outcome != evaluations_pb2.ITEM_OUTCOME_UNSPECIFIED
+
+
+async def test_an_answer_that_the_token_limit_cut_is_none(scoring: scoring_pb2_grpc.ScoringServiceStub) -> None:
+    text = "<reasoning>\nx\n</reasoning>\n<answer>10"
+    reasons = common_pb2.FINISH_REASON_LENGTH, common_pb2.FINISH_REASON_STOP
+    given = [
+        scoring_pb2.Prediction(item_id=f"q{n}", prediction=text, finish_reason=each) for n, each in enumerate(reasons)
+    ]
+    request = scoring_pb2.ScoreItemsRequest(items=[item(0, "10"), item(1, "10")], predictions=given)
+    answer = await scoring.ScoreItems(request)
+    assert [result.metrics["answer_correctness"] for result in answer.results] == [0.0, 1.0]
+    given[0].finish_reason = 99  # type: ignore[assignment]
+    with pytest.raises(grpc.aio.AioRpcError, match=r"predictions\[0\].finish_reason"):
+        await scoring.ScoreItems(scoring_pb2.ScoreItemsRequest(items=[item(0, "10")], predictions=given[:1]))
 
 
 async def test_every_bad_field_is_named_at_once(scoring: scoring_pb2_grpc.ScoringServiceStub) -> None:

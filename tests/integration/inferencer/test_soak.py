@@ -354,4 +354,5 @@ async def test_ten_thousand_requests_leave_the_memory_as_it_was(
         memory = [held.memory for held in await soak(service, 1000, [1000] * 9)]
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
     print("MiB after each thousand:", [round(size / 2**20, 1) for size in memory])
-    assert max(memory[2:]) - memory[1] < MOST_GROWTH
+    # What the process needs for a while comes and goes; what leaks stays.
+    assert min(memory[-3:]) - memory[1] < MOST_GROWTH

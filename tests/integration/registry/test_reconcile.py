@@ -29,6 +29,8 @@ from tunix_rt.errors import Transient
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.outbox import OutboxRow
+from tunix_rt.registry.kernel.pools import PoolWatch
+from tunix_rt.registry.kernel.reconcile import FactRange, facts_in, publish_again
 from tunix_rt.registry.kernel.relay import Relay
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import Reason
@@ -155,6 +157,7 @@ async def test_an_older_copy_of_the_store_is_brought_up_to_date(
         assert await platform.facts() == [row.id for row in platform.outbox("fact")]
 
 
+@pytest.mark.fault("1,000 waiting jobs, 10 starts of the relay")
 async def test_a_thousand_waiting_jobs_have_a_thousand_commands_after_ten_restarts(
     database: Database, nats_server: NatsServer
 ) -> None:
@@ -184,6 +187,7 @@ async def test_commands_that_nobody_needs_are_removed(platform: Platform) -> Non
     assert await platform.commands() == expected
 
 
+@pytest.mark.fault("a command delivered too often while nobody hears")
 async def test_a_command_that_was_delivered_as_often_as_allowed_is_replaced(platform: Platform) -> None:
     (run_id,) = platform.create(1)
     await platform.publish()
@@ -228,6 +232,7 @@ async def test_a_command_that_can_never_be_published_is_not_sent_over_and_over(p
     assert (await platform.relay.reconcile()).sent == 0
 
 
+@pytest.mark.fault("facts are lost by")
 @pytest.mark.parametrize("loss", ["purged", "deleted"])
 async def test_facts_that_are_lost_are_published_again_in_order(platform: Platform, loss: str) -> None:
     platform.create(150)
@@ -251,6 +256,77 @@ async def test_facts_of_before_are_not_published_over_the_newest_one_that_is_kep
     await platform.publish()
     assert [fact.id for fact in platform.outbox("fact")] == ids
     assert (await platform.js.stream_info(EVT_STREAM)).state.messages == 3
+
+
+async def test_facts_that_are_asked_for_are_published_again_in_order_and_nothing_else(platform: Platform) -> None:
+    platform.create(150)
+    await platform.publish()
+    facts = platform.outbox("fact")
+    ids = [fact.id for fact in facts]
+    first, last = facts[20].sequence, facts[139].sequence
+    bounds = (col(OutboxRow.sequence) >= first, col(OutboxRow.sequence) <= last)
+    with platform.database.write() as session:
+        assert facts_in(session, *bounds) == FactRange(120, first or 0, last or 0)
+        publish_again(session, *bounds)
+    # The first hundred of them: the newest message of the stream is not the newest fact.
+    await platform.relay.publish_batch()
+    assert (await platform.relay.reconcile()).sent == 0
+    await platform.publish()
+    platform.create(1)
+    await platform.heal()
+    await platform.heal()
+    found = await platform.facts()
+    assert found == ids + ids[20:140] + [platform.outbox("fact")[-1].id]
+    state = (await platform.js.stream_info(EVT_STREAM)).state
+    again = (await platform.js.get_msg(EVT_STREAM, state.last_seq - 1)).headers or {}
+    assert (again["ce-id"], again["tunix-republished"], again["tunix-newest-fact"]) == (ids[139], "1", ids[-1])
+    assert "tunix-republished" not in ((await platform.js.get_msg(EVT_STREAM, state.last_seq)).headers or {})
+
+
+async def test_what_is_lost_after_a_republication_is_found_again(platform: Platform) -> None:
+    platform.create(10)
+    await platform.publish()
+    facts = platform.outbox("fact")
+    with platform.database.write() as session:
+        publish_again(session, col(OutboxRow.sequence) <= (facts[4].sequence or 0))
+    await platform.publish()
+    state = (await platform.js.stream_info(EVT_STREAM)).state
+    # An older copy of the store: with the first eight facts, and nothing of the republication.
+    for sequence in range(9, state.last_seq + 1):
+        await platform.js.delete_msg(EVT_STREAM, sequence)
+    await platform.heal()
+    await platform.heal()
+    state = (await platform.js.stream_info(EVT_STREAM)).state
+    assert state.messages == 10
+    newest = (await platform.js.get_msg(EVT_STREAM, state.last_seq)).headers or {}
+    assert newest["ce-id"] == facts[-1].id
+
+
+async def test_a_worker_that_waits_for_a_command_serves_its_pool(platform: Platform) -> None:
+    now = [0.0]
+    pools = PoolWatch(60.0, lambda: now[0])
+    platform.relay = Relay(platform.database, Publisher(platform.js), streams=platform.topology, pools=pools)
+    platform.create(1, "gpu")
+    await platform.publish()
+    # As a registry that has been restarted, which has published nothing to this pool.
+    platform.relay = Relay(platform.database, Publisher(platform.js), streams=Topology(platform.js), pools=pools)
+
+    async def events(after: float) -> list[str]:
+        now[0] += after
+        await platform.relay.reconcile()
+        return [fact.subject for fact in platform.outbox("fact") if fact.subject.startswith("tunix.evt.pool.")]
+
+    assert await events(0) == []
+    assert await events(61) == ["tunix.evt.pool.unserved.gpu"]
+    subscription = await platform.js.pull_subscribe_bind(consumer="train-gpu", stream=CMD_STREAM)
+    (command,) = await subscription.fetch(1, timeout=10)
+    # It waits for another one: the first is in the hands of nobody who lives.
+    waits = asyncio.create_task(subscription.fetch(1, timeout=20))
+    while not (await platform.js.consumer_info(CMD_STREAM, "train-gpu")).num_waiting:
+        await asyncio.sleep(0.01)
+    assert await events(10) == ["tunix.evt.pool.unserved.gpu", "tunix.evt.pool.served.gpu"]
+    waits.cancel()
+    await command.ack()
 
 
 async def test_a_lost_command_is_found_beside_one_that_a_worker_holds(platform: Platform) -> None:
@@ -307,7 +383,9 @@ async def test_what_cannot_be_compared_holds_up_nothing(database: Database) -> N
         return None
 
     stop = asyncio.Event()
-    streams: Any = SimpleNamespace(ensure=agree, commands=refuse, remove=refuse, purge=refuse, newest_fact=refuse)
+    streams: Any = SimpleNamespace(
+        ensure=agree, commands=refuse, served=refuse, remove=refuse, purge=refuse, newest_fact=refuse
+    )
     relay = Relay(database, SimpleNamespace(publish=publish), streams=streams)
     Platform.create(SimpleNamespace(database=database), 1)  # type: ignore[arg-type]
     await asyncio.wait_for(relay.run(stop), 10)

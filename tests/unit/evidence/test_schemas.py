@@ -124,7 +124,7 @@ def test_the_schemas_hold_every_field_of_the_contracts_that_they_repeat() -> Non
     assert properties("eval_summary", "identity") == fields(evaluations.ScoreIdentity.DESCRIPTOR)
     assert properties("predictions") == fields(evaluations.ItemResult.DESCRIPTOR)
     assert properties("evalset") == fields(evalsets_pb2.EvalSetItem.DESCRIPTOR, "index")
-    assert properties("evalset_manifest") == fields(evalsets_pb2.EvalSet.DESCRIPTOR, "etag")
+    assert properties("evalset_manifest") == fields(evalsets_pb2.EvalSet.DESCRIPTOR, "etag", "archive_time")
     # Evidence made before may hold parent_dataset_ids, which is always empty.
     assert properties("dataset_manifest", "manifest") == fields(datasets_pb2.DatasetManifest.DESCRIPTOR) | {
         "parent_dataset_ids"
@@ -135,4 +135,4 @@ def test_the_schemas_hold_every_field_of_the_contracts_that_they_repeat() -> Non
         jobs_pb2.Attempt.DESCRIPTOR, "id", "job_id", "heartbeat_time"
     )
     assert properties("gate_decisions", "decisions", "[]") == fields(models.GateDecision.DESCRIPTOR)
-    assert properties("gate_decisions", "policies", "{}") == fields(models.GatePolicy.DESCRIPTOR)
+    assert properties("gate_decisions", "policies", "{}") == fields(models.GatePolicy.DESCRIPTOR, "etag")

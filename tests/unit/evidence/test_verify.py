@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from tunix_rt.evidence.problems import ARCHIVE, Problem, Problems
 from tunix_rt.evidence.verify import Verified, verify
 
 Contents = Mapping[str, bytes]
+FactsBy = Callable[[str], Facts]
 
 # Leaves that nothing else in evidence depends on: whoever changes them and writes SHA256SUMS anew is not seen without
 # the digest. The readme says so. A leaf is its file, and its path without positions.
@@ -331,10 +332,46 @@ def test_samples_left_out_doubled_or_out_of_order_are_refused(contents: Contents
         assert "predictions.jsonl" in refusals(resummed({**contents, "predictions.jsonl": b"".join(changed)}))
 
 
-def test_a_score_of_another_scorer_is_not_scored_again(facts: Facts) -> None:
-    identity = facts.evaluation["identity"] | {"scorer_version": "tunix-rt-scorer/0"}
-    older = replace(facts, evaluation=facts.evaluation | {"identity": identity})
-    found: Verified = verify(build(older))
-    assert [
-        problem.file for problem in found.problems if "tunix-rt-scorer/0; here is tunix-rt-scorer/" in problem.reason
-    ]
+def test_a_score_by_rules_that_are_gone_holds_and_says_that_it_was_not_scored_again(facts_by: FactsBy) -> None:
+    found = verify(build(facts_by("tunix-rt-scorer/0")))
+    assert (found.problems, found.n_scored_again) == ((), 0)
+    assert found.not_scored_again.startswith("scored by tunix-rt-scorer/0, whose rules this release")
+    assert found.n_gate_decisions == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("primary_score",), 0.25, "scorecard.primary_score is 0.25"),
+        (("n_errored",), 3, "scorecard.n_errored is 3"),
+        (("slices", 0, "n_scored"), 99, "scorecard.slices[0].n_scored is 99"),
+        (("metric_estimates", 0, "mean"), 0.25, "scorecard.metric_estimates[0].mean is 0.25"),
+        (("ci_low",), 0.99, "scorecard.ci_low is 0.99"),
+        (("verdict",), "FAIL", "scorecard.verdict is 'FAIL'"),
+    ],
+)
+def test_what_former_scores_make_is_checked(facts_by: FactsBy, path: tuple[Any, ...], value: Any, named: str) -> None:
+    former = facts_by("tunix-rt-scorer/0")
+    card = copy.deepcopy(former.evaluation["scorecard"])
+    part = card
+    for name in path[:-1]:
+        part = part[name]
+    assert part[path[-1]] != value
+    part[path[-1]] = value
+    found = verify(build(replace(former, evaluation=former.evaluation | {"scorecard": card})))
+    assert [problem for problem in found.problems if named in problem.reason], found.problems
+
+
+def test_a_decision_on_former_scores_is_decided_again(facts_by: FactsBy) -> None:
+    former = facts_by("tunix-rt-scorer/0")
+    decisions = copy.deepcopy(list(former.gate.decisions))
+    decisions[0]["statistics"]["n_fixes"] += 1
+    found = verify(build(replace(former, gate=replace(former.gate, decisions=decisions))))
+    assert [problem.file for problem in found.problems if "statistics.n_fixes" in problem.reason]
+
+
+@pytest.mark.parametrize("version", ["tunix-rt-scorer/99", "another-scorer/1", "tunix-rt-scorer/x"])
+def test_a_score_of_scorers_that_are_not_known_here_is_refused(facts_by: FactsBy, version: str) -> None:
+    found: Verified = verify(build(facts_by(version)))
+    assert [problem.file for problem in found.problems if f"{version}; here is tunix-rt-scorer/" in problem.reason]
+    assert not found.ok

@@ -102,6 +102,29 @@ def test_an_unsupported_field_is_refused_by_name(base: dict[str, Any], change: d
     assert field in _fields(caught.value)
 
 
+FLOATS = ("norm_epsilon", "rope_theta", "initializer_range", "query_pre_attn_scalar", "final_logit_softcapping")
+
+
+@pytest.mark.parametrize("number", [10**30, 10**400, -(2**63), 2**63, 3])
+@pytest.mark.parametrize(
+    ("base", "field"),
+    [
+        *((GOOD, name) for name in ("rms_norm_eps", "rope_theta", "initializer_range")),
+        *((GEMMA3, name) for name in ("query_pre_attn_scalar", "final_logit_softcapping", "sliding_window")),
+        (GPT2, "layer_norm_epsilon"),
+    ],
+)
+def test_whole_numbers_of_any_size_are_floats_or_refused_by_name(base: dict[str, Any], field: str, number: int) -> None:
+    try:
+        config = from_hf(base | {field: number})
+    except InvalidInput as error:
+        assert _fields(error) == {field}
+        assert number != 3
+    else:
+        assert {type(getattr(config, name)) for name in FLOATS} <= {float, type(None)}
+        assert config.sliding_window is None or config.sliding_window < 2**31
+
+
 def test_a_field_of_another_family_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
         dataclasses.replace(from_hf(GPT2), attention_bias=True, sliding_window=4)

@@ -1,4 +1,4 @@
-"""Every line of equality_corpus.jsonl: what must match and what must not, and why."""
+"""Every line of equality_corpus.jsonl and equality_kinds.jsonl: what must match and what must not, and why."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from tunix_rt.quality.equality import ANSWER_TYPES, Rule, answers_equal, reference_problem
 from tunix_rt.quality.math_equality import MathVerifier
 
-CASES = [json.loads(line) for line in (Path(__file__).parent / "equality_corpus.jsonl").read_text().splitlines()]
+CASES = [
+    json.loads(line)
+    for name in ("equality_corpus.jsonl", "equality_kinds.jsonl")
+    for line in (Path(__file__).parent / name).read_text().splitlines()
+]
 
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[MathVerifier]:
-    found = MathVerifier(timeout_seconds=60)
+    found = MathVerifier()
     yield found
     found.close()
 
@@ -32,6 +36,7 @@ def _rule(case: dict[str, Any]) -> Rule:
         rel_tol=Fraction(case.get("rel_tol", "0")),
         unit=case.get("unit", ""),
         locale=case.get("locale", ""),
+        inequalities=case.get("inequalities", True),
     )
 
 
@@ -44,8 +49,8 @@ def test_corpus_case_holds(case: dict[str, Any], verifier: MathVerifier) -> None
 
 def test_corpus_has_hundreds_of_distinct_cases_of_both_kinds() -> None:
     distinct = {json.dumps(case, sort_keys=True) for case in CASES}
-    assert len(distinct) == len(CASES) >= 430
-    assert min(sum(c["match"] for c in CASES), sum(not c["match"] for c in CASES)) >= 180
+    assert len(distinct) == len(CASES) >= 1_800
+    assert min(sum(c["match"] for c in CASES), sum(not c["match"] for c in CASES)) >= 850
     assert all(case["reason"] for case in CASES)
 
 
@@ -64,10 +69,10 @@ def test_markup_around_a_whole_answer_never_turns_a_wrong_answer_right(case: dic
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from(ANSWER_TYPES[:5]), st.text(max_size=60), st.text("0123456789.,+-−/%^()[]{}$\\ eox½", max_size=30)
-)
+@given(st.sampled_from(ANSWER_TYPES), st.text(max_size=60), st.text("0123456789.,+-−/%^()[]{}$\\ eox½", max_size=30))
 def test_no_text_whatever_makes_equality_fail(answer_type: str, text: str, numeral: str) -> None:
-    expected = {"numeric": "42", "choice": "D"}.get(answer_type, "x")
+    expected = {"numeric": "42", "choice": "D", "date": "1929-02-11", "time": "17:30", "boolean": "yes"}.get(
+        answer_type, "x"
+    )
     for answer in (text, numeral, text + numeral):
         assert answers_equal(Rule(answer_type), [expected], answer) in (True, False)

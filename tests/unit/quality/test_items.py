@@ -25,12 +25,12 @@ def _violations(*documents: Any) -> list[tuple[str, str]]:
     [
         ({"id": ""}, "id"),
         ({"id": None}, "id"),
-        ({"id": 7}, "id"),
+        ({"id": True}, "id"),
         ({"id": "x" * 129}, "id"),
         ({"prompt": " "}, "prompt"),
         ({"prompt": "x" * 50_001}, "prompt"),
         ({"expected_answer": ""}, "expected_answer"),
-        ({"expected_answer": 2}, "expected_answer"),
+        ({"expected_answer": 2.5}, "expected_answer"),
         ({"section": "main"}, "section"),
         ({"difficulty": "trivial"}, "difficulty"),
         ({"answer_type": "number"}, "answer_type"),
@@ -43,7 +43,7 @@ def _violations(*documents: Any) -> list[tuple[str, str]]:
         ({"unit": "km"}, "unit"),
         ({"aliases": "two"}, "aliases"),
         ({"aliases": [""]}, "aliases[0]"),
-        ({"aliases": [2]}, "aliases"),
+        ({"aliases": [2.5]}, "aliases"),
         ({"meta": []}, "meta"),
         ({"meta": {"trace_budget": 0}}, "meta.trace_budget"),
         ({"meta": {"trace_budget": -5}}, "meta.trace_budget"),
@@ -117,3 +117,48 @@ def test_statistics_count_every_label() -> None:
     assert found.categories == {"general": 1, "zero": 1}
     assert found.difficulties == {"hard": 1, "medium": 1}
     assert found.answer_types == {"set": 1, "text": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"answer_type": "math", "expected_answer": "\\frac{"}, "expected_answer", "brackets are not balanced"),
+        ({"answer_type": "math", "expected_answer": "see the proof above"}, "expected_answer", "answer_type text"),
+        ({"answer_type": "date", "expected_answer": "03/04/2020"}, "expected_answer", "is not one date"),
+        ({"answer_type": "date", "expected_answer": "30 February 2020"}, "expected_answer", "is not one date"),
+        ({"answer_type": "time", "expected_answer": "5"}, "expected_answer", "is not a time of day"),
+        ({"answer_type": "boolean", "expected_answer": "maybe"}, "expected_answer", "neither yes"),
+        (
+            {"answer_type": "numeric", "expected_answer": "5 km", "unit": "m"},
+            "expected_answer",
+            "another unit than 'm'",
+        ),
+        ({"expected_answer": "yes", "aliases": ["no"]}, "aliases[0]", "the opposite"),
+        ({"answer_type": "choice", "expected_answer": "B", "aliases": ["C"]}, "aliases[0]", "another option"),
+        ({"answer_type": "numeric", "expected_answer": "5", "rel_tol": "50"}, "rel_tol", "at most 1"),
+        ({"meta": {"locale": "zz"}}, "meta.locale", "known language"),
+        ({"meta": {"locale": "de-QQ"}}, "meta.locale", "known language"),
+        ({"meta": {"inequalities": "no"}}, "meta.inequalities", "true or false"),
+    ],
+)
+def test_gold_that_its_own_type_cannot_use_is_refused(change: dict[str, Any], field: str, words: str) -> None:
+    document = {"id": "q", "prompt": "p", "expected_answer": "x"} | change
+    ((found, description),) = _violations(document)
+    assert found == f"line 1.{field}"
+    assert words in description
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answer_type": "math", "expected_answer": "\\text{Evelyn}"},
+        {"answer_type": "math", "expected_answer": "\\int_0^1 x dx"},
+        {"answer_type": "date", "expected_answer": "03/04/2020", "meta": {"locale": "de"}},
+        {"answer_type": "numeric", "expected_answer": "5", "rel_tol": "1"},
+        {"expected_answer": "no", "aliases": ["nope"], "meta": {"locale": "es-MX"}},
+        {"answer_type": "choice", "expected_answer": "B", "aliases": ["Paris"]},
+    ],
+)
+def test_gold_that_its_type_can_use_is_taken(change: dict[str, Any]) -> None:
+    evalset = parse_evalset(json.dumps({"id": "q", "prompt": "p", "expected_answer": "x"} | change))
+    assert evalset.statistics.item_count == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from fractions import Fraction
 from itertools import combinations
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunix_rt.quality.exact_majorities import exact_majority_value
 from tunix_rt.quality.majorities import majority_value
 
 
@@ -66,3 +68,22 @@ def test_sixty_four_different_answers_are_counted_exactly() -> None:
 def test_more_votes_than_samples_are_refused(k: int) -> None:
     with pytest.raises(ValueError, match="2 samples"):
         majority_value([("a", 1.0), ("b", 0.0)], k)
+
+
+@pytest.mark.parametrize("answers", [1, 3, 12, 60])
+def test_majority_of_many_samples_is_the_exact_one(answers: int) -> None:
+    source = random.Random(answers)
+    keys = [str(source.randrange(answers)) if source.random() < 0.9 else "" for _ in range(60)]
+    votes = [(key, (len(key) + 3 * ord(key[-1])) % 10 / 10 if key else 0.5) for key in keys]
+    for k in (1, 2, 5, 16, 40, 60):
+        assert majority_value(votes, k) == pytest.approx(exact_majority_value(votes, k), abs=1e-11)
+
+
+def test_majority_of_a_thousand_samples_takes_less_than_a_second() -> None:
+    source = random.Random(1)
+    votes = [(str(min(source.randrange(9), source.randrange(9))), 0.0) for _ in range(1000)]
+    votes = [(key, float(key == "0")) for key, _ in votes]
+    started = time.process_time()
+    values = [majority_value(votes, 1 << i) for i in range(10)]
+    assert time.process_time() - started < 3
+    assert values == sorted(values)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import product
-from math import fsum, sqrt
+from math import comb, fsum, sqrt
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 
+from tunix_rt.quality.distributions import binomial_tail_half
 from tunix_rt.quality.paired import (
-    cluster_bootstrap_means,
     holm,
     items_to_detect,
     items_to_exclude,
     mcnemar_mid_p,
     mcnemar_mid_p_two_sided,
-    sign_flip_p,
     tango_interval,
 )
+from tunix_rt.quality.statistics_1 import cluster_bootstrap_means, sign_flip_p
 
 
 def _peer_score(regressions: int, fixes: int, n: int, difference: float) -> float:
@@ -112,6 +113,17 @@ def test_mid_p_is_the_exact_tail_minus_half_the_point(regressions: int, fixes: i
     seen = abs(regressions - fixes)
     two_sided = chance[imbalance > seen].sum() + 0.5 * chance[imbalance == seen].sum()
     assert mcnemar_mid_p_two_sided(regressions, fixes) == pytest.approx(two_sided, abs=1e-12)
+
+
+def test_mid_p_of_many_discordant_items_is_exact_and_quick() -> None:
+    started = time.process_time()
+    found = mcnemar_mid_p(24_200, 23_800)
+    assert time.process_time() - started < 1
+    expected = (stats.binom.sf(24_199, 48_000, 0.5) + stats.binom.sf(24_200, 48_000, 0.5)) / 2
+    assert found == pytest.approx(expected, rel=1e-9)
+    for k, n in ((510, 1001), (540, 1001), (1000, 1001)):
+        hits = sum(comb(n, i) for i in range(k, n + 1))
+        assert binomial_tail_half(k, n) == hits / (1 << n)
 
 
 def test_mid_p_of_nothing_is_one() -> None:

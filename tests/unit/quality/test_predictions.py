@@ -43,6 +43,32 @@ def test_a_separator_of_lines_inside_a_text_is_no_line_end() -> None:
     assert read('{"id": "a", "prediction": "x\u2028y"}').samples["a"] == ("x\u2028y",)
 
 
+CHOICES = [{"message": {"content": "x"}, "finish_reason": reason} for reason in ("stop", "length")]
+RESPONSE = {"output": [{"type": "message", "content": [{"text": "x"}]}], "status": "incomplete"}
+
+
+@pytest.mark.parametrize(
+    ("row", "truncated"),
+    [
+        ({"prediction": "x", "finish_reason": "length"}, [0]),
+        ({"prediction": "x", "finish_reason": "FINISH_REASON_LENGTH"}, [0]),
+        ({"prediction": "x", "finish_reason": "stop"}, []),
+        ({"prediction": "x", "finish_reason": None, "stop_reason": "max_tokens"}, [0]),
+        ({"prediction": "x", "sample_index": 2, "finish_reason": "length"}, [2]),
+        ({"outputs": ["x", "y", "z"], "finish_reasons": ["length", "stop"]}, [0]),
+        ({"outputs": ["x", "y"], "finish_reason": "length"}, [0, 1]),
+        ({"response": {"status_code": 200, "body": {"choices": CHOICES}}}, [1]),
+        ({"response": {"body": {**RESPONSE, "incomplete_details": {"reason": "max_output_tokens"}}}}, [0]),
+        ({"output": {"choices": [{"message": {"content": "x"}, "stop_reason": "max_tokens"}]}}, [0]),
+        ({"prediction": None, "finish_reason": "length"}, []),
+    ],
+)
+def test_what_the_token_limit_ended_is_known_as_such(row: dict[str, Any], truncated: list[int]) -> None:
+    found = read({"id": "a", **row})
+    assert found.truncated == {("a", index) for index in truncated}
+    assert [found.finish_reason("a", index) for index in truncated] == ["length"] * len(truncated)
+
+
 def test_every_bad_line_is_named_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
         read(

@@ -9,10 +9,10 @@ from math import comb
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from statsmodels.stats.proportion import proportion_confint
 
 from tunix_rt.quality.repeats import Samples, best_value, repeat_estimates
+from tunix_rt.quality.statistics_2 import estimate_mean
 
 
 def _published(n: int, c: int, k: int) -> float:
@@ -63,15 +63,14 @@ def test_one_sample_is_worth_the_mean_whichever_way() -> None:
     assert found == {("pass@k", 1): 0.75, ("pass@k", 2): 1.0, ("maj@k", 1): 0.75, ("maj@k", 2): 0.75}
 
 
-def test_intervals_are_cluster_robust_over_items_as_in_statsmodels() -> None:
+def test_intervals_are_those_of_items_in_their_clusters() -> None:
     items = _items(40, 4)
     found = next(each for each in repeat_estimates(items, 4) if (each.statistic, each.k) == ("pass@k", 2))
-    values = np.array([_published(4, sum(v == 1.0 for _, v in item.votes), 2) for item in items])
-    groups = np.array([int(item.cluster_id[1:]) for item in items])
-    fit = sm.OLS(values, np.ones(40)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-    assert found.value == pytest.approx(values.mean(), abs=1e-12)
-    assert (found.ci_low, found.ci_high) == pytest.approx(tuple(fit.conf_int()[0]), abs=1e-9)
-    assert found.ci_method == "cluster_robust_t"
+    values = [_published(4, sum(v == 1.0 for _, v in item.votes), 2) for item in items]
+    expected = estimate_mean(values, [item.cluster_id for item in items])
+    assert found.value == pytest.approx(np.mean(values), abs=1e-12)
+    assert (found.ci_low, found.ci_high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert found.ci_method == "cluster_bounded_score"
 
 
 def test_any_of_all_samples_is_a_proportion_of_items() -> None:

@@ -11,7 +11,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from tunix_rt.quality.outcomes import Outcome
@@ -39,12 +39,41 @@ def test_binary_scores_get_wilson() -> None:
     assert found.verdict is Verdict.UNCERTAIN
 
 
-def test_graded_scores_get_student_t() -> None:
+def _score(values: list[float], mean: float) -> float:
+    """The score statistic of ``mean``, its variance that of the likeliest distribution on the values, 0 and 1."""
+    points = np.array([*values, 0.0, 1.0])
+    n = len(values)
+    start = np.full(n + 2, 1 / (n + 2))
+    found = optimize.minimize(
+        lambda p: -np.log(np.maximum(p[:n], 1e-12)).sum(),
+        start,
+        bounds=[(1e-12, 1)] * n + [(0, 1)] * 2,
+        constraints=[
+            {"type": "eq", "fun": lambda p: p.sum() - 1},
+            {"type": "eq", "fun": lambda p: p @ points - mean},
+        ],
+        method="SLSQP",
+        options={"maxiter": 1000, "ftol": 1e-14},
+    )
+    return float((np.mean(values) - mean) / np.sqrt(found.x @ (points - mean) ** 2 / n))
+
+
+def test_graded_scores_get_the_score_interval_of_bounded_values() -> None:
     values = [0.1, 0.4, 0.35, 0.8, 0.55]
     found = scorecard(_scored(values))
-    expected = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
-    assert (found.ci_low, found.ci_high) == pytest.approx(expected, abs=1e-9)
-    assert found.ci_method == "student_t"
+    assert found.ci_method == "bounded_score"
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    assert _score(values, found.ci_low) == pytest.approx(1.959964, abs=1e-3)
+    assert _score(values, found.ci_high) == pytest.approx(-1.959964, abs=1e-3)
+
+
+def test_graded_scores_of_many_items_get_students_t() -> None:
+    source = random.Random(5)
+    values = [source.betavariate(4, 3) for _ in range(500)]
+    found = scorecard(_scored(values))
+    expected = stats.t.interval(0.95, 499, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.ci_low, found.ci_high) == pytest.approx(expected, abs=2e-4)
 
 
 def _clustered_fit(values: list[float], clusters: list[str]) -> Any:
@@ -54,29 +83,44 @@ def _clustered_fit(values: list[float], clusters: list[str]) -> Any:
     )
 
 
-def test_clustered_graded_scores_get_the_cluster_robust_interval_of_statsmodels() -> None:
+def _design_effect(values: list[float], clusters: list[str], unseen: float) -> float:
+    """With one more cluster, of the average size, whose items are all ``unseen``."""
+    x, names = np.array(values), np.array(clusters)
+    totals = [(x[names == name] - x.mean()).sum() for name in sorted(set(clusters))]
+    size = np.mean([clusters.count(name) for name in clusters])
+    between = np.square(totals).sum() + (size * (unseen - x.mean())) ** 2
+    within = np.square(x - x.mean()).sum() + size * (unseen - x.mean()) ** 2
+    return float(np.clip(between / within, 1, size))
+
+
+def test_clustered_graded_scores_are_worth_fewer_items() -> None:
     source = random.Random(3)
     clusters = [f"c{k % 7}" for k in range(40)]
     values = [0.5 * source.random() + 0.05 * (k % 7) for k in range(40)]
     found = scorecard(_scored(values, clusters))
-    assert (found.ci_low, found.ci_high) == pytest.approx(
-        tuple(_clustered_fit(values, clusters).conf_int()[0]), abs=1e-9
-    )
-    assert found.ci_method == "cluster_robust_t"
+    assert found.ci_method == "cluster_bounded_score"
+    low, high = _clustered_fit(values, clusters).conf_int()[0]
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    assert 0 < found.ci_low < low < high < found.ci_high < 1
+    for end, unseen in ((found.ci_low, 0.0), (found.ci_high, 1.0)):
+        critical = stats.t.ppf(0.975, 6) * np.sqrt(_design_effect(values, clusters, unseen))
+        assert abs(_score(values, end)) == pytest.approx(critical, rel=2e-3)
 
 
-def test_clustered_binary_scores_get_wilson_at_the_items_that_statsmodels_error_is_worth() -> None:
+def test_clustered_binary_scores_get_wilson_at_the_items_that_they_are_worth() -> None:
     source = random.Random(3)
     clusters = [f"c{k % 7}" for k in range(40)]
     values = [float(source.random() < 0.1 + 0.12 * (k % 7)) for k in range(40)]
     found = scorecard(_scored(values, clusters))
-    mean, variance = np.mean(values), _clustered_fit(values, clusters).cov_params()[0, 0]
-    assert mean * (1 - mean) / variance < 40
-    # Its ends are where |mean − p| is t(6) times the standard error at p, the variance growing as p(1 − p).
-    for end in (found.ci_low, found.ci_high):
-        error = np.sqrt(variance * end * (1 - end) / (mean * (1 - mean)))
-        assert abs(mean - end) / error == pytest.approx(stats.t.ppf(0.975, 6), abs=1e-9)
-    assert found.ci_method == "cluster_robust_wilson"
+    mean = np.mean(values)
+    # The interval ends where |mean − p| is t(6) standard errors of a mean p over the effective number of items.
+    for end, unseen in ((found.ci_low, 0.0), (found.ci_high, 1.0)):
+        assert end is not None
+        worth = 40 / _design_effect(values, clusters, unseen)
+        assert worth < 40
+        assert abs(mean - end) / np.sqrt(end * (1 - end) / worth) == pytest.approx(stats.t.ppf(0.975, 6), abs=1e-9)
+    assert found.ci_method == "cluster_wilson"
 
 
 def test_clusters_that_happen_to_be_alike_are_worth_no_more_than_their_items() -> None:
@@ -88,7 +132,10 @@ def test_clusters_that_happen_to_be_alike_are_worth_no_more_than_their_items() -
 
 def test_clusters_that_all_agree_are_not_certain() -> None:
     found = scorecard(_scored([1.0] * 20, ["a"] * 10 + ["b"] * 10))
-    assert (found.ci_low, found.ci_high) == pytest.approx(proportion_confint(2, 2, method="wilson"), abs=1e-9)
+    # As two items, with t of one degree of freedom.
+    alpha = 2 * stats.norm.sf(stats.t.ppf(0.975, 1))
+    expected = proportion_confint(2, 2, alpha=alpha, method="wilson")
+    assert (found.ci_low, found.ci_high) == pytest.approx(expected, abs=1e-9)
 
 
 def test_nothing_scored_is_invalid_and_has_no_score() -> None:
@@ -152,7 +199,7 @@ def test_every_metric_has_the_interval_of_its_kind() -> None:
         for k in range(6)
     ]
     c, f, t = scorecard(rows).metric_estimates
-    assert ([e.metric for e in (c, f, t)], c.n, c.ci_method) == (["c", "f", "t"], 6, "student_t")
+    assert ([e.metric for e in (c, f, t)], c.n, c.ci_method) == (["c", "f", "t"], 6, "bounded_score")
     assert (f.ci_low, f.ci_high) == pytest.approx(proportion_confint(4, 6, method="wilson"), abs=1e-9)
     assert (t.mean, t.stddev) == pytest.approx((np.mean(tokens), np.std(tokens, ddof=1)), abs=1e-9)
     expected = stats.t.interval(0.95, 5, loc=np.mean(tokens), scale=stats.sem(tokens))
@@ -162,7 +209,9 @@ def test_every_metric_has_the_interval_of_its_kind() -> None:
 def test_only_values_in_the_unit_interval_keep_their_interval_there() -> None:
     rows = [Scored(f"i{k}", Outcome.SCORED, 1.0, {"t": v, "c": v / 10}) for k, v in enumerate([0.0, 0.0, 0.0, 9.0])]
     share, count = scorecard(rows).metric_estimates
-    assert share.ci_low == 0.0
+    assert share.ci_low is not None
+    assert share.ci_high is not None
+    assert 0 <= share.ci_low < share.ci_high <= 1
     low, high = stats.t.interval(0.95, 3, loc=2.25, scale=stats.sem([0, 0, 0, 9]))
     assert (count.ci_low, count.ci_high) == pytest.approx((low, high), abs=1e-9)
     assert low < 0

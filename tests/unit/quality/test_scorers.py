@@ -31,12 +31,12 @@ def constant(value: Any, details: Any = None) -> Callable[..., Any]:
 def test_built_in_set_has_the_versions_that_its_number_stands_for() -> None:
     # Whoever changes a scorer gives it a new version, and the set a new number, here and there.
     assert [(scorer.name, scorer.version) for scorer in BUILT_IN] == [
-        ("answer_correctness", "2"),
-        ("format_compliance", "2"),
-        ("trace_coherence", "2"),
-        ("trace_tokens", "2"),
+        ("answer_correctness", "3"),
+        ("format_compliance", "3"),
+        ("trace_coherence", "3"),
+        ("trace_tokens", "3"),
     ]
-    assert BUILT_IN_SCORERS.version == "tunix-rt-scorer/2"
+    assert BUILT_IN_SCORERS.version == "tunix-rt-scorer/3"
 
 
 def test_every_metric_is_one_that_its_scorer_declares() -> None:
@@ -57,7 +57,7 @@ def test_identity_follows_every_third_party_scorers_name_version_and_range() -> 
     ]
     versions = [one.version for one in sets]
     assert len(set(versions)) == len(versions)
-    assert all(re.fullmatch(r"tunix-rt-scorer/2(\+[0-9a-f]{12})?", version) for version in versions)
+    assert all(re.fullmatch(r"tunix-rt-scorer/3(\+[0-9a-f]{12})?", version) for version in versions)
     assert ScorerSet((other, LENGTH)).version == ScorerSet((LENGTH, other)).version
 
 

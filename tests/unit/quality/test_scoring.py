@@ -7,7 +7,7 @@ import pytest
 from tunix_rt.errors import Transient
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.quality.outcomes import Outcome
-from tunix_rt.quality.scoring import score_item
+from tunix_rt.quality.scoring import score_item, score_items
 
 ITEM = EvalItem("q", "What is 40 + 2?", "42", answer_type="numeric")
 
@@ -55,10 +55,11 @@ def test_missing_prediction_is_errored_and_unusable_reference_is_skipped() -> No
 
 
 def test_math_without_a_worker_is_errored_not_wrong() -> None:
-    item = EvalItem("q", "p", "x+1", answer_type="math")
-    found = score_item(item, "<answer>1+x</answer>", math=_Unavailable())
+    item = EvalItem("q", "p", r"\int_0^x t dt", answer_type="math")
+    found = score_item(item, r"<answer>\int_0^x 2t dt</answer>", math=_Unavailable())
     assert (found.outcome, found.message) == (Outcome.ERRORED, "no worker")
-    assert score_item(item, "<answer>X+1.</answer>", math=_Unavailable()).metrics["answer_correctness"] == 1.0
+    readable = EvalItem("q", "p", "x+1", answer_type="math")
+    assert score_item(readable, "<answer>X+1.</answer>", math=_Unavailable()).metrics["answer_correctness"] == 1.0
 
 
 def test_alias_counts_as_the_answer() -> None:
@@ -90,3 +91,14 @@ def test_without_a_budget_there_is_no_metric_and_no_reasoning_keeps_every_budget
     assert "trace_within_budget" not in score_item(ITEM, "<answer>42</answer>").metrics
     item = EvalItem("q", "p", "42", meta={"trace_budget": 1})
     assert score_item(item, "<answer>42</answer>").metrics["trace_within_budget"] == 1.0
+
+
+def test_many_are_scored_as_each_alone_and_progress_is_told() -> None:
+    items = [EvalItem(f"q{n}", "p", f"{n}x", answer_type="math") for n in range(40)]
+    samples = [(item, f"<answer>{n % 7}x</answer>", "") for n, item in enumerate(items)]
+    samples[3] = items[3], "<answer>3", "length"
+    told: list[int] = []
+    alone = [score_item(item, text, finish_reason=reason) for item, text, reason in samples]
+    assert score_items(samples, progress=told.append) == alone
+    assert [alone[at].extracted_answer for at in (2, 3)] == ["2x", None]
+    assert told == list(range(1, 41))

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from sqlmodel import col, select
 
 from tunix_rt.errors import FailedPrecondition
+from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.jobs.kinds import JOBS
 from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.job_tables import TransitionRow
 from tunix_rt.registry.kernel.outbox import OutboxRow
 from tunix_rt.registry.kernel.states import REOPENINGS, TERMINAL, TRANSITIONS, JobState, Reason, transition
 from tunix_rt.registry.runs.tables import RunRow
-from tunix_rt.registry.sweeps.tables import SweepRow
+from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.v1 import common_pb2
 
 # Written out by hand from the design, so that the table in the code has a peer.
@@ -30,6 +31,8 @@ ALLOWED = {
     "FAILED": set(),
     "CANCELLED": set(),
 }
+# A run, as an evaluation, may be tried again.
+OF_RUNS = ALLOWED | {"FAILED": {"QUEUED"}, "CANCELLED": {"QUEUED"}}
 
 
 def test_the_table_is_the_one_of_the_design() -> None:
@@ -37,10 +40,16 @@ def test_the_table_is_the_one_of_the_design() -> None:
     assert {state.value for state in TERMINAL} == {"SUCCEEDED", "FAILED", "CANCELLED"}
 
 
-def test_only_what_has_succeeded_or_failed_is_ever_reopened_and_runs_never_are() -> None:
+def test_what_has_ended_without_success_can_be_tried_again_and_a_sweep_that_succeeded_extended() -> None:
     found = {state.value: {each.value for each in following} for state, following in REOPENINGS.items()}
-    assert found == {"SUCCEEDED": {"QUEUED"}, "FAILED": {"QUEUED"}}
-    assert [table for table, job in JOBS.items() if job.can_reopen] == [SweepRow]
+    assert found == {state: {"QUEUED"} for state in ("SUCCEEDED", "FAILED", "CANCELLED")}
+    retried = {"FAILED", "CANCELLED"}
+    assert {table: job.reopens for table, job in JOBS.items()} == {
+        RunRow: retried,
+        EvaluationRow: retried,
+        SweepRow: retried | {"SUCCEEDED"},
+        TrialRow: set(),
+    }
 
 
 def test_states_and_reasons_have_the_names_of_the_contract() -> None:
@@ -61,9 +70,11 @@ def test_any_sequence_of_moves_keeps_to_the_table_and_to_its_own_history(
         moves = 0
         for number, to in enumerate(wanted, 1):
             before, revision = run.state, run.revision
-            if to.value in ALLOWED[before]:
+            if to.value in OF_RUNS[before]:
                 transition(session, run, to, actor="tester", now=start + timedelta(seconds=number))
                 moves += 1
+                if to == JobState.QUEUED:
+                    assert (run.failures, run.end_time, run.deadline_time, run.cancel_reason) == (0, None, None, "")
                 assert (run.state, run.revision) == (to.value, revision + 1)
             else:
                 with pytest.raises(FailedPrecondition, match=before):
@@ -82,7 +93,7 @@ def test_any_sequence_of_moves_keeps_to_the_table_and_to_its_own_history(
     assert len(rows) == moves + 1 == len(facts)
     for earlier, later in pairwise(rows):
         assert later.from_state == earlier.to_state
-        assert later.to_state in ALLOWED[later.from_state]
+        assert later.to_state in OF_RUNS[later.from_state]
     assert stored.state == rows[-1].to_state
     assert (stored.end_time is not None) == (stored.state in {"SUCCEEDED", "FAILED", "CANCELLED"})
     assert (stored.start_time is not None) == any(row.to_state == "RUNNING" for row in rows)

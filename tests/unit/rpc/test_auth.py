@@ -19,6 +19,7 @@ from tunix_rt.rpc.permissions import check_permissions, required_permission
 from tunix_rt.v1 import (
     access_pb2,
     datasets_pb2,
+    dead_letters_pb2,
     evalsets_pb2,
     evaluations_pb2,
     events_pb2,
@@ -26,6 +27,7 @@ from tunix_rt.v1 import (
     jobs_pb2,
     models_pb2,
     options_pb2,
+    retention_pb2,
     runs_pb2,
     scoring_pb2,
     sweeps_pb2,
@@ -47,6 +49,8 @@ FILES = (
     sweeps_pb2,
     training_pb2,
     tuning_pb2,
+    retention_pb2,
+    dead_letters_pb2,
 )
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
@@ -56,7 +60,13 @@ def test_an_unknown_method_needs_an_administrator() -> None:
     assert len(METHODS) > 80
     administered = {m for m in METHODS if required_permission(m) == "administer"}
     others = {m for m in administered if not m.startswith("/tunix_rt.v1.AccessService/")}
-    assert others == {"/tunix_rt.v1.ModelService/UnpinModel"}
+    assert others == {
+        "/tunix_rt.v1.DeadLetterService/DropDeadLetters",
+        "/tunix_rt.v1.DeadLetterService/ReplayDeadLetter",
+        "/tunix_rt.v1.EventService/RepublishEvents",
+        "/tunix_rt.v1.ModelService/UnpinModel",
+        "/tunix_rt.v1.RetentionService/CollectGarbage",
+    }
     assert administered > others
     assert required_permission("/tunix_rt.v1.RunService/DropEverything") == "administer"
 

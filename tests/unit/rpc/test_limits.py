@@ -4,9 +4,18 @@ import asyncio
 
 import pytest
 
-from tunix_rt.errors import Exhausted, Transient, Unauthenticated
+from tunix_rt.errors import Exhausted, PermissionDenied, Transient, Unauthenticated
 from tunix_rt.rpc.auth import Principal
-from tunix_rt.rpc.limits import FAILURE_BURST, CallLimits, Limits, LogIns, TokenBuckets, authenticated
+from tunix_rt.rpc.limits import (
+    FAILURE_BURST,
+    CallLimits,
+    Limits,
+    LogIns,
+    Places,
+    Strangers,
+    TokenBuckets,
+    authenticated,
+)
 
 
 class Clock:
@@ -133,3 +142,25 @@ async def test_who_cannot_be_looked_up_has_not_guessed() -> None:
     for _ in range(3 * FAILURE_BURST):
         with pytest.raises(Transient):
             await authenticated(Away(), log_ins, "any", "10.0.0.1")
+
+
+def test_who_calls_a_worker_s_method_in_vain_is_a_stranger_until_it_may() -> None:
+    strangers = Strangers()
+    for refusal in (Unauthenticated("unknown"), PermissionDenied("a viewer")):
+        with pytest.raises(type(refusal)), strangers.noted("a"):
+            raise refusal
+        assert strangers.know("a")
+        assert not strangers.know("b")
+        with strangers.noted("a"):
+            pass
+        assert not strangers.know("a")
+    with pytest.raises(Exhausted), strangers.noted("a"):
+        raise Exhausted("full")
+    assert not strangers.know("a")
+
+
+def test_places_are_given_back() -> None:
+    places = Places(1)
+    for _ in range(2):
+        with places.place(), pytest.raises(Exhausted), places.place():
+            pass

@@ -60,6 +60,11 @@ async def test_a_full_peer_says_how_long_to_wait(clock: Clock) -> None:
     assert clock.pauses == [5.0, 0.4]
 
 
+async def test_who_holds_a_lease_comes_back_before_it_ends(clock: Clock) -> None:
+    await RetryPolicy("the peer", longest_seconds=2.0).call(Peer(Exhausted("full", 60.0), Exhausted("full", 0.1)))
+    assert clock.pauses == [2.0, 0.4]
+
+
 async def test_a_silent_peer_is_given_up_and_any_answer_restarts_the_clock(clock: Clock) -> None:
     policy = RetryPolicy("the peer", 4.0)
     # Away for 3 s (0.2 + 0.4 + 0.8 + 1.6), full, and away for 3 s again: never silent for 4 s.

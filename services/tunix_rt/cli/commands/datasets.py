@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tunix_rt import client as sdk
 from tunix_rt.cli import printing
-from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, Tags, client, parse_tags
+from tunix_rt.cli.commands.retention import add_commands
+from tunix_rt.cli.context import Archived, Filter, Json, Limit, OrderBy, Tags, client, parse_tags, with_archived
 from tunix_rt.cli.groups import new_group
-from tunix_rt.cli.views import catalogue, dataset_quality
+from tunix_rt.cli.import_options import (
+    DryImport,
+    FirstRows,
+    JoinTurns,
+    Maps,
+    Output,
+    Skip,
+    SourceFormat,
+    Split,
+    converted,
+    import_options,
+    key_of,
+)
+from tunix_rt.cli.log_files import write_lines
+from tunix_rt.cli.views import catalogue, dataset_quality, imports
 from tunix_rt.client.shipped import evalset_path
 from tunix_rt.errors import NotFound
 
 if TYPE_CHECKING:
+    from tunix_rt.client.resources.datasets import Dataset
     from tunix_rt.quality.items import EvalItem
 
 app = new_group("datasets")
+add_commands(app, "dataset", lambda api, id: api.datasets.get(id))
 
 Decontaminate = Annotated[
     list[str] | None, typer.Option("--decontaminate", help="Evalset (id or key) to keep out; repeatable.")
@@ -55,36 +71,99 @@ def build(
     printing.record(dataset, as_json, catalogue.dataset)
 
 
-@app.command("import", epilog="Example: tunix-rt datasets import traces.jsonl --key my-traces")
+@app.command(
+    "import",
+    epilog="Example: tunix-rt datasets import traces.jsonl --key my-traces; or "
+    "tunix-rt datasets import gsm8k/train.jsonl --key gsm8k --decontaminate gsm8k-test",
+)
 def import_file(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Trace JSONL, one object a line.")],
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, Parquet or Arrow file, or a folder of them.")],
     key: Annotated[str, typer.Option(help="Default: the file's stem.")] = "",
     max_trace_tokens: Budget = None,
     decontaminate: Decontaminate = None,
+    format: SourceFormat = "",
+    map: Maps = None,
+    split: Split = "",
+    limit: FirstRows = 0,
+    skip: Skip = False,
+    join_turns: JoinTurns = False,
+    answer_as_step: Annotated[
+        bool, typer.Option("--answer-as-step", help="Take rows without reasoning, with the answer as their only step.")
+    ] = False,
+    keep_annotations: Annotated[
+        bool, typer.Option("--keep-annotations", help="Keep GSM8K's calculator annotations, <<3*4=12>>.")
+    ] = False,
+    out: Output = None,
+    dry_run: DryImport = False,
     tag: Tags = None,
     as_json: Json = False,
 ) -> None:
-    """Import traces from a file; one bad line refuses the whole file and every bad line is named."""
+    """Import traces, or other people's reasoning as traces.
+
+    The format is recognised: traces, GSM8K, MATH, chats (messages, ShareGPT), Alpaca, TRL's prompt and completion, and
+    columns with usual names. A row that cannot be imported refuses the file unless you --skip such rows.
+    """
+    from tunix_rt.importing.conversion import format_of
+    from tunix_rt.importing.trace_file import import_traces
+
+    options = import_options(
+        source_format=format,
+        maps=map,
+        split=split,
+        limit=limit,
+        skip=skip,
+        join_turns=join_turns,
+        keep_annotations=keep_annotations,
+    )
+    plain = not (format or map or split or limit or skip or out or dry_run)
+    if plain and (found := format_of(file)) is not None and found.name == "trace":
+        # Traces go to the registry as they are.
+        created = _registered(ctx, file, key or key_of(file), max_trace_tokens, decontaminate, tag)
+        printing.record(created, as_json, catalogue.dataset)
+        return
+    with converted(
+        file, out, dry_run, lambda write: import_traces(file, write, options, answer_as_step=answer_as_step)
+    ) as (outcome, lines):
+        document: dict[str, Any] = {"import": outcome.to_dict()}
+        if not as_json:
+            printing.show(imports.outcome(file, outcome, out if lines else None, {}))
+        if lines is not None and out is None:
+            created = _registered(ctx, lines, key or key_of(file), max_trace_tokens, decontaminate, tag)
+            document |= created.to_dict()
+            if not as_json:
+                printing.show(*catalogue.dataset(created))
+    if as_json:
+        printing.print_json(document)
+
+
+def _registered(
+    ctx: typer.Context,
+    traces: Path,
+    key: str,
+    max_trace_tokens: int | None,
+    decontaminate: list[str] | None,
+    tag: list[str] | None,
+) -> Dataset:
     with client(ctx) as api:
         evalsets = [api.evalsets.get(name).id for name in decontaminate or []]
-        dataset = api.datasets.import_file(
-            file,
-            key=key or file.stem.lower(),
-            max_trace_tokens=max_trace_tokens,
-            decontaminate=evalsets,
-            tags=parse_tags(tag),
+        return api.datasets.import_file(
+            traces, key=key, max_trace_tokens=max_trace_tokens, decontaminate=evalsets, tags=parse_tags(tag)
         )
-    printing.record(dataset, as_json, catalogue.dataset)
 
 
 @app.command("list", epilog="Example: tunix-rt datasets list --filter 'trace_count > 100'")
 def list_datasets(
-    ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
+    ctx: typer.Context,
+    filter: Filter = "",
+    archived: Archived = False,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:
     """List datasets, newest first."""
     with client(ctx) as api:
-        found = api.datasets.list(filter=filter, order_by=order_by, limit=limit)
+        found = api.datasets.list(filter=with_archived(filter, archived), order_by=order_by, limit=limit)
         printing.rows(found, as_json, catalogue.datasets)
 
 
@@ -153,17 +232,7 @@ def export(
     """Write a dataset as JSONL. The output is JSON either way; `--json` is accepted for uniformity."""
     with client(ctx) as api:
         chunks = api.datasets.export(api.datasets.resolve(dataset).id, format=format)
-        if destination is None:
-            for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            return
-        # An export that breaks off must not look like a whole one.
-        unfinished = destination.with_name(destination.name + ".part")
-        with unfinished.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        unfinished.replace(destination)
+        write_lines((chunk.decode() for chunk in chunks), destination)
 
 
 @app.command(epilog="Example: tunix-rt datasets recipes")
@@ -172,14 +241,6 @@ def recipes(ctx: typer.Context, as_json: Json = False) -> None:
     with client(ctx) as api:
         found = api.datasets.recipes()
     printing.rows(found, as_json, catalogue.recipes)
-
-
-@app.command(epilog="Example: tunix-rt datasets delete ds-01jd…")
-def delete(ctx: typer.Context, dataset: Annotated[str, typer.Argument(help="Id.")], as_json: Json = False) -> None:
-    """Delete a dataset version; refused while a run refers to it."""
-    with client(ctx) as api:
-        api.datasets.delete(dataset, etag=api.datasets.get(dataset).etag)
-    printing.print_json({"deleted": dataset}) if as_json else printing.show(f"deleted {dataset}")
 
 
 def _trace_jsonl(ctx: typer.Context, name: str) -> tuple[str, bytes]:

@@ -29,6 +29,9 @@ def build(
         Path | None, typer.Option("--output", "-o", help="Default: evidence-EVALUATION.zip.", show_default=False)
     ] = None,
     evaluation: Annotated[str, typer.Option(help="Which evaluation of the run: its id, or its evalset's.")] = "",
+    scorer_version: Annotated[
+        str, typer.Option(help="Of a former score (evaluations past-scores). Default: the present one.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Write the evidence of a run's evaluation; the same stored state gives the same bytes. Weights stay out."""
@@ -38,7 +41,8 @@ def build(
             print(f"reading {stage} …", file=sys.stderr, flush=True)
 
     with client(ctx) as api:
-        found = sdk.build_evidence(api, api.evaluations.resolve(run, evaluation).id, on_stage=tell)
+        chosen = api.evaluations.resolve(run, evaluation)
+        found = sdk.build_evidence(api, chosen.id, scorer_version=scorer_version, on_stage=tell)
     # The id is the registry's: a name for the file, and no way to another directory.
     path = output or Path(Path(f"evidence-{found.evaluation_id}.zip").name)
     path.write_bytes(found.data)
@@ -104,12 +108,15 @@ def _show(file: Path, found: Verified) -> None:
         )
         return
     again = f"{found.n_scored_again} predictions scored again, scorecard equal byte for byte"
+    if found.not_scored_again:
+        again = "scorecard made again of the stored scores, equal byte for byte"
     printing.show(
         printing.fields(
             [
                 ("evidence", f"[bold green]HOLDS[/bold green] {formats.escaped(str(file))}"),
                 ("of", f"{found.evaluation_id}, primary score {formats.score(found.primary_score)}"),
                 ("checked", f"{len(found.files)} files; {again}"),
+                ("not scored again", formats.warning(found.not_scored_again)),
                 ("not generated", found.n_not_generated or ""),
                 ("gate decisions", f"{found.n_gate_decisions} decided again" if found.n_gate_decisions else ""),
                 ("signed by", found.signed_by or "[yellow]not signed[/yellow]"),

@@ -11,6 +11,7 @@ from tunix_rt.cli import gate_reports, printing
 from tunix_rt.cli.context import Filter, Json, Limit, client
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.views import gates
+from tunix_rt.errors import NotFound
 
 if TYPE_CHECKING:
     from tunix_rt.client import TunixClient
@@ -101,10 +102,13 @@ def create_policy(
     advisory: Annotated[list[str] | None, typer.Option(help="A slice that is only reported, as --critical.")] = None,
     baseline: Annotated[str, typer.Option(help="Default baseline.")] = "",
     description: Annotated[str, typer.Option()] = "",
+    etag: Annotated[str | None, typer.Option(help="Only if the newest version of the name has this etag.")] = None,
     as_json: Json = False,
 ) -> None:
     """Create a gate policy; a policy never changes."""
     with client(ctx) as api:
+        if etag is None:
+            etag = _etag_of_newest(api, name)
         created = api.gate.create_policy(
             name,
             margin=margin,
@@ -117,8 +121,17 @@ def create_policy(
             + [slice_rule(each, "advisory") for each in advisory or ()],
             baseline=baseline,
             description=description,
+            etag=etag,
         )
     printing.row(created, as_json, gates.policies)
+
+
+def _etag_of_newest(api: TunixClient, name: str) -> str:
+    """The etag of the version that is to be followed; "" for a new name."""
+    try:
+        return api.gate.policy(name).etag
+    except NotFound:
+        return ""
 
 
 @app.command(epilog="Example: tunix-rt gate decisions --filter 'verdict = FAIL'")

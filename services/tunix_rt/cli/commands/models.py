@@ -11,7 +11,8 @@ import typer
 
 from tunix_rt import client as sdk
 from tunix_rt.cli import printing
-from tunix_rt.cli.context import Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags
+from tunix_rt.cli.commands.retention import add_commands
+from tunix_rt.cli.context import Archived, Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags, with_archived
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.views import catalogue, inference
 from tunix_rt.errors import FailedPrecondition, NotFound
@@ -25,15 +26,21 @@ Loaded = TypeVar("Loaded", "LoadedModel", "LoadedAdapter")
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
 
 app = new_group("models")
+add_commands(app, "model", lambda api, id: api.models.get(id))
 
 
 @app.command("list", epilog="Example: tunix-rt models list --filter 'name = \"arith\"'")
 def list_models(
-    ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
+    ctx: typer.Context,
+    filter: Filter = "",
+    archived: Archived = False,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:
     """List model versions."""
     with client(ctx) as api:
-        found = api.models.list(filter=filter, order_by=order_by, limit=limit)
+        found = api.models.list(filter=with_archived(filter, archived), order_by=order_by, limit=limit)
         printing.rows(found, as_json, catalogue.models)
 
 

@@ -86,16 +86,17 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     running = local.lock_holder(directory) is not None
     file = sdk.read_platform_file(directory) if running else None
     if file is None:
-        document: dict[str, Any] = {"home": str(directory), "state": "stopped", "parts": {}, "jobs": {}}
+        document: dict[str, Any] = {"home": str(directory), "state": "stopped", "parts": {}, "jobs": {}, "warnings": []}
         printing.print_json(document) if as_json else printing.show(
             f"no platform runs in {directory}; `tunix-rt up` starts one"
         )
         raise typer.Exit(1)
     parts = _parts(file)
-    jobs = _count_jobs(directory) if parts.get("registry", {}).get("health") == "SERVING" else {}
+    serves = parts.get("registry", {}).get("health") == "SERVING"
+    jobs, warnings = (_count_jobs(directory), _warnings(directory)) if serves else ({}, [])
     if as_json:
         document = {"home": str(directory), "state": file.state, "supervisor_pid": file.supervisor_pid}
-        printing.print_json(document | {"parts": parts, "jobs": jobs})
+        printing.print_json(document | {"parts": parts, "jobs": jobs, "warnings": warnings})
     else:
         rows = [
             (name, formats.styled(part["health"]), part["address"], part["pid"] or "–", part["restarts"])
@@ -106,6 +107,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
             printing.table(["part", "health", "address", "pid", "restarts"], rows, numbers=["pid", "restarts"]),
             printing.fields((f"{name} http", url) for name, url in file.http.items()),
             printing.fields((kind, formats.counts(states) or "none") for kind, states in jobs.items()),
+            *(formats.warning(f"warning: {text}") for text in warnings),
         )
     ailing = [name for name, part in parts.items() if part["health"] != "SERVING"]
     if ailing and not as_json:
@@ -143,6 +145,12 @@ def _count_jobs(home: Path) -> dict[str, dict[str, int]]:
             "evaluations": by_state(api.evaluations.list(page_size=1000)),
             "sweeps": by_state(api.sweeps.list(page_size=1000)),
         }
+
+
+def _warnings(home: Path) -> list[str]:
+    """Jobs that wait for nobody."""
+    with sdk.TunixClient(home=home, outage_seconds=FIRST_CONTACT_SECONDS) as api:
+        return [pool.warning for pool in api.pools.list() if pool.warning]
 
 
 def _file_document(file: PlatformFile) -> dict[str, Any]:

@@ -7,14 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunix_rt.cli import printing, specs
+from tunix_rt.cli import formats, printing, specs
 from tunix_rt.cli.commands.evaluations import wait_for_evaluation
-from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
+from tunix_rt.cli.commands.retention import add_commands
+from tunix_rt.cli.context import (
+    Archived,
+    DryRun,
+    Filter,
+    Json,
+    Limit,
+    OrderBy,
+    Tags,
+    Watch,
+    client,
+    parse_tags,
+    with_archived,
+)
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.progress import JobDisplay, headline
-from tunix_rt.cli.rule_options import with_options
+from tunix_rt.cli.rule_options import help_of, with_options
 from tunix_rt.cli.views import jobs
 from tunix_rt.cli.views.scores import scorecard
+from tunix_rt.contract.checkpoints import RETENTION
+from tunix_rt.contract.deadlines import DEADLINE, QUEUE_DEADLINE
 from tunix_rt.contract.hyperparameters import RULES
 
 if TYPE_CHECKING:
@@ -22,6 +37,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.resources.runs import Run
 
 app = new_group("runs")
+add_commands(app, "run", lambda api, id: api.runs.get(id))
 
 RunId = Annotated[str, typer.Argument(help="Id of a run.")]
 
@@ -61,8 +77,12 @@ def create(
     gate_policy: Annotated[str | None, typer.Option(help="Policy that gates the result.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Maximum number of attempts.")] = None,
     deadline_seconds: Annotated[
-        int | None, typer.Option("--deadline-seconds", "--deadline", help="The run fails after this time; 0: never.")
+        int | None, typer.Option("--deadline-seconds", "--deadline", help=help_of(DEADLINE))
     ] = None,
+    queue_deadline_seconds: Annotated[
+        int | None, typer.Option("--queue-deadline-seconds", "--queue-deadline", help=help_of(QUEUE_DEADLINE))
+    ] = None,
+    checkpoint_retention: Annotated[str | None, typer.Option(help=RETENTION.help)] = None,
     tag: Tags = None,
     dry_run: DryRun = False,
     watch: Watch = False,
@@ -84,6 +104,8 @@ def create(
             gate_policy=gate_policy,
             max_attempts=max_attempts,
             deadline_seconds=deadline_seconds,
+            checkpoint_retention=checkpoint_retention,
+            queue_deadline_seconds=queue_deadline_seconds,
             display_name=display_name or labels.display_name,
             tags={**labels.tags, **parse_tags(tag)},
             validate_only=dry_run,
@@ -96,12 +118,19 @@ def create(
 
 @app.command("list", epilog="Example: tunix-rt runs list --filter 'state = FAILED AND create_time > \"2026-01-01\"'")
 def list_runs(
-    ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
+    ctx: typer.Context,
+    filter: Filter = "",
+    archived: Archived = False,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
     with client(ctx) as api:
-        found = api.runs.list(filter=filter, order_by=order_by, limit=limit)
-        printing.rows(found, as_json, jobs.runs)
+        found = list(api.runs.list(filter=with_archived(filter, archived), order_by=order_by, limit=limit))
+    printing.rows(found, as_json, jobs.runs)
+    if not as_json:
+        printing.show(*(formats.warning(f"warning: {text}") for text in sorted({run.warning for run in found} - {""})))
 
 
 @app.command(epilog="Example: tunix-rt runs show run-01jd…")
@@ -149,6 +178,23 @@ def cancel(
     with client(ctx) as api:
         found = api.runs.cancel(run, message=message)
     printing.row(found, as_json, jobs.runs)
+
+
+@app.command(epilog="Example: tunix-rt runs retry run-01jd… --message 'the disk has room again' --watch")
+def retry(
+    ctx: typer.Context,
+    run: RunId,
+    message: Annotated[str, typer.Option("--message", "-m", help="Why; kept in the history.")] = "",
+    watch: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """Queue a run that has FAILED or was CANCELLED once more, from its last checkpoint; its history stays."""
+    with client(ctx) as api:
+        found = api.runs.retry(run, message=message)
+    if watch:
+        follow(ctx, run, as_json)
+    else:
+        printing.row(found, as_json, jobs.runs)
 
 
 @app.command(epilog="Example: tunix-rt runs metrics run-01jd… --key loss --json")
@@ -220,6 +266,6 @@ def wait_for_run(api: TunixClient, run_id: str, display: Any) -> Run:
     """Show a run until it has ended."""
 
     def update(run: Run) -> None:
-        display.update(run, run.display_name or run.id, headline(run.last_metrics))
+        display.update(run, run.display_name or run.id, formats.warning(run.warning) or headline(run.last_metrics))
 
     return api.runs.wait(run_id, on_change=update)

@@ -11,18 +11,33 @@ import typer
 from tunix_rt import client as sdk
 from tunix_rt.cli import formats, printing, specs
 from tunix_rt.cli.commands import sweep_results
-from tunix_rt.cli.context import DryRun, Filter, Json, Limit, OrderBy, Tags, Watch, client, parse_tags
+from tunix_rt.cli.commands.retention import add_commands
+from tunix_rt.cli.context import (
+    Archived,
+    DryRun,
+    Filter,
+    Json,
+    Limit,
+    OrderBy,
+    Tags,
+    Watch,
+    client,
+    parse_tags,
+    with_archived,
+)
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.progress import JobDisplay
-from tunix_rt.cli.rule_options import given
+from tunix_rt.cli.rule_options import given, help_of
 from tunix_rt.cli.sweep_table import sweep_table
 from tunix_rt.cli.views import sweeps as views
+from tunix_rt.contract.deadlines import QUEUE_DEADLINE
 
 if TYPE_CHECKING:
     from tunix_rt.client import SweepProgress, Trial, TunixClient
     from tunix_rt.client.resources.sweeps import Sweep
 
 app = new_group("sweeps")
+add_commands(app, "sweep", lambda api, id: api.sweeps.get(id))
 
 SweepId = Annotated[str, typer.Argument(help="Id of a sweep.")]
 
@@ -96,6 +111,9 @@ def create(
     trial_resource: Annotated[
         list[str] | None, typer.Option(help="Ray resource that each trial occupies, NAME=AMOUNT; repeatable.")
     ] = None,
+    queue_deadline_seconds: Annotated[
+        int | None, typer.Option("--queue-deadline-seconds", "--queue-deadline", help=help_of(QUEUE_DEADLINE))
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search; for trials use --set seed=N.")] = None,
     display_name: Annotated[str, typer.Option("--display-name", "--name", help="Name for people.")] = "",
     tag: Tags = None,
@@ -138,6 +156,7 @@ def create(
             objective=given(metric=objective_metric, mode=objective_mode),
             pools=pool or None,
             trial_resources=resources or None,
+            queue_deadline_seconds=queue_deadline_seconds,
             seed=seed,
             display_name=display_name or labels.display_name,
             tags={**labels.tags, **parse_tags(tag)},
@@ -151,11 +170,16 @@ def create(
 
 @app.command("list", epilog="Example: tunix-rt sweeps list --filter 'state = RUNNING'")
 def list_sweeps(
-    ctx: typer.Context, filter: Filter = "", order_by: OrderBy = "", limit: Limit = 50, as_json: Json = False
+    ctx: typer.Context,
+    filter: Filter = "",
+    archived: Archived = False,
+    order_by: OrderBy = "",
+    limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:
     """List sweeps, newest first."""
     with client(ctx) as api:
-        found = api.sweeps.list(filter=filter, order_by=order_by, limit=limit)
+        found = api.sweeps.list(filter=with_archived(filter, archived), order_by=order_by, limit=limit)
         printing.rows(found, as_json, views.sweeps)
 
 
@@ -199,6 +223,17 @@ def cancel(
     with client(ctx) as api:
         found = api.sweeps.cancel(sweep, message=message)
     printing.row(found, as_json, views.sweeps)
+
+
+@app.command(epilog="Example: tunix-rt sweeps retry sweep-01jd… --message 'the tuner is back'")
+def retry(
+    ctx: typer.Context,
+    sweep: SweepId,
+    message: Annotated[str, typer.Option("--message", "-m", help="Why; kept in the history.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Queue a sweep that has FAILED or was CANCELLED once more; trials that have ended stay as they are."""
+    _change(ctx, lambda api: api.sweeps.retry(sweep, message=message), as_json)
 
 
 @app.command(epilog="Example: tunix-rt sweeps pause sweep-01jd…")

@@ -81,11 +81,13 @@ def audit(items: Iterable[AuditEvent]) -> RenderableType:
             item.method.removeprefix("tunix_rt.v1.").replace("Service/", " "),
             formats.escaped(item.resource, 40),
             f"{item.outcome}{f' ×{item.count}' if item.count > 1 else ''}",
+            formats.escaped(item.project) or "–",
             formats.escaped(item.peer),
         )
         for item in items
     ]
-    return printing.table(["#", "time", "principal", "call", "about", "outcome", "from"], rows, numbers=["#"])
+    columns = ["#", "time", "principal", "call", "about", "outcome", "project", "from"]
+    return printing.table(columns, rows, numbers=["#"])
 
 
 def verification(found: Mapping[str, Any]) -> RenderableType:

@@ -266,11 +266,12 @@ def baselines(items: Iterable[Baseline]) -> RenderableType:
             item.revision,
             item.evaluation_id,
             item.run_id,
+            formats.escaped(item.identity.scorer_version),
             formats.escaped(item.locked_by),
             formats.local_time(item.create_time),
             formats.escaped(item.note, 60),
         )
         for item in items
     ]
-    columns = ["baseline", "revision", "evaluation id", "run id", "locked by", "locked", "note"]
+    columns = ["baseline", "revision", "evaluation id", "run id", "scorer", "locked by", "locked", "note"]
     return printing.table(columns, rows, numbers=["revision"])

@@ -35,6 +35,7 @@ def comparison(result: Comparison, shown: int) -> list[RenderableType]:
     """Scores, differences, and up to ``shown`` items that changed; of a single candidate also the slices."""
     changed = [item for item in result.items if any(each.change is not ItemChange.SAME for each in item.candidates)]
     parts = _one(result, changed[:shown]) if len(result.candidates) == 1 else _several(result, changed[:shown])
+    parts.append(f"[dim]scorer {formats.escaped(result.scorer_version)}[/dim]")
     if len(changed) > shown:
         parts.append(f"[dim]… and {len(changed) - shown} more; --items shows more, --json all[/dim]")
     return parts

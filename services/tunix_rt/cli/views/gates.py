@@ -64,6 +64,7 @@ def decision(item: GateDecision) -> list[RenderableType]:
         ("policy", item.policy_id),
         ("decision", f"{item.id}  [dim]{item.digest[:19]}…[/dim]"),
         ("scores", "verified by the registry" if item.verified else "[yellow]not verified[/yellow]"),
+        ("scorer", item.scorer_version),
     ]
     parts = [printing.fields(rows)]
     if item.statistics.n_paired:

@@ -48,6 +48,7 @@ def run(item: Run) -> list[RenderableType]:
         ("run", f"{item.id}  {formats.escaped(item.display_name)}"),
         ("state", formats.state_of(item.state, item.reason)),
         ("message", formats.escaped(item.message)),
+        ("warning", formats.warning(item.warning)),
         ("progress", f"{_way(item.progress)}  {formats.escaped(item.progress.stage)}".strip()),
         ("metrics", headline(item.last_metrics)),
         ("base model", formats.escaped(item.spec.base_model)),
@@ -161,12 +162,19 @@ def evaluation(item: Evaluation) -> list[RenderableType]:
         ("run", item.run_id),
         ("state", formats.state_of(item.state, item.reason)),
         ("message", formats.escaped(item.message)),
+        ("warning", formats.warning(item.warning)),
         ("progress", _way(item.progress)),
         ("score", _verified(item)),
+        ("scorer", _scorer(item)),
         ("took", formats.duration(item.start_time, item.end_time)),
         ("tags", formats.tags(item.tags)),
     ]
     return [printing.fields(rows), *scorecard(item.scorecard)]
+
+
+def _scorer(item: Evaluation) -> str:
+    again = "" if item.score_time is None else f"  scored again {formats.local_time(item.score_time)}"
+    return "" if item.scorecard is None else f"{formats.escaped(item.identity.scorer_version)}{again}"
 
 
 def _verified(item: Evaluation) -> str:

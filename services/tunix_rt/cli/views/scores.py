@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tunix_rt.client import Leaderboard, Scorecard, Verdict
-    from tunix_rt.client.resources.evaluations import ItemResult
+    from tunix_rt.client.resources.evaluations import Evaluation, ItemResult, PastScore
     from tunix_rt.client.resources.scores import LeaderboardEntry, SliceScore
     from tunix_rt.quality import scorecard as computed
     from tunix_rt.quality.scoring import ItemScore
@@ -85,6 +85,7 @@ def leaderboard(board: Leaderboard) -> list[RenderableType]:
     """Ranks with intervals; entries that cannot be told apart from the first say so."""
     by, _, direction = board.order_by.rpartition(" ")
     by = by or "primary_score"
+    compared = any(entry.difference_to_first for entry in board.entries)
     rows = [
         (
             entry.rank,
@@ -92,6 +93,7 @@ def leaderboard(board: Leaderboard) -> list[RenderableType]:
             _ranked_value(entry),
             *([formats.score(entry.primary_score, entry.ci_low, entry.ci_high)] if by != "primary_score" else []),
             formats.interval_bar(entry.primary_score, entry.ci_low, entry.ci_high),
+            *([_difference(entry)] if compared else []),
             _remarks(entry, index),
             verdict(entry.verdict),
             f"{entry.coverage:.0%}",
@@ -102,18 +104,31 @@ def leaderboard(board: Leaderboard) -> list[RenderableType]:
     ]
     ordered = ["score [95 %]"] if by == "primary_score" else [f"{by} [95 %]", "score [95 %]"]
     scale = "0" + " " * 30 + "1"
-    columns = ["#", "run", *ordered, scale, "", "verdict", "coverage", "ended", "evaluation id"]
+    compared_with = ["Δ to first [95 %]"] if compared else []
+    columns = ["#", "run", *ordered, scale, *compared_with, "", "verdict", "coverage", "ended", "evaluation id"]
     parts: list[RenderableType] = [printing.table(columns, rows, numbers=["#", "coverage"])]
     if direction == "asc":
         parts.append(f"[dim]smallest {formats.escaped(by)} first[/dim]")
     if board.n_invalid:
         parts.append(f"[dim]{board.n_invalid} evaluation(s) left out: coverage under 98 %[/dim]")
     identity = board.identity
+    if board.n_other_scorers:
+        parts.append(
+            f"[dim]{board.n_other_scorers} evaluation(s) left out: scored by another scorer version; "
+            f"tunix-rt evaluations rescore --evalset {board.evalset_id} --all scores them again[/dim]"
+        )
     parts.append(
         f"[dim]evalset {identity.evalset_digest[:19]}…  scorer {identity.scorer_version}  "
         f"generation {identity.generation_digest[:19]}…[/dim]"
     )
     return parts
+
+
+def _difference(entry: LeaderboardEntry) -> str:
+    found = entry.difference_to_first
+    if found is None:
+        return ""
+    return f"{formats.signed(found.delta, found.ci_low, found.ci_high)}  p {formats.number(found.p_value)}"
 
 
 def _remarks(entry: LeaderboardEntry, index: int) -> str:
@@ -124,6 +139,43 @@ def _remarks(entry: LeaderboardEntry, index: int) -> str:
 def _ranked_value(entry: LeaderboardEntry) -> str:
     """What the board is ordered by, with its interval."""
     return formats.score(entry.value, entry.value_ci_low, entry.value_ci_high)
+
+
+def rescored(found: Iterable[tuple[Evaluation, Evaluation]]) -> RenderableType:
+    """Evaluations before and after their predictions were scored again."""
+    rows = [
+        (
+            after.id,
+            formats.escaped(after.evalset_key),
+            f"{formats.escaped(before.identity.scorer_version)} → {formats.escaped(after.identity.scorer_version)}",
+            f"{_primary(before)} → {_primary(after)}",
+            "" if after.verified else "[yellow]not verified[/yellow]",
+        )
+        for before, after in found
+    ]
+    return printing.table(["evaluation id", "evalset", "scorer", "score", ""], rows)
+
+
+def past_scores(found: Iterable[PastScore]) -> RenderableType:
+    """The scores that an evaluation had before, one a line."""
+    rows = [
+        (
+            formats.escaped(each.identity.scorer_version),
+            formats.score(each.scorecard.primary_score, each.scorecard.ci_low, each.scorecard.ci_high),
+            verdict(each.scorecard.verdict),
+            formats.local_time(each.score_time),
+            formats.local_time(each.replace_time),
+            formats.escaped(each.replaced_by),
+        )
+        for each in found
+    ]
+    return printing.table(["scorer", "score [95 %]", "verdict", "scored", "replaced", "by"], rows)
+
+
+def _primary(item: Evaluation) -> str:
+    return (
+        "–" if item.scorecard is None or item.scorecard.primary_score is None else f"{item.scorecard.primary_score:.4f}"
+    )
 
 
 def item_results(results: Iterable[ItemResult]) -> RenderableType:

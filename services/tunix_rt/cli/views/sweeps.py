@@ -51,6 +51,7 @@ def sweep(item: Sweep, found: Sequence[Trial]) -> list[RenderableType]:
         ("sweep", f"{item.id}  {formats.escaped(item.display_name)}"),
         ("state", _state(item)),
         ("message", formats.escaped(item.message)),
+        ("warning", formats.warning(item.warning)),
         ("objective", f"{table.mode.lower()} {formats.escaped(table.metric)}"),
         ("space", "\n".join(_space(parameter) for parameter in item.spec.parameters)),
         ("search", _search(item.spec)),

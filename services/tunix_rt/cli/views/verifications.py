@@ -26,6 +26,12 @@ def verification(found: Verification) -> list[RenderableType]:
         ("scored again", f"{scored} of {found.n_samples} samples, {len(found.differences)} differences"),
         ("scorecard", f"{said}, primary score {formats.score(found.primary_score)}"),
     ]
+    if found.not_scored_again:
+        said = f"of the stored scores: {said}"
+        rows[1:] = [
+            ("scored again", f"[yellow]no: {formats.escaped(found.not_scored_again)}[/yellow]"),
+            ("scorecard", f"{said}, primary score {formats.score(found.primary_score)}"),
+        ]
     if found.flips is not None:
         flipped = sum(flip.score_differs for flip in found.flips)
         rows.append(("generated again", f"{len(found.flips)} of {scored} texts differ, {flipped} with another score"))

@@ -89,6 +89,7 @@ class AuditEvent(Record, of=pb.AuditEvent):
     count: int
     previous_digest: str
     digest: str
+    project: str
 
 
 class Access(Group[Mode]):
@@ -212,7 +213,7 @@ class Access(Group[Mode]):
     @many
     @staticmethod
     def audit(*, filter: str = "", page_size: int = 1000, limit: int | None = None) -> Pages[AuditEvent]:
-        """The audit log in its order; fields: sequence, time, principal, token_id, peer, method, resource, …"""
+        """The audit log in its order; fields: sequence, time, principal, method, resource, project, …"""
         request = pb.ListAuditEventsRequest(filter=filter, page_size=page_size)
         return paged(
             Stub, lambda stub: stub.ListAuditEvents, request, lambda page, _: AuditEvent.each(page.events), limit=limit

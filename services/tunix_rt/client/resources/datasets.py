@@ -96,6 +96,7 @@ class Dataset(Record, of=pb.Dataset):
     tags: dict[str, str]
     etag: str
     project: str
+    archive_time: datetime | None
 
 
 class Recipe(Record, of=pb.Recipe):

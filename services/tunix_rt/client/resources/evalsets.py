@@ -61,6 +61,7 @@ class EvalSet(Resource[Mode], of=pb.EvalSet):
     description: str
     detectable: tuple[DetectableDifference, ...]
     project: str
+    archive_time: datetime | None
 
     @many
     def items(self, *, filter: str = "", limit: int | None = None) -> Many[EvalSetItem]:

@@ -50,8 +50,23 @@ class ItemResult(Record, of=pb.ItemResult):
     completion_tokens: int
 
 
+class PastScore(Record, of=pb.PastScore):
+    """A score that an evaluation had before its predictions were scored again."""
+
+    _shown = ("identity", "scorecard", "replace_time")
+
+    identity: ScoreIdentity
+    scorecard: Scorecard
+    verified: bool
+    signature: Signature | None
+    score_time: datetime
+    replace_time: datetime
+    replaced_by: str
+
+
 class Evaluation(Job[Mode], of=pb.Evaluation):
-    """An evaluation. ``scorecard`` is None until it has SUCCEEDED."""
+    """An evaluation. ``scorecard`` is None until it has SUCCEEDED; ``score_time`` is when its predictions were scored
+    again, None for the score that it ended with."""
 
     _shown = ("id", "evalset_key", "state", "reason", "message", "scorecard")
 
@@ -73,6 +88,10 @@ class Evaluation(Job[Mode], of=pb.Evaluation):
     verified: bool
     signature: Signature | None
     project: str
+    queue_deadline_seconds: int
+    warning: str
+    archive_time: datetime | None
+    score_time: datetime | None
 
     @one
     def refresh(self) -> One[Evaluation[Mode]]:
@@ -96,10 +115,25 @@ class Evaluation(Job[Mode], of=pb.Evaluation):
         """Request cancellation."""
         return Evaluations.cancel(self.id, message=message)
 
+    @one
+    def retry(self, *, message: str = "") -> One[Evaluation[Mode]]:
+        """Try it again as it was read; see `Evaluations.retry`. Raises `Aborted` when it has changed since."""
+        return Evaluations.retry(self.id, etag=self.etag, message=message)
+
+    @one
+    def rescore(self, *, on_progress: Callable[[int, int], object] | None = None) -> One[Evaluation[Mode]]:
+        """Have its predictions scored again; see `Evaluations.rescore`."""
+        return Evaluations.rescore(self.id, on_progress=on_progress)
+
     @many
-    def items(self, *, filter: str = "", limit: int | None = None) -> Many[ItemResult]:
+    def past_scores(self, *, limit: int | None = None) -> Many[PastScore]:
+        """The scores that it had before, the newest first."""
+        return Evaluations.past_scores(self.id, limit=limit)
+
+    @many
+    def items(self, *, filter: str = "", scorer_version: str = "", limit: int | None = None) -> Many[ItemResult]:
         """What the model answered, item by item; see `Evaluations.items`."""
-        return Evaluations.items(self.id, filter=filter, limit=limit)
+        return Evaluations.items(self.id, filter=filter, scorer_version=scorer_version, limit=limit)
 
 
 def _followed(id: str) -> Follow[Evaluation[Any]]:
@@ -124,6 +158,7 @@ class Evaluations(Group[Mode]):
         generation: GenerationConfig | common_pb2.GenerationConfig | Mapping[str, Any] | None = None,
         threshold: float | None = None,
         samples_per_item: int = 0,
+        queue_deadline_seconds: int = 0,
         tags: Mapping[str, str] | None = None,
         validate_only: bool = False,
         request_id: str | None = None,
@@ -136,6 +171,7 @@ class Evaluations(Group[Mode]):
             generation=to_message(common_pb2.GenerationConfig, generation, "generation"),
             threshold=threshold,
             samples_per_item=samples_per_item,
+            queue_deadline_seconds=queue_deadline_seconds,
             tags=tags,
             validate_only=validate_only,
         )
@@ -164,7 +200,7 @@ class Evaluations(Group[Mode]):
         *, filter: str = "", order_by: str = "", page_size: int = 0, limit: int | None = None
     ) -> Pages[Evaluation[Mode]]:
         """Evaluations; fields: id, run_id, model_id, model_name, dataset_id, evalset_id, evalset_key, state,
-        primary_score, create_time, end_time, tags.NAME, config.NAME (a hyperparameter of the run)."""
+        primary_score, scorer_version, create_time, end_time, tags.NAME, config.NAME (a hyperparameter of the run)."""
         request = pb.ListEvaluationsRequest(page_size=page_size, filter=filter, order_by=order_by)
         return paged(
             Stub,
@@ -181,11 +217,51 @@ class Evaluations(Group[Mode]):
         request = pb.CancelEvaluationRequest(request_id=new_request_id(request_id), id=id, message=message)
         return unary(Stub, lambda stub: stub.CancelEvaluation, request, Evaluation)
 
+    @one
+    @staticmethod
+    def retry(id: str, *, etag: str = "", message: str = "", request_id: str | None = None) -> Call[Evaluation[Mode]]:
+        """Queue an evaluation that has FAILED or was CANCELLED once more; it keeps the items that are recorded.
+
+        Its history stays. Raises `FailedPrecondition` for one in another state, and `Aborted` for a stale ``etag``.
+        """
+        request = pb.RetryEvaluationRequest(request_id=new_request_id(request_id), id=id, etag=etag, message=message)
+        return unary(Stub, lambda stub: stub.RetryEvaluation, request, Evaluation)
+
+    @one
+    @staticmethod
+    def rescore(
+        id: str, *, on_progress: Callable[[int, int], object] | None = None, request_id: str | None = None
+    ) -> Flow[Evaluation[Mode]]:
+        """Have the stored predictions scored again by the registry's scorers; the former score goes into `past_scores`.
+
+        ``on_progress`` is called with the number of samples that are scored, and of all. An evaluation whose score is
+        of the registry's version stays as it is. Raises `FailedPrecondition` for one without a score, by third-party
+        scorers, or with an item that cannot be scored.
+        """
+        request = pb.RescoreEvaluationRequest(request_id=new_request_id(request_id), id=id)
+        return Flow(lambda: _rescored(request, on_progress))
+
     @many
     @staticmethod
-    def items(id: str, *, filter: str = "", page_size: int = 0, limit: int | None = None) -> Pages[ItemResult]:
-        """What the model answered, item by item; fields: item_id, outcome, answer_correctness."""
-        request = pb.ListItemResultsRequest(evaluation_id=id, page_size=page_size, filter=filter)
+    def past_scores(id: str, *, page_size: int = 0, limit: int | None = None) -> Pages[PastScore]:
+        """The scores that an evaluation had before it was scored again, the newest first."""
+        request = pb.ListPastScoresRequest(evaluation_id=id, page_size=page_size)
+        return paged(
+            Stub, lambda stub: stub.ListPastScores, request, lambda page, _: PastScore.each(page.scores), limit=limit
+        )
+
+    @many
+    @staticmethod
+    def items(
+        id: str, *, filter: str = "", scorer_version: str = "", page_size: int = 0, limit: int | None = None
+    ) -> Pages[ItemResult]:
+        """What the model answered, item by item, as ``scorer_version`` scored it (default: the present score).
+
+        Fields: item_id, outcome, answer_correctness. Raises `NotFound` for a version that it has no score of.
+        """
+        request = pb.ListItemResultsRequest(
+            evaluation_id=id, page_size=page_size, filter=filter, scorer_version=scorer_version
+        )
         return paged(
             Stub, lambda stub: stub.ListItemResults, request, lambda page, _: ItemResult.each(page.results), limit=limit
         )
@@ -203,6 +279,22 @@ class Evaluations(Group[Mode]):
     ) -> Last[Evaluation[Mode]]:
         """The evaluation when it has ended; raises `Transient` after the time."""
         return Last(_followed(id), on_change, timeout_seconds)
+
+
+def _rescored(
+    request: pb.RescoreEvaluationRequest, on_progress: Callable[[int, int], object] | None
+) -> Steps[Evaluation[Any]]:
+    stream: Follow[pb.RescoreEvaluationResponse] = followed(
+        Stub,
+        lambda stub: stub.RescoreEvaluation,
+        lambda last: request,
+        as_message,
+        lambda answer: answer.HasField("evaluation"),
+    )
+    seen = None if on_progress is None else lambda answer: on_progress(answer.done, answer.total)
+    last: pb.RescoreEvaluationResponse = yield Last(stream, seen)
+    found: Evaluation[Any] = yield Evaluations.get(last.evaluation.id)
+    return found
 
 
 def _resolved(name: str, evaluation: str) -> Steps[Evaluation[Any]]:

@@ -8,8 +8,8 @@ from typing import Any, Final
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 
-from tunix_rt.client.binding import Group, Mode, many
-from tunix_rt.client.operations import Follow, Pages, followed, paged
+from tunix_rt.client.binding import Group, Mode, many, one
+from tunix_rt.client.operations import Call, Follow, Pages, followed, new_request_id, paged, unary
 from tunix_rt.client.records import Record
 from tunix_rt.contract.documents import document, json_value
 from tunix_rt.v1 import events_pb2 as pb
@@ -58,6 +58,14 @@ class Event(Record, of=pb.Event):
         return parts[1] if len(parts) == 4 else ""
 
 
+class Republication(Record, of=pb.RepublishEventsResponse):
+    """How many facts are published again, and the sequences of the first and the last; 0 without any."""
+
+    events: int
+    first_sequence: int
+    last_sequence: int
+
+
 class Events(Group[Mode]):
     """``client.events``"""
 
@@ -81,3 +89,24 @@ class Events(Group[Mode]):
         """Facts that have happened; fields: id, type, subject, resource_id, time, sequence."""
         request = pb.ListEventsRequest(page_size=page_size, filter=filter)
         return paged(Stub, lambda stub: stub.ListEvents, request, lambda page, _: Event.each(page.events), limit=limit)
+
+    @one
+    @staticmethod
+    def republish(
+        begin: int | datetime,
+        end: int | datetime | None = None,
+        *,
+        validate_only: bool = False,
+        request_id: str | None = None,
+    ) -> Call[Republication]:
+        """Publish stored facts to NATS once more, in order, from a sequence or an aware time to another (the newest).
+
+        They keep their ids, and have the header ``tunix-republished``. Raises `InvalidInput` for more than 10,000.
+        """
+        request = pb.RepublishEventsRequest(request_id=new_request_id(request_id), validate_only=validate_only)
+        for prefix, value in (("from", begin), ("to", end)):
+            if isinstance(value, datetime):
+                getattr(request, f"{prefix}_time").FromDatetime(value)
+            elif value is not None:
+                setattr(request, f"{prefix}_sequence", value)
+        return unary(Stub, lambda stub: stub.RepublishEvents, request, Republication)

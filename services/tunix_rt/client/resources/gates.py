@@ -64,6 +64,7 @@ class GatePolicy(Record, of=pb.GatePolicy):
     direction: MetricDirection
     slices: tuple[SliceRule, ...]
     project: str
+    etag: str
 
 
 class SliceDecision(Record, of=pb.SliceDecision):
@@ -105,6 +106,7 @@ class GateDecision(Record, of=pb.GateDecision):
     verified: bool
     signature: Signature | None
     project: str
+    scorer_version: str
 
 
 class Baselines(Group[Mode]):
@@ -117,8 +119,8 @@ class Baselines(Group[Mode]):
     ) -> Call[Baseline]:
         """Lock an evaluation as the named baseline; the former revision stays in the history.
 
-        ``etag`` is that of the revision in force as you read it (`get`); without one the name is new. Raises `Aborted`
-        when the name has a revision and ``etag`` is missing or stale.
+        ``etag`` is that of the revision in force as you read it (`get`); without one the name is new. When the name has
+        a revision, raises `InvalidInput` where ``etag`` is missing and `Aborted` where it is stale.
         """
         request = pb.LockBaselineRequest(
             request_id=new_request_id(request_id), name=name, evaluation_id=evaluation_id, note=note, etag=etag
@@ -181,9 +183,10 @@ class Gate(Group[Mode]):
         slices: Sequence[SliceRule | pb.SliceRule | Mapping[str, Any]] = (),
         baseline: str = "",
         description: str = "",
+        etag: str = "",
         request_id: str | None = None,
     ) -> Call[GatePolicy]:
-        """Create a policy; the same name again makes its next version.
+        """Create a policy; the same name again, with the ``etag`` of its newest version (`policy`), makes its next one.
 
         ``slices`` are SliceRules or mappings such as ``{"dimension": "section", "value": "core", "tier": "critical"}``.
         """
@@ -199,6 +202,7 @@ class Gate(Group[Mode]):
             slices=[to_message(pb.SliceRule, rule, f"slices[{index}]") for index, rule in enumerate(slices)],
             baseline=baseline,
             description=description,
+            etag=etag,
         )
         return unary(Stub, lambda stub: stub.CreateGatePolicy, request, GatePolicy)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tunix_rt.client.binding import Mode, many
+from tunix_rt.client.binding import Group, Mode, many
 from tunix_rt.client.operations import Many, Pages, paged
 from tunix_rt.client.records import Record, Resource
-from tunix_rt.contract.enums import AttemptOutcome, JobState, Reason
+from tunix_rt.contract.enums import AttemptOutcome, JobKind, JobState, Reason
 from tunix_rt.v1 import common_pb2
 from tunix_rt.v1 import jobs_pb2 as pb
 from tunix_rt.v1.jobs_pb2_grpc import JobServiceStub as Stub
@@ -50,6 +50,27 @@ class Attempt(Record, of=pb.Attempt):
     resumed_step: int
     environment: dict[str, str]
     principal: str
+
+
+class Pool(Record, of=pb.Pool):
+    """What workers of one kind take jobs from. ``warning`` is empty while somebody serves it, or nobody waits."""
+
+    kind: JobKind
+    name: str
+    served_time: datetime | None
+    unserved_since: datetime | None
+    warning: str
+
+
+class Pools(Group[Mode]):
+    """``client.pools``"""
+
+    @many
+    @staticmethod
+    def list(*, page_size: int = 0, limit: int | None = None) -> Pages[Pool]:
+        """Every pool that is known, by kind and name."""
+        request = pb.ListPoolsRequest(page_size=page_size)
+        return paged(Stub, lambda stub: stub.ListPools, request, lambda page, _: Pool.each(page.pools), limit=limit)
 
 
 class Job(Resource[Mode]):

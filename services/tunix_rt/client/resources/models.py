@@ -52,6 +52,7 @@ class ModelVersion(Resource[Mode], of=pb.ModelVersion):
     etag: str
     unpinnings: tuple[Unpinning, ...]
     project: str
+    archive_time: datetime | None
 
 
 class Alias(Resource[Mode], of=pb.Alias):
@@ -210,7 +211,8 @@ class Models(Group[Mode]):
         somebody else asked for (`request_waiver`); on a single-user platform, ``waiver_reason``.
 
         ``etag`` is that of the alias as you read it (`alias`); without one the alias is created. Raises `Aborted` when
-        it exists and ``etag`` is missing or stale. `Alias.promote` sends its own etag.
+        it exists and ``etag`` is stale, or missing; `InvalidInput` when it is missing and a policy guards the alias.
+        `Alias.promote` sends its own etag.
         """
         request = pb.SetAliasRequest(
             request_id=new_request_id(request_id),

@@ -51,7 +51,9 @@ class RunSpec(Record, of=pb.RunSpec):
     gate_policy: str
     max_attempts: int
     deadline_seconds: int
+    queue_deadline_seconds: int
     initial_checkpoint: CheckpointRef | None
+    checkpoint_retention: str
 
 
 class Checkpoint(Record, of=pb.Checkpoint):
@@ -84,6 +86,8 @@ class Run(Job[Mode], of=pb.Run):
     spec_digest: str
     created_by: str
     project: str
+    warning: str
+    archive_time: datetime | None
 
     @one
     def refresh(self) -> One[Run[Mode]]:
@@ -106,6 +110,11 @@ class Run(Job[Mode], of=pb.Run):
     def cancel(self, *, message: str = "") -> One[Run[Mode]]:
         """Request cancellation; see `Runs.cancel`."""
         return Runs.cancel(self.id, message=message)
+
+    @one
+    def retry(self, *, message: str = "") -> One[Run[Mode]]:
+        """Try it again as it was read; see `Runs.retry`. Raises `Aborted` when it has changed since."""
+        return Runs.retry(self.id, etag=self.etag, message=message)
 
     @one
     def update(self, *, display_name: str | None = None, tags: Mapping[str, str] | None = None) -> One[Run[Mode]]:
@@ -150,6 +159,8 @@ def run_spec(
     gate_policy: str | None = None,
     max_attempts: int | None = None,
     deadline_seconds: int | None = None,
+    queue_deadline_seconds: int | None = None,
+    checkpoint_retention: str | None = None,
 ) -> pb.RunSpec:
     """A run's spec from ``spec`` with the other arguments laid over it.
 
@@ -168,6 +179,8 @@ def run_spec(
         "gate_policy": gate_policy,
         "max_attempts": max_attempts,
         "deadline_seconds": deadline_seconds,
+        "queue_deadline_seconds": queue_deadline_seconds,
+        "checkpoint_retention": checkpoint_retention,
     }
     merged = to_message(pb.RunSpec, spec, "spec")
     laid_over = to_message(pb.RunSpec, {name: value for name, value in over.items() if value is not None}, "spec")
@@ -204,6 +217,8 @@ class Runs(Group[Mode]):
         gate_policy: str | None = None,
         max_attempts: int | None = None,
         deadline_seconds: int | None = None,
+        queue_deadline_seconds: int | None = None,
+        checkpoint_retention: str | None = None,
         display_name: str = "",
         tags: Mapping[str, str] | None = None,
         validate_only: bool = False,
@@ -227,6 +242,8 @@ class Runs(Group[Mode]):
                 gate_policy=gate_policy,
                 max_attempts=max_attempts,
                 deadline_seconds=deadline_seconds,
+                queue_deadline_seconds=queue_deadline_seconds,
+                checkpoint_retention=checkpoint_retention,
             ),
             display_name=display_name,
             tags=tags,
@@ -274,6 +291,16 @@ class Runs(Group[Mode]):
         """Request cancellation; a running run ends when its worker has confirmed it (`wait` for that)."""
         request = pb.CancelRunRequest(request_id=new_request_id(request_id), id=id, message=message)
         return unary(Stub, lambda stub: stub.CancelRun, request, Run)
+
+    @one
+    @staticmethod
+    def retry(id: str, *, etag: str = "", message: str = "", request_id: str | None = None) -> Call[Run[Mode]]:
+        """Queue a run that has FAILED or was CANCELLED once more; it goes on from its last checkpoint.
+
+        Its history stays. Raises `FailedPrecondition` for one in another state, and `Aborted` for a stale ``etag``.
+        """
+        request = pb.RetryRunRequest(request_id=new_request_id(request_id), id=id, etag=etag, message=message)
+        return unary(Stub, lambda stub: stub.RetryRun, request, Run)
 
     @many
     @staticmethod

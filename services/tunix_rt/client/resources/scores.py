@@ -84,6 +84,17 @@ class Scorecard(Record, of=pb.Scorecard):
     threshold: float
     metric_estimates: tuple[MetricEstimate, ...]
     repeats: tuple[RepeatEstimate, ...]
+    statistics_version: int | None
+
+
+class PairedDifference(Record, of=pb.PairedDifference):
+    """B minus A of the value that a board is ordered by, on the items of both, with its 95 % interval."""
+
+    n_paired: int
+    delta: float
+    ci_low: float
+    ci_high: float
+    p_value: float
 
 
 class LeaderboardEntry(Record, of=pb.LeaderboardEntry):
@@ -109,10 +120,12 @@ class LeaderboardEntry(Record, of=pb.LeaderboardEntry):
     dataset_id: str
     tags: dict[str, str]
     verified: bool
+    difference_to_first: PairedDifference | None
 
 
 class Leaderboard(Record, of=pb.Leaderboard):
-    """Evaluations of one score identity, ranked; ``n_invalid`` were left out for their coverage."""
+    """Evaluations of one score identity, ranked; ``n_invalid`` were left out for their coverage, ``n_other_scorers``
+    because another scorer version has scored them."""
 
     evalset_id: str
     identity: ScoreIdentity
@@ -120,6 +133,7 @@ class Leaderboard(Record, of=pb.Leaderboard):
     next_page_token: str
     n_invalid: int
     order_by: str
+    n_other_scorers: int
 
 
 class Curve(Record, of=pb.Curve):
@@ -148,6 +162,7 @@ class PairedStatistics(Record, of=pb.PairedStatistics):
     p_worse: float
     n_needed: int
     detectable: float
+    statistics_version: int | None
 
 
 class SliceComparison(Record, of=pb.SliceComparison):
@@ -204,6 +219,7 @@ class Comparison(Record, of=pb.Comparison):
     items: tuple[ItemComparison, ...]
     next_page_token: str
     curves: tuple[Curve, ...]
+    scorer_version: str
 
 
 class Scores(Group[Mode]):
@@ -218,6 +234,8 @@ class Scores(Group[Mode]):
         scorer_version: str = "",
         filter: str = "",
         order_by: str = "",
+        every_evaluation: bool = False,
+        with_differences: bool = False,
         page_size: int = 0,
         limit: int | None = None,
     ) -> Flow[Leaderboard]:
@@ -225,6 +243,8 @@ class Scores(Group[Mode]):
 
         ``order_by``: "primary_score" (default), "metrics.NAME", "sections.NAME", "categories.NAME",
         "difficulties.NAME", "pass@K" or "maj@K", then " desc" (default) or " asc".
+        A run has one line, that of its newest evaluation, unless ``every_evaluation``. ``with_differences``: each
+        entry's difference to the first on the same items, of the primary score or a metric.
         """
         request = pb.GetLeaderboardRequest(
             evalset=evalset,
@@ -233,6 +253,8 @@ class Scores(Group[Mode]):
             page_size=page_size,
             filter=filter,
             order_by=order_by,
+            every_evaluation=every_evaluation,
+            with_differences=with_differences,
         )
         return Flow(lambda: _whole(lambda stub: stub.GetLeaderboard, request, "entries", Leaderboard, limit))
 

@@ -38,6 +38,7 @@ class SweepSpec(Record, of=pb.SweepSpec):
     repeats: int
     pools: tuple[str, ...]
     trial_resources: dict[str, float]
+    queue_deadline_seconds: int
 
 
 class TrialOrigin(Record, of=pb.TrialOrigin):

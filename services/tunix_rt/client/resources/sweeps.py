@@ -82,6 +82,8 @@ class Sweep(Job[Mode], of=pb.Sweep):
     n_stopped: int
     trial_count: int
     project: str
+    warning: str
+    archive_time: datetime | None
 
     @one
     def refresh(self) -> One[Sweep[Mode]]:
@@ -107,6 +109,11 @@ class Sweep(Job[Mode], of=pb.Sweep):
     def cancel(self, *, message: str = "") -> One[Sweep[Mode]]:
         """Cancel the sweep and every trial that has not ended."""
         return Sweeps.cancel(self.id, message=message)
+
+    @one
+    def retry(self, *, message: str = "") -> One[Sweep[Mode]]:
+        """Try it again as it was read; see `Sweeps.retry`. Raises `Aborted` when it has changed since."""
+        return Sweeps.retry(self.id, etag=self.etag, message=message)
 
     @one
     def pause(self) -> One[Sweep[Mode]]:
@@ -206,6 +213,7 @@ class Sweeps(Group[Mode]):
         trial_resources: Mapping[str, float] | None = None,
         seed: int | None = None,
         max_attempts: int | None = None,
+        queue_deadline_seconds: int | None = None,
         display_name: str = "",
         tags: Mapping[str, str] | None = None,
         validate_only: bool = False,
@@ -236,6 +244,7 @@ class Sweeps(Group[Mode]):
                 pools=pools,
                 trial_resources=trial_resources,
                 seed=seed,
+                queue_deadline_seconds=queue_deadline_seconds,
                 max_attempts=max_attempts,
             ),
             display_name=display_name,
@@ -271,6 +280,16 @@ class Sweeps(Group[Mode]):
         """Cancel the sweep and every trial that has not ended."""
         request = pb.CancelSweepRequest(request_id=new_request_id(request_id), id=id, message=message)
         return unary(Stub, lambda stub: stub.CancelSweep, request, Sweep)
+
+    @one
+    @staticmethod
+    def retry(id: str, *, etag: str = "", message: str = "", request_id: str | None = None) -> Call[Sweep[Mode]]:
+        """Queue a sweep that has FAILED or was CANCELLED once more; it keeps the trials that it has.
+
+        Its history stays. Raises `FailedPrecondition` for one in another state, and `Aborted` for a stale ``etag``.
+        """
+        request = pb.RetrySweepRequest(request_id=new_request_id(request_id), id=id, etag=etag, message=message)
+        return unary(Stub, lambda stub: stub.RetrySweep, request, Sweep)
 
     @one
     @staticmethod

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from tunix_rt.client.clients import TunixClient
 from tunix_rt.client.resources.evalsets import EvalSet
 from tunix_rt.client.resources.evaluations import Evaluation
+from tunix_rt.client.resources.gates import GateDecision
 from tunix_rt.client.resources.jobs import Attempt
 from tunix_rt.client.resources.runs import Run
 from tunix_rt.contract.documents import document, json_value
+from tunix_rt.contract.enums import GateVerdict
 from tunix_rt.contract.generation import complete_generation
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.evidence.archive import pack
@@ -37,15 +39,20 @@ class Evidence:
     digest: str
 
 
-def build_evidence(client: TunixClient, evaluation_id: str, *, on_stage: OnStage = lambda stage: None) -> Evidence:
+def build_evidence(
+    client: TunixClient, evaluation_id: str, *, scorer_version: str = "", on_stage: OnStage = lambda stage: None
+) -> Evidence:
     """The evidence of a succeeded evaluation; the same stored state gives the same bytes. Raises as `gather` does."""
-    contents = files(gather(client, evaluation_id, on_stage=on_stage))
+    contents = files(gather(client, evaluation_id, scorer_version=scorer_version, on_stage=on_stage))
     return Evidence(evaluation_id, contents, pack(contents), content_digest(contents))
 
 
-def gather(client: TunixClient, evaluation_id: str, *, on_stage: OnStage = lambda stage: None) -> Facts:
+def gather(
+    client: TunixClient, evaluation_id: str, *, scorer_version: str = "", on_stage: OnStage = lambda stage: None
+) -> Facts:
     """The facts of a succeeded evaluation and of the run that made its model.
 
+    They are of its score by ``scorer_version``, by default of the present one, with the gate decisions on that score.
     ``on_stage`` is called with what is read next.
 
     Raises `NotFound`, `FailedPrecondition` for an evaluation that has not SUCCEEDED, and `InvalidArtifact` when the
@@ -56,20 +63,40 @@ def gather(client: TunixClient, evaluation_id: str, *, on_stage: OnStage = lambd
     evalset = client.evalsets.get(evaluation.evalset_id)
     items = evalset_items(client, evalset).items
     on_stage("predictions")
-    samples = [result.to_dict() for result in client.evaluations.items(evaluation_id, page_size=1000)]
+    score = _score(client, evaluation, scorer_version)
+    version = score["identity"]["scorer_version"]
+    results = client.evaluations.items(evaluation_id, scorer_version=version, page_size=1000)
+    samples = [result.to_dict() for result in results]
     model = client.models.get(evaluation.model_id)
     training = _training(client, evaluation.run_id, on_stage) if evaluation.run_id else None
     on_stage("gate decisions")
     return Facts(
-        evaluation=evaluation_document(evaluation),
+        evaluation=score,
         evalset=evalset.to_dict(),
         items=items,
         samples=samples,
         model=model.to_dict(),
         training=training,
-        signing_keys=_signing_keys(client) if evaluation.signature is not None else {},
-        gate=_gate(client, evaluation_id),
+        signing_keys=_signing_keys(client) if "signature" in score else {},
+        gate=_gate(client, evaluation_id, version),
     )
+
+
+def _score(client: TunixClient, evaluation: Evaluation, scorer_version: str) -> Document:
+    """The evaluation's document with its score of that version. Raises `NotFound` where there is none."""
+    whole = evaluation_document(evaluation)
+    if scorer_version in ("", evaluation.identity.scorer_version):
+        return whole
+    for past in client.evaluations.past_scores(evaluation.id):
+        if past.identity.scorer_version == scorer_version:
+            for name in ("signature", "score_time"):
+                whole.pop(name, None)
+            former = past.to_dict()
+            if past.score_time == evaluation.end_time:  # the one that it ended with
+                del former["score_time"]
+            former["scorecard"] = lean(former["scorecard"])
+            return whole | {name: former[name] for name in former.keys() - {"replace_time", "replaced_by"}}
+    raise NotFound(f"{evaluation.id} has no score of {scorer_version!r}")
 
 
 def succeeded(client: TunixClient, evaluation_id: str) -> Evaluation:
@@ -93,14 +120,15 @@ def generator(client: TunixClient, evaluation: Evaluation) -> Generate:
 
     handle = load()
 
-    def generate(item: EvalItem, sample: int) -> str:
+    def generate(item: EvalItem, sample: int) -> tuple[str, str]:
         config = common_pb2.GenerationConfig()
         config.CopyFrom(evaluation.generation.proto)
         config.seed += sample
         try:
-            return client.inference.generate(handle, item.prompt, config=config).text
+            made = client.inference.generate(handle, item.prompt, config=config)
         except NotFound:  # the inferencer made room for another model
-            return client.inference.generate(load(), item.prompt, config=config).text
+            made = client.inference.generate(load(), item.prompt, config=config)
+        return made.text, made.finish_reason
 
     return generate
 
@@ -184,25 +212,45 @@ def _signing_keys(client: TunixClient) -> dict[str, str]:
     return {key.id: key.public_key for key in client.models.signing_keys()}
 
 
-def _gate(client: TunixClient, evaluation_id: str) -> GateFacts:
-    found = list(client.gate.decisions(filter=f'candidate_evaluation_id = "{evaluation_id}"', page_size=1000))
+def _gate(client: TunixClient, evaluation_id: str, scorer_version: str) -> GateFacts:
+    """Decisions on the score of that version."""
+    of_all = client.gate.decisions(filter=f'candidate_evaluation_id = "{evaluation_id}"', page_size=1000)
+    found = [decision for decision in of_all if decision.scorer_version == scorer_version]
     found.sort(key=lambda decision: (decision.proto.create_time.ToNanoseconds(), decision.id))
     policy_ids = sorted({decision.policy_id for decision in found})
     baseline_ids = sorted({decision.baseline_evaluation_id for decision in found})
+    baselines = {baseline_id: _baseline(client, baseline_id, scorer_version) for baseline_id in baseline_ids}
+    found = [decision for decision in found if not _is_outdated(decision, baselines, scorer_version)]
     return GateFacts(
-        decisions=[decision.to_dict() for decision in found],
+        decisions=[
+            {name: value for name, value in decision.to_dict().items() if name != "scorer_version"}
+            for decision in found
+        ],
         policies={policy_id: client.gate.policy(policy_id).to_dict() for policy_id in policy_ids},
-        baselines={baseline_id: _baseline(client, baseline_id) for baseline_id in baseline_ids},
+        baselines=baselines,
     )
 
 
-def _baseline(client: TunixClient, evaluation_id: str) -> Document:
+def _is_outdated(decision: GateDecision, baselines: Mapping[str, Document], scorer_version: str) -> bool:
+    """Whether it is INVALID because of the baseline's scorer version, and the baseline has been scored again since."""
+    holder = baselines[decision.baseline_evaluation_id]["identity"]["scorer_version"]
+    return (
+        decision.verdict is GateVerdict.INVALID
+        and "scorer_version" in decision.explanation
+        and (holder == scorer_version)
+    )
+
+
+def _baseline(client: TunixClient, evaluation_id: str, scorer_version: str) -> Document:
+    """The scores of that version; where there are none, the present ones, with which the decision is INVALID."""
     evaluation = client.evaluations.get(evaluation_id)
     names = ("item_id", "sample_index", "outcome", "metrics")
-    results = client.evaluations.items(evaluation_id, page_size=1000)
+    versions = {past.identity.scorer_version for past in evaluation.past_scores()}
+    version = scorer_version if scorer_version in versions else evaluation.identity.scorer_version
+    results = client.evaluations.items(evaluation_id, scorer_version=version, page_size=1000)
     return {
         "model_id": evaluation.model_id,
-        "identity": evaluation.identity.to_dict(),
+        "identity": evaluation.identity.to_dict() | {"scorer_version": version},
         "samples": [_picked(result.to_dict(), names) for result in results],
     }
 

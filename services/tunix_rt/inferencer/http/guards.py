@@ -1,4 +1,6 @@
-"""Middlewares around every HTTP request, from the outside: telemetry, error mapping, load limit, authentication."""
+"""Middlewares around every HTTP request, from the outside: telemetry, error mapping, load limit, audit log,
+authentication, project.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,10 @@ _log = get_logger(__name__)
 def guards(authorizer: Authorizer | None, settings: InferencerSettings, refused: Refused | None) -> list[Middleware]:
     """The middlewares in aiohttp's order, outermost first. ``authorizer`` None: no authentication."""
     found = [_telemetry(), _errors(), _load(settings.max_concurrent_rpcs)]
+    if refused is not None:
+        found.append(_audit(refused))
     if authorizer is not None:
-        found.append(_auth(authorizer, settings, refused or (lambda _call, _error: None)))
+        found.append(_auth(authorizer, settings))
     return [*found, _project()]
 
 
@@ -101,7 +105,22 @@ def _load(limit: int) -> Middleware:
     return guard
 
 
-def _auth(authorizer: Authorizer, settings: InferencerSettings, refused: Refused) -> Middleware:
+def _audit(refused: Refused) -> Middleware:
+    """Notes refusals, as in gRPC."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (Unauthenticated, PermissionDenied) as error:
+            name, certificate = f"{request.method} {_route(request)}", common_name(request.get_extra_info("peercert"))
+            refused(Call(name, request.remote or "", certificate=certificate), error)
+            raise
+
+    return guard
+
+
+def _auth(authorizer: Authorizer, settings: InferencerSettings) -> Middleware:
     """Bearer tokens and client certificates as in gRPC; generating and listing models need the permission generate."""
 
     log_ins, calls, tls = LogIns(), CallLimits(settings.limits), settings.tls
@@ -111,18 +130,13 @@ def _auth(authorizer: Authorizer, settings: InferencerSettings, refused: Refused
         token = bearer_token(request.headers.get("Authorization"))
         certificate = common_name(request.get_extra_info("peercert"))
         trusted = certificate if tls.principals else ""
-        try:
-            principal = await authenticated(authorizer, log_ins, token, request.remote or "", trusted)
-            set_current_principal(principal)
-            check_bound(principal, certificate, tls)
-            if not principal.allows("generate"):
-                raise PermissionDenied(
-                    f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
-                )
-        except (Unauthenticated, PermissionDenied) as error:
-            name = f"{request.method} {_route(request)}"
-            refused(Call(name, request.remote or "", certificate=certificate), error)
-            raise
+        principal = await authenticated(authorizer, log_ins, token, request.remote or "", trusted)
+        set_current_principal(principal)
+        check_bound(principal, certificate, tls)
+        if not principal.allows("generate"):
+            raise PermissionDenied(
+                f"{request.path} needs the permission 'generate', which {principal.name!r} does not have"
+            )
         with calls.call(principal.name, stream=False):
             return await handler(request)
 

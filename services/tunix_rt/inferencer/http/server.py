@@ -63,6 +63,7 @@ async def serving_http(
         shutdown_timeout=settings.grace_seconds,
         access_log=None,
         keepalive_timeout=settings.handshake_seconds,  # also for the head of the first request
+        lingering_time=settings.handshake_seconds,  # for the rest of a body after the answer
     )
     await runner.setup()
     try:

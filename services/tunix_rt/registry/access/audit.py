@@ -21,6 +21,7 @@ from tunix_rt.errors import FailedPrecondition, PermissionDenied, TunixError, Un
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.access.tables import AuditRow
 from tunix_rt.registry.kernel.database import Database
+from tunix_rt.registry.kernel.projects import project_of
 from tunix_rt.registry.kernel.rows import lock_name, utc_now
 from tunix_rt.rpc.audit import Sampler, described, outcome_of, resource_of
 from tunix_rt.rpc.auth import current_principal
@@ -53,7 +54,10 @@ class AuditLog:
         if call.method.rpartition("/")[2] in ROUTINE:
             count = self._sampler.weight((current_principal().token_id, call.method, resource))
         if count:
-            session.add(_row(call, resource=resource, count=count))
+            row = _row(call, resource=resource, count=count)
+            # A worker's call works in the project of its job.
+            row.project = project_of(session)
+            session.add(row)
 
     def refused(self, call: Call, error: TunixError) -> None:
         """Note that a call was refused: at once the first of its caller, method and kind, then one a minute."""

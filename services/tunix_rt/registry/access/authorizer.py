@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session, aliased
 from sqlmodel import col
 
@@ -23,6 +23,9 @@ from tunix_rt.rpc.auth import Principal
 
 # How exact a token's last use is.
 USE_SECONDS: Final = 60.0
+# How long a token is trusted before it is looked up again.
+_KNOWN: Final = timedelta(seconds=2)
+_MAX_KNOWN: Final = 1000
 _DOTS_OF_JWT: Final = 2
 _log = get_logger(__name__)
 
@@ -33,6 +36,9 @@ class TokenAuthorizer:
     def __init__(self, database: Database, sign_in: SignIn | None = None) -> None:
         self._database = database
         self._sign_in = sign_in
+        # By digest of a token: who holds it, and when it was looked up.
+        self._known: dict[str, tuple[Principal, datetime]] = {}
+        self._changes = 0
         self._used: dict[str, datetime] = {}
         self._noted: dict[str, datetime] = {}
 
@@ -42,16 +48,38 @@ class TokenAuthorizer:
         if not token:
             raise Unauthenticated("no bearer token: send the metadata 'authorization: Bearer TOKEN'")
         if self._sign_in is not None and not token.startswith(PREFIX) and token.count(".") == _DOTS_OF_JWT:
-            return await self._sign_in.authenticate(token)
-        now = utc_now()
-        found = await self._database.run_read(lambda session: _find(session, sha256_digest(token), now), statement=True)
-        if found is None:
-            raise Unauthenticated("the bearer token is not known here")
+            try:
+                return await self._sign_in.authenticate(token)
+            finally:
+                self.forget()  # the issuer may have given or taken roles
+        now, digest = utc_now(), sha256_digest(token)
+        found, since = self._known.get(digest, (None, now))
+        if found is None or now - since > _KNOWN or (found.expire_time is not None and found.expire_time <= now):
+            found = await self._look_up(digest, now)
         self._note_use(found.token_id, now)
         return found
 
+    async def _look_up(self, digest: str, now: datetime) -> Principal:
+        self._known.pop(digest, None)
+        changes = self._changes
+        found = await self._database.run_read(lambda session: _find(session, digest, now), statement=True)
+        if found is None:
+            raise Unauthenticated("the bearer token is not known here")
+        if changes == self._changes:
+            self._known[digest] = found, now
+            if len(self._known) > _MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+        return found
+
+    def forget(self) -> None:
+        """Look up every token again: tokens or principals have changed. A change by another registry process takes
+        effect within two seconds."""
+        self._known.clear()
+        self._changes += 1
+
     async def find(self, token: str) -> Principal | None:
-        """Who holds ``token``; None for nobody."""
+        """Who holds ``token``; None for nobody. Always looks it up, because callers cache the answer."""
+        self._known.pop(sha256_digest(token), None)
         try:
             return await self.authenticate(token)
         except Unauthenticated:
@@ -93,15 +121,18 @@ class TokenAuthorizer:
             self._used[token_id] = self._noted[token_id] = now
 
 
+_PARENT: Final = aliased(TokenRow)
+# Made once: every call looks for its token, and to make this takes longer than to run it.
+_OF_DIGEST: Final = (
+    select(TokenRow, PrincipalRow, _PARENT)
+    .join(PrincipalRow, col(PrincipalRow.name) == col(TokenRow.principal))
+    .outerjoin(_PARENT, col(_PARENT.id) == col(TokenRow.parent_id))
+    .where(col(TokenRow.digest) == bindparam("digest"))
+)
+
+
 def _find(session: Session, digest: str, now: datetime) -> Principal | None:
-    parent = aliased(TokenRow)
-    statement = (
-        select(TokenRow, PrincipalRow, parent)
-        .join(PrincipalRow, col(PrincipalRow.name) == col(TokenRow.principal))
-        .outerjoin(parent, col(parent.id) == col(TokenRow.parent_id))
-        .where(col(TokenRow.digest) == digest)
-    )
-    row: Any = session.execute(statement).first()
+    row: Any = session.execute(_OF_DIGEST, {"digest": digest}).first()
     if row is None:
         return None
     token, owner, above = row

@@ -75,6 +75,7 @@ def audit_message(row: AuditRow) -> pb.AuditEvent:
         outcome=row.outcome,
         message=row.message,
         count=row.count,
+        project=row.project,
         previous_digest=row.previous_digest,
         digest=row.digest,
     )

@@ -65,6 +65,7 @@ def store_reported(
                 outcome=event.outcome,
                 message=text(event.message),
                 count=event.count,
+                project=text(event.project),
             )
         )
     if request.lost:

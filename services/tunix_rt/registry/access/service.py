@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -26,6 +26,8 @@ from tunix_rt.registry.kernel.pages import Key, newest_first
 from tunix_rt.rpc.auth import current_principal
 from tunix_rt.v1 import access_pb2 as pb
 from tunix_rt.v1 import access_pb2_grpc
+
+T = TypeVar("T")
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["AccessService"].full_name
 _MAX_TOKEN: Final = 16_384
@@ -56,7 +58,7 @@ _TOKENS: Final = Listing(
         },
     },
 )
-_TEXTS: Final = ("principal", "token_id", "peer", "method", "resource", "request_id", "outcome")
+_TEXTS: Final = ("principal", "token_id", "peer", "method", "resource", "request_id", "outcome", "project")
 _EVENTS: Final = Listing(
     pb.ListAuditEventsResponse,
     AuditRow,
@@ -76,6 +78,12 @@ class AccessServicer(Servicer, access_pb2_grpc.AccessServiceServicer):
     def __init__(self, dependencies: Dependencies, authorizer: TokenAuthorizer) -> None:
         super().__init__(dependencies)
         self._authorizer = authorizer
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        try:
+            return await super().write(work)
+        finally:
+            self._authorizer.forget()
 
     async def GetCaller(self, request: pb.GetCallerRequest, context: Context) -> pb.Caller:
         return caller_message(current_principal())

@@ -7,7 +7,7 @@ settings is revoked; one that was revoked stays so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -90,9 +90,14 @@ def store_settings_tokens(session: Session, given: Mapping[str, Given]) -> None:
 
 
 async def follow_settings_tokens(
-    database: Database, settings: TokenSettings, stored: Mapping[str, Given], stop: asyncio.Event
+    database: Database,
+    settings: TokenSettings,
+    stored: Mapping[str, Given],
+    stop: asyncio.Event,
+    changed: Callable[[], None],
 ) -> None:
-    """Read the files again every few seconds until ``stop`` is set; ``stored`` is what the rows agree with.
+    """Read the files again every few seconds until ``stop`` is set; ``stored`` is what the rows agree with. Calls
+    ``changed`` when the rows are others.
 
     What cannot be read is logged, and changes nothing.
     """
@@ -107,6 +112,7 @@ async def follow_settings_tokens(
             found = await asyncio.to_thread(read)
             if found != stored:
                 await database.run_write(partial(store_settings_tokens, given=found))
+                changed()
                 _log.info("the services' tokens were read again", services=sorted(found))
                 stored = found
         except (OSError, TunixError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, Integer
+from sqlalchemy import JSON, BigInteger, Index, Integer
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.registry.kernel.columns import UtcDateTime
@@ -61,6 +61,7 @@ class AuditRow(SQLModel, table=True):
     """One call, or several alike within a minute. Written in the transaction of the effect; then part of the chain."""
 
     __tablename__ = "audit_events"
+    __table_args__ = (Index("ix_audit_events_project_sequence", "project", "sequence"),)
 
     # The order of writing; no place in the chain.
     id: int | None = Field(default=None, sa_type=BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
@@ -76,5 +77,7 @@ class AuditRow(SQLModel, table=True):
     outcome: str = "OK"
     message: str = ""
     count: int = 1
+    # That the call worked in; "" is the whole instance, and of events of earlier releases.
+    project: str = ""
     previous_digest: str = ""
     digest: str = ""

@@ -21,4 +21,5 @@ def dataset_message(row: DatasetRow) -> pb.Dataset:
         tags=row.tags,
         etag=etag(row.revision),
         project=row.project,
+        archive_time=timestamp(row.archive_time),
     )

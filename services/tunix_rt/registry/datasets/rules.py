@@ -1,4 +1,4 @@
-"""Dataset versions: building, importing, storing and deleting them.
+"""Dataset versions: building, importing and storing them.
 
 Building and storing content happen outside of a transaction (`prepare_build`, `prepare_import`, `store`); `add_dataset`
 then makes the row. What a trace is, and what a recipe draws, is the business of `traces`.
@@ -11,19 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.artifacts import ArtifactStore, StoredArtifact
 from tunix_rt.contract.lines import lines_of
-from tunix_rt.errors import MAX_VIOLATIONS, FailedPrecondition, FieldViolation, InvalidInput, NotFound, Violations
+from tunix_rt.errors import MAX_VIOLATIONS, FieldViolation, InvalidInput, NotFound, Violations
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.projects import own_project
-from tunix_rt.registry.kernel.rows import check_etag, lock_name, new_id, utc_now
-from tunix_rt.registry.runs.tables import RunRow
+from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.traces.dataset import BuiltDataset, build_from_lines, build_from_recipe
 from tunix_rt.traces.export import export_lines
 from tunix_rt.traces.schema import parse_traces, read_traces
@@ -171,23 +170,6 @@ def get_dataset(session: Session, dataset_id: str) -> DatasetRow:
     if row is None:
         raise NotFound(f"there is no dataset {dataset_id!r}")
     return row
-
-
-def delete_dataset(session: Session, dataset_id: str, given_etag: str) -> None:
-    """Forget a dataset. Its content stays in the artifact store, where another key may refer to it.
-
-    Raises `NotFound`, `Aborted` for a stale etag, and `FailedPrecondition` while a run refers to it.
-    """
-    row = session.get(DatasetRow, dataset_id, with_for_update=True, populate_existing=True)
-    if row is None:
-        raise NotFound(f"there is no dataset {dataset_id!r}")
-    check_etag(given_etag, row)
-    uses = session.scalar(select(func.count()).select_from(RunRow).where(col(RunRow.dataset_id) == dataset_id)) or 0
-    if uses:
-        example = session.scalars(select(col(RunRow.id)).where(col(RunRow.dataset_id) == dataset_id).limit(1)).one()
-        raise FailedPrecondition(f"{dataset_id} is what {uses} run(s) were trained on, {example} among them")
-    session.delete(row)
-    session.flush()
 
 
 def export_chunks(artifacts: ArtifactStore, uri: str, digest: str, export_format: str) -> Iterator[bytes]:

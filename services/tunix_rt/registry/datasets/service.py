@@ -16,11 +16,13 @@ from tunix_rt.registry import quotas
 from tunix_rt.registry.datasets import checks, rules
 from tunix_rt.registry.datasets.messages import dataset_message
 from tunix_rt.registry.datasets.tables import DatasetRow
+from tunix_rt.registry.kernel.archive import archived_field
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.idempotency import Identified
 from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.pages import Key, by_create_time, context_digest, page_of_names
+from tunix_rt.registry.retention.rules import delete_resource
 from tunix_rt.traces.dataset import BuiltDataset
 from tunix_rt.traces.recipes import RECIPES, Recipe
 from tunix_rt.v1 import datasets_pb2 as pb
@@ -45,6 +47,7 @@ _DATASETS: Final = Listing(
         "key": FilterField(DatasetRow.key),
         "digest": FilterField(DatasetRow.digest),
         "project": FilterField(DatasetRow.project),
+        **archived_field(DatasetRow),
         "trace_count": FilterField(DatasetRow.trace_count, Kind.INTEGER),
         "create_time": FilterField(DatasetRow.create_time, Kind.TIME),
         "tags": FilterField(DatasetRow.tags, Kind.TAGS),
@@ -92,9 +95,11 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> empty_pb2.Empty:
         checks.check_delete(request)
+        actor = caller()
 
         def delete(session: Session) -> empty_pb2.Empty:
-            rules.delete_dataset(session, request.id, request.etag)
+            rules.get_dataset(session, request.id)
+            delete_resource(session, request.id, request.etag, cascade=False, actor=actor)
             return empty_pb2.Empty()
 
         return await self.mutate(request, empty_pb2.Empty, delete)

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlmodel import Field
 
-from tunix_rt.registry.kernel.columns import UtcDateTime
+from tunix_rt.registry.kernel.archive import ArchiveColumns
+from tunix_rt.registry.kernel.columns import ArtifactUri, UtcDateTime
 from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class DatasetRow(ProjectColumns, table=True):
+class DatasetRow(ProjectColumns, ArchiveColumns, table=True):
     """One immutable dataset version; the same key and content digest is one row of a project."""
 
     __tablename__ = "datasets"
@@ -24,7 +25,7 @@ class DatasetRow(ProjectColumns, table=True):
     id: str = Field(primary_key=True)
     key: str = Field(index=True)
     digest: str = Field(index=True)
-    uri: str
+    uri: str = Field(sa_type=ArtifactUri)
     size_bytes: int = Field(sa_type=BigInteger)
     files: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     manifest: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)

@@ -23,6 +23,10 @@ ANSWER_TYPES = {
     "set": pb.ANSWER_TYPE_SET,
     "regex": pb.ANSWER_TYPE_REGEX,
     "math": pb.ANSWER_TYPE_MATH,
+    "date": pb.ANSWER_TYPE_DATE,
+    "time": pb.ANSWER_TYPE_TIME,
+    "boolean": pb.ANSWER_TYPE_BOOLEAN,
+    "choices": pb.ANSWER_TYPE_CHOICES,
 }
 
 
@@ -41,6 +45,7 @@ def evalset_message(row: EvalSetRow, independent_items: int) -> pb.EvalSet:
         tags=row.tags,
         etag=etag(row.revision),
         project=row.project,
+        archive_time=timestamp(row.archive_time),
         description=row.description,
         detectable=[
             pb.DetectableDifference(discordance=each.discordance, difference=each.difference)

@@ -12,6 +12,7 @@ from tunix_rt.registry import quotas
 from tunix_rt.registry.evalsets import checks, rules
 from tunix_rt.registry.evalsets.messages import ANSWER_TYPES, DIFFICULTIES, SECTIONS, item_message
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
+from tunix_rt.registry.kernel.archive import archived_field
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
@@ -35,6 +36,7 @@ _EVALSETS: Final = Listing(
         "key": FilterField(EvalSetRow.key),
         "digest": FilterField(EvalSetRow.digest),
         "project": FilterField(EvalSetRow.project),
+        **archived_field(EvalSetRow),
         "item_count": FilterField(EvalSetRow.item_count, Kind.INTEGER),
         "create_time": FilterField(EvalSetRow.create_time, Kind.TIME),
         "tags": FilterField(EvalSetRow.tags, Kind.TAGS),

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import JSON, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from tunix_rt.registry.kernel.archive import ArchiveColumns
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class EvalSetRow(ProjectColumns, table=True):
+class EvalSetRow(ProjectColumns, ArchiveColumns, table=True):
     """One immutable evalset version; the same key and content digest is one row of a project."""
 
     __tablename__ = "evalsets"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from tunix_rt.contract.deadlines import QUEUE_DEADLINE
 from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.generation import check_generation, complete_generation
 from tunix_rt.contract.identifiers import MAX_MESSAGE
@@ -45,6 +46,7 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
     samples = request.samples_per_item
     if samples:
         SAMPLES_PER_ITEM.check(samples, "samples_per_item", violations)
+    QUEUE_DEADLINE.check(request.queue_deadline_seconds, "queue_deadline_seconds", violations)
     check_tags(violations, request.tags)
     violations.raise_if_any()
     return EvaluationSpec(
@@ -54,6 +56,7 @@ def evaluation_spec(request: pb.CreateEvaluationRequest) -> EvaluationSpec:
         threshold=threshold,
         samples_per_item=samples or 1,
         tags=dict(request.tags),
+        queue_deadline_seconds=request.queue_deadline_seconds,
     )
 
 
@@ -76,6 +79,22 @@ def cancel_reason(request: pb.CancelEvaluationRequest) -> Reason:
     reason = read_cancellation(request, violations)
     violations.raise_if_any()
     return reason
+
+
+def check_rescore(request: pb.RescoreEvaluationRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_request_id(violations, request.request_id)
+    check_id(violations, request.id, "id")
+    violations.raise_if_any()
+
+
+def check_item_results(request: pb.ListItemResultsRequest) -> None:
+    """Raises `InvalidInput` when the request is malformed."""
+    violations = Violations()
+    check_id(violations, request.evaluation_id, "evaluation_id")
+    check_text(violations, request.scorer_version, "scorer_version", 64)
+    violations.raise_if_any()
 
 
 def leaderboard_order(request: pb.GetLeaderboardRequest) -> Order:

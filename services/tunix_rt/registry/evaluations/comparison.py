@@ -18,6 +18,7 @@ from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
 from tunix_rt.registry.evaluations.items import first_predictions, values_of
 from tunix_rt.registry.evaluations.messages import scorecard_message, statistics_document
+from tunix_rt.registry.evaluations.rescore import is_current
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.pages import check_page_size, context_digest, make_token, read_token
@@ -143,6 +144,7 @@ def check_comparable(baseline: EvaluationRow, candidate: EvaluationRow) -> None:
     for row in (baseline, candidate):
         if row.state != JobState.SUCCEEDED:
             raise FailedPrecondition(f"{row.id} is {row.state}: only evaluations that have SUCCEEDED are compared")
+    check_versions(baseline, candidate)
     ours, theirs = baseline.identity, candidate.identity
     differing = [
         f"{name} is {ours[name]} in the baseline and {theirs[name]} in the candidate"
@@ -150,6 +152,18 @@ def check_comparable(baseline: EvaluationRow, candidate: EvaluationRow) -> None:
     ]
     if differing:
         raise FailedPrecondition(f"{baseline.id} and {candidate.id} are not comparable: {'; '.join(differing)}")
+
+
+def check_versions(baseline: EvaluationRow, candidate: EvaluationRow) -> None:
+    """Raise `FailedPrecondition`, with what to do about it, unless both scores are of one scorer version."""
+    if baseline.scorer_version == candidate.scorer_version:
+        return
+    older = [row.id for row in (baseline, candidate) if not is_current(row)] or [baseline.id, candidate.id]
+    raise FailedPrecondition(
+        f"the baseline {baseline.id} is scored by {baseline.scorer_version} and the candidate {candidate.id} by "
+        f"{candidate.scorer_version}, and scores of different scorer versions are never compared: score the stored "
+        f"predictions again with `tunix-rt evaluations rescore {' '.join(older)}`"
+    )
 
 
 def comparison_message(compared: Comparison) -> pb.Comparison:
@@ -161,6 +175,7 @@ def comparison_message(compared: Comparison) -> pb.Comparison:
         items=map(_item_message, compared.items),
         next_page_token=compared.next_page_token,
         curves=map(_curve_message, compared.curves),
+        scorer_version=compared.baseline.scorer_version,
     )
 
 

@@ -1,19 +1,19 @@
 """The leaderboard: a project's succeeded evaluations of one score identity by one of their values, as the database
 sorts them.
 
-Ranks are by groups: an entry shares the rank of the first of its group as long as their intervals of that value
-overlap.
+A run has one line, its newest evaluation, unless all are asked for. Ranks are by groups: an entry shares the rank of
+the first of its group as long as their intervals of that value overlap. `standings` tells more apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from math import inf
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, True_, func, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from sqlmodel import col
 
 from tunix_rt.quality.scorecard import MIN_COVERAGE
@@ -21,6 +21,7 @@ from tunix_rt.registry.evalsets.rules import get_evalset
 from tunix_rt.registry.evalsets.tables import EvalSetRow
 from tunix_rt.registry.evaluations.messages import VERDICTS
 from tunix_rt.registry.evaluations.score_values import COVERAGE, Order, board_of
+from tunix_rt.registry.evaluations.standings import PairedDifference, differences_to
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ScoreValueRow
 from tunix_rt.registry.evaluations.verification import is_built_in
 from tunix_rt.registry.kernel.messages import timestamp
@@ -62,6 +63,7 @@ class Entry:
     rank: int
     shown: Row[Any]
     tied_with_first: bool
+    difference: PairedDifference | None = None
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,20 @@ class Board:
     order: Order
     entries: list[Entry]
     n_invalid: int
+    n_other_scorers: int
     next_page_token: str
 
 
 @dataclass(frozen=True)
 class _Place:
-    """How many entries came before, the group that the last of them belongs to, and what the leader and the first of
-    the group are surely as good as (larger is better here, whatever the direction)."""
+    """How many entries came before, the group that the last of them belongs to, what the leader and the first of the
+    group are surely as good as (larger is better here, whatever the direction), and the leader's evaluation."""
 
     before: int = 0
     group_rank: int = 0
     group_worst: float = -inf
     leader_worst: float = -inf
+    leader: str = ""
 
 
 def leaderboard(
@@ -99,6 +103,8 @@ def leaderboard(
     page_size: int,
     page_token: str,
     context: Sequence[object],
+    every_evaluation: bool = False,
+    with_differences: bool = False,
 ) -> Board:
     """One page. An empty digest or scorer is that of the newest succeeded evaluation that fits the other one.
 
@@ -110,11 +116,12 @@ def leaderboard(
     generation, scorer = _identity(session, version, generation_digest, scorer_version)
     board = board_of(version.project, version.digest, scorer, generation)
     # Tokens name the identity too: a newer evaluation must not switch a reader's board between two pages.
-    bound_to = context_digest(*context, board, order)
-    ranked = _places(board, order.name, condition)
+    bound_to = context_digest(*context, board, order, every_evaluation)
+    places = _places if every_evaluation else _newest_of_runs
+    ranked = places(board, order.name, condition)
     place = _Place()
     if page_token:
-        value, last_id, *where = read_token(page_token, 6, bound_to)
+        value, last_id, *where = read_token(page_token, 7, bound_to)
         ranked = ranked.where(_after(order, value, last_id))
         place = _Place(*where)
     rows = session.execute(_lines(_sorted(ranked, order).limit(size + 1), order)).all()
@@ -122,13 +129,20 @@ def leaderboard(
     for row in rows[:size]:
         place = _next_place(place, order, row)
         entries.append(Entry(place.group_rank, row, _best(order, row) >= place.leader_worst))
+    if with_differences:
+        followers = [entry.shown.id for entry in entries if entry.shown.id != place.leader]
+        found = differences_to(session, place.leader, followers, order.name) if followers else {}
+        entries = [replace(entry, difference=found.get(entry.shown.id)) for entry in entries]
     token = ""
     if len(rows) > size:
         last = rows[size - 1]
         token = make_token(
-            [last.value, last.id, place.before, place.group_rank, place.group_worst, place.leader_worst], bound_to
+            [last.value, last.id, *astuple(place)],
+            bound_to,
         )
-    return Board(version, scorer, generation, order, entries, _count_invalid(session, board, condition), token)
+    invalid = _count_invalid(session, board, condition)
+    others = _count_other_scorers(session, version, generation, scorer, condition)
+    return Board(version, scorer, generation, order, entries, invalid, others, token)
 
 
 def _identity(session: Session, evalset: EvalSetRow, generation: str, scorer: str) -> tuple[str, str]:
@@ -140,6 +154,7 @@ def _identity(session: Session, evalset: EvalSetRow, generation: str, scorer: st
             EvaluationRow.is_of(evalset.project),
             col(EvaluationRow.evalset_digest) == evalset.digest,
             col(EvaluationRow.state) == JobState.SUCCEEDED.value,
+            col(EvaluationRow.archive_time).is_(None),
             col(EvaluationRow.generation_digest) == generation if generation else true(),
             col(EvaluationRow.scorer_version) == scorer if scorer else true(),
         )
@@ -157,6 +172,31 @@ def _places(board: str, name: str, condition: ColumnElement[bool]) -> Select[*tu
     if isinstance(condition, True_):
         return places
     return places.join(EvaluationRow, col(EvaluationRow.id) == col(ScoreValueRow.evaluation_id)).where(condition)
+
+
+def _newest_of_runs(board: str, name: str, condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """`_places` without the evaluations of runs that have a newer one there; a model that no run here made has a line
+    for each."""
+    shown, value = aliased(EvaluationRow), aliased(ScoreValueRow)
+    newest = (
+        select(col(EvaluationRow.id))
+        .join(value, col(value.evaluation_id) == col(EvaluationRow.id))
+        .where(
+            col(value.board) == board,
+            col(value.name) == name,
+            (col(EvaluationRow.id) == col(shown.id)) | (col(EvaluationRow.run_id) == col(shown.run_id)),
+            condition,
+        )
+        .order_by(col(EvaluationRow.create_time).desc(), col(EvaluationRow.id).desc())
+        .limit(1)
+        .correlate(shown)
+        .scalar_subquery()
+    )
+    return (
+        _places(board, name, true())
+        .join(shown, col(shown.id) == col(ScoreValueRow.evaluation_id))
+        .where(col(shown.id) == newest)
+    )
 
 
 def _sorted(places: Select[*tuple[Any, ...]], order: Order) -> Select[*tuple[Any, ...]]:
@@ -191,13 +231,35 @@ def _count_invalid(session: Session, board: str, condition: ColumnElement[bool])
     return session.scalar(short.with_only_columns(func.count(), maintain_column_froms=True)) or 0
 
 
+def _count_other_scorers(
+    session: Session, evalset: EvalSetRow, generation: str, scorer: str, condition: ColumnElement[bool]
+) -> int:
+    """How many stand on the boards of other scorer versions."""
+    version = col(EvaluationRow.scorer_version)
+
+    def count(others: ColumnElement[bool]) -> int:
+        found = select(func.count()).where(
+            EvaluationRow.is_of(evalset.project),
+            col(EvaluationRow.evalset_digest) == evalset.digest,
+            col(EvaluationRow.generation_digest) == generation,
+            others,
+            col(EvaluationRow.state) == JobState.SUCCEEDED.value,
+            col(EvaluationRow.archive_time).is_(None),
+            condition,
+        )
+        return session.scalar(found) or 0
+
+    # Two ranges of the index, which are empty as a rule; its middle, which may be long, is not read.
+    return count(version < scorer) + count(version > scorer) if scorer else 0
+
+
 def _next_place(place: _Place, order: Order, row: Row[Any]) -> _Place:
     position, worst = place.before + 1, _worst(order, row)
     if not place.before:
-        return _Place(position, position, worst, worst)
+        return _Place(position, position, worst, worst, row.id)
     if _best(order, row) >= place.group_worst:
-        return _Place(position, place.group_rank, place.group_worst, place.leader_worst)
-    return _Place(position, position, worst, place.leader_worst)
+        return replace(place, before=position)
+    return replace(place, before=position, group_rank=position, group_worst=worst)
 
 
 def _worst(order: Order, row: Row[Any]) -> float:
@@ -228,6 +290,7 @@ def leaderboard_message(board: Board) -> pb.Leaderboard:
         entries=[_entry_message(entry, verifiable) for entry in board.entries],
         next_page_token=board.next_page_token,
         n_invalid=board.n_invalid,
+        n_other_scorers=board.n_other_scorers,
         order_by=str(board.order),
     )
 
@@ -255,4 +318,5 @@ def _entry_message(entry: Entry, verifiable: bool) -> pb.LeaderboardEntry:
         dataset_id=row.dataset_id,
         tags=row.tags,
         verified=row.verified and verifiable,
+        difference_to_first=None if entry.difference is None else pb.PairedDifference(**asdict(entry.difference)),
     )

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from tunix_rt.quality.compare import PairedComparison
 from tunix_rt.quality.scorecard import Scorecard
 from tunix_rt.quality.scorers import PRIMARY_METRIC
-from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
+from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow, PastItemScoreRow, PastScoreRow
 from tunix_rt.registry.kernel.messages import progress_message, reason_value, state_value, timestamp
 from tunix_rt.registry.kernel.rows import etag, utc_now
 from tunix_rt.registry.kernel.signing import signature_message
@@ -91,19 +91,36 @@ def evaluation_message(row: EvaluationRow) -> pb.Evaluation:
         verified=row.verified,
         signature=signature_message(row.signing_key_id, row.signature),
         project=row.project,
+        queue_deadline_seconds=row.queue_deadline_seconds,
+        archive_time=timestamp(row.archive_time),
+        score_time=timestamp(row.score_time),
     )
 
 
-def item_result_message(row: ItemResultRow) -> pb.ItemResult:
-    """What was recorded for one sample of one item."""
+def past_score_message(evaluation: EvaluationRow, row: PastScoreRow) -> pb.PastScore:
+    """A former score of the evaluation."""
+    return pb.PastScore(
+        identity=identity_message(evaluation.identity | {"scorer_version": row.scorer_version}),
+        scorecard=scorecard_message(row.scorecard),
+        verified=row.verified,
+        signature=signature_message(row.signing_key_id, row.signature),
+        score_time=timestamp(row.score_time),
+        replace_time=timestamp(row.replace_time),
+        replaced_by=row.replaced_by,
+    )
+
+
+def item_result_message(row: ItemResultRow, score: PastItemScoreRow | None = None) -> pb.ItemResult:
+    """What was recorded for one sample of one item; with ``score`` as a former scorer version scored it."""
+    scored = row if score is None else score
     return pb.ItemResult(
         item_id=row.item_id,
         sample_index=row.sample_index,
-        outcome=OUTCOMES[row.outcome],
+        outcome=OUTCOMES[scored.outcome],
         prediction=row.prediction,
-        extracted_answer=row.extracted_answer,
-        metrics=row.metrics,
-        message=row.message,
+        extracted_answer=scored.extracted_answer,
+        metrics=scored.metrics,
+        message=scored.message,
         finish_reason=FINISH_REASONS[row.finish_reason],
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,

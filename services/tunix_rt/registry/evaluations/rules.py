@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
+from sqlmodel import col
 
 from tunix_rt.contract.generation import complete_generation
 from tunix_rt.contract.messages import generation_fields
@@ -29,7 +31,7 @@ from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.messages import time_text
 from tunix_rt.registry.kernel.outbox import emit_command
 from tunix_rt.registry.kernel.projects import own_project
-from tunix_rt.registry.kernel.rows import new_id, utc_now
+from tunix_rt.registry.kernel.rows import check_etag, new_id, utc_now
 from tunix_rt.registry.kernel.signing import sign
 from tunix_rt.registry.kernel.states import JobState, Reason, record_creation, transition
 from tunix_rt.registry.models.rules import find_or_register, find_registered, pin_digest
@@ -47,6 +49,7 @@ class EvaluationSpec:
     threshold: float
     samples_per_item: int
     tags: dict[str, str]
+    queue_deadline_seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,42 @@ def get_evaluation(session: Session, evaluation_id: str) -> EvaluationRow:
     return row
 
 
+def hold_scores(session: Session, *evaluation_ids: str) -> list[EvaluationRow]:
+    """The evaluations, in this order; their scores stay as they are until the transaction ends. Raises `NotFound`."""
+    statement = (
+        select(EvaluationRow)
+        .where(col(EvaluationRow.id).in_(evaluation_ids))
+        .order_by(col(EvaluationRow.id))
+        .with_for_update(read=True)
+        .execution_options(populate_existing=True)
+    )
+    found = {row.id: row for row in session.scalars(statement)}
+    for missing in (each for each in evaluation_ids if each not in found):
+        raise NotFound(f"there is no evaluation {missing!r}")
+    return [found[each] for each in evaluation_ids]
+
+
 def cancel_evaluation(session: Session, evaluation_id: str, *, reason: str, message: str, actor: str) -> EvaluationRow:
     """Ask the evaluation to end; one that nobody works on ends at once, one that has ended stays as it is."""
     row = leases.lock_job(session, EvaluationRow, evaluation_id)
     leases.cancel(session, row, reason=reason, message=message, actor=actor)
+    return row
+
+
+def retry_evaluation(
+    session: Session, evaluation_id: str, *, given_etag: str, message: str, actor: str
+) -> EvaluationRow:
+    """Queue an evaluation that has ended without success once more. Raises `NotFound`, `Aborted` for a stale etag, and
+    `FailedPrecondition` for one in another state, and for a trial's."""
+    row = leases.lock_job(session, EvaluationRow, evaluation_id)
+    check_etag(given_etag, row)
+    run = session.get(RunRow, row.run_id) if row.run_id else None
+    if run is not None and run.trial_id and row.id in run.evaluation_ids:
+        raise FailedPrecondition(
+            f"{row.id} decides {run.trial_id} of {run.sweep_id}, whose search has learnt of its end: create an "
+            "evaluation of the same model instead"
+        )
+    leases.retry(session, row, message=message, actor=actor)
     return row
 
 
@@ -139,12 +174,17 @@ def succeed(session: Session, row: EvaluationRow, result: Result, end: leases.En
     row.model_digest = result.model_digest
     known = model.format != "reference" or result.loaded_digest is not None
     row.verified = known and all_verified(session, row.id)
-    _write_scorecard(session, row)
     now = utc_now()
-    row.signing_key_id, row.signature = sign(session, _signed(session, row, now))
+    write_score(session, row, now)
     holder = leases.holder_of(session, row)
     leases.end_attempt(session, row, "succeeded", message=end.message, now=now)
     transition(session, row, JobState.SUCCEEDED, message=end.message, actor=holder, attempt=row.epoch, now=now)
+
+
+def write_score(session: Session, row: EvaluationRow, ended: datetime) -> None:
+    """Compute the scorecard of what is recorded, and sign it as that of an evaluation that ended then."""
+    _write_scorecard(session, row)
+    row.signing_key_id, row.signature = sign(session, _signed(session, row, ended))
 
 
 def refuse(session: Session, row: EvaluationRow, difference: str) -> None:
@@ -183,6 +223,7 @@ def _draft(
         threshold=spec.threshold,
         samples_per_item=spec.samples_per_item,
         tags=spec.tags,
+        queue_deadline_seconds=spec.queue_deadline_seconds,
     )
 
 
@@ -222,7 +263,7 @@ def _signed(session: Session, row: EvaluationRow, ended: datetime) -> bytes:
 
 
 def _write_scorecard(session: Session, row: EvaluationRow) -> None:
-    card = scorecard(sample_rows(session, row), row.threshold)
+    card = scorecard(sample_rows(session, row), row.threshold, counts=installed_scorers().counts)
     document: dict[str, Any] = scorecard_document(card)
     row.scorecard = document
     row.primary_score = document["primary_score"]
@@ -233,4 +274,5 @@ def _write_scorecard(session: Session, row: EvaluationRow) -> None:
     row.metric_means = document["metric_means"]
     row.verdict = document["verdict"]
     session.add(row)
-    store_values(session, row)
+    if row.archive_time is None:
+        store_values(session, row)

@@ -4,15 +4,16 @@ recording results under their lease.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.bus.topology import EVALUATE_SUBJECT
 from tunix_rt.registry import quotas
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
-from tunix_rt.registry.evaluations import checks, items, rules
+from tunix_rt.registry.evaluations import checks, items, past_scores, rescore, rules
 from tunix_rt.registry.evaluations.comparison import compare_evaluations, comparison_message
 from tunix_rt.registry.evaluations.leaderboard import leaderboard, leaderboard_message
 from tunix_rt.registry.evaluations.messages import (
@@ -21,12 +22,16 @@ from tunix_rt.registry.evaluations.messages import (
     item_result_message,
     item_result_row,
 )
+from tunix_rt.registry.evaluations.rescorings import Rescorings
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.evaluations.verification import Verifier, items_to_verify
+from tunix_rt.registry.gates import baselines
 from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.archive import archived_field
 from tunix_rt.registry.kernel.calls import Context, Dependencies, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind, compile_filter, state_field
 from tunix_rt.registry.kernel.lists import Listing
+from tunix_rt.registry.kernel.messages import check_retry
 from tunix_rt.registry.kernel.pages import Key, by_create_time
 from tunix_rt.registry.kernel.states import JobState, is_terminal
 from tunix_rt.registry.runs.tables import HYPERPARAMETER_KINDS
@@ -52,7 +57,9 @@ _EVALUATIONS: Final = Listing(
         "evalset_key": FilterField(EvaluationRow.evalset_key),
         "state": state_field(EvaluationRow.state, JobState),
         "project": FilterField(EvaluationRow.project),
+        **archived_field(EvaluationRow),
         "primary_score": FilterField(EvaluationRow.primary_score, Kind.NUMBER),
+        "scorer_version": FilterField(EvaluationRow.scorer_version),
         "create_time": FilterField(EvaluationRow.create_time, Kind.TIME),
         "end_time": FilterField(EvaluationRow.end_time, Kind.TIME),
         "tags": FilterField(EvaluationRow.tags, Kind.TAGS),
@@ -78,6 +85,7 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
     def __init__(self, dependencies: Dependencies, verifier: Verifier) -> None:
         super().__init__(dependencies)
         self._verifier = verifier
+        self._rescorings = Rescorings(verifier.score)
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, context: Context) -> pb.Evaluation:
         spec = checks.evaluation_spec(request)
@@ -91,14 +99,18 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
             quotas.check_queued_jobs(session, self.settings)
             return rules.create_evaluation(session, spec, actor=actor)
 
-        return await self.mutate(request, pb.Evaluation, create)
+        return self._shown(await self.mutate(request, pb.Evaluation, create))
 
     async def GetEvaluation(self, request: pb.GetEvaluationRequest, context: Context) -> pb.Evaluation:
         checked_id(request.id)
-        return await self.read(lambda session: evaluation_message(rules.get_evaluation(session, request.id)))
+        found = await self.read(lambda session: evaluation_message(rules.get_evaluation(session, request.id)))
+        return self._shown(found)
 
     async def ListEvaluations(self, request: pb.ListEvaluationsRequest, context: Context) -> pb.ListEvaluationsResponse:
-        return await self.read(lambda session: _EVALUATIONS.answer(session, request))
+        found = await self.read(lambda session: _EVALUATIONS.answer(session, request))
+        for evaluation in found.evaluations:
+            self._shown(evaluation)
+        return found
 
     async def CancelEvaluation(self, request: pb.CancelEvaluationRequest, context: Context) -> pb.Evaluation:
         reason = checks.cancel_reason(request)
@@ -111,12 +123,69 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
             ),
         )
 
-    async def ListItemResults(self, request: pb.ListItemResultsRequest, context: Context) -> pb.ListItemResultsResponse:
+    async def RetryEvaluation(self, request: pb.RetryEvaluationRequest, context: Context) -> pb.Evaluation:
+        check_retry(request)
+        actor = caller()
+
+        def retry(session: Session) -> EvaluationRow:
+            quotas.check_queued_jobs(session, self.settings)
+            return rules.retry_evaluation(
+                session, request.id, given_etag=request.etag, message=request.message, actor=actor
+            )
+
+        return await self.mutate(request, pb.Evaluation, retry)
+
+    def _shown(self, evaluation: pb.Evaluation) -> pb.Evaluation:
+        """The evaluation, with what is known of who evaluates."""
+        self.unserved.warn(evaluation, EVALUATE_SUBJECT)
+        return evaluation
+
+    async def RescoreEvaluation(
+        self, request: pb.RescoreEvaluationRequest, context: Context
+    ) -> AsyncIterator[pb.RescoreEvaluationResponse]:
+        checks.check_rescore(request)
+        actor = caller()
+        found = await self.read(lambda session: rescore.begin(session, request.id))
+        total = 0 if found is None else found.total
+        answer = pb.RescoreEvaluationResponse
+
+        def put_in_place(session: Session, changed: Sequence[Mapping[str, Any]]) -> pb.RescoreEvaluationResponse:
+            row = rules.get_evaluation(session, request.id)
+            if found is not None:
+                former = found.scorer_version
+                row = rescore.put_in_place(session, found, changed, actor=actor)
+                baselines.follow_score(session, row, former)
+            return answer(done=total, total=total, evaluation=self._shown(evaluation_message(row)))
+
+        async def finish(changed: Sequence[Mapping[str, Any]]) -> pb.RescoreEvaluationResponse:
+            return await self.mutate(request, answer, lambda session: put_in_place(session, changed))
+
+        if found is None:
+            yield await finish([])
+            return
+        async for done, finished in self._rescorings.follow(found, self.read, finish):
+            yield finished or answer(done=done, total=total)
+
+    async def ListPastScores(self, request: pb.ListPastScoresRequest, context: Context) -> pb.ListPastScoresResponse:
         checked_id(request.evaluation_id, "evaluation_id")
+
+        def read(session: Session) -> pb.ListPastScoresResponse:
+            evaluation = rules.get_evaluation(session, request.evaluation_id)
+            listing = past_scores.past_scores_of(evaluation)
+            return listing.answer(session, request, past_scores.past_scores(evaluation), evaluation.id)
+
+        return await self.read(read)
+
+    async def ListItemResults(self, request: pb.ListItemResultsRequest, context: Context) -> pb.ListItemResultsResponse:
+        checks.check_item_results(request)
 
         def read(session: Session) -> pb.ListItemResultsResponse:
             evaluation = rules.get_evaluation(session, request.evaluation_id)
-            return _ITEM_RESULTS.answer(session, request, items.results_in_order(evaluation), evaluation.id)
+            version = request.scorer_version
+            if version in ("", evaluation.scorer_version):
+                return _ITEM_RESULTS.answer(session, request, items.results_in_order(evaluation), evaluation.id)
+            found = past_scores.items_in_order(session, evaluation, version)
+            return past_scores.PAST_ITEM_RESULTS.answer(session, request, found, evaluation.id, version)
 
         return await self.read(read)
 
@@ -127,9 +196,10 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
 
         def read(session: Session) -> tuple[pb.WatchEvaluationResponse, bool]:
             evaluation = rules.get_evaluation(session, request.id)
-            return pb.WatchEvaluationResponse(evaluation=evaluation_message(evaluation)), is_terminal(evaluation)
+            shown = self._shown(evaluation_message(evaluation))
+            return pb.WatchEvaluationResponse(evaluation=shown), is_terminal(evaluation)
 
-        async for response in self.follow([request.id], read):
+        async for response in self.follow([request.id], read, shared=request.id):
             yield response
 
     async def GetLeaderboard(self, request: pb.GetLeaderboardRequest, context: Context) -> pb.Leaderboard:
@@ -146,6 +216,8 @@ class EvaluationServicer(Servicer, evaluations_pb2_grpc.EvaluationServiceService
                 page_size=request.page_size,
                 page_token=request.page_token,
                 context=("leaderboard", request.filter),
+                every_evaluation=request.every_evaluation,
+                with_differences=request.with_differences,
             )
             return leaderboard_message(board)
 

@@ -9,17 +9,21 @@ from typing import Any
 from sqlalchemy import JSON, Column, Index
 from sqlmodel import Field, SQLModel
 
+from tunix_rt.registry.kernel.archive import ArchiveColumns
 from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, append_only, tags_index
 from tunix_rt.registry.kernel.job_tables import JobColumns
 
 
-class EvaluationRow(JobColumns, table=True):
-    """One evaluation job. Immutable but for its state; the scorecard is written once, with SUCCEEDED."""
+class EvaluationRow(JobColumns, ArchiveColumns, table=True):
+    """One evaluation job. Immutable but for its state and its score, which comes with SUCCEEDED; where predictions are
+    scored again, the former score becomes a `PastScoreRow`."""
 
     __tablename__ = "evaluations"
     # Which score identity of an evalset is the newest.
     __table_args__ = (
         Index("ix_evaluations_newest", "evalset_digest", "state", "create_time", "id"),
+        # How many scores of an evalset are of other scorer versions.
+        Index("ix_evaluations_scorers", "evalset_digest", "generation_digest", "scorer_version"),
         Index("ix_evaluations_project_create_time_id", "project", "create_time", "id"),
         tags_index("ix_evaluations_tags"),
     )
@@ -54,6 +58,8 @@ class EvaluationRow(JobColumns, table=True):
     verified: bool = False
     signature: str = ""
     signing_key_id: str = ""
+    # When the predictions were scored again; None for the score that the evaluation ended with.
+    score_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -68,7 +74,8 @@ class EvaluationRow(JobColumns, table=True):
 
 @append_only
 class ScoreValueRow(SQLModel, table=True):
-    """One value of a scorecard that leaderboards can be ordered by, with its interval. Append-only."""
+    """One value of a scorecard that leaderboards can be ordered by, with its interval. Never changed; those of archived
+    and deleted evaluations go."""
 
     __tablename__ = "score_values"
     __table_args__ = (
@@ -108,3 +115,39 @@ class ItemResultRow(SQLModel, table=True):
     verified: bool = False
     epoch: int = 0
     create_time: datetime = Field(sa_type=UtcDateTime)
+
+
+@append_only
+class PastScoreRow(SQLModel, table=True):
+    """A score that another one took the place of. Never changed; it goes with its evaluation."""
+
+    __tablename__ = "past_scores"
+
+    evaluation_id: str = Field(primary_key=True, foreign_key="evaluations.id")
+    scorer_version: str = Field(primary_key=True)
+    scorecard: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    # As of the evaluation, whose other digests never change.
+    verified: bool = False
+    signature: str = ""
+    signing_key_id: str = ""
+    score_time: datetime = Field(sa_type=UtcDateTime)
+    replace_time: datetime = Field(sa_type=UtcDateTime)
+    replaced_by: str = ""
+
+
+@append_only
+class PastItemScoreRow(SQLModel, table=True):
+    """What a former scorer version made of one prediction, which is in the `ItemResultRow`. Never changed."""
+
+    __tablename__ = "past_item_scores"
+
+    evaluation_id: str = Field(primary_key=True, foreign_key="evaluations.id")
+    scorer_version: str = Field(primary_key=True)
+    item_id: str = Field(primary_key=True)
+    sample_index: int = Field(primary_key=True)
+    outcome: str
+    extracted_answer: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict, sa_type=JSON)
+    answer_correctness: float | None = None
+    message: str = ""
+    verified: bool = False

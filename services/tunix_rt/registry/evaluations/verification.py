@@ -18,7 +18,7 @@ from tunix_rt.quality.outcomes import Outcome
 from tunix_rt.quality.rescoring import Rescorer, Sample, Score
 from tunix_rt.quality.scorers import BUILT_IN, BUILT_IN_VERSION
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow
-from tunix_rt.registry.evaluations.messages import OUTCOME_NAMES
+from tunix_rt.registry.evaluations.messages import FINISH_REASON_NAMES, OUTCOME_NAMES
 from tunix_rt.registry.evaluations.rules import get_evaluation
 from tunix_rt.registry.evaluations.tables import EvaluationRow, ItemResultRow
 from tunix_rt.registry.kernel import leases
@@ -38,6 +38,9 @@ class Finding:
 
 class Verifier(Protocol):
     """Scores predictions again. ``items`` has the documents of those that are to be verified, by id."""
+
+    async def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
+        """The score of each sample."""
 
     async def verify(
         self, items: Mapping[str, Mapping[str, Any]], results: Sequence[pb.ItemResult]
@@ -77,13 +80,20 @@ class ProcessVerifier:
     def __init__(self, rescorer: Rescorer) -> None:
         self._rescorer = rescorer
 
+    async def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
+        """The score of each sample. Raises `Transient` when no worker process can be started."""
+        return await self._rescorer.score(samples)
+
     async def verify(
         self, items: Mapping[str, Mapping[str, Any]], results: Sequence[pb.ItemResult]
     ) -> Sequence[Finding]:
         """One finding for each of ``results``."""
         known = [result for result in results if result.item_id in items]
         scored = [result for result in known if not _has_nothing_to_score(items[result.item_id], result)]
-        samples = [Sample(items[result.item_id], result.prediction) for result in scored]
+        samples = [
+            Sample(items[result.item_id], result.prediction, FINISH_REASON_NAMES[result.finish_reason])
+            for result in scored
+        ]
         scores = await self._rescorer.score(samples)
         # A message is no key: two results may be equal.
         findings = {id(result): Finding(verified=True) for result in known}

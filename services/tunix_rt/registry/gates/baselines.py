@@ -6,12 +6,13 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased
 from sqlmodel import col
 
-from tunix_rt.errors import Aborted, FailedPrecondition, NotFound
+from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality.scorecard import MIN_COVERAGE
-from tunix_rt.registry.evaluations.rules import get_evaluation
+from tunix_rt.registry.evaluations.rules import hold_scores
+from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.projects import own_project
-from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
+from tunix_rt.registry.kernel.rows import check_replaces, lock_name, new_id, utc_now
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.tables import BaselineRow
 
@@ -21,11 +22,11 @@ def lock_baseline(
 ) -> BaselineRow:
     """Make the evaluation the next revision of the baseline ``name``.
 
-    Raises `NotFound`, `FailedPrecondition` (not SUCCEEDED, or coverage under 98 %), and `Aborted` when the name has a
-    revision whose etag was not sent.
+    Raises `NotFound`, `FailedPrecondition` (not SUCCEEDED, or coverage under 98 %), and, where the name has a revision,
+    `InvalidInput` without its etag and `Aborted` for another.
     """
+    (evaluation,) = hold_scores(session, evaluation_id)
     lock_name(session, "baseline", name)
-    evaluation = get_evaluation(session, evaluation_id)
     if evaluation.state != JobState.SUCCEEDED:
         raise FailedPrecondition(
             f"{evaluation.id} is {evaluation.state}: only a SUCCEEDED evaluation can be a baseline"
@@ -35,7 +36,25 @@ def lock_baseline(
             f"{evaluation.id} has coverage {evaluation.coverage or 0.0:.3f}: a baseline needs {MIN_COVERAGE}"
         )
     current = in_force(session, name)
-    _check_etag(given_etag, current, name)
+    check_replaces(given_etag, None if current is None else current.revision, f"baseline {name!r}", "GetBaseline")
+    return _add_revision(session, name, current, evaluation, note=note, actor=actor)
+
+
+def follow_score(session: Session, evaluation: EvaluationRow, former_version: str) -> None:
+    """The evaluation was scored again: baselines in force that it is get a revision with its new identity. The caller
+    holds the evaluation's lock."""
+    own = baselines_in_force().where(col(BaselineRow.evaluation_id) == evaluation.id)
+    for name in sorted(row.name for row in session.scalars(own)):
+        lock_name(session, "baseline", name)
+        current = in_force(session, name)
+        if current is not None and current.evaluation_id == evaluation.id:
+            note = f"scored again by {evaluation.scorer_version}; the score that was locked is of {former_version}"
+            _add_revision(session, name, current, evaluation, note=note, actor="registry")
+
+
+def _add_revision(
+    session: Session, name: str, current: BaselineRow | None, evaluation: EvaluationRow, *, note: str, actor: str
+) -> BaselineRow:
     row = BaselineRow(
         id=new_id("base"),
         name=name,
@@ -83,14 +102,3 @@ def baselines_in_force() -> Select[BaselineRow]:
 def history_of(name: str) -> Select[BaselineRow]:
     """The query for every revision of ``name``."""
     return select(BaselineRow).where(col(BaselineRow.name) == name)
-
-
-def _check_etag(given: str, current: BaselineRow | None, name: str) -> None:
-    if current is None:
-        if given:
-            raise Aborted(f"baseline {name!r} has no revision yet, so that etag {given} is stale; send none")
-    elif given != etag(current.revision):
-        raise Aborted(
-            f"baseline {name!r} is at revision {current.revision} with etag {etag(current.revision)}, but "
-            f"{given or 'no etag'} was sent; read it again"
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -18,10 +18,10 @@ from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.quality import gate
 from tunix_rt.quality.gate_policy import GatePolicy, GateVerdict, SliceRule, SliceTier
 from tunix_rt.registry.evalsets.rules import items_by_id
-from tunix_rt.registry.evaluations.comparison import score_identity
+from tunix_rt.registry.evaluations.comparison import check_versions, score_identity
 from tunix_rt.registry.evaluations.items import values_of
 from tunix_rt.registry.evaluations.messages import document_of, statistics_document
-from tunix_rt.registry.evaluations.rules import get_evaluation
+from tunix_rt.registry.evaluations.rules import get_evaluation, hold_scores
 from tunix_rt.registry.evaluations.tables import EvaluationRow
 from tunix_rt.registry.evaluations.verification import is_built_in
 from tunix_rt.registry.gates.baselines import get_baseline, in_force
@@ -29,7 +29,7 @@ from tunix_rt.registry.gates.tables import GateDecisionRow, GatePolicyRow
 from tunix_rt.registry.kernel.messages import time_text
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.projects import SHARED, own_project
-from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
+from tunix_rt.registry.kernel.rows import check_replaces, lock_name, new_id, utc_now
 from tunix_rt.registry.kernel.signing import sign
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.runs.tables import RunRow, run_spec
@@ -52,17 +52,23 @@ BUILT_IN: Final = PolicySpec(
 )
 
 
-def create_policy(session: Session, spec: PolicySpec, *, actor: str, project: str = "") -> GatePolicyRow:
+def create_policy(
+    session: Session, spec: PolicySpec, *, actor: str, given_etag: str = "", project: str = ""
+) -> GatePolicyRow:
     """The next version of the policy's name; earlier versions stay as they are. It belongs to ``project``, by default
-    the session's."""
+    the session's.
+
+    Where the name has a version, raises `InvalidInput` without the etag of the newest and `Aborted` for another.
+    """
     lock_name(session, "gate_policy", spec.name)
-    versions = select(func.max(col(GatePolicyRow.version))).where(
-        GatePolicyRow.is_of(own_project(session)), col(GatePolicyRow.name) == spec.name
+    newest = _newest(session, spec.name)
+    check_replaces(
+        given_etag, None if newest is None else newest.version, f"gate policy {spec.name!r}", "GetGatePolicy"
     )
     row = GatePolicyRow(
         id=new_id("pol"),
         name=spec.name,
-        version=(session.scalar(versions) or 0) + 1,
+        version=1 if newest is None else newest.version + 1,
         baseline=spec.baseline,
         description=spec.description,
         create_time=utc_now(),
@@ -123,10 +129,11 @@ def decide(
     """Decide whether the candidate passes, and keep the decision.
 
     Compared with ``baseline_evaluation_id``, else the baseline name ``baseline``, else the policy's own. Raises
-    `NotFound`, and `FailedPrecondition` when there is nothing to compare it with or an evaluation has not SUCCEEDED.
+    `NotFound`, and `FailedPrecondition` when there is nothing to compare it with, an evaluation has not SUCCEEDED, or
+    the scores are of different scorer versions.
     """
     rules = get_policy(session, policy or DEFAULT_POLICY)
-    candidate = _succeeded(session, candidate_id)
+    _check_succeeded(get_evaluation(session, candidate_id))
     if not baseline_evaluation_id:
         name = baseline or rules.baseline
         if not name:
@@ -136,7 +143,10 @@ def decide(
                 f"baseline {name!r} of policy {rules.name!r} is not locked: lock an evaluation first"
             )
         baseline_evaluation_id = get_baseline(session, name).evaluation_id
-    return _decide(session, rules, _succeeded(session, baseline_evaluation_id), candidate, actor=actor)
+    holder, candidate = hold_scores(session, baseline_evaluation_id, candidate_id)
+    _check_succeeded(holder)
+    check_versions(holder, candidate)
+    return _decide(session, rules, holder, candidate, actor=actor)
 
 
 def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionRow | None:
@@ -155,7 +165,8 @@ def decide_for_run(session: Session, evaluation: EvaluationRow) -> GateDecisionR
     holder = in_force(session, rules.baseline) if rules.baseline else None
     if holder is None:
         return _store_decision(session, rules, None, evaluation, _without_baseline(rules, evaluation), actor="registry")
-    return _decide(session, rules, get_evaluation(session, holder.evaluation_id), evaluation, actor="registry")
+    before, _ = hold_scores(session, holder.evaluation_id, evaluation.id)
+    return _decide(session, rules, before, evaluation, actor="registry")
 
 
 def _newest(session: Session, name: str) -> GatePolicyRow | None:
@@ -167,11 +178,9 @@ def _newest(session: Session, name: str) -> GatePolicyRow | None:
     ).first()
 
 
-def _succeeded(session: Session, evaluation_id: str) -> EvaluationRow:
-    row = get_evaluation(session, evaluation_id)
+def _check_succeeded(row: EvaluationRow) -> None:
     if row.state != JobState.SUCCEEDED:
         raise FailedPrecondition(f"{row.id} is {row.state}: a gate needs evaluations that have SUCCEEDED")
-    return row
 
 
 def _decide(
@@ -207,6 +216,7 @@ def _store_decision(
         explanation=outcome.explanation,
         digest=outcome.digest,
         verified=baseline is not None and baseline.verified and candidate.verified and is_built_in(rules.metric),
+        scorer_version=candidate.scorer_version,
         actor=actor,
         create_time=utc_now(),
     )

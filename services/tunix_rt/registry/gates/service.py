@@ -94,7 +94,9 @@ class GateServicer(Servicer, models_pb2_grpc.ModelServiceServicer):
         spec = checks.policy_spec(request)
         actor = caller()
         return await self.mutate(
-            request, pb.GatePolicy, lambda session: rules.create_policy(session, spec, actor=actor)
+            request,
+            pb.GatePolicy,
+            lambda session: rules.create_policy(session, spec, actor=actor, given_etag=request.etag),
         )
 
     async def GetGatePolicy(self, request: pb.GetGatePolicyRequest, context: Context) -> pb.GatePolicy:

@@ -64,6 +64,8 @@ class GateDecisionRow(ProjectColumns, table=True):
     actor: str = ""
     # See GateDecision in models.proto. The signature is base64.
     verified: bool = False
+    # Of the candidate's score that was decided on.
+    scorer_version: str = ""
     signature: str = ""
     signing_key_id: str = ""
     create_time: datetime = Field(sa_type=UtcDateTime, index=True)

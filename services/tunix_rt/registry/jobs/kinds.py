@@ -19,6 +19,8 @@ from tunix_rt.registry.gates.rules import decide_for_run
 from tunix_rt.registry.jobs.kind import JobKind
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.resources import Job
+from tunix_rt.registry.kernel.states import JobState
+from tunix_rt.registry.retention import checkpoints
 from tunix_rt.registry.runs.attempts import RUN
 from tunix_rt.registry.runs.messages import run_message
 from tunix_rt.registry.runs.tables import RunRow
@@ -28,6 +30,8 @@ from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow
 from tunix_rt.v1 import events_pb2 as pb
 from tunix_rt.v1 import jobs_pb2
 
+# Ends after which a job may be tried again.
+RETRIED: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
 JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
     RunRow: Job(
         "run",
@@ -35,6 +39,8 @@ JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
         pb.RunEvent,
         command=lambda run: f"{TRAIN_SUBJECT}.{run.pool}",
         on_transition=[progress.run_transitioned],
+        reopens=RETRIED,
+        on_end=[checkpoints.run_ended],
     ),
     EvaluationRow: Job(
         "evaluation",
@@ -42,6 +48,7 @@ JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
         pb.EvaluationEvent,
         command=lambda _: EVALUATE_SUBJECT,
         on_end=[progress.evaluation_ended, decide_for_run],
+        reopens=RETRIED,
     ),
     SweepRow: Job(
         "sweep",
@@ -50,9 +57,9 @@ JOBS: Final[Mapping[type[JobColumns], Job[Any]]] = {
         reuse=False,
         command=lambda _: TUNE_SUBJECT,
         fact=rules.fact_of,
-        on_end=[rules.cancel_trials],
+        on_end=[rules.cancel_trials, checkpoints.sweep_ended],
         is_paused=lambda sweep: sweep.paused,
-        can_reopen=True,
+        reopens=RETRIED | {JobState.SUCCEEDED},
     ),
     # Follows its run: nobody claims it.
     TrialRow: Job(
@@ -75,6 +82,11 @@ def kind_of(job_id: str) -> JobKind[Any]:
     if kind is None:
         raise NotFound(f"there is no {', '.join(kind.name for kind in KINDS.values())} {job_id!r}")
     return kind
+
+
+def retry_command(job_id: str) -> str:
+    """What to type to have the job tried again."""
+    return f"tunix-rt {kind_of(job_id).name}s retry {job_id}"
 
 
 def table_of(job_id: str) -> type[JobColumns] | None:

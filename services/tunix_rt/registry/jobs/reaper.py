@@ -1,4 +1,5 @@
-"""Ends or requeues jobs that have no live worker: expired leases, cancellations, deadlines, undeliverable commands.
+"""Ends or requeues jobs that have no live worker: expired leases, cancellations, deadlines of running and of waiting,
+undeliverable commands.
 
 Every job is checked again under its row lock, one transaction each: several registry processes may reap at once.
 """
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -20,21 +21,18 @@ from tunix_rt.bus.delivery import Delivery, Done
 from tunix_rt.bus.topology import DLQ_SUBJECT
 from tunix_rt.errors import NotFound, TunixError
 from tunix_rt.observability.logs import get_logger
-from tunix_rt.registry.jobs.kinds import kind_of
+from tunix_rt.registry.jobs.kinds import kind_of, retry_command
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.idempotency import RequestRow
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.lease_clock import lease_now
 from tunix_rt.registry.kernel.outbox import is_newest_command
 from tunix_rt.registry.kernel.resources import claimed_tables, job_of
-from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal, transition
 from tunix_rt.registry.kernel.vitals import Vitals
 from tunix_rt.registry.schema import write_as_it_is
 
 _LIVE: Final = (JobState.QUEUED.value, JobState.RUNNING.value, JobState.CANCELLING.value)
-_REQUESTS_KEPT: Final = timedelta(days=7)
 # How long one step takes at most, each job of a round, and how late a step may begin, unless something stands still.
 _ROUND_SECONDS: Final = 1.0
 _SECONDS_PER_JOB: Final = 0.1
@@ -46,7 +44,7 @@ async def run_reaper(
     database: Database, every_seconds: float, ttl: timedelta, vitals: Vitals, stop: asyncio.Event
 ) -> None:
     """Reap until ``stop`` is set. Errors of one round are logged; the next round tries again."""
-    deleted, stalls = utc_now(), _Stalls()
+    stalls = _Stalls()
     while not stop.is_set():
         try:
             await database.run_write(write_as_it_is)
@@ -58,9 +56,6 @@ async def run_reaper(
             stalls.expect(_ROUND_SECONDS)
             changed = await database.run(lambda: reap(database))
             stalls.expect(every_seconds, _SECONDS_PER_JOB * changed)
-            if utc_now() - deleted > timedelta(hours=1):
-                await database.run_write(delete_old_requests)
-                deleted = utc_now()
         except TunixError as error:
             _log.warning("could not reap", error=str(error))
         try:
@@ -129,10 +124,10 @@ class DeadCommands:
         """
         job_id = delivery.text("job_id")
         subject = delivery.subject.removeprefix(f"{DLQ_SUBJECT}.")
-        why = f"no worker could carry out its command; the reason is in the dead-letter stream, subject {DLQ_SUBJECT}."
-        why += subject
         try:
             table = kind_of(job_id).table
+            why = "no worker could carry out its command: `tunix-rt dlq list` says why, and "
+            why += f"`{retry_command(job_id)}` has it tried again"
             await self._database.run_write(
                 lambda session: (
                     is_newest_command(session, delivery.id, subject, job_id)
@@ -158,16 +153,12 @@ def fail_undeliverable(session: Session, table: type[JobColumns], job_id: str, w
     return True
 
 
-def delete_old_requests(session: Session, now: datetime | None = None) -> None:
-    """Delete the answers to request ids older than a week."""
-    session.execute(delete(RequestRow).where(col(RequestRow.create_time) < (now or utc_now()) - _REQUESTS_KEPT))
-
-
 def _due(session: Session, table: type[JobColumns], now: datetime) -> Sequence[str]:
     expired = and_(col(table.lease_attempt_id).is_not(None), col(table.lease_expire_time) <= now)
     abandoned = and_(col(table.state) == JobState.CANCELLING.value, col(table.lease_attempt_id).is_(None))
     late = and_(col(table.state) == JobState.RUNNING.value, col(table.deadline_time) <= now)
-    statement = select(col(table.id)).where(col(table.state).in_(_LIVE), or_(expired, abandoned, late))
+    unclaimed = and_(col(table.state) == JobState.QUEUED.value, col(table.queue_deadline_time) <= now)
+    statement = select(col(table.id)).where(col(table.state).in_(_LIVE), or_(expired, abandoned, late, unclaimed))
     return session.scalars(statement.order_by(col(table.id))).all()
 
 
@@ -182,4 +173,13 @@ def _reap_job(session: Session, table: type[JobColumns], job_id: str, now: datet
         message = f"did not end within {job.deadline_seconds} s"
         leases.cancel(session, job, reason=Reason.DEADLINE, message=message, actor="registry", now=now)
         changed = True
+    if _is_unclaimed(session, job, now or lease_now()):
+        message = f"no worker claimed it within {job.queue_deadline_seconds} s"
+        transition(session, job, JobState.FAILED, reason=Reason.QUEUE_DEADLINE, message=message, now=now)
     return int(leases.expire(session, job, now=now) or changed)
+
+
+def _is_unclaimed(session: Session, job: JobColumns, now: datetime) -> bool:
+    """Whether its queue deadline has passed. While it is paused nobody is to claim it."""
+    waits = job.state == JobState.QUEUED and not job_of(session, job).is_paused(job)
+    return waits and job.queue_deadline_time is not None and job.queue_deadline_time <= now

@@ -30,7 +30,9 @@ from tunix_rt.registry.kernel.messages import (
     transition_message,
 )
 from tunix_rt.registry.kernel.pages import Key
+from tunix_rt.registry.kernel.pools import PoolRow, UnservedPools, pool_message
 from tunix_rt.registry.kernel.projects import work_in
+from tunix_rt.registry.kernel.resources import job_of
 from tunix_rt.registry.kernel.states import JobState
 from tunix_rt.registry.models.loaded_digests import LoadedDigests
 from tunix_rt.rpc.auth import Principal, current_principal
@@ -51,6 +53,11 @@ _TRANSITIONS: Final = Listing(
 )
 
 
+_POOLS: Final = Listing(
+    pb.ListPoolsResponse, PoolRow, pool_message, orders={"": (Key(col(PoolRow.subject)),)}, default=100
+)
+
+
 class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
     """Implements ``tunix_rt.v1.JobService``. ``digests`` None: nobody can be asked what a reference holds."""
 
@@ -68,7 +75,7 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
                 raise NotFound(f"{request.job_id} is a {kind.name}, which this worker does not carry out")
             principal = current_principal()
             response = await self.write(
-                lambda session: _claim(session, kind, request, principal, self.settings.lease_ttl)
+                lambda session: _claim(session, kind, request, principal, self.settings.lease_ttl, self.unserved)
             )
             useless = not response.granted
             return response
@@ -134,6 +141,9 @@ class JobServicer(Servicer, jobs_pb2_grpc.JobServiceServicer):
 
         return await self.read(read)
 
+    async def ListPools(self, request: pb.ListPoolsRequest, context: Context) -> pb.ListPoolsResponse:
+        return await self.read(lambda session: _POOLS.answer(session, request))
+
     async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
         table = table_of(checked_id(request.job_id, "job_id"))
 
@@ -160,7 +170,12 @@ def _reference_of(session: Session, kind: JobKind[Any], lease: leases.Lease) -> 
 
 
 def _claim(
-    session: Session, kind: JobKind[Any], request: pb.ClaimRequest, principal: Principal, ttl: timedelta
+    session: Session,
+    kind: JobKind[Any],
+    request: pb.ClaimRequest,
+    principal: Principal,
+    ttl: timedelta,
+    unserved: UnservedPools,
 ) -> pb.ClaimResponse:
     # Commands of a queue name jobs of every project: whose this one is has to be seen.
     work_in(session, "")
@@ -180,6 +195,9 @@ def _claim(
         granted=claim.granted, retry_after_seconds=claim.retry_after_seconds, state=state_value(job.state)
     )
     if claim.lease is not None:
+        command = job_of(session, job).command
+        assert command is not None
+        unserved.served(session, command(job))
         response.lease.CopyFrom(lease_message(claim.lease))
         getattr(response, kind.name).CopyFrom(kind.payload(session, job))
     return response

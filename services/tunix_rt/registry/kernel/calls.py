@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from tunix_rt.registry.kernel.database import Database
 from tunix_rt.registry.kernel.fields import check_id, check_request_id
 from tunix_rt.registry.kernel.floods import Floods
 from tunix_rt.registry.kernel.idempotency import Identified, answer_once
+from tunix_rt.registry.kernel.pools import UnservedPools
 from tunix_rt.registry.kernel.resources import message_of
 from tunix_rt.registry.settings import RegistrySettings
 from tunix_rt.rpc.auth import current_principal
@@ -27,6 +28,11 @@ T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 POLL_SECONDS: Final = 1.0
+# Of all streams together; a stream looks less often the more there are.
+_POLLS_PER_SECOND: Final = 50
+_LOOKS_PER_SECOND: Final = 200
+# As many streams see each change at once.
+_FEW_STREAMS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Dependencies:
     # Called in the transaction of every RPC that writes, with its answer: the audit log.
     record: Callable[[Session, object], None]
     floods: Floods = field(default_factory=Floods)
+    unserved: UnservedPools = field(default_factory=UnservedPools)
 
 
 def caller() -> str:
@@ -63,6 +70,7 @@ class Servicer:
         self.settings = dependencies.settings
         self._record = dependencies.record
         self.floods = dependencies.floods
+        self.unserved = dependencies.unserved
 
     async def read(self, work: Callable[[Session], T], *, statement: bool = False) -> T:
         """What ``work`` reads; with ``statement`` it is one query (`Database.read`)."""
@@ -106,21 +114,34 @@ class Servicer:
         *,
         poll_seconds: float = POLL_SECONDS,
         rest_seconds: float = 0.0,
+        shared: Hashable = None,
     ) -> AsyncIterator[M]:
         """What ``read`` finds now and after every change, until it says that the last one was final.
 
         Commits of a topic by this process are seen at once, those of another process within ``poll_seconds``. What
-        changes within ``rest_seconds`` after a look is found together.
+        changes within ``rest_seconds`` after a look is found together. Both become longer the more streams there are.
+        Streams for which ``read`` finds the same say so by the same ``shared``.
         """
         with self.database.commits.subscribe(topics) as commits:
             last: M | None = None
             while True:
-                message, final = await self.read(read)
+                message, final = await self.database.read_again(read, shared)
                 if message != last:
                     yield message
                     last = message
                 if final:
                     return
-                if rest_seconds:
-                    await asyncio.sleep(rest_seconds)
-                await commits.wait(poll_seconds)
+                await self.rest(rest_seconds)
+                await commits.wait(self.poll_seconds(poll_seconds))
+
+    async def rest(self, seconds: float = 0.0) -> None:
+        """Let ``seconds`` go by before a stream looks again, and longer where there are many."""
+        streams = self.database.commits.waiting
+        if streams > _FEW_STREAMS:
+            seconds = max(seconds, streams / _LOOKS_PER_SECOND)
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    def poll_seconds(self, seconds: float = POLL_SECONDS) -> float:
+        """How often a stream looks that hears of no change: every ``seconds``, and less often where there are many."""
+        return max(seconds, self.database.commits.waiting / _POLLS_PER_SECOND)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import JSON, Boolean, Connection, DateTime, Dialect, Index, cast, event, literal
+from sqlalchemy import JSON, Boolean, Connection, DateTime, Dialect, Engine, Index, String, cast, event, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
+
+from tunix_rt.artifacts import ArtifactRoot
 
 T = TypeVar("T", bound=SQLModel)
 
@@ -48,6 +51,44 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class ArtifactUri(TypeDecorator[str]):
+    """Where an artifact lies: an absolute URI in Python, relative to the root of the artifact store in the database.
+
+    So rows hold wherever the store is moved or copied to, and nobody but the database knows. URIs outside of the store
+    (``hf://``, a user's ``file://``) are stored as they are; so is everything where the engine was given no root. The
+    column ``digest`` beside it is that of the artifact (`registry.references`).
+    """
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        # By code point, as all text (`registry.tables`).
+        return dialect.type_descriptor(String(collation="C") if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        root = _ROOTS.get(dialect)
+        return root.relative(value) if root is not None and value else value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        root = _ROOTS.get(dialect)
+        return root.absolute(value) if root is not None and value else value
+
+
+# By dialect: that is what a type sees of its engine, and each engine has its own.
+_ROOTS: WeakKeyDictionary[Dialect, ArtifactRoot] = WeakKeyDictionary()
+
+
+def use_artifact_root(engine: Engine, root: ArtifactRoot) -> None:
+    """URIs in ``engine``'s database are relative to ``root``."""
+    _ROOTS[engine.dialect] = root
+
+
+def artifact_root_of(dialect: Dialect) -> ArtifactRoot | None:
+    """The root that was given with `use_artifact_root`."""
+    return _ROOTS.get(dialect)
 
 
 class TagIs(FunctionElement[bool]):

@@ -72,6 +72,11 @@ class CommitNotifier:
             with self._lock:
                 self._subscriptions.discard(subscription)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._subscriptions)
+
     def notify(self, topics: set[str]) -> None:
         """Wake everybody who waits for one of ``topics``."""
         if not topics:

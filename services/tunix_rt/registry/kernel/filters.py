@@ -32,6 +32,7 @@ from tunix_rt.registry.kernel.columns import TagIs
 MAX_LENGTH: Final = 2000
 MAX_RESTRICTIONS: Final = 50
 _MAX_DEPTH: Final = 30
+_QUOTED: Final = re.compile(r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' """, re.VERBOSE)
 _INT64: Final = range(-(2**63), 2**63)
 
 _GRAMMAR: Final = r"""
@@ -121,6 +122,11 @@ def compile_filter(text: str, fields: Mapping[str, FilterField]) -> ColumnElemen
             raise error.orig_exc from None
         raise
     return condition
+
+
+def names_field(text: str, name: str) -> bool:
+    """Whether a filter that compiles has a restriction on the field ``name``."""
+    return re.search(rf"(?<![\w.]){name}\s*[!<>=:]", _QUOTED.sub("", text)) is not None
 
 
 def state_field(column: Any, values: type[Enum]) -> FilterField:

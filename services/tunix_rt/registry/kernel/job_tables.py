@@ -36,8 +36,12 @@ class JobColumns(ProjectColumns):
     end_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
     # Seconds of running time allowed; 0 is no limit.
     deadline_seconds: int = Field(default=0, sa_type=BigInteger)
-    # start_time + deadline_seconds, once started.
+    # That long after it was first claimed, of `lease_clock`.
     deadline_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    # Seconds of waiting for the first claim allowed; 0 is no limit.
+    queue_deadline_seconds: int = Field(default=0, sa_type=BigInteger)
+    # That long after it was queued, of `lease_clock`.
+    queue_deadline_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
     # The etag: grows with every change that a client can see, but progress.
     revision: int = 1
     # Epoch of the newest claim; 0 before the first.

@@ -361,6 +361,15 @@ def cancel(
         )
 
 
+def retry(session: Session, job: JobColumns, *, message: str, actor: str) -> None:
+    """Queue a locked job that has FAILED or was CANCELLED once more, and send its command. Raises `FailedPrecondition`
+    for a job in another state."""
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        raise FailedPrecondition(f"{job.id} is {job.state}: only what has FAILED or was CANCELLED can be tried again")
+    transition(session, job, JobState.QUEUED, reason=Reason.RETRIED, message=message, actor=actor)
+    emit_command(session, job)
+
+
 def lease_is_live(job: JobColumns, now: datetime) -> bool:
     """Whether somebody holds a lease that has not expired."""
     return job.lease_attempt_id is not None and job.lease_expire_time is not None and job.lease_expire_time > now

@@ -7,10 +7,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, and_, not_, select
 from sqlalchemy.orm import Session
 
-from tunix_rt.registry.kernel.filters import FilterField, compile_filter
+from tunix_rt.registry.kernel.archive import ARCHIVED
+from tunix_rt.registry.kernel.filters import FilterField, compile_filter, names_field
 from tunix_rt.registry.kernel.pages import (
     DEFAULT_PAGE_SIZE,
     MAX_PAGE_SIZE,
@@ -64,14 +65,14 @@ class Listing(Generic[M]):
         keys = choose_order(order_by, self.orders)
         digest = context_digest(descriptor.name, text, order_by, *context)
         if self.columns:
-            condition = compile_filter(text, self.fields)
+            condition = self._condition(text)
             rows, token = page_of_columns(
                 session, self.columns, condition, keys, request.page_size, request.page_token, digest
             )
         else:
             selected = select(self.table) if statement is None else statement
             if self.fields:
-                selected = selected.where(compile_filter(text, self.fields))
+                selected = selected.where(self._condition(text))
             rows, token = page(
                 session,
                 selected,
@@ -88,3 +89,10 @@ class Listing(Generic[M]):
             assert self.encode is not None
             shown = map(self.encode, rows)
         return self.response(**{descriptor.fields[0].name: shown, "next_page_token": token})
+
+    def _condition(self, text: str) -> ColumnElement[bool]:
+        """The filter, and what leaves archived rows out unless it asks for them."""
+        condition = compile_filter(text, self.fields)
+        if ARCHIVED not in self.fields or names_field(text, ARCHIVED):
+            return condition
+        return and_(condition, not_(self.fields[ARCHIVED].column))

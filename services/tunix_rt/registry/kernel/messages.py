@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME, MAX_MESSAGE
 from tunix_rt.errors import Violations
-from tunix_rt.registry.kernel.fields import check_text
+from tunix_rt.registry.kernel.fields import check_id, check_text
 from tunix_rt.registry.kernel.job_tables import AttemptRow, JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.states import JobState, Reason
@@ -86,6 +86,15 @@ def read_cancellation(request: Any, violations: Violations) -> Reason:
     violations.check(reason in _CANCEL_REASONS, "reason", f"must be one of {', '.join(_CANCEL_REASONS)}")
     check_text(violations, request.message, "message", MAX_MESSAGE)
     return reason or Reason.USER_CANCELLED
+
+
+def check_retry(request: Any) -> None:
+    """Raises `InvalidInput` unless a request to try a job again is well formed."""
+    violations = Violations()
+    check_id(violations, request.id, "id")
+    check_text(violations, request.etag, "etag", MAX_DISPLAY_NAME)
+    check_text(violations, request.message, "message", MAX_MESSAGE)
+    violations.raise_if_any()
 
 
 def progress_message(job: JobColumns) -> common_pb2.Progress:

@@ -20,7 +20,7 @@ from tunix_rt.observability import propagation
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.commits import OUTBOX, notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns
-from tunix_rt.registry.kernel.projects import ProjectColumns
+from tunix_rt.registry.kernel.projects import ProjectColumns, SharedProjectColumns
 from tunix_rt.registry.kernel.resources import job_of, message_of, resource_of
 from tunix_rt.registry.kernel.rows import new_id, utc_now
 from tunix_rt.v1 import events_pb2
@@ -33,7 +33,7 @@ _PENDING: Final = "tunix_rt.outbox"
 _SEQUENCE_LOCK: Final = 7_420_011
 
 
-class OutboxRow(ProjectColumns, table=True):
+class OutboxRow(SharedProjectColumns, table=True):
     """One CloudEvent. Facts stay for replay; ``sequence`` follows the order of commits on both databases."""
 
     __tablename__ = "outbox"

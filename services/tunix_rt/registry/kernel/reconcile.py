@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, func, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.registry.kernel.commits import OUTBOX, notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.outbox import COMMAND, FACT, OutboxRow, emit_command
 from tunix_rt.registry.kernel.resources import claimed_tables, job_of
@@ -22,6 +23,7 @@ from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.states import TERMINAL, JobState
 
 _IDS_AT_ONCE: Final = 500
+_PUBLISHED: Final = (col(OutboxRow.kind) == FACT, col(OutboxRow.published_time).is_not(None))
 _WAITING: Final = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
@@ -39,11 +41,22 @@ class StoredCommand(Protocol):
 
 
 @dataclass(frozen=True)
+class FactRange:
+    """How many facts there are, and the sequences of the first and the last; 0 without any."""
+
+    count: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Reconciled:
-    """Jobs whose command was written to the outbox again, and sequences of commands that nobody needs."""
+    """Jobs whose command was written to the outbox again, sequences of commands that nobody needs, and subjects of the
+    commands of jobs that wait."""
 
     sent: int = 0
     surplus: tuple[int, ...] = ()
+    waiting: frozenset[str] = frozenset()
 
 
 def reconcile_commands(session: Session, stored: Sequence[StoredCommand]) -> Reconciled:
@@ -66,7 +79,7 @@ def reconcile_commands(session: Session, stored: Sequence[StoredCommand]) -> Rec
     needed = _not_ended(session, {command.job_id for command in others if command.job_id not in subjects})
     surplus.update(command.sequence for command in others if command.job_id not in needed)
     missing = [job_id for job_id in subjects if job_id not in newest]
-    return Reconciled(_send_again(session, missing), tuple(sorted(surplus)))
+    return Reconciled(_send_again(session, missing), tuple(sorted(surplus)), frozenset(subjects.values()))
 
 
 def reconcile_facts(session: Session, newest: str | None, kept: timedelta, now: datetime | None = None) -> int:
@@ -75,11 +88,10 @@ def reconcile_facts(session: Session, newest: str | None, kept: timedelta, now: 
 
     An id that the outbox does not know changes nothing: the stream is ahead of the database, or another one's.
     """
-    published = (col(OutboxRow.kind) == FACT, col(OutboxRow.published_time).is_not(None))
-    last = session.scalar(select(func.max(OutboxRow.sequence)).where(*published, col(OutboxRow.publish_error) == ""))
-    if last is None:
+    last, _ = newest_published(session)
+    if not last:
         return 0
-    lost = update(OutboxRow).where(*published).values(published_time=None)
+    lost = update(OutboxRow).where(*_PUBLISHED).values(published_time=None)
     if newest is None:
         lost = lost.where(col(OutboxRow.create_time) > (now or utc_now()) - kept)
     else:
@@ -88,6 +100,28 @@ def reconcile_facts(session: Session, newest: str | None, kept: timedelta, now: 
             return 0
         lost = lost.where(col(OutboxRow.sequence) > held)
     return _changed(session.execute(lost))
+
+
+def newest_published(session: Session) -> tuple[int, str]:
+    """Sequence and event id of the newest fact that was published; 0 and "" before the first."""
+    facts = select(OutboxRow).where(*_PUBLISHED, col(OutboxRow.publish_error) == "")
+    found = session.scalars(facts.order_by(col(OutboxRow.sequence).desc()).limit(1)).first()
+    return (0, "") if found is None else (found.sequence or 0, found.id)
+
+
+def facts_in(session: Session, *bounds: ColumnElement[bool]) -> FactRange:
+    """The facts within ``bounds`` that were published."""
+    sequence = col(OutboxRow.sequence)
+    row = session.execute(
+        select(func.count(), func.min(sequence), func.max(sequence)).where(*_PUBLISHED, *bounds)
+    ).one()
+    return FactRange(row[0], row[1] or 0, row[2] or 0)
+
+
+def publish_again(session: Session, *bounds: ColumnElement[bool]) -> None:
+    """Have the facts within ``bounds`` that were published published once more, before those that never were."""
+    session.execute(update(OutboxRow).where(*_PUBLISHED, *bounds).values(published_time=None))
+    notify_on_commit(session, OUTBOX)
 
 
 def _waiting(session: Session) -> dict[str, str]:

@@ -6,6 +6,7 @@ One relay publishes at a time: on PostgreSQL an advisory lock elects it among re
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
@@ -22,8 +23,15 @@ from tunix_rt.observability import metrics
 from tunix_rt.observability.logs import get_logger
 from tunix_rt.registry.kernel.commits import OUTBOX
 from tunix_rt.registry.kernel.database import Database
-from tunix_rt.registry.kernel.outbox import OutboxRow
-from tunix_rt.registry.kernel.reconcile import Reconciled, StoredCommand, reconcile_commands, reconcile_facts
+from tunix_rt.registry.kernel.outbox import FACT, OutboxRow
+from tunix_rt.registry.kernel.pools import PoolWatch
+from tunix_rt.registry.kernel.reconcile import (
+    Reconciled,
+    StoredCommand,
+    newest_published,
+    reconcile_commands,
+    reconcile_facts,
+)
 from tunix_rt.registry.kernel.rows import utc_now
 from tunix_rt.registry.kernel.vitals import Vitals
 
@@ -32,6 +40,8 @@ _BATCH: Final = 100
 _POLL_SECONDS: Final = 1.0
 _STREAM_CHECK_SECONDS: Final = 2.0
 RECONCILE_SECONDS: Final = 10.0
+# More useless commands of one subject are not deleted one by one.
+_MANY: Final = 500
 _RELAY_LOCK: Final = 7_420_012
 _log = get_logger(__name__)
 
@@ -52,6 +62,9 @@ class Streams(Protocol):
     async def commands(self) -> Sequence[StoredCommand]:
         """Every command that is stored."""
 
+    async def served(self, waiting: Collection[str]) -> Collection[str]:
+        """Subjects for whose next command a worker waits, those of ``waiting`` included."""
+
     async def remove(self, sequences: Sequence[int]) -> None:
         """Delete commands."""
 
@@ -64,7 +77,7 @@ class Streams(Protocol):
 
 class Relay:
     """The loop that empties the outbox, and every ten seconds makes ``streams`` agree with the tables. ``flooded``
-    names subjects whose queue holds nothing but useless commands."""
+    names subjects whose queue holds nothing but useless commands, ``pools`` notices what no worker serves."""
 
     def __init__(
         self,
@@ -74,12 +87,14 @@ class Relay:
         streams: Streams | None = None,
         flooded: Callable[[], Sequence[str]] = tuple,
         vitals: Vitals | None = None,
+        pools: PoolWatch | None = None,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._streams = streams
         self._flooded = flooded
         self._vitals = vitals or Vitals()
+        self._pools = pools
         self._to_purge: set[str] = set()
         # Subjects that JetStream takes no more commands of, and until when they are left alone.
         self._full: dict[str, float] = {}
@@ -122,15 +137,20 @@ class Relay:
         now = asyncio.get_running_loop().time()
         self._full = {subject: until for subject, until in self._full.items() if until > now}
         rows = await self._database.run_read(lambda session: _unpublished(session, set(self._full)))
-        waiting = (utc_now() - rows[0].create_time).total_seconds() if rows else 0.0
+        # What is published again is old without having waited.
+        first = next((row for row in rows if not row.publications), None)
+        waiting = (utc_now() - first.create_time).total_seconds() if first else 0.0
         metrics.OUTBOX_OLDEST_SECONDS.set(max(0.0, waiting))
+        newest = (0, "")
+        if any(row.kind == FACT and row.publications for row in rows):
+            newest = await self._database.run_read(newest_published)
         done: list[int] = []
         try:
             for row in rows:
                 if row.subject in self._full:
                     continue
                 try:
-                    await self._publish(row)
+                    await self._publish(row, newest)
                     done.append(row.sequence or 0)
                 except Exhausted as error:
                     _log.warning("commands wait: the stream takes no more of them", error=str(error))
@@ -140,7 +160,7 @@ class Relay:
                 await self._database.run_write(lambda session: _mark_published(session, done))
         return len(done)
 
-    async def _publish(self, row: OutboxRow) -> None:
+    async def _publish(self, row: OutboxRow, newest: tuple[int, str]) -> None:
         event = CloudEvent(
             id=row.id,
             type=row.type,
@@ -151,6 +171,7 @@ class Relay:
             data=row.body.encode(),
             traceparent=row.traceparent,
             repetition=row.publications,
+            newest=newest[1] if row.kind == FACT and newest[0] > (row.sequence or 0) else "",
         )
         try:
             await self._publisher.publish(event)
@@ -173,8 +194,20 @@ class Relay:
         found = await self._database.run_write(lambda session: reconcile_commands(session, stored))
         if facts or found.sent or found.surplus:
             _log.warning("streams differ from the tables", facts=facts, jobs=found.sent, surplus=len(found.surplus))
-        await self._streams.remove(found.surplus)
+        await self._remove(stored, set(found.surplus))
+        if self._pools is not None:
+            look, served = self._pools.look, await self._streams.served(found.waiting)
+            await self._database.run_write(lambda session: look(session, served, found.waiting))
         return found
+
+    async def _remove(self, stored: Sequence[StoredCommand], surplus: Collection[int]) -> None:
+        """Delete commands that nobody needs. Each deletion is synced: where there are many, the queue is emptied at
+        once, and what jobs wait for is sent again."""
+        assert self._streams is not None
+        useless = [command for command in stored if command.sequence in surplus]
+        counts = Counter(command.subject for command in useless)
+        self._to_purge.update(subject for subject, count in counts.items() if count > _MANY)
+        await self._streams.remove([each.sequence for each in useless if each.subject not in self._to_purge])
 
     async def _try_to_reconcile(self) -> None:
         """What can be published is published, whether or not the streams can be listed."""

@@ -39,8 +39,13 @@ class Resource(Generic[R]):
     reuse: bool = True
 
 
+_QUEUED: Final = "QUEUED"
+
+
 def _fact_of(transition: TransitionRow) -> str:
-    return transition.to_state.lower() if transition.from_state else "created"
+    if transition.to_state == _QUEUED:
+        return "retried" if transition.from_state else "created"
+    return transition.to_state.lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class Job(Resource[J]):
     ``command`` is the NATS subject that makes a worker claim a job; None: nobody claims such jobs. ``fact`` names the
     fact of a transition; "" is none. ``on_transition`` is called after every transition, ``on_end`` after that to a
     terminal state, in the transaction that makes it. A job that ``is_paused`` is not claimed, and what its worker
-    leaves is no failure. ``can_reopen``: it may continue after its end (`states.REOPENINGS`).
+    leaves is no failure. ``reopens`` are the ends after which it may continue (`states.REOPENINGS`).
     """
 
     command: Callable[[J], str] | None = None
@@ -58,7 +63,7 @@ class Job(Resource[J]):
     on_transition: Sequence[Callable[[Session, J], object]] = ()
     on_end: Sequence[Callable[[Session, J], object]] = ()
     is_paused: Callable[[J], bool] = lambda job: False
-    can_reopen: bool = False
+    reopens: frozenset[str] = frozenset()
 
 
 Resources = Mapping[type[Any], Resource[Any]]

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from tunix_rt.errors import Aborted
+from tunix_rt.errors import Aborted, FieldViolation, InvalidInput
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PATTERN: Final = re.compile(r"[a-z]{2,8}-[0-7][0-9a-hjkmnp-tv-z]{25}")
@@ -63,6 +63,22 @@ def check_etag(given: str, row: Revised) -> None:
     """Raise `Aborted` unless ``given`` is the row's current etag. An empty one asks for no check."""
     if given and given != etag(row.revision):
         raise Aborted(f"{row.id} has changed: etag {given} is stale, current is {etag(row.revision)}; read it again")
+
+
+def check_replaces(given: str, current: int | None, what: str, read: str) -> None:
+    """Raise unless ``given`` is the etag of revision ``current`` of ``what``; None is one that does not exist yet.
+
+    For what a gate decides by: whoever replaces it has seen it, so that a missing etag is `InvalidInput`, which names
+    ``read``, the call that answers with it, and a stale one is `Aborted`.
+    """
+    if current is None:
+        if given:
+            raise Aborted(f"{what} does not exist, so that etag {given} is stale; send none to create it")
+    elif not given:
+        problem = f"is required: {what} exists, and is replaced only by who has seen it; {read} answers with its etag"
+        raise InvalidInput([FieldViolation("etag", problem)])
+    elif given != etag(current):
+        raise Aborted(f"{what} has etag {etag(current)}, but {given} was sent; read it again ({read})")
 
 
 def lock_name(session: Session, kind: str, name: str) -> None:

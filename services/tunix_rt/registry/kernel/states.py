@@ -46,6 +46,8 @@ class Reason(StrEnum):
     UNDELIVERABLE = "UNDELIVERABLE"
     NO_TRIAL_SUCCEEDED = "NO_TRIAL_SUCCEEDED"
     RESULT_REFUSED = "RESULT_REFUSED"
+    QUEUE_DEADLINE = "QUEUE_DEADLINE"
+    RETRIED = "RETRIED"
 
 
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
@@ -58,10 +60,12 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
 }
-# Beside these, of jobs that can be reopened: sweeps that are extended wait for a tuner again.
+# Beside these, of jobs that can be reopened there (`resources.Job.reopens`): they wait for a worker again.
 REOPENINGS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    # Of sweeps, which are extended.
     JobState.SUCCEEDED: frozenset({JobState.QUEUED}),
     JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }
 
 TERMINAL: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
@@ -74,8 +78,15 @@ def is_terminal(job: JobColumns) -> bool:
 
 def record_creation(session: Session, job: JobColumns, *, actor: str) -> TransitionRow:
     """Write the first row of a new QUEUED job's history and its "created" fact."""
+    begin_to_wait(job)
     session.add(job)
     return _record(session, job, "", actor=actor, attempt=0, now=job.create_time)
+
+
+def begin_to_wait(job: JobColumns, now: datetime | None = None) -> None:
+    """The job is in its queue from now on: its queue deadline counts from here."""
+    seconds = job.queue_deadline_seconds
+    job.queue_deadline_time = (now or lease_now()) + timedelta(seconds=seconds) if seconds else None
 
 
 def transition(
@@ -92,24 +103,26 @@ def transition(
     """Move ``job`` to ``to``, write the row and the fact, and call who follows (`resources.Job`).
 
     The caller holds the job's row lock. Raises `FailedPrecondition` for a move that `TRANSITIONS` and, where the job
-    can be reopened, `REOPENINGS` do not hold.
+    can be reopened, `REOPENINGS` do not hold. A job that is reopened has all its failures and time before it again.
     """
     steady, now = now or lease_now(), now or utc_now()
     came_from = JobState(job.state)
-    reopened = to in REOPENINGS.get(came_from, ()) and job_of(session, job).can_reopen
+    reopened = to in REOPENINGS.get(came_from, ()) and came_from in job_of(session, job).reopens
     if to not in TRANSITIONS[came_from] and not reopened:
         raise FailedPrecondition(f"{job.id} is {came_from} and cannot become {to}")
     job.state = to.value
     job.reason = str(reason)
     job.message = message
     job.revision += 1
-    if to == JobState.RUNNING and job.start_time is None:
-        job.start_time = now
+    if to == JobState.RUNNING:
+        job.start_time = job.start_time or now
         if job.deadline_seconds:
             job.deadline_time = steady + timedelta(seconds=job.deadline_seconds)
     if reopened:
-        job.end_time = None
+        job.end_time = job.deadline_time = None
         job.failures = 0
+        job.cancel_reason = job.cancel_message = ""
+        begin_to_wait(job, steady)
     if to in TERMINAL:
         job.end_time = now
         job.lease_attempt_id = None

@@ -18,7 +18,7 @@ from tunix_rt.registry.gates.strictness import at_least_as_strict
 from tunix_rt.registry.gates.tables import GateDecisionRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.projects import own_project
-from tunix_rt.registry.kernel.rows import etag, lock_name, new_id, utc_now
+from tunix_rt.registry.kernel.rows import check_replaces, lock_name, new_id, utc_now
 from tunix_rt.registry.models import waivers
 from tunix_rt.registry.models.rules import get_model
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow, PromotionRow
@@ -31,9 +31,9 @@ def set_alias(
     """Give the alias to another version; the move becomes a row of the promotion history.
 
     ``may_waive``: the caller holds the role that a waiver needs. ``single_user``: there is nobody else.
-    Giving it to its holder again changes nothing. Raises `Aborted` for a missing or stale etag (of racing moves one
-    wins), `FailedPrecondition` when the alias's policy is not met, `PermissionDenied` for a waiver without the role or
-    without a second person, and for who made what is promoted.
+    Giving it to its holder again changes nothing. Raises `Aborted` for a stale etag (of racing moves one wins), which a
+    missing one is too, but `InvalidInput` where a policy guards the alias; `FailedPrecondition` when the policy is not
+    met; `PermissionDenied` for a waiver without the role or without a second person, and for who made what is promoted.
     """
     lock_name(session, "alias", f"{move.model_name}@{move.alias}")
     model = get_model(session, move.model_id)
@@ -219,15 +219,11 @@ def _promotion_by(session: Session, row: AliasRow, decision: GateDecisionRow) ->
 
 
 def _check_etag(given: str, row: AliasRow | None, model_name: str, alias: str) -> None:
-    name = f"{model_name}@{alias}"
-    if row is None:
-        if given:
-            raise Aborted(f"{name} does not exist, so that etag {given} is stale; send none to create it")
-    elif given != etag(row.revision):
-        raise Aborted(
-            f"{name} is held by {row.model_id} with etag {etag(row.revision)}, but "
-            f"{given or 'no etag'} was sent; read it again"
-        )
+    what = f"alias {model_name}@{alias}" + ("" if row is None else f", which {row.model_id} holds,")
+    if row is not None and not row.gate_policy_id and not given:
+        # Nothing is decided by it, and who creates it may have lost a race.
+        raise Aborted(f"{what} exists, but no etag was sent; read it again (GetAlias)")
+    check_replaces(given, None if row is None else row.revision, what, "GetAlias")
 
 
 def _locked(session: Session, model_name: str, alias: str) -> AliasRow | None:

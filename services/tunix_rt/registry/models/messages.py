@@ -51,6 +51,7 @@ def model_message(row: ModelVersionRow) -> pb.ModelVersion:
         etag=etag(row.revision),
         unpinnings=map(_unpinning, row.unpinnings),
         project=row.project,
+        archive_time=timestamp(row.archive_time),
     )
 
 
@@ -154,6 +155,7 @@ def policy_message(row: GatePolicyRow) -> pb.GatePolicy:
         direction=pb.METRIC_DIRECTION_HIGHER_IS_BETTER if row.higher_is_better else pb.METRIC_DIRECTION_LOWER_IS_BETTER,
         slices=[pb.SliceRule(**rule | {"tier": TIER_VALUES[rule["tier"]]}) for rule in row.slices],
         project=row.project,
+        etag=etag(row.version),
     )
 
 
@@ -184,6 +186,7 @@ def decision_message(row: GateDecisionRow) -> pb.GateDecision:
         verified=row.verified,
         signature=signature_message(row.signing_key_id, row.signature),
         project=row.project,
+        scorer_version=row.scorer_version,
     )
 
 

@@ -27,6 +27,7 @@ from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
 from tunix_rt.registry.models.tables import AliasRow, ModelVersionRow
+from tunix_rt.registry.retention.tables import TombstoneRow
 from tunix_rt.registry.runs.tables import RunRow
 
 REFERENCE_SCHEMES: Final = ("pkg://", "hf://", "file://", "gguf://")
@@ -224,7 +225,11 @@ def _next_version(session: Session, name: str) -> int:
     versions = select(func.max(col(ModelVersionRow.version))).where(
         ModelVersionRow.is_of(own_project(session)), col(ModelVersionRow.name) == name
     )
-    return (session.scalar(versions) or 0) + 1
+    # A number that was deleted may still be written down somewhere.
+    deleted = select(func.max(col(TombstoneRow.version))).where(
+        TombstoneRow.is_of(own_project(session)), col(TombstoneRow.kind) == "model", col(TombstoneRow.name) == name
+    )
+    return max(session.scalar(versions) or 0, session.scalar(deleted) or 0) + 1
 
 
 def _name_of(reference: str) -> str:

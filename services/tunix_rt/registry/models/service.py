@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.registry.gates.service import GateServicer
+from tunix_rt.registry.kernel.archive import archived_field
 from tunix_rt.registry.kernel.calls import Context, caller, checked_id
 from tunix_rt.registry.kernel.filters import FilterField, Kind
 from tunix_rt.registry.kernel.lists import Listing
@@ -45,6 +46,7 @@ _MODELS: Final = Listing(
         "name": FilterField(ModelVersionRow.name),
         "version": FilterField(ModelVersionRow.version, Kind.INTEGER),
         "project": FilterField(ModelVersionRow.project),
+        **archived_field(ModelVersionRow),
         "run_id": FilterField(ModelVersionRow.run_id),
         "digest": FilterField(ModelVersionRow.digest),
         "create_time": FilterField(ModelVersionRow.create_time, Kind.TIME),

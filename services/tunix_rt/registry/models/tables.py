@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, Text, UniqueConstraint
 from sqlmodel import Field
 
-from tunix_rt.registry.kernel.columns import UtcDateTime, append_only
+from tunix_rt.registry.kernel.archive import ArchiveColumns
+from tunix_rt.registry.kernel.columns import ArtifactUri, UtcDateTime, append_only
 from tunix_rt.registry.kernel.projects import ProjectColumns
 
 
-class ModelVersionRow(ProjectColumns, table=True):
+class ModelVersionRow(ProjectColumns, ArchiveColumns, table=True):
     """One immutable model version; a reference gets its digest once, from the first evaluation that loads it."""
 
     __tablename__ = "model_versions"
@@ -25,11 +26,11 @@ class ModelVersionRow(ProjectColumns, table=True):
     name: str = Field(index=True)
     version: int
     format: str
-    uri: str = ""
+    uri: str = Field(default="", sa_type=ArtifactUri)
     digest: str = Field(default="", index=True)
     size_bytes: int = Field(default=0, sa_type=BigInteger)
     files: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
-    reference: str = Field(index=True)
+    reference: str = Field(index=True, sa_type=ArtifactUri)
     lineage: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     # A run registers one model: unique, so that a repeated completion finds the first.
     run_id: str | None = Field(default=None, unique=True)

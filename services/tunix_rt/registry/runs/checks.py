@@ -18,6 +18,8 @@ from sqlmodel import col
 from tunix_rt.artifacts import ArtifactRoot, StoredArtifact, StoredFile
 from tunix_rt.artifacts.digests import MAX_FILES
 from tunix_rt.artifacts.locations import check_name
+from tunix_rt.contract.checkpoints import RETENTION
+from tunix_rt.contract.deadlines import DEADLINE, QUEUE_DEADLINE
 from tunix_rt.contract.digests import check_digest
 from tunix_rt.contract.hyperparameters import check_hyperparameters
 from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME, MAX_ID, MAX_MESSAGE, NAME, POOL
@@ -49,7 +51,6 @@ _LAST_SECOND: Final = 253_402_300_799
 PRESETS: Final = frozenset({"small", "tiny"})
 _SCHEMES: Final = ("hf://", "file://", "gguf://", "preset://", "model://", "pkg://")
 _MAX_EVALUATIONS: Final = 16
-_MAX_DEADLINE: Final = 10 * 365 * 24 * 3600
 _DEFAULT_ATTEMPTS: Final = 5
 _CHANGEABLE: Final = ("display_name", "tags")
 # What a run that starts from another's checkpoint must share with it: what the checkpoint's arrays and its place in the
@@ -139,9 +140,10 @@ def resolve_spec(session: Session, given: pb.RunSpec, violations: Violations) ->
     violations.check(NAME.fullmatch(spec.model_name) is not None, "model_name", f"must match {NAME.pattern}")
     _gate_policy(session, spec, violations)
     spec.max_attempts = check_attempts(given.max_attempts, violations)
-    violations.check(
-        0 <= given.deadline_seconds <= _MAX_DEADLINE, "deadline_seconds", f"must be in [0, {_MAX_DEADLINE}]; 0 is none"
-    )
+    DEADLINE.check(given.deadline_seconds, "deadline_seconds", violations)
+    QUEUE_DEADLINE.check(given.queue_deadline_seconds, "queue_deadline_seconds", violations)
+    spec.checkpoint_retention = given.checkpoint_retention or RETENTION.default
+    RETENTION.check(spec.checkpoint_retention, "checkpoint_retention", violations)
     check_initial_checkpoint(session, spec, violations)
     return spec
 

@@ -40,6 +40,7 @@ RUN_COLUMNS: Final = tuple(
         "last_metrics",
         "created_by",
         "project",
+        "archive_time",
     )
 )
 
@@ -68,6 +69,7 @@ def run_message(row: RunRow) -> pb.Run:
         spec_digest=row.spec_digest,
         created_by=row.created_by,
         project=row.project,
+        archive_time=timestamp(row.archive_time),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from tunix_rt.artifacts import StoredArtifact
-from tunix_rt.errors import NotFound
+from tunix_rt.errors import FailedPrecondition, NotFound
 from tunix_rt.registry.evaluations import rules as evaluations
 from tunix_rt.registry.kernel import leases
 from tunix_rt.registry.kernel.commits import notify_on_commit
@@ -87,6 +87,20 @@ def cancel_run(session: Session, run_id: str, *, reason: str, message: str, acto
     """Ask the run to end; one that has ended stays as it is. Raises `NotFound`."""
     run = leases.lock_job(session, RunRow, run_id)
     leases.cancel(session, run, reason=reason, message=message, actor=actor)
+    return run
+
+
+def retry_run(session: Session, run_id: str, *, given_etag: str, message: str, actor: str) -> RunRow:
+    """Queue a run that has ended without success once more. Raises `NotFound`, `Aborted` for a stale etag, and
+    `FailedPrecondition` for a run in another state, and for a trial's."""
+    run = leases.lock_job(session, RunRow, run_id)
+    check_etag(given_etag, run)
+    if run.trial_id:
+        raise FailedPrecondition(
+            f"{run.id} is the run of {run.trial_id} of {run.sweep_id}, whose search has learnt of its end: retry or "
+            "extend the sweep, or create a run of the same spec"
+        )
+    leases.retry(session, run, message=message, actor=actor)
     return run
 
 

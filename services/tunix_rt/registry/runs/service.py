@@ -13,14 +13,16 @@ from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.bus.topology import TRAIN_SUBJECT
 from tunix_rt.errors import Violations
 from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.archive import archived_field
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.columns import UtcDateTime
 from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.messages import read_lease
+from tunix_rt.registry.kernel.messages import check_retry, read_lease
 from tunix_rt.registry.kernel.pages import Key, by_create_time
 from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import utc_now
@@ -69,6 +71,7 @@ _RUNS: Final = Listing(
         "state": state_field(RunRow.state, JobState),
         "reason": state_field(RunRow.reason, Reason),
         **{name: FilterField(getattr(RunRow, name), Kind.TIME) for name in ("create_time", "start_time", "end_time")},
+        **archived_field(RunRow),
         "tags": FilterField(RunRow.tags, Kind.TAGS),
     },
     columns=RUN_COLUMNS,
@@ -118,14 +121,18 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
             quotas.check_stored_bytes(session, self.settings)
             return rules.create_run(session, run)
 
-        return await self.mutate(request, pb.Run, create)
+        return self._shown(await self.mutate(request, pb.Run, create))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
         checked_id(request.id)
-        return await self.read(lambda session: run_message(rules.get_run(session, request.id)), statement=True)
+        found = await self.read(lambda session: run_message(rules.get_run(session, request.id)), statement=True)
+        return self._shown(found)
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
-        return await self.read(lambda session: _RUNS.answer(session, request), statement=True)
+        found = await self.read(lambda session: _RUNS.answer(session, request), statement=True)
+        for run in found.runs:
+            self._shown(run)
+        return found
 
     async def UpdateRun(self, request: pb.UpdateRunRequest, context: Context) -> pb.Run:
         changed = checks.check_update(request)
@@ -149,6 +156,16 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
             pb.Run,
             lambda session: rules.cancel_run(session, request.id, reason=reason, message=request.message, actor=actor),
         )
+
+    async def RetryRun(self, request: pb.RetryRunRequest, context: Context) -> pb.Run:
+        check_retry(request)
+        actor = caller()
+
+        def retry(session: Session) -> RunRow:
+            quotas.check_queued_jobs(session, self.settings)
+            return rules.retry_run(session, request.id, given_etag=request.etag, message=request.message, actor=actor)
+
+        return await self.mutate(request, pb.Run, retry)
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: Context) -> pb.ListCheckpointsResponse:
         checked_id(request.run_id, "run_id")
@@ -187,9 +204,9 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
 
         def read(session: Session) -> tuple[pb.WatchRunResponse, bool]:
             run = rules.get_run(session, request.id)
-            return pb.WatchRunResponse(run=run_message(run)), is_terminal(run)
+            return pb.WatchRunResponse(run=self._shown(run_message(run))), is_terminal(run)
 
-        async for response in self.follow([request.id], read):
+        async for response in self.follow([request.id], read, shared=request.id):
             yield response
 
     async def ReportMetrics(self, request: pb.ReportMetricsRequest, context: Context) -> pb.ReportMetricsResponse:
@@ -236,6 +253,11 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
 
         await self._under_lease(lease, record)
         return pb.RecordCheckpointResponse()
+
+    def _shown(self, run: pb.Run) -> pb.Run:
+        """The run, with what is known of its pool."""
+        self.unserved.warn(run, f"{TRAIN_SUBJECT}.{run.spec.pool}")
+        return run
 
     async def _under_lease(self, lease: leases.Lease, write: Callable[[Session, RunRow], R]) -> R:
         return await self.write(lambda session: write(session, leases.check(session, RunRow, lease)))

@@ -9,11 +9,12 @@ from typing import Any, Final, Protocol
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from sqlalchemy import JSON, BigInteger, Index, Text
+from sqlalchemy import JSON, BigInteger, Index, Text, text
 from sqlmodel import Field, SQLModel
 
 from tunix_rt.contract.digests import sha256_digest
-from tunix_rt.registry.kernel.columns import BINARY_JSON, UtcDateTime, tags_index
+from tunix_rt.registry.kernel.archive import ArchiveColumns
+from tunix_rt.registry.kernel.columns import BINARY_JSON, ArtifactUri, UtcDateTime, tags_index
 from tunix_rt.registry.kernel.filters import Kind
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.stored import read_stored, stored_text
@@ -47,6 +48,8 @@ def spec_columns(spec: pb.RunSpec) -> Mapping[str, Any]:
         "model_name": spec.model_name,
         "max_attempts": spec.max_attempts,
         "deadline_seconds": spec.deadline_seconds,
+        "queue_deadline_seconds": spec.queue_deadline_seconds,
+        "initial_run_id": spec.initial_checkpoint.run_id,
     }
 
 
@@ -82,14 +85,14 @@ def _parsed(text: str) -> pb.RunSpec:
     return read_stored(pb.RunSpec, text)
 
 
-class RunRow(JobColumns, table=True):
+class RunRow(JobColumns, ArchiveColumns, table=True):
     """One training run. Its spec is immutable (`run_spec`); what `spec_columns` makes beside it are copies, for SQL."""
 
     __tablename__ = "runs"
     __table_args__ = (
         # The order that lists are shown in, with what they are filtered by and hardly any run has in common: such a
         # list reads this index through instead of the runs.
-        Index("ix_runs_listed", "create_time", "id", "display_name", "base_model", "pool"),
+        Index("ix_runs_listed", "create_time", "id", "display_name", "base_model", "pool", "archive_time"),
         # Other filters, in the same order.
         Index("ix_runs_state_create_time_id", "state", "create_time", "id"),
         Index("ix_runs_dataset_id_create_time_id", "dataset_id", "create_time", "id"),
@@ -117,6 +120,8 @@ class RunRow(JobColumns, table=True):
     sweep_id: str | None = Field(default=None, index=True)
     trial_id: str | None = Field(default=None, index=True)
     # Metric key to [step, value] of its highest step.
+    # Of a run that starts from another's checkpoint; "" elsewhere. A copy, for SQL.
+    initial_run_id: str = Field(default="", index=True)
     last_metrics: dict[str, list[Any]] = Field(default_factory=dict, sa_type=JSON)
 
 
@@ -137,12 +142,15 @@ class MetricRow(SQLModel, table=True):
 
 
 class LogRow(SQLModel, table=True):
-    """A log line; the identity is (run, attempt, sequence) and the first stays."""
+    """A log line; the identity is (run, attempt, sequence) and the first stays.
+
+    As with metrics, the database need not look for the run; those of a deleted one go bit by bit.
+    """
 
     __tablename__ = "run_logs"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_id: str = Field(primary_key=True, foreign_key="runs.id")
+    run_id: str = Field(primary_key=True)
     attempt: int = Field(primary_key=True)
     sequence: int = Field(primary_key=True, sa_type=BigInteger)
     level: str
@@ -151,13 +159,22 @@ class LogRow(SQLModel, table=True):
 
 
 class CheckpointRow(SQLModel, table=True):
-    """A checkpoint that a worker wrote; ``removed`` once the worker has deleted it."""
+    """A checkpoint that a worker wrote; ``removed`` once the worker has deleted it, or nothing needs it any more."""
 
     __tablename__ = "checkpoints"
+    __table_args__ = (
+        Index(
+            "ix_checkpoints_removed",
+            "run_id",
+            "step",
+            sqlite_where=text("removed"),
+            postgresql_where=text("removed"),
+        ),
+    )
 
     run_id: str = Field(primary_key=True, foreign_key="runs.id")
     step: int = Field(primary_key=True, sa_type=BigInteger)
-    uri: str
+    uri: str = Field(sa_type=ArtifactUri)
     digest: str
     size_bytes: int = Field(default=0, sa_type=BigInteger)
     attempt: int = 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from tunix_rt.contract.deadlines import QUEUE_DEADLINE
 from tunix_rt.contract.hyperparameters import RULES
 from tunix_rt.contract.rules import Scalar
 from tunix_rt.errors import Violations
@@ -28,6 +29,7 @@ def resolve_sweep(session: Session, request: pb.CreateSweepRequest) -> pb.SweepS
     spec.base.CopyFrom(resolve_spec(session, request.spec.base, found.under("base")))
     read_space(spec, found)
     spec.max_attempts = check_attempts(request.spec.max_attempts, found)
+    QUEUE_DEADLINE.check(spec.queue_deadline_seconds, "queue_deadline_seconds", found)
     spec = with_defaults(spec)
     violations.raise_if_any()
     return spec

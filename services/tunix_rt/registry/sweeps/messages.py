@@ -60,6 +60,7 @@ def sweep_message(row: SweepRow, trials: TrialSummary) -> pb.Sweep:
         n_stopped=trials.stopped,
         trial_count=trial_count(row),
         project=row.project,
+        archive_time=timestamp(row.archive_time),
     )
 
 

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.contract.scores import PRIMARY_SCORE
-from tunix_rt.quality.compare import closed_interval, pair_up
+from tunix_rt.quality.compare import pair_up
 from tunix_rt.quality.estimates import CONFIDENCE
 from tunix_rt.quality.identity import comparable
+from tunix_rt.quality.statistics_2 import interval
 from tunix_rt.quality.trial_means import MeanInterval, mean_interval, paired_difference
 from tunix_rt.registry.evalsets.rules import items_by_id
 from tunix_rt.registry.evaluations.comparison import score_identity
@@ -160,7 +161,7 @@ def _over_items(
         values = primary_values_of(session, [evaluation_id for _, evaluation_id in batch], items)
         for index, evaluation_id in batch:
             pairing = pair_up(baseline, values[evaluation_id])
-            differences[index] = MeanInterval(pairing.delta, *closed_interval(pairing, CONFIDENCE))
+            differences[index] = MeanInterval(pairing.delta, *interval(pairing, CONFIDENCE))
     return [
         replace(each, difference=differences[each.index], judged=True) if each.index in differences else each
         for each in others
@@ -175,7 +176,9 @@ def _evaluations(session: Session, found: Sequence[ConfigurationResult]) -> dict
         for trial in each.trials
         if trial.evaluation_id and trial.repeat in each.objectives
     }
-    rows = session.scalars(select(EvaluationRow).where(col(EvaluationRow.id).in_(indexes)))
+    # Objectives are of the first score: items that were scored again do not go with them.
+    first = col(EvaluationRow.score_time).is_(None)
+    rows = session.scalars(select(EvaluationRow).where(col(EvaluationRow.id).in_(indexes), first))
     return {indexes[row.id]: row for row in rows}
 
 

@@ -17,8 +17,16 @@ from tunix_rt.registry.kernel.commits import notify_on_commit
 from tunix_rt.registry.kernel.job_tables import JobColumns, TransitionRow
 from tunix_rt.registry.kernel.leases import JobProgress, Lease
 from tunix_rt.registry.kernel.outbox import emit_command, emit_fact
-from tunix_rt.registry.kernel.rows import new_id, utc_now
-from tunix_rt.registry.kernel.states import TERMINAL, JobState, Reason, is_terminal, record_creation, transition
+from tunix_rt.registry.kernel.rows import check_etag, new_id, utc_now
+from tunix_rt.registry.kernel.states import (
+    TERMINAL,
+    JobState,
+    Reason,
+    begin_to_wait,
+    is_terminal,
+    record_creation,
+    transition,
+)
 from tunix_rt.registry.runs.tables import RunRow
 from tunix_rt.registry.sweeps.messages import TrialSummary, progress_of, sweep_message
 from tunix_rt.registry.sweeps.tables import SweepRow, TrialRow, spec_columns, sweep_spec, trial_count
@@ -113,6 +121,19 @@ def cancel_sweep(session: Session, sweep_id: str, *, message: str, actor: str) -
     return sweep
 
 
+def retry_sweep(session: Session, sweep_id: str, *, given_etag: str, message: str, actor: str) -> SweepRow:
+    """Queue a sweep that has ended without success once more, with the trials that it has. Raises `NotFound`, `Aborted`
+    for a stale etag, and `FailedPrecondition` for a sweep in another state, and for one whose trials have all begun."""
+    sweep = leases.lock_job(session, SweepRow, sweep_id)
+    check_etag(given_etag, sweep)
+    begun = sum(not trial.origin for trial in trials_of(session, sweep.id))
+    if is_terminal(sweep) and begun >= trial_count(sweep):
+        raise FailedPrecondition(f"{sweep.id} has begun all of its {begun} trials: extend it to try more")
+    leases.retry(session, sweep, message=message, actor=actor)
+    sweep.paused = False
+    return sweep
+
+
 def heartbeat_sweep(
     session: Session, lease: Lease, *, progress: JobProgress | None, ttl: timedelta, resumed_step: int
 ) -> tuple[SweepRow, Lease]:
@@ -188,6 +209,7 @@ def resume_sweep(session: Session, sweep_id: str) -> SweepRow:
     sweep = _open_sweep(session, sweep_id, "resumed")
     if sweep.paused:
         sweep.paused = False
+        begin_to_wait(sweep)
         _changed(session, sweep, "resumed")
         if sweep.lease_attempt_id is None:
             emit_command(session, sweep)
@@ -242,7 +264,9 @@ def _changed(session: Session, sweep: SweepRow, what: str) -> None:
 
 
 def fact_of(transition: TransitionRow) -> str:
-    """The name of the transition's fact: a sweep that is queued again was extended."""
-    if transition.to_state == JobState.QUEUED:
-        return "extended" if transition.from_state else "created"
-    return transition.to_state.lower()
+    """The name of the transition's fact: a sweep that is queued again was extended, unless it was retried."""
+    if transition.to_state != JobState.QUEUED:
+        return transition.to_state.lower()
+    if not transition.from_state:
+        return "created"
+    return "retried" if transition.reason == Reason.RETRIED else "extended"

@@ -14,16 +14,19 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
+from tunix_rt.bus.topology import TUNE_SUBJECT
 from tunix_rt.contract.identifiers import MAX_MESSAGE
 from tunix_rt.errors import Violations
 from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
+from tunix_rt.registry.kernel.archive import archived_field
 from tunix_rt.registry.kernel.calls import Context, Servicer, caller, checked_id
 from tunix_rt.registry.kernel.fields import check_text
 from tunix_rt.registry.kernel.filters import FilterField, Kind, state_field
 from tunix_rt.registry.kernel.lists import Listing
-from tunix_rt.registry.kernel.messages import read_lease
+from tunix_rt.registry.kernel.messages import check_retry, read_lease
 from tunix_rt.registry.kernel.pages import Key, by_create_time
+from tunix_rt.registry.kernel.pools import UnservedPools
 from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.states import JobState, is_terminal
 from tunix_rt.registry.runs.messages import metric_message
@@ -50,6 +53,7 @@ _SWEEPS: Final = Listing(
         "display_name": FilterField(SweepRow.display_name),
         "state": state_field(SweepRow.state, JobState),
         "project": FilterField(SweepRow.project),
+        **archived_field(SweepRow),
         "create_time": FilterField(SweepRow.create_time, Kind.TIME),
         "tags": FilterField(SweepRow.tags, Kind.TAGS),
     },
@@ -93,14 +97,18 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
             quotas.check_queued_jobs(session, self.settings)
             return rules.create_sweep(session, sweep)
 
-        return await self.mutate(request, pb.Sweep, create)
+        return _shown(await self.mutate(request, pb.Sweep, create), self.unserved)
 
     async def GetSweep(self, request: pb.GetSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
-        return await self.read(lambda session: rules.sweep_with_trials(session, rules.get_sweep(session, request.id)))
+        found = await self.read(lambda session: rules.sweep_with_trials(session, rules.get_sweep(session, request.id)))
+        return _shown(found, self.unserved)
 
     async def ListSweeps(self, request: pb.ListSweepsRequest, context: Context) -> pb.ListSweepsResponse:
-        return await self.read(lambda session: _SWEEPS.answer(session, request))
+        found = await self.read(lambda session: _SWEEPS.answer(session, request))
+        for sweep in found.sweeps:
+            _shown(sweep, self.unserved)
+        return found
 
     async def CancelSweep(self, request: pb.CancelSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
@@ -113,6 +121,16 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
             pb.Sweep,
             lambda session: rules.cancel_sweep(session, request.id, message=request.message, actor=actor),
         )
+
+    async def RetrySweep(self, request: pb.RetrySweepRequest, context: Context) -> pb.Sweep:
+        check_retry(request)
+        actor = caller()
+
+        def retry(session: Session) -> SweepRow:
+            quotas.check_queued_jobs(session, self.settings)
+            return rules.retry_sweep(session, request.id, given_etag=request.etag, message=request.message, actor=actor)
+
+        return await self.mutate(request, pb.Sweep, retry)
 
     async def PauseSweep(self, request: pb.PauseSweepRequest, context: Context) -> pb.Sweep:
         checked_id(request.id)
@@ -152,7 +170,7 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
 
     async def WatchSweep(self, request: pb.WatchSweepRequest, context: Context) -> AsyncIterator[pb.WatchSweepResponse]:
         checked_id(request.id)
-        watch = _SweepWatch(request.id)
+        watch = _SweepWatch(request.id, self.unserved)
         async for response in self.follow([request.id], watch.look, rest_seconds=_WATCH_REST_SECONDS):
             yield response
 
@@ -209,8 +227,8 @@ class SweepServicer(Servicer, sweeps_pb2_grpc.SweepServiceServicer):
 class _SweepWatch:
     """One watcher's view. A trial that has ended does not change any more and is not read again."""
 
-    def __init__(self, sweep_id: str) -> None:
-        self._sweep_id = sweep_id
+    def __init__(self, sweep_id: str, unserved: UnservedPools) -> None:
+        self._sweep_id, self._unserved = sweep_id, unserved
         # By number: trials that may still change, as they were told; None is one that does not exist yet.
         self._open: dict[int, pb.Trial | None] = {}
         self._next = 0
@@ -222,7 +240,7 @@ class _SweepWatch:
         The response of the last look, when nothing is new.
         """
         row = rules.get_sweep(session, self._sweep_id)
-        sweep = rules.sweep_with_trials(session, row)
+        sweep = _shown(rules.sweep_with_trials(session, row), self._unserved)
         trials = self._changed(session)
         if trials or sweep != self._last.sweep:
             self._last = pb.WatchSweepResponse(sweep=sweep, trials=trials)
@@ -244,6 +262,13 @@ class _SweepWatch:
             if is_terminal(row):
                 del self._open[row.number]
         return changed
+
+
+def _shown(sweep: pb.Sweep, unserved: UnservedPools) -> pb.Sweep:
+    """The sweep, with what is known of who tunes. While it is paused it waits for nobody."""
+    if not sweep.paused:
+        unserved.warn(sweep, TUNE_SUBJECT)
+    return sweep
 
 
 def _watched(session: Session, request: pb.WatchTrialRequest) -> tuple[TrialRow, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, Text, UniqueConstraint
 from sqlmodel import Field
 
+from tunix_rt.registry.kernel.archive import ArchiveColumns
 from tunix_rt.registry.kernel.job_tables import JobColumns
 from tunix_rt.registry.kernel.stored import read_stored, stored_text
 from tunix_rt.search_space.defaults import with_defaults
@@ -16,7 +17,7 @@ from tunix_rt.search_space.messages import space_of
 from tunix_rt.v1 import sweeps_pb2 as pb
 
 
-class SweepRow(JobColumns, table=True):
+class SweepRow(JobColumns, ArchiveColumns, table=True):
     """One hyperparameter sweep; see `sweep_spec`."""
 
     __tablename__ = "sweeps"
@@ -68,7 +69,11 @@ def sweep_spec(row: SweepRow) -> pb.SweepSpec:
 
 def spec_columns(spec: pb.SweepSpec) -> Mapping[str, Any]:
     """The columns of a sweep that come from its resolved spec."""
-    return {"spec": stored_text(spec), "max_attempts": spec.max_attempts}
+    return {
+        "spec": stored_text(spec),
+        "max_attempts": spec.max_attempts,
+        "queue_deadline_seconds": spec.queue_deadline_seconds,
+    }
 
 
 def trial_count(row: SweepRow) -> int:
