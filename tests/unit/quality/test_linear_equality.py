@@ -30,11 +30,11 @@ _PIECES = (
 
 @pytest.mark.parametrize("answer_type", sorted(_REFERENCES))
 def test_fifty_thousand_characters_take_seconds_at_most(answer_type: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     for piece in _PIECES:
         for length in (2_000, 50_000):
             answers_equal(Rule(answer_type), [_REFERENCES[answer_type]], (piece * length)[:length])
-    assert time.process_time() - started < 30
+    assert time.thread_time() - started < 30
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ def test_fifty_thousand_characters_take_seconds_at_most(answer_type: str) -> Non
     ],
 )
 def test_huge_value_is_not_three_and_costs_little(huge: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     assert not answers_equal(Rule("math"), ["3"], huge)
-    assert time.process_time() - started < 10
+    assert time.thread_time() - started < 10

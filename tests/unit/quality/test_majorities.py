@@ -83,7 +83,7 @@ def test_majority_of_a_thousand_samples_takes_less_than_a_second() -> None:
     source = random.Random(1)
     votes = [(str(min(source.randrange(9), source.randrange(9))), 0.0) for _ in range(1000)]
     votes = [(key, float(key == "0")) for key, _ in votes]
-    started = time.process_time()
+    started = time.thread_time()
     values = [majority_value(votes, 1 << i) for i in range(10)]
-    assert time.process_time() - started < 3
+    assert time.thread_time() - started < 3
     assert values == sorted(values)

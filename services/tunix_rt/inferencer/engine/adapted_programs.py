@@ -175,7 +175,7 @@ def _compiled_once(
     donated: int,
     static: tuple[tuple[str, Hashable], ...],
 ) -> Any:
-    """Cached for the life of the process, like JAX's plain programs: models of one shape share them."""
+    """Cached like JAX's plain programs, until `drop_adapted_programs`: models of one shape share them."""
     plain = functools.partial(inspect.unwrap(program), **dict(static))
 
     def adapted(weights: Weights, tables: AdapterTables, indices: jax.Array, *arguments: Any) -> Any:
@@ -187,3 +187,8 @@ def _compiled_once(
         .lower(*jax.tree.unflatten(structure, leaves))
         .compile()
     )
+
+
+def drop_adapted_programs() -> None:
+    """Forget the compiled programs; engines keep those that they hold."""
+    _compiled_once.cache_clear()

@@ -12,8 +12,9 @@ import numpy as np
 
 from tunix_rt.contract.generation import MAX_STOP_TOKEN_IDS
 from tunix_rt.inferencer.engine import programs
-from tunix_rt.inferencer.engine.adapted_programs import AdaptedPrograms, EngineState
+from tunix_rt.inferencer.engine.adapted_programs import AdaptedPrograms, EngineState, drop_adapted_programs
 from tunix_rt.inferencer.engine.interface import AdapterFactors, SlotSpec, SlotTokens
+from tunix_rt.inferencer.engine.kept_programs import KeptShapes, dropping
 from tunix_rt.inferencer.engine.prefix_cache import PrefixCache
 from tunix_rt.inferencer.generation import MAX_TOP_LOGPROBS, ChosenToken, Sampling
 from tunix_rt.inferencer.sampling import empty_rows, write_row
@@ -43,6 +44,9 @@ class EngineShape:
         return self.prefix_tokens // self.chunk
 
 
+_kept_shapes = KeptShapes(dropping(drop_adapted_programs))
+
+
 @dataclass
 class _Slot:
     """An open slot. ``keys``: prefix-cache keys of the prompt's whole chunks. ``done``: prompt tokens in the cache, of
@@ -63,6 +67,7 @@ class JaxEngine:
     max_stop_ids = 2 * MAX_STOP_TOKEN_IDS
 
     def __init__(self, weights: Weights, config: ModelConfig, shape: EngineShape) -> None:
+        _kept_shapes.note((config, shape))
         self.slots = shape.slots
         self.capacity = shape.capacity
         self._shape = shape
