@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.inferencer.engine.interface import AdapterFactors
@@ -36,18 +34,16 @@ class AdapterReader:
         """Reads no weights. Raises what `resolve_adapter` and `AdapterFiles` raise."""
         source = resolve_adapter(reference, cache_dir=self._cache_dir, artifacts=self._artifacts)
         files, base = AdapterFiles(source.path), source.base
-        return _FoundAdapter(reference, source.digest, base.digest, str(base), files.settings.rank, files)
+        return _FoundAdapter(reference, source.digest, base.digest, str(base), files.settings.largest_rank, files)
 
     def load(self, resolved: ResolvedAdapter, config: ModelConfig) -> ServableAdapter:
         """Read the adapter for a model with ``config``. Raises what `load_adapter` raises."""
         if not isinstance(resolved, _FoundAdapter):
             raise TypeError(f"{resolved.reference} was not found by this loader")
         parts = load_adapter(resolved.files.path, config, resolved.files)
-        scaling = np.float32(parts.settings.scaling)
-        factors = {path: (pair.a, pair.b * scaling) for path, pair in parts.factors.items()}
-        return ServableAdapter(
-            AdapterFactors(parts.settings.rank, factors), parts.tokenizer, eos_ids(parts.tokenizer, config)
-        )
+        factors = {path: (pair.a, pair.b * pair.scaling[:, None, None]) for path, pair in parts.factors.items()}
+        rank = max(a.shape[-1] for a, _ in factors.values())
+        return ServableAdapter(AdapterFactors(rank, factors), parts.tokenizer, eos_ids(parts.tokenizer, config))
 
 
 def eos_ids(tokenizer: Tokenizer, config: ModelConfig) -> frozenset[int]:

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.models.adapted_layers import AdaptedLayers, adapted_layers
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.layers import Linear
 from tunix_rt.models.lora_settings import LoraSettings
-from tunix_rt.models.peft_files import Factors, target_paths
+from tunix_rt.models.peft_files import Factors
 from tunix_rt.models.weight_map import LINEAR_NAMES
 
 
@@ -23,18 +24,30 @@ class DropoutKeys(nnx.Variable[jax.Array]):
     """Dropout keys of one adapter in one forward pass, one per layer: [L] (single layer: [])."""
 
 
+class LoraScaling(nnx.Param[jax.Array]):
+    """Scalings that differ between layers: [L] (single layer: []). Not trained, and no parameter of the model."""
+
+
 class LoraAdapter(nnx.Module):
-    """``scaling * dropout(x) @ a @ b`` with a [L, in, r], b [L, r, out] (single layer: [in, r], [r, out])."""
+    """``scaling * dropout(x) @ a @ b`` with a [L, in, r], b [L, r, out] (single layer: [in, r], [r, out]).
+
+    A layer of a smaller rank has zeros in the other columns of ``a`` and rows of ``b``. Each makes the gradient of the
+    other zero, so they stay.
+    """
 
     def __init__(
-        self, layers: int, in_features: int, out_features: int, settings: LoraSettings, *, key: jax.Array
+        self, in_features: int, out_features: int, place: AdaptedLayers, *, dropout: float, key: jax.Array
     ) -> None:
         # PEFT's initialisation: Kaiming-uniform with a = sqrt(5), bounds ±1/sqrt(in).
-        bound = 1 / math.sqrt(in_features)
-        shape = (layers, in_features, settings.rank)
-        self.a = nnx.LoRAParam(jax.random.uniform(key, shape, jnp.float32, -bound, bound))
-        self.b = nnx.LoRAParam(jnp.zeros((layers, settings.rank, out_features), jnp.float32))
-        self.scaling, self.dropout = settings.scaling, settings.dropout
+        bound, layers, rank = 1 / math.sqrt(in_features), len(place.ranks), place.rank
+        a = jax.random.uniform(key, (layers, in_features, rank), jnp.float32, -bound, bound)
+        within = np.arange(rank) < np.asarray(place.ranks)[:, None]  # [L, r]
+        self.a = nnx.LoRAParam(a if within.all() else a * within[:, None])
+        self.b = nnx.LoRAParam(jnp.zeros((layers, rank, out_features), jnp.float32))
+        first = place.scalings[0]
+        same = all(scaling == first for scaling in place.scalings)
+        self._scaling = first if same else nnx.data(LoraScaling(jnp.asarray(place.scalings, jnp.float32)))
+        self.dropout = dropout
         self.dropout_keys: DropoutKeys | None = nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -42,20 +55,30 @@ class LoraAdapter(nnx.Module):
         if self.dropout_keys is not None:
             kept = jax.random.bernoulli(self.dropout_keys[...], 1 - self.dropout, x.shape)
             x = jnp.where(kept, x / (1 - self.dropout), 0)
-        return x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype) * self.scaling
+        scaling = self._scaling
+        factor = scaling[...].astype(x.dtype) if isinstance(scaling, LoraScaling) else scaling
+        return x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype) * factor
+
+    @property
+    def scaling(self) -> np.ndarray:
+        """The scaling of every layer on the host, [L] float32."""
+        scaling = self._scaling
+        value = np.asarray(scaling[...] if isinstance(scaling, LoraScaling) else scaling, np.float32)
+        return np.broadcast_to(value, self.a.shape[:1])
 
 
 def add_adapters(decoder: Decoder, settings: LoraSettings, *, seed: int) -> None:
     """Add a new adapter to each targeted layer. ``b`` is zero, so the decoder's logits do not change.
 
-    Raises what `target_paths` raises.
+    Raises what `adapted_layers` raises.
     """
     start, _ = _roots(seed)
-    for index, path in enumerate(target_paths(decoder.config.family, settings.target_modules)):
+    places = adapted_layers(decoder.config.family, decoder.config.num_hidden_layers, settings)
+    for index, (path, place) in enumerate(places.items()):
         linear = linear_at(decoder, path)
         key = jax.random.fold_in(start, index)
-        layers, inputs, outputs = _shape(linear)
-        linear.adapter = LoraAdapter(layers, inputs, outputs, settings, key=key)
+        _, inputs, outputs = _shape(linear)
+        linear.adapter = LoraAdapter(inputs, outputs, place, dropout=settings.dropout, key=key)
 
 
 def linear_at(decoder: Decoder, path: str) -> Linear:
@@ -78,7 +101,7 @@ def adapters_of(decoder: Decoder) -> dict[str, LoraAdapter]:
 def factors_of(decoder: Decoder) -> dict[str, Factors]:
     """The adapters' factors on the host, by layer path."""
     return {
-        path: Factors(np.asarray(adapter.a[...], np.float32), np.asarray(adapter.b[...], np.float32))
+        path: Factors(np.asarray(adapter.a[...], np.float32), np.asarray(adapter.b[...], np.float32), adapter.scaling)
         for path, adapter in adapters_of(decoder).items()
     }
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from flax import nnx
 
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
@@ -21,7 +20,7 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_tensors import GGUFTensors
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.parameters import decoder_with
-from tunix_rt.models.peft_files import Factors, check_shapes, merge, read_factors
+from tunix_rt.models.peft_files import Factors, merge, read_factors
 from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.models.reading.model_files import AdapterFiles, ModelFiles
 from tunix_rt.models.references import ModelSource
@@ -105,9 +104,8 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
         raise InvalidArtifact(f"{source.reference}: the adapter has no path")
     adapter = AdapterFiles(source.path)
     try:
-        factors = read_factors(config, adapter.settings, source.path)
-        merged = merge(parameters, adapter.settings, factors)
-        return HostModel(config, merged, adapter.tokenizer(config))
+        factors = read_factors(config, adapter.layers(config), linear_shapes(config), source.path)
+        return HostModel(config, merge(parameters, factors), adapter.tokenizer(config))
     except BaseException:
         adapter.close()
         raise
@@ -138,17 +136,11 @@ class HostAdapter:
 def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | None = None) -> HostAdapter:
     """The adapter in ``directory`` for a model with ``config``. The caller closes its tokenizer.
 
-    Raises `InvalidArtifact` for a layer with another shape or values that are not finite, and what `AdapterFiles` and
-    `read_factors` raise.
+    Raises what `AdapterFiles` and `read_factors` raise.
     """
     files = files or AdapterFiles(directory)
     try:
-        factors = read_factors(config, files.settings, directory)
-        shapes = linear_shapes(config)
-        for path, pair in factors.items():
-            check_shapes(path, pair, files.settings.rank, shapes[path])
-            if not (np.isfinite(pair.a).all() and np.isfinite(pair.b).all()):
-                raise InvalidArtifact(f"the adapter of {path} in {directory} has values that are not finite")
+        factors = read_factors(config, files.layers(config), linear_shapes(config), directory)
         return HostAdapter(files.settings, factors, files.tokenizer(config))
     except BaseException:
         files.close()

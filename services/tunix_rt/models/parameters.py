@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.adapters import LoraScaling
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.weight_map import Array, Parameters
@@ -28,7 +29,7 @@ def names_on(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 def parameters_of(decoder: Decoder) -> Parameters:
     """Every parameter except the adapters' as a float32 array on the host; layer parameters are [L, …]."""
-    own = nnx.state(decoder, nnx.All(nnx.Param, nnx.Not(nnx.LoRAParam)))
+    own = nnx.state(decoder, nnx.All(nnx.Param, nnx.Not(nnx.Any(nnx.LoRAParam, LoraScaling))))
     return {name: np.asarray(v[...], dtype=np.float32) for name, v in _named(own).items()}
 
 

@@ -15,22 +15,26 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from tunix_rt.contract.hyperparameters import ALL_LINEAR
-from tunix_rt.errors import InvalidArtifact, InvalidInput, Violations
+from tunix_rt.errors import InvalidArtifact, Violations
+from tunix_rt.models.adapted_layers import AdaptedLayers, adapted_layers, full_names
 from tunix_rt.models.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.lora_settings import SUPPORTED_OPTIONS, LoraSettings
-from tunix_rt.models.safetensors_files import open_tensors
+from tunix_rt.models.lora_settings import LoraSettings
+from tunix_rt.models.peft_options import SUPPORTED
+from tunix_rt.models.safetensors_files import TensorFiles, open_tensors
 from tunix_rt.models.weight_map import FAMILIES, LINEAR_NAMES, Array, Parameters
 
-_WRITTEN = ("peft_type", "bias", "use_dora", "use_rslora", "modules_to_save")
+_WRITTEN = ("peft_type", "bias", "use_dora", "modules_to_save")
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The adapter of one linear layer in all layers of the decoder: a [L, in, r] and b [L, r, out], float32."""
+    """The adapter of one linear layer in all layers of the decoder: a [L, in, r], b [L, r, out], and the scaling [L] of
+    their product, float32. A layer of a smaller rank, or without adapter, has zeros in the rest of its rows."""
 
     a: Array
     b: Array
+    scaling: Array
 
 
 def write_adapter(
@@ -38,17 +42,21 @@ def write_adapter(
 ) -> None:
     """Write both files. ``factors`` are by layer path. The same adapter gives the same bytes."""
     family = config.family
+    places = adapted_layers(family, config.num_hidden_layers, settings)
     tensors: dict[str, Array] = {}
     for path, pair in factors.items():
-        for layer in range(config.num_hidden_layers):
-            name_a, name_b = _tensor_names(family, path, layer)
-            tensors[name_a] = np.ascontiguousarray(pair.a[layer].T)
-            tensors[name_b] = np.ascontiguousarray(pair.b[layer].T)
+        for layer, rank in enumerate(places[path].ranks):
+            if rank:
+                name_a, name_b = _tensor_names(family, path, layer)
+                tensors[name_a] = np.ascontiguousarray(pair.a[layer, :, :rank].T)
+                tensors[name_b] = np.ascontiguousarray(pair.b[layer, :rank].T)
     save_file(tensors, str(directory / ADAPTER_WEIGHTS), metadata={"format": "pt"})
     name, revision = _name_for_peft(base)
     kernels = [row for row in FAMILIES[family] if row.parameter.endswith(".kernel")]
+    whole = all(all(place.ranks) for place in places.values())
     document = {
-        **{option: SUPPORTED_OPTIONS[option] for option in _WRITTEN},
+        **{option: SUPPORTED[option][0] for option in _WRITTEN},
+        "alpha_pattern": dict(settings.alpha_pattern),
         "base_model_name_or_path": name,
         # True for layers with [in, out] kernels: GPT-2's Conv1D.
         "fan_in_fan_out": not any(row.transposed for row in kernels),
@@ -57,63 +65,80 @@ def write_adapter(
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "r": settings.rank,
+        "rank_pattern": dict(settings.rank_pattern),
         "revision": revision,
-        "target_modules": shortest_names(family, list(factors)),
+        "target_modules": shortest_names(family, list(places)) if whole else full_names(family, places),
         "task_type": "CAUSAL_LM",
+        "use_rslora": settings.use_rslora,
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
     (directory / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def read_factors(config: ModelConfig, settings: LoraSettings, directory: Path) -> dict[str, Factors]:
-    """The factors of the adapter in ``directory`` by layer path; ``settings`` are its own.
+def read_factors(
+    config: ModelConfig,
+    places: Mapping[str, AdaptedLayers],
+    shapes: Mapping[str, tuple[int, int, int]],
+    directory: Path,
+) -> dict[str, Factors]:
+    """The factors of the adapter in ``directory`` by layer path, of any float type in the file.
 
-    Raises `InvalidArtifact` naming the missing, surplus or unsupported tensor. Names and shapes are checked before
-    anything is read.
+    ``places`` are the layers that its config names, ``shapes`` the (layers, inputs, outputs) of every linear layer.
+    Raises `InvalidArtifact` naming the missing, surplus or unsupported tensor, and values that are not finite. Names
+    and shapes are checked before anything is read.
     """
-    try:
-        paths = target_paths(config.family, settings.target_modules)
-    except InvalidInput as error:
-        raise InvalidArtifact(f"the adapter in {directory} cannot be read: {error}") from error
-    layers = range(config.num_hidden_layers)
-    wanted = {path: [_tensor_names(config.family, path, layer) for layer in layers] for path in paths}
-    known = {name for pairs in wanted.values() for pair in pairs for name in pair}
+    wanted: dict[str, tuple[int, int]] = {}
+    for path, place in places.items():
+        _, inputs, outputs = shapes[path]
+        for layer, rank in enumerate(place.ranks):
+            name_a, name_b = _tensor_names(config.family, path, layer)
+            wanted |= {name_a: (rank, inputs), name_b: (outputs, rank)} if rank else {}
     with open_tensors(directory, [ADAPTER_WEIGHTS]) as tensors:
-        problems = [f"{name} is missing" for name in sorted(known.difference(tensors.names))]
-        problems += [f"{name:.200} belongs to no target module" for name in sorted(set(tensors.names) - known)]
-        problems += [f"{name:.200} is not float32" for name in sorted(tensors.names) if tensors.type_of(name) != "F32"]
-        if problems:
-            raise InvalidArtifact(f"the adapter in {directory} does not fit its config: {'; '.join(problems[:8])}")
-        # Both factors of a layer are at most as large as the layer with one more row and column for each rank.
-        tensors.allow(len(known) * settings.rank * (config.vocab_size + config.intermediate_size + config.hidden_size))
-        return {
-            path: Factors(
-                np.stack([tensors.read(a).T for a, _ in pairs]), np.stack([tensors.read(b).T for _, b in pairs])
-            )
-            for path, pairs in wanted.items()
-        }
+        _check_tensors(wanted, tensors, directory)
+        tensors.allow(sum(rows * columns for rows, columns in wanted.values()))
+        return {path: _read_layer(config.family, path, place, shapes[path], tensors) for path, place in places.items()}
 
 
-def merge(parameters: Parameters, settings: LoraSettings, factors: Mapping[str, Factors]) -> Parameters:
-    """``parameters`` with each adapter added to the kernel of its layer, in float32. Other parameters are shared.
+def _check_tensors(wanted: Mapping[str, tuple[int, ...]], tensors: TensorFiles, directory: Path) -> None:
+    there = set(tensors.names)
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - there)]
+    problems += [f"{name:.200} belongs to no target module" for name in sorted(there - wanted.keys())]
+    for name in sorted(wanted.keys() & there):
+        shape = tensors.shape_of(name)
+        if shape != wanted[name]:
+            problems.append(f"{name} has shape {shape}, its config and base require {wanted[name]}")
+    if problems:
+        raise InvalidArtifact(f"the adapter in {directory} does not fit its config: {'; '.join(problems[:8])}")
 
-    Raises `InvalidArtifact` naming a layer with another shape or rank.
-    """
+
+def _read_layer(
+    family: str, path: str, place: AdaptedLayers, shape: tuple[int, int, int], tensors: TensorFiles
+) -> Factors:
+    layers, inputs, outputs = shape
+    a = np.zeros((layers, inputs, place.rank), np.float32)
+    b = np.zeros((layers, place.rank, outputs), np.float32)
+    for layer, rank in enumerate(place.ranks):
+        if rank:
+            name_a, name_b = _tensor_names(family, path, layer)
+            a[layer, :, :rank] = _finite(tensors, name_a).T
+            b[layer, :rank] = _finite(tensors, name_b).T
+    return Factors(a, b, np.asarray(place.scalings, np.float32))
+
+
+def _finite(tensors: TensorFiles, name: str) -> Array:
+    values = tensors.read(name)
+    if not np.isfinite(values).all():
+        raise InvalidArtifact(f"tensor {name} of the adapter has values that are not finite")
+    return values
+
+
+def merge(parameters: Parameters, factors: Mapping[str, Factors]) -> Parameters:
+    """``parameters`` with each adapter added to the kernel of its layer, in float32. Other parameters are shared."""
     merged = dict(parameters)
     for path, pair in factors.items():
         name = f"{path}.kernel"
-        layers, inputs, outputs = parameters[name].shape
-        check_shapes(path, pair, settings.rank, (layers, inputs, outputs))
-        merged[name] = parameters[name] + np.float32(settings.scaling) * (pair.a @ pair.b)
+        merged[name] = parameters[name] + pair.scaling[:, None, None] * (pair.a @ pair.b)
     return merged
-
-
-def check_shapes(path: str, pair: Factors, rank: int, linear: tuple[int, int, int]) -> None:
-    """Raises `InvalidArtifact` unless ``pair`` fits ``linear``: (layers, inputs, outputs) of the layer at ``path``."""
-    layers, inputs, outputs = linear
-    shapes = (layers, inputs, rank), (layers, rank, outputs)
-    if (pair.a.shape, pair.b.shape) != shapes:
-        raise InvalidArtifact(f"the adapter of {path} has shapes {pair.a.shape}, {pair.b.shape}, not {shapes}")
 
 
 def _tensor_names(family: str, path: str, layer: int) -> tuple[str, str]:

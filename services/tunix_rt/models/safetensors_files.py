@@ -32,9 +32,9 @@ class TensorFiles:
     def names(self) -> list[str]:
         return list(self._files)
 
-    def type_of(self, name: str) -> str:
-        """The dtype in the file's header, such as F32."""
-        return str(self._files[name].get_slice(name).get_dtype())
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """The shape in the file's header."""
+        return tuple(self._files[name].get_slice(name).get_shape())
 
     def allow(self, values: int) -> None:
         """From now on at most ``values`` numbers can be read."""

@@ -174,10 +174,17 @@ def _rename_tensor(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_set("use_dora", True), "use_dora = True is not supported"),
-        (_set("r", 4), "adapter of blocks.attention.v has shapes"),
+        (_set("use_qalora", True), "use_qalora = True is not supported"),
+        (_set("r", 4), r"v_proj\.lora_A\.weight has shape \(3, 16\), its config and base require \(4, 16\)"),
         (_set("target_modules", ["v_proj"]), r"layers\.0\.mlp\.down_proj\.lora_A\.weight belongs to no target module"),
-        (_set("target_modules", ["w_proj"]), "unknown module 'w_proj'"),
+        (_set("target_modules", ["w_proj"]), "target_modules names no linear layer of a llama model: w_proj"),
+        (
+            _set("target_modules", ["v_proj", "lm_head"]),
+            "target_modules names lm_head: only adapters on the linear layers",
+        ),
+        (_set("target_modules", "(v_proj"), "invalid regular expression '.v_proj'"),
+        (_set("rank_pattern", {"v_proj": 2}), r"v_proj\.lora_B\.weight has shape \(8, 3\), .* require \(8, 2\)"),
+        (_set("layers_to_transform", [1]), r"layers\.0\.mlp\.down_proj\.lora_A\.weight belongs to no target module"),
         (_rename_tensor, r"layers\.0\.mlp\.down_proj\.lora_A\.weight is missing; .*layers\.7"),
         (lambda directory: (directory / "adapter_model.safetensors").unlink(), "cannot be read"),
     ],

@@ -34,4 +34,5 @@ MAX_SIZES: Final[Mapping[str, int]] = {
 # The engine has room for them and for as many of a request.
 MAX_EOS_IDS: Final = 16
 MAX_LORA_RANK: Final = 4096
-MAX_TARGET_MODULES: Final = 256
+# Of an adapter's config: names of modules in one option, such as every linear layer of every block by its full name.
+MAX_MODULE_NAMES: Final = 8192

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.adapted_layers import AdaptedLayers
 from tunix_rt.models.config import ModelConfig, RopeScaling
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.reading.bounds import MAX_INDEX_BYTES, MAX_TOKENIZER_BYTES, MIB
@@ -83,6 +84,11 @@ class AdapterFiles(_Files):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.settings = LoraSettings(**_tuples(self._prepare("describe_adapter", path=str(path))["settings"]))
+
+    def layers(self, config: ModelConfig) -> Mapping[str, AdaptedLayers]:
+        """`adapted_layers` of a base model with ``config``. Raises `InvalidArtifact`."""
+        found = self._prepare("adapted_layers", family=config.family, layers=config.num_hidden_layers)
+        return {str(path): AdaptedLayers(tuple(ranks), tuple(scalings)) for path, (ranks, scalings) in found.items()}
 
     def tokenizer(self, config: ModelConfig) -> ReadTokenizer:
         """Its tokenizer, for a base model with ``config``. Close it to end the child process."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.adapted_layers import adapted_layers
 from tunix_rt.models.base_model import ADAPTER_CONFIG
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.hf_config import from_hf
-from tunix_rt.models.lora_settings import read_settings
+from tunix_rt.models.lora_settings import LoraSettings, read_settings
 from tunix_rt.models.reading.bounds import MAX_CONFIG_BYTES, MAX_EOS_IDS, MAX_INDEX_BYTES
 from tunix_rt.models.reading.gguf_header import GGUFHeader, read_header
 from tunix_rt.models.reading.gguf_metadata import read_config, read_tokenizer
@@ -36,6 +37,7 @@ class ModelReader:
     def __init__(self) -> None:
         self._directory: Path | None = None
         self._header: GGUFHeader | None = None
+        self._settings: LoraSettings | None = None
         self._eos_ids: tuple[int, ...] = ()
         self._vocabulary = 0
         self._tokenizer: Tokenizer | None = None
@@ -58,7 +60,15 @@ class ModelReader:
     def describe_adapter(self, path: str) -> dict[str, Any]:
         """Settings of an adapter, without its base model's config."""
         self._directory = Path(path)
-        return {"settings": dataclasses.asdict(read_settings(self._directory / ADAPTER_CONFIG))}
+        self._settings = read_settings(self._directory / ADAPTER_CONFIG)
+        return {"settings": dataclasses.asdict(self._settings)}
+
+    def adapted_layers(self, family: str, layers: int) -> dict[str, Any]:
+        """Ranks and scalings of the adapter's layers by path, on a base model of ``family``."""
+        if self._settings is None:
+            raise InvalidArtifact("no adapter was described")
+        found = adapted_layers(family, layers, self._settings)
+        return {path: dataclasses.astuple(place) for path, place in found.items()}
 
     def expect(self, vocabulary: int, eos_ids: Sequence[int]) -> None:
         """What an adapter's tokenizer must fit: its base model's vocabulary and end-of-sequence tokens."""
@@ -152,7 +162,7 @@ def _generation_eos(directory: Path, vocabulary: int) -> tuple[int, ...]:
 def main() -> int:
     reader = ModelReader()
     operations = (
-        reader.describe_directory, reader.describe_gguf, reader.describe_adapter, reader.expect,
+        reader.describe_directory, reader.describe_gguf, reader.describe_adapter, reader.adapted_layers, reader.expect,
         reader.open_tokenizer, reader.document, reader.encode, reader.render, reader.encode_chat,
     )  # fmt: skip
     serve(connect(), {operation.__name__: operation for operation in operations})
