@@ -6,7 +6,7 @@ and a row in docs/training.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -18,6 +18,8 @@ DEFAULT_MAX_STEPS: Final = 100
 # The fields that say how long a run trains: exactly one of them is set.
 DURATIONS: Final = ("max_steps", "num_epochs")
 ALL_LINEAR: Final = "all-linear"
+# The end of a module's name.
+_MODULE: Final = "[A-Za-z_][A-Za-z0-9_.]*"
 
 _STEPS: Final = "[0, 10000000]"
 _STEPS_FROM_1: Final = "[1, 10000000]"
@@ -33,7 +35,29 @@ class Lora:
     dropout: Annotated[float, limits("[0, 1)", help="Dropout before an adapter.")] = 0.0
     target_modules: Annotated[
         tuple[str, ...],
-        limits("[1, 64]", entries=64, pattern=rf"{ALL_LINEAR}|[A-Za-z_][A-Za-z0-9_.]*", help="Adapted linear layers."),
+        limits("[1, 64]", entries=64, pattern=rf"{ALL_LINEAR}|{_MODULE}", help="Adapted linear layers."),
+    ] = ()
+    use_rslora: Annotated[bool, limits(help="Scale adapters by alpha / √rank.")] = False
+    rank_pattern: Annotated[
+        tuple[str, ...],
+        limits(
+            "[3, 96]",
+            entries=64,
+            pattern=rf"{_MODULE}=([1-9]\d{{0,2}}|10[01]\d|102[0-4])",
+            help="Other ranks: q_proj=16.",
+        ),
+    ] = ()
+    alpha_pattern: Annotated[
+        tuple[str, ...],
+        limits(
+            "[3, 96]",
+            entries=64,
+            pattern=rf"{_MODULE}=(?=.*[1-9])\d{{1,9}}(\.\d{{1,9}})?",
+            help="Other alphas: q_proj=8.5.",
+        ),
+    ] = ()
+    layers_to_transform: Annotated[
+        tuple[int, ...], limits("[0, 1023]", entries=1024, help="Adapted layers, counted from 0; default: all.")
     ] = ()
 
 
@@ -104,6 +128,13 @@ MESH_RULES: Final = rules_of(Mesh)
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {**FLAT_RULES, **{f"lora.{name}": rule for name, rule in LORA_RULES.items() if rule.entries is None}}
 )
+
+
+def values_by_module(pattern: Sequence[str]) -> dict[str, float]:
+    """The values of a checked ``rank_pattern`` or ``alpha_pattern`` by module, in alphabetical order: PEFT sorts them
+    when it saves an adapter, and takes the first that fits."""
+    pairs = (entry.rpartition("=") for entry in reversed(pattern))
+    return dict(sorted({name: float(value) for name, _, value in pairs}.items()))
 
 
 def check_hyperparameters(given: Hyperparameters, violations: Violations) -> None:

@@ -40,10 +40,15 @@ def hyperparameters_message(given: Hyperparameters) -> runs_pb2.Hyperparameters:
     for name in MESH_RULES:
         setattr(message.mesh, name, getattr(given.mesh, name))
     if given.lora is not None:
-        message.lora.rank = given.lora.rank
+        for name, rule in LORA_RULES.items():
+            value = getattr(given.lora, name)
+            if rule.entries is None:
+                setattr(message.lora, name, value)
+            else:
+                getattr(message.lora, name).extend(value)
         message.lora.alpha = given.lora.alpha or 2.0 * given.lora.rank
-        message.lora.dropout = given.lora.dropout
-        message.lora.target_modules.extend(given.lora.target_modules or (ALL_LINEAR,))
+        if not given.lora.target_modules:
+            message.lora.target_modules.append(ALL_LINEAR)
     return message
 
 
@@ -61,4 +66,4 @@ def _is_set(message: Any, name: str) -> bool:
 
 def _lora(message: Any) -> Lora:
     given = {name: getattr(message, name) for name in LORA_RULES}
-    return Lora(**given | {"target_modules": tuple(message.target_modules)})
+    return Lora(**{name: tuple(given[name]) if rule.entries else given[name] for name, rule in LORA_RULES.items()})

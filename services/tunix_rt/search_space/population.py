@@ -25,6 +25,7 @@ SHARED: Final = (
     "overlong",
     "lora.rank",
     "lora.alpha",
+    "lora.use_rslora",
     "max_steps",
     "num_epochs",
     "eval_steps",

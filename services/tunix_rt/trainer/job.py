@@ -137,5 +137,5 @@ def _member(document: dict[str, Any] | None) -> Member | None:
 def _hyperparameters(document: dict[str, Any]) -> Hyperparameters:
     lora = document["lora"]
     if lora is not None:
-        lora = Lora(**{**lora, "target_modules": tuple(lora["target_modules"])})
+        lora = Lora(**{name: tuple(value) if isinstance(value, list) else value for name, value in lora.items()})
     return Hyperparameters(**{**document, "lora": lora, "mesh": Mesh(**document["mesh"])})

@@ -96,14 +96,15 @@ def _model(reference: str, cache_dir: Path, lora: Lora | None, artifacts_uri: st
 
 
 def _adapter_count(config: ModelConfig, lora: Lora) -> int:
-    """Parameters of the adapters. Raises `InvalidInput` naming the target modules that the model does not have."""
+    """Parameters of the adapters. Raises what `places_of` raises."""
     from tunix_rt.models.adapters import linear_shapes
-    from tunix_rt.models.peft_files import target_paths
-    from tunix_rt.trainer.engine.lora import FIELD, settings_of
+    from tunix_rt.trainer.engine.lora import places_of
 
-    targets = target_paths(config.family, settings_of(lora).target_modules, field=FIELD)
-    shapes = linear_shapes(config)
-    return sum(layers * lora.rank * (inputs + outputs) for layers, inputs, outputs in (shapes[t] for t in targets))
+    shapes, count = linear_shapes(config), 0
+    for path, place in places_of(config, lora).items():
+        layers, inputs, outputs = shapes[path]
+        count += layers * place.rank * (inputs + outputs)  # smaller ranks are padded
+    return count
 
 
 def _model_field(field: str) -> str:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from tunix_rt.artifacts import directory_digest
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.adapted_layers import adapted_layers
-from tunix_rt.models.adapters import linear_shapes
+from tunix_rt.models.adapters import adapters_of, add_adapters, factors_of, linear_shapes
 from tunix_rt.models.base_model import BaseModel, write_base_model
+from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.hf_config import from_hf
-from tunix_rt.models.lora_settings import read_settings
+from tunix_rt.models.lora_settings import LoraSettings, read_settings
 from tunix_rt.models.merge import merge as merge_directory
 from tunix_rt.models.parameters import decoder_with
-from tunix_rt.models.peft_files import Factors, merge, read_factors
+from tunix_rt.models.peft_files import Factors, merge, read_factors, write_adapter
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.safetensors_files import open_tensors
 from tunix_rt.models.weight_map import Parameters, to_parameters
@@ -97,7 +98,10 @@ class Base:
             return np.asarray(model(self._torch.tensor(IDS)).logits.float().numpy())
 
     def ours(self, parameters: Parameters) -> NDArray[np.float32]:
-        return np.asarray(self._forward(decoder_with(self.config, parameters)))
+        return self.logits(decoder_with(self.config, parameters))
+
+    def logits(self, decoder: Decoder) -> NDArray[np.float32]:
+        return np.asarray(self._forward(decoder))
 
     def factors(self, adapter: Path) -> dict[str, Factors]:
         """Of the adapter in a directory, as the process that reads its files and its parent find them together."""
@@ -169,6 +173,47 @@ def test_a_merged_directory_has_the_logits_in_transformers(
     merge_directory(adapter, tmp_path / "merged", cache_dir=tmp_path / "cache")
     merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     np.testing.assert_allclose(base.theirs(merged), theirs, atol=1e-5)
+
+
+SETTINGS = {
+    "rslora": ("llama", LoraSettings(4, 6.0, ("q_proj", "mlp.down_proj"), use_rslora=True)),
+    "patterns": (
+        "llama",
+        LoraSettings(
+            4,
+            6.0,
+            ("all-linear",),
+            use_rslora=True,
+            rank_pattern={"layers.1.mlp.up_proj": 6, "q_proj": 2},
+            alpha_pattern={"down_proj": 8.5, "layers.0.self_attn.q_proj": 1.0},
+        ),
+    ),
+    "some layers": ("gpt2", LoraSettings(4, 6.0, ("c_attn", "mlp.c_proj"), layers_to_transform=(0, 2))),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_peft_gives_an_exported_adapter_our_logits(
+    case: str, bases: Callable[[str], Base], peft: Any, tmp_path: Path
+) -> None:
+    family, settings = SETTINGS[case]
+    base, noise = bases(family), np.random.default_rng(1)
+    decoder = decoder_with(base.config, base.parameters)
+    add_adapters(decoder, settings, seed=5)
+    places = adapted_layers(family, base.config.num_hidden_layers, settings)
+    for path, adapter in adapters_of(decoder).items():
+        b = 0.2 * noise.standard_normal(adapter.b.shape).astype(np.float32)
+        within = np.arange(b.shape[1]) < np.asarray(places[path].ranks)[:, None]
+        adapter.b.set_value(jnp.asarray(b * within[:, :, None]))
+    write_adapter(base.config, settings, factors_of(decoder), BaseModel(base.path.as_uri(), "sha256:0"), tmp_path)
+    ours = base.logits(decoder)
+    assert np.abs(ours - base.ours(base.parameters)).max() > 0.05
+    model = peft.PeftModel.from_pretrained(base.model(), str(tmp_path)).eval()
+    np.testing.assert_allclose(ours, base.theirs(model), atol=1e-5)
+    # Read again, it is the same adapter.
+    for path, factors in base.factors(tmp_path).items():
+        for name in ("a", "b", "scaling"):
+            np.testing.assert_array_equal(getattr(factors, name), getattr(factors_of(decoder)[path], name))
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])

@@ -56,6 +56,16 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         (["all-linear"], ["q_proj", "k_proj"], ["a" * 64], ["q"] * 64),
         ([""], ["a" * 65], ["q"] * 65, ["q proj"], ["all-layers"], ["1q"]),
     ),
+    "lora.use_rslora": FLAG,
+    "lora.rank_pattern": (
+        ([], ["q=1"], ["layers.0.mlp.up_proj=1024"], ["a" * 94 + "=8"], ["q=1"] * 64),
+        (["q"], ["q=0"], ["q=1025"], ["q=1.5"], ["=8"], [".*q=8"], ["a" * 95 + "=8"], ["q=1"] * 65),
+    ),
+    "lora.alpha_pattern": (
+        ([], ["q=1"], ["q=0.000000001"], ["q=999999999.5"], ["q=1"] * 64),
+        (["q"], ["q=0"], ["q=0.0"], ["q=-1"], ["q=1e3"], ["q=nan"], ["q=1."], ["q=1"] * 65),
+    ),
+    "lora.layers_to_transform": (([], [0], [1023], [0] * 1024), ([-1], [1024], [0] * 1025)),
     "lr_scheduler_type": (("constant", "linear", "cosine"), ("step", "Cosine", "")),
     "max_grad_norm": ((TINY, 1.0, 1000.0), (0.0, -1.0, math.nextafter(1000, 1001), *NOT_FINITE)),
     "adam_beta1": BETA,

@@ -16,7 +16,7 @@ from flax import nnx
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.contract.hyperparameters import Hyperparameters, Lora, check_hyperparameters
 from tunix_rt.errors import InvalidInput, Violations
-from tunix_rt.models.adapters import dropout_root
+from tunix_rt.models.adapters import dropout_root, factors_of
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.loading import LanguageModel, load_on_host
@@ -24,7 +24,7 @@ from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import ModelSource, resolve
 from tunix_rt.trainer.engine.data import Batch, Example, lay_out
-from tunix_rt.trainer.engine.lora import adapt, export_adapters
+from tunix_rt.trainer.engine.lora import adapt, export_adapters, places_of
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, write_state
 from tunix_rt.trainer.engine.step import Frozen, StepMetrics, TrainState, build_step, initial_state
@@ -169,3 +169,59 @@ def test_lora_settings_out_of_range_are_named(lora: Lora, fields: list[str]) -> 
     found = Violations()
     check_hyperparameters(Hyperparameters(lora=lora), found)
     assert [violation.field for violation in found] == fields
+
+
+PATTERNS = Lora(
+    4,
+    6.0,
+    target_modules=("q_proj", "down_proj"),
+    use_rslora=True,
+    rank_pattern=("q_proj=2", "layers.1.mlp.down_proj=5"),
+    alpha_pattern=("down_proj=8.5",),
+    layers_to_transform=(1,),
+)
+
+
+def test_patterns_give_each_layer_its_rank_and_scaling(config: ModelConfig) -> None:
+    places = places_of(config, PATTERNS)
+    assert {path: place.ranks for path, place in places.items()} == {
+        "blocks.attention.q": (0, 2),
+        "blocks.mlp.down": (0, 5),
+    }
+    assert places["blocks.attention.q"].scalings == (0.0, pytest.approx(6 / 2**0.5))
+    assert places["blocks.mlp.down"].scalings == (0.0, pytest.approx(8.5 / 5**0.5))
+
+
+def test_of_several_patterns_the_first_in_the_alphabet_counts(config: ModelConfig) -> None:
+    lora = Lora(4, target_modules=("q_proj",), rank_pattern=("q_proj=2", "layers.1.self_attn.q_proj=3"))
+    assert places_of(config, lora)["blocks.attention.q"].ranks == (2, 3)
+
+
+def test_layers_and_modules_that_the_model_does_not_have_are_named_by_their_field(config: ModelConfig) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        places_of(config, Lora(2, layers_to_transform=(0, 2, 7)))
+    fields = [violation.field for violation in caught.value.violations]
+    assert fields == [f"hyperparameters.lora.layers_to_transform[{index}]" for index in (1, 2)]
+    lora = Lora(2, target_modules=("q_proj",), rank_pattern=("q_proj=3", "up_proj=3"), alpha_pattern=("proj=1",))
+    with pytest.raises(InvalidInput) as caught:
+        places_of(config, lora)
+    fields = [violation.field for violation in caught.value.violations]
+    assert fields == ["hyperparameters.lora.rank_pattern[1]", "hyperparameters.lora.alpha_pattern[0]"]
+
+
+def test_layers_of_a_smaller_rank_and_without_adapter_stay_as_they_are(
+    config: ModelConfig, examples: list[Example]
+) -> None:
+    lora = replace(PATTERNS, rank_pattern=("layers.0.self_attn.q_proj=2",), layers_to_transform=())
+    graph, state, frozen = start(config, lora)
+    step = build_step(graph, "constant")
+    for at in (0, 4, 8):
+        state, _ = step(state, frozen, batch_of(examples[at : at + 4]), COEFFICIENTS)
+    decoder = nnx.merge(graph, state.parameters, frozen.parameters)
+    factors = factors_of(decoder)["blocks.attention.q"]
+    assert factors.a.shape[-1] == 4
+    assert not factors.a[0, :, 2:].any()
+    assert not factors.b[0, 2:].any()
+    assert factors.b[0, :2].any()
+    assert factors.b[1].any()
+    np.testing.assert_allclose(factors.scaling, [6 / 2**0.5, 6 / 2])

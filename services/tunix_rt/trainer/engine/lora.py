@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.contract.hyperparameters import ALL_LINEAR, Lora
+from tunix_rt.contract.hyperparameters import ALL_LINEAR, Lora, values_by_module
+from tunix_rt.errors import Violations
+from tunix_rt.models.adapted_layers import AdaptedLayers, adapted_layers, full_names
 from tunix_rt.models.adapters import add_adapters
 from tunix_rt.models.base_model import BaseModel
 from tunix_rt.models.config import ModelConfig
@@ -18,18 +20,49 @@ from tunix_rt.models.peft_files import target_paths
 from tunix_rt.trainer.engine.base_models import is_stored
 from tunix_rt.trainer.job import Job
 
-FIELD = "hyperparameters.lora.target_modules"
+_FIELD = "hyperparameters.lora"
 
 
 def settings_of(lora: Lora) -> LoraSettings:
     """The settings of ``lora``. Defaults: alpha is twice the rank, and every linear layer is targeted."""
-    return LoraSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.target_modules or (ALL_LINEAR,), lora.dropout)
+    return LoraSettings(
+        rank=lora.rank,
+        alpha=lora.alpha or 2.0 * lora.rank,
+        target_modules=lora.target_modules or (ALL_LINEAR,),
+        dropout=lora.dropout,
+        use_rslora=lora.use_rslora,
+        rank_pattern={name: int(rank) for name, rank in values_by_module(lora.rank_pattern).items()},
+        alpha_pattern=values_by_module(lora.alpha_pattern),
+        layers_to_transform=tuple(sorted(set(lora.layers_to_transform))),
+    )
+
+
+def places_of(config: ModelConfig, lora: Lora) -> dict[str, AdaptedLayers]:
+    """The adapted layers of a model with ``config`` by path.
+
+    Raises `InvalidInput` naming target modules and layers that the model does not have, and patterns of modules that
+    are not adapted.
+    """
+    target_paths(config.family, lora.target_modules or (ALL_LINEAR,), field=f"{_FIELD}.target_modules")
+    bad, layers = Violations(), config.num_hidden_layers
+    for index, layer in enumerate(lora.layers_to_transform):
+        bad.check(layer < layers, f"{_FIELD}.layers_to_transform[{index}]", f"the model has {layers} layers, from 0")
+    bad.raise_if_any()
+    places = adapted_layers(config.family, layers, settings_of(lora))
+    names = full_names(config.family, places)
+    for field in ("rank_pattern", "alpha_pattern"):
+        for index, entry in enumerate(getattr(lora, field)):
+            module = entry.rpartition("=")[0]
+            fits = any(f".{name}".endswith(f".{module}") for name in names)
+            bad.check(fits, f"{_FIELD}.{field}[{index}]", f"no adapted module's name ends in {module!r}")
+    bad.raise_if_any()
+    return places
 
 
 def adapt(decoder: Decoder, lora: Lora, *, seed: int) -> LoraSettings:
-    """Add new adapters to ``decoder``. Raises `InvalidInput` naming unknown target modules."""
+    """Add new adapters to ``decoder``. Raises what `places_of` raises."""
+    places_of(decoder.config, lora)
     settings = settings_of(lora)
-    target_paths(decoder.config.family, settings.target_modules, field=FIELD)
     add_adapters(decoder, settings, seed=seed)
     return settings
 
