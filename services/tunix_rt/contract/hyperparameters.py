@@ -38,6 +38,7 @@ class Lora:
         limits("[1, 64]", entries=64, pattern=rf"{ALL_LINEAR}|{_MODULE}", help="Adapted linear layers."),
     ] = ()
     use_rslora: Annotated[bool, limits(help="Scale adapters by alpha / √rank.")] = False
+    use_dora: Annotated[bool, limits(help="Train the norms of the adapted weights, too (DoRA).")] = False
     rank_pattern: Annotated[
         tuple[str, ...],
         limits(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.errors import InvalidArtifact
+from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
 from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
 from tunix_rt.models.config import ModelConfig
@@ -15,6 +15,11 @@ from tunix_rt.models.reading.bounds import MAX_EOS_IDS
 from tunix_rt.models.reading.model_files import AdapterFiles
 from tunix_rt.models.references import resolve_adapter
 from tunix_rt.models.tokenizer import Tokenizer
+
+_UNSERVED = (
+    "the adapter has {}, which changes whole weights of its base, so it cannot be served beside others: load it as a "
+    "model of its own, or merge it (tunix-rt models merge)"
+)
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,13 @@ class AdapterReader:
         self._cache_dir, self._artifacts = cache_dir, artifacts
 
     def find(self, reference: str) -> ResolvedAdapter:
-        """Reads no weights. Raises what `resolve_adapter` and `AdapterFiles` raise."""
+        """Reads no weights. Raises what `resolve_adapter` and `AdapterFiles` raise, and `InvalidInput` for an adapter
+        that is more than factors."""
         source = resolve_adapter(reference, cache_dir=self._cache_dir, artifacts=self._artifacts)
         files, base = AdapterFiles(source.path), source.base
+        if files.settings.whole_weights:
+            files.close()
+            raise InvalidInput([FieldViolation("reference", _UNSERVED.format(", ".join(files.settings.whole_weights)))])
         return _FoundAdapter(reference, source.digest, base.digest, str(base), files.settings.largest_rank, files)
 
     def load(self, resolved: ResolvedAdapter, config: ModelConfig) -> ServableAdapter:

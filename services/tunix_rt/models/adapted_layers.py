@@ -87,13 +87,14 @@ class _Modules:
         self.all_linear = ALL_LINEAR in targets if isinstance(targets, tuple) else targets.lower() == ALL_LINEAR
         self._targets, self._excluded = _Matcher(targets), _Matcher(settings.exclude_modules)
         self._ranks, self._alphas = _Patterns(settings.rank_pattern), _Patterns(settings.alpha_pattern)
+        self._saved = [re.compile(rf"(^|.*\.){module}($|\..*)") for module in settings.modules_to_save]
         self._indices = [
             re.compile(rf"(?:^|.*?\.){pattern}\.(?P<index>\d+)\.") for pattern in settings.layers_pattern
         ] or [re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")]
 
     def select(self, name: str) -> bool:
         """Whether the module ``name`` has an adapter."""
-        if self._excluded.match(name):
+        if self._excluded.match(name) or any(pattern.match(name) for pattern in self._saved):
             return False
         if not self.all_linear and not self._targets.match(name):
             return False

@@ -31,33 +31,55 @@ class LoraScaling(nnx.Param[jax.Array]):
 class LoraAdapter(nnx.Module):
     """``scaling * dropout(x) @ a @ b`` with a [L, in, r], b [L, r, out] (single layer: [in, r], [r, out]).
 
+    With DoRA (Liu et al. 2024, arXiv 2402.09353), ``magnitude`` [L, out] is the norm of every output's weights.
+
     A layer of a smaller rank has zeros in the other columns of ``a`` and rows of ``b``. Each makes the gradient of the
     other zero, so they stay.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, place: AdaptedLayers, *, dropout: float, key: jax.Array
+        self, kernel: jax.Array, place: AdaptedLayers, *, dropout: float = 0.0, dora: bool = False, key: jax.Array
     ) -> None:
+        """``kernel`` [L, in, out] is that of the layer."""
+        layers, in_features, out_features = kernel.shape
         # PEFT's initialisation: Kaiming-uniform with a = sqrt(5), bounds ±1/sqrt(in).
-        bound, layers, rank = 1 / math.sqrt(in_features), len(place.ranks), place.rank
+        bound, rank = 1 / math.sqrt(in_features), place.rank
         a = jax.random.uniform(key, (layers, in_features, rank), jnp.float32, -bound, bound)
         within = np.arange(rank) < np.asarray(place.ranks)[:, None]  # [L, r]
         self.a = nnx.LoRAParam(a if within.all() else a * within[:, None])
         self.b = nnx.LoRAParam(jnp.zeros((layers, rank, out_features), jnp.float32))
+        self.magnitude = nnx.LoRAParam(_norm(kernel)) if dora else None
         first = place.scalings[0]
         same = all(scaling == first for scaling in place.scalings)
         self._scaling = first if same else nnx.data(LoraScaling(jnp.asarray(place.scalings, jnp.float32)))
         self.dropout = dropout
         self.dropout_keys: DropoutKeys | None = nnx.data(None)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """The adapter's contribution to its layer's output: ``x`` [N, in] → [N, out], in the dtype of ``x``."""
+    def __call__(self, x: jax.Array, product: jax.Array, kernel: jax.Array) -> jax.Array:
+        """The adapter's contribution to its layer's output: [N, out] in the dtype of ``x`` [N, in].
+
+        ``product`` is x @ ``kernel``, the layer's own.
+        """
         if self.dropout_keys is not None:
             kept = jax.random.bernoulli(self.dropout_keys[...], 1 - self.dropout, x.shape)
             x = jnp.where(kept, x / (1 - self.dropout), 0)
         scaling = self._scaling
         factor = scaling[...].astype(x.dtype) if isinstance(scaling, LoraScaling) else scaling
-        return x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype) * factor
+        added = x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype) * factor
+        if self.magnitude is None:
+            return added
+        # As in PEFT: what the rescaling takes from the product sees the dropout, too.
+        product = product if self.dropout_keys is None else x @ kernel.astype(x.dtype)
+        gain = self._gain(kernel, self.magnitude[...]).astype(x.dtype)
+        return (gain - 1) * product + gain * added
+
+    def _gain(self, kernel: jax.Array, magnitude: jax.Array) -> jax.Array:
+        """Factor [out] of every output; the norm that it divides by counts as a constant (section 4.3 of the paper)."""
+        scaling = self._scaling
+        factor = scaling[...] if isinstance(scaling, LoraScaling) else scaling
+        changed = kernel.astype(jnp.float32) + factor * (self.a[...] @ self.b[...])
+        gain = magnitude / jax.lax.stop_gradient(_norm(changed))
+        return jnp.where(scaling[...] != 0, gain, 1) if isinstance(scaling, LoraScaling) else gain
 
     @property
     def scaling(self) -> np.ndarray:
@@ -77,8 +99,9 @@ def add_adapters(decoder: Decoder, settings: LoraSettings, *, seed: int) -> None
     for index, (path, place) in enumerate(places.items()):
         linear = linear_at(decoder, path)
         key = jax.random.fold_in(start, index)
-        _, inputs, outputs = _shape(linear)
-        linear.adapter = LoraAdapter(inputs, outputs, place, dropout=settings.dropout, key=key)
+        linear.adapter = LoraAdapter(
+            linear.kernel[...], place, dropout=settings.dropout, dora=settings.use_dora, key=key
+        )
 
 
 def linear_at(decoder: Decoder, path: str) -> Linear:
@@ -101,7 +124,12 @@ def adapters_of(decoder: Decoder) -> dict[str, LoraAdapter]:
 def factors_of(decoder: Decoder) -> dict[str, Factors]:
     """The adapters' factors on the host, by layer path."""
     return {
-        path: Factors(np.asarray(adapter.a[...], np.float32), np.asarray(adapter.b[...], np.float32), adapter.scaling)
+        path: Factors(
+            np.asarray(adapter.a[...], np.float32),
+            np.asarray(adapter.b[...], np.float32),
+            adapter.scaling,
+            None if adapter.magnitude is None else np.asarray(adapter.magnitude[...], np.float32),
+        )
         for path, adapter in adapters_of(decoder).items()
     }
 
@@ -111,6 +139,11 @@ def linear_shapes(config: ModelConfig) -> Mapping[str, tuple[int, int, int]]:
     """(layers, inputs, outputs) of each linear layer by path. Allocates nothing."""
     decoder = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
     return {path: _shape(linear_at(decoder, path)) for path in LINEAR_NAMES[config.family]}
+
+
+def _norm(kernel: jax.Array) -> jax.Array:
+    """The Euclidean norm of every output's weights: [..., in, out] → [..., out] float32."""
+    return jnp.linalg.norm(kernel.astype(jnp.float32), axis=-2)
 
 
 def _shape(linear: Linear) -> tuple[int, int, int]:

@@ -41,11 +41,11 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         # One flat matrix product: with more axes XLA on CPU uses a slow path for the gradient.
         rows = x.reshape(-1, x.shape[-1])
-        y = self.product(rows)
+        y = product = self.product(rows)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         if self.adapter is not None:
-            y = y + self.adapter(rows)
+            y = y + self.adapter(rows, product, self.kernel[...])
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def product(self, rows: jax.Array) -> jax.Array:

@@ -19,8 +19,9 @@ from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_tensors import GGUFTensors
 from tunix_rt.models.lora_settings import LoraSettings
+from tunix_rt.models.merging import merge
 from tunix_rt.models.parameters import decoder_with
-from tunix_rt.models.peft_files import Factors, merge, read_factors
+from tunix_rt.models.peft_files import Factors, read_adapter
 from tunix_rt.models.presets import PRESETS, train_tokenizer
 from tunix_rt.models.reading.model_files import AdapterFiles, ModelFiles
 from tunix_rt.models.references import ModelSource
@@ -104,8 +105,8 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
         raise InvalidArtifact(f"{source.reference}: the adapter has no path")
     adapter = AdapterFiles(source.path)
     try:
-        factors = read_factors(config, adapter.layers(config), linear_shapes(config), source.path)
-        return HostModel(config, merge(parameters, factors), adapter.tokenizer(config))
+        weights = read_adapter(config, adapter.settings, adapter.layers(config), linear_shapes(config), source.path)
+        return HostModel(*merge(config, parameters, weights), adapter.tokenizer(config))
     except BaseException:
         adapter.close()
         raise
@@ -126,7 +127,8 @@ def _parameters(files: ModelFiles) -> Parameters:
 
 @dataclass(frozen=True)
 class HostAdapter:
-    """An adapter on the host: its factors by layer path, and its tokenizer."""
+    """An adapter on the host: its factors by layer path, and its tokenizer. With ``settings.whole_weights`` it is more
+    than the factors."""
 
     settings: LoraSettings
     factors: Mapping[str, Factors]
@@ -136,12 +138,12 @@ class HostAdapter:
 def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | None = None) -> HostAdapter:
     """The adapter in ``directory`` for a model with ``config``. The caller closes its tokenizer.
 
-    Raises what `AdapterFiles` and `read_factors` raise.
+    Raises what `AdapterFiles` and `read_adapter` raise.
     """
     files = files or AdapterFiles(directory)
     try:
-        factors = read_factors(config, files.layers(config), linear_shapes(config), directory)
-        return HostAdapter(files.settings, factors, files.tokenizer(config))
+        weights = read_adapter(config, files.settings, files.layers(config), linear_shapes(config), directory)
+        return HostAdapter(files.settings, weights.factors, files.tokenizer(config))
     except BaseException:
         files.close()
         raise

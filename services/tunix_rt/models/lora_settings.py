@@ -22,7 +22,8 @@ class LoraSettings:
     """PEFT's ``LoraConfig`` as far as it says what a trained adapter computes; names and meanings are those there.
 
     ``rank`` of the factors, ``alpha`` (`scaling_of`), the linear layers (`adapted_layers`), and the probability of
-    ``dropout`` on an adapter's input in training. ``layers_to_transform`` (): every layer.
+    ``dropout`` on an adapter's input in training. ``layers_to_transform`` (): every layer. ``use_dora``: outputs are
+    rescaled, too (`Factors`). ``modules_to_save``: ends of names of modules that the adapter replaces.
     """
 
     rank: int
@@ -35,6 +36,13 @@ class LoraSettings:
     exclude_modules: Names = ()
     layers_to_transform: tuple[int, ...] = ()
     layers_pattern: tuple[str, ...] = ()
+    use_dora: bool = False
+    modules_to_save: tuple[str, ...] = ()
+
+    @property
+    def whole_weights(self) -> tuple[str, ...]:
+        """The options by which the adapter is more than factors beside its base's weights."""
+        return tuple(name for name in ("use_dora", "modules_to_save") if getattr(self, name))
 
     @property
     def scaling(self) -> float:
@@ -75,8 +83,10 @@ def _settings(document: Mapping[str, Any]) -> LoraSettings:
         raise ValueError("layers_to_transform must be a list of whole numbers")
     if layers and isinstance(targets, str):
         raise ValueError("layers_to_transform needs a list of target_modules")
-    pattern = _names(document, "layers_pattern")
-    return LoraSettings(
+    pattern, saved = _names(document, "layers_pattern"), _names(document, "modules_to_save")
+    if isinstance(saved, str) or not all(saved):
+        raise ValueError("modules_to_save must be a list of names")
+    settings = LoraSettings(
         rank=_rank("r", document["r"]),
         alpha=alpha,
         target_modules=targets,
@@ -91,7 +101,12 @@ def _settings(document: Mapping[str, Any]) -> LoraSettings:
         exclude_modules=excluded,
         layers_to_transform=tuple(layers[:MAX_MODULE_NAMES]),
         layers_pattern=((pattern,) if pattern else ()) if isinstance(pattern, str) else pattern,
+        use_dora=document.get("use_dora") is True,
+        modules_to_save=saved,
     )
+    if settings.use_dora and 0 in (alpha, *settings.alpha_pattern.values()):
+        raise ValueError("with use_dora no alpha may be 0")
+    return settings
 
 
 def _names(document: Mapping[str, Any], option: str) -> Names:

@@ -1,12 +1,13 @@
-"""Adapters in PEFT's format, ``adapter_config.json`` and ``adapter_model.safetensors``: write, read and merge.
+"""Adapters in PEFT's format, ``adapter_config.json`` and ``adapter_model.safetensors``: write and read.
 
-Works on NumPy arrays; `tunix_rt.models.adapters` applies adapters in a decoder.
+Works on NumPy arrays; `tunix_rt.models.adapters` applies adapters in a decoder, `tunix_rt.models.merging` merges them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,19 +23,33 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.peft_options import SUPPORTED
 from tunix_rt.models.safetensors_files import TensorFiles, open_tensors
-from tunix_rt.models.weight_map import FAMILIES, LINEAR_NAMES, Array, Parameters
+from tunix_rt.models.weight_map import FAMILIES, LINEAR_NAMES, Array, hf_names
 
-_WRITTEN = ("peft_type", "bias", "use_dora", "modules_to_save")
+_WRITTEN = ("peft_type", "bias")
+_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
 class Factors:
     """The adapter of one linear layer in all layers of the decoder: a [L, in, r], b [L, r, out], and the scaling [L] of
-    their product, float32. A layer of a smaller rank, or without adapter, has zeros in the rest of its rows."""
+    their product, float32. A layer of a smaller rank, or without adapter (scaling 0), has zeros in the other rows.
+
+    ``magnitude`` [L, out], with DoRA (Liu et al. 2024, arXiv 2402.09353): the norm that every output's weights are
+    brought to after the product was added to them.
+    """
 
     a: Array
     b: Array
     scaling: Array
+    magnitude: Array | None = None
+
+
+@dataclass(frozen=True)
+class AdapterWeights:
+    """``factors`` by layer path, and the tensors that replace the base's: ``saved``, by Hugging Face name."""
+
+    factors: Mapping[str, Factors]
+    saved: Mapping[str, Array]
 
 
 def write_adapter(
@@ -47,9 +62,11 @@ def write_adapter(
     for path, pair in factors.items():
         for layer, rank in enumerate(places[path].ranks):
             if rank:
-                name_a, name_b = _tensor_names(family, path, layer)
+                name_a, name_b, name_m = _tensor_names(family, path, layer)
                 tensors[name_a] = np.ascontiguousarray(pair.a[layer, :, :rank].T)
                 tensors[name_b] = np.ascontiguousarray(pair.b[layer, :rank].T)
+                if pair.magnitude is not None:
+                    tensors[name_m] = np.ascontiguousarray(pair.magnitude[layer])
     save_file(tensors, str(directory / ADAPTER_WEIGHTS), metadata={"format": "pt"})
     name, revision = _name_for_peft(base)
     kernels = [row for row in FAMILIES[family] if row.parameter.endswith(".kernel")]
@@ -64,45 +81,77 @@ def write_adapter(
         "init_lora_weights": True,
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
+        "modules_to_save": None,
         "r": settings.rank,
         "rank_pattern": dict(settings.rank_pattern),
         "revision": revision,
         "target_modules": shortest_names(family, list(places)) if whole else full_names(family, places),
         "task_type": "CAUSAL_LM",
+        "use_dora": settings.use_dora,
         "use_rslora": settings.use_rslora,
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
     (directory / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def read_factors(
+def read_adapter(
     config: ModelConfig,
+    settings: LoraSettings,
     places: Mapping[str, AdaptedLayers],
     shapes: Mapping[str, tuple[int, int, int]],
     directory: Path,
-) -> dict[str, Factors]:
-    """The factors of the adapter in ``directory`` by layer path, of any float type in the file.
+) -> AdapterWeights:
+    """The tensors of the adapter in ``directory``, of any float type in the file.
 
-    ``places`` are the layers that its config names, ``shapes`` the (layers, inputs, outputs) of every linear layer.
-    Raises `InvalidArtifact` naming the missing, surplus or unsupported tensor, and values that are not finite. Names
-    and shapes are checked before anything is read.
+    ``places`` are the layers that its ``settings`` name (`adapted_layers`), ``shapes`` the (layers, inputs, outputs) of
+    every linear layer. Raises `InvalidArtifact` naming the missing, surplus or unsupported tensor, and values that are
+    not finite. Names and the factors' shapes are checked before anything is read.
     """
-    wanted: dict[str, tuple[int, int]] = {}
+    wanted: dict[str, tuple[int, ...]] = {}
     for path, place in places.items():
         _, inputs, outputs = shapes[path]
         for layer, rank in enumerate(place.ranks):
-            name_a, name_b = _tensor_names(config.family, path, layer)
+            name_a, name_b, name_m = _tensor_names(config.family, path, layer)
             wanted |= {name_a: (rank, inputs), name_b: (outputs, rank)} if rank else {}
+            wanted |= {name_m: (outputs,)} if rank and settings.use_dora else {}
+    saved = _saved_names(config, settings, places)
     with open_tensors(directory, [ADAPTER_WEIGHTS]) as tensors:
-        _check_tensors(wanted, tensors, directory)
-        tensors.allow(sum(rows * columns for rows, columns in wanted.values()))
-        return {path: _read_layer(config.family, path, place, shapes[path], tensors) for path, place in places.items()}
+        _check_tensors(wanted, {_PREFIX + name for name in saved}, tensors, directory)
+        most = config.parameter_count + config.vocab_size * config.hidden_size if saved else 0
+        tensors.allow(sum(math.prod(shape) for shape in wanted.values()) + most)
+        factors = {
+            path: _read_layer(config.family, path, place, shapes[path], tensors, dora=settings.use_dora)
+            for path, place in places.items()
+        }
+        return AdapterWeights(factors, {name: _finite(tensors, _PREFIX + name) for name in saved})
 
 
-def _check_tensors(wanted: Mapping[str, tuple[int, ...]], tensors: TensorFiles, directory: Path) -> None:
+def _saved_names(config: ModelConfig, settings: LoraSettings, places: Mapping[str, AdaptedLayers]) -> list[str]:
+    """The base's tensors in ``modules_to_save``. As in PEFT a name is the end of a module's, also within a word."""
+    if not settings.modules_to_save:
+        return []
+    ends = tuple(f"{module}." for module in settings.modules_to_save)
+    adapted = {f"{name}.weight" for name in full_names(config.family, places)}
+    names = {
+        name
+        for row in FAMILIES[config.family]
+        if row.when is None or row.when(config) or row.parameter == "head"
+        for name in hf_names(row, config)
+        if any(f"{name[:at]}.".endswith(ends) for at in (i for i, letter in enumerate(name) if letter == "."))
+    }
+    if both := sorted(names & adapted):
+        raise InvalidArtifact(f"the adapter's config names {', '.join(both[:8])} in target_modules and modules_to_save")
+    if not names:
+        raise InvalidArtifact(f"modules_to_save names no module of a {config.family} model")
+    return sorted(names)
+
+
+def _check_tensors(
+    wanted: Mapping[str, tuple[int, ...]], saved: Set[str], tensors: TensorFiles, directory: Path
+) -> None:
     there = set(tensors.names)
-    problems = [f"{name} is missing" for name in sorted(wanted.keys() - there)]
-    problems += [f"{name:.200} belongs to no target module" for name in sorted(there - wanted.keys())]
+    problems = [f"{name} is missing" for name in sorted((wanted.keys() | saved) - there)]
+    problems += [f"{name:.200} belongs to no target module" for name in sorted(there - wanted.keys() - saved)]
     for name in sorted(wanted.keys() & there):
         shape = tensors.shape_of(name)
         if shape != wanted[name]:
@@ -112,17 +161,20 @@ def _check_tensors(wanted: Mapping[str, tuple[int, ...]], tensors: TensorFiles, 
 
 
 def _read_layer(
-    family: str, path: str, place: AdaptedLayers, shape: tuple[int, int, int], tensors: TensorFiles
+    family: str, path: str, place: AdaptedLayers, shape: tuple[int, int, int], tensors: TensorFiles, *, dora: bool
 ) -> Factors:
     layers, inputs, outputs = shape
     a = np.zeros((layers, inputs, place.rank), np.float32)
     b = np.zeros((layers, place.rank, outputs), np.float32)
+    magnitude = np.zeros((layers, outputs), np.float32) if dora else None
     for layer, rank in enumerate(place.ranks):
         if rank:
-            name_a, name_b = _tensor_names(family, path, layer)
+            name_a, name_b, name_m = _tensor_names(family, path, layer)
             a[layer, :, :rank] = _finite(tensors, name_a).T
             b[layer, :rank] = _finite(tensors, name_b).T
-    return Factors(a, b, np.asarray(place.scalings, np.float32))
+            if magnitude is not None:
+                magnitude[layer] = _finite(tensors, name_m)
+    return Factors(a, b, np.asarray(place.scalings, np.float32), magnitude)
 
 
 def _finite(tensors: TensorFiles, name: str) -> Array:
@@ -132,18 +184,9 @@ def _finite(tensors: TensorFiles, name: str) -> Array:
     return values
 
 
-def merge(parameters: Parameters, factors: Mapping[str, Factors]) -> Parameters:
-    """``parameters`` with each adapter added to the kernel of its layer, in float32. Other parameters are shared."""
-    merged = dict(parameters)
-    for path, pair in factors.items():
-        name = f"{path}.kernel"
-        merged[name] = parameters[name] + pair.scaling[:, None, None] * (pair.a @ pair.b)
-    return merged
-
-
-def _tensor_names(family: str, path: str, layer: int) -> tuple[str, str]:
-    module = LINEAR_NAMES[family][path].format(layer=layer)
-    return f"base_model.model.{module}.lora_A.weight", f"base_model.model.{module}.lora_B.weight"
+def _tensor_names(family: str, path: str, layer: int) -> tuple[str, str, str]:
+    module = _PREFIX + LINEAR_NAMES[family][path].format(layer=layer)
+    return f"{module}.lora_A.weight", f"{module}.lora_B.weight", f"{module}.lora_magnitude_vector"
 
 
 def _name_for_peft(base: BaseModel) -> tuple[str, str | None]:

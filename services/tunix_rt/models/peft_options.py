@@ -17,7 +17,7 @@ from tunix_rt.errors import InvalidArtifact
 READ: Final = frozenset(
     {
         *("r", "lora_alpha", "lora_dropout", "rank_pattern", "alpha_pattern"),
-        *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+        *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save"),
     }
 )
 
@@ -39,10 +39,9 @@ SUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
         "bias": ("none",),
         # The others take their first weights out of the base model's, which changes the base (huggingface/peft#2184).
         "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
-        "use_dora": (False,),
+        "use_dora": (False, True),
         "use_rslora": (False, True),
         "lora_bias": (False,),
-        "modules_to_save": (None, []),
         "layer_replication": (None,),
         "target_parameters": (None, []),
         "trainable_token_indices": (None,),

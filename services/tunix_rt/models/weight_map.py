@@ -183,6 +183,11 @@ def _deinterleave(tensor: Array, heads: int) -> Array:
     return pairs.swapaxes(1, 2).reshape(tensor.shape)
 
 
+def hf_names(row: Row, config: ModelConfig) -> list[str]:
+    """The Hugging Face names of a parameter's tensors, one for each layer."""
+    return _names(row.hf, config)
+
+
 def to_parameters(
     config: ModelConfig, available: Iterable[str], read: Callable[[str], Array], *, layout: Literal["hf", "gguf"]
 ) -> Parameters:

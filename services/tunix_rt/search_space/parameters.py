@@ -11,7 +11,7 @@ from tunix_rt.search_space.domains import check_algorithm, check_domain
 from tunix_rt.search_space.space import KINDS, MAX_TRIALS, Algorithm, Space
 
 _MAX_PARAMETERS: Final = 32
-_NEED_RANK: Final = ("lora.alpha", "lora.dropout", "lora.use_rslora")
+_NEED_RANK: Final = ("lora.alpha", "lora.dropout", "lora.use_rslora", "lora.use_dora")
 
 
 def check_space(space: Space, algorithm: Algorithm | None, violations: Violations) -> None:

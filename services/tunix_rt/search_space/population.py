@@ -26,6 +26,7 @@ SHARED: Final = (
     "lora.rank",
     "lora.alpha",
     "lora.use_rslora",
+    "lora.use_dora",
     "max_steps",
     "num_epochs",
     "eval_steps",

@@ -103,7 +103,7 @@ def _adapter_count(config: ModelConfig, lora: Lora) -> int:
     shapes, count = linear_shapes(config), 0
     for path, place in places_of(config, lora).items():
         layers, inputs, outputs = shapes[path]
-        count += layers * place.rank * (inputs + outputs)  # smaller ranks are padded
+        count += layers * (place.rank * (inputs + outputs) + lora.use_dora * outputs)  # smaller ranks are padded
     return count
 
 

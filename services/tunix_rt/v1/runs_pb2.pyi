@@ -33,17 +33,20 @@ class LoraConfig(_message.Message):
     RANK_PATTERN_FIELD_NUMBER: _builtins.int
     ALPHA_PATTERN_FIELD_NUMBER: _builtins.int
     LAYERS_TO_TRANSFORM_FIELD_NUMBER: _builtins.int
+    USE_DORA_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     alpha: _builtins.float
     dropout: _builtins.float
     use_rslora: _builtins.bool
     """Adapters are scaled by alpha / √rank instead of alpha / rank."""
+    use_dora: _builtins.bool
+    """DoRA: the norms of the adapted weights are trained, too."""
     @_builtins.property
     def target_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def rank_pattern(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ranks and alphas of modules that differ, by the end of a module's name: "q_proj=16", "layers.0.mlp.up_proj=4". At most
-        64 each; the first that fits counts.
+        64 each; of several that fit, the first in alphabetical order counts, as in what PEFT saves.
         """
 
     @_builtins.property
@@ -63,10 +66,11 @@ class LoraConfig(_message.Message):
         rank_pattern: _abc.Iterable[_builtins.str] | None = ...,
         alpha_pattern: _abc.Iterable[_builtins.str] | None = ...,
         layers_to_transform: _abc.Iterable[_builtins.int] | None = ...,
+        use_dora: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "alpha_pattern", b"alpha_pattern", "dropout", b"dropout", "layers_to_transform", b"layers_to_transform", "rank", b"rank", "rank_pattern", b"rank_pattern", "target_modules", b"target_modules", "use_rslora", b"use_rslora"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "alpha_pattern", b"alpha_pattern", "dropout", b"dropout", "layers_to_transform", b"layers_to_transform", "rank", b"rank", "rank_pattern", b"rank_pattern", "target_modules", b"target_modules", "use_dora", b"use_dora", "use_rslora", b"use_rslora"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,11 +22,12 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.lora_settings import LoraSettings, read_settings
 from tunix_rt.models.merge import merge as merge_directory
+from tunix_rt.models.merging import merge
 from tunix_rt.models.parameters import decoder_with
-from tunix_rt.models.peft_files import Factors, merge, read_factors, write_adapter
+from tunix_rt.models.peft_files import AdapterWeights, read_adapter, write_adapter
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.safetensors_files import open_tensors
-from tunix_rt.models.weight_map import Parameters, to_parameters
+from tunix_rt.models.weight_map import to_parameters
 
 SIZES: dict[str, dict[str, Any]] = {
     "llama": {
@@ -39,6 +40,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "gpt2": {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32},
 }
+SIZES["tied llama"] = {**SIZES["llama"], "tie_word_embeddings": True}
 IDS = np.random.default_rng(3).integers(0, 272, (2, 10))
 TWO = ["q_proj", "down_proj"]
 FULL = ["model.layers.0.self_attn.q_proj", "model.layers.2.mlp.up_proj"]
@@ -69,6 +71,21 @@ OPTIONS: dict[str, tuple[str, dict[str, Any], int]] = {
     "some layers": ("llama", {"target_modules": TWO, "layers_to_transform": [0, 2], "layers_pattern": "layers"}, 4),
     "gaussian": ("llama", {"target_modules": TWO, "init_lora_weights": "gaussian"}, 6),
     "orthogonal": ("llama", {"target_modules": TWO, "init_lora_weights": "orthogonal"}, 6),
+    "dora": ("llama", {"target_modules": TWO, "use_dora": True}, 6),
+    "dora of some layers": (
+        "llama",
+        {"target_modules": TWO, "use_dora": True, "use_rslora": True, "layers_to_transform": [0, 2]},
+        4,
+    ),
+    "gpt2 dora": ("gpt2", {"target_modules": "all-linear", "use_dora": True}, 12),
+    "saved head": ("llama", {"target_modules": TWO, "modules_to_save": ["lm_head"]}, 6),
+    "saved tables": ("llama", {"target_modules": "all-linear", "modules_to_save": ["embed_tokens", "lm_head"]}, 21),
+    "saved norms": ("llama", {"target_modules": TWO, "modules_to_save": ["norm", "input_layernorm"]}, 6),
+    "saved linear layer": ("llama", {"target_modules": "all-linear", "modules_to_save": ["down_proj"]}, 18),
+    "saved head, tied": ("tied llama", {"target_modules": TWO, "modules_to_save": ["lm_head"]}, 6),
+    "saved embedding, tied": ("tied llama", {"target_modules": TWO, "modules_to_save": ["embed_tokens"]}, 6),
+    "saved tables, tied": ("tied llama", {"target_modules": TWO, "modules_to_save": ["embed_tokens", "lm_head"]}, 6),
+    "gpt2 saved": ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["wpe", "ln_1"], "use_dora": True}, 3),
     "gpt2 some layers": ("gpt2", {"target_modules": ["c_attn", "mlp.c_proj"], "layers_to_transform": [2]}, 2),
     "gpt2 all-linear": ("gpt2", {"target_modules": "all-linear", "use_rslora": True}, 12),
 }
@@ -81,7 +98,7 @@ class Base:
         self.path, self._transformers, self._torch = root, transformers, torch
         torch.manual_seed(0)
         common = {"vocab_size": 272, "bos_token_id": None, "eos_token_id": 2, "initializer_range": 0.3}
-        hf_config = transformers.AutoConfig.for_model(family, **SIZES[family], **common)
+        hf_config = transformers.AutoConfig.for_model(family.split()[-1], **SIZES[family], **common)
         transformers.AutoModelForCausalLM.from_config(hf_config).save_pretrained(root)
         train_tokenizer(["one two"], 270).save(root)
         self.config = from_hf(hf_config.to_dict())
@@ -97,17 +114,18 @@ class Base:
         with self._torch.no_grad():
             return np.asarray(model(self._torch.tensor(IDS)).logits.float().numpy())
 
-    def ours(self, parameters: Parameters) -> NDArray[np.float32]:
-        return self.logits(decoder_with(self.config, parameters))
+    def ours(self, adapter: AdapterWeights | None = None) -> NDArray[np.float32]:
+        start = self.config, self.parameters
+        return self.logits(decoder_with(*(start if adapter is None else merge(*start, adapter))))
 
     def logits(self, decoder: Decoder) -> NDArray[np.float32]:
         return np.asarray(self._forward(decoder))
 
-    def factors(self, adapter: Path) -> dict[str, Factors]:
-        """Of the adapter in a directory, as the process that reads its files and its parent find them together."""
-        settings = read_settings(adapter / "adapter_config.json")
+    def adapter(self, directory: Path) -> AdapterWeights:
+        """An adapter as the process that reads its files and its parent find it together."""
+        settings = read_settings(directory / "adapter_config.json")
         places = adapted_layers(self.config.family, self.config.num_hidden_layers, settings)
-        return read_factors(self.config, places, linear_shapes(self.config), adapter)
+        return read_adapter(self.config, settings, places, linear_shapes(self.config), directory)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +151,10 @@ def save_adapter(
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.2)
+            elif ".lora_magnitude_vector." in name:
+                parameter.mul_(0.7 + 0.6 * torch.rand(parameter.shape))
+            elif ".modules_to_save." in name:
+                parameter.add_(0.1 * torch.randn(parameter.shape))
     model.to(dtype or torch.float32).save_pretrained(str(out))
     return base.theirs(peft.PeftModel.from_pretrained(base.model(), str(out)).eval())
 
@@ -144,11 +166,11 @@ def test_an_adapter_of_peft_gives_its_logits(
     family, options, modules = OPTIONS[case]
     base = bases(family)
     theirs = save_adapter(base, peft, torch, tmp_path, **options)
-    factors = base.factors(tmp_path)
-    assert np.abs(theirs - base.ours(base.parameters)).max() > 0.05
-    np.testing.assert_allclose(base.ours(merge(base.parameters, factors)), theirs, atol=1e-5)
+    adapter = base.adapter(tmp_path)
+    assert np.abs(theirs - base.ours()).max() > 0.05
+    np.testing.assert_allclose(base.ours(adapter), theirs, atol=1e-5)
     # What the engine is given to serve it beside its base: the scaling is in b.
-    added = [pair.a @ (pair.b * pair.scaling[:, None, None]) for pair in factors.values()]
+    added = [pair.a @ (pair.b * pair.scaling[:, None, None]) for pair in adapter.factors.values()]
     assert sum(bool(layer.any()) for stack in added for layer in stack) == modules
 
 
@@ -158,14 +180,20 @@ def test_an_adapter_in_half_precision_is_loaded_as_peft_loads_it(
 ) -> None:
     base = bases("llama")
     theirs = save_adapter(base, peft, torch, tmp_path, dtype=getattr(torch, kind), target_modules=TWO)
-    np.testing.assert_allclose(base.ours(merge(base.parameters, base.factors(tmp_path))), theirs, atol=1e-5)
+    np.testing.assert_allclose(base.ours(base.adapter(tmp_path)), theirs, atol=1e-5)
 
 
+MERGED: list[dict[str, Any]] = [
+    {"target_modules": TWO, "layers_to_transform": [0, 2], "rank_pattern": {"q_proj": 2}, "use_rslora": True},
+    {"target_modules": TWO, "use_dora": True, "modules_to_save": ["lm_head"]},
+]
+
+
+@pytest.mark.parametrize("options", MERGED, ids=["patterns", "untied"])
 def test_a_merged_directory_has_the_logits_in_transformers(
-    bases: Callable[[str], Base], peft: Any, torch: Any, transformers: Any, tmp_path: Path
+    options: dict[str, Any], bases: Callable[[str], Base], peft: Any, torch: Any, transformers: Any, tmp_path: Path
 ) -> None:
-    base, adapter = bases("llama"), tmp_path / "adapter"
-    options = {"target_modules": TWO, "layers_to_transform": [0, 2], "rank_pattern": {"q_proj": 2}, "use_rslora": True}
+    base, adapter = bases("tied llama"), tmp_path / "adapter"
     theirs = save_adapter(base, peft, torch, adapter, **options)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(base.path / name, adapter / name)
@@ -188,6 +216,11 @@ SETTINGS = {
             alpha_pattern={"down_proj": 8.5, "layers.0.self_attn.q_proj": 1.0},
         ),
     ),
+    "dora": ("llama", LoraSettings(4, 6.0, ("q_proj", "up_proj"), use_dora=True)),
+    "dora of some layers": (
+        "gpt2",
+        LoraSettings(4, 6.0, ("c_attn", "mlp.c_proj"), use_dora=True, use_rslora=True, layers_to_transform=(0, 2)),
+    ),
     "some layers": ("gpt2", LoraSettings(4, 6.0, ("c_attn", "mlp.c_proj"), layers_to_transform=(0, 2))),
 }
 
@@ -205,15 +238,18 @@ def test_peft_gives_an_exported_adapter_our_logits(
         b = 0.2 * noise.standard_normal(adapter.b.shape).astype(np.float32)
         within = np.arange(b.shape[1]) < np.asarray(places[path].ranks)[:, None]
         adapter.b.set_value(jnp.asarray(b * within[:, :, None]))
+        if adapter.magnitude is not None:
+            adapter.magnitude.set_value(adapter.magnitude[...] * jnp.asarray(noise.uniform(0.7, 1.3, b.shape[2])))
     write_adapter(base.config, settings, factors_of(decoder), BaseModel(base.path.as_uri(), "sha256:0"), tmp_path)
     ours = base.logits(decoder)
-    assert np.abs(ours - base.ours(base.parameters)).max() > 0.05
+    assert np.abs(ours - base.ours()).max() > 0.05
     model = peft.PeftModel.from_pretrained(base.model(), str(tmp_path)).eval()
     np.testing.assert_allclose(ours, base.theirs(model), atol=1e-5)
     # Read again, it is the same adapter.
-    for path, factors in base.factors(tmp_path).items():
+    for path, factors in base.adapter(tmp_path).factors.items():
         for name in ("a", "b", "scaling"):
             np.testing.assert_array_equal(getattr(factors, name), getattr(factors_of(decoder)[path], name))
+    np.testing.assert_allclose(base.ours(base.adapter(tmp_path)), ours, atol=1e-5)
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
@@ -222,4 +258,4 @@ def test_an_adapter_of_a_changed_base_is_refused_by_name(
 ) -> None:
     save_adapter(bases("llama"), peft, torch, tmp_path, target_modules=TWO, init_lora_weights=init)
     with pytest.raises(InvalidArtifact, match=f"init_lora_weights = '{init}' is not supported"):
-        bases("llama").factors(tmp_path)
+        bases("llama").adapter(tmp_path)

@@ -57,6 +57,7 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         ([""], ["a" * 65], ["q"] * 65, ["q proj"], ["all-layers"], ["1q"]),
     ),
     "lora.use_rslora": FLAG,
+    "lora.use_dora": FLAG,
     "lora.rank_pattern": (
         ([], ["q=1"], ["layers.0.mlp.up_proj=1024"], ["a" * 94 + "=8"], ["q=1"] * 64),
         (["q"], ["q=0"], ["q=1025"], ["q=1.5"], ["=8"], [".*q=8"], ["a" * 95 + "=8"], ["q=1"] * 65),

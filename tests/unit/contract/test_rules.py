@@ -40,7 +40,7 @@ def test_there_is_a_rule_for_every_field_of_the_contract_and_for_nothing_else(
 
 
 def test_every_scalar_but_the_mesh_can_be_tuned() -> None:
-    assert set(RULES) == {*FLAT_RULES, "lora.rank", "lora.alpha", "lora.dropout", "lora.use_rslora"}
+    assert set(RULES) == {*FLAT_RULES, "lora.rank", "lora.alpha", "lora.dropout", "lora.use_rslora", "lora.use_dora"}
 
 
 def test_every_default_satisfies_its_rule() -> None:

@@ -71,6 +71,7 @@ _SHARED_LORA: Final[Mapping[str, Callable[[pb.LoraConfig], Any]]] = {
     "alpha": lambda lora: lora.alpha,
     "target_modules": lambda lora: sorted(set(lora.target_modules)),
     "use_rslora": lambda lora: lora.use_rslora,
+    "use_dora": lambda lora: lora.use_dora,
     "rank_pattern": lambda lora: list(lora.rank_pattern),
     "alpha_pattern": lambda lora: list(lora.alpha_pattern),
     "layers_to_transform": lambda lora: sorted(set(lora.layers_to_transform)),

@@ -31,6 +31,7 @@ def settings_of(lora: Lora) -> LoraSettings:
         target_modules=lora.target_modules or (ALL_LINEAR,),
         dropout=lora.dropout,
         use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
         rank_pattern={name: int(rank) for name, rank in values_by_module(lora.rank_pattern).items()},
         alpha_pattern=values_by_module(lora.alpha_pattern),
         layers_to_transform=tuple(sorted(set(lora.layers_to_transform))),
