@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tunix_rt.client.resources.sweeps import SweepProgress as SweepProgress
     from tunix_rt.client.resources.sweeps import Trial as Trial
     from tunix_rt.client.workflows.audit import verify_audit as verify_audit
+    from tunix_rt.client.workflows.checking import check_model as check_model
     from tunix_rt.client.workflows.evidence import build_evidence as build_evidence
     from tunix_rt.client.workflows.evidence import evalset_items as evalset_items
     from tunix_rt.client.workflows.merging import merge_adapter as merge_adapter
@@ -67,6 +68,7 @@ _HOMES = {
     "client.resources.scores": "Comparison Leaderboard Scorecard",
     "client.resources.sweeps": "Sweep SweepProgress Trial",
     "client.workflows.audit": "verify_audit",
+    "client.workflows.checking": "check_model",
     "client.workflows.evidence": "build_evidence evalset_items",
     "client.workflows.merging": "merge_adapter",
     "client.workflows.sign_in": "sign_in",

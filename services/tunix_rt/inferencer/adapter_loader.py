@@ -9,6 +9,7 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
 from tunix_rt.inferencer.engine.interface import AdapterFactors
 from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
+from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load_adapter
 from tunix_rt.models.reading.bounds import MAX_EOS_IDS
@@ -45,14 +46,21 @@ class AdapterReader:
             raise InvalidInput([FieldViolation("reference", _UNSERVED.format(", ".join(files.settings.whole_weights)))])
         return _FoundAdapter(reference, source.digest, base.digest, str(base), files.settings.largest_rank, files)
 
-    def load(self, resolved: ResolvedAdapter, config: ModelConfig) -> ServableAdapter:
-        """Read the adapter for a model with ``config``. Raises what `load_adapter` raises."""
+    def load(self, resolved: ResolvedAdapter, config: ModelConfig, base: Servable | None = None) -> ServableAdapter:
+        """Read the adapter for a model with ``config``. One without a tokenizer has that of ``base``.
+
+        Raises what `load_adapter` raises, and `InvalidArtifact` when there is no tokenizer.
+        """
         if not isinstance(resolved, _FoundAdapter):
             raise TypeError(f"{resolved.reference} was not found by this loader")
         parts = load_adapter(resolved.files.path, config, resolved.files)
-        factors = {path: (pair.a, pair.b * pair.scaling[:, None, None]) for path, pair in parts.factors.items()}
-        rank = max(a.shape[-1] for a, _ in factors.values())
-        return ServableAdapter(AdapterFactors(rank, factors), parts.tokenizer, eos_ids(parts.tokenizer, config))
+        pairs = {path: (pair.a, pair.b * pair.scaling[:, None, None]) for path, pair in parts.factors.items()}
+        factors = AdapterFactors(max(a.shape[-1] for a, _ in pairs.values()), pairs)
+        if parts.tokenizer is not None:
+            return ServableAdapter(factors, parts.tokenizer, eos_ids(parts.tokenizer, config))
+        if base is None:
+            raise InvalidArtifact(f"{resolved.reference} has no tokenizer.json")
+        return ServableAdapter(factors, base.tokenizer, base.eos_ids, owned=False)
 
 
 def eos_ids(tokenizer: Tokenizer, config: ModelConfig) -> frozenset[int]:

@@ -25,16 +25,18 @@ class ResolvedAdapter:
 
 @dataclass(frozen=True)
 class ServableAdapter:
-    """An adapter that was read: its factors for the engine, and its own tokenizer."""
+    """An adapter that was read: its factors for the engine, and its tokenizer, ``owned`` unless it is the base's."""
 
     factors: AdapterFactors
     tokenizer: Tokenizer
     eos_ids: frozenset[int]
     threads: TextThreads = field(default_factory=TextThreads)
+    owned: bool = True
 
     def close(self) -> None:
         """Release what reads text."""
-        self.tokenizer.close()
+        if self.owned:
+            self.tokenizer.close()
         self.threads.close()
 
 

@@ -74,7 +74,7 @@ class JaxModelLoader:
     def load_adapter(self, resolved: ResolvedAdapter, servable: Servable) -> ServableAdapter:
         if not isinstance(servable.engine, JaxEngine):
             raise TypeError(f"the {servable.family} model was not loaded by this loader")
-        return self._adapters.load(resolved, servable.engine.config)
+        return self._adapters.load(resolved, servable.engine.config, servable)
 
     def _shape_for(self, config: ModelConfig) -> EngineShape:
         limit = self._shape

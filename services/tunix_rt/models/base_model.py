@@ -37,9 +37,16 @@ def is_adapter(directory: Path) -> bool:
     return (directory / ADAPTER_CONFIG).is_file()
 
 
-def write_base_model(base: BaseModel, directory: Path) -> None:
-    """Write ``base`` into an adapter's directory."""
-    (directory / _FILE).write_text(json.dumps(asdict(base), sort_keys=True, indent=2) + "\n", encoding="utf-8")
+def has_base_model(directory: Path) -> bool:
+    """Whether the adapter in ``directory`` names its base model with a digest."""
+    return (directory / _FILE).is_file()
+
+
+def write_base_model(base: BaseModel, directory: Path) -> Path:
+    """Write ``base`` into an adapter's directory; the file."""
+    path = directory / _FILE
+    path.write_text(json.dumps(asdict(base), sort_keys=True, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def read_base_model(directory: Path) -> BaseModel:
@@ -50,7 +57,10 @@ def read_base_model(directory: Path) -> BaseModel:
             raise InvalidArtifact(f"{path} has more than {_MAX_FILE_BYTES} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InvalidArtifact(f"{path} is missing; an adapter must name its base model and the digest of it") from error
+        raise InvalidArtifact(
+            f"{path} is missing; an adapter must name its base model and the digest of it; "
+            "`tunix-rt models register NAME REFERENCE --base BASE` writes it"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArtifact(f"{path} cannot be read: {error}") from error
     fields = document if isinstance(document, dict) else {}

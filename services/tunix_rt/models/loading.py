@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tunix_rt.models.reading.model_files import AdapterFiles, ModelFiles
 from tunix_rt.models.references import ModelSource
 from tunix_rt.models.safetensors_files import open_tensors
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.models.weight_map import Parameters, to_parameters
+from tunix_rt.models.weight_map import Array, Parameters, to_parameters
 
 # Numbers in a GGUF file besides parameters: rotary factors.
 _SPARE = 1 << 16
@@ -93,23 +94,24 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
     ``files`` are what `open_files` gave. The caller closes the tokenizer.
     """
     files = files or open_files(source)
-    try:
+    with ExitStack() as on_error:
+        on_error.callback(files.close)
         config, parameters = files.config, _parameters(files)
         if source.base is None:
-            return HostModel(config, parameters, files.tokenizer())
-    except BaseException:
-        files.close()
-        raise
-    files.close()
-    if source.path is None:
-        raise InvalidArtifact(f"{source.reference}: the adapter has no path")
-    adapter = AdapterFiles(source.path)
-    try:
+            model = HostModel(config, parameters, files.tokenizer())
+            on_error.pop_all()
+            return model
+        if source.path is None:
+            raise InvalidArtifact(f"{source.reference}: the adapter has no path")
+        adapter = AdapterFiles(source.path)
+        on_error.callback(adapter.close)
         weights = read_adapter(config, adapter.settings, adapter.layers(config), linear_shapes(config), source.path)
-        return HostModel(*merge(config, parameters, weights), adapter.tokenizer(config))
-    except BaseException:
-        adapter.close()
-        raise
+        own = adapter.has_tokenizer
+        tokenizer = adapter.tokenizer(config) if own else files.tokenizer()
+        model = HostModel(*merge(config, parameters, weights), tokenizer)
+        on_error.pop_all()
+        (files if own else adapter).close()
+        return model
 
 
 def _parameters(files: ModelFiles) -> Parameters:
@@ -127,12 +129,13 @@ def _parameters(files: ModelFiles) -> Parameters:
 
 @dataclass(frozen=True)
 class HostAdapter:
-    """An adapter on the host: its factors by layer path, and its tokenizer. With ``settings.whole_weights`` it is more
-    than the factors."""
+    """An adapter on the host, with its tokenizer if it has one. With ``settings.whole_weights`` it is more than the
+    factors, which are by layer path."""
 
     settings: LoraSettings
     factors: Mapping[str, Factors]
-    tokenizer: Tokenizer
+    saved: Mapping[str, Array]
+    tokenizer: Tokenizer | None
 
 
 def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | None = None) -> HostAdapter:
@@ -143,7 +146,10 @@ def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | Non
     files = files or AdapterFiles(directory)
     try:
         weights = read_adapter(config, files.settings, files.layers(config), linear_shapes(config), directory)
-        return HostAdapter(files.settings, weights.factors, files.tokenizer(config))
+        tokenizer = files.tokenizer(config) if files.has_tokenizer else None
+        if tokenizer is None:
+            files.close()
+        return HostAdapter(files.settings, weights.factors, weights.saved, tokenizer)
     except BaseException:
         files.close()
         raise

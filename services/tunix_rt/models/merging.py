@@ -21,7 +21,7 @@ def merge(config: ModelConfig, parameters: Parameters, adapter: AdapterWeights) 
     and saves a copy, to which the other is not tied. Raises `InvalidArtifact` naming a tensor of another shape, and for
     weights that DoRA cannot rescale.
     """
-    config, merged = _with_saved(config, dict(parameters), adapter.saved)
+    config, merged = with_saved(config, dict(parameters), adapter.saved)
     for path, factors in adapter.factors.items():
         name = f"{path}.kernel"
         kernel = merged[name] + factors.scaling[:, None, None] * (factors.a @ factors.b)  # [L, in, out]
@@ -39,9 +39,10 @@ def _rescaled(path: str, kernel: Array, factors: Factors, magnitude: Array) -> A
     return kernel * gain[:, None, :]
 
 
-def _with_saved(
+def with_saved(
     config: ModelConfig, parameters: Parameters, saved: Mapping[str, Array]
 ) -> tuple[ModelConfig, Parameters]:
+    """``parameters`` with an adapter's saved tensors in place of theirs, as `merge` says; changes the mapping."""
     tables = [row.hf for row in FAMILIES[config.family] if row.parameter in ("embedding", "head")]
     if config.tie_word_embeddings and not saved.keys().isdisjoint(tables):
         config = dataclasses.replace(config, tie_word_embeddings=False)

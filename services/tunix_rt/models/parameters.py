@@ -34,13 +34,25 @@ def parameters_of(decoder: Decoder) -> Parameters:
 
 
 def decoder_with(config: ModelConfig, parameters: Mapping[str, Array]) -> Decoder:
-    """A decoder with exactly these parameters; no random initialisation.
-
-    Raises `InvalidArtifact` naming each parameter that is missing, surplus, or of the wrong shape.
-    """
-    abstract = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
-    graph, state = nnx.split(abstract)
+    """A decoder with exactly these parameters; no random initialisation. Raises what `check_parameters` raises."""
+    graph, state = nnx.split(_abstract(config))
     named = _named(state)
+    _check(named, parameters)
+    for name, variable in named.items():
+        variable.set_value(jnp.asarray(parameters[name], jnp.float32))
+    return nnx.merge(graph, state)
+
+
+def check_parameters(config: ModelConfig, parameters: Mapping[str, Array]) -> None:
+    """Raises `InvalidArtifact` naming each parameter that is missing, surplus, or of the wrong shape."""
+    _check(_named(nnx.state(_abstract(config))), parameters)
+
+
+def _abstract(config: ModelConfig) -> Decoder:
+    return nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+
+
+def _check(named: Mapping[str, nnx.Variable[jax.Array]], parameters: Mapping[str, Array]) -> None:
     problems = [f"{name} is missing" for name in sorted(named.keys() - parameters.keys())]
     problems += [f"{name} is not a parameter of the decoder" for name in sorted(parameters.keys() - named.keys())]
     for name in sorted(named.keys() & parameters.keys()):
@@ -49,6 +61,3 @@ def decoder_with(config: ModelConfig, parameters: Mapping[str, Array]) -> Decode
             problems.append(f"{name} has shape {shape}, the config requires {wanted}")
     if problems:
         raise InvalidArtifact(f"the weights do not fit the config: {'; '.join(problems[:8])}")
-    for name, variable in named.items():
-        variable.set_value(jnp.asarray(parameters[name], jnp.float32))
-    return nnx.merge(graph, state)

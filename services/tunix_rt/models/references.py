@@ -91,8 +91,8 @@ class _Places:
         """The directory of a ``file://`` or ``hf://`` reference."""
         kind, rest = reference.split("://", 1)
         directory = self._hub_snapshot(rest) if kind == "hf" else self.local_path(reference)
-        if not (directory / "config.json").is_file():
-            raise NotFound(f"{reference}: {directory} has no config.json")
+        if not ((directory / "config.json").is_file() or is_adapter(directory)):
+            raise NotFound(f"{reference}: {directory} has neither config.json nor adapter_config.json")
         self.policy.check_links(reference, directory, self._always)
         return directory
 

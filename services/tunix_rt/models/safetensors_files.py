@@ -40,19 +40,30 @@ class TensorFiles:
         """From now on at most ``values`` numbers can be read."""
         self._allowed = values
 
+    def described(self, name: str) -> Array:
+        """Zeros in the shape of the tensor, which take no memory and are not to be written. Raises `InvalidArtifact`
+        for a non-float dtype."""
+        part = self._files[name].get_slice(name)
+        _check_type(name, part.get_dtype())
+        return np.broadcast_to(np.float32(0), tuple(part.get_shape()))
+
     def read(self, name: str) -> Array:
         """One tensor as float32. Raises `InvalidArtifact` for a non-float dtype, and for more than is allowed."""
         handle = self._files[name]
         part = handle.get_slice(name)
         kind = part.get_dtype()
-        if kind not in _FLOATS:
-            raise InvalidArtifact(f"tensor {name} has type {kind}; supported: {', '.join(_FLOATS)}")
+        _check_type(name, kind)
         if self._allowed is not None:
             self._allowed -= math.prod(part.get_shape())
             if self._allowed < 0:
                 raise InvalidArtifact(f"tensor {name} has shape {part.get_shape()}: more than the config allows")
         # Through JAX: NumPy has no bfloat16.
         return np.asarray(jnp.asarray(handle.get_tensor(name), jnp.float32))
+
+
+def _check_type(name: str, kind: str) -> None:
+    if kind not in _FLOATS:
+        raise InvalidArtifact(f"tensor {name} has type {kind}; supported: {', '.join(_FLOATS)}")
 
 
 @contextmanager

@@ -189,11 +189,16 @@ def hf_names(row: Row, config: ModelConfig) -> list[str]:
 
 
 def to_parameters(
-    config: ModelConfig, available: Iterable[str], read: Callable[[str], Array], *, layout: Literal["hf", "gguf"]
+    config: ModelConfig,
+    available: Iterable[str],
+    read: Callable[[str], Array],
+    *,
+    layout: Literal["hf", "gguf"],
+    stack: Callable[[list[Array]], Array] = np.stack,
 ) -> Parameters:
-    """Every parameter of the decoder, read tensor by tensor as float32.
+    """Every parameter of the decoder, read tensor by tensor as float32. ``stack`` makes one array of the layers'.
 
-    Raises `InvalidArtifact` naming each tensor that is missing or surplus.
+    Raises `InvalidArtifact` naming each tensor that is missing or surplus, and one whose shape differs between layers.
     """
     rows = rows_of(config)
     template = {row.parameter: getattr(row, layout) for row in rows}
@@ -218,8 +223,12 @@ def to_parameters(
 
     result: Parameters = {}
     for row in rows:
-        tensors = [one(row, name) for name in _names(template[row.parameter], config)]
-        result[row.parameter] = np.stack(tensors) if "{layer}" in template[row.parameter] else tensors[0]
+        names = _names(template[row.parameter], config)
+        tensors = [one(row, name) for name in names]
+        for name, tensor in zip(names, tensors, strict=True):
+            if tensor.shape != tensors[0].shape:
+                raise InvalidArtifact(f"{name} has another shape than {names[0]}")
+        result[row.parameter] = stack(tensors) if "{layer}" in template[row.parameter] else tensors[0]
     return result
 
 

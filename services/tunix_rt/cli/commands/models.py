@@ -61,12 +61,29 @@ def register(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Registered name.")],
     reference: Annotated[str, typer.Argument(help="pkg://, hf://, file:// or gguf://")],
+    base: Annotated[
+        str,
+        typer.Option(
+            help="Base model of an adapter that does not name it with its digest; written beside the adapter.",
+            show_default=False,
+        ),
+    ] = "",
+    check: Annotated[
+        bool,
+        typer.Option(help="Check the files of file:// and gguf://. --no-check: they are on another machine."),
+    ] = True,
     tag: Tags = None,
     as_json: Json = False,
 ) -> None:
-    """Register a model that no run here produced."""
+    """Register a model that no run here produced. What cannot be loaded is refused."""
+    tags = parse_tags(tag)
+    if base or (check and reference.startswith(("file://", "gguf://"))):
+        state: State = ctx.obj
+        root = (state.platform_home() / "artifacts").as_uri()
+        for warning in sdk.check_model(reference, base=base, artifacts_uri=root)["warnings"]:
+            typer.echo(f"warning: {warning}", err=True)
     with client(ctx) as api:
-        registered = api.models.register(name, reference, tags=parse_tags(tag))
+        registered = api.models.register(name, reference, tags=tags)
     printing.record(registered, as_json, catalogue.model)
 
 

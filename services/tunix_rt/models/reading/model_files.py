@@ -83,6 +83,8 @@ class AdapterFiles(_Files):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        # PEFT writes none; then it is the base model's.
+        self.has_tokenizer = (path / "tokenizer.json").is_file()
         self.settings = LoraSettings(**_tuples(self._prepare("describe_adapter", path=str(path))["settings"]))
 
     def layers(self, config: ModelConfig) -> Mapping[str, AdaptedLayers]:
