@@ -30,13 +30,14 @@ _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
     "final_logit_softcapping",
 )  # fmt: skip
+_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral"})
 # Fields that only some families have. The config.json of any other family has no place for them.
 _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "attention_bias": frozenset({"llama", "qwen3", "gemma3"}),
         "mlp_bias": frozenset({"llama"}),
-        "layer_types": frozenset({"qwen2", "qwen3", "gemma3"}),
-        "sliding_window": frozenset({"qwen2", "qwen3", "gemma3"}),
+        "layer_types": _WINDOWED,
+        "sliding_window": _WINDOWED,
         "sliding_rope_theta": frozenset({"gemma3"}),
         "query_pre_attn_scalar": frozenset({"gemma3"}),
         "final_logit_softcapping": frozenset({"gemma3"}),
@@ -230,5 +231,7 @@ class ModelConfig:
         bad.check(not unknown, "layer_types", f"supported: {', '.join(LAYER_TYPES)}; not: {', '.join(unknown)}")
         count, layers = len(types), self.num_hidden_layers
         bad.check(count == layers, "layer_types", f"has {count} entries for num_hidden_layers = {layers}")
+        uniform = len(set(types)) <= 1 or not self.architecture.uniform_layers
+        bad.check(uniform, "layer_types", f"must all be the same in the {self.family} family")
         slides = "sliding_attention" in types
         bad.check(not slides or self.sliding_window is not None, "sliding_window", "is required by sliding layers")

@@ -4,6 +4,7 @@
 - ``qwen2``: Yang et al. 2024 (arXiv 2407.10671): biases on query, key and value, optionally windows.
 - ``qwen3``: Yang et al. 2025 (arXiv 2505.09388): queries and keys normalised per head, no biases.
 - ``gemma3``: Gemma team 2025 (arXiv 2503.19786): sliding and full layers, pre- and post-norms, scaled embeddings.
+- ``mistral``: Jiang et al. 2023 (arXiv 2310.06825): llama with one sliding window for every layer, or none.
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "gpt2"]
+FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "gpt2"]
 BiasedPart = Literal["qkv", "output", "mlp"]
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -25,6 +26,7 @@ class Family:
 
     ``norm``: ``rms``; ``rms_around_one`` stores ``scale - 1``; ``layer`` subtracts the mean and has a bias.
     ``biases``: linear layers that always have a bias. ``output_norms``: a norm after each sublayer as well as before.
+    ``uniform_layers``: all layers have the same type.
     """
 
     norm: Literal["rms", "rms_around_one", "layer"] = "rms"
@@ -36,6 +38,7 @@ class Family:
     output_norms: bool = False
     scaled_embedding: bool = False
     learned_positions: bool = False
+    uniform_layers: bool = False
 
 
 ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
@@ -50,6 +53,7 @@ ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
             output_norms=True,
             scaled_embedding=True,
         ),
+        "mistral": Family(uniform_layers=True),
         "gpt2": Family(
             norm="layer",
             activation="gelu_tanh",

@@ -24,6 +24,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"num_key_value_heads": 2},
     "llama": {},
     "gemma3": {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 4},
+    "mistral": {"layer_types": ("sliding_attention",) * 2, "sliding_window": 4},
     "qwen2": {},
     "qwen3": {},
 }

@@ -39,6 +39,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": ROTARY | {"use_sliding_window": True, **MIXED_LAYERS},
     "qwen3": ROTARY | {"attention_bias": True},
     "gemma3_text": ROTARY | {"query_pre_attn_scalar": 8, **MIXED_LAYERS},
+    "mistral": ROTARY | {"sliding_window": 4},
     "gpt2": {
         "vocab_size": 60,
         "n_embd": 32,

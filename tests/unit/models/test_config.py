@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {
 QWEN2 = GOOD | {"model_type": "qwen2", "num_key_value_heads": 2}
 QWEN3 = QWEN2 | {"model_type": "qwen3", "head_dim": 8}
 GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
+MISTRAL = QWEN2 | {"model_type": "mistral"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -85,6 +86,10 @@ def _fields(error: InvalidInput) -> set[str]:
         (GEMMA3, {"final_logit_softcapping": 0}, "final_logit_softcapping"),
         (GEMMA3, {"rope_parameters": {"rope_type": "default"}}, "rope_parameters.rope_type"),
         (GEMMA3, {"rope_parameters": {SLIDING: {"rope_type": "ntk"}}}, "rope_parameters.sliding_attention.rope_type"),
+        (MISTRAL, {"layer_types": [FULL, FULL]}, "layer_types"),
+        (MISTRAL, {"attention_bias": False}, "attention_bias"),
+        (MISTRAL, {"sliding_window": 0}, "sliding_window"),
+        (MISTRAL, {"sliding_window": "8"}, "sliding_window"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -146,6 +151,9 @@ def test_defaults_are_those_of_transformers() -> None:
     assert gemma.types_of_layers == (SLIDING,) * 5 + (FULL, SLIDING)
     assert (gemma.rope_theta, gemma.sliding_rope_theta, gemma.attention_scale) == (1e6, 1e4, 1 / 16)
     assert gemma.tie_word_embeddings is True
+    mistral = from_hf(MISTRAL)
+    assert (mistral.types_of_layers, mistral.sliding_window) == ((SLIDING, SLIDING), 4096)
+    assert from_hf(MISTRAL | {"sliding_window": None}).types_of_layers == (FULL, FULL)
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -192,6 +200,17 @@ HUB: dict[str, dict[str, Any]] = {
         "sliding_window_pattern": 6,
         "torch_dtype": "bfloat16",
         "use_cache": True,
+    },
+    "Mistral-7B-v0.3": MISTRAL
+    | {
+        "attention_dropout": 0.0,
+        "head_dim": 8,
+        "hidden_act": "silu",
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 1000000.0,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
     },
     "Qwen2.5-0.5B": QWEN2
     | {

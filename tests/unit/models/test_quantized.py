@@ -37,6 +37,7 @@ CONFIGS = {
     "llama_tied_with_biases": ModelConfig(**_ROTARY, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
     "qwen2": ModelConfig(**_ROTARY, family="qwen2"),
     "qwen3": ModelConfig(**_ROTARY, family="qwen3"),
+    "mistral": ModelConfig(**_ROTARY, family="mistral", layer_types=("sliding_attention",) * 2, sliding_window=5),
     "gemma3": ModelConfig(
         **_ROTARY | _WINDOWED,
         family="gemma3",

@@ -1,0 +1,30 @@
+"""The ``config.json`` of families that differ from an older one in a few fields, told by those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tunix_rt.models.families import FamilyName
+
+if TYPE_CHECKING:
+    from tunix_rt.models.hf_config import FamilyFields
+
+
+def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName, FamilyFields]:
+    """The fields of each family whose ``config.json`` resembles one of ``base``."""
+    llama = base["llama"]
+    without_biases = {name: hf for name, hf in llama.names.items() if not name.endswith("_bias")}
+    plain = {name: value for name, value in llama.only.items() if name != "sliding_window"}
+    return {
+        "mistral": replace(
+            llama,
+            model_type="mistral",
+            architecture="MistralForCausalLM",
+            names=without_biases,
+            defaults=llama.defaults | {"max_position_embeddings": 131072, "num_key_value_heads": 8},
+            only=plain,
+            translated=llama.translated | {"sliding_window"},
+        ),
+    }

@@ -1,0 +1,81 @@
+"""Layer types and window in ``config.json``: who slides over a window, by each family's own fields and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunix_rt.errors import Violations
+from tunix_rt.models.config import LayerType, ModelConfig
+from tunix_rt.models.families import ARCHITECTURES, FamilyName
+
+_WINDOW = 4096  # Transformers' default
+_GEMMA_PATTERN = 6  # default of gemma3: every sixth layer has full attention
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
+def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: Violations) -> dict[str, Any]:
+    """``layer_types`` and ``sliding_window`` of a `ModelConfig`. The types are () when every layer has full
+    attention."""
+    if ARCHITECTURES[family].uniform_layers:
+        window = document.get("sliding_window", _WINDOW)
+        default = [_FULL if window is None else _SLIDING] * layers
+        types: Any = None
+    elif family == "gemma3":
+        window = document.get("sliding_window", _WINDOW)
+        default = _gemma3_types(document, layers, bad)
+        types = document.get("layer_types")
+    else:
+        window = document.get("sliding_window", _WINDOW) if _windows_in_use(document, bad) else None
+        full = layers if window is None else _count(document, "max_window_layers", 28, bad)
+        default = [_FULL if i < full else _SLIDING for i in range(layers)]
+        types = document.get("layer_types")
+    types = default if types is None else types
+    named = isinstance(types, list) and all(isinstance(kind, str) for kind in types)
+    if not bad.check(named, "layer_types", f"must be a list of names, is {types!r:.200}"):
+        types = default
+    bad.check(window is None or type(window) is int, "sliding_window", f"must be an integer or null, is {window!r:.40}")
+    uniform: tuple[LayerType, ...] = () if set(types) == {_FULL} and len(types) == layers else tuple(types)
+    # A window that no layer uses is not part of the model.
+    return {"layer_types": uniform, "sliding_window": window if _SLIDING in types else None}
+
+
+def write_layers(config: ModelConfig, known: frozenset[str]) -> dict[str, Any]:
+    """The fields of a ``config.json`` with the ``known`` ones that `read_layers` reads."""
+    document: dict[str, Any] = {}
+    if "sliding_window" in known:
+        # Transformers requires a window in gemma3 even if no layer uses it.
+        unused = _WINDOW if config.family == "gemma3" else None
+        document["sliding_window"] = config.sliding_window or unused
+    if "layer_types" in known:
+        document["layer_types"] = list(config.types_of_layers)
+    if "use_sliding_window" in known:
+        slides = config.sliding_window is not None
+        document["use_sliding_window"] = slides
+        if "layer_types" in known:
+            # layer_types decides; Transformers 4 warns when this one is absent.
+            first = config.types_of_layers.index("sliding_attention") if slides else config.num_hidden_layers
+            document["max_window_layers"] = first
+    return document
+
+
+def _count(document: Mapping[str, Any], name: str, default: int, bad: Violations) -> int:
+    value = document.get(name, default)
+    ok = type(value) is int and value >= 0
+    bad.check(ok, name, f"must be a non-negative integer, is {value!r:.40}")
+    return value if ok else default
+
+
+def _windows_in_use(document: Mapping[str, Any], bad: Violations) -> bool:
+    used = document.get("use_sliding_window", False)
+    bad.check(isinstance(used, bool), "use_sliding_window", f"must be true or false, is {used!r:.40}")
+    return bool(used)
+
+
+def _gemma3_types(document: Mapping[str, Any], layers: int, bad: Violations) -> list[str]:
+    pattern = _count(document, "sliding_window_pattern", _GEMMA_PATTERN, bad)
+    bad.check(pattern > 0, "sliding_window_pattern", "must be positive")
+    given = document.get("layer_types") is not None
+    shadowed = given or document.get("_sliding_window_pattern", _GEMMA_PATTERN) == _GEMMA_PATTERN
+    bad.check(shadowed, "_sliding_window_pattern", "has no effect in Transformers; set layer_types")
+    return [_SLIDING if (i + 1) % max(pattern, 1) else _FULL for i in range(layers)]
