@@ -148,7 +148,9 @@ def forward_cached(
 
     dtype = weights.embedding.dtype
     x = embed(config, weights.embedding, weights.positions, tokens, seen_positions, dtype)  # [S, T, H]
-    for kind, block, old_keys, old_values in zip(types, weights.blocks, cache.keys, cache.values, strict=True):
+    for layer, (kind, block, old_keys, old_values) in enumerate(
+        zip(types, weights.blocks, cache.keys, cache.values, strict=True)
+    ):
 
         def attend(
             query: jax.Array,
@@ -163,7 +165,8 @@ def forward_cached(
             window, scale = config.window_of(kind), config.attention_scale
             return attend_cached(query, keys[-1], values[-1], positions, window=window, scale=scale)
 
-        x = block(x, rotations[kind], attend)
+        rotation = None if layer in config.unrotated_layers else rotations[kind]
+        x = block(x, rotation, attend)
     return weights.norm(x), KVCache(tuple(keys), tuple(values))
 
 

@@ -30,14 +30,15 @@ _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
     "final_logit_softcapping",
 )  # fmt: skip
-_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral"})
+_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3"})
 # Fields that only some families have. The config.json of any other family has no place for them.
 _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "attention_bias": frozenset({"llama", "qwen3", "gemma3"}),
-        "mlp_bias": frozenset({"llama"}),
+        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3"}),
+        "mlp_bias": frozenset({"llama", "smollm3"}),
         "layer_types": _WINDOWED,
         "sliding_window": _WINDOWED,
+        "unrotated_layers": frozenset({"smollm3"}),
         "sliding_rope_theta": frozenset({"gemma3"}),
         "query_pre_attn_scalar": frozenset({"gemma3"}),
         "final_logit_softcapping": frozenset({"gemma3"}),
@@ -89,7 +90,8 @@ class ModelConfig:
 
     ``layer_types`` has one entry per layer, or is () when all layers are ``full_attention``. A query of a sliding layer
     attends to the last ``sliding_window`` positions, its own included. ``sliding_rope_theta`` None: sliding layers use
-    ``rope_theta``. ``query_pre_attn_scalar`` None: ``head_dim``; only gemma3 sets it.
+    ``rope_theta``. ``unrotated_layers``: ascending indices of the layers without rotary positions (NoPE: Kazemnejad et
+    al. 2023, arXiv 2305.19466). ``query_pre_attn_scalar`` None: ``head_dim``; only gemma3 sets it.
     """
 
     vocab_size: int
@@ -115,6 +117,7 @@ class ModelConfig:
     mlp_bias: bool = False
     layer_types: tuple[LayerType, ...] = ()
     sliding_window: int | None = None
+    unrotated_layers: tuple[int, ...] = ()
     sliding_rope_theta: float | None = None
     sliding_rope_scaling: RopeScaling = RopeScaling()
     query_pre_attn_scalar: float | None = None
@@ -233,5 +236,8 @@ class ModelConfig:
         bad.check(count == layers, "layer_types", f"has {count} entries for num_hidden_layers = {layers}")
         uniform = len(set(types)) <= 1 or not self.architecture.uniform_layers
         bad.check(uniform, "layer_types", f"must all be the same in the {self.family} family")
+        bare = self.unrotated_layers
+        known = all(type(i) is int and 0 <= i < layers for i in bare) and list(bare) == sorted(set(bare))
+        bad.check(known, "unrotated_layers", f"must be ascending indices of layers below {layers}")
         slides = "sliding_attention" in types
         bad.check(not slides or self.sliding_window is not None, "sliding_window", "is required by sliding layers")

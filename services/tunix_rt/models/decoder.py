@@ -13,7 +13,7 @@ from flax import nnx
 from tunix_rt.models.attention import causal_attention
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.layers import Block, make_norm
-from tunix_rt.models.rope import Rotation, rotation_of
+from tunix_rt.models.rope import Rotation, rotation_if, rotation_of
 
 
 def embed(
@@ -81,15 +81,18 @@ class Decoder(nnx.Module):
         # Rotation and window are computed once per layer type; a flag selects them inside the scan.
         by_type = {kind: self._rotation_and_window(kind, positions, segment_ids) for kind in dict.fromkeys(types)}
         slides = np.asarray([kind == "sliding_attention" for kind in types])
+        turns = np.asarray([index not in config.unrotated_layers for index in range(config.num_hidden_layers)])
 
-        def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None]) -> tuple[jax.Array, None]:
-            block, is_sliding = scanned
+        def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None, jax.Array | None]) -> tuple[jax.Array, None]:
+            block, is_sliding, is_turning = scanned
             if is_sliding is None:
                 rotation, window = by_type[types[0]]
             else:
                 rotation, window = jax.tree.map(
                     partial(jnp.where, is_sliding), by_type["sliding_attention"], by_type["full_attention"]
                 )
+            if is_turning is not None:
+                rotation = rotation_if(is_turning, rotation)
 
             def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
                 key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
@@ -101,8 +104,9 @@ class Decoder(nnx.Module):
         dtype = jnp.dtype(config.compute_dtype)
         x = embed(config, self.embedding[...], position_table, tokens, positions, dtype)  # [B, T, H]
         step = partial(jax.checkpoint, prevent_cse=False)(layer) if remat else layer
-        flags = jnp.asarray(slides) if len(by_type) > 1 else None
-        x, _ = jax.lax.scan(step, x, (self.blocks, flags))
+        sliding = jnp.asarray(slides) if len(by_type) > 1 else None
+        turning = None if turns.all() else jnp.asarray(turns)
+        x, _ = jax.lax.scan(step, x, (self.blocks, sliding, turning))
         return self.norm(x)
 
     def _rotation_and_window(

@@ -5,6 +5,8 @@
 - ``qwen3``: Yang et al. 2025 (arXiv 2505.09388): queries and keys normalised per head, no biases.
 - ``gemma3``: Gemma team 2025 (arXiv 2503.19786): sliding and full layers, pre- and post-norms, scaled embeddings.
 - ``mistral``: Jiang et al. 2023 (arXiv 2310.06825): llama with one sliding window for every layer, or none.
+- ``smollm3``: Bakouch et al. 2025 (Hugging Face, "SmolLM3"): llama whose every fourth layer has no rotary positions
+  (Yang et al. 2025, arXiv 2501.18795).
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "gpt2"]
+FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gpt2"]
 BiasedPart = Literal["qkv", "output", "mlp"]
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -54,6 +56,7 @@ ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
             scaled_embedding=True,
         ),
         "mistral": Family(uniform_layers=True),
+        "smollm3": Family(),
         "gpt2": Family(
             norm="layer",
             activation="gelu_tanh",

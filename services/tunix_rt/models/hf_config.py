@@ -27,6 +27,7 @@ class FamilyFields:
     ``names``: Hugging Face's name of each `ModelConfig` field that is copied unchanged. ``defaults``: values of absent
     fields; a field without a default is required. ``only``: fields with a closed set of supported values; the first is
     written. ``translated``: fields that need more than copying. ``without_effect``: ignored.
+    ``rope_theta``: the base of the rotary positions if none is given.
     """
 
     model_type: str
@@ -36,6 +37,7 @@ class FamilyFields:
     only: Mapping[str, tuple[Any, ...]]
     translated: frozenset[str]
     without_effect: frozenset[str]
+    rope_theta: float = 10000.0
 
     @property
     def known(self) -> frozenset[str]:
@@ -202,7 +204,7 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
         (values["rope_theta"], values["rope_scaling"]), sliding = read_gemma_rope(document, bad)
         values["sliding_rope_theta"], values["sliding_rope_scaling"] = sliding
     elif "rope_theta" in fields.translated:
-        values["rope_theta"], values["rope_scaling"] = read_rope(document, bad)
+        values["rope_theta"], values["rope_scaling"] = read_rope(document, bad, fields.rope_theta)
     bad.raise_if_any()
     try:
         return ModelConfig(family=family, **values)

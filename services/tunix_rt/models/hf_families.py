@@ -27,4 +27,16 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             only=plain,
             translated=llama.translated | {"sliding_window"},
         ),
+        "smollm3": replace(
+            llama,
+            model_type="smollm3",
+            architecture="SmolLM3ForCausalLM",
+            defaults=llama.defaults
+            | {"max_position_embeddings": 32768, "num_key_value_heads": 4, "tie_word_embeddings": True},
+            only=plain,
+            translated=llama.translated
+            | {"layer_types", "sliding_window", "use_sliding_window", "no_rope_layers", "no_rope_layer_interval"},
+            without_effect=llama.without_effect | {"max_window_layers"},
+            rope_theta=2_000_000.0,
+        ),
     }

@@ -11,12 +11,13 @@ from tunix_rt.models.families import ARCHITECTURES, FamilyName
 
 _WINDOW = 4096  # Transformers' default
 _GEMMA_PATTERN = 6  # default of gemma3: every sixth layer has full attention
+_ROTARY_INTERVAL = 4  # default of smollm3: every fourth layer has no rotary positions
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: Violations) -> dict[str, Any]:
-    """``layer_types`` and ``sliding_window`` of a `ModelConfig`. The types are () when every layer has full
-    attention."""
+    """``layer_types``, ``sliding_window`` and ``unrotated_layers`` of a `ModelConfig`. The types are () if all are full."""
+    bare: tuple[int, ...] = ()
     if ARCHITECTURES[family].uniform_layers:
         window = document.get("sliding_window", _WINDOW)
         default = [_FULL if window is None else _SLIDING] * layers
@@ -24,6 +25,11 @@ def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, ba
     elif family == "gemma3":
         window = document.get("sliding_window", _WINDOW)
         default = _gemma3_types(document, layers, bad)
+        types = document.get("layer_types")
+    elif family == "smollm3":
+        bare = _unrotated(document, layers, bad)
+        window = document.get("sliding_window") if _windows_in_use(document, bad) else None
+        default = [_SLIDING if window is not None and i in bare else _FULL for i in range(layers)]
         types = document.get("layer_types")
     else:
         window = document.get("sliding_window", _WINDOW) if _windows_in_use(document, bad) else None
@@ -37,7 +43,11 @@ def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, ba
     bad.check(window is None or type(window) is int, "sliding_window", f"must be an integer or null, is {window!r:.40}")
     uniform: tuple[LayerType, ...] = () if set(types) == {_FULL} and len(types) == layers else tuple(types)
     # A window that no layer uses is not part of the model.
-    return {"layer_types": uniform, "sliding_window": window if _SLIDING in types else None}
+    return {
+        "layer_types": uniform,
+        "sliding_window": window if _SLIDING in types else None,
+        "unrotated_layers": bare,
+    }
 
 
 def write_layers(config: ModelConfig, known: frozenset[str]) -> dict[str, Any]:
@@ -52,10 +62,13 @@ def write_layers(config: ModelConfig, known: frozenset[str]) -> dict[str, Any]:
     if "use_sliding_window" in known:
         slides = config.sliding_window is not None
         document["use_sliding_window"] = slides
-        if "layer_types" in known:
+        if "max_window_layers" in known:
             # layer_types decides; Transformers 4 warns when this one is absent.
             first = config.types_of_layers.index("sliding_attention") if slides else config.num_hidden_layers
             document["max_window_layers"] = first
+    if "no_rope_layers" in known:
+        # By Transformers' name and in spite of it, 1 stands for a layer with rotary positions.
+        document["no_rope_layers"] = [int(i not in config.unrotated_layers) for i in range(config.num_hidden_layers)]
     return document
 
 
@@ -70,6 +83,18 @@ def _windows_in_use(document: Mapping[str, Any], bad: Violations) -> bool:
     used = document.get("use_sliding_window", False)
     bad.check(isinstance(used, bool), "use_sliding_window", f"must be true or false, is {used!r:.40}")
     return bool(used)
+
+
+def _unrotated(document: Mapping[str, Any], layers: int, bad: Violations) -> tuple[int, ...]:
+    """The layers without rotary positions: those with 0 in ``no_rope_layers``, or one in so many."""
+    interval = _count(document, "no_rope_layer_interval", _ROTARY_INTERVAL, bad)
+    bad.check(interval > 0, "no_rope_layer_interval", "must be positive")
+    turning: Any = document.get("no_rope_layers")
+    if turning is None:
+        return tuple(i for i in range(layers) if (i + 1) % max(interval, 1) == 0)
+    ok = isinstance(turning, list) and len(turning) >= layers and all(turn in (0, 1) for turn in turning)
+    bad.check(ok, "no_rope_layers", f"must be a 0 or 1 for each of the {layers} layers, is {turning!r:.200}")
+    return tuple(i for i in range(layers) if not turning[i]) if ok else ()
 
 
 def _gemma3_types(document: Mapping[str, Any], layers: int, bad: Violations) -> list[str]:

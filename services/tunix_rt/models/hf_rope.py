@@ -38,11 +38,11 @@ _TYPES: Mapping[str, _Keys] = {
 _NULLABLE = frozenset({"attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow", "truncate"})
 
 
-def read_rope(document: Mapping[str, Any], bad: Violations) -> Rope:
-    """Base and scaling of a family whose layers all use the same."""
-    old = _scaling(document, "rope_scaling", document.get("rope_theta"), _THETA, bad)
-    new = _scaling(document, "rope_parameters", document.get("rope_theta"), _THETA, bad)
-    return _agreed(old, new, bad) or (_theta(document, "rope_theta", _THETA, bad), RopeScaling())
+def read_rope(document: Mapping[str, Any], bad: Violations, default_theta: float = _THETA) -> Rope:
+    """Base and scaling of a family whose layers all use the same; ``default_theta``: the base if none is given."""
+    old = _scaling(document, "rope_scaling", document.get("rope_theta"), default_theta, bad)
+    new = _scaling(document, "rope_parameters", document.get("rope_theta"), default_theta, bad)
+    return _agreed(old, new, bad) or (_theta(document, "rope_theta", default_theta, bad), RopeScaling())
 
 
 def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope, Rope]:

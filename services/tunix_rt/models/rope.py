@@ -124,6 +124,12 @@ def _dynamic_stretch(config: ModelConfig, scaling: RopeScaling, lengths: jax.Arr
     return jnp.power(1 + scaling.factor * excess, size / (size - 2))
 
 
+def rotation_if(turns: jax.Array, rotation: Rotation) -> Rotation:
+    """``rotation`` if ``turns`` ([] bool), else the one that changes nothing."""
+    cosine, sine = rotation
+    return jnp.where(turns, cosine, 1.0), jnp.where(turns, sine, 0.0)
+
+
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
     """Rotate every head of ``x`` [B, T, heads, D]; ``cosine`` and ``sine`` are [B, T, D / 2]. Keeps the dtype."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

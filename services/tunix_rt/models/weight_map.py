@@ -137,7 +137,15 @@ _GPT2 = (
 )
 
 FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
-    {"llama": _LLAMA, "qwen2": _QWEN2, "qwen3": _QWEN3, "gemma3": _GEMMA3, "mistral": _LLAMA, "gpt2": _GPT2}
+    {
+        "llama": _LLAMA,
+        "qwen2": _QWEN2,
+        "qwen3": _QWEN3,
+        "gemma3": _GEMMA3,
+        "mistral": _LLAMA,
+        "smollm3": _LLAMA,
+        "gpt2": _GPT2,
+    }
 )
 
 # Linear layers of each family: dotted path of the `Linear` in the decoder → full name of the Hugging Face module, whose

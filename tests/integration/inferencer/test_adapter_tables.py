@@ -27,6 +27,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"layer_types": ("sliding_attention",) * 2, "sliding_window": 4},
     "qwen2": {},
     "qwen3": {},
+    "smollm3": {"unrotated_layers": (1,)},
 }
 # GPT-2's layers have names of their own; those of the others are llama's.
 CASES = ["gpt2", *(pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if family != "gpt2")]

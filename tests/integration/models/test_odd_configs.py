@@ -26,6 +26,7 @@ from tests.integration.models.random_peers import (
 from tunix_rt.models.parameters import parameters_of
 
 LENGTH, WINDOWS = 10, (1, 2, 3, 5, 64)
+FULL, SLIDING = "full_attention", "sliding_attention"
 COUNT, EVERY_DAY = 20, 3
 Chance = np.random.Generator
 
@@ -84,8 +85,20 @@ def _mistral(chance: Chance) -> dict[str, Any]:
     return sizes | _rope(chance) | {"sliding_window": _one(chance, (None, *WINDOWS))}
 
 
+def _smollm3(chance: Chance) -> dict[str, Any]:
+    sizes = _sizes(chance)
+    layers = sizes["num_hidden_layers"]
+    turning = [int(turn) for turn in chance.integers(0, 2, layers + 1)]
+    bare = _one(chance, ({"no_rope_layers": turning}, {"no_rope_layer_interval": 2}, {}))
+    windows = {"use_sliding_window": True, "sliding_window": _one(chance, WINDOWS)}
+    types = {"layer_types": [_one(chance, (FULL, SLIDING)) for _ in range(layers)]}
+    biases = {"attention_bias": _one(chance, (True, False)), "mlp_bias": _one(chance, (True, False))}
+    return sizes | _rope(chance) | bare | biases | _one(chance, ({}, windows, windows | types))
+
+
 FAMILIES: Mapping[str, Callable[[Chance], dict[str, Any]]] = {
     "mistral": _mistral,
+    "smollm3": _smollm3,
 }
 CASES = [
     pytest.param(family, number, marks=() if number < EVERY_DAY else pytest.mark.slow, id=f"{family}-{number}")

@@ -40,6 +40,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": ROTARY | {"attention_bias": True},
     "gemma3_text": ROTARY | {"query_pre_attn_scalar": 8, **MIXED_LAYERS},
     "mistral": ROTARY | {"sliding_window": 4},
+    "smollm3": ROTARY | {"no_rope_layer_interval": 2, "use_sliding_window": True, **MIXED_LAYERS},
     "gpt2": {
         "vocab_size": 60,
         "n_embd": 32,

@@ -24,6 +24,7 @@ QWEN2 = GOOD | {"model_type": "qwen2", "num_key_value_heads": 2}
 QWEN3 = QWEN2 | {"model_type": "qwen3", "head_dim": 8}
 GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
 MISTRAL = QWEN2 | {"model_type": "mistral"}
+SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -90,6 +91,10 @@ def _fields(error: InvalidInput) -> set[str]:
         (MISTRAL, {"attention_bias": False}, "attention_bias"),
         (MISTRAL, {"sliding_window": 0}, "sliding_window"),
         (MISTRAL, {"sliding_window": "8"}, "sliding_window"),
+        (SMOLLM3, {"no_rope_layers": [1]}, "no_rope_layers"),
+        (SMOLLM3, {"no_rope_layers": [1, 2]}, "no_rope_layers"),
+        (SMOLLM3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval"),
+        (SMOLLM3, {"layer_types": [FULL, SLIDING]}, "sliding_window"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -154,6 +159,8 @@ def test_defaults_are_those_of_transformers() -> None:
     mistral = from_hf(MISTRAL)
     assert (mistral.types_of_layers, mistral.sliding_window) == ((SLIDING, SLIDING), 4096)
     assert from_hf(MISTRAL | {"sliding_window": None}).types_of_layers == (FULL, FULL)
+    smollm3 = from_hf(SMOLLM3 | {"num_hidden_layers": 9})
+    assert (smollm3.unrotated_layers, smollm3.rope_theta, smollm3.tie_word_embeddings) == ((3, 7), 2e6, True)
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -211,6 +218,20 @@ HUB: dict[str, dict[str, Any]] = {
         "rope_theta": 1000000.0,
         "sliding_window": None,
         "tie_word_embeddings": False,
+    },
+    "SmolLM3-3B": SMOLLM3
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "max_window_layers": 28,
+        "mlp_bias": False,
+        "no_rope_layer_interval": 4,
+        "no_rope_layers": [1, 0],
+        "pretraining_tp": 2,
+        "rope_scaling": None,
+        "rope_theta": 5000000.0,
+        "sliding_window": None,
+        "use_sliding_window": False,
     },
     "Qwen2.5-0.5B": QWEN2
     | {

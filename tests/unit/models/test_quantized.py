@@ -46,6 +46,7 @@ CONFIGS = {
         query_pre_attn_scalar=12,
         final_logit_softcapping=3.0,
     ),
+    "smollm3": ModelConfig(**_ROTARY, family="smollm3", unrotated_layers=(1,)),
     "gpt2": ModelConfig(**_ROTARY | {"num_key_value_heads": 4}, family="gpt2", tie_word_embeddings=True),
 }
 LENGTH = 16
