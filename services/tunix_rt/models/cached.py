@@ -20,6 +20,7 @@ from flax import nnx
 from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
+from tunix_rt.models.attention import soft_capped
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
 from tunix_rt.models.layers import Block, Linear, Norm, replace_linear
@@ -162,8 +163,8 @@ def forward_cached(
         ) -> jax.Array:
             keys.append(old_keys.at[slot, :, target].set(key.astype(old_keys.dtype), mode="drop"))
             values.append(old_values.at[slot, :, target].set(value.astype(old_values.dtype), mode="drop"))
-            window, scale = config.window_of(kind), config.attention_scale
-            return attend_cached(query, keys[-1], values[-1], positions, window=window, scale=scale)
+            window, scale, cap = config.window_of(kind), config.attention_scale, config.attention_softcapping
+            return attend_cached(query, keys[-1], values[-1], positions, window=window, scale=scale, cap=cap)
 
         rotation = None if layer in config.unrotated_layers else rotations[kind]
         x = block(x, rotation, attend)
@@ -178,11 +179,13 @@ def attend_cached(
     *,
     window: int | None = None,
     scale: float | None = None,
+    cap: float | None = None,
 ) -> jax.Array:
     """Attention of new tokens over the cached positions ≤ their own, or over the last ``window`` of these.
 
     query [S, T, KV, G, D]; keys, values [S, KV, C, D]; positions [S, T] i32, < 0 for padding (undefined result).
-    Returns [S, T, KV, G, D] in the query's dtype. Scores, multiplied by ``scale`` (None: 1/√D), and sums are float32.
+    Returns [S, T, KV, G, D] in the query's dtype. Scores, multiplied by ``scale`` (None: 1/√D)
+    and soft-capped at ``cap``, and sums are float32.
 
     Works through the cache block by block with a running softmax (Milakov & Gimelshein 2018, arXiv 1805.02867), from
     the first block that any row's window covers to the furthest position of any row. A block that a row cannot see
@@ -210,7 +213,7 @@ def attend_cached(
         if window is not None:
             visible &= at > own - window
         scores = jnp.einsum("skrd,skcd->skrc", rows, key, preferred_element_type=jnp.float32) * factor
-        scores = jnp.where(visible, scores, lowest)
+        scores = jnp.where(visible, soft_capped(scores, cap), lowest)
         new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1))
         rescale = jnp.exp(highest - new_highest)
         weights = jnp.where(visible, jnp.exp(scores - new_highest[..., None]), 0)

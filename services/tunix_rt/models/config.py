@@ -28,20 +28,21 @@ LARGEST = 3.0e38  # float32 ends here
 _LARGEST_POSITION = 2**31 - 1
 _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
-    "final_logit_softcapping",
+    "final_logit_softcapping", "attention_softcapping",
 )  # fmt: skip
-_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3"})
+_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2"})
 # Fields that only some families have. The config.json of any other family has no place for them.
 _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3"}),
+        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3", "gemma2"}),
         "mlp_bias": frozenset({"llama", "smollm3"}),
         "layer_types": _WINDOWED,
         "sliding_window": _WINDOWED,
         "unrotated_layers": frozenset({"smollm3"}),
         "sliding_rope_theta": frozenset({"gemma3"}),
-        "query_pre_attn_scalar": frozenset({"gemma3"}),
-        "final_logit_softcapping": frozenset({"gemma3"}),
+        "query_pre_attn_scalar": frozenset({"gemma2", "gemma3"}),
+        "final_logit_softcapping": frozenset({"gemma2", "gemma3"}),
+        "attention_softcapping": frozenset({"gemma2"}),
     }
 )
 
@@ -91,7 +92,8 @@ class ModelConfig:
     ``layer_types`` has one entry per layer, or is () when all layers are ``full_attention``. A query of a sliding layer
     attends to the last ``sliding_window`` positions, its own included. ``sliding_rope_theta`` None: sliding layers use
     ``rope_theta``. ``unrotated_layers``: ascending indices of the layers without rotary positions (NoPE: Kazemnejad et
-    al. 2023, arXiv 2305.19466). ``query_pre_attn_scalar`` None: ``head_dim``; only gemma3 sets it.
+    al. 2023, arXiv 2305.19466). ``query_pre_attn_scalar`` None: ``head_dim``; only Gemma sets it.
+    ``final_logit_softcapping`` and ``attention_softcapping``: soft caps of the logits and of the attention scores.
     """
 
     vocab_size: int
@@ -122,6 +124,7 @@ class ModelConfig:
     sliding_rope_scaling: RopeScaling = RopeScaling()
     query_pre_attn_scalar: float | None = None
     final_logit_softcapping: float | None = None
+    attention_softcapping: float | None = None
 
     def __post_init__(self) -> None:
         bad = Violations()

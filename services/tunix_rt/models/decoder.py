@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.models.attention import causal_attention
+from tunix_rt.models.attention import causal_attention, soft_capped
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.layers import Block, make_norm
 from tunix_rt.models.rope import Rotation, rotation_if, rotation_of
@@ -45,9 +45,8 @@ def project_to_vocabulary(config: ModelConfig, hidden: jax.Array, table: jax.Arr
 
 
 def capped(config: ModelConfig, logits: jax.Array) -> jax.Array:
-    """Logits with the config's soft cap, if it has one (Bello et al. 2016, arXiv 1611.09940)."""
-    cap = config.final_logit_softcapping
-    return logits if cap is None else jnp.tanh(logits / cap) * cap
+    """Logits with the config's soft cap, if it has one."""
+    return soft_capped(logits, config.final_logit_softcapping)
 
 
 def _table(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
@@ -96,7 +95,8 @@ class Decoder(nnx.Module):
 
             def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
                 key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-                return causal_attention(query, key, value, segment_ids, window=window, scale=config.attention_scale)
+                scale, cap = config.attention_scale, config.attention_softcapping
+                return causal_attention(query, key, value, segment_ids, window=window, scale=scale, cap=cap)
 
             return block(x, rotation, attend), None
 

@@ -7,6 +7,7 @@
 - ``mistral``: Jiang et al. 2023 (arXiv 2310.06825): llama with one sliding window for every layer, or none.
 - ``smollm3``: Bakouch et al. 2025 (Hugging Face, "SmolLM3"): llama whose every fourth layer has no rotary positions
   (Yang et al. 2025, arXiv 2501.18795).
+- ``gemma2``: Gemma team 2024 (arXiv 2408.00118): alternating windows, pre- and post-norms, capped scores and logits.
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gpt2"]
+FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "gpt2"]
 BiasedPart = Literal["qkv", "output", "mlp"]
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -57,6 +58,7 @@ ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
         ),
         "mistral": Family(uniform_layers=True),
         "smollm3": Family(),
+        "gemma2": Family(norm="rms_around_one", activation="gelu_tanh", output_norms=True, scaled_embedding=True),
         "gpt2": Family(
             norm="layer",
             activation="gelu_tanh",

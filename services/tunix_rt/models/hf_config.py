@@ -178,7 +178,8 @@ _BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
 )  # fmt: skip
 _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType({**_BASE, **derived_families(_BASE)})
 
-_NUMBERS = frozenset({"norm_epsilon", "initializer_range", "query_pre_attn_scalar", "final_logit_softcapping"})
+_NULLABLE = frozenset({"final_logit_softcapping", "attention_softcapping"})
+_NUMBERS = _NULLABLE | {"norm_epsilon", "initializer_range", "query_pre_attn_scalar"}
 _FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias"})
 
 
@@ -218,14 +219,14 @@ def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) 
     values: dict[str, Any] = {}
     for ours, name in fields.names.items():
         value = document.get(name)
-        if value is None:
+        if value is None and not (ours in _NULLABLE and name in document):
             derived = _derived(ours, values, fields)
             value = derived if derived is not None and name in document else fields.defaults.get(ours, derived)
         if ours in _FLAGS:
             ok, wanted = isinstance(value, bool), "true or false"
         elif ours in _NUMBERS:
             ok = isinstance(value, int | float) and not isinstance(value, bool)
-            ok, wanted = ok or (value is None and ours == "final_logit_softcapping"), "a number"
+            ok, wanted = ok or (value is None and ours in _NULLABLE), "a number"
         else:
             ok, wanted = type(value) is int and value > 0, "a positive integer"
         if ok and ours in MAX_SIZES:
@@ -284,9 +285,10 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     full, sliding = config.rope_of("full_attention"), config.rope_of("sliding_attention")
     if config.family == "gemma3":
         document |= write_gemma_rope(full, sliding)
-        document |= {"query_pre_attn_scalar": _whole(config.query_pre_attn_scalar or config.head_dim)}
     elif "rope_theta" in fields.translated:
         document |= write_rope(full)
+    if "query_pre_attn_scalar" in fields.names:
+        document |= {"query_pre_attn_scalar": _whole(config.query_pre_attn_scalar or config.head_dim)}
     document |= write_layers(config, fields.translated)
     if config.family == "gpt2":
         # Fine-tuning here uses no dropout; if absent, Transformers would default these to 0.1.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName, FamilyFields]:
     """The fields of each family whose ``config.json`` resembles one of ``base``."""
-    llama = base["llama"]
+    llama, gemma3 = base["llama"], base["gemma3"]
     without_biases = {name: hf for name, hf in llama.names.items() if not name.endswith("_bias")}
     plain = {name: value for name, value in llama.only.items() if name != "sliding_window"}
     return {
@@ -38,5 +38,17 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             | {"layer_types", "sliding_window", "use_sliding_window", "no_rope_layers", "no_rope_layer_interval"},
             without_effect=llama.without_effect | {"max_window_layers"},
             rope_theta=2_000_000.0,
+        ),
+        "gemma2": replace(
+            gemma3,
+            model_type="gemma2",
+            architecture="Gemma2ForCausalLM",
+            names=gemma3.names | {"attention_softcapping": "attn_logit_softcapping"},
+            defaults=gemma3.defaults
+            | {"max_position_embeddings": 8192, "final_logit_softcapping": 30.0, "attention_softcapping": 50.0},
+            only={name: value for name, value in gemma3.only.items() if name != "attn_logit_softcapping"},
+            translated=llama.translated | {"layer_types", "sliding_window"},
+            # Published beside hidden_activation, which counts.
+            without_effect=gemma3.without_effect | {"hidden_act"},
         ),
     }

@@ -16,7 +16,7 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: Violations) -> dict[str, Any]:
-    """``layer_types``, ``sliding_window`` and ``unrotated_layers`` of a `ModelConfig`. The types are () if all are full."""
+    """The types of layers (() if all are full), ``sliding_window`` and ``unrotated_layers`` of a config."""
     bare: tuple[int, ...] = ()
     if ARCHITECTURES[family].uniform_layers:
         window = document.get("sliding_window", _WINDOW)
@@ -25,6 +25,10 @@ def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, ba
     elif family == "gemma3":
         window = document.get("sliding_window", _WINDOW)
         default = _gemma3_types(document, layers, bad)
+        types = document.get("layer_types")
+    elif family == "gemma2":
+        window = document.get("sliding_window", _WINDOW)
+        default = [_FULL if i % 2 else _SLIDING for i in range(layers)]
         types = document.get("layer_types")
     elif family == "smollm3":
         bare = _unrotated(document, layers, bad)
@@ -54,8 +58,8 @@ def write_layers(config: ModelConfig, known: frozenset[str]) -> dict[str, Any]:
     """The fields of a ``config.json`` with the ``known`` ones that `read_layers` reads."""
     document: dict[str, Any] = {}
     if "sliding_window" in known:
-        # Transformers requires a window in gemma3 even if no layer uses it.
-        unused = _WINDOW if config.family == "gemma3" else None
+        # Transformers requires a window in Gemma even if no layer uses it.
+        unused = _WINDOW if config.family in ("gemma2", "gemma3") else None
         document["sliding_window"] = config.sliding_window or unused
     if "layer_types" in known:
         document["layer_types"] = list(config.types_of_layers)

@@ -100,11 +100,10 @@ _LLAMA = (
 )
 _QWEN2 = _not_interleaved(_LLAMA)
 _QWEN3 = (*_QWEN2, *_QUERY_KEY_NORMS)
-_GEMMA3 = (
+_GEMMA2 = (
     _EMBEDDING,
     _INPUT_NORM,
     *_not_interleaved(_ATTENTION),
-    *_QUERY_KEY_NORMS,
     _layer("attention_output_norm.scale", "post_attention_layernorm.weight", "post_attention_norm.weight"),
     _layer("mlp_norm.scale", "pre_feedforward_layernorm.weight", "ffn_norm.weight"),
     *_MLP,
@@ -112,6 +111,7 @@ _GEMMA3 = (
     _NORM,
     _HEAD,
 )
+_GEMMA3 = (*_GEMMA2, *_QUERY_KEY_NORMS)
 
 
 def _gpt2_layer(ours: str, hf: str, gguf: str, *, weight: Literal["scale", "kernel"]) -> tuple[Row, Row]:
@@ -144,6 +144,7 @@ FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "gemma3": _GEMMA3,
         "mistral": _LLAMA,
         "smollm3": _LLAMA,
+        "gemma2": _GEMMA2,
         "gpt2": _GPT2,
     }
 )

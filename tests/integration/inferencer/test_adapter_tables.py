@@ -23,6 +23,11 @@ LENGTH, PLACES, RANK = 6, 2, 4
 FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"num_key_value_heads": 2},
     "llama": {},
+    "gemma2": {
+        "layer_types": ("sliding_attention", "full_attention"),
+        "sliding_window": 4,
+        "attention_softcapping": 2.0,
+    },
     "gemma3": {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 4},
     "mistral": {"layer_types": ("sliding_attention",) * 2, "sliding_window": 4},
     "qwen2": {},

@@ -96,9 +96,26 @@ def _smollm3(chance: Chance) -> dict[str, Any]:
     return sizes | _rope(chance) | bare | biases | _one(chance, ({}, windows, windows | types))
 
 
+def _gemma2(chance: Chance) -> dict[str, Any]:
+    sizes = _sizes(chance)
+    return (
+        sizes
+        | {"hidden_size": sizes["num_attention_heads"] * int(chance.integers(2, 6))}
+        | _rope(chance)
+        | {"query_pre_attn_scalar": int(chance.integers(3, 40)), "attention_bias": _one(chance, (True, False))}
+        | _one(
+            chance, ({}, {"layer_types": [_one(chance, (FULL, SLIDING)) for _ in range(sizes["num_hidden_layers"])]})
+        )
+        | {"sliding_window": _one(chance, WINDOWS)}
+        | {"attn_logit_softcapping": _one(chance, (None, 0.5, 2.0, 50.0))}
+        | {"final_logit_softcapping": _one(chance, (None, 3.0, 30.0))}
+    )
+
+
 FAMILIES: Mapping[str, Callable[[Chance], dict[str, Any]]] = {
     "mistral": _mistral,
     "smollm3": _smollm3,
+    "gemma2": _gemma2,
 }
 CASES = [
     pytest.param(family, number, marks=() if number < EVERY_DAY else pytest.mark.slow, id=f"{family}-{number}")

@@ -25,6 +25,7 @@ QWEN3 = QWEN2 | {"model_type": "qwen3", "head_dim": 8}
 GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
 MISTRAL = QWEN2 | {"model_type": "mistral"}
 SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
+GEMMA2 = QWEN3 | {"model_type": "gemma2"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -95,6 +96,9 @@ def _fields(error: InvalidInput) -> set[str]:
         (SMOLLM3, {"no_rope_layers": [1, 2]}, "no_rope_layers"),
         (SMOLLM3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval"),
         (SMOLLM3, {"layer_types": [FULL, SLIDING]}, "sliding_window"),
+        (GEMMA2, {"attn_logit_softcapping": 0}, "attn_logit_softcapping"),
+        (GEMMA2, {"attn_logit_softcapping": "50"}, "attn_logit_softcapping"),
+        (GEMMA2, {"rope_local_base_freq": 100.0}, "rope_local_base_freq"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -161,6 +165,15 @@ def test_defaults_are_those_of_transformers() -> None:
     assert from_hf(MISTRAL | {"sliding_window": None}).types_of_layers == (FULL, FULL)
     smollm3 = from_hf(SMOLLM3 | {"num_hidden_layers": 9})
     assert (smollm3.unrotated_layers, smollm3.rope_theta, smollm3.tie_word_embeddings) == ((3, 7), 2e6, True)
+    gemma2 = from_hf(GEMMA2)
+    assert (gemma2.types_of_layers, gemma2.sliding_window, gemma2.rope_theta) == ((SLIDING, FULL), 4096, 10000.0)
+    assert (gemma2.attention_softcapping, gemma2.final_logit_softcapping, gemma2.attention_scale) == (
+        50.0,
+        30.0,
+        1 / 16,
+    )
+    uncapped = from_hf(GEMMA2 | {"attn_logit_softcapping": None, "final_logit_softcapping": None})
+    assert (uncapped.attention_softcapping, uncapped.final_logit_softcapping) == (None, None)
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -232,6 +245,18 @@ HUB: dict[str, dict[str, Any]] = {
         "rope_theta": 5000000.0,
         "sliding_window": None,
         "use_sliding_window": False,
+    },
+    "gemma-2-2b": GEMMA2
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_logit_softcapping": 50.0,
+        "cache_implementation": "hybrid",
+        "final_logit_softcapping": 30.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
     },
     "Qwen2.5-0.5B": QWEN2
     | {

@@ -47,6 +47,9 @@ CONFIGS = {
         final_logit_softcapping=3.0,
     ),
     "smollm3": ModelConfig(**_ROTARY, family="smollm3", unrotated_layers=(1,)),
+    "gemma2": ModelConfig(
+        **_ROTARY | _WINDOWED, family="gemma2", sliding_window=5, attention_softcapping=2.0, final_logit_softcapping=3.0
+    ),
     "gpt2": ModelConfig(**_ROTARY | {"num_key_value_heads": 4}, family="gpt2", tie_word_embeddings=True),
 }
 LENGTH = 16
