@@ -34,7 +34,7 @@ _WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2
 # Fields that only some families have. The config.json of any other family has no place for them.
 _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3", "gemma2"}),
+        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3", "gemma2", "olmo2"}),
         "mlp_bias": frozenset({"llama", "smollm3"}),
         "layer_types": _WINDOWED,
         "sliding_window": _WINDOWED,
@@ -181,7 +181,8 @@ class ModelConfig:
         q, kv = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         norm = h * (2 if fixed.norm == "layer" else 1)
         mlp_width = (2 if fixed.gated_mlp else 1) * inner
-        layer = (4 if fixed.output_norms else 2) * norm + (2 * self.head_dim if fixed.query_key_norms else 0)
+        layer = 2 * (fixed.input_norms + fixed.output_norms) * norm
+        layer += {None: 0, "head": 2 * self.head_dim, "whole": q + kv}[fixed.query_key_norms]
         layer += h * (q + 2 * kv) + (q + 2 * kv) * self.has_bias("qkv") + q * h + h * self.has_bias("output")
         layer += h * mlp_width + inner * h + (mlp_width + h) * self.has_bias("mlp")
         positions = self.max_position_embeddings * h if fixed.learned_positions else 0

@@ -8,6 +8,7 @@
 - ``smollm3``: Bakouch et al. 2025 (Hugging Face, "SmolLM3"): llama whose every fourth layer has no rotary positions
   (Yang et al. 2025, arXiv 2501.18795).
 - ``gemma2``: Gemma team 2024 (arXiv 2408.00118): alternating windows, pre- and post-norms, capped scores and logits.
+- ``olmo2``: OLMo team 2024 (arXiv 2501.00656): norms after the sublayers alone, and over all heads of queries and keys.
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "gpt2"]
+FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "olmo2", "gpt2"]
 BiasedPart = Literal["qkv", "output", "mlp"]
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -28,7 +29,8 @@ class Family:
     """The fixed part of an architecture.
 
     ``norm``: ``rms``; ``rms_around_one`` stores ``scale - 1``; ``layer`` subtracts the mean and has a bias.
-    ``biases``: linear layers that always have a bias. ``output_norms``: a norm after each sublayer as well as before.
+    ``biases``: linear layers that always have a bias. ``query_key_norms``: norms of queries and keys,
+    of each head or over all of them. ``input_norms``, ``output_norms``: a norm before, and after, each sublayer.
     ``uniform_layers``: all layers have the same type.
     """
 
@@ -37,7 +39,8 @@ class Family:
     gated_mlp: bool = True
     biases: frozenset[BiasedPart] = frozenset()
     fused_attention: bool = False
-    query_key_norms: bool = False
+    query_key_norms: Literal["head", "whole"] | None = None
+    input_norms: bool = True
     output_norms: bool = False
     scaled_embedding: bool = False
     learned_positions: bool = False
@@ -48,17 +51,18 @@ ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
     {
         "llama": Family(),
         "qwen2": Family(biases=frozenset({"qkv"})),
-        "qwen3": Family(query_key_norms=True),
+        "qwen3": Family(query_key_norms="head"),
         "gemma3": Family(
             norm="rms_around_one",
             activation="gelu_tanh",
-            query_key_norms=True,
+            query_key_norms="head",
             output_norms=True,
             scaled_embedding=True,
         ),
         "mistral": Family(uniform_layers=True),
         "smollm3": Family(),
         "gemma2": Family(norm="rms_around_one", activation="gelu_tanh", output_norms=True, scaled_embedding=True),
+        "olmo2": Family(query_key_norms="whole", input_norms=False, output_norms=True),
         "gpt2": Family(
             norm="layer",
             activation="gelu_tanh",

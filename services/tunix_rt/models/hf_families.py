@@ -39,6 +39,14 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             without_effect=llama.without_effect | {"max_window_layers"},
             rope_theta=2_000_000.0,
         ),
+        "olmo2": replace(
+            llama,
+            model_type="olmo2",
+            architecture="Olmo2ForCausalLM",
+            names=without_biases | {"attention_bias": "attention_bias"},
+            defaults=llama.defaults | {"norm_epsilon": 1e-5},
+            only=plain,
+        ),
         "gemma2": replace(
             gemma3,
             model_type="gemma2",

@@ -100,7 +100,8 @@ def make_norm(config: ModelConfig, shape: tuple[int, ...]) -> Norm:
 class Attention(nnx.Module):
     """Grouped-query self-attention (Ainslie et al. 2023, arXiv 2305.13245) with rotary positions.
 
-    Some families normalise queries and keys per head before the rotation (Henry et al. 2020, arXiv 2010.04245).
+    Some families normalise queries and keys before the rotation, per head (Henry et al. 2020, arXiv 2010.04245) or over
+    all heads (Dehghani et al. 2023, arXiv 2302.05442).
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
@@ -112,17 +113,21 @@ class Attention(nnx.Module):
         self.v = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
         out_std = std / math.sqrt(2 * layers)
         self.o = Linear(layers, queries, hidden, std=out_std, rngs=rngs, bias=config.has_bias("output"))
-        normed = config.architecture.query_key_norms
-        self.q_norm = make_norm(config, (layers, config.head_dim)) if normed else None
-        self.k_norm = make_norm(config, (layers, config.head_dim)) if normed else None
+        self.normed = config.architecture.query_key_norms
+        widths = (queries, keys) if self.normed == "whole" else (config.head_dim, config.head_dim)
+        self.q_norm = make_norm(config, (layers, widths[0])) if self.normed else None
+        self.k_norm = make_norm(config, (layers, widths[1])) if self.normed else None
         self.kv_heads, self.groups, self.head_dim = config.num_key_value_heads, config.query_groups, config.head_dim
 
     def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
         batch, length, _ = x.shape  # [B, T, H]
-        query = self.q(x).reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
-        key = self.k(x).reshape(batch, length, self.kv_heads, self.head_dim)
-        value = self.v(x).reshape(batch, length, self.kv_heads, self.head_dim)
-        if self.q_norm is not None and self.k_norm is not None:
+        query, key, value = self.q(x), self.k(x), self.v(x)
+        if self.q_norm is not None and self.k_norm is not None and self.normed == "whole":
+            query, key = self.q_norm(query), self.k_norm(key)
+        query = query.reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
+        key = key.reshape(batch, length, self.kv_heads, self.head_dim)
+        value = value.reshape(batch, length, self.kv_heads, self.head_dim)
+        if self.q_norm is not None and self.k_norm is not None and self.normed == "head":
             query, key = self.q_norm(query), self.k_norm(key)
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
@@ -183,23 +188,27 @@ def _activated(x: jax.Array, kind: str) -> jax.Array:
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP with residual connections. Gemma also normalises the output of each."""
+    """Attention and MLP with residual connections, and norms before each, after each, or both."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         shape, architecture = (config.num_hidden_layers, config.hidden_size), config.architecture
-        self.input_norm = make_norm(config, shape)
+        self.input_norm = make_norm(config, shape) if architecture.input_norms else None
         fused = architecture.fused_attention
         self.attention = FusedAttention(config, rngs=rngs) if fused else Attention(config, rngs=rngs)
         self.attention_output_norm = make_norm(config, shape) if architecture.output_norms else None
-        self.mlp_norm = make_norm(config, shape)
+        self.mlp_norm = make_norm(config, shape) if architecture.input_norms else None
         self.mlp = GatedMLP(config, rngs=rngs) if architecture.gated_mlp else PlainMLP(config, rngs=rngs)
         self.mlp_output_norm = make_norm(config, shape) if architecture.output_norms else None
 
     def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
-        added = self.attention(self.input_norm(x), rotation, attend)  # [B, T, H]
-        x = x + (added if self.attention_output_norm is None else self.attention_output_norm(added))
-        added = self.mlp(self.mlp_norm(x))
-        return x + (added if self.mlp_output_norm is None else self.mlp_output_norm(added))
+        added = self.attention(_normed(self.input_norm, x), rotation, attend)  # [B, T, H]
+        x = x + _normed(self.attention_output_norm, added)
+        added = self.mlp(_normed(self.mlp_norm, x))
+        return x + _normed(self.mlp_output_norm, added)
+
+
+def _normed(norm: Norm | None, x: jax.Array) -> jax.Array:
+    return x if norm is None else norm(x)
 
 
 def replace_linear(block: Block, path: str, build: Callable[[Linear], nnx.Module]) -> None:

@@ -112,6 +112,8 @@ _GEMMA2 = (
     _HEAD,
 )
 _GEMMA3 = (*_GEMMA2, *_QUERY_KEY_NORMS)
+# Gemma's without the norms before the sublayers.
+_OLMO2 = tuple(row for row in _GEMMA3 if row.parameter not in ("blocks.input_norm.scale", "blocks.mlp_norm.scale"))
 
 
 def _gpt2_layer(ours: str, hf: str, gguf: str, *, weight: Literal["scale", "kernel"]) -> tuple[Row, Row]:
@@ -145,6 +147,7 @@ FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "mistral": _LLAMA,
         "smollm3": _LLAMA,
         "gemma2": _GEMMA2,
+        "olmo2": _OLMO2,
         "gpt2": _GPT2,
     }
 )

@@ -19,7 +19,7 @@ LOGITS_BYTES = 4 * 2**24
 QUERY_BLOCK = 128
 _SCORE_MATRICES = 4
 # Activations of the hidden size that a layer's further norms keep.
-_EXTRA_NORMS = {"qwen3": 4, "gemma2": 10, "gemma3": 14}
+_EXTRA_NORMS = {"qwen3": 4, "olmo2": 6, "gemma2": 10, "gemma3": 14}
 # Advice for a run that needs more memory; the cheapest measure first.
 ADVICE = (
     "lower per_device_batch_size (and raise gradient_accumulation_steps to make up for it) or max_seq_length, set "

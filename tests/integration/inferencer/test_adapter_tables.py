@@ -31,6 +31,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3": {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 4},
     "mistral": {"layer_types": ("sliding_attention",) * 2, "sliding_window": 4},
     "qwen2": {},
+    "olmo2": {},
     "qwen3": {},
     "smollm3": {"unrotated_layers": (1,)},
 }

@@ -78,6 +78,10 @@ def _rope(chance: Chance) -> dict[str, Any]:
     return {"rope_parameters": (scaling or {"rope_type": "default"}) | {"rope_theta": theta}}
 
 
+def _types(chance: Chance, layers: int) -> dict[str, Any]:
+    return {"layer_types": [_one(chance, (FULL, SLIDING)) for _ in range(layers)]}
+
+
 def _mistral(chance: Chance) -> dict[str, Any]:
     sizes = _sizes(chance)
     if sizes["hidden_size"] % (2 * sizes["num_attention_heads"]) == 0:
@@ -91,9 +95,8 @@ def _smollm3(chance: Chance) -> dict[str, Any]:
     turning = [int(turn) for turn in chance.integers(0, 2, layers + 1)]
     bare = _one(chance, ({"no_rope_layers": turning}, {"no_rope_layer_interval": 2}, {}))
     windows = {"use_sliding_window": True, "sliding_window": _one(chance, WINDOWS)}
-    types = {"layer_types": [_one(chance, (FULL, SLIDING)) for _ in range(layers)]}
     biases = {"attention_bias": _one(chance, (True, False)), "mlp_bias": _one(chance, (True, False))}
-    return sizes | _rope(chance) | bare | biases | _one(chance, ({}, windows, windows | types))
+    return sizes | _rope(chance) | bare | biases | _one(chance, ({}, windows, windows | _types(chance, layers)))
 
 
 def _gemma2(chance: Chance) -> dict[str, Any]:
@@ -103,19 +106,22 @@ def _gemma2(chance: Chance) -> dict[str, Any]:
         | {"hidden_size": sizes["num_attention_heads"] * int(chance.integers(2, 6))}
         | _rope(chance)
         | {"query_pre_attn_scalar": int(chance.integers(3, 40)), "attention_bias": _one(chance, (True, False))}
-        | _one(
-            chance, ({}, {"layer_types": [_one(chance, (FULL, SLIDING)) for _ in range(sizes["num_hidden_layers"])]})
-        )
+        | _one(chance, ({}, _types(chance, sizes["num_hidden_layers"])))
         | {"sliding_window": _one(chance, WINDOWS)}
         | {"attn_logit_softcapping": _one(chance, (None, 0.5, 2.0, 50.0))}
         | {"final_logit_softcapping": _one(chance, (None, 3.0, 30.0))}
     )
 
 
+def _olmo2(chance: Chance) -> dict[str, Any]:
+    return _sizes(chance) | _rope(chance) | {"attention_bias": _one(chance, (True, False))}
+
+
 FAMILIES: Mapping[str, Callable[[Chance], dict[str, Any]]] = {
     "mistral": _mistral,
     "smollm3": _smollm3,
     "gemma2": _gemma2,
+    "olmo2": _olmo2,
 }
 CASES = [
     pytest.param(family, number, marks=() if number < EVERY_DAY else pytest.mark.slow, id=f"{family}-{number}")

@@ -26,6 +26,7 @@ GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
 MISTRAL = QWEN2 | {"model_type": "mistral"}
 SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
 GEMMA2 = QWEN3 | {"model_type": "gemma2"}
+OLMO2 = QWEN2 | {"model_type": "olmo2"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -99,6 +100,9 @@ def _fields(error: InvalidInput) -> set[str]:
         (GEMMA2, {"attn_logit_softcapping": 0}, "attn_logit_softcapping"),
         (GEMMA2, {"attn_logit_softcapping": "50"}, "attn_logit_softcapping"),
         (GEMMA2, {"rope_local_base_freq": 100.0}, "rope_local_base_freq"),
+        (OLMO2, {"mlp_bias": False}, "mlp_bias"),
+        (OLMO2, {"sliding_window": 4}, "sliding_window"),
+        (OLMO2, {"clip_qkv": 8.0}, "clip_qkv"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -174,6 +178,7 @@ def test_defaults_are_those_of_transformers() -> None:
     )
     uncapped = from_hf(GEMMA2 | {"attn_logit_softcapping": None, "final_logit_softcapping": None})
     assert (uncapped.attention_softcapping, uncapped.final_logit_softcapping) == (None, None)
+    assert from_hf(OLMO2).norm_epsilon == 1e-5
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -257,6 +262,19 @@ HUB: dict[str, dict[str, Any]] = {
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": 256,
         "sliding_window": 4096,
+    },
+    "OLMo-2-0425-1B": OLMO2
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "eos_token_id": 57,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "num_key_value_heads": 4,
+        "pad_token_id": 77,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": None,
+        "rope_theta": 500000,
     },
     "Qwen2.5-0.5B": QWEN2
     | {

@@ -50,6 +50,7 @@ CONFIGS = {
     "gemma2": ModelConfig(
         **_ROTARY | _WINDOWED, family="gemma2", sliding_window=5, attention_softcapping=2.0, final_logit_softcapping=3.0
     ),
+    "olmo2": ModelConfig(**_ROTARY, family="olmo2"),
     "gpt2": ModelConfig(**_ROTARY | {"num_key_value_heads": 4}, family="gpt2", tie_word_embeddings=True),
 }
 LENGTH = 16
