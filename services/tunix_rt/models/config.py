@@ -28,9 +28,9 @@ LARGEST = 3.0e38  # float32 ends here
 _LARGEST_POSITION = 2**31 - 1
 _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
-    "final_logit_softcapping", "attention_softcapping",
+    "final_logit_softcapping", "attention_softcapping", "partial_rotary_factor",
 )  # fmt: skip
-_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2"})
+_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "phi3"})
 # Fields that only some families have. The config.json of any other family has no place for them.
 _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -43,6 +43,7 @@ _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
         "query_pre_attn_scalar": frozenset({"gemma2", "gemma3"}),
         "final_logit_softcapping": frozenset({"gemma2", "gemma3"}),
         "attention_softcapping": frozenset({"gemma2"}),
+        "partial_rotary_factor": frozenset({"phi3"}),
     }
 )
 
@@ -94,6 +95,7 @@ class ModelConfig:
     ``rope_theta``. ``unrotated_layers``: ascending indices of the layers without rotary positions (NoPE: Kazemnejad et
     al. 2023, arXiv 2305.19466). ``query_pre_attn_scalar`` None: ``head_dim``; only Gemma sets it.
     ``final_logit_softcapping`` and ``attention_softcapping``: soft caps of the logits and of the attention scores.
+    ``partial_rotary_factor``: the share of a head, its first dimensions, that rotates; None: all of it.
     """
 
     vocab_size: int
@@ -125,6 +127,7 @@ class ModelConfig:
     query_pre_attn_scalar: float | None = None
     final_logit_softcapping: float | None = None
     attention_softcapping: float | None = None
+    partial_rotary_factor: float | None = None
 
     def __post_init__(self) -> None:
         bad = Violations()
@@ -133,8 +136,8 @@ class ModelConfig:
             self._check_heads(bad)
             self._check_tokens(bad)
             self._check_layers(bad)
-            self.rope_scaling.check(self.head_dim, bad.under("rope_scaling"))
-            self.sliding_rope_scaling.check(self.head_dim, bad.under("sliding_rope_scaling"))
+            self.rope_scaling.check(self.rotary_size, bad.under("rope_scaling"))
+            self.sliding_rope_scaling.check(self.rotary_size, bad.under("sliding_rope_scaling"))
         bad.raise_if_any()
 
     @property
@@ -146,6 +149,11 @@ class ModelConfig:
     def query_groups(self) -> int:
         """Query heads that share one key/value head."""
         return self.num_attention_heads // self.num_key_value_heads
+
+    @property
+    def rotary_size(self) -> int:
+        """Dimensions of a head that rotate."""
+        return self.head_dim if self.partial_rotary_factor is None else int(self.head_dim * self.partial_rotary_factor)
 
     @property
     def attention_scale(self) -> float:
@@ -220,6 +228,11 @@ class ModelConfig:
             bad.check(same, "num_attention_heads", f"{heads} heads must share hidden_size = {self.hidden_size} evenly")
         if not self.architecture.learned_positions:
             bad.check(self.head_dim % 2 == 0, "head_dim", f"must be even for rotary positions, is {self.head_dim}")
+            size = self.rotary_size
+            part = self.partial_rotary_factor is None or (0 < size <= self.head_dim and size % 2 == 0)
+            bad.check(
+                part, "partial_rotary_factor", f"must leave an even part of head_dim = {self.head_dim}, not {size}"
+            )
 
     def _check_tokens(self, bad: Violations) -> None:
         for name, ids in (

@@ -9,6 +9,8 @@
   (Yang et al. 2025, arXiv 2501.18795).
 - ``gemma2``: Gemma team 2024 (arXiv 2408.00118): alternating windows, pre- and post-norms, capped scores and logits.
 - ``olmo2``: OLMo team 2024 (arXiv 2501.00656): norms after the sublayers alone, and over all heads of queries and keys.
+- ``phi3``: Abdin et al. 2024 (arXiv 2404.14219): llama with packed projections, and rotary positions for a part of each
+  head.
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "olmo2", "gpt2"]
+FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "olmo2", "phi3", "gpt2"]
 BiasedPart = Literal["qkv", "output", "mlp"]
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -32,6 +34,7 @@ class Family:
     ``biases``: linear layers that always have a bias. ``query_key_norms``: norms of queries and keys,
     of each head or over all of them. ``input_norms``, ``output_norms``: a norm before, and after, each sublayer.
     ``uniform_layers``: all layers have the same type.
+    ``packed_projections``: one linear layer for query, key and value, and one for the gated MLP's two inputs.
     """
 
     norm: Literal["rms", "rms_around_one", "layer"] = "rms"
@@ -39,6 +42,7 @@ class Family:
     gated_mlp: bool = True
     biases: frozenset[BiasedPart] = frozenset()
     fused_attention: bool = False
+    packed_projections: bool = False
     query_key_norms: Literal["head", "whole"] | None = None
     input_norms: bool = True
     output_norms: bool = False
@@ -63,6 +67,7 @@ ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
         "smollm3": Family(),
         "gemma2": Family(norm="rms_around_one", activation="gelu_tanh", output_norms=True, scaled_embedding=True),
         "olmo2": Family(query_key_norms="whole", input_norms=False, output_norms=True),
+        "phi3": Family(packed_projections=True, uniform_layers=True),
         "gpt2": Family(
             norm="layer",
             activation="gelu_tanh",

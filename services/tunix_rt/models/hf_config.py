@@ -16,7 +16,7 @@ from tunix_rt.models.config import LARGEST, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_families import derived_families
 from tunix_rt.models.hf_layers import read_layers, write_layers
-from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
+from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, take_partial_factor, write_gemma_rope, write_rope
 from tunix_rt.models.reading.bounds import MAX_SIZES
 
 
@@ -204,6 +204,11 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
     if family == "gemma3":
         (values["rope_theta"], values["rope_scaling"]), sliding = read_gemma_rope(document, bad)
         values["sliding_rope_theta"], values["sliding_rope_scaling"] = sliding
+    elif family == "phi3":
+        rest, values["partial_rotary_factor"] = take_partial_factor(document, bad)
+        values["rope_theta"], values["rope_scaling"] = read_rope(rest, bad)
+        kind = values["rope_scaling"].rope_type
+        bad.check(kind == "default", "rope_scaling.rope_type", f"{kind!r} is not supported in this family")
     elif "rope_theta" in fields.translated:
         values["rope_theta"], values["rope_scaling"] = read_rope(document, bad, fields.rope_theta)
     bad.raise_if_any()
@@ -287,6 +292,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         document |= write_gemma_rope(full, sliding)
     elif "rope_theta" in fields.translated:
         document |= write_rope(full)
+    if config.partial_rotary_factor is not None:
+        document |= {"partial_rotary_factor": config.partial_rotary_factor}
     if "query_pre_attn_scalar" in fields.names:
         document |= {"query_pre_attn_scalar": _whole(config.query_pre_attn_scalar or config.head_dim)}
     document |= write_layers(config, fields.translated)

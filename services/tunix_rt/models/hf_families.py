@@ -47,6 +47,25 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             defaults=llama.defaults | {"norm_epsilon": 1e-5},
             only=plain,
         ),
+        "phi3": replace(
+            llama,
+            model_type="phi3",
+            architecture="Phi3ForCausalLM",
+            names=without_biases,
+            defaults=llama.defaults | {"max_position_embeddings": 4096, "norm_epsilon": 1e-5},
+            only=plain
+            | {
+                "attention_bias": (False,),
+                "mlp_bias": (False,),
+                "lm_head_bias": (False,),
+                "full_attn_mod": (1,),
+                "interpolate_factor": (1,),
+            },
+            translated=llama.translated | {"sliding_window", "partial_rotary_factor"},
+            # Published with a copy of Transformers' own code, and with dropout rates.
+            without_effect=llama.without_effect
+            | {"auto_map", "embd_pdrop", "original_max_position_embeddings", "resid_pdrop"},
+        ),
         "gemma2": replace(
             gemma3,
             model_type="gemma2",

@@ -19,7 +19,7 @@ def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, ba
     """The types of layers (() if all are full), ``sliding_window`` and ``unrotated_layers`` of a config."""
     bare: tuple[int, ...] = ()
     if ARCHITECTURES[family].uniform_layers:
-        window = document.get("sliding_window", _WINDOW)
+        window = document.get("sliding_window", None if family == "phi3" else _WINDOW)
         default = [_FULL if window is None else _SLIDING] * layers
         types: Any = None
     elif family == "gemma3":

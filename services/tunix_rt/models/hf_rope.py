@@ -45,6 +45,22 @@ def read_rope(document: Mapping[str, Any], bad: Violations, default_theta: float
     return _agreed(old, new, bad) or (_theta(document, "rope_theta", default_theta, bad), RopeScaling())
 
 
+def take_partial_factor(document: Mapping[str, Any], bad: Violations) -> tuple[dict[str, Any], float | None]:
+    """The document without ``partial_rotary_factor``, which version 5 writes beside the scaling, and its value, None
+    for 1."""
+    rest, found = dict(document), []
+    for name in ("partial_rotary_factor", "rope_parameters.partial_rotary_factor"):
+        holder = rest
+        if "." in name and isinstance(rest.get("rope_parameters"), Mapping):
+            holder = rest["rope_parameters"] = dict(rest["rope_parameters"])
+        value = holder.pop("partial_rotary_factor", None)
+        if value is not None:
+            found.append(_number(value, name, bad))
+    agreed = len(set(found)) <= 1
+    bad.check(agreed, "partial_rotary_factor", "contradicts rope_parameters.partial_rotary_factor")
+    return rest, None if not found or found[0] == 1.0 else found[0]
+
+
 def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope, Rope]:
     """Base and scaling of the full and of the sliding layers."""
     nested = document.get("rope_parameters")

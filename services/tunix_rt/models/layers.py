@@ -107,10 +107,7 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
         queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        bias = config.has_bias("qkv")
-        self.q = Linear(layers, hidden, queries, std=std, rngs=rngs, bias=bias)
-        self.k = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
-        self.v = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
+        self._make_inputs(config, rngs)
         out_std = std / math.sqrt(2 * layers)
         self.o = Linear(layers, queries, hidden, std=out_std, rngs=rngs, bias=config.has_bias("output"))
         self.normed = config.architecture.query_key_norms
@@ -119,9 +116,22 @@ class Attention(nnx.Module):
         self.k_norm = make_norm(config, (layers, widths[1])) if self.normed else None
         self.kv_heads, self.groups, self.head_dim = config.num_key_value_heads, config.query_groups, config.head_dim
 
+    def _make_inputs(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        """The linear layers of `inputs`."""
+        layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
+        queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        bias = config.has_bias("qkv")
+        self.q = Linear(layers, hidden, queries, std=std, rngs=rngs, bias=bias)
+        self.k = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
+        self.v = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values of x [B, T, H], the heads of each side by side."""
+        return self.q(x), self.k(x), self.v(x)
+
     def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
         batch, length, _ = x.shape  # [B, T, H]
-        query, key, value = self.q(x), self.k(x), self.v(x)
+        query, key, value = self.inputs(x)
         if self.q_norm is not None and self.k_norm is not None and self.normed == "whole":
             query, key = self.q_norm(query), self.k_norm(key)
         query = query.reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
@@ -133,6 +143,21 @@ class Attention(nnx.Module):
             query, key = rotate(query, *rotation), rotate(key, *rotation)
         context = attend(query.reshape(batch, length, self.kv_heads, self.groups, self.head_dim), key, value)
         return self.o(context.reshape(batch, length, -1))
+
+
+class PackedAttention(Attention):
+    """`Attention` with one linear layer ``qkv`` for queries, keys and values."""
+
+    def _make_inputs(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        heads = config.num_attention_heads + 2 * config.num_key_value_heads
+        std, bias = config.initializer_range, config.has_bias("qkv")
+        width = heads * config.head_dim
+        self.qkv = Linear(config.num_hidden_layers, config.hidden_size, width, std=std, rngs=rngs, bias=bias)
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        queries, keys = self.kv_heads * self.groups * self.head_dim, self.kv_heads * self.head_dim
+        query, key, value = jnp.split(self.qkv(x), [queries, queries + keys], axis=-1)
+        return query, key, value
 
 
 class FusedAttention(nnx.Module):
@@ -168,6 +193,21 @@ class GatedMLP(nnx.Module):
         return self.down(_activated(self.gate(x), self.activation) * self.up(x))
 
 
+class PackedMLP(nnx.Module):
+    """`GatedMLP` with one linear layer ``gate_up`` for its two inputs."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+        layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+        std, bias = config.initializer_range, config.has_bias("mlp")
+        self.gate_up = Linear(layers, hidden, 2 * inner, std=std, rngs=rngs, bias=bias)
+        self.down = Linear(layers, inner, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=bias)
+        self.activation = config.architecture.activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        return self.down(_activated(gate, self.activation) * up)
+
+
 class PlainMLP(nnx.Module):
     """``c_proj(activation(c_fc(x)))``, with GPT-2's names."""
 
@@ -193,11 +233,13 @@ class Block(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         shape, architecture = (config.num_hidden_layers, config.hidden_size), config.architecture
         self.input_norm = make_norm(config, shape) if architecture.input_norms else None
-        fused = architecture.fused_attention
-        self.attention = FusedAttention(config, rngs=rngs) if fused else Attention(config, rngs=rngs)
+        packed = architecture.packed_projections
+        attention = FusedAttention if architecture.fused_attention else PackedAttention if packed else Attention
+        self.attention = attention(config, rngs=rngs)
         self.attention_output_norm = make_norm(config, shape) if architecture.output_norms else None
         self.mlp_norm = make_norm(config, shape) if architecture.input_norms else None
-        self.mlp = GatedMLP(config, rngs=rngs) if architecture.gated_mlp else PlainMLP(config, rngs=rngs)
+        mlp = PackedMLP if packed else GatedMLP if architecture.gated_mlp else PlainMLP
+        self.mlp = mlp(config, rngs=rngs)
         self.mlp_output_norm = make_norm(config, shape) if architecture.output_norms else None
 
     def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:

@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 
 from tunix_rt.models.config import LayerType, ModelConfig, RopeScaling
 
-# Cosine and sine of every position: each [B, T, head_dim / 2] float32.
+# Cosine and sine of every position: each [B, T, rotary_size / 2] float32.
 Rotation = tuple[jax.Array, jax.Array]
 _F32 = np.float32
 
 
 def inverse_frequencies(config: ModelConfig, layer_type: LayerType = "full_attention") -> NDArray[np.float32]:
-    """Radians per position of each rotated pair in this layer type, scaling included: [head_dim / 2] float32.
+    """Radians per position of each rotated pair in this layer type, scaling included: [rotary_size / 2] float32.
 
     ``dynamic`` scaling is not included: it has no effect up to ``max_position_embeddings``.
     """
     theta, scaling = config.rope_of(layer_type)
-    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / _F32(config.head_dim)
+    exponents = np.arange(0, config.rotary_size, 2, dtype=np.float32) / _F32(config.rotary_size)
     frequencies: NDArray[np.float32] = _F32(1.0) / np.power(_F32(theta), exponents)
     if scaling.rope_type == "linear":
         return np.asarray(frequencies / _F32(scaling.factor), dtype=np.float32)
@@ -58,14 +58,14 @@ def _kept_yarn(theta: float, config: ModelConfig, scaling: RopeScaling) -> NDArr
 
     def pair_with_rotations(count: float) -> float:
         wavelength = scaling.original_max_position_embeddings / (count * 2 * math.pi)
-        return config.head_dim * math.log(wavelength) / (2 * math.log(theta))
+        return config.rotary_size * math.log(wavelength) / (2 * math.log(theta))
 
     first, last = pair_with_rotations(scaling.beta_fast), pair_with_rotations(scaling.beta_slow)
     if scaling.truncate:
         first, last = math.floor(first), math.ceil(last)
-    first, last = max(first, 0), min(last, config.head_dim - 1)
+    first, last = max(first, 0), min(last, config.rotary_size - 1)
     last = last + 0.001 if first == last else last
-    ramp = (np.arange(config.head_dim // 2) - first) / (last - first)
+    ramp = (np.arange(config.rotary_size // 2) - first) / (last - first)
     return np.asarray(1 - np.clip(ramp, 0.0, 1.0), dtype=np.float64)
 
 
@@ -100,7 +100,7 @@ def rotation_of(
     frequencies: jax.Array | NDArray[np.float32] = inverse_frequencies(config, layer_type)
     if scaling.rope_type == "dynamic":
         stretch = _dynamic_stretch(config, scaling, _lengths(positions, segment_ids))
-        exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+        exponents = jnp.arange(0, config.rotary_size, 2, dtype=jnp.float32) / config.rotary_size
         frequencies = 1.0 / jnp.power(theta * stretch[..., None], exponents)  # [B, T, D / 2]
     angles = positions[..., None].astype(jnp.float32) * frequencies
     factor = attention_factor(scaling)
@@ -119,7 +119,7 @@ def _lengths(positions: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
 
 def _dynamic_stretch(config: ModelConfig, scaling: RopeScaling, lengths: jax.Array) -> jax.Array:
     """Factor of the base for sequences of ``lengths``: 1 up to ``max_position_embeddings``."""
-    trained, size = config.max_position_embeddings, config.head_dim
+    trained, size = config.max_position_embeddings, config.rotary_size
     excess = jnp.maximum(lengths.astype(jnp.float32), trained) / trained - 1
     return jnp.power(1 + scaling.factor * excess, size / (size - 2))
 
@@ -131,7 +131,11 @@ def rotation_if(turns: jax.Array, rotation: Rotation) -> Rotation:
 
 
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Rotate every head of ``x`` [B, T, heads, D]; ``cosine`` and ``sine`` are [B, T, D / 2]. Keeps the dtype."""
+    """Rotate the first R dimensions of every head of ``x`` [B, T, heads, D]; ``cosine`` and ``sine`` are [B, T, R / 2].
+    Keeps the dtype."""
+    size = 2 * cosine.shape[-1]
+    if size < x.shape[-1]:
+        return jnp.concatenate([rotate(x[..., :size], cosine, sine), x[..., size:]], axis=-1)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cosine, sine = cosine[:, :, None, :], sine[:, :, None, :]
     rotated = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)

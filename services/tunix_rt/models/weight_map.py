@@ -88,13 +88,25 @@ _GATED = (
 )
 _MLP = (*_GATED, *_biases(_GATED, lambda config: config.has_bias("mlp")))
 _INPUT_NORM = _layer("input_norm.scale", "input_layernorm.weight", "attn_norm.weight")
+_MLP_NORM = _layer("mlp_norm.scale", "post_attention_layernorm.weight", "ffn_norm.weight")
 
 _LLAMA = (
     _EMBEDDING,
     _INPUT_NORM,
     *_ATTENTION,
-    _layer("mlp_norm.scale", "post_attention_layernorm.weight", "ffn_norm.weight"),
+    _MLP_NORM,
     *_MLP,
+    _NORM,
+    _HEAD,
+)
+_PHI3 = (
+    _EMBEDDING,
+    _INPUT_NORM,
+    _layer("attention.qkv.kernel", "self_attn.qkv_proj.weight", "attn_qkv.weight"),
+    *_OUTPUT,
+    _MLP_NORM,
+    _layer("mlp.gate_up.kernel", "mlp.gate_up_proj.weight", "ffn_up.weight"),
+    _layer("mlp.down.kernel", "mlp.down_proj.weight", "ffn_down.weight"),
     _NORM,
     _HEAD,
 )
@@ -148,6 +160,7 @@ FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "smollm3": _LLAMA,
         "gemma2": _GEMMA2,
         "olmo2": _OLMO2,
+        "phi3": _PHI3,
         "gpt2": _GPT2,
     }
 )

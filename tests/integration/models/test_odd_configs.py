@@ -117,11 +117,22 @@ def _olmo2(chance: Chance) -> dict[str, Any]:
     return _sizes(chance) | _rope(chance) | {"attention_bias": _one(chance, (True, False))}
 
 
+def _phi3(chance: Chance) -> dict[str, Any]:
+    sizes = _sizes(chance)
+    turning = 2 * int(chance.integers(1, sizes["head_dim"] // 2 + 1))
+    # A little more than the share, so that it is not rounded down to one less.
+    share = min(1.0, turning / sizes["head_dim"] + 0.01)
+    theta = {"rope_theta": _one(chance, (50.0, 10000.0))}
+    rope = _one(chance, (theta, {"rope_parameters": theta | {"rope_type": "default"}}))
+    return sizes | rope | {"partial_rotary_factor": share, "sliding_window": _one(chance, (None, *WINDOWS))}
+
+
 FAMILIES: Mapping[str, Callable[[Chance], dict[str, Any]]] = {
     "mistral": _mistral,
     "smollm3": _smollm3,
     "gemma2": _gemma2,
     "olmo2": _olmo2,
+    "phi3": _phi3,
 }
 CASES = [
     pytest.param(family, number, marks=() if number < EVERY_DAY else pytest.mark.slow, id=f"{family}-{number}")

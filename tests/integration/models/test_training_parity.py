@@ -43,6 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": ROTARY | {"no_rope_layer_interval": 2, "use_sliding_window": True, **MIXED_LAYERS},
     "gemma2": ROTARY | {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 1.0, **MIXED_LAYERS},
     "olmo2": ROTARY,
+    "phi3": ROTARY | {"partial_rotary_factor": 0.5},
     "gpt2": {
         "vocab_size": 60,
         "n_embd": 32,

@@ -27,6 +27,7 @@ MISTRAL = QWEN2 | {"model_type": "mistral"}
 SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
 GEMMA2 = QWEN3 | {"model_type": "gemma2"}
 OLMO2 = QWEN2 | {"model_type": "olmo2"}
+PHI3 = GOOD | {"model_type": "phi3"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -103,6 +104,17 @@ def _fields(error: InvalidInput) -> set[str]:
         (OLMO2, {"mlp_bias": False}, "mlp_bias"),
         (OLMO2, {"sliding_window": 4}, "sliding_window"),
         (OLMO2, {"clip_qkv": 8.0}, "clip_qkv"),
+        (PHI3, {"partial_rotary_factor": 0.4}, "partial_rotary_factor"),
+        (PHI3, {"partial_rotary_factor": 1.5}, "partial_rotary_factor"),
+        (PHI3, {"rope_parameters": {"partial_rotary_factor": "half"}}, "rope_parameters.partial_rotary_factor"),
+        (
+            PHI3,
+            {"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}},
+            "partial_rotary_factor",
+        ),
+        (PHI3, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling.rope_type"),
+        (PHI3, {"lm_head_bias": True}, "lm_head_bias"),
+        (PHI3, {"attention_bias": True}, "attention_bias"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -179,6 +191,9 @@ def test_defaults_are_those_of_transformers() -> None:
     uncapped = from_hf(GEMMA2 | {"attn_logit_softcapping": None, "final_logit_softcapping": None})
     assert (uncapped.attention_softcapping, uncapped.final_logit_softcapping) == (None, None)
     assert from_hf(OLMO2).norm_epsilon == 1e-5
+    phi3 = from_hf(PHI3)
+    assert (phi3.num_key_value_heads, phi3.sliding_window, phi3.max_position_embeddings) == (4, None, 4096)
+    assert (phi3.rotary_size, from_hf(PHI3 | {"partial_rotary_factor": 0.75}).rotary_size) == (8, 6)
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -275,6 +290,21 @@ HUB: dict[str, dict[str, Any]] = {
         "rms_norm_eps": 1e-06,
         "rope_scaling": None,
         "rope_theta": 500000,
+    },
+    "Phi-3-mini-4k-instruct": PHI3
+    | {
+        "_name_or_path": "Phi-3-mini-4k-instruct",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+        "embd_pdrop": 0.0,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096,
+        "resid_pdrop": 0.0,
+        "rope_scaling": None,
+        "rope_theta": 10000.0,
+        "sliding_window": 2047,
     },
     "Qwen2.5-0.5B": QWEN2
     | {

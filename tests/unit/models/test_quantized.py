@@ -51,6 +51,7 @@ CONFIGS = {
         **_ROTARY | _WINDOWED, family="gemma2", sliding_window=5, attention_softcapping=2.0, final_logit_softcapping=3.0
     ),
     "olmo2": ModelConfig(**_ROTARY, family="olmo2"),
+    "phi3": ModelConfig(**_ROTARY, family="phi3", partial_rotary_factor=0.5),
     "gpt2": ModelConfig(**_ROTARY | {"num_key_value_heads": 4}, family="gpt2", tie_word_embeddings=True),
 }
 LENGTH = 16
