@@ -23,11 +23,11 @@ from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.attention import soft_capped
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
-from tunix_rt.models.layers import Block, Linear, Norm, replace_linear
+from tunix_rt.models.layers import Block, Linear, Norm, block_at, replace_linear
 from tunix_rt.models.parameters import names_on
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, product, quantize, quantized_bytes
 from tunix_rt.models.rope import rotation_of
-from tunix_rt.models.weight_map import LINEAR_NAMES
+from tunix_rt.models.weight_map import linear_paths
 
 # Positions per block of `attend_cached`. On a CPU 32 to 64 were fastest, for 1M and for 135M parameters.
 BLOCK = 64
@@ -56,11 +56,11 @@ class KVCache(NamedTuple):
 
 
 class OutputMajorLinear(Linear):
-    """A `Linear` of one layer whose ``kernel`` is [out, in]."""
+    """A `Linear` of one layer whose ``kernel`` is [out, in] (of experts: [E, out, in])."""
 
     def __init__(self, linear: Linear) -> None:
         """``linear`` is a single layer. Its bias and adapter are kept."""
-        self.kernel = nnx.Param(linear.kernel[...].T)
+        self.kernel = nnx.Param(jnp.swapaxes(linear.kernel[...], -1, -2))
         self.bias = linear.bias
         self.adapter: Any = nnx.data(linear.adapter)
 
@@ -87,8 +87,8 @@ def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str 
         return leaf if is_exact else leaf.astype(jnp.dtype(dtype))
 
     def block_of(layer: int) -> Block:
-        block: Block = jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)
-        for path in LINEAR_NAMES[decoder.config.family]:
+        block: Block = jax.tree_util.tree_map_with_path(cast, block_at(decoder.blocks, decoder.config, layer))
+        for path in linear_paths(decoder.config):
             replace_linear(block, path, QuantizedLinear if weight_format == INT8_V1 else OutputMajorLinear)
         return block
 

@@ -30,11 +30,12 @@ _POSITIVE = (
     "norm_epsilon", "rope_theta", "sliding_window", "sliding_rope_theta", "query_pre_attn_scalar",
     "final_logit_softcapping", "attention_softcapping", "partial_rotary_factor",
 )  # fmt: skip
-_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "phi3"})
+_WINDOWED = frozenset({"qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "phi3", "qwen3_moe"})
+_MOE = frozenset({"qwen3_moe"})
 # Fields that only some families have. The config.json of any other family has no place for them.
 _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3", "gemma2", "olmo2"}),
+        "attention_bias": frozenset({"llama", "qwen3", "gemma3", "smollm3", "gemma2", "olmo2", "qwen3_moe"}),
         "mlp_bias": frozenset({"llama", "smollm3"}),
         "layer_types": _WINDOWED,
         "sliding_window": _WINDOWED,
@@ -44,6 +45,11 @@ _FAMILIES_WITH: Mapping[str, frozenset[str]] = MappingProxyType(
         "final_logit_softcapping": frozenset({"gemma2", "gemma3"}),
         "attention_softcapping": frozenset({"gemma2"}),
         "partial_rotary_factor": frozenset({"phi3"}),
+        "num_experts": _MOE,
+        "num_experts_per_tok": _MOE,
+        "moe_intermediate_size": _MOE,
+        "norm_topk_prob": _MOE,
+        "dense_layers": _MOE,
     }
 )
 
@@ -96,6 +102,9 @@ class ModelConfig:
     al. 2023, arXiv 2305.19466). ``query_pre_attn_scalar`` None: ``head_dim``; only Gemma sets it.
     ``final_logit_softcapping`` and ``attention_softcapping``: soft caps of the logits and of the attention scores.
     ``partial_rotary_factor``: the share of a head, its first dimensions, that rotates; None: all of it.
+    With ``num_experts`` a layer has that many MLPs with ``moe_intermediate_size`` inside, of which a token goes through
+    ``num_experts_per_tok``, mixed by their probabilities, which ``norm_topk_prob`` makes add up to 1. ``dense_layers``:
+    ascending indices of the layers that have one MLP nonetheless.
     """
 
     vocab_size: int
@@ -128,6 +137,11 @@ class ModelConfig:
     final_logit_softcapping: float | None = None
     attention_softcapping: float | None = None
     partial_rotary_factor: float | None = None
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+    norm_topk_prob: bool = False
+    dense_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         bad = Violations()
@@ -149,6 +163,18 @@ class ModelConfig:
     def query_groups(self) -> int:
         """Query heads that share one key/value head."""
         return self.num_attention_heads // self.num_key_value_heads
+
+    @property
+    def sparse_layers(self) -> tuple[int, ...]:
+        """Indices of the layers with experts."""
+        layers = range(self.num_hidden_layers if self.num_experts else 0)
+        return tuple(i for i in layers if i not in self.dense_layers)
+
+    @property
+    def mlp_layers(self) -> tuple[int, ...]:
+        """Indices of the layers with one MLP."""
+        sparse = self.sparse_layers
+        return tuple(i for i in range(self.num_hidden_layers) if i not in sparse)
 
     @property
     def rotary_size(self) -> int:
@@ -192,10 +218,12 @@ class ModelConfig:
         layer = 2 * (fixed.input_norms + fixed.output_norms) * norm
         layer += {None: 0, "head": 2 * self.head_dim, "whole": q + kv}[fixed.query_key_norms]
         layer += h * (q + 2 * kv) + (q + 2 * kv) * self.has_bias("qkv") + q * h + h * self.has_bias("output")
-        layer += h * mlp_width + inner * h + (mlp_width + h) * self.has_bias("mlp")
+        mlp = h * mlp_width + inner * h + (mlp_width + h) * self.has_bias("mlp")
+        moe = h * self.num_experts * (1 + 3 * self.moe_intermediate_size)
         positions = self.max_position_embeddings * h if fixed.learned_positions else 0
         embeddings = self.vocab_size * h * (1 if self.tie_word_embeddings else 2) + positions
-        return embeddings + self.num_hidden_layers * layer + norm
+        mlps = len(self.mlp_layers) * mlp + len(self.sparse_layers) * moe
+        return embeddings + self.num_hidden_layers * layer + mlps + norm
 
     def _check_fields(self, bad: Violations) -> None:
         """Check each field by itself."""
@@ -208,6 +236,11 @@ class ModelConfig:
         for name in _POSITIVE:
             value = getattr(self, name)
             bad.check(value is None or 0 < value < LARGEST, name, f"must be positive and finite, is {value!r:.40}")
+        experts = ("num_experts", "num_experts_per_tok", "moe_intermediate_size") if self.num_experts else ()
+        for name in experts:
+            value = getattr(self, name)
+            fits = type(value) is int and 0 < value <= MAX_SIZES[name]
+            bad.check(fits, name, f"must be a positive integer of at most {MAX_SIZES[name]}, is {value!r:.40}")
         window = self.sliding_window or 0
         bad.check(
             window <= _LARGEST_POSITION,
@@ -253,8 +286,11 @@ class ModelConfig:
         bad.check(count == layers, "layer_types", f"has {count} entries for num_hidden_layers = {layers}")
         uniform = len(set(types)) <= 1 or not self.architecture.uniform_layers
         bad.check(uniform, "layer_types", f"must all be the same in the {self.family} family")
-        bare = self.unrotated_layers
-        known = all(type(i) is int and 0 <= i < layers for i in bare) and list(bare) == sorted(set(bare))
-        bad.check(known, "unrotated_layers", f"must be ascending indices of layers below {layers}")
+        for name in ("unrotated_layers", "dense_layers"):
+            some = getattr(self, name)
+            known = all(type(i) is int and 0 <= i < layers for i in some) and list(some) == sorted(set(some))
+            bad.check(known, name, f"must be ascending indices of layers below {layers}")
+        chosen, experts = self.num_experts_per_tok, self.num_experts
+        bad.check(chosen <= experts, "num_experts_per_tok", f"is {chosen}, of num_experts = {experts}")
         slides = "sliding_attention" in types
         bad.check(not slides or self.sliding_window is not None, "sliding_window", "is required by sliding layers")

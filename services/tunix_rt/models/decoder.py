@@ -12,7 +12,7 @@ from flax import nnx
 
 from tunix_rt.models.attention import causal_attention, soft_capped
 from tunix_rt.models.config import LayerType, ModelConfig
-from tunix_rt.models.layers import Block, make_norm
+from tunix_rt.models.layers import Block, block_at, make_norm
 from tunix_rt.models.rope import Rotation, rotation_if, rotation_of
 
 
@@ -106,7 +106,13 @@ class Decoder(nnx.Module):
         step = partial(jax.checkpoint, prevent_cse=False)(layer) if remat else layer
         sliding = jnp.asarray(slides) if len(by_type) > 1 else None
         turning = None if turns.all() else jnp.asarray(turns)
-        x, _ = jax.lax.scan(step, x, (self.blocks, sliding, turning))
+        if config.mlp_layers and config.sparse_layers:
+            # The two kinds of layers are stacked apart, and no scan runs over both.
+            for index in range(config.num_hidden_layers):
+                flags = (None if sliding is None else sliding[index], None if turning is None else turning[index])
+                x, _ = step(x, (block_at(self.blocks, config, index), *flags))
+        else:
+            x, _ = jax.lax.scan(step, x, (self.blocks, sliding, turning))
         return self.norm(x)
 
     def _rotation_and_window(

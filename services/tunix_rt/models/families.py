@@ -11,6 +11,7 @@
 - ``olmo2``: OLMo team 2024 (arXiv 2501.00656): norms after the sublayers alone, and over all heads of queries and keys.
 - ``phi3``: Abdin et al. 2024 (arXiv 2404.14219): llama with packed projections, and rotary positions for a part of each
   head.
+- ``qwen3_moe``: Yang et al. 2025 (arXiv 2505.09388): qwen3 with a mixture of experts in place of the MLP.
 - ``gpt2``: Radford et al. 2019 ("Language models are unsupervised multitask learners"): learned positions, LayerNorm.
 """
 
@@ -21,7 +22,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-FamilyName = Literal["llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "olmo2", "phi3", "gpt2"]
+FamilyName = Literal[
+    "llama", "qwen2", "qwen3", "gemma3", "mistral", "smollm3", "gemma2", "olmo2", "phi3", "qwen3_moe", "gpt2"
+]
 BiasedPart = Literal["qkv", "output", "mlp"]
 Activation = Literal["silu", "gelu_tanh"]
 
@@ -68,6 +71,7 @@ ARCHITECTURES: Mapping[FamilyName, Family] = MappingProxyType(
         "gemma2": Family(norm="rms_around_one", activation="gelu_tanh", output_norms=True, scaled_embedding=True),
         "olmo2": Family(query_key_norms="whole", input_norms=False, output_norms=True),
         "phi3": Family(packed_projections=True, uniform_layers=True),
+        "qwen3_moe": Family(query_key_norms="head", uniform_layers=True),
         "gpt2": Family(
             norm="layer",
             activation="gelu_tanh",

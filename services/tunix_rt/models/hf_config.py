@@ -15,7 +15,7 @@ from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.config import LARGEST, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_families import derived_families
-from tunix_rt.models.hf_layers import read_layers, write_layers
+from tunix_rt.models.hf_layers import one_name_of_experts, read_layers, write_layers
 from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, take_partial_factor, write_gemma_rope, write_rope
 from tunix_rt.models.reading.bounds import MAX_SIZES
 
@@ -180,7 +180,7 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType({**_BASE, *
 
 _NULLABLE = frozenset({"final_logit_softcapping", "attention_softcapping"})
 _NUMBERS = _NULLABLE | {"norm_epsilon", "initializer_range", "query_pre_attn_scalar"}
-_FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias"})
+_FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias", "norm_topk_prob"})
 
 
 def from_hf(document: Mapping[str, Any]) -> ModelConfig:
@@ -192,6 +192,8 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
         bad.add("model_type", f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}")
         raise InvalidInput(bad.found)
     fields = _FAMILY_FIELDS[family]
+    if family == "qwen3_moe":
+        document = one_name_of_experts(document, bad)
     for name in sorted(document.keys() - fields.known):
         bad.add(name, f"is not a known field of a {fields.model_type} config")
     for name, supported in fields.only.items():

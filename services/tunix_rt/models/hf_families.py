@@ -11,10 +11,13 @@ from tunix_rt.models.families import FamilyName
 if TYPE_CHECKING:
     from tunix_rt.models.hf_config import FamilyFields
 
+# Of a mixture of experts, with Transformers' defaults.
+_EXPERTS = {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": False}
+
 
 def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName, FamilyFields]:
     """The fields of each family whose ``config.json`` resembles one of ``base``."""
-    llama, gemma3 = base["llama"], base["gemma3"]
+    llama, gemma3, qwen3 = base["llama"], base["gemma3"], base["qwen3"]
     without_biases = {name: hf for name, hf in llama.names.items() if not name.endswith("_bias")}
     plain = {name: value for name, value in llama.only.items() if name != "sliding_window"}
     return {
@@ -65,6 +68,20 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             # Published with a copy of Transformers' own code, and with dropout rates.
             without_effect=llama.without_effect
             | {"auto_map", "embd_pdrop", "original_max_position_embeddings", "resid_pdrop"},
+        ),
+        "qwen3_moe": replace(
+            qwen3,
+            model_type="qwen3_moe",
+            architecture="Qwen3MoeForCausalLM",
+            names=qwen3.names | {name: name for name in _EXPERTS},
+            defaults={name: value for name, value in qwen3.defaults.items() if name != "head_dim"}
+            | {"num_key_value_heads": 4}
+            | _EXPERTS,
+            # The loss that balances the experts is not part of this trainer's.
+            only=qwen3.only | {"output_router_logits": (False,)},
+            translated=llama.translated
+            | {"sliding_window", "use_sliding_window", "decoder_sparse_step", "mlp_only_layers"},
+            without_effect=qwen3.without_effect | {"max_window_layers", "router_aux_loss_coef"},
         ),
         "gemma2": replace(
             gemma3,

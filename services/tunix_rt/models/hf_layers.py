@@ -16,10 +16,12 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: Violations) -> dict[str, Any]:
-    """The types of layers (() if all are full), ``sliding_window`` and ``unrotated_layers`` of a config."""
+    """The fields of a `ModelConfig` that say which layer is what. ``layer_types`` are () if all are full."""
     bare: tuple[int, ...] = ()
+    dense = _dense(document, layers, bad) if family == "qwen3_moe" else ()
     if ARCHITECTURES[family].uniform_layers:
         window = document.get("sliding_window", None if family == "phi3" else _WINDOW)
+        window = window if family != "qwen3_moe" or _windows_in_use(document, bad) else None
         default = [_FULL if window is None else _SLIDING] * layers
         types: Any = None
     elif family == "gemma3":
@@ -51,6 +53,7 @@ def read_layers(document: Mapping[str, Any], family: FamilyName, layers: int, ba
         "layer_types": uniform,
         "sliding_window": window if _SLIDING in types else None,
         "unrotated_layers": bare,
+        "dense_layers": dense,
     }
 
 
@@ -73,7 +76,18 @@ def write_layers(config: ModelConfig, known: frozenset[str]) -> dict[str, Any]:
     if "no_rope_layers" in known:
         # By Transformers' name and in spite of it, 1 stands for a layer with rotary positions.
         document["no_rope_layers"] = [int(i not in config.unrotated_layers) for i in range(config.num_hidden_layers)]
+    if "mlp_only_layers" in known:
+        document |= {"decoder_sparse_step": 1, "mlp_only_layers": list(config.dense_layers)}
     return document
+
+
+def one_name_of_experts(document: Mapping[str, Any], bad: Violations) -> Mapping[str, Any]:
+    """The document with ``num_experts`` for ``num_local_experts``, as version 5 of Transformers writes it."""
+    rest = dict(document)
+    other = rest.pop("num_local_experts", None)
+    agreed = other is None or rest.get("num_experts") in (None, other)
+    bad.check(agreed, "num_local_experts", "contradicts num_experts")
+    return rest if other is None else rest | {"num_experts": other}
 
 
 def _count(document: Mapping[str, Any], name: str, default: int, bad: Violations) -> int:
@@ -99,6 +113,17 @@ def _unrotated(document: Mapping[str, Any], layers: int, bad: Violations) -> tup
     ok = isinstance(turning, list) and len(turning) >= layers and all(turn in (0, 1) for turn in turning)
     bad.check(ok, "no_rope_layers", f"must be a 0 or 1 for each of the {layers} layers, is {turning!r:.200}")
     return tuple(i for i in range(layers) if not turning[i]) if ok else ()
+
+
+def _dense(document: Mapping[str, Any], layers: int, bad: Violations) -> tuple[int, ...]:
+    """The layers without experts: those in ``mlp_only_layers``, and all but every so many."""
+    step = _count(document, "decoder_sparse_step", 1, bad)
+    bad.check(step > 0, "decoder_sparse_step", "must be positive")
+    named: Any = document.get("mlp_only_layers")
+    named = [] if named is None else named
+    ok = isinstance(named, list) and all(type(layer) is int for layer in named)
+    bad.check(ok, "mlp_only_layers", f"must be indices of layers, is {named!r:.200}")
+    return tuple(i for i in range(layers) if (i + 1) % max(step, 1) or (ok and i in named))
 
 
 def _gemma3_types(document: Mapping[str, Any], layers: int, bad: Violations) -> list[str]:

@@ -22,10 +22,12 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter. ``{layer}`` in a name: one tensor per layer, stacked. ``transposed``: [out, in] in the file.
+    """One parameter. ``{layer}`` in a name: one tensor per layer, stacked; ``{expert}``: and per expert of the layer.
+    ``transposed``: [out, in] in the file.
 
     ``interleaved``: which heads llama.cpp interleaves in the GGUF tensor. ``when``: the configs that have the
-    parameter; None: all.
+    parameter; None: all. ``layers``: those that have it; None: all. ``adaptable``, ``converted``: whether adapters, and
+    weight formats, apply to a kernel.
     """
 
     parameter: str
@@ -34,6 +36,9 @@ class Row:
     transposed: bool = False
     interleaved: Literal["query", "key"] | None = None
     when: Callable[[ModelConfig], bool] | None = None
+    layers: Callable[[ModelConfig], tuple[int, ...]] | None = None
+    adaptable: bool = True
+    converted: bool = True
 
 
 def _layer(parameter: str, hf: str, gguf: str, *, interleaved: Literal["query", "key"] | None = None) -> Row:
@@ -112,6 +117,36 @@ _PHI3 = (
 )
 _QWEN2 = _not_interleaved(_LLAMA)
 _QWEN3 = (*_QWEN2, *_QUERY_KEY_NORMS)
+
+
+def _on(
+    rows: tuple[Row, ...], layers: Callable[[ModelConfig], tuple[int, ...]], *, converted: bool = True
+) -> tuple[Row, ...]:
+    """Rows of some layers only, without adapters: those of Transformers' experts are of another form."""
+    return tuple(
+        replace(row, layers=layers, when=lambda config: bool(layers(config)), adaptable=False, converted=converted)
+        for row in rows
+    )
+
+
+_EXPERTS = (
+    _layer("moe.experts.gate.kernel", "mlp.experts.{expert}.gate_proj.weight", "ffn_gate_exps.weight"),
+    _layer("moe.experts.up.kernel", "mlp.experts.{expert}.up_proj.weight", "ffn_up_exps.weight"),
+    _layer("moe.experts.down.kernel", "mlp.experts.{expert}.down_proj.weight", "ffn_down_exps.weight"),
+)
+_ROUTER = (_layer("moe.router.kernel", "mlp.gate.weight", "ffn_gate_inp.weight"),)
+_QWEN3_MOE = (
+    _EMBEDDING,
+    _INPUT_NORM,
+    *_not_interleaved(_ATTENTION),
+    *_QUERY_KEY_NORMS,
+    _MLP_NORM,
+    *_on(_GATED, lambda config: config.mlp_layers),
+    *_on(_ROUTER, lambda config: config.sparse_layers, converted=False),
+    *_on(_EXPERTS, lambda config: config.sparse_layers),
+    _NORM,
+    _HEAD,
+)
 _GEMMA2 = (
     _EMBEDDING,
     _INPUT_NORM,
@@ -161,19 +196,20 @@ FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "gemma2": _GEMMA2,
         "olmo2": _OLMO2,
         "phi3": _PHI3,
+        "qwen3_moe": _QWEN3_MOE,
         "gpt2": _GPT2,
     }
 )
 
-# Linear layers of each family: dotted path of the `Linear` in the decoder → full name of the Hugging Face module, whose
-# last part is the name in PEFT's ``target_modules``.
+# Linear layers of each family that adapters apply to: dotted path of the `Linear` in the decoder → full name of the
+# Hugging Face module, whose last part is the name in PEFT's ``target_modules``.
 LINEAR_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         family: MappingProxyType(
             {
                 row.parameter.removesuffix(".kernel"): row.hf.removesuffix(".weight")
                 for row in rows
-                if row.parameter.endswith(".kernel")
+                if row.parameter.endswith(".kernel") and row.adaptable
             }
         )
         for family, rows in FAMILIES.items()
@@ -196,10 +232,20 @@ def rows_of(config: ModelConfig) -> tuple[Row, ...]:
     return tuple(row for row in FAMILIES[config.family] if row.when is None or row.when(config))
 
 
-def _names(template: str, config: ModelConfig) -> list[str]:
+def linear_paths(config: ModelConfig) -> tuple[str, ...]:
+    """Dotted paths of the linear layers of a decoder with this config that weight formats apply to."""
+    kernels = (row for row in rows_of(config) if row.parameter.endswith(".kernel") and row.converted)
+    return tuple(row.parameter.removesuffix(".kernel") for row in kernels)
+
+
+def _names(row: Row, config: ModelConfig, layout: Literal["hf", "gguf"]) -> list[str]:
+    """The tensors of one parameter, in the order in which they are stacked."""
+    template: str = getattr(row, layout)
     if "{layer}" not in template:
         return [template]
-    return [template.format(layer=layer) for layer in range(config.num_hidden_layers)]
+    layers = range(config.num_hidden_layers) if row.layers is None else row.layers(config)
+    experts = range(config.num_experts if "{expert}" in template else 1)
+    return [template.format(layer=layer, expert=expert) for layer in layers for expert in experts]
 
 
 def _deinterleave(tensor: Array, heads: int) -> Array:
@@ -216,12 +262,12 @@ def to_parameters(
     Raises `InvalidArtifact` naming each tensor that is missing or surplus.
     """
     rows = rows_of(config)
-    template = {row.parameter: getattr(row, layout) for row in rows}
-    wanted = {name for row in rows for name in _names(template[row.parameter], config)}
+    names = {row.parameter: _names(row, config, layout) for row in rows}
+    wanted = {name for each in names.values() for name in each}
     stored = _stored_names(config.family, available) if layout == "hf" else {name: name for name in available}
     surplus = sorted(stored.keys() - wanted)
     if surplus == [_LM_HEAD] and config.tie_word_embeddings and wanted <= stored.keys():
-        if not np.array_equal(read(stored[_LM_HEAD]), read(stored[template["embedding"]])):
+        if not np.array_equal(read(stored[_LM_HEAD]), read(stored[names["embedding"][0]])):
             raise InvalidArtifact(f"{_LM_HEAD} differs from the embedding although tie_word_embeddings is true")
         surplus = []
     problems = [f"missing: {_listed(missing)}" for missing in [sorted(wanted - stored.keys())] if missing]
@@ -238,8 +284,11 @@ def to_parameters(
 
     result: Parameters = {}
     for row in rows:
-        tensors = [one(row, name) for name in _names(template[row.parameter], config)]
-        result[row.parameter] = np.stack(tensors) if "{layer}" in template[row.parameter] else tensors[0]
+        tensors = [one(row, name) for name in names[row.parameter]]
+        stacked = np.stack(tensors) if "{layer}" in row.hf else tensors[0]
+        if "{expert}" in row.hf:
+            stacked = stacked.reshape(-1, config.num_experts, *stacked.shape[1:])
+        result[row.parameter] = stacked
     return result
 
 
@@ -257,8 +306,9 @@ def to_hf_tensors(config: ModelConfig, parameters: Mapping[str, Array]) -> dict[
     tensors: dict[str, Array] = {}
     for row in rows_of(config):
         value = parameters[row.parameter]
-        layers = list(value) if "{layer}" in row.hf else [value]
-        for name, tensor in zip(_names(row.hf, config), layers, strict=True):
+        value = value.reshape(-1, *value.shape[2:]) if "{expert}" in row.hf else value
+        tensors_of_row = list(value) if "{layer}" in row.hf else [value]
+        for name, tensor in zip(_names(row, config, "hf"), tensors_of_row, strict=True):
             tensors[name] = np.ascontiguousarray(tensor.T if row.transposed else tensor)
     return tensors
 

@@ -122,7 +122,22 @@ def agree_in_gradients(decoder: Decoder, theirs: Peer) -> None:
 
 def gradients_of(model: Any) -> dict[str, NDArray[np.float32]]:
     """The gradients of Transformers' model by the names in its files."""
-    return {name: value.grad.numpy() for name, value in model.named_parameters()}
+    return in_files({name: value.grad.numpy() for name, value in model.named_parameters()})
+
+
+def in_files(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Tensors of Transformers' model as its files have them: in memory, the experts of a layer are one tensor."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, tensor in tensors.items():
+        holder, dot, last = name.rpartition(".experts.")
+        if not dot:
+            found[name] = tensor
+            continue
+        for number, expert in enumerate(tensor):
+            parts = dict(zip(("gate_proj", "up_proj"), np.split(expert, 2), strict=True))
+            for part, value in parts.items() if last == "gate_up_proj" else ((last, expert),):
+                found[f"{holder}.experts.{number}.{part}.weight"] = value
+    return found
 
 
 def read_back(ours: Decoder, theirs: Peer, exported: Path) -> None:

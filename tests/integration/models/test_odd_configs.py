@@ -127,12 +127,27 @@ def _phi3(chance: Chance) -> dict[str, Any]:
     return sizes | rope | {"partial_rotary_factor": share, "sliding_window": _one(chance, (None, *WINDOWS))}
 
 
+def _qwen3_moe(chance: Chance) -> dict[str, Any]:
+    sizes, experts = _sizes(chance), int(chance.integers(1, 7))
+    dense = _one(chance, ({}, {}, {"decoder_sparse_step": 2}, {"mlp_only_layers": [0]}, {"mlp_only_layers": [1, 7]}))
+    return (
+        sizes
+        | _rope(chance)
+        | dense
+        | {"num_experts": experts, "num_experts_per_tok": int(chance.integers(1, experts + 1))}
+        | {"moe_intermediate_size": int(chance.integers(3, 14)), "norm_topk_prob": _one(chance, (True, False))}
+        | {"use_sliding_window": _one(chance, (True, False)), "sliding_window": _one(chance, WINDOWS)}
+        | {"attention_bias": _one(chance, (True, False))}
+    )
+
+
 FAMILIES: Mapping[str, Callable[[Chance], dict[str, Any]]] = {
     "mistral": _mistral,
     "smollm3": _smollm3,
     "gemma2": _gemma2,
     "olmo2": _olmo2,
     "phi3": _phi3,
+    "qwen3_moe": _qwen3_moe,
 }
 CASES = [
     pytest.param(family, number, marks=() if number < EVERY_DAY else pytest.mark.slow, id=f"{family}-{number}")

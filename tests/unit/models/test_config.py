@@ -28,6 +28,7 @@ SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
 GEMMA2 = QWEN3 | {"model_type": "gemma2"}
 OLMO2 = QWEN2 | {"model_type": "olmo2"}
 PHI3 = GOOD | {"model_type": "phi3"}
+QWEN3_MOE = QWEN3 | {"model_type": "qwen3_moe"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -115,6 +116,13 @@ def _fields(error: InvalidInput) -> set[str]:
         (PHI3, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling.rope_type"),
         (PHI3, {"lm_head_bias": True}, "lm_head_bias"),
         (PHI3, {"attention_bias": True}, "attention_bias"),
+        (QWEN3_MOE, {"num_experts_per_tok": 129}, "num_experts_per_tok"),
+        (QWEN3_MOE, {"num_experts": 0}, "num_experts"),
+        (QWEN3_MOE, {"num_experts": 8, "num_local_experts": 9}, "num_local_experts"),
+        (QWEN3_MOE, {"norm_topk_prob": 1}, "norm_topk_prob"),
+        (QWEN3_MOE, {"decoder_sparse_step": 0}, "decoder_sparse_step"),
+        (QWEN3_MOE, {"mlp_only_layers": 3}, "mlp_only_layers"),
+        (QWEN3_MOE, {"output_router_logits": True}, "output_router_logits"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -194,6 +202,9 @@ def test_defaults_are_those_of_transformers() -> None:
     phi3 = from_hf(PHI3)
     assert (phi3.num_key_value_heads, phi3.sliding_window, phi3.max_position_embeddings) == (4, None, 4096)
     assert (phi3.rotary_size, from_hf(PHI3 | {"partial_rotary_factor": 0.75}).rotary_size) == (8, 6)
+    moe = from_hf(QWEN3_MOE | {"num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3, 9]})
+    assert (moe.num_experts, moe.num_experts_per_tok, moe.moe_intermediate_size) == (128, 8, 768)
+    assert (moe.sparse_layers, moe.mlp_layers, moe.norm_topk_prob) == ((1,), (0, 2, 3, 4), False)
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -305,6 +316,25 @@ HUB: dict[str, dict[str, Any]] = {
         "rope_scaling": None,
         "rope_theta": 10000.0,
         "sliding_window": 2047,
+    },
+    "Qwen3-30B-A3B": QWEN3_MOE
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "decoder_sparse_step": 1,
+        "hidden_act": "silu",
+        "max_window_layers": 48,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": True,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "output_router_logits": False,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "router_aux_loss_coef": 0.001,
+        "sliding_window": None,
+        "use_sliding_window": False,
     },
     "Qwen2.5-0.5B": QWEN2
     | {
