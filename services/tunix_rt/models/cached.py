@@ -111,12 +111,14 @@ def weight_bytes(config: ModelConfig, weight_format: str = "") -> int:
 def init_cache(config: ModelConfig, slots: int, capacity: int, dtype: str = "float32") -> KVCache:
     """An empty cache for ``slots`` sequences of at most ``capacity`` positions.
 
-    Raises `InvalidInput` for a capacity above ``max_position_embeddings`` with ``dynamic`` rope scaling: past that
-    length every new position changes the rotation of the cached keys.
+    Raises `InvalidInput` for a capacity above ``max_position_embeddings`` with ``dynamic`` rope scaling, or above the
+    original length with ``longrope``: past it new positions change the rotation of the cached keys.
     """
     scalings = {config.rope_of(kind)[1].rope_type for kind in config.types_of_layers}
-    if "dynamic" in scalings and capacity > config.max_position_embeddings:
-        limit = f"must be at most max_position_embeddings = {config.max_position_embeddings} with dynamic rope scaling"
+    changing, most = scalings & {"dynamic", "longrope"}, config.cacheable_positions
+    if changing and capacity > most:
+        prefix = "original_" if most < config.max_position_embeddings else ""
+        limit = f"must be at most {prefix}max_position_embeddings = {most} with {changing.pop()} rope scaling"
         raise InvalidInput([FieldViolation("capacity", limit)])
     shape = (slots, config.num_key_value_heads, capacity, config.head_dim)
     layers = range(config.num_hidden_layers)

@@ -14,7 +14,7 @@ from tunix_rt.errors import Violations
 from tunix_rt.models.families import ARCHITECTURES, BiasedPart, Family, FamilyName
 from tunix_rt.models.reading.bounds import MAX_EOS_IDS, MAX_SIZES
 
-RopeType = Literal["default", "linear", "dynamic", "llama3", "yarn"]
+RopeType = Literal["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 LayerType = Literal["full_attention", "sliding_attention"]
 LAYER_TYPES: tuple[LayerType, ...] = ("full_attention", "sliding_attention")
 ComputeDtype = Literal["float32", "bfloat16"]
@@ -59,8 +59,10 @@ class RopeScaling:
     """Context extension of the rotary frequencies. The formulas are in `tunix_rt.models.rope`.
 
     Each type uses its own fields. ``linear`` and ``dynamic``: ``factor``. ``llama3``: ``factor``, both frequency
-    factors and the original length. ``yarn``: ``factor``, the original length and every field below it;
-    ``attention_factor`` None uses the paper's value.
+    factors and the original length. ``yarn``: ``factor``, the original length and every field from there to ``truncate``;
+    ``attention_factor`` None uses the paper's value. ``longrope``: ``factor``, the original length,
+    ``attention_factor``, and for each rotated pair a divisor of its frequency, ``short_factor`` in sequences up to that
+    length and ``long_factor`` in longer ones.
     """
 
     rope_type: RopeType = "default"
@@ -74,14 +76,21 @@ class RopeScaling:
     mscale: float | None = None
     mscale_all_dim: float | None = None
     truncate: bool = True
+    short_factor: tuple[float, ...] = ()
+    long_factor: tuple[float, ...] = ()
 
     def check(self, head_dim: int, bad: Violations) -> None:
         """Record every field that a model with heads of ``head_dim`` cannot use."""
         bad.check(0 < self.factor < LARGEST, "factor", f"must be positive and finite, is {self.factor!r:.40}")
-        if self.rope_type in ("llama3", "yarn"):
+        if self.rope_type in ("llama3", "yarn", "longrope"):
             original = self.original_max_position_embeddings
             known = 0 < original <= _LARGEST_POSITION
             bad.check(known, "original_max_position_embeddings", f"must be positive, is {original!r:.40}")
+        for name in ("short_factor", "long_factor"):
+            factors = getattr(self, name)
+            wanted = head_dim // 2 if self.rope_type == "longrope" else 0
+            usable = all(0 < factor < LARGEST for factor in factors)
+            bad.check(len(factors) == wanted and usable, name, f"must be {wanted} positive numbers")
         if self.rope_type == "llama3":
             ordered = 0 < self.low_freq_factor < self.high_freq_factor
             bad.check(ordered, "low_freq_factor", "must be positive and below high_freq_factor")
@@ -150,6 +159,9 @@ class ModelConfig:
             self._check_heads(bad)
             self._check_tokens(bad)
             self._check_layers(bad)
+            longrope = self.rope_scaling.rope_type == "longrope"
+            known = self.family == "phi3" or not longrope
+            bad.check(known, "rope_scaling.rope_type", f"'longrope' is not supported in the {self.family} family")
             self.rope_scaling.check(self.rotary_size, bad.under("rope_scaling"))
             self.sliding_rope_scaling.check(self.rotary_size, bad.under("sliding_rope_scaling"))
         bad.raise_if_any()
@@ -196,6 +208,12 @@ class ModelConfig:
     def window_of(self, layer_type: LayerType) -> int | None:
         """Number of positions a query of this layer type attends to; None: all up to its own."""
         return self.sliding_window if layer_type == "sliding_attention" else None
+
+    @property
+    def cacheable_positions(self) -> int:
+        """Length of the longest sequence whose keys can be kept: past it, a position turns those before it anew."""
+        most, scaling = self.max_position_embeddings, self.rope_scaling
+        return min(scaling.original_max_position_embeddings, most) if scaling.rope_type == "longrope" else most
 
     def rope_of(self, layer_type: LayerType) -> tuple[float, RopeScaling]:
         """Rotary base and scaling of this layer type."""

@@ -16,7 +16,15 @@ from tunix_rt.models.config import LARGEST, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_families import derived_families
 from tunix_rt.models.hf_layers import one_name_of_experts, read_layers, write_layers
-from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, take_partial_factor, write_gemma_rope, write_rope
+from tunix_rt.models.hf_rope import (
+    read_gemma_rope,
+    read_phi_rope,
+    read_rope,
+    take_partial_factor,
+    write_gemma_rope,
+    write_phi_rope,
+    write_rope,
+)
 from tunix_rt.models.reading.bounds import MAX_SIZES
 
 
@@ -208,9 +216,7 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
         values["sliding_rope_theta"], values["sliding_rope_scaling"] = sliding
     elif family == "phi3":
         rest, values["partial_rotary_factor"] = take_partial_factor(document, bad)
-        values["rope_theta"], values["rope_scaling"] = read_rope(rest, bad)
-        kind = values["rope_scaling"].rope_type
-        bad.check(kind == "default", "rope_scaling.rope_type", f"{kind!r} is not supported in this family")
+        values["rope_theta"], values["rope_scaling"] = read_phi_rope(rest, bad)
     elif "rope_theta" in fields.translated:
         values["rope_theta"], values["rope_scaling"] = read_rope(document, bad, fields.rope_theta)
     bad.raise_if_any()
@@ -292,6 +298,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     full, sliding = config.rope_of("full_attention"), config.rope_of("sliding_attention")
     if config.family == "gemma3":
         document |= write_gemma_rope(full, sliding)
+    elif config.family == "phi3":
+        document |= write_phi_rope(full, config.max_position_embeddings)
     elif "rope_theta" in fields.translated:
         document |= write_rope(full)
     if config.partial_rotary_factor is not None:

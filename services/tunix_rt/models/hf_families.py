@@ -64,10 +64,10 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
                 "full_attn_mod": (1,),
                 "interpolate_factor": (1,),
             },
-            translated=llama.translated | {"sliding_window", "partial_rotary_factor"},
+            translated=llama.translated
+            | {"sliding_window", "partial_rotary_factor", "original_max_position_embeddings"},
             # Published with a copy of Transformers' own code, and with dropout rates.
-            without_effect=llama.without_effect
-            | {"auto_map", "embd_pdrop", "original_max_position_embeddings", "resid_pdrop"},
+            without_effect=llama.without_effect | {"auto_map", "embd_pdrop", "resid_pdrop"},
         ),
         "qwen3_moe": replace(
             qwen3,

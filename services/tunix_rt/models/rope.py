@@ -8,6 +8,8 @@ Context extension:
 - ``llama3``: only low frequencies divided, blended in between (Llama 3.1 report, arXiv 2407.21783).
 - ``yarn``: blended by the number of rotations of a pair within the original length; cosine and sine are scaled (arXiv
   2309.00071, section 3).
+- ``longrope``: each pair's frequency divided by its own searched factor, of two sets by the sequence's length (Ding et
+  al. 2024, arXiv 2402.13753); cosine and sine are scaled.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ _F32 = np.float32
 def inverse_frequencies(config: ModelConfig, layer_type: LayerType = "full_attention") -> NDArray[np.float32]:
     """Radians per position of each rotated pair in this layer type, scaling included: [rotary_size / 2] float32.
 
-    ``dynamic`` scaling is not included: it has no effect up to ``max_position_embeddings``.
+    ``dynamic`` scaling is not included: it has no effect up to ``max_position_embeddings``. ``longrope`` gives those of
+    sequences up to the original length.
     """
     theta, scaling = config.rope_of(layer_type)
     exponents = np.arange(0, config.rotary_size, 2, dtype=np.float32) / _F32(config.rotary_size)
     frequencies: NDArray[np.float32] = _F32(1.0) / np.power(_F32(theta), exponents)
+    if scaling.rope_type == "longrope":
+        return np.asarray(frequencies / np.asarray(scaling.short_factor, np.float32), dtype=np.float32)
     if scaling.rope_type == "linear":
         return np.asarray(frequencies / _F32(scaling.factor), dtype=np.float32)
     if scaling.rope_type in ("llama3", "yarn"):
@@ -70,11 +75,15 @@ def _kept_yarn(theta: float, config: ModelConfig, scaling: RopeScaling) -> NDArr
 
 
 def attention_factor(scaling: RopeScaling) -> float:
-    """Factor of cosine and sine: 1 except for ``yarn`` (arXiv 2309.00071, equation 22)."""
-    if scaling.rope_type != "yarn":
+    """Factor of cosine and sine: 1 except for ``yarn`` (arXiv 2309.00071, equation 22) and ``longrope`` (arXiv
+    2404.14219, in the published code)."""
+    if scaling.rope_type not in ("yarn", "longrope"):
         return 1.0
     if scaling.attention_factor is not None:
         return scaling.attention_factor
+    if scaling.rope_type == "longrope":
+        longer = math.log(max(scaling.factor, 1.0))
+        return math.sqrt(1 + longer / math.log(scaling.original_max_position_embeddings)) if longer else 1.0
 
     def temperature(weight: float) -> float:
         return 1.0 if scaling.factor <= 1 else 0.1 * weight * math.log(scaling.factor) + 1.0
@@ -93,8 +102,8 @@ def rotation_of(
 ) -> Rotation:
     """Cosine and sine for ``positions`` [B, T] in this layer type.
 
-    With ``dynamic`` scaling the base depends on the length of the position's segment. ``segment_ids`` [B, T] None:
-    each row is one segment.
+    With ``dynamic`` scaling the base depends on the length of the position's segment, with ``longrope`` each frequency.
+    ``segment_ids`` [B, T] None: each row is one segment.
     """
     theta, scaling = config.rope_of(layer_type)
     frequencies: jax.Array | NDArray[np.float32] = inverse_frequencies(config, layer_type)
@@ -102,6 +111,10 @@ def rotation_of(
         stretch = _dynamic_stretch(config, scaling, _lengths(positions, segment_ids))
         exponents = jnp.arange(0, config.rotary_size, 2, dtype=jnp.float32) / config.rotary_size
         frequencies = 1.0 / jnp.power(theta * stretch[..., None], exponents)  # [B, T, D / 2]
+    elif scaling.rope_type == "longrope":
+        is_long = _lengths(positions, segment_ids) > scaling.original_max_position_embeddings
+        divided = np.asarray(scaling.short_factor, np.float32) / np.asarray(scaling.long_factor, np.float32)
+        frequencies = jnp.where(is_long[..., None], frequencies * divided, frequencies)
     angles = positions[..., None].astype(jnp.float32) * frequencies
     factor = attention_factor(scaling)
     if factor == 1.0:

@@ -23,6 +23,8 @@ from tests.integration.models.random_peers import (
     save_peer,
 )
 
+from tunix_rt.errors import InvalidInput
+from tunix_rt.models.cached import init_cache
 from tunix_rt.models.parameters import parameters_of
 
 LENGTH, WINDOWS = 10, (1, 2, 3, 5, 64)
@@ -123,7 +125,10 @@ def _phi3(chance: Chance) -> dict[str, Any]:
     # A little more than the share, so that it is not rounded down to one less.
     share = min(1.0, turning / sizes["head_dim"] + 0.01)
     theta = {"rope_theta": _one(chance, (50.0, 10000.0))}
-    rope = _one(chance, (theta, {"rope_parameters": theta | {"rope_type": "default"}}))
+    factors = [[float(value) for value in chance.uniform(1, 5, turning // 2)] for _ in range(2)]
+    longrope = {"type": "longrope", "short_factor": factors[0], "long_factor": factors[1]}
+    scaled = {"rope_scaling": longrope, "original_max_position_embeddings": _one(chance, (LENGTH - 3, LENGTH, 32))}
+    rope = _one(chance, (theta, {"rope_parameters": theta | {"rope_type": "default"}}, theta | scaled, theta | scaled))
     return sizes | rope | {"partial_rotary_factor": share, "sliding_window": _one(chance, (None, *WINDOWS))}
 
 
@@ -182,5 +187,9 @@ def test_logits_gradients_decoding_and_files_are_those_of_transformers(
     np.testing.assert_allclose(logits, theirs.logits, atol=1e-4)
     agree_in_gradients(ours, theirs)
     prefilled = np.random.default_rng(number).integers(1, LENGTH - STEPS + 1, (2, 1))
-    agree_when_cached(ours, theirs, prefilled)
+    if ours.config.cacheable_positions < LENGTH:
+        with pytest.raises(InvalidInput, match="original_max_position_embeddings"):
+            init_cache(ours.config, slots=2, capacity=LENGTH)
+    else:
+        agree_when_cached(ours, theirs, prefilled)
     read_back(ours, theirs, tmp_path / "ours")

@@ -28,6 +28,7 @@ SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
 GEMMA2 = QWEN3 | {"model_type": "gemma2"}
 OLMO2 = QWEN2 | {"model_type": "olmo2"}
 PHI3 = GOOD | {"model_type": "phi3"}
+LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 4.0, 8.0, 16.0]}
 QWEN3_MOE = QWEN3 | {"model_type": "qwen3_moe"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -114,6 +115,16 @@ def _fields(error: InvalidInput) -> set[str]:
             "partial_rotary_factor",
         ),
         (PHI3, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling.rope_type"),
+        (PHI3, {"rope_scaling": LONGROPE | {"short_factor": [1.0]}}, "rope_scaling.short_factor"),
+        (PHI3, {"rope_scaling": LONGROPE | {"long_factor": [1.0, 1.0, 0.0, 1.0]}}, "rope_scaling.long_factor"),
+        (PHI3, {"rope_scaling": LONGROPE | {"long_factor": None}}, "rope_scaling.long_factor"),
+        (PHI3, {"rope_scaling": LONGROPE | {"beta_fast": 1.0}}, "rope_scaling.beta_fast"),
+        (PHI3, {"rope_scaling": LONGROPE, "original_max_position_embeddings": 1}, "original_max_position_embeddings"),
+        (
+            PHI3,
+            {"rope_scaling": LONGROPE | {"original_max_position_embeddings": 64}},
+            "rope_scaling.original_max_position_embeddings",
+        ),
         (PHI3, {"lm_head_bias": True}, "lm_head_bias"),
         (PHI3, {"attention_bias": True}, "attention_bias"),
         (QWEN3_MOE, {"num_experts_per_tok": 129}, "num_experts_per_tok"),
@@ -202,6 +213,8 @@ def test_defaults_are_those_of_transformers() -> None:
     phi3 = from_hf(PHI3)
     assert (phi3.num_key_value_heads, phi3.sliding_window, phi3.max_position_embeddings) == (4, None, 4096)
     assert (phi3.rotary_size, from_hf(PHI3 | {"partial_rotary_factor": 0.75}).rotary_size) == (8, 6)
+    longrope = from_hf(PHI3 | {"max_position_embeddings": 131072, "rope_scaling": LONGROPE})
+    assert (longrope.cacheable_positions, longrope.rope_scaling.factor) == (4096, 32.0)
     moe = from_hf(QWEN3_MOE | {"num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3, 9]})
     assert (moe.num_experts, moe.num_experts_per_tok, moe.moe_intermediate_size) == (128, 8, 768)
     assert (moe.sparse_layers, moe.mlp_layers, moe.norm_topk_prob) == ((1,), (0, 2, 3, 4), False)
@@ -336,6 +349,8 @@ HUB: dict[str, dict[str, Any]] = {
         "sliding_window": None,
         "use_sliding_window": False,
     },
+    "Phi-3.5-mini-instruct": PHI3
+    | {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096, "rope_scaling": LONGROPE},
     "Qwen2.5-0.5B": QWEN2
     | {
         "attention_dropout": 0.0,
