@@ -59,7 +59,7 @@ class RopeScaling:
     """Context extension of the rotary frequencies. The formulas are in `tunix_rt.models.rope`.
 
     Each type uses its own fields. ``linear`` and ``dynamic``: ``factor``. ``llama3``: ``factor``, both frequency
-    factors and the original length. ``yarn``: ``factor``, the original length and the fields from there to ``truncate``;
+    factors and the original length. ``yarn``: ``factor``, the original length and the fields down to ``truncate``;
     ``attention_factor`` None uses the paper's value. ``longrope``: ``factor``, the original length,
     ``attention_factor``, and for each rotated pair a divisor of its frequency, ``short_factor`` in sequences up to that
     length and ``long_factor`` in longer ones.
