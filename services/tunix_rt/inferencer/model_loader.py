@@ -78,7 +78,7 @@ class JaxModelLoader:
 
     def _shape_for(self, config: ModelConfig) -> EngineShape:
         limit = self._shape
-        capacity = min(limit.capacity, config.max_position_embeddings)
+        capacity = min(limit.capacity, config.cacheable_positions)
         return replace(limit, capacity=capacity, chunk=min(limit.chunk, capacity))
 
 

@@ -17,7 +17,7 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.layers import Linear
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.peft_files import Factors
-from tunix_rt.models.weight_map import LINEAR_NAMES
+from tunix_rt.models.weight_map import LINEAR_NAMES, linear_paths
 
 
 class DropoutKeys(nnx.Variable[jax.Array]):
@@ -136,9 +136,16 @@ def factors_of(decoder: Decoder) -> dict[str, Factors]:
 
 @functools.cache
 def linear_shapes(config: ModelConfig) -> Mapping[str, tuple[int, int, int]]:
-    """(layers, inputs, outputs) of each linear layer by path. Allocates nothing."""
+    """(layers, inputs, outputs) of each linear layer that adapters apply to, by path. Allocates nothing."""
+    shapes = kernel_shapes(config)
+    return {path: shapes[path] for path in LINEAR_NAMES[config.family]}
+
+
+@functools.cache
+def kernel_shapes(config: ModelConfig) -> Mapping[str, tuple[int, int, int]]:
+    """(matrices, inputs, outputs) of each of `linear_paths`, all layers and experts counted. Allocates nothing."""
     decoder = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
-    return {path: _shape(linear_at(decoder, path)) for path in LINEAR_NAMES[config.family]}
+    return {path: _shape(linear_at(decoder, path)) for path in linear_paths(config)}
 
 
 def _norm(kernel: jax.Array) -> jax.Array:
@@ -147,8 +154,8 @@ def _norm(kernel: jax.Array) -> jax.Array:
 
 
 def _shape(linear: Linear) -> tuple[int, int, int]:
-    layers, inputs, outputs = linear.kernel.shape
-    return layers, inputs, outputs
+    *leading, inputs, outputs = linear.kernel.shape
+    return math.prod(leading), inputs, outputs
 
 
 def has_dropout(decoder: Decoder) -> bool:

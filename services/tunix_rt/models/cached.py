@@ -20,13 +20,14 @@ from flax import nnx
 from tunix_rt.contract.generation import GENERATION_RULES
 from tunix_rt.contract.weight_formats import INT8_V1
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
+from tunix_rt.models.attention import soft_capped
 from tunix_rt.models.config import LayerType, ModelConfig
 from tunix_rt.models.decoder import Decoder, capped, embed, project_to_vocabulary
-from tunix_rt.models.layers import Block, Linear, Norm, replace_linear
+from tunix_rt.models.layers import Block, Linear, Norm, block_at, replace_linear
 from tunix_rt.models.parameters import names_on
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, product, quantize, quantized_bytes
 from tunix_rt.models.rope import rotation_of
-from tunix_rt.models.weight_map import LINEAR_NAMES
+from tunix_rt.models.weight_map import linear_paths
 
 # Positions per block of `attend_cached`. On a CPU 32 to 64 were fastest, for 1M and for 135M parameters.
 BLOCK = 64
@@ -55,11 +56,11 @@ class KVCache(NamedTuple):
 
 
 class OutputMajorLinear(Linear):
-    """A `Linear` of one layer whose ``kernel`` is [out, in]."""
+    """A `Linear` of one layer whose ``kernel`` is [out, in] (of experts: [E, out, in])."""
 
     def __init__(self, linear: Linear) -> None:
         """``linear`` is a single layer. Its bias and adapter are kept."""
-        self.kernel = nnx.Param(linear.kernel[...].T)
+        self.kernel = nnx.Param(jnp.swapaxes(linear.kernel[...], -1, -2))
         self.bias = linear.bias
         self.adapter: Any = nnx.data(linear.adapter)
 
@@ -86,8 +87,8 @@ def decode_weights(decoder: Decoder, dtype: str = "float32", weight_format: str 
         return leaf if is_exact else leaf.astype(jnp.dtype(dtype))
 
     def block_of(layer: int) -> Block:
-        block: Block = jax.tree_util.tree_map_with_path(lambda path, leaf: cast(path, leaf[layer]), decoder.blocks)
-        for path in LINEAR_NAMES[decoder.config.family]:
+        block: Block = jax.tree_util.tree_map_with_path(cast, block_at(decoder.blocks, decoder.config, layer))
+        for path in linear_paths(decoder.config):
             replace_linear(block, path, QuantizedLinear if weight_format == INT8_V1 else OutputMajorLinear)
         return block
 
@@ -110,12 +111,14 @@ def weight_bytes(config: ModelConfig, weight_format: str = "") -> int:
 def init_cache(config: ModelConfig, slots: int, capacity: int, dtype: str = "float32") -> KVCache:
     """An empty cache for ``slots`` sequences of at most ``capacity`` positions.
 
-    Raises `InvalidInput` for a capacity above ``max_position_embeddings`` with ``dynamic`` rope scaling: past that
-    length every new position changes the rotation of the cached keys.
+    Raises `InvalidInput` for a capacity above ``max_position_embeddings`` with ``dynamic`` rope scaling, or above the
+    original length with ``longrope``: past it new positions change the rotation of the cached keys.
     """
     scalings = {config.rope_of(kind)[1].rope_type for kind in config.types_of_layers}
-    if "dynamic" in scalings and capacity > config.max_position_embeddings:
-        limit = f"must be at most max_position_embeddings = {config.max_position_embeddings} with dynamic rope scaling"
+    changing, most = scalings & {"dynamic", "longrope"}, config.cacheable_positions
+    if changing and capacity > most:
+        prefix = "original_" if most < config.max_position_embeddings else ""
+        limit = f"must be at most {prefix}max_position_embeddings = {most} with {changing.pop()} rope scaling"
         raise InvalidInput([FieldViolation("capacity", limit)])
     shape = (slots, config.num_key_value_heads, capacity, config.head_dim)
     layers = range(config.num_hidden_layers)
@@ -148,7 +151,9 @@ def forward_cached(
 
     dtype = weights.embedding.dtype
     x = embed(config, weights.embedding, weights.positions, tokens, seen_positions, dtype)  # [S, T, H]
-    for kind, block, old_keys, old_values in zip(types, weights.blocks, cache.keys, cache.values, strict=True):
+    for layer, (kind, block, old_keys, old_values) in enumerate(
+        zip(types, weights.blocks, cache.keys, cache.values, strict=True)
+    ):
 
         def attend(
             query: jax.Array,
@@ -160,10 +165,11 @@ def forward_cached(
         ) -> jax.Array:
             keys.append(old_keys.at[slot, :, target].set(key.astype(old_keys.dtype), mode="drop"))
             values.append(old_values.at[slot, :, target].set(value.astype(old_values.dtype), mode="drop"))
-            window, scale = config.window_of(kind), config.attention_scale
-            return attend_cached(query, keys[-1], values[-1], positions, window=window, scale=scale)
+            window, scale, cap = config.window_of(kind), config.attention_scale, config.attention_softcapping
+            return attend_cached(query, keys[-1], values[-1], positions, window=window, scale=scale, cap=cap)
 
-        x = block(x, rotations[kind], attend)
+        rotation = None if layer in config.unrotated_layers else rotations[kind]
+        x = block(x, rotation, attend)
     return weights.norm(x), KVCache(tuple(keys), tuple(values))
 
 
@@ -175,11 +181,13 @@ def attend_cached(
     *,
     window: int | None = None,
     scale: float | None = None,
+    cap: float | None = None,
 ) -> jax.Array:
     """Attention of new tokens over the cached positions ≤ their own, or over the last ``window`` of these.
 
     query [S, T, KV, G, D]; keys, values [S, KV, C, D]; positions [S, T] i32, < 0 for padding (undefined result).
-    Returns [S, T, KV, G, D] in the query's dtype. Scores, multiplied by ``scale`` (None: 1/√D), and sums are float32.
+    Returns [S, T, KV, G, D] in the query's dtype. Scores, multiplied by ``scale`` (None: 1/√D)
+    and soft-capped at ``cap``, and sums are float32.
 
     Works through the cache block by block with a running softmax (Milakov & Gimelshein 2018, arXiv 1805.02867), from
     the first block that any row's window covers to the furthest position of any row. A block that a row cannot see
@@ -207,7 +215,7 @@ def attend_cached(
         if window is not None:
             visible &= at > own - window
         scores = jnp.einsum("skrd,skcd->skrc", rows, key, preferred_element_type=jnp.float32) * factor
-        scores = jnp.where(visible, scores, lowest)
+        scores = jnp.where(visible, soft_capped(scores, cap), lowest)
         new_highest = jnp.maximum(highest, jnp.max(scores, axis=-1))
         rescale = jnp.exp(highest - new_highest)
         weights = jnp.where(visible, jnp.exp(scores - new_highest[..., None]), 0)

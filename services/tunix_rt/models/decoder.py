@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.models.attention import causal_attention
+from tunix_rt.models.attention import causal_attention, soft_capped
 from tunix_rt.models.config import LayerType, ModelConfig
-from tunix_rt.models.layers import Block, make_norm
-from tunix_rt.models.rope import Rotation, rotation_of
+from tunix_rt.models.layers import Block, block_at, make_norm
+from tunix_rt.models.rope import Rotation, rotation_if, rotation_of
 
 
 def embed(
@@ -45,9 +45,8 @@ def project_to_vocabulary(config: ModelConfig, hidden: jax.Array, table: jax.Arr
 
 
 def capped(config: ModelConfig, logits: jax.Array) -> jax.Array:
-    """Logits with the config's soft cap, if it has one (Bello et al. 2016, arXiv 1611.09940)."""
-    cap = config.final_logit_softcapping
-    return logits if cap is None else jnp.tanh(logits / cap) * cap
+    """Logits with the config's soft cap, if it has one."""
+    return soft_capped(logits, config.final_logit_softcapping)
 
 
 def _table(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
@@ -81,19 +80,23 @@ class Decoder(nnx.Module):
         # Rotation and window are computed once per layer type; a flag selects them inside the scan.
         by_type = {kind: self._rotation_and_window(kind, positions, segment_ids) for kind in dict.fromkeys(types)}
         slides = np.asarray([kind == "sliding_attention" for kind in types])
+        turns = np.asarray([index not in config.unrotated_layers for index in range(config.num_hidden_layers)])
 
-        def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None]) -> tuple[jax.Array, None]:
-            block, is_sliding = scanned
+        def layer(x: jax.Array, scanned: tuple[Block, jax.Array | None, jax.Array | None]) -> tuple[jax.Array, None]:
+            block, is_sliding, is_turning = scanned
             if is_sliding is None:
                 rotation, window = by_type[types[0]]
             else:
                 rotation, window = jax.tree.map(
                     partial(jnp.where, is_sliding), by_type["sliding_attention"], by_type["full_attention"]
                 )
+            if is_turning is not None:
+                rotation = rotation_if(is_turning, rotation)
 
             def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
                 key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-                return causal_attention(query, key, value, segment_ids, window=window, scale=config.attention_scale)
+                scale, cap = config.attention_scale, config.attention_softcapping
+                return causal_attention(query, key, value, segment_ids, window=window, scale=scale, cap=cap)
 
             return block(x, rotation, attend), None
 
@@ -101,8 +104,15 @@ class Decoder(nnx.Module):
         dtype = jnp.dtype(config.compute_dtype)
         x = embed(config, self.embedding[...], position_table, tokens, positions, dtype)  # [B, T, H]
         step = partial(jax.checkpoint, prevent_cse=False)(layer) if remat else layer
-        flags = jnp.asarray(slides) if len(by_type) > 1 else None
-        x, _ = jax.lax.scan(step, x, (self.blocks, flags))
+        sliding = jnp.asarray(slides) if len(by_type) > 1 else None
+        turning = None if turns.all() else jnp.asarray(turns)
+        if config.mlp_layers and config.sparse_layers:
+            # The two kinds of layers are stacked apart, and no scan runs over both.
+            for index in range(config.num_hidden_layers):
+                flags = (None if sliding is None else sliding[index], None if turning is None else turning[index])
+                x, _ = step(x, (block_at(self.blocks, config, index), *flags))
+        else:
+            x, _ = jax.lax.scan(step, x, (self.blocks, sliding, turning))
         return self.norm(x)
 
     def _rotation_and_window(

@@ -12,9 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
-from tunix_rt.models.config import LARGEST, LayerType, ModelConfig
+from tunix_rt.models.config import LARGEST, ModelConfig
 from tunix_rt.models.families import FamilyName
-from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
+from tunix_rt.models.hf_families import derived_families
+from tunix_rt.models.hf_layers import one_name_of_experts, read_layers, write_layers
+from tunix_rt.models.hf_rope import (
+    read_gemma_rope,
+    read_phi_rope,
+    read_rope,
+    take_partial_factor,
+    write_gemma_rope,
+    write_phi_rope,
+    write_rope,
+)
 from tunix_rt.models.reading.bounds import MAX_SIZES
 
 
@@ -25,6 +35,7 @@ class FamilyFields:
     ``names``: Hugging Face's name of each `ModelConfig` field that is copied unchanged. ``defaults``: values of absent
     fields; a field without a default is required. ``only``: fields with a closed set of supported values; the first is
     written. ``translated``: fields that need more than copying. ``without_effect``: ignored.
+    ``rope_theta``: the base of the rotary positions if none is given.
     """
 
     model_type: str
@@ -34,6 +45,7 @@ class FamilyFields:
     only: Mapping[str, tuple[Any, ...]]
     translated: frozenset[str]
     without_effect: frozenset[str]
+    rope_theta: float = 10000.0
 
     @property
     def known(self) -> frozenset[str]:
@@ -73,7 +85,7 @@ _SAME = (
 _ROTARY = {name: name for name in _SAME} | {"norm_epsilon": "rms_norm_eps"}
 _DEFAULTS = {"norm_epsilon": 1e-6, "initializer_range": 0.02, "tie_word_embeddings": False, "attention_bias": False}
 
-_FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
+_BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
     {
         "llama": FamilyFields(
             "llama",
@@ -172,10 +184,11 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+_FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType({**_BASE, **derived_families(_BASE)})
 
-_NUMBERS = frozenset({"norm_epsilon", "initializer_range", "query_pre_attn_scalar", "final_logit_softcapping"})
-_FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias"})
-_GEMMA_PATTERN = 6  # default of gemma3: every sixth layer has full attention
+_NULLABLE = frozenset({"final_logit_softcapping", "attention_softcapping"})
+_NUMBERS = _NULLABLE | {"norm_epsilon", "initializer_range", "query_pre_attn_scalar"}
+_FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias", "norm_topk_prob"})
 
 
 def from_hf(document: Mapping[str, Any]) -> ModelConfig:
@@ -187,6 +200,8 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
         bad.add("model_type", f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}")
         raise InvalidInput(bad.found)
     fields = _FAMILY_FIELDS[family]
+    if family == "qwen3_moe":
+        document = one_name_of_experts(document, bad)
     for name in sorted(document.keys() - fields.known):
         bad.add(name, f"is not a known field of a {fields.model_type} config")
     for name, supported in fields.only.items():
@@ -194,13 +209,16 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
             bad.add(name, f"{document[name]!r} is not supported; supported: {supported[0]!r}")
     values = _copied(document, fields, bad)
     values |= _tokens(document, bad)
-    if "layer_types" in fields.translated:
-        values |= _layers(document, family, values["num_hidden_layers"], bad)
+    if "sliding_window" in fields.translated:
+        values |= read_layers(document, family, values["num_hidden_layers"], bad)
     if family == "gemma3":
         (values["rope_theta"], values["rope_scaling"]), sliding = read_gemma_rope(document, bad)
         values["sliding_rope_theta"], values["sliding_rope_scaling"] = sliding
+    elif family == "phi3":
+        rest, values["partial_rotary_factor"] = take_partial_factor(document, bad)
+        values["rope_theta"], values["rope_scaling"] = read_phi_rope(rest, bad)
     elif "rope_theta" in fields.translated:
-        values["rope_theta"], values["rope_scaling"] = read_rope(document, bad)
+        values["rope_theta"], values["rope_scaling"] = read_rope(document, bad, fields.rope_theta)
     bad.raise_if_any()
     try:
         return ModelConfig(family=family, **values)
@@ -214,14 +232,14 @@ def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) 
     values: dict[str, Any] = {}
     for ours, name in fields.names.items():
         value = document.get(name)
-        if value is None:
+        if value is None and not (ours in _NULLABLE and name in document):
             derived = _derived(ours, values, fields)
             value = derived if derived is not None and name in document else fields.defaults.get(ours, derived)
         if ours in _FLAGS:
             ok, wanted = isinstance(value, bool), "true or false"
         elif ours in _NUMBERS:
             ok = isinstance(value, int | float) and not isinstance(value, bool)
-            ok, wanted = ok or (value is None and ours == "final_logit_softcapping"), "a number"
+            ok, wanted = ok or (value is None and ours in _NULLABLE), "a number"
         else:
             ok, wanted = type(value) is int and value > 0, "a positive integer"
         if ok and ours in MAX_SIZES:
@@ -261,40 +279,6 @@ def _tokens(document: Mapping[str, Any], bad: Violations) -> dict[str, Any]:
     return found
 
 
-def _layers(document: Mapping[str, Any], family: FamilyName, layers: int, bad: Violations) -> dict[str, Any]:
-    """Layer types and window. The types are () when every layer has full attention."""
-
-    def count(name: str, default: int) -> int:
-        value = document.get(name, default)
-        ok = type(value) is int and value >= 0
-        bad.check(ok, name, f"must be a non-negative integer, is {value!r}")
-        return value if ok else default
-
-    types: Any = document.get("layer_types")
-    if family == "gemma3":
-        window = document.get("sliding_window", 4096)
-        pattern = count("sliding_window_pattern", _GEMMA_PATTERN)
-        bad.check(pattern > 0, "sliding_window_pattern", "must be positive")
-        shadowed = types is not None or document.get("_sliding_window_pattern", _GEMMA_PATTERN) == _GEMMA_PATTERN
-        bad.check(shadowed, "_sliding_window_pattern", "has no effect in Transformers; set layer_types")
-        default = ["sliding_attention" if (i + 1) % max(pattern, 1) else "full_attention" for i in range(layers)]
-    else:
-        used = document.get("use_sliding_window", False)
-        bad.check(isinstance(used, bool), "use_sliding_window", f"must be true or false, is {used!r}")
-        window = document.get("sliding_window", 4096) if used else None
-        full = layers if window is None else count("max_window_layers", 28)
-        default = ["full_attention" if i < full else "sliding_attention" for i in range(layers)]
-    types = default if types is None else types
-    named = isinstance(types, list) and all(isinstance(kind, str) for kind in types)
-    if not bad.check(named, "layer_types", f"must be a list of names, is {types!r}"):
-        types = default
-    bad.check(window is None or type(window) is int, "sliding_window", f"must be an integer or null, is {window!r}")
-    slides = "sliding_attention" in types
-    uniform: tuple[LayerType, ...] = () if set(types) == {"full_attention"} and len(types) == layers else tuple(types)
-    # A window that no layer uses is not part of the model.
-    return {"layer_types": uniform, "sliding_window": window if slides else None}
-
-
 def to_hf(config: ModelConfig) -> dict[str, Any]:
     """The content of a ``config.json`` for float32 weights, readable by Transformers 4 and 5."""
     fields, eos = _FAMILY_FIELDS[config.family], config.eos_token_ids
@@ -314,18 +298,15 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     full, sliding = config.rope_of("full_attention"), config.rope_of("sliding_attention")
     if config.family == "gemma3":
         document |= write_gemma_rope(full, sliding)
-        document |= {"query_pre_attn_scalar": _whole(config.query_pre_attn_scalar or config.head_dim)}
+    elif config.family == "phi3":
+        document |= write_phi_rope(full, config.max_position_embeddings)
     elif "rope_theta" in fields.translated:
         document |= write_rope(full)
-    if "layer_types" in fields.translated:
-        # Transformers requires a window in gemma3 even if no layer uses it.
-        unused = 4096 if config.family == "gemma3" else None
-        document |= {"layer_types": list(config.types_of_layers), "sliding_window": config.sliding_window or unused}
-    if "use_sliding_window" in fields.translated:
-        slides = config.sliding_window is not None
-        # layer_types decides; Transformers 4 warns when the other two are absent.
-        first = config.types_of_layers.index("sliding_attention") if slides else config.num_hidden_layers
-        document |= {"use_sliding_window": slides, "max_window_layers": first}
+    if config.partial_rotary_factor is not None:
+        document |= {"partial_rotary_factor": config.partial_rotary_factor}
+    if "query_pre_attn_scalar" in fields.names:
+        document |= {"query_pre_attn_scalar": _whole(config.query_pre_attn_scalar or config.head_dim)}
+    document |= write_layers(config, fields.translated)
     if config.family == "gpt2":
         # Fine-tuning here uses no dropout; if absent, Transformers would default these to 0.1.
         document |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}

@@ -35,14 +35,98 @@ _TYPES: Mapping[str, _Keys] = {
         frozenset({"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}),
     ),
 }
+# Phi-3 has three names for it, one of which is another scaling elsewhere.
+_LONGROPE = ("longrope", "su", "yarn")
+_PHI_ORIGINAL_LENGTH = 4096  # Transformers' default
 _NULLABLE = frozenset({"attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow", "truncate"})
 
 
-def read_rope(document: Mapping[str, Any], bad: Violations) -> Rope:
-    """Base and scaling of a family whose layers all use the same."""
-    old = _scaling(document, "rope_scaling", document.get("rope_theta"), _THETA, bad)
-    new = _scaling(document, "rope_parameters", document.get("rope_theta"), _THETA, bad)
-    return _agreed(old, new, bad) or (_theta(document, "rope_theta", _THETA, bad), RopeScaling())
+def read_rope(document: Mapping[str, Any], bad: Violations, default_theta: float = _THETA) -> Rope:
+    """Base and scaling of a family whose layers all use the same; ``default_theta``: the base if none is given."""
+    old = _scaling(document, "rope_scaling", document.get("rope_theta"), default_theta, bad)
+    new = _scaling(document, "rope_parameters", document.get("rope_theta"), default_theta, bad)
+    return _agreed(old, new, bad) or (_theta(document, "rope_theta", default_theta, bad), RopeScaling())
+
+
+def take_partial_factor(document: Mapping[str, Any], bad: Violations) -> tuple[dict[str, Any], float | None]:
+    """The document without ``partial_rotary_factor``, which version 5 writes beside the scaling, and its value, None
+    for 1."""
+    rest, found = dict(document), []
+    for name in ("partial_rotary_factor", "rope_parameters.partial_rotary_factor"):
+        holder = rest
+        if "." in name and isinstance(rest.get("rope_parameters"), Mapping):
+            holder = rest["rope_parameters"] = dict(rest["rope_parameters"])
+        value = holder.pop("partial_rotary_factor", None)
+        if value is not None:
+            found.append(_number(value, name, bad))
+    agreed = len(set(found)) <= 1
+    bad.check(agreed, "partial_rotary_factor", "contradicts rope_parameters.partial_rotary_factor")
+    return rest, None if not found or found[0] == 1.0 else found[0]
+
+
+def read_phi_rope(document: Mapping[str, Any], bad: Violations) -> Rope:
+    """Base and scaling of Phi-3: none, or longrope with the original length beside it."""
+    found = []
+    for name in ("rope_scaling", "rope_parameters"):
+        raw = document.get(name)
+        kind = raw.get("rope_type") or raw.get("type") if isinstance(raw, Mapping) else None
+        if kind in _LONGROPE:
+            found.append(_longrope(document, name, bad))
+    if not found:
+        theta, scaling = read_rope(document, bad)
+        known = scaling.rope_type == "default"
+        bad.check(known, "rope_scaling.rope_type", f"{scaling.rope_type!r} is not supported in this family")
+        return theta, scaling
+    bad.check(found[0] == found[-1], "rope_scaling", "contradicts rope_parameters")
+    return found[-1]
+
+
+def _longrope(document: Mapping[str, Any], name: str, bad: Violations) -> Rope:
+    fields, inner = dict(document[name]), bad.under(name)
+    for key in ("type", "rope_type"):
+        fields.pop(key, None)
+    theta = next(
+        value for value in (fields.pop("rope_theta", None), document.get("rope_theta"), _THETA) if value is not None
+    )
+    original = document.get("original_max_position_embeddings", _PHI_ORIGINAL_LENGTH)
+    whole = type(original) is int and original > 1
+    bad.check(whole, "original_max_position_embeddings", f"must be an integer above 1, is {original!r:.40}")
+    original = original if whole else _PHI_ORIGINAL_LENGTH
+    # Transformers takes the one beside it.
+    own = fields.pop("original_max_position_embeddings", original)
+    inner.check(own == original, "original_max_position_embeddings", f"contradicts the config's own {original!r:.40}")
+    factors: dict[str, tuple[float, ...]] = {}
+    for key in ("short_factor", "long_factor"):
+        values = fields.pop(key, None)
+        if inner.check(isinstance(values, list), key, f"must be a list of numbers, is {values!r:.40}"):
+            factors[key] = tuple(_number(value, f"{key}[{i}]", inner) for i, value in enumerate(values or ()))
+    factor, attention = fields.pop("factor", None), fields.pop("attention_factor", None)
+    positions: Any = document.get("max_position_embeddings", _PHI_ORIGINAL_LENGTH)
+    derived = positions / original if type(positions) is int else 1.0
+    for key in sorted(fields):
+        inner.add(key, "is not supported with rope_type 'longrope'")
+    return _number(theta, "rope_theta", inner), RopeScaling(
+        "longrope",
+        derived if factor is None else _number(factor, "factor", inner),
+        original_max_position_embeddings=original,
+        attention_factor=None if attention is None else _number(attention, "attention_factor", inner),
+        **factors,
+    )
+
+
+def write_phi_rope(rope: Rope, max_positions: int) -> dict[str, Any]:
+    """The fields that `read_phi_rope` reads. Version 4 knows the two lists alone."""
+    theta, scaling = rope
+    if scaling.rope_type == "default":
+        return write_rope(rope)
+    original = scaling.original_max_position_embeddings
+    longrope: dict[str, Any] = {"type": "longrope"}
+    longrope |= {"short_factor": list(scaling.short_factor), "long_factor": list(scaling.long_factor)}
+    if scaling.factor != max_positions / original:
+        longrope["factor"] = scaling.factor
+    if scaling.attention_factor is not None:
+        longrope["attention_factor"] = scaling.attention_factor
+    return {"rope_theta": theta, "rope_scaling": longrope, "original_max_position_embeddings": original}
 
 
 def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope, Rope]:

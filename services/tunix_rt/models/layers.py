@@ -26,15 +26,26 @@ class Attend(Protocol):
 
 
 class Linear(nnx.Module):
-    """``x @ kernel + bias`` in the dtype of ``x``; kernel [L, in, out] (single layer: [in, out]), bias [L, out]."""
+    """``x @ kernel + bias`` in the dtype of ``x``; kernel [L, in, out] (single layer: [in, out]), bias [L, out].
+
+    ``layers`` is L, or all leading axes: [L, E, in, out] for the experts of a layer.
+    """
 
     def __init__(
-        self, layers: int, in_features: int, out_features: int, *, std: float, rngs: nnx.Rngs, bias: bool = False
+        self,
+        layers: int | tuple[int, ...],
+        in_features: int,
+        out_features: int,
+        *,
+        std: float,
+        rngs: nnx.Rngs,
+        bias: bool = False,
     ) -> None:
+        leading = (layers,) if isinstance(layers, int) else layers
         self.kernel = nnx.Param(
-            std * jax.random.normal(rngs.params(), (layers, in_features, out_features), jnp.float32)
+            std * jax.random.normal(rngs.params(), (*leading, in_features, out_features), jnp.float32)
         )
-        self.bias = nnx.Param(jnp.zeros((layers, out_features), jnp.float32)) if bias else None
+        self.bias = nnx.Param(jnp.zeros((*leading, out_features), jnp.float32)) if bias else None
         # Set by `tunix_rt.models.adapters`.
         self.adapter: Any = nnx.data(None)
 
@@ -100,34 +111,64 @@ def make_norm(config: ModelConfig, shape: tuple[int, ...]) -> Norm:
 class Attention(nnx.Module):
     """Grouped-query self-attention (Ainslie et al. 2023, arXiv 2305.13245) with rotary positions.
 
-    Some families normalise queries and keys per head before the rotation (Henry et al. 2020, arXiv 2010.04245).
+    Some families normalise queries and keys before the rotation, per head (Henry et al. 2020, arXiv 2010.04245) or over
+    all heads (Dehghani et al. 2023, arXiv 2302.05442).
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+        layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
+        queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self._make_inputs(config, rngs)
+        out_std = std / math.sqrt(2 * layers)
+        self.o = Linear(layers, queries, hidden, std=out_std, rngs=rngs, bias=config.has_bias("output"))
+        self.normed = config.architecture.query_key_norms
+        widths = (queries, keys) if self.normed == "whole" else (config.head_dim, config.head_dim)
+        self.q_norm = make_norm(config, (layers, widths[0])) if self.normed else None
+        self.k_norm = make_norm(config, (layers, widths[1])) if self.normed else None
+        self.kv_heads, self.groups, self.head_dim = config.num_key_value_heads, config.query_groups, config.head_dim
+
+    def _make_inputs(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        """The linear layers of `inputs`."""
         layers, hidden, std = config.num_hidden_layers, config.hidden_size, config.initializer_range
         queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         bias = config.has_bias("qkv")
         self.q = Linear(layers, hidden, queries, std=std, rngs=rngs, bias=bias)
         self.k = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
         self.v = Linear(layers, hidden, keys, std=std, rngs=rngs, bias=bias)
-        out_std = std / math.sqrt(2 * layers)
-        self.o = Linear(layers, queries, hidden, std=out_std, rngs=rngs, bias=config.has_bias("output"))
-        normed = config.architecture.query_key_norms
-        self.q_norm = make_norm(config, (layers, config.head_dim)) if normed else None
-        self.k_norm = make_norm(config, (layers, config.head_dim)) if normed else None
-        self.kv_heads, self.groups, self.head_dim = config.num_key_value_heads, config.query_groups, config.head_dim
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values of x [B, T, H], the heads of each side by side."""
+        return self.q(x), self.k(x), self.v(x)
 
     def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
         batch, length, _ = x.shape  # [B, T, H]
-        query = self.q(x).reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
-        key = self.k(x).reshape(batch, length, self.kv_heads, self.head_dim)
-        value = self.v(x).reshape(batch, length, self.kv_heads, self.head_dim)
-        if self.q_norm is not None and self.k_norm is not None:
+        query, key, value = self.inputs(x)
+        if self.q_norm is not None and self.k_norm is not None and self.normed == "whole":
+            query, key = self.q_norm(query), self.k_norm(key)
+        query = query.reshape(batch, length, self.kv_heads * self.groups, self.head_dim)
+        key = key.reshape(batch, length, self.kv_heads, self.head_dim)
+        value = value.reshape(batch, length, self.kv_heads, self.head_dim)
+        if self.q_norm is not None and self.k_norm is not None and self.normed == "head":
             query, key = self.q_norm(query), self.k_norm(key)
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
         context = attend(query.reshape(batch, length, self.kv_heads, self.groups, self.head_dim), key, value)
         return self.o(context.reshape(batch, length, -1))
+
+
+class PackedAttention(Attention):
+    """`Attention` with one linear layer ``qkv`` for queries, keys and values."""
+
+    def _make_inputs(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        heads = config.num_attention_heads + 2 * config.num_key_value_heads
+        std, bias = config.initializer_range, config.has_bias("qkv")
+        width = heads * config.head_dim
+        self.qkv = Linear(config.num_hidden_layers, config.hidden_size, width, std=std, rngs=rngs, bias=bias)
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        queries, keys = self.kv_heads * self.groups * self.head_dim, self.kv_heads * self.head_dim
+        query, key, value = jnp.split(self.qkv(x), [queries, queries + keys], axis=-1)
+        return query, key, value
 
 
 class FusedAttention(nnx.Module):
@@ -149,18 +190,77 @@ class FusedAttention(nnx.Module):
 
 
 class GatedMLP(nnx.Module):
-    """``down(activation(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202)."""
+    """``down(activation(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202). ``leading``: the axes of stacking, and
+    ``inner`` the size inside; None: those of the config's plain MLPs."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
-        layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    def __init__(
+        self, config: ModelConfig, *, rngs: nnx.Rngs, leading: tuple[int, ...] | None = None, inner: int | None = None
+    ) -> None:
+        leading = (len(config.mlp_layers),) if leading is None else leading
+        hidden, inner = config.hidden_size, config.intermediate_size if inner is None else inner
         std, bias = config.initializer_range, config.has_bias("mlp")
-        self.gate = Linear(layers, hidden, inner, std=std, rngs=rngs, bias=bias)
-        self.up = Linear(layers, hidden, inner, std=std, rngs=rngs, bias=bias)
-        self.down = Linear(layers, inner, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=bias)
+        out_std = std / math.sqrt(2 * config.num_hidden_layers)
+        self.gate = Linear(leading, hidden, inner, std=std, rngs=rngs, bias=bias)
+        self.up = Linear(leading, hidden, inner, std=std, rngs=rngs, bias=bias)
+        self.down = Linear(leading, inner, hidden, std=out_std, rngs=rngs, bias=bias)
         self.activation = config.architecture.activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(_activated(self.gate(x), self.activation) * self.up(x))
+
+
+class SparseMLP(nnx.Module):
+    """A mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): each token goes through the best few of E gated
+    MLPs, mixed by the router's probabilities.
+
+    Exact: no expert has a capacity, no token is dropped. The experts follow each other, each with all tokens; one that
+    no token chose is not computed. So a program works E times over a batch that asks for all of them, but holds the
+    activations of one at a time, in the backward pass too.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+        layers, count = len(config.sparse_layers), config.num_experts
+        self.router = Linear(layers, config.hidden_size, count, std=config.initializer_range, rngs=rngs)
+        self.experts = GatedMLP(config, rngs=rngs, leading=(layers, count), inner=config.moe_intermediate_size)
+        self.chosen, self.normed = config.num_experts_per_tok, config.norm_topk_prob
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        rows = x.reshape(-1, x.shape[-1])  # [N, H]
+        shares, asked = self.shares(rows)
+
+        def add(total: jax.Array, scanned: tuple[GatedMLP, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            expert, share, is_asked = scanned
+            mixed = jax.lax.cond(is_asked, lambda: expert(rows) * share[:, None], lambda: jnp.zeros_like(rows))
+            return total + mixed, None
+
+        step = jax.checkpoint(add, prevent_cse=False)
+        total, _ = jax.lax.scan(step, jnp.zeros_like(rows), (self.experts, shares.T.astype(rows.dtype), asked))
+        return total.reshape(x.shape)
+
+    def shares(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Each expert's share in the result of rows [N, H]: [N, E] float32, 0 for those not chosen; and which experts
+        any row has chosen: [E] bool."""
+        probabilities = jax.nn.softmax(self.router(rows).astype(jnp.float32), axis=-1)
+        best, chosen = jax.lax.top_k(probabilities, self.chosen)  # [N, k]
+        if self.normed:
+            best = best / jnp.sum(best, axis=-1, keepdims=True)
+        shares = jnp.zeros_like(probabilities).at[jnp.arange(rows.shape[0])[:, None], chosen].set(best)
+        return shares, jnp.zeros(probabilities.shape[-1], bool).at[chosen].set(True)
+
+
+class PackedMLP(nnx.Module):
+    """`GatedMLP` with one linear layer ``gate_up`` for its two inputs."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+        layers, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+        std, bias = config.initializer_range, config.has_bias("mlp")
+        self.gate_up = Linear(layers, hidden, 2 * inner, std=std, rngs=rngs, bias=bias)
+        self.down = Linear(layers, inner, hidden, std=std / math.sqrt(2 * layers), rngs=rngs, bias=bias)
+        self.activation = config.architecture.activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)
+        return self.down(_activated(gate, self.activation) * up)
 
 
 class PlainMLP(nnx.Module):
@@ -183,29 +283,59 @@ def _activated(x: jax.Array, kind: str) -> jax.Array:
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP with residual connections. Gemma also normalises the output of each."""
+    """Attention and MLP with residual connections, and norms before each, after each, or both.
+
+    Stacked, ``mlp`` has the layers with one MLP and ``moe`` those with experts; a single layer has one of the two
+    (`block_at`).
+    """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
         shape, architecture = (config.num_hidden_layers, config.hidden_size), config.architecture
-        self.input_norm = make_norm(config, shape)
-        fused = architecture.fused_attention
-        self.attention = FusedAttention(config, rngs=rngs) if fused else Attention(config, rngs=rngs)
+        self.input_norm = make_norm(config, shape) if architecture.input_norms else None
+        packed = architecture.packed_projections
+        attention: type[Attention] | type[FusedAttention] = PackedAttention if packed else Attention
+        attention = FusedAttention if architecture.fused_attention else attention
+        self.attention = attention(config, rngs=rngs)
         self.attention_output_norm = make_norm(config, shape) if architecture.output_norms else None
-        self.mlp_norm = make_norm(config, shape)
-        self.mlp = GatedMLP(config, rngs=rngs) if architecture.gated_mlp else PlainMLP(config, rngs=rngs)
+        self.mlp_norm = make_norm(config, shape) if architecture.input_norms else None
+        mlp: type[GatedMLP] | type[PackedMLP] | type[PlainMLP] = PackedMLP if packed else GatedMLP
+        mlp = mlp if architecture.gated_mlp else PlainMLP
+        self.mlp: Any = nnx.data(mlp(config, rngs=rngs) if config.mlp_layers else None)
+        self.moe: Any = nnx.data(SparseMLP(config, rngs=rngs) if config.sparse_layers else None)
         self.mlp_output_norm = make_norm(config, shape) if architecture.output_norms else None
 
     def __call__(self, x: jax.Array, rotation: Rotation | None, attend: Attend) -> jax.Array:
-        added = self.attention(self.input_norm(x), rotation, attend)  # [B, T, H]
-        x = x + (added if self.attention_output_norm is None else self.attention_output_norm(added))
-        added = self.mlp(self.mlp_norm(x))
-        return x + (added if self.mlp_output_norm is None else self.mlp_output_norm(added))
+        added = self.attention(_normed(self.input_norm, x), rotation, attend)  # [B, T, H]
+        x = x + _normed(self.attention_output_norm, added)
+        mlp = self.mlp if self.moe is None else self.moe
+        added = mlp(_normed(self.mlp_norm, x))
+        return x + _normed(self.mlp_output_norm, added)
+
+
+def _normed(norm: Norm | None, x: jax.Array) -> jax.Array:
+    return x if norm is None else norm(x)
+
+
+def block_at(blocks: Block, config: ModelConfig, layer: int) -> Block:
+    """The block of one layer out of stacked ones, whose parameters are views or slices."""
+    kind = "mlp" if layer in config.mlp_layers else "moe"
+    place = (config.mlp_layers if kind == "mlp" else config.sparse_layers).index(layer)
+    common: Block = jax.tree.map(lambda leaf: leaf, blocks)  # a copy, whose attributes may be set
+    common.mlp, common.moe = nnx.data(None), nnx.data(None)
+    block: Block = jax.tree.map(lambda leaf: leaf[layer], common)
+    setattr(block, kind, nnx.data(jax.tree.map(lambda leaf: leaf[place], getattr(blocks, kind))))
+    return block
 
 
 def replace_linear(block: Block, path: str, build: Callable[[Linear], nnx.Module]) -> None:
-    """Replace one linear layer of a block by ``build(layer)``. ``path`` starts at the decoder: "blocks.attention.q"."""
+    """Replace one linear layer of a block by ``build(layer)``. ``path`` starts at the decoder: "blocks.attention.q".
+
+    Nothing happens where the block does not have the layer.
+    """
     *within, name = path.removeprefix("blocks.").split(".")
     holder: object = block
     for part in within:
         holder = getattr(holder, part)
+        if holder is None:
+            return
     setattr(holder, name, build(getattr(holder, name)))

@@ -52,10 +52,11 @@ def with_saved(
         if saved.keys().isdisjoint(names):
             continue
         value = parameters[row.parameter].copy()
-        for layer, name in enumerate(names):
+        each = value.reshape(len(names), *value.shape[2:]) if "{expert}" in row.hf else value
+        for index, name in enumerate(names):
             if name in saved:
                 tensor = saved[name].T if row.transposed else saved[name]
-                own = value[layer] if "{layer}" in row.hf else value
+                own = each[index] if "{layer}" in row.hf else value
                 if tensor.shape != own.shape:
                     raise InvalidArtifact(f"the adapter's {name} has shape {saved[name].shape}, unlike its base's")
                 own[...] = tensor

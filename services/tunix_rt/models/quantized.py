@@ -15,7 +15,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from tunix_rt.errors import InvalidArtifact
-from tunix_rt.models.adapters import linear_shapes
+from tunix_rt.models.adapters import kernel_shapes
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.layers import Linear
 
@@ -78,13 +78,15 @@ def product(rows: jax.Array, matrix: Int8Matrix) -> jax.Array:
 
 
 class QuantizedLinear(Linear):
-    """A `Linear` of one layer over an `Int8Matrix`: ``kernel`` is [out, in] i8."""
+    """A `Linear` of one layer over an `Int8Matrix`: ``kernel`` is [out, in] i8, ``scale`` [out] f32 (of experts, each
+    with its own: [E, out, in], [E, out])."""
 
     def __init__(self, linear: Linear) -> None:
         """``linear`` is a single layer. Its bias and adapter are kept."""
-        matrix = quantize(np.asarray(linear.kernel[...], np.float32).T)
-        self.kernel = nnx.Param(matrix.values)
-        self.scale = nnx.Param(matrix.scale)
+        rows = np.asarray(linear.kernel[...], np.float32).swapaxes(-1, -2)
+        matrix = quantize(rows.reshape(-1, rows.shape[-1]))
+        self.kernel = nnx.Param(matrix.values.reshape(rows.shape))
+        self.scale = nnx.Param(matrix.scale.reshape(rows.shape[:-1]))
         self.bias = linear.bias
         self.adapter: Any = nnx.data(linear.adapter)
 
@@ -94,7 +96,7 @@ class QuantizedLinear(Linear):
 
 def quantized_bytes(config: ModelConfig) -> int:
     """Bytes of a decoder's weights in this format. A tied embedding is stored twice, as float32 and as int8."""
-    layers = linear_shapes(config).values()
+    layers = kernel_shapes(config).values()
     table = config.vocab_size * config.hidden_size
     values = sum(depth * inputs * outputs for depth, inputs, outputs in layers)
     scales = sum(depth * outputs for depth, _, outputs in layers) + config.vocab_size

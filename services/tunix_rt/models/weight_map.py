@@ -22,10 +22,12 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter. ``{layer}`` in a name: one tensor per layer, stacked. ``transposed``: [out, in] in the file.
+    """One parameter. ``{layer}`` in a name: one tensor per layer, stacked; ``{expert}``: and per expert of the layer.
+    ``transposed``: [out, in] in the file.
 
     ``interleaved``: which heads llama.cpp interleaves in the GGUF tensor. ``when``: the configs that have the
-    parameter; None: all.
+    parameter; None: all. ``layers``: those that have it; None: all. ``adaptable``, ``converted``: whether adapters, and
+    weight formats, apply to a kernel.
     """
 
     parameter: str
@@ -34,6 +36,9 @@ class Row:
     transposed: bool = False
     interleaved: Literal["query", "key"] | None = None
     when: Callable[[ModelConfig], bool] | None = None
+    layers: Callable[[ModelConfig], tuple[int, ...]] | None = None
+    adaptable: bool = True
+    converted: bool = True
 
 
 def _layer(parameter: str, hf: str, gguf: str, *, interleaved: Literal["query", "key"] | None = None) -> Row:
@@ -88,23 +93,64 @@ _GATED = (
 )
 _MLP = (*_GATED, *_biases(_GATED, lambda config: config.has_bias("mlp")))
 _INPUT_NORM = _layer("input_norm.scale", "input_layernorm.weight", "attn_norm.weight")
+_MLP_NORM = _layer("mlp_norm.scale", "post_attention_layernorm.weight", "ffn_norm.weight")
 
 _LLAMA = (
     _EMBEDDING,
     _INPUT_NORM,
     *_ATTENTION,
-    _layer("mlp_norm.scale", "post_attention_layernorm.weight", "ffn_norm.weight"),
+    _MLP_NORM,
     *_MLP,
+    _NORM,
+    _HEAD,
+)
+_PHI3 = (
+    _EMBEDDING,
+    _INPUT_NORM,
+    _layer("attention.qkv.kernel", "self_attn.qkv_proj.weight", "attn_qkv.weight"),
+    *_OUTPUT,
+    _MLP_NORM,
+    _layer("mlp.gate_up.kernel", "mlp.gate_up_proj.weight", "ffn_up.weight"),
+    _layer("mlp.down.kernel", "mlp.down_proj.weight", "ffn_down.weight"),
     _NORM,
     _HEAD,
 )
 _QWEN2 = _not_interleaved(_LLAMA)
 _QWEN3 = (*_QWEN2, *_QUERY_KEY_NORMS)
-_GEMMA3 = (
+
+
+def _on(
+    rows: tuple[Row, ...], layers: Callable[[ModelConfig], tuple[int, ...]], *, converted: bool = True
+) -> tuple[Row, ...]:
+    """Rows of some layers only, without adapters: those of Transformers' experts are of another form."""
+    return tuple(
+        replace(row, layers=layers, when=lambda config: bool(layers(config)), adaptable=False, converted=converted)
+        for row in rows
+    )
+
+
+_EXPERTS = (
+    _layer("moe.experts.gate.kernel", "mlp.experts.{expert}.gate_proj.weight", "ffn_gate_exps.weight"),
+    _layer("moe.experts.up.kernel", "mlp.experts.{expert}.up_proj.weight", "ffn_up_exps.weight"),
+    _layer("moe.experts.down.kernel", "mlp.experts.{expert}.down_proj.weight", "ffn_down_exps.weight"),
+)
+_ROUTER = (_layer("moe.router.kernel", "mlp.gate.weight", "ffn_gate_inp.weight"),)
+_QWEN3_MOE = (
     _EMBEDDING,
     _INPUT_NORM,
     *_not_interleaved(_ATTENTION),
     *_QUERY_KEY_NORMS,
+    _MLP_NORM,
+    *_on(_GATED, lambda config: config.mlp_layers),
+    *_on(_ROUTER, lambda config: config.sparse_layers, converted=False),
+    *_on(_EXPERTS, lambda config: config.sparse_layers),
+    _NORM,
+    _HEAD,
+)
+_GEMMA2 = (
+    _EMBEDDING,
+    _INPUT_NORM,
+    *_not_interleaved(_ATTENTION),
     _layer("attention_output_norm.scale", "post_attention_layernorm.weight", "post_attention_norm.weight"),
     _layer("mlp_norm.scale", "pre_feedforward_layernorm.weight", "ffn_norm.weight"),
     *_MLP,
@@ -112,6 +158,9 @@ _GEMMA3 = (
     _NORM,
     _HEAD,
 )
+_GEMMA3 = (*_GEMMA2, *_QUERY_KEY_NORMS)
+# Gemma's without the norms before the sublayers.
+_OLMO2 = tuple(row for row in _GEMMA3 if row.parameter not in ("blocks.input_norm.scale", "blocks.mlp_norm.scale"))
 
 
 def _gpt2_layer(ours: str, hf: str, gguf: str, *, weight: Literal["scale", "kernel"]) -> tuple[Row, Row]:
@@ -137,18 +186,30 @@ _GPT2 = (
 )
 
 FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
-    {"llama": _LLAMA, "qwen2": _QWEN2, "qwen3": _QWEN3, "gemma3": _GEMMA3, "gpt2": _GPT2}
+    {
+        "llama": _LLAMA,
+        "qwen2": _QWEN2,
+        "qwen3": _QWEN3,
+        "gemma3": _GEMMA3,
+        "mistral": _LLAMA,
+        "smollm3": _LLAMA,
+        "gemma2": _GEMMA2,
+        "olmo2": _OLMO2,
+        "phi3": _PHI3,
+        "qwen3_moe": _QWEN3_MOE,
+        "gpt2": _GPT2,
+    }
 )
 
-# Linear layers of each family: dotted path of the `Linear` in the decoder → full name of the Hugging Face module, whose
-# last part is the name in PEFT's ``target_modules``.
+# Linear layers of each family that adapters apply to: dotted path of the `Linear` in the decoder → full name of the
+# Hugging Face module, whose last part is the name in PEFT's ``target_modules``.
 LINEAR_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         family: MappingProxyType(
             {
                 row.parameter.removesuffix(".kernel"): row.hf.removesuffix(".weight")
                 for row in rows
-                if row.parameter.endswith(".kernel")
+                if row.parameter.endswith(".kernel") and row.adaptable
             }
         )
         for family, rows in FAMILIES.items()
@@ -171,10 +232,20 @@ def rows_of(config: ModelConfig) -> tuple[Row, ...]:
     return tuple(row for row in FAMILIES[config.family] if row.when is None or row.when(config))
 
 
-def _names(template: str, config: ModelConfig) -> list[str]:
+def linear_paths(config: ModelConfig) -> tuple[str, ...]:
+    """Dotted paths of the linear layers of a decoder with this config that weight formats apply to."""
+    kernels = (row for row in rows_of(config) if row.parameter.endswith(".kernel") and row.converted)
+    return tuple(row.parameter.removesuffix(".kernel") for row in kernels)
+
+
+def _names(row: Row, config: ModelConfig, layout: Literal["hf", "gguf"]) -> list[str]:
+    """The tensors of one parameter, in the order in which they are stacked."""
+    template: str = getattr(row, layout)
     if "{layer}" not in template:
         return [template]
-    return [template.format(layer=layer) for layer in range(config.num_hidden_layers)]
+    layers = range(config.num_hidden_layers) if row.layers is None else row.layers(config)
+    experts = range(config.num_experts if "{expert}" in template else 1)
+    return [template.format(layer=layer, expert=expert) for layer in layers for expert in experts]
 
 
 def _deinterleave(tensor: Array, heads: int) -> Array:
@@ -184,8 +255,8 @@ def _deinterleave(tensor: Array, heads: int) -> Array:
 
 
 def hf_names(row: Row, config: ModelConfig) -> list[str]:
-    """The Hugging Face names of a parameter's tensors, one for each layer."""
-    return _names(row.hf, config)
+    """The Hugging Face names of a parameter's tensors, in the order in which they are stacked."""
+    return _names(row, config, "hf")
 
 
 def to_parameters(
@@ -201,12 +272,12 @@ def to_parameters(
     Raises `InvalidArtifact` naming each tensor that is missing or surplus, and one whose shape differs between layers.
     """
     rows = rows_of(config)
-    template = {row.parameter: getattr(row, layout) for row in rows}
-    wanted = {name for row in rows for name in _names(template[row.parameter], config)}
+    names = {row.parameter: _names(row, config, layout) for row in rows}
+    wanted = {name for each in names.values() for name in each}
     stored = _stored_names(config.family, available) if layout == "hf" else {name: name for name in available}
     surplus = sorted(stored.keys() - wanted)
     if surplus == [_LM_HEAD] and config.tie_word_embeddings and wanted <= stored.keys():
-        if not np.array_equal(read(stored[_LM_HEAD]), read(stored[template["embedding"]])):
+        if not np.array_equal(read(stored[_LM_HEAD]), read(stored[names["embedding"][0]])):
             raise InvalidArtifact(f"{_LM_HEAD} differs from the embedding although tie_word_embeddings is true")
         surplus = []
     problems = [f"missing: {_listed(missing)}" for missing in [sorted(wanted - stored.keys())] if missing]
@@ -223,12 +294,14 @@ def to_parameters(
 
     result: Parameters = {}
     for row in rows:
-        names = _names(template[row.parameter], config)
-        tensors = [one(row, name) for name in names]
-        for name, tensor in zip(names, tensors, strict=True):
+        tensors = [one(row, name) for name in names[row.parameter]]
+        for name, tensor in zip(names[row.parameter], tensors, strict=True):
             if tensor.shape != tensors[0].shape:
-                raise InvalidArtifact(f"{name} has another shape than {names[0]}")
-        result[row.parameter] = stack(tensors) if "{layer}" in template[row.parameter] else tensors[0]
+                raise InvalidArtifact(f"{name} has another shape than {names[row.parameter][0]}")
+        stacked = stack(tensors) if "{layer}" in row.hf else tensors[0]
+        if "{expert}" in row.hf:
+            stacked = stacked.reshape(-1, config.num_experts, *stacked.shape[1:])
+        result[row.parameter] = stacked
     return result
 
 
@@ -246,8 +319,9 @@ def to_hf_tensors(config: ModelConfig, parameters: Mapping[str, Array]) -> dict[
     tensors: dict[str, Array] = {}
     for row in rows_of(config):
         value = parameters[row.parameter]
-        layers = list(value) if "{layer}" in row.hf else [value]
-        for name, tensor in zip(_names(row.hf, config), layers, strict=True):
+        value = value.reshape(-1, *value.shape[2:]) if "{expert}" in row.hf else value
+        tensors_of_row = list(value) if "{layer}" in row.hf else [value]
+        for name, tensor in zip(_names(row, config, "hf"), tensors_of_row, strict=True):
             tensors[name] = np.ascontiguousarray(tensor.T if row.transposed else tensor)
     return tensors
 

@@ -19,7 +19,9 @@ LOGITS_BYTES = 4 * 2**24
 QUERY_BLOCK = 128
 _SCORE_MATRICES = 4
 # Activations of the hidden size that a layer's further norms keep.
-_EXTRA_NORMS = {"qwen3": 4, "gemma3": 14}
+_EXTRA_NORMS = {"qwen3": 4, "qwen3_moe": 4, "olmo2": 6, "gemma2": 10, "gemma3": 14}
+# Families whose activations inside a layer are not split over `tensor`, as their kernels are not.
+_WHOLE = frozenset({"phi3"})
 # Advice for a run that needs more memory; the cheapest measure first.
 ADVICE = (
     "lower per_device_batch_size (and raise gradient_accumulation_steps to make up for it) or max_seq_length, set "
@@ -66,6 +68,8 @@ class ModelShape:
     num_key_value_heads: int
     head_dim: int
     max_position_embeddings: int
+    num_experts: int = 0
+    moe_intermediate_size: int = 0
     adapter_count: int = 0
 
 
@@ -102,10 +106,12 @@ def step_bytes(model: ModelShape, run: StepShape) -> int:
     state = ((4 + 8 + 8 + (4 if run.accumulates else 0)) * trained + 8 * frozen) // shards
     tokens = run.rows * run.length
     heads = model.num_attention_heads / run.tensor
-    split = (
-        3 * heads * model.head_dim
-        + (2 * model.num_key_value_heads * model.head_dim + 6 * model.intermediate_size) / run.tensor
+    # Experts follow each other; all that stays of them is who is asked for what.
+    inner = (
+        6 * model.moe_intermediate_size + 6 * model.num_experts if model.num_experts else 6 * model.intermediate_size
     )
+    inside = (3 * model.num_attention_heads + 2 * model.num_key_value_heads) * model.head_dim + inner
+    split = inside / (1 if model.family in _WHOLE else run.tensor)
     layer = tokens * run.bytes_per_activation * ((8 + _EXTRA_NORMS.get(model.family, 0)) * model.hidden_size + split)
     scores = 4 * _SCORE_MATRICES * run.rows * heads * min(QUERY_BLOCK, run.length) * run.length
     kept = tokens * run.bytes_per_activation * model.hidden_size if run.remat else layer

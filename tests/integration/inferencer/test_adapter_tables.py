@@ -23,9 +23,17 @@ LENGTH, PLACES, RANK = 6, 2, 4
 FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"num_key_value_heads": 2},
     "llama": {},
+    "gemma2": {
+        "layer_types": ("sliding_attention", "full_attention"),
+        "sliding_window": 4,
+        "attention_softcapping": 2.0,
+    },
     "gemma3": {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 4},
+    "mistral": {"layer_types": ("sliding_attention",) * 2, "sliding_window": 4},
     "qwen2": {},
+    "olmo2": {},
     "qwen3": {},
+    "smollm3": {"unrotated_layers": (1,)},
 }
 # GPT-2's layers have names of their own; those of the others are llama's.
 CASES = ["gpt2", *(pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if family != "gpt2")]

@@ -7,10 +7,7 @@ runs compiled as well.
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,14 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.integration.models.random_peers import Peer, agree_when_cached, read_back, read_ours, save_peer
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.models.cached import decode_weights, forward_cached, init_cache, logits_of
+from tunix_rt.models.cached import forward_cached, init_cache
 from tunix_rt.models.decoder import Decoder
-from tunix_rt.models.hf_config import from_hf, to_hf
-from tunix_rt.models.parameters import decoder_with, parameters_of
-from tunix_rt.models.safetensors_files import open_tensors, write_tensors
-from tunix_rt.models.weight_map import to_hf_tensors, to_parameters
+from tunix_rt.models.parameters import parameters_of
 
 LENGTH = 16
 WINDOW = 5
@@ -169,7 +164,6 @@ CASES = [(model_type, name) for model_type, variants in CONFIGS.items() for name
 POSITIONS = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (2, LENGTH))
 # One row is prefilled short of a window and decodes over its border, the other is prefilled past it.
 PREFILLED = np.asarray([[WINDOW - 1], [LENGTH - 3]])
-STEPS = 3
 
 
 def _fields_of(model_type: str, name: str) -> dict[str, Any]:
@@ -177,67 +171,19 @@ def _fields_of(model_type: str, name: str) -> dict[str, Any]:
     return BASES[model_type] | CONFIGS[model_type][name]
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A random model of Transformers, saved by itself."""
-
-    directory: Path
-    tokens: NDArray[np.int32]
-    logits: NDArray[np.float32]
-
-
 @pytest.fixture
-def peer(transformers: ModuleType, torch: ModuleType, tmp_path: Path) -> Callable[[str, str], Peer]:
+def peer(transformers: ModuleType, tmp_path: Path) -> Callable[[str, str], Peer]:
     def make(model_type: str, name: str) -> Peer:
-        torch.manual_seed(CASES.index((model_type, name)))
-        # Transformers writes into the dictionaries that it is given.
-        config = transformers.AutoConfig.for_model(model_type, **copy.deepcopy(_fields_of(model_type, name)))
-        model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-        with torch.no_grad():
-            for parameter, value in model.named_parameters():
-                if parameter.endswith("bias"):
-                    value.normal_(0, 0.3)  # zeros would hide a bias that is not loaded
-                elif "norm" in parameter or ".ln_" in parameter:  # so would ones hide a norm
-                    value.uniform_(-0.5, 0.5).add_(0 if "gemma" in model_type else 1)
-                else:
-                    value.normal_(0, 0.2)  # large enough that a wrong layout cannot hide below the tolerance
-        tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, LENGTH)).astype(np.int32)
-        with torch.no_grad():
-            logits = model(torch.tensor(tokens, dtype=torch.long), use_cache=False).logits.numpy()
         # Small shards for some, so that the sharded path is read too.
-        model.save_pretrained(tmp_path, max_shard_size="40KB" if "odd" in name else "1GB")
-        return Peer(tmp_path, tokens, logits)
+        shard = "40KB" if "odd" in name else "1GB"
+        seed = CASES.index((model_type, name))
+        return save_peer(model_type, _fields_of(model_type, name), tmp_path, seed=seed, length=LENGTH, shard=shard)
 
     return make
 
 
-def _ours(directory: Path) -> Decoder:
-    config = from_hf(json.loads((directory / "config.json").read_text(encoding="utf-8")))
-    shards = sorted(path.name for path in directory.glob("*.safetensors"))
-    with open_tensors(directory, shards) as files:
-        return decoder_with(config, to_parameters(config, files.names, files.read, layout="hf"))
-
-
 def _whole(decoder: Decoder, tokens: NDArray[np.int32]) -> jax.Array:
     return decoder(jnp.asarray(tokens), jnp.asarray(POSITIONS))
-
-
-def _agrees_when_cached(decoder: Decoder, theirs: Peer, step: Callable[..., Any]) -> None:
-    """A prefill that is padded to the full length, then token by token."""
-    config, tokens = decoder.config, theirs.tokens
-    weights, cache = decode_weights(decoder), init_cache(config, slots=2, capacity=LENGTH)
-    padded = np.where(POSITIONS < PREFILLED, POSITIONS, -1)
-    hidden, cache = step(weights, config, jnp.asarray(tokens), jnp.asarray(padded), cache)
-    logits = np.asarray(logits_of(weights, config, hidden))
-    np.testing.assert_allclose(logits[padded >= 0], theirs.logits[padded >= 0], atol=1e-4)
-    decoded, at = [], PREFILLED + np.arange(STEPS)
-    for index in range(STEPS):
-        now = at[:, index : index + 1].astype(np.int32)
-        token = np.take_along_axis(tokens, now, axis=1)
-        hidden, cache = step(weights, config, jnp.asarray(token), jnp.asarray(now), cache)
-        decoded.append(hidden)
-    logits = np.asarray(logits_of(weights, config, jnp.concatenate(decoded, axis=1)))
-    np.testing.assert_allclose(logits, np.take_along_axis(theirs.logits, at[..., None], axis=1), atol=1e-4)
 
 
 @pytest.fixture
@@ -251,16 +197,11 @@ def operation_by_operation() -> Iterator[None]:
 @pytest.mark.usefixtures("operation_by_operation")
 @pytest.mark.parametrize(("model_type", "name"), CASES, ids=lambda value: value)
 def test_logits_equal_those_of_transformers(
-    model_type: str,
-    name: str,
-    peer: Callable[[str, str], Peer],
-    transformers: ModuleType,
-    torch: ModuleType,
-    tmp_path: Path,
+    model_type: str, name: str, peer: Callable[[str, str], Peer], tmp_path: Path
 ) -> None:
     theirs = peer(model_type, name)
     assert 1 < np.abs(theirs.logits).max() < 100  # logits that vanish would agree with anything
-    ours = _ours(theirs.directory)
+    ours = read_ours(theirs.directory)
     assert ours.config.parameter_count == sum(value.size for value in parameters_of(ours).values())
     ours = jax.tree.map(np.asarray, ours)  # slicing layers out of NumPy's arrays compiles nothing
     np.testing.assert_allclose(_whole(ours, theirs.tokens), theirs.logits, atol=1e-4)
@@ -268,27 +209,12 @@ def test_logits_equal_those_of_transformers(
         with pytest.raises(InvalidInput, match="max_position_embeddings"):
             init_cache(ours.config, slots=2, capacity=LENGTH)
     else:
-        _agrees_when_cached(ours, theirs, forward_cached)
-
-    exported = tmp_path / "exported"
-    exported.mkdir()
-    write_tensors(to_hf_tensors(ours.config, parameters_of(ours)), exported / "model.safetensors")
-    (exported / "config.json").write_text(json.dumps(to_hf(ours.config)), encoding="utf-8")
-    read, notes = transformers.AutoModelForCausalLM.from_pretrained(
-        exported, dtype=torch.float32, output_loading_info=True
-    )
-    assert not notes["missing_keys"] and not notes["unexpected_keys"] and not notes["mismatched_keys"]
-    with torch.no_grad():
-        again = read(torch.tensor(theirs.tokens, dtype=torch.long), use_cache=False).logits.numpy()
-    np.testing.assert_allclose(again, theirs.logits, atol=1e-6)
-    # What Transformers makes of our config is the same config.
-    read.config.save_pretrained(exported)
-    document = json.loads((exported / "config.json").read_text(encoding="utf-8"))
-    assert from_hf(document) == ours.config
+        agree_when_cached(ours, theirs, PREFILLED)
+    read_back(ours, theirs, tmp_path / "exported")
 
 
 def test_compiled_logits_of_mixed_layers_equal_those_of_transformers(peer: Callable[[str, str], Peer]) -> None:
     theirs = peer("gemma3_text", "mixed_layers")
-    ours = _ours(theirs.directory)
+    ours = read_ours(theirs.directory)
     np.testing.assert_allclose(jax.jit(_whole)(ours, theirs.tokens), theirs.logits, atol=1e-4)
-    _agrees_when_cached(ours, theirs, jax.jit(forward_cached, static_argnums=1))
+    agree_when_cached(ours, theirs, PREFILLED, jax.jit(forward_cached, static_argnums=1))

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from tests.integration.models.random_peers import gradients_of, in_files
 
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.models.decoder import Decoder
@@ -39,6 +40,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": ROTARY | {"use_sliding_window": True, **MIXED_LAYERS},
     "qwen3": ROTARY | {"attention_bias": True},
     "gemma3_text": ROTARY | {"query_pre_attn_scalar": 8, **MIXED_LAYERS},
+    "mistral": ROTARY | {"sliding_window": 4},
+    "smollm3": ROTARY | {"no_rope_layer_interval": 2, "use_sliding_window": True, **MIXED_LAYERS},
+    "gemma2": ROTARY | {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 1.0, **MIXED_LAYERS},
+    "olmo2": ROTARY,
+    "phi3": ROTARY | {"partial_rotary_factor": 0.5},
+    "qwen3_moe": ROTARY
+    | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "norm_topk_prob": True},
     "gpt2": {
         "vocab_size": 60,
         "n_embd": 32,
@@ -73,7 +81,7 @@ def peer(transformers: ModuleType, torch: ModuleType) -> Callable[[str], Any]:
 def ours_of(model: Any) -> Decoder:
     """A decoder with the peer's parameters."""
     config = from_hf(model.config.to_dict())
-    tensors = {name: value.detach().numpy().copy() for name, value in model.named_parameters()}
+    tensors = in_files({name: value.detach().numpy().copy() for name, value in model.named_parameters()})
     return decoder_with(config, to_parameters(config, tensors, tensors.__getitem__, layout="hf"))
 
 
@@ -127,7 +135,7 @@ def test_gradients_and_fifty_adamw_steps_follow_pytorch(
     gradients = to_hf_tensors(config, {name: 2 * np.asarray(flat[name][...]) for name in names})
     loss = loss_of(theirs, torch, 0)
     loss.backward()
-    expected = {name: value.grad.numpy() for name, value in theirs.named_parameters()}
+    expected = gradients_of(theirs)
     assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
         assert np.linalg.norm(gradient) > 1e-6, name

@@ -23,6 +23,13 @@ GOOD: dict[str, Any] = {
 QWEN2 = GOOD | {"model_type": "qwen2", "num_key_value_heads": 2}
 QWEN3 = QWEN2 | {"model_type": "qwen3", "head_dim": 8}
 GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
+MISTRAL = QWEN2 | {"model_type": "mistral"}
+SMOLLM3 = QWEN2 | {"model_type": "smollm3"}
+GEMMA2 = QWEN3 | {"model_type": "gemma2"}
+OLMO2 = QWEN2 | {"model_type": "olmo2"}
+PHI3 = GOOD | {"model_type": "phi3"}
+LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 4.0, 8.0, 16.0]}
+QWEN3_MOE = QWEN3 | {"model_type": "qwen3_moe"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -85,6 +92,48 @@ def _fields(error: InvalidInput) -> set[str]:
         (GEMMA3, {"final_logit_softcapping": 0}, "final_logit_softcapping"),
         (GEMMA3, {"rope_parameters": {"rope_type": "default"}}, "rope_parameters.rope_type"),
         (GEMMA3, {"rope_parameters": {SLIDING: {"rope_type": "ntk"}}}, "rope_parameters.sliding_attention.rope_type"),
+        (MISTRAL, {"layer_types": [FULL, FULL]}, "layer_types"),
+        (MISTRAL, {"attention_bias": False}, "attention_bias"),
+        (MISTRAL, {"sliding_window": 0}, "sliding_window"),
+        (MISTRAL, {"sliding_window": "8"}, "sliding_window"),
+        (SMOLLM3, {"no_rope_layers": [1]}, "no_rope_layers"),
+        (SMOLLM3, {"no_rope_layers": [1, 2]}, "no_rope_layers"),
+        (SMOLLM3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval"),
+        (SMOLLM3, {"layer_types": [FULL, SLIDING]}, "sliding_window"),
+        (GEMMA2, {"attn_logit_softcapping": 0}, "attn_logit_softcapping"),
+        (GEMMA2, {"attn_logit_softcapping": "50"}, "attn_logit_softcapping"),
+        (GEMMA2, {"rope_local_base_freq": 100.0}, "rope_local_base_freq"),
+        (OLMO2, {"mlp_bias": False}, "mlp_bias"),
+        (OLMO2, {"sliding_window": 4}, "sliding_window"),
+        (OLMO2, {"clip_qkv": 8.0}, "clip_qkv"),
+        (PHI3, {"partial_rotary_factor": 0.4}, "partial_rotary_factor"),
+        (PHI3, {"partial_rotary_factor": 1.5}, "partial_rotary_factor"),
+        (PHI3, {"rope_parameters": {"partial_rotary_factor": "half"}}, "rope_parameters.partial_rotary_factor"),
+        (
+            PHI3,
+            {"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}},
+            "partial_rotary_factor",
+        ),
+        (PHI3, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling.rope_type"),
+        (PHI3, {"rope_scaling": LONGROPE | {"short_factor": [1.0]}}, "rope_scaling.short_factor"),
+        (PHI3, {"rope_scaling": LONGROPE | {"long_factor": [1.0, 1.0, 0.0, 1.0]}}, "rope_scaling.long_factor"),
+        (PHI3, {"rope_scaling": LONGROPE | {"long_factor": None}}, "rope_scaling.long_factor"),
+        (PHI3, {"rope_scaling": LONGROPE | {"beta_fast": 1.0}}, "rope_scaling.beta_fast"),
+        (PHI3, {"rope_scaling": LONGROPE, "original_max_position_embeddings": 1}, "original_max_position_embeddings"),
+        (
+            PHI3,
+            {"rope_scaling": LONGROPE | {"original_max_position_embeddings": 64}},
+            "rope_scaling.original_max_position_embeddings",
+        ),
+        (PHI3, {"lm_head_bias": True}, "lm_head_bias"),
+        (PHI3, {"attention_bias": True}, "attention_bias"),
+        (QWEN3_MOE, {"num_experts_per_tok": 129}, "num_experts_per_tok"),
+        (QWEN3_MOE, {"num_experts": 0}, "num_experts"),
+        (QWEN3_MOE, {"num_experts": 8, "num_local_experts": 9}, "num_local_experts"),
+        (QWEN3_MOE, {"norm_topk_prob": 1}, "norm_topk_prob"),
+        (QWEN3_MOE, {"decoder_sparse_step": 0}, "decoder_sparse_step"),
+        (QWEN3_MOE, {"mlp_only_layers": 3}, "mlp_only_layers"),
+        (QWEN3_MOE, {"output_router_logits": True}, "output_router_logits"),
         (GPT2, {"activation_function": "relu"}, "activation_function"),
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -146,6 +195,29 @@ def test_defaults_are_those_of_transformers() -> None:
     assert gemma.types_of_layers == (SLIDING,) * 5 + (FULL, SLIDING)
     assert (gemma.rope_theta, gemma.sliding_rope_theta, gemma.attention_scale) == (1e6, 1e4, 1 / 16)
     assert gemma.tie_word_embeddings is True
+    mistral = from_hf(MISTRAL)
+    assert (mistral.types_of_layers, mistral.sliding_window) == ((SLIDING, SLIDING), 4096)
+    assert from_hf(MISTRAL | {"sliding_window": None}).types_of_layers == (FULL, FULL)
+    smollm3 = from_hf(SMOLLM3 | {"num_hidden_layers": 9})
+    assert (smollm3.unrotated_layers, smollm3.rope_theta, smollm3.tie_word_embeddings) == ((3, 7), 2e6, True)
+    gemma2 = from_hf(GEMMA2)
+    assert (gemma2.types_of_layers, gemma2.sliding_window, gemma2.rope_theta) == ((SLIDING, FULL), 4096, 10000.0)
+    assert (gemma2.attention_softcapping, gemma2.final_logit_softcapping, gemma2.attention_scale) == (
+        50.0,
+        30.0,
+        1 / 16,
+    )
+    uncapped = from_hf(GEMMA2 | {"attn_logit_softcapping": None, "final_logit_softcapping": None})
+    assert (uncapped.attention_softcapping, uncapped.final_logit_softcapping) == (None, None)
+    assert from_hf(OLMO2).norm_epsilon == 1e-5
+    phi3 = from_hf(PHI3)
+    assert (phi3.num_key_value_heads, phi3.sliding_window, phi3.max_position_embeddings) == (4, None, 4096)
+    assert (phi3.rotary_size, from_hf(PHI3 | {"partial_rotary_factor": 0.75}).rotary_size) == (8, 6)
+    longrope = from_hf(PHI3 | {"max_position_embeddings": 131072, "rope_scaling": LONGROPE})
+    assert (longrope.cacheable_positions, longrope.rope_scaling.factor) == (4096, 32.0)
+    moe = from_hf(QWEN3_MOE | {"num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3, 9]})
+    assert (moe.num_experts, moe.num_experts_per_tok, moe.moe_intermediate_size) == (128, 8, 768)
+    assert (moe.sparse_layers, moe.mlp_layers, moe.norm_topk_prob) == ((1,), (0, 2, 3, 4), False)
     gpt2 = from_hf(GPT2)
     assert (gpt2.intermediate_size, gpt2.max_position_embeddings, gpt2.norm_epsilon) == (128, 1024, 1e-5)
     assert (gpt2.tie_word_embeddings, gpt2.head_dim) == (True, 8)
@@ -193,6 +265,92 @@ HUB: dict[str, dict[str, Any]] = {
         "torch_dtype": "bfloat16",
         "use_cache": True,
     },
+    "Mistral-7B-v0.3": MISTRAL
+    | {
+        "attention_dropout": 0.0,
+        "head_dim": 8,
+        "hidden_act": "silu",
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 1000000.0,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+    },
+    "SmolLM3-3B": SMOLLM3
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "max_window_layers": 28,
+        "mlp_bias": False,
+        "no_rope_layer_interval": 4,
+        "no_rope_layers": [1, 0],
+        "pretraining_tp": 2,
+        "rope_scaling": None,
+        "rope_theta": 5000000.0,
+        "sliding_window": None,
+        "use_sliding_window": False,
+    },
+    "gemma-2-2b": GEMMA2
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_logit_softcapping": 50.0,
+        "cache_implementation": "hybrid",
+        "final_logit_softcapping": 30.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+    },
+    "OLMo-2-0425-1B": OLMO2
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "eos_token_id": 57,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "num_key_value_heads": 4,
+        "pad_token_id": 77,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": None,
+        "rope_theta": 500000,
+    },
+    "Phi-3-mini-4k-instruct": PHI3
+    | {
+        "_name_or_path": "Phi-3-mini-4k-instruct",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+        "embd_pdrop": 0.0,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096,
+        "resid_pdrop": 0.0,
+        "rope_scaling": None,
+        "rope_theta": 10000.0,
+        "sliding_window": 2047,
+    },
+    "Qwen3-30B-A3B": QWEN3_MOE
+    | {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "decoder_sparse_step": 1,
+        "hidden_act": "silu",
+        "max_window_layers": 48,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": True,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "output_router_logits": False,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "router_aux_loss_coef": 0.001,
+        "sliding_window": None,
+        "use_sliding_window": False,
+    },
+    "Phi-3.5-mini-instruct": PHI3
+    | {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096, "rope_scaling": LONGROPE},
     "Qwen2.5-0.5B": QWEN2
     | {
         "attention_dropout": 0.0,

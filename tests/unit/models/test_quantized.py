@@ -18,7 +18,7 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.parameters import decoder_with, parameters_of
 from tunix_rt.models.quantized import Int8Matrix, QuantizedLinear, dequantize, product, quantize
-from tunix_rt.models.weight_map import LINEAR_NAMES
+from tunix_rt.models.weight_map import linear_paths
 
 _ROTARY: dict[str, Any] = {
     "vocab_size": 100,
@@ -37,6 +37,7 @@ CONFIGS = {
     "llama_tied_with_biases": ModelConfig(**_ROTARY, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
     "qwen2": ModelConfig(**_ROTARY, family="qwen2"),
     "qwen3": ModelConfig(**_ROTARY, family="qwen3"),
+    "mistral": ModelConfig(**_ROTARY, family="mistral", layer_types=("sliding_attention",) * 2, sliding_window=5),
     "gemma3": ModelConfig(
         **_ROTARY | _WINDOWED,
         family="gemma3",
@@ -44,6 +45,15 @@ CONFIGS = {
         sliding_window=5,
         query_pre_attn_scalar=12,
         final_logit_softcapping=3.0,
+    ),
+    "smollm3": ModelConfig(**_ROTARY, family="smollm3", unrotated_layers=(1,)),
+    "gemma2": ModelConfig(
+        **_ROTARY | _WINDOWED, family="gemma2", sliding_window=5, attention_softcapping=2.0, final_logit_softcapping=3.0
+    ),
+    "olmo2": ModelConfig(**_ROTARY, family="olmo2"),
+    "phi3": ModelConfig(**_ROTARY, family="phi3", partial_rotary_factor=0.5),
+    "qwen3_moe": ModelConfig(
+        **_ROTARY, family="qwen3_moe", num_experts=3, num_experts_per_tok=2, moe_intermediate_size=20, dense_layers=(1,)
     ),
     "gpt2": ModelConfig(**_ROTARY | {"num_key_value_heads": 4}, family="gpt2", tie_word_embeddings=True),
 }
@@ -122,9 +132,11 @@ def test_a_row_that_is_not_a_number_spoils_itself_alone() -> None:
 def dequantized(decoder: Decoder) -> Decoder:
     """The decoder with float32 weights that are exactly those that int8 stands for; embedding rows are left alone."""
     parameters = parameters_of(decoder)
-    for path in LINEAR_NAMES[decoder.config.family]:
-        kernel = parameters[f"{path}.kernel"]  # [L, in, out]
-        parameters[f"{path}.kernel"] = np.stack([as_float32(dequantize(quantize(layer.T))).T for layer in kernel])
+    for path in linear_paths(decoder.config):
+        kernel = parameters[f"{path}.kernel"]  # [L, in, out], or [L, E, in, out]
+        each = kernel.reshape(-1, *kernel.shape[-2:])
+        rounded = np.stack([as_float32(dequantize(quantize(matrix.T))).T for matrix in each])
+        parameters[f"{path}.kernel"] = rounded.reshape(kernel.shape)
     return decoder_with(decoder.config, parameters)
 
 
@@ -163,12 +175,14 @@ def test_every_linear_layer_is_int8_and_the_rest_is_what_it_was(name: str) -> No
     plain, int8 = decode_weights(decoder), decode_weights(decoder, weight_format=INT8_V1)
     kinds = {leaf.dtype for leaf in jax.tree.leaves(int8)}
     assert kinds == {jnp.dtype("int8"), jnp.dtype("float32")}
-    for path in LINEAR_NAMES[config.family]:
+    for path in linear_paths(config):
         of_decoder = linear_at(decoder, path)
         for layer, block in enumerate(int8.blocks):
             found: Any = block
             for part in path.split(".")[1:]:
-                found = getattr(found, part)
+                found = None if found is None else getattr(found, part)
+            if found is None:  # a layer with experts, or one without
+                continue
             assert isinstance(found, QuantizedLinear)
             assert (found.bias is None) == (of_decoder.bias is None)
             if of_decoder.bias is not None:

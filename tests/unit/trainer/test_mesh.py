@@ -81,6 +81,8 @@ CONFIG = ModelConfig(
         ("blocks.mlp.down.adapter.b", (2, 3, 16), spec(None, None, "fsdp")),
         ("blocks.mlp.gate.adapter.b", (2, 3, 24), spec(None, None, "tensor")),
         ("blocks.attention.c_attn.kernel", (2, 16, 48), spec(None, "fsdp", None)),
+        ("blocks.attention.qkv.kernel", (2, 16, 24), spec(None, "fsdp", None)),
+        ("blocks.mlp.gate_up.kernel", (2, 16, 48), spec(None, "fsdp", None)),
         ("blocks.mlp.c_proj.kernel", (2, 24, 16), spec(None, "tensor", "fsdp")),
         # 30 tokens are not divisible by 4.
         ("embedding", (30, 16), spec(None, "fsdp")),

@@ -30,6 +30,9 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "num_key_value_heads": 4096,
     "head_dim": 1 << 14,
     "max_position_embeddings": 1 << 25,
+    "num_experts": 4096,
+    "num_experts_per_tok": 4096,
+    "moe_intermediate_size": 1 << 20,
 }
 # The engine has room for them and for as many of a request.
 MAX_EOS_IDS: Final = 16

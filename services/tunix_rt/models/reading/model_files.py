@@ -109,7 +109,7 @@ def _parsed_bytes(path: Path) -> int:
 def _config(document: Mapping[str, Any]) -> ModelConfig:
     values = _tuples(document)
     for name in ("rope_scaling", "sliding_rope_scaling"):
-        values[name] = RopeScaling(**values[name])
+        values[name] = RopeScaling(**_tuples(values[name]))
     return ModelConfig(**values)
 
 

@@ -51,7 +51,7 @@ def count_step_flops(config: ModelConfig, trained: Any, frozen: Any) -> StepFlop
     table = config.vocab_size * config.hidden_size
     trains_table = any("embedding" in names for names, _ in _leaves(trained))
     return StepFlops(
-        per_token=_TRAINED * _matrix_weights(trained) + _FROZEN * _matrix_weights(frozen),
+        per_token=_TRAINED * _matrix_weights(config, trained) + _FROZEN * _matrix_weights(config, frozen),
         per_target=(_TRAINED if trains_table else _FROZEN) * table,
         windows=tuple(Counter(layer_windows(config)).items()),
         per_pair=_PER_PAIR * config.num_attention_heads * config.head_dim,
@@ -63,9 +63,14 @@ def layer_windows(config: ModelConfig) -> list[int | None]:
     return [config.window_of(layer_type) for layer_type in config.types_of_layers]
 
 
-def _matrix_weights(parameters: Any) -> int:
-    """Number of weights in matrix products with every token: kernels of linear layers and factors of adapters."""
-    return sum(int(np.prod(leaf.shape)) for names, leaf in _leaves(parameters) if names & {"kernel", "adapter"})
+def _matrix_weights(config: ModelConfig, parameters: Any) -> int:
+    """Number of weights in matrix products with a token: kernels of linear layers and factors of adapters; of experts,
+    those of the ones that a token goes through."""
+    total = 0
+    for names, leaf in _leaves(parameters):
+        size = int(np.prod(leaf.shape)) if names & {"kernel", "adapter"} else 0
+        total += size * config.num_experts_per_tok // config.num_experts if "experts" in names else size
+    return total
 
 
 def _leaves(parameters: Any) -> list[tuple[set[str], Any]]:

@@ -36,8 +36,9 @@ _BY_INPUT: _Rules = {"kernel": (TENSOR, FSDP), "a": (TENSOR, None), "b": (None, 
 _TABLES: _Rules = {"embedding": (TENSOR, FSDP), "head": (TENSOR, FSDP)}
 # Linear layers that are the second of a pair, by module name.
 _SECOND_OF_PAIR = frozenset({"o", "down", "c_proj"})
-# Fused query, key and value kernels are not split: a part of the columns would mix the three.
-_FUSED = frozenset({"c_attn"})
+# Kernels of several layers in one are not split: a part of the columns would mix them. Nor is
+# the router, whose experts are compared with each other.
+_FUSED = frozenset({"c_attn", "qkv", "gate_up", "router"})
 T = TypeVar("T")
 Project = Callable[[jax.Array], jax.Array]
 # Arrays of a `Batch`: NumPy on the host, traced inside a compiled step.
