@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
 
+from tunix_rt.contract.exports import DTYPE, EXPORT_DTYPES
 from tunix_rt.contract.rules import Rule, limits, rules_of
 from tunix_rt.errors import Violations
 
@@ -95,6 +96,9 @@ class Hyperparameters:
     save_total_limit: Annotated[
         int, limits("[1, 100]", help="Newest checkpoints to keep, in addition to the best.")
     ] = 2
+    export_dtype: Annotated[
+        str, limits(choices=EXPORT_DTYPES, help="Type of the exported model's weights; adapters are float32.")
+    ] = DTYPE.default
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)
@@ -120,5 +124,7 @@ def check_hyperparameters(given: Hyperparameters, violations: Violations) -> Non
             value = getattr(given.lora, name)
             if not (rule.zero_is_default and value == 0):
                 rule.check(value, name, inside)
+        problem = "adapters are exported in float32; `tunix-rt models export --merge --dtype` writes a merged model"
+        violations.check(given.export_dtype == DTYPE.default, "export_dtype", problem)
     for name, rule in MESH_RULES.items():
         rule.check(getattr(given.mesh, name), f"mesh.{name}", violations)

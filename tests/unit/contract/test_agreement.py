@@ -72,6 +72,7 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "overlong": (("drop", "truncate", "error"), ("ignore", "")),
     "eval_fraction": ((TINY, 0.25, 0.5), (0.0, -TINY, math.nextafter(0.5, 1), *NOT_FINITE)),
     "save_total_limit": ((1, 2, 99, 100), (0, -1, 101)),
+    "export_dtype": (("float32", "bfloat16", "float16"), ("int8", "")),
 }
 # Values of each field of a generation config: (accepted, refused).
 INT32, INT64 = 2**31, 2**63

@@ -22,8 +22,9 @@ from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.compilation_cache import machine_fingerprint
 from tunix_rt.models.config import ComputeDtype
-from tunix_rt.models.export import export_hugging_face
-from tunix_rt.models.loading import LanguageModel, load
+from tunix_rt.models.export import ExportForm, export_hugging_face
+from tunix_rt.models.kept_settings import KeptSettings
+from tunix_rt.models.loading import LanguageModel, kept_of, load
 from tunix_rt.models.tokenizer import render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
@@ -71,6 +72,7 @@ class Training:
         self._stage("loading the model")
         with host_memory(self._hp.mesh):
             model = self._load(pairs)
+        kept = self._kept(model)
         layout = layout_on(mesh, model.config)
         self._stage("tokenizing")
         prepared = self._prepare(model, pairs)
@@ -108,7 +110,7 @@ class Training:
             )
             state = loop.run(state, start, unreported)
             self._stage("exporting the model", self._total)
-            completed = self._export(model, graph, state, frozen, prepared)
+            completed = self._export(model, graph, state, frozen, prepared, kept)
             saver.wait()
         if completed is None:
             return
@@ -138,6 +140,13 @@ class Training:
             targets = ", ".join(settings.target_modules)
             self._log(f"LoRA of rank {settings.rank}, alpha {settings.alpha:g} on {targets}; all else is frozen")
         return model
+
+    def _kept(self, model: LanguageModel) -> KeptSettings:
+        """What the exported model keeps of its base; read before training, so that a damaged file costs nothing."""
+        kept = kept_of(model.source)
+        if kept.left_out:
+            self._log(f"not kept in the exported model: {', '.join(kept.left_out)}", level="warning")
+        return kept
 
     @property
     def _rows(self) -> int:
@@ -245,7 +254,13 @@ class Training:
         return batch
 
     def _export(
-        self, model: LanguageModel, graph: Any, state: TrainState, frozen: Frozen, prepared: Prepared
+        self,
+        model: LanguageModel,
+        graph: Any,
+        state: TrainState,
+        frozen: Frozen,
+        prepared: Prepared,
+        kept: KeptSettings,
     ) -> Completed | None:
         trained, untouched = self._cluster.whole((state.parameters, frozen.parameters))
         if not self._cluster.is_leader:
@@ -254,9 +269,10 @@ class Training:
         config = dataclasses.replace(model.config, compute_dtype="float32")
         with tempfile.TemporaryDirectory(prefix="export-", dir=self._job.work_dir) as directory:
             if self._hp.lora is None:
-                export_hugging_face(decoder, config, model.tokenizer, Path(directory))
+                form = ExportForm(self._hp.export_dtype)
+                export_hugging_face(decoder, config, model.tokenizer, Path(directory), form=form, kept=kept)
             else:
-                export_adapters(decoder, self._hp.lora, config, model, self._job, self._store, Path(directory))
+                export_adapters(decoder, self._hp.lora, config, model, self._job, self._store, Path(directory), kept)
             stored = self._store.put_directory(Path(directory))
         lineage = {
             "run_id": self._job.run_id,
