@@ -6,6 +6,7 @@ and a row in docs/training.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +20,13 @@ DEFAULT_MAX_STEPS: Final = 100
 # The fields that say how long a run trains: exactly one of them is set.
 DURATIONS: Final = ("max_steps", "num_epochs")
 ALL_LINEAR: Final = "all-linear"
+# Names and forms of Transformers' schedules; those with a floor end at min_lr_ratio of the peak.
+WARMUP_STABLE_DECAY: Final = "warmup_stable_decay"
+WITH_FLOOR: Final = ("cosine_with_min_lr", WARMUP_STABLE_DECAY)
+SCHEDULES: Final = ("constant", "linear", "cosine", *WITH_FLOOR)
 
+# Of all steps, where num_decay_steps is not set: 10 to 20 % are enough (Hägele et al. 2024, arXiv 2405.18392).
+_DECAY_SHARE: Final = 0.1
 _STEPS: Final = "[0, 10000000]"
 _STEPS_FROM_1: Final = "[1, 10000000]"
 _AXIS: Final = limits("[1, 4096]", zero_is_default=True, help="Devices along this axis of the mesh.")
@@ -77,7 +84,7 @@ class Hyperparameters:
     seed: Annotated[int, limits("[0, 9223372036854775807]", help="Seed of all randomness.")] = 0
     lora: Lora | None = None
     lr_scheduler_type: Annotated[
-        str, limits("", "--lr-scheduler", choices=("constant", "linear", "cosine"), help="Shape of the schedule.")
+        str, limits("", "--lr-scheduler", choices=SCHEDULES, help="Shape of the schedule.")
     ] = "cosine"
     max_grad_norm: Annotated[float, limits("(0, 1000]", help="Global norm at which gradients are clipped.")] = 1.0
     adam_beta1: Annotated[float, limits("[0, 1)", help="Decay of AdamW's first moment.")] = 0.9
@@ -99,6 +106,9 @@ class Hyperparameters:
     export_dtype: Annotated[
         str, limits(choices=EXPORT_DTYPES, help="Type of the exported model's weights; adapters are float32.")
     ] = DTYPE.default
+    warmup_ratio: Annotated[float, limits("[0, 1)", help="Share of the steps that are warm-up.")] = 0.0
+    min_lr_ratio: Annotated[float, limits("[0, 1]", help="Share of the peak that the schedule ends at.")] = 0.0
+    num_decay_steps: Annotated[int, limits(_STEPS, help="Steps of warmup_stable_decay's decay; 0: a tenth of all.")] = 0
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)
@@ -118,6 +128,7 @@ def check_hyperparameters(given: Hyperparameters, violations: Violations) -> Non
         value = getattr(given, name)
         if value is not None or name not in DURATIONS:
             rule.check(value, name, violations)
+    _check_schedule(given, violations)
     if given.lora is not None:
         inside = violations.under("lora")
         for name, rule in LORA_RULES.items():
@@ -128,3 +139,56 @@ def check_hyperparameters(given: Hyperparameters, violations: Violations) -> Non
         violations.check(given.export_dtype == DTYPE.default, "export_dtype", problem)
     for name, rule in MESH_RULES.items():
         rule.check(getattr(given.mesh, name), f"mesh.{name}", violations)
+
+
+def _check_schedule(given: Hyperparameters, violations: Violations) -> None:
+    """What of the schedule does not go together; values out of their range are named elsewhere."""
+
+    def asked(name: str) -> bool:
+        value = getattr(given, name)
+        return value != FLAT_RULES[name].default and FLAT_RULES[name].problem(value) is None
+
+    kind = given.lr_scheduler_type
+    both = asked("warmup_ratio") and asked("warmup_steps")
+    violations.check(not both, "warmup_ratio", "set only one of warmup_steps and warmup_ratio")
+    if asked("min_lr_ratio"):
+        problem = f"is for lr_scheduler_type {' and '.join(WITH_FLOOR)}, not for {kind!r:.40}"
+        violations.check(kind in WITH_FLOOR, "min_lr_ratio", problem)
+    if asked("num_decay_steps"):
+        problem = f"is for lr_scheduler_type {WARMUP_STABLE_DECAY}, not for {kind!r:.40}"
+        if violations.check(kind == WARMUP_STABLE_DECAY, "num_decay_steps", problem):
+            total = given.max_steps
+            fits = total is None or given.num_decay_steps <= total
+            violations.check(fits, "num_decay_steps", f"must not exceed max_steps, {total}")
+
+
+def warmup_steps_of(given: Hyperparameters, total_steps: int) -> int:
+    """The steps of warm-up in a run of ``total_steps``."""
+    return given.warmup_steps or math.ceil(given.warmup_ratio * total_steps)
+
+
+def decay_steps_of(given: Hyperparameters, total_steps: int) -> int:
+    """The steps of warmup_stable_decay's decay in a run of ``total_steps``: never more than follow its warm-up."""
+    rest = max(0, total_steps - warmup_steps_of(given, total_steps))
+    return min(given.num_decay_steps or math.ceil(_DECAY_SHARE * total_steps), rest)
+
+
+def warnings_of(given: Hyperparameters, total_steps: int | None = None) -> tuple[str, ...]:
+    """What in valid hyperparameters is hardly meant so; ``total_steps``: of a run that is counted in epochs."""
+    found = []
+    total = given.max_steps or total_steps
+    warmup = given.warmup_steps
+    if total is not None and warmup >= total:
+        reached = "is reached at the last step alone" if warmup == total else "is never reached"
+        found.append(
+            f"warmup_steps is {warmup} of {total} steps: learning_rate {given.learning_rate:g} {reached}; "
+            f"lower warmup_steps or train longer"
+        )
+    saved, measured = given.save_steps, given.eval_steps
+    if saved and measured and saved % measured:
+        together = math.lcm(saved, measured)
+        found.append(
+            f"save_steps {saved} and eval_steps {measured} meet every {together} steps: only checkpoints of those "
+            "steps and of the last can be the best; let save_steps be a multiple of eval_steps"
+        )
+    return tuple(found)

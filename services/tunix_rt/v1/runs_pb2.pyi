@@ -111,6 +111,9 @@ class Hyperparameters(_message.Message):
     EVAL_FRACTION_FIELD_NUMBER: _builtins.int
     SAVE_TOTAL_LIMIT_FIELD_NUMBER: _builtins.int
     EXPORT_DTYPE_FIELD_NUMBER: _builtins.int
+    WARMUP_RATIO_FIELD_NUMBER: _builtins.int
+    MIN_LR_RATIO_FIELD_NUMBER: _builtins.int
+    NUM_DECAY_STEPS_FIELD_NUMBER: _builtins.int
     learning_rate: _builtins.float
     """(0, 1]. Default 1e-4."""
     per_device_batch_size: _builtins.int
@@ -132,7 +135,7 @@ class Hyperparameters(_message.Message):
     seed: _builtins.int
     """>= 0. Default 0."""
     lr_scheduler_type: _builtins.str
-    """"constant" | "linear" | "cosine". Default "cosine"."""
+    """"constant" | "linear" | "cosine" | "cosine_with_min_lr" | "warmup_stable_decay". Default "cosine"."""
     max_grad_norm: _builtins.float
     """(0, 1000]; the global norm at which gradients are clipped. Default 1."""
     adam_beta1: _builtins.float
@@ -157,6 +160,12 @@ class Hyperparameters(_message.Message):
     """1..100: how many of the newest checkpoints are kept, beside the one with the lowest held-out loss. Default 2."""
     export_dtype: _builtins.str
     """"float32" | "bfloat16" | "float16": type of the exported model's weights; adapters are float32. Default "float32"."""
+    warmup_ratio: _builtins.float
+    """[0, 1): the share of the steps that are warm-up, rounded up, instead of warmup_steps. Default 0."""
+    min_lr_ratio: _builtins.float
+    """[0, 1]: the share of learning_rate that cosine_with_min_lr and warmup_stable_decay end at. Default 0."""
+    num_decay_steps: _builtins.int
+    """0..1e7: steps of warmup_stable_decay's decay; 0 is a tenth of the steps, rounded up. Default 0."""
     @_builtins.property
     def lora(self) -> Global___LoraConfig:
         """Unset is full fine-tuning."""
@@ -192,10 +201,13 @@ class Hyperparameters(_message.Message):
         eval_fraction: _builtins.float | None = ...,
         save_total_limit: _builtins.int | None = ...,
         export_dtype: _builtins.str | None = ...,
+        warmup_ratio: _builtins.float | None = ...,
+        min_lr_ratio: _builtins.float | None = ...,
+        num_decay_steps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adam_beta1: _TypeAlias = _typing.Literal["adam_beta1"]  # noqa: Y015
     _WhichOneofArgType__adam_beta1: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1"]  # noqa: Y015
@@ -225,6 +237,10 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__max_grad_norm: _TypeAlias = _typing.Literal["_max_grad_norm", b"_max_grad_norm"]  # noqa: Y015
     _WhichOneofReturnType__max_seq_length: _TypeAlias = _typing.Literal["max_seq_length"]  # noqa: Y015
     _WhichOneofArgType__max_seq_length: _TypeAlias = _typing.Literal["_max_seq_length", b"_max_seq_length"]  # noqa: Y015
+    _WhichOneofReturnType__min_lr_ratio: _TypeAlias = _typing.Literal["min_lr_ratio"]  # noqa: Y015
+    _WhichOneofArgType__min_lr_ratio: _TypeAlias = _typing.Literal["_min_lr_ratio", b"_min_lr_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__num_decay_steps: _TypeAlias = _typing.Literal["num_decay_steps"]  # noqa: Y015
+    _WhichOneofArgType__num_decay_steps: _TypeAlias = _typing.Literal["_num_decay_steps", b"_num_decay_steps"]  # noqa: Y015
     _WhichOneofReturnType__overlong: _TypeAlias = _typing.Literal["overlong"]  # noqa: Y015
     _WhichOneofArgType__overlong: _TypeAlias = _typing.Literal["_overlong", b"_overlong"]  # noqa: Y015
     _WhichOneofReturnType__packing: _TypeAlias = _typing.Literal["packing"]  # noqa: Y015
@@ -237,6 +253,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__save_total_limit: _TypeAlias = _typing.Literal["_save_total_limit", b"_save_total_limit"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__warmup_ratio: _TypeAlias = _typing.Literal["warmup_ratio"]  # noqa: Y015
+    _WhichOneofArgType__warmup_ratio: _TypeAlias = _typing.Literal["_warmup_ratio", b"_warmup_ratio"]  # noqa: Y015
     _WhichOneofReturnType__warmup_steps: _TypeAlias = _typing.Literal["warmup_steps"]  # noqa: Y015
     _WhichOneofArgType__warmup_steps: _TypeAlias = _typing.Literal["_warmup_steps", b"_warmup_steps"]  # noqa: Y015
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
@@ -272,6 +290,10 @@ class Hyperparameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_seq_length) -> _WhichOneofReturnType__max_seq_length | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_lr_ratio) -> _WhichOneofReturnType__min_lr_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_decay_steps) -> _WhichOneofReturnType__num_decay_steps | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__overlong) -> _WhichOneofReturnType__overlong | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packing) -> _WhichOneofReturnType__packing | None: ...
@@ -283,6 +305,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__save_total_limit) -> _WhichOneofReturnType__save_total_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_ratio) -> _WhichOneofReturnType__warmup_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_steps) -> _WhichOneofReturnType__warmup_steps | None: ...
     @_typing.overload
@@ -509,7 +533,9 @@ class Run(_message.Message):
     project: _builtins.str
     """The project that it belongs to."""
     warning: _builtins.str
-    """For people: that no worker serves the pool that it waits in; empty otherwise. Not in events."""
+    """For people, while it is queued: that no worker serves the pool that it waits in, and what in its hyperparameters is
+    hardly meant so (a warm-up as long as the run); empty otherwise. Not in events.
+    """
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property

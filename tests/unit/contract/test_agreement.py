@@ -56,7 +56,10 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         (["all-linear"], ["q_proj", "k_proj"], ["a" * 64], ["q"] * 64),
         ([""], ["a" * 65], ["q"] * 65, ["q proj"], ["all-layers"], ["1q"]),
     ),
-    "lr_scheduler_type": (("constant", "linear", "cosine"), ("step", "Cosine", "")),
+    "lr_scheduler_type": (
+        ("constant", "linear", "cosine", "cosine_with_min_lr", "warmup_stable_decay"),
+        ("step", "Cosine", ""),
+    ),
     "max_grad_norm": ((TINY, 1.0, 1000.0), (0.0, -1.0, math.nextafter(1000, 1001), *NOT_FINITE)),
     "adam_beta1": BETA,
     "adam_beta2": BETA,
@@ -72,6 +75,9 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "overlong": (("drop", "truncate", "error"), ("ignore", "")),
     "eval_fraction": ((TINY, 0.25, 0.5), (0.0, -TINY, math.nextafter(0.5, 1), *NOT_FINITE)),
     "save_total_limit": ((1, 2, 99, 100), (0, -1, 101)),
+    "warmup_ratio": BETA,
+    "min_lr_ratio": ((0.0,), (-TINY, ABOVE_1, *NOT_FINITE)),
+    "num_decay_steps": ((0,), (-1, 10**7 + 1)),
     "export_dtype": (("float32", "bfloat16", "float16"), ("int8", "")),
 }
 # Values of each field of a generation config: (accepted, refused).

@@ -13,19 +13,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tunix_rt.contract.hyperparameters import Hyperparameters
+from tunix_rt.contract.hyperparameters import WARMUP_STABLE_DECAY, Hyperparameters, decay_steps_of, warmup_steps_of
 from tunix_rt.models.parameters import names_on
 
 Scalar = float | jax.Array
 
 
-def learning_rate_at(count: Scalar, kind: str, peak: Scalar, warmup_steps: Scalar, total_steps: Scalar) -> jax.Array:
+def learning_rate_at(
+    count: Scalar,
+    kind: str,
+    peak: Scalar,
+    warmup_steps: Scalar,
+    total_steps: Scalar,
+    *,
+    min_lr_ratio: Scalar = 0.0,
+    decay_steps: Scalar = 0.0,
+) -> jax.Array:
     """The learning rate of step ``count`` (from 0) as a float32 scalar.
 
     Warm-up is linear and reaches ``peak`` at its last step, so no step has rate 0. Decay goes from ``peak`` at the
     first step after warm-up to 0 at ``total_steps``, one past the last step, so the last step still learns. ``kind`` is
-    ``constant``, ``linear`` or ``cosine`` (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts). Everything
-    except ``kind`` may be traced.
+    ``constant``, ``linear`` or ``cosine`` (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts);
+    ``cosine_with_min_lr`` falls to ``min_lr_ratio`` of the peak; ``warmup_stable_decay`` (Hu et al. 2024, arXiv
+    2404.06395) rises from there, stays, and falls back in its last ``decay_steps`` by a cosine. Everything except
+    ``kind`` may be traced.
     """
     step = jnp.asarray(count, jnp.float32)
     warm = (step + 1) / jnp.maximum(1.0, warmup_steps)
@@ -36,6 +47,12 @@ def learning_rate_at(count: Scalar, kind: str, peak: Scalar, warmup_steps: Scala
         cooled = 1 - gone
     elif kind == "cosine":
         cooled = 0.5 * (1 + jnp.cos(jnp.pi * gone))
+    elif kind == "cosine_with_min_lr":
+        cooled = min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + jnp.cos(jnp.pi * gone))
+    elif kind == WARMUP_STABLE_DECAY:
+        late = jnp.clip((step - (total_steps - decay_steps)) / jnp.maximum(1.0, decay_steps), 0.0, 1.0)
+        cooled = min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + jnp.cos(jnp.pi * late))
+        warm = min_lr_ratio + (1 - min_lr_ratio) * warm
     else:
         raise ValueError(f"unknown schedule {kind!r}")
     return peak * jnp.where(step < warmup_steps, warm, cooled)
@@ -52,6 +69,8 @@ class Coefficients:
     learning_rate: Scalar
     warmup_steps: Scalar
     total_steps: Scalar
+    min_lr_ratio: Scalar
+    decay_steps: Scalar
     weight_decay: Scalar
     max_grad_norm: Scalar
     adam_beta1: Scalar
@@ -67,13 +86,28 @@ def coefficients_of(hp: Hyperparameters, total_steps: int) -> Coefficients:
 
     return Coefficients(
         learning_rate=scalar(hp.learning_rate),
-        warmup_steps=scalar(hp.warmup_steps),
+        warmup_steps=scalar(warmup_steps_of(hp, total_steps)),
         total_steps=scalar(total_steps),
+        min_lr_ratio=scalar(hp.min_lr_ratio),
+        decay_steps=scalar(decay_steps_of(hp, total_steps)),
         weight_decay=scalar(hp.weight_decay),
         max_grad_norm=scalar(hp.max_grad_norm),
         adam_beta1=scalar(hp.adam_beta1),
         adam_beta2=scalar(hp.adam_beta2),
         adam_epsilon=scalar(hp.adam_epsilon),
+    )
+
+
+def rate_at(count: Scalar, kind: str, c: Coefficients) -> jax.Array:
+    """`learning_rate_at` with the numbers of ``c``."""
+    return learning_rate_at(
+        count,
+        kind,
+        c.learning_rate,
+        c.warmup_steps,
+        c.total_steps,
+        min_lr_ratio=c.min_lr_ratio,
+        decay_steps=c.decay_steps,
     )
 
 

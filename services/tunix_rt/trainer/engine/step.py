@@ -22,7 +22,7 @@ from tunix_rt.models.adapters import adapters_of, dropout_root, has_dropout, set
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.data import Batch
 from tunix_rt.trainer.engine.loss import LossSums, zero_sums
-from tunix_rt.trainer.engine.optimizer import Coefficients, learning_rate_at, optimizer_at
+from tunix_rt.trainer.engine.optimizer import Coefficients, optimizer_at, rate_at
 from tunix_rt.trainer.engine.sharding import ONE_DEVICE, Layout
 
 
@@ -120,7 +120,7 @@ def build_step(graph: Any, schedule: str, *, remat: bool = False, layout: Layout
         gradients, found = accumulate(state.parameters, frozen.parameters, batch, key)
         tokens = jnp.maximum(found.tokens, 1.0)
         gradients = layout.keep(jax.tree.map(lambda g: g / tokens, gradients))
-        rate = learning_rate_at(state.step, schedule, c.learning_rate, c.warmup_steps, c.total_steps)
+        rate = rate_at(state.step, schedule, c)
         updates, moments = optimizer_at(rate, c).update(gradients, state.optimizer, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
         metrics = StepMetrics(

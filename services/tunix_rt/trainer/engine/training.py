@@ -17,7 +17,7 @@ from flax import nnx
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
-from tunix_rt.contract.hyperparameters import check_hyperparameters
+from tunix_rt.contract.hyperparameters import check_hyperparameters, warnings_of
 from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
 from tunix_rt.models.compilation_cache import machine_fingerprint
@@ -79,6 +79,8 @@ class Training:
         stream = prepared.stream(self._hp, rows=self._rows)
         self._total = self._hp.max_steps or count_steps(stream, len(prepared.training), self._hp.num_epochs or 1)
         self._check_duration()
+        for warning in warnings_of(self._hp, self._total):
+            self._log(warning, level="warning")
         coefficients = coefficients_of(self._hp, self._total)
         graph, state, frozen = initial_state(model.decoder, coefficients, seed=self._hp.seed, layout=layout)
         watch = DivergenceWatch(model.config.vocab_size)
