@@ -23,6 +23,8 @@ ALL_LINEAR: Final = "all-linear"
 # Names and forms of Transformers' schedules; those with a floor end at min_lr_ratio of the peak.
 WARMUP_STABLE_DECAY: Final = "warmup_stable_decay"
 WITH_FLOOR: Final = ("cosine_with_min_lr", WARMUP_STABLE_DECAY)
+ADAMW, ADAMW_8BIT, ADAFACTOR, MUON = "adamw", "adamw_8bit", "adafactor", "muon"
+OPTIMIZERS: Final = (ADAMW, ADAMW_8BIT, ADAFACTOR, MUON)
 SCHEDULES: Final = ("constant", "linear", "cosine", *WITH_FLOOR)
 
 # Of all steps, where num_decay_steps is not set: 10 to 20 % are enough (Hägele et al. 2024, arXiv 2405.18392).
@@ -73,7 +75,7 @@ class Hyperparameters:
     gradient_accumulation_steps: Annotated[
         int, limits("[1, 1024]", "--grad-accumulation", help="Micro-batches per optimizer step.")
     ] = 1
-    weight_decay: Annotated[float, limits("[0, 1]", help="Decoupled decay of AdamW.")] = 0.0
+    weight_decay: Annotated[float, limits("[0, 1]", help="Decoupled weight decay.")] = 0.0
     warmup_steps: Annotated[int, limits("[0, 1000000]", "--warmup", help="Steps of linear warm-up.")] = 0
     max_steps: Annotated[int | None, limits(_STEPS_FROM_1, "--steps", help="Optimizer steps.")] = DEFAULT_MAX_STEPS
     num_epochs: Annotated[
@@ -109,6 +111,8 @@ class Hyperparameters:
     warmup_ratio: Annotated[float, limits("[0, 1)", help="Share of the steps that are warm-up.")] = 0.0
     min_lr_ratio: Annotated[float, limits("[0, 1]", help="Share of the peak that the schedule ends at.")] = 0.0
     num_decay_steps: Annotated[int, limits(_STEPS, help="Steps of warmup_stable_decay's decay; 0: a tenth of all.")] = 0
+
+    optimizer: Annotated[str, limits(choices=OPTIMIZERS, help="Kind of optimizer.")] = ADAMW
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)

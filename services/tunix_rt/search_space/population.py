@@ -25,6 +25,7 @@ SHARED: Final = (
     "overlong",
     "lora.rank",
     "lora.alpha",
+    "optimizer",
     "max_steps",
     "num_epochs",
     "eval_steps",

@@ -78,6 +78,7 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "warmup_ratio": BETA,
     "min_lr_ratio": ((0.0,), (-TINY, ABOVE_1, *NOT_FINITE)),
     "num_decay_steps": ((0,), (-1, 10**7 + 1)),
+    "optimizer": (("adamw", "adamw_8bit", "adafactor", "muon"), ("sgd", "")),
     "export_dtype": (("float32", "bfloat16", "float16"), ("int8", "")),
 }
 # Values of each field of a generation config: (accepted, refused).

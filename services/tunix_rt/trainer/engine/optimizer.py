@@ -1,11 +1,13 @@
-"""The optimizer of a run: learning-rate schedule, global-norm clipping, AdamW with decoupled decay on matrices only.
+"""The optimizer of a run: learning-rate schedule, global-norm clipping, decoupled decay on matrices only.
 
 All numbers are arguments of the compiled step, not constants in it: runs that differ only in them share one program.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,8 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tunix_rt.contract.hyperparameters import WARMUP_STABLE_DECAY, Hyperparameters, decay_steps_of, warmup_steps_of
+from tunix_rt.contract.hyperparameters import (
+    ADAFACTOR,
+    ADAMW,
+    ADAMW_8BIT,
+    MUON,
+    WARMUP_STABLE_DECAY,
+    Hyperparameters,
+    decay_steps_of,
+    warmup_steps_of,
+)
 from tunix_rt.models.parameters import names_on
+from tunix_rt.trainer.engine.optimizers.adafactor import scale_by_adafactor
+from tunix_rt.trainer.engine.optimizers.eight_bit_adam import scale_by_adam_8bit
+from tunix_rt.trainer.engine.optimizers.leaves import is_vector
+from tunix_rt.trainer.engine.optimizers.muon import scale_by_muon
 
 Scalar = float | jax.Array
 
@@ -56,9 +71,6 @@ def learning_rate_at(
     else:
         raise ValueError(f"unknown schedule {kind!r}")
     return peak * jnp.where(step < warmup_steps, warm, cooled)
-
-
-_UNDECAYED = frozenset({"scale", "bias"})
 
 
 @jax.tree_util.register_dataclass
@@ -111,17 +123,28 @@ def rate_at(count: Scalar, kind: str, c: Coefficients) -> jax.Array:
     )
 
 
-def optimizer_at(rate: Scalar, c: Coefficients) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) at learning rate ``rate`` behind a global-norm clip.
+def optimizer_at(rate: Scalar, c: Coefficients, kind: str = ADAMW) -> optax.GradientTransformation:
+    """The optimizer ``kind`` at learning rate ``rate`` behind a global-norm clip, with decoupled weight decay.
 
-    The structure of its state does not depend on any number.
+    ``adamw`` is that of Loshchilov & Hutter 2019 (arXiv 1711.05101); the others are in ``engine/optimizers``. The
+    structure of the state depends on ``kind`` alone.
     """
     return optax.chain(
         optax.clip_by_global_norm(c.max_grad_norm),
-        optax.scale_by_adam(b1=c.adam_beta1, b2=c.adam_beta2, eps=c.adam_epsilon),
+        _KINDS[kind](c),
         optax.add_decayed_weights(c.weight_decay, mask=decay_mask),
         optax.scale_by_learning_rate(rate),
     )
+
+
+_KINDS: Mapping[str, Callable[[Coefficients], optax.GradientTransformation]] = MappingProxyType(
+    {
+        ADAMW: lambda c: optax.scale_by_adam(b1=c.adam_beta1, b2=c.adam_beta2, eps=c.adam_epsilon),
+        ADAMW_8BIT: lambda c: scale_by_adam_8bit(b1=c.adam_beta1, b2=c.adam_beta2, eps=c.adam_epsilon),
+        ADAFACTOR: lambda c: scale_by_adafactor(),
+        MUON: lambda c: scale_by_muon(b1=c.adam_beta1, b2=c.adam_beta2, eps=c.adam_epsilon),
+    }
+)
 
 
 def decay_mask(parameters: Any) -> Any:
@@ -129,4 +152,4 @@ def decay_mask(parameters: Any) -> Any:
 
     Decided by the leaf's name, not its rank: scanned layers stack norm scales into matrices.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, _: _UNDECAYED.isdisjoint(names_on(path)), parameters)
+    return jax.tree_util.tree_map_with_path(lambda path, _: not is_vector(names_on(path)), parameters)

@@ -82,12 +82,21 @@ class Training:
         for warning in warnings_of(self._hp, self._total):
             self._log(warning, level="warning")
         coefficients = coefficients_of(self._hp, self._total)
-        graph, state, frozen = initial_state(model.decoder, coefficients, seed=self._hp.seed, layout=layout)
+        kind = self._hp.optimizer
+        graph, state, frozen = initial_state(
+            model.decoder, coefficients, seed=self._hp.seed, layout=layout, optimizer=kind
+        )
         watch = DivergenceWatch(model.config.vocab_size)
         state, start, unreported = self._restore(checkpoints, state, stream, watch)
         self._stage("compiling", start)
         began = time.perf_counter()
-        step = build_step(graph, self._hp.lr_scheduler_type, remat=self._hp.gradient_checkpointing, layout=layout)
+        step = build_step(
+            graph,
+            self._hp.lr_scheduler_type,
+            remat=self._hp.gradient_checkpointing,
+            layout=layout,
+            optimizer=kind,
+        )
         compiled = step.lower(state, frozen, layout.place_rows(self._peek(stream)), coefficients).compile()
         self._log(
             f"compiled the training step in {time.perf_counter() - began:.1f} s; "
