@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,13 @@ DOMAINS = {
 _CALL = re.compile(r"(?P<name>[a-z]+)\((?P<arguments>.*)\)")
 _CONDITION = re.compile(r"(?P<domain>.*?)\s+when\s+(?P<rest>.*)", re.DOTALL)
 _MEMBERSHIP = re.compile(r"(?P<parameter>[\w.]+)\s+in\s+(?P<values>.*\S)\s*", re.DOTALL)
+
+_YAML_FLOAT = "tag:yaml.org,2002:float"
+# https://yaml.org/spec/1.2.2/#1032-tag-resolution, without whole numbers.
+_YAML_FLOAT_PATTERN = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?\Z|[-+]?[0-9]+[eE][-+]?[0-9]+\Z"
+    r"|[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z"
+)
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -70,9 +78,23 @@ def _parse(path: Path, text: str) -> object:
     except ModuleNotFoundError as error:
         raise FailedPrecondition(f"{path} is YAML; install pyyaml to read it, or write it as JSON or TOML") from error
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _yaml_loader())
     except yaml.YAMLError as error:
         raise ValueError(f"is not YAML: {error}") from error
+
+
+@cache
+def _yaml_loader() -> Any:
+    """PyYAML's safe loader with the numbers of YAML 1.2's core schema: in YAML 1.1 ``1e-4`` is a text."""
+    import yaml
+
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag != _YAML_FLOAT]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+    loader.add_implicit_resolver(_YAML_FLOAT, _YAML_FLOAT_PATTERN, list("-+0123456789."))
+    return loader
 
 
 def parse_value(text: str) -> Any:

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from tunix_rt.client.workflows.checking import check_model as check_model
     from tunix_rt.client.workflows.evidence import build_evidence as build_evidence
     from tunix_rt.client.workflows.evidence import evalset_items as evalset_items
+    from tunix_rt.client.workflows.exporting import export_model as export_model
     from tunix_rt.client.workflows.merging import merge_adapter as merge_adapter
+    from tunix_rt.client.workflows.model_cards import model_card as model_card
     from tunix_rt.client.workflows.result_logs import export_results as export_results
     from tunix_rt.client.workflows.sign_in import sign_in as sign_in
     from tunix_rt.client.workflows.trial_configs import trial_config as trial_config
@@ -70,7 +72,9 @@ _HOMES = {
     "client.workflows.audit": "verify_audit",
     "client.workflows.checking": "check_model",
     "client.workflows.evidence": "build_evidence evalset_items",
+    "client.workflows.exporting": "export_model",
     "client.workflows.merging": "merge_adapter",
+    "client.workflows.model_cards": "model_card",
     "client.workflows.sign_in": "sign_in",
     "client.workflows.trial_configs": "trial_config",
     "client.workflows.result_logs": "export_results",

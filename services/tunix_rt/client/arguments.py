@@ -75,9 +75,15 @@ def _fill(message: Message, value: object, violations: Violations, path: str) ->
     if not isinstance(value, Mapping):
         violations.add(path, f"must be an object with fields among {', '.join(_names(descriptor))}")
         return
+    chosen: dict[str, str] = {}
     for name, item in value.items():
         at = f"{path}.{name}" if path else str(name)
         field = descriptor.fields_by_name.get(str(name))
+        if field is not None and item is not None and field.containing_oneof is not None:
+            # The oneof of an optional field has one field.
+            first = chosen.setdefault(field.containing_oneof.name, field.name)
+            if not violations.check(first == field.name, at, f"set only one of {first} and {field.name}"):
+                continue
         if field is None:
             violations.add(at, f"unknown field; {descriptor.name} has {', '.join(_names(descriptor))}")
         elif item is not None:

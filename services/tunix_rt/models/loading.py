@@ -19,6 +19,7 @@ from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_tensors import GGUFTensors
+from tunix_rt.models.kept_settings import KeptSettings, read_kept
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.merging import merge
 from tunix_rt.models.parameters import decoder_with
@@ -153,6 +154,12 @@ def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | Non
     except BaseException:
         files.close()
         raise
+
+
+def kept_of(source: ModelSource) -> KeptSettings:
+    """What an export of ``source`` keeps of its files. Raises `InvalidArtifact` for a file that cannot be read."""
+    paths = [each.path for each in (source, source.base) if each is not None and each.path is not None]
+    return read_kept([path for path in paths if path.is_dir()])
 
 
 def load_config(source: ModelSource) -> ModelConfig | None:

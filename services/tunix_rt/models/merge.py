@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore, StoredFile, directory_digest
 from tunix_rt.errors import FieldViolation, InvalidInput, TunixError
 from tunix_rt.models.export import export_parameters
-from tunix_rt.models.loading import load_on_host
+from tunix_rt.models.loading import kept_of, load_on_host
 from tunix_rt.models.references import resolve
+from tunix_rt.models.staging import staged
 
 
 def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore | None = None) -> None:
@@ -26,21 +26,17 @@ def merge(adapter: Path, out: Path, *, cache_dir: Path, artifacts: ArtifactStore
     ``artifacts`` is the store of base models that the adapter names by URI. Raises `InvalidInput` when ``adapter`` is
     not an adapter or ``out`` exists, and what `resolve` and `load_on_host` raise.
     """
-    if out.exists():
-        raise InvalidInput([FieldViolation("out", f"{out} already exists")])
     own = adapter.resolve()  # named by the person who runs this, so it may be anywhere
-    source = resolve(own.as_uri(), cache_dir=cache_dir, artifacts=artifacts, roots=[own])
-    if source.base is None:
-        raise InvalidInput([FieldViolation("adapter", f"{adapter} is a complete model, not an adapter")])
-    parts = load_on_host(source)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
-            whole = Path(staging) / out.name
-            export_parameters(parts.parameters, parts.config, parts.tokenizer, whole)
-            whole.rename(out)
-    finally:
-        parts.tokenizer.close()
+    with staged(out) as whole:
+        source = resolve(own.as_uri(), cache_dir=cache_dir, artifacts=artifacts, roots=[own])
+        if source.base is None:
+            raise InvalidInput([FieldViolation("adapter", f"{adapter} is a complete model, not an adapter")])
+        kept = kept_of(source)
+        parts = load_on_host(source)
+        try:
+            export_parameters(parts.parameters, parts.config, parts.tokenizer, whole, kept=kept)
+        finally:
+            parts.tokenizer.close()
 
 
 def main() -> int:

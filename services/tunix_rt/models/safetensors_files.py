@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tunix_rt.errors import InvalidArtifact
+from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput
+from tunix_rt.models.file_names import INDEX, WEIGHTS
 from tunix_rt.models.reading.bounds import MAX_HEADER_BYTES, MAX_TENSORS
 from tunix_rt.models.weight_map import Array
 
@@ -94,6 +97,51 @@ def _check_header(path: Path) -> None:
         raise InvalidArtifact(f"{path} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are supported")
 
 
-def write_tensors(tensors: dict[str, Array], path: Path) -> None:
-    """Write one safetensors file with the metadata that Transformers expects."""
-    save_file(tensors, str(path), metadata={"format": "pt"})
+def write_tensors(tensors: Mapping[str, Array], directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
+    """Write ``tensors`` with weights of type ``dtype`` into ``directory``, as Transformers names the files.
+
+    One ``model.safetensors``, or shards of at most ``max_shard_bytes`` (a larger tensor has a file of its own) with
+    their index. Raises `InvalidInput` for a value that ``dtype`` cannot hold.
+    """
+    kind = jnp.dtype(dtype)
+    shards = _shards({name: tensor.size * kind.itemsize for name, tensor in tensors.items()}, max_shard_bytes)
+    if len(shards) == 1:
+        _write_shard(tensors, shards[0], kind, directory / WEIGHTS)
+        return
+    files = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    for file, names in zip(files, shards, strict=True):
+        _write_shard(tensors, names, kind, directory / file)
+    size = sum(tensor.size for tensor in tensors.values()) * kind.itemsize
+    weight_map = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+    index = json.dumps({"metadata": {"total_size": size}, "weight_map": weight_map}, indent=2, sort_keys=True)
+    (directory / INDEX).write_text(index + "\n", encoding="utf-8")
+
+
+def _shards(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+    """Names of ``sizes`` in their order, in groups of at most ``most`` bytes."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if shards[-1] and filled + size > most:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def _write_shard(tensors: Mapping[str, Array], names: Sequence[str], kind: np.dtype[Any], path: Path) -> None:
+    # The metadata is what Transformers expects.
+    save_file({name: as_type(tensors[name], kind, name) for name in names}, str(path), metadata={"format": "pt"})
+
+
+def as_type(tensor: Array, kind: np.dtype[Any], name: str) -> NDArray[Any]:
+    """``tensor`` rounded to ``kind``. Raises `InvalidInput` when a finite value of it is beyond that type."""
+    if kind == tensor.dtype:
+        return tensor
+    with np.errstate(over="ignore"):
+        rounded = tensor.astype(kind)
+    if not (np.isfinite(rounded.astype(np.float32)) | ~np.isfinite(tensor)).all():
+        problem = f"{kind} cannot hold the values of {name}; export the model as bfloat16 or float32"
+        raise InvalidInput([FieldViolation("dtype", problem)])
+    return rounded

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import AddedToken
@@ -18,10 +19,21 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.chat_template import render_template
+from tunix_rt.models.file_names import TEMPLATE_DIRECTORY, TEMPLATE_FILE, TOKENIZER, TOKENIZER_CONFIG
+from tunix_rt.models.kept_settings import DEFAULT_TEMPLATE, NOTHING_KEPT, KeptSettings
 from tunix_rt.models.reading.bounds import MAX_TEMPLATE_BYTES, MAX_TOKENIZER_BYTES
 from tunix_rt.models.reading.json_files import read_object, read_text
 
 _REPLACEMENT = "\ufffd"
+# Of a tokenizer that comes without settings: from a preset or a GGUF file.
+_OWN_SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -109,23 +121,24 @@ class Tokenizer:
     def close(self) -> None:
         """Release what it holds besides memory: nothing here."""
 
-    def save(self, directory: Path) -> None:
-        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``, as AutoTokenizer reads
-        them."""
+    def save(self, directory: Path, kept: KeptSettings = NOTHING_KEPT) -> None:
+        """Write ``tokenizer.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and the chat templates, as
+        AutoTokenizer reads them. ``kept`` are the settings and named templates of the model that it comes from."""
         roles = {f"{role}_token": token for role, token in vars(self.special).items() if token is not None}
-        config: dict[str, Any] = {
-            "add_bos_token": False,
-            "add_prefix_space": False,
-            "clean_up_tokenization_spaces": False,
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            **roles,
-        }
-        if self.chat_template is not None:
-            config["chat_template"] = self.chat_template
+        config: dict[str, Any] = {**(kept.tokenizer or _OWN_SETTINGS), **roles}
         if self.model_max_length is not None:
-            config["model_max_length"] = self.model_max_length
-        (directory / "tokenizer.json").write_text(self.document(), encoding="utf-8")
-        for name, document in (("tokenizer_config.json", config), ("special_tokens_map.json", roles)):
+            config.setdefault("model_max_length", self.model_max_length)
+        templates = dict(kept.templates)
+        if self.chat_template is not None:
+            templates = {DEFAULT_TEMPLATE: self.chat_template, **templates}
+        if kept.template_file:
+            _write_templates(templates, directory)
+        elif templates:
+            alone = templates.keys() == {DEFAULT_TEMPLATE}
+            listed = [{"name": name, "template": template} for name, template in templates.items()]
+            config["chat_template"] = self.chat_template if alone else listed
+        (directory / TOKENIZER).write_text(self.document(), encoding="utf-8")
+        for name, document in ((TOKENIZER_CONFIG, config), ("special_tokens_map.json", roles)):
             text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
             (directory / name).write_text(text + "\n", encoding="utf-8")
 
@@ -136,7 +149,7 @@ class Tokenizer:
 
         Raises `InvalidArtifact` naming the file that is missing or unreadable.
         """
-        path = directory / "tokenizer.json"
+        path = directory / TOKENIZER
         if not path.is_file():
             raise InvalidArtifact(f"{path} is missing; only tokenizers in the tokenizer.json format are supported")
         text = read_text(path, MAX_TOKENIZER_BYTES)
@@ -146,7 +159,7 @@ class Tokenizer:
             raise InvalidArtifact(f"{path} cannot be read: {error}") from error
         fast.no_padding()
         fast.no_truncation()
-        file = directory / "tokenizer_config.json"
+        file = directory / TOKENIZER_CONFIG
         config = read_object(file, MAX_TOKENIZER_BYTES) if file.is_file() else {}
         roles = {role: _token_text(config.get(f"{role}_token")) for role in ("eos", "pad", "bos", "unk")}
         known = [token for token in eos_ids if 0 <= token < 1 << 32]
@@ -159,8 +172,15 @@ class Tokenizer:
         return Tokenizer(fast, special, _template(directory, config), extra_eos_ids=known, model_max_length=limit)
 
 
+def _write_templates(templates: Mapping[str, str], directory: Path) -> None:
+    for name, template in templates.items():
+        file = directory / (TEMPLATE_FILE if name == DEFAULT_TEMPLATE else f"{TEMPLATE_DIRECTORY}/{name}.jinja")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(template, encoding="utf-8")
+
+
 def _template(directory: Path, config: Mapping[str, Any]) -> str | None:
-    file = directory / "chat_template.jinja"
+    file = directory / TEMPLATE_FILE
     if file.is_file():
         return read_text(file, MAX_TEMPLATE_BYTES)
     template = config.get("chat_template")

@@ -119,6 +119,7 @@ def _estimate(model: ModelShape, hp: Hyperparameters, machine: Machine) -> int:
         accumulates=hp.gradient_accumulation_steps > 1,
         fsdp=hp.mesh.fsdp,
         tensor=hp.mesh.tensor,
+        optimizer=hp.optimizer,
     )
     of_device = estimate_training_bytes(model, run)
     return of_device * hp.mesh.size + RUNTIME_BYTES if shared else of_device

@@ -136,6 +136,14 @@ class Hyperparameters(_message.Message):
     OVERLONG_FIELD_NUMBER: _builtins.int
     EVAL_FRACTION_FIELD_NUMBER: _builtins.int
     SAVE_TOTAL_LIMIT_FIELD_NUMBER: _builtins.int
+    EXPORT_DTYPE_FIELD_NUMBER: _builtins.int
+    WARMUP_RATIO_FIELD_NUMBER: _builtins.int
+    MIN_LR_RATIO_FIELD_NUMBER: _builtins.int
+    NUM_DECAY_STEPS_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_PATIENCE_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_THRESHOLD_FIELD_NUMBER: _builtins.int
+    LOAD_BEST_MODEL_AT_END_FIELD_NUMBER: _builtins.int
     learning_rate: _builtins.float
     """(0, 1]. Default 1e-4."""
     per_device_batch_size: _builtins.int
@@ -157,7 +165,7 @@ class Hyperparameters(_message.Message):
     seed: _builtins.int
     """>= 0. Default 0."""
     lr_scheduler_type: _builtins.str
-    """"constant" | "linear" | "cosine". Default "cosine"."""
+    """"constant" | "linear" | "cosine" | "cosine_with_min_lr" | "warmup_stable_decay". Default "cosine"."""
     max_grad_norm: _builtins.float
     """(0, 1000]; the global norm at which gradients are clipped. Default 1."""
     adam_beta1: _builtins.float
@@ -180,6 +188,26 @@ class Hyperparameters(_message.Message):
     """
     save_total_limit: _builtins.int
     """1..100: how many of the newest checkpoints are kept, beside the one with the lowest held-out loss. Default 2."""
+    export_dtype: _builtins.str
+    """"float32" | "bfloat16" | "float16": type of the exported model's weights; adapters are float32. Default "float32"."""
+    warmup_ratio: _builtins.float
+    """[0, 1): the share of the steps that are warm-up, rounded up, instead of warmup_steps. Default 0."""
+    min_lr_ratio: _builtins.float
+    """[0, 1]: the share of learning_rate that cosine_with_min_lr and warmup_stable_decay end at. Default 0."""
+    num_decay_steps: _builtins.int
+    """0..1e7: steps of warmup_stable_decay's decay; 0 is a tenth of the steps, rounded up. Default 0."""
+    optimizer: _builtins.str
+    """"adamw" | "adamw_8bit" | "adafactor" | "muon". Default "adamw"."""
+    early_stopping_patience: _builtins.int
+    """0..1e7: evaluations in a row without a lower held-out loss after which the run ends; 0: none. Default 0. Needs
+    eval_steps.
+    """
+    early_stopping_threshold: _builtins.float
+    """>= 0: a held-out loss is lower when it is below the lowest by more than this. Default 0."""
+    load_best_model_at_end: _builtins.bool
+    """Export the checkpoint with the lowest held-out loss, not the last state. Default false. Needs eval_steps, and a
+    save_steps that is a multiple of it.
+    """
     @_builtins.property
     def lora(self) -> Global___LoraConfig:
         """Unset is full fine-tuning."""
@@ -214,10 +242,18 @@ class Hyperparameters(_message.Message):
         overlong: _builtins.str | None = ...,
         eval_fraction: _builtins.float | None = ...,
         save_total_limit: _builtins.int | None = ...,
+        export_dtype: _builtins.str | None = ...,
+        warmup_ratio: _builtins.float | None = ...,
+        min_lr_ratio: _builtins.float | None = ...,
+        num_decay_steps: _builtins.int | None = ...,
+        optimizer: _builtins.str | None = ...,
+        early_stopping_patience: _builtins.int | None = ...,
+        early_stopping_threshold: _builtins.float | None = ...,
+        load_best_model_at_end: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_early_stopping_patience", b"_early_stopping_patience", "_early_stopping_threshold", b"_early_stopping_threshold", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_load_best_model_at_end", b"_load_best_model_at_end", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_optimizer", b"_optimizer", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "early_stopping_patience", b"early_stopping_patience", "early_stopping_threshold", b"early_stopping_threshold", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "load_best_model_at_end", b"load_best_model_at_end", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "optimizer", b"optimizer", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_early_stopping_patience", b"_early_stopping_patience", "_early_stopping_threshold", b"_early_stopping_threshold", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_load_best_model_at_end", b"_load_best_model_at_end", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_optimizer", b"_optimizer", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "early_stopping_patience", b"early_stopping_patience", "early_stopping_threshold", b"early_stopping_threshold", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "load_best_model_at_end", b"load_best_model_at_end", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "optimizer", b"optimizer", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adam_beta1: _TypeAlias = _typing.Literal["adam_beta1"]  # noqa: Y015
     _WhichOneofArgType__adam_beta1: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1"]  # noqa: Y015
@@ -227,16 +263,24 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__adam_epsilon: _TypeAlias = _typing.Literal["_adam_epsilon", b"_adam_epsilon"]  # noqa: Y015
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_patience: _TypeAlias = _typing.Literal["_early_stopping_patience", b"_early_stopping_patience"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_threshold: _TypeAlias = _typing.Literal["early_stopping_threshold"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_threshold: _TypeAlias = _typing.Literal["_early_stopping_threshold", b"_early_stopping_threshold"]  # noqa: Y015
     _WhichOneofReturnType__eval_fraction: _TypeAlias = _typing.Literal["eval_fraction"]  # noqa: Y015
     _WhichOneofArgType__eval_fraction: _TypeAlias = _typing.Literal["_eval_fraction", b"_eval_fraction"]  # noqa: Y015
     _WhichOneofReturnType__eval_steps: _TypeAlias = _typing.Literal["eval_steps"]  # noqa: Y015
     _WhichOneofArgType__eval_steps: _TypeAlias = _typing.Literal["_eval_steps", b"_eval_steps"]  # noqa: Y015
+    _WhichOneofReturnType__export_dtype: _TypeAlias = _typing.Literal["export_dtype"]  # noqa: Y015
+    _WhichOneofArgType__export_dtype: _TypeAlias = _typing.Literal["_export_dtype", b"_export_dtype"]  # noqa: Y015
     _WhichOneofReturnType__gradient_accumulation_steps: _TypeAlias = _typing.Literal["gradient_accumulation_steps"]  # noqa: Y015
     _WhichOneofArgType__gradient_accumulation_steps: _TypeAlias = _typing.Literal["_gradient_accumulation_steps", b"_gradient_accumulation_steps"]  # noqa: Y015
     _WhichOneofReturnType__gradient_checkpointing: _TypeAlias = _typing.Literal["gradient_checkpointing"]  # noqa: Y015
     _WhichOneofArgType__gradient_checkpointing: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__load_best_model_at_end: _TypeAlias = _typing.Literal["load_best_model_at_end"]  # noqa: Y015
+    _WhichOneofArgType__load_best_model_at_end: _TypeAlias = _typing.Literal["_load_best_model_at_end", b"_load_best_model_at_end"]  # noqa: Y015
     _WhichOneofReturnType__logging_steps: _TypeAlias = _typing.Literal["logging_steps"]  # noqa: Y015
     _WhichOneofArgType__logging_steps: _TypeAlias = _typing.Literal["_logging_steps", b"_logging_steps"]  # noqa: Y015
     _WhichOneofReturnType__lr_scheduler_type: _TypeAlias = _typing.Literal["lr_scheduler_type"]  # noqa: Y015
@@ -245,6 +289,12 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__max_grad_norm: _TypeAlias = _typing.Literal["_max_grad_norm", b"_max_grad_norm"]  # noqa: Y015
     _WhichOneofReturnType__max_seq_length: _TypeAlias = _typing.Literal["max_seq_length"]  # noqa: Y015
     _WhichOneofArgType__max_seq_length: _TypeAlias = _typing.Literal["_max_seq_length", b"_max_seq_length"]  # noqa: Y015
+    _WhichOneofReturnType__min_lr_ratio: _TypeAlias = _typing.Literal["min_lr_ratio"]  # noqa: Y015
+    _WhichOneofArgType__min_lr_ratio: _TypeAlias = _typing.Literal["_min_lr_ratio", b"_min_lr_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__num_decay_steps: _TypeAlias = _typing.Literal["num_decay_steps"]  # noqa: Y015
+    _WhichOneofArgType__num_decay_steps: _TypeAlias = _typing.Literal["_num_decay_steps", b"_num_decay_steps"]  # noqa: Y015
+    _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
+    _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
     _WhichOneofReturnType__overlong: _TypeAlias = _typing.Literal["overlong"]  # noqa: Y015
     _WhichOneofArgType__overlong: _TypeAlias = _typing.Literal["_overlong", b"_overlong"]  # noqa: Y015
     _WhichOneofReturnType__packing: _TypeAlias = _typing.Literal["packing"]  # noqa: Y015
@@ -257,6 +307,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__save_total_limit: _TypeAlias = _typing.Literal["_save_total_limit", b"_save_total_limit"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__warmup_ratio: _TypeAlias = _typing.Literal["warmup_ratio"]  # noqa: Y015
+    _WhichOneofArgType__warmup_ratio: _TypeAlias = _typing.Literal["_warmup_ratio", b"_warmup_ratio"]  # noqa: Y015
     _WhichOneofReturnType__warmup_steps: _TypeAlias = _typing.Literal["warmup_steps"]  # noqa: Y015
     _WhichOneofArgType__warmup_steps: _TypeAlias = _typing.Literal["_warmup_steps", b"_warmup_steps"]  # noqa: Y015
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
@@ -272,15 +324,23 @@ class Hyperparameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_threshold) -> _WhichOneofReturnType__early_stopping_threshold | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_fraction) -> _WhichOneofReturnType__eval_fraction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_steps) -> _WhichOneofReturnType__eval_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__export_dtype) -> _WhichOneofReturnType__export_dtype | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_accumulation_steps) -> _WhichOneofReturnType__gradient_accumulation_steps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_checkpointing) -> _WhichOneofReturnType__gradient_checkpointing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__load_best_model_at_end) -> _WhichOneofReturnType__load_best_model_at_end | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logging_steps) -> _WhichOneofReturnType__logging_steps | None: ...
     @_typing.overload
@@ -289,6 +349,12 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_grad_norm) -> _WhichOneofReturnType__max_grad_norm | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_seq_length) -> _WhichOneofReturnType__max_seq_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_lr_ratio) -> _WhichOneofReturnType__min_lr_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_decay_steps) -> _WhichOneofReturnType__num_decay_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__overlong) -> _WhichOneofReturnType__overlong | None: ...
     @_typing.overload
@@ -301,6 +367,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__save_total_limit) -> _WhichOneofReturnType__save_total_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_ratio) -> _WhichOneofReturnType__warmup_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warmup_steps) -> _WhichOneofReturnType__warmup_steps | None: ...
     @_typing.overload
@@ -527,7 +595,9 @@ class Run(_message.Message):
     project: _builtins.str
     """The project that it belongs to."""
     warning: _builtins.str
-    """For people: that no worker serves the pool that it waits in; empty otherwise. Not in events."""
+    """For people, while it is queued: that no worker serves the pool that it waits in, and what in its hyperparameters is
+    hardly meant so (a warm-up as long as the run); empty otherwise. Not in events.
+    """
     @_builtins.property
     def spec(self) -> Global___RunSpec: ...
     @_builtins.property

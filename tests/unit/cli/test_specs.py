@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,31 @@ def test_a_spec_reads_the_same_from_every_format(tmp_path: Path, name: str, text
     (tmp_path / name).write_text(text)
     expected = {"base_model": "preset://tiny", "hyperparameters": {"learning_rate": 0.003}}
     assert specs.read_spec(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        ("-2e+3", -2000.0),
+        ("1.5e-4", 1.5e-4),
+        (".5", 0.5),
+        ("3.", 3.0),
+        (".inf", float("inf")),
+        ("3", 3),
+        ("1e-4x", "1e-4x"),
+        ("e4", "e4"),
+        ("'1e-4'", "1e-4"),
+        ("true", True),
+    ],
+)
+def test_yaml_numbers_are_those_of_yaml_1_2(text: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        f"base_model: preset://tiny\nhyperparameters: {{learning_rate: {text}, max_steps: 3}}\n"
+    )
+    found = specs.read_spec(tmp_path / "s.yaml")["hyperparameters"]
+    assert (found, type(found["learning_rate"])) == ({"learning_rate": value, "max_steps": 3}, type(value))
 
 
 @pytest.mark.parametrize(("name", "text"), [("s.json", "{"), ("s.toml", "= 3"), ("s.yml", "a: [1"), ("s.json", "[1]")])

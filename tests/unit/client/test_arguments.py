@@ -87,6 +87,15 @@ def test_every_misfit_is_named_at_once() -> None:
     assert found["spec.hyperparameters.learning_rate"] == "must be a number, not 'fast'"
 
 
+def test_fields_of_which_one_is_set_are_not_set_together() -> None:
+    found = violations_of({"hyperparameters": {"max_steps": 3, "num_epochs": 1.0}})
+    assert found == {"spec.hyperparameters.num_epochs": "set only one of max_steps and num_epochs"}
+    assert run_spec({"hyperparameters": {"max_steps": 3, "num_epochs": None}}).hyperparameters.max_steps == 3
+    # What is laid over a spec replaces its duration.
+    over = run_spec({"hyperparameters": {"max_steps": 3}}, hyperparameters={"num_epochs": 1.0})
+    assert over.hyperparameters.WhichOneof("duration") == "num_epochs"
+
+
 def test_a_list_where_one_is_due_must_be_a_list() -> None:
     assert violations_of({"evaluate_on": {"evalset": "a"}}) == {"spec.evaluate_on": "must be a list"}
     assert violations_of({"evaluate_on": "arith_v1"}) == {"spec.evaluate_on": "must be a list"}

@@ -67,7 +67,10 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         (["q"], ["q=0"], ["q=0.0"], ["q=-1"], ["q=1e3"], ["q=nan"], ["q=1."], ["q=1"] * 65),
     ),
     "lora.layers_to_transform": (([], [0], [1023], [0] * 1024), ([-1], [1024], [0] * 1025)),
-    "lr_scheduler_type": (("constant", "linear", "cosine"), ("step", "Cosine", "")),
+    "lr_scheduler_type": (
+        ("constant", "linear", "cosine", "cosine_with_min_lr", "warmup_stable_decay"),
+        ("step", "Cosine", ""),
+    ),
     "max_grad_norm": ((TINY, 1.0, 1000.0), (0.0, -1.0, math.nextafter(1000, 1001), *NOT_FINITE)),
     "adam_beta1": BETA,
     "adam_beta2": BETA,
@@ -83,6 +86,14 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "overlong": (("drop", "truncate", "error"), ("ignore", "")),
     "eval_fraction": ((TINY, 0.25, 0.5), (0.0, -TINY, math.nextafter(0.5, 1), *NOT_FINITE)),
     "save_total_limit": ((1, 2, 99, 100), (0, -1, 101)),
+    "warmup_ratio": BETA,
+    "min_lr_ratio": ((0.0,), (-TINY, ABOVE_1, *NOT_FINITE)),
+    "num_decay_steps": ((0,), (-1, 10**7 + 1)),
+    "optimizer": (("adamw", "adamw_8bit", "adafactor", "muon"), ("sgd", "")),
+    "early_stopping_patience": ((0,), (-1, 10**7 + 1)),
+    "early_stopping_threshold": ((0.0,), (-TINY, *NOT_FINITE)),
+    "load_best_model_at_end": ((False,), ()),
+    "export_dtype": (("float32", "bfloat16", "float16"), ("int8", "")),
 }
 # Values of each field of a generation config: (accepted, refused).
 INT32, INT64 = 2**31, 2**63

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tunix_rt import client as sdk
 from tunix_rt.cli import printing
+from tunix_rt.cli.commands import model_files
 from tunix_rt.cli.commands.retention import add_commands
-from tunix_rt.cli.context import Archived, Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags, with_archived
+from tunix_rt.cli.context import Archived, Filter, Json, Limit, OrderBy, Tags, client, parse_tags, with_archived
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.views import catalogue, inference
 from tunix_rt.errors import FailedPrecondition, NotFound
@@ -27,6 +26,7 @@ TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d
 
 app = new_group("models")
 add_commands(app, "model", lambda api, id: api.models.get(id))
+model_files.add_commands(app)
 
 
 @app.command("list", epilog="Example: tunix-rt models list --filter 'name = \"arith\"'")
@@ -85,31 +85,6 @@ def register(
     with client(ctx) as api:
         registered = api.models.register(name, reference, tags=tags)
     printing.record(registered, as_json, catalogue.model)
-
-
-@app.command(epilog="Example: tunix-rt models merge default@production --out merged")
-def merge(
-    ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="A LoRA model version: id, NAME@ALIAS or NAME/VERSION.")],
-    out: Annotated[Path, typer.Option(help="Directory to create, in Hugging Face layout.", show_default=False)],
-    artifacts: Annotated[
-        str,
-        typer.Option(
-            envvar="TUNIX_RT_ARTIFACTS_URI",
-            help="Root of the artifact store; nothing outside of it is followed. By default the local platform's.",
-            show_default=False,
-        ),
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """Merge an adapter into its base model and write a plain model that Transformers loads."""
-
-    with client(ctx) as api:
-        found = api.models.get(model)
-    state: State = ctx.obj
-    root = artifacts or (state.platform_home() / "artifacts").as_uri()
-    merged = sdk.merge_adapter(found, out, artifacts_uri=root)
-    printing.record(merged, as_json, catalogue.merged)
 
 
 @app.command(epilog="Example: tunix-rt models aliases default --history")

@@ -194,6 +194,18 @@ def merged(document: Mapping[str, Any]) -> RenderableType:
     )
 
 
+def exported(document: Mapping[str, Any]) -> RenderableType:
+    """Where a model was written, and what."""
+    return printing.fields(
+        [
+            ("directory", formats.escaped(document["out"])),
+            ("digest", document["digest"]),
+            ("size", formats.size_text(document["size_bytes"])),
+            ("files", formats.escaped(", ".join(document["files"]))),
+        ]
+    )
+
+
 def aliases(items: Iterable[Alias]) -> RenderableType:
     rows = [
         (

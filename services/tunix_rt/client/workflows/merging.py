@@ -14,7 +14,7 @@ from tunix_rt.client.resources.models import ModelVersion
 from tunix_rt.contract.enums import ModelFormat
 from tunix_rt.errors import FailedPrecondition
 
-_NEEDED = ("jax", "flax", "safetensors", "tokenizers")
+NEEDED = ("jax", "flax", "safetensors", "tokenizers")
 
 
 def merge_adapter(model: ModelVersion[Any], out: Path, *, artifacts_uri: str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def merge_adapter(model: ModelVersion[Any], out: Path, *, artifacts_uri: str) ->
     """
     if model.format is not ModelFormat.PEFT_ADAPTER:
         raise FailedPrecondition(f"model {model.id} is not an adapter")
-    require(_NEEDED)
+    require(NEEDED)
     command = [sys.executable, "-m", "tunix_rt.models.merge", f"--adapter={model.artifact.uri}", "--files"]
     command += [f"--digest={model.artifact.digest}", f"--artifacts={artifacts_uri}", f"--out={out}"]
     files = [{"path": f.path, "digest": f.digest, "size_bytes": f.size_bytes} for f in model.artifact.files]
@@ -42,5 +42,5 @@ def require(libraries: Sequence[str]) -> None:
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         raise FailedPrecondition(
-            f"merging needs {', '.join(missing)}; install them with `pip install 'tunix-rt[trainer]'`"
+            f"this needs {', '.join(missing)}; install them with `pip install 'tunix-rt[trainer]'`"
         )

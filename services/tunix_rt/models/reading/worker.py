@@ -15,6 +15,7 @@ from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.adapted_layers import adapted_layers
 from tunix_rt.models.base_model import ADAPTER_CONFIG
 from tunix_rt.models.config import ModelConfig
+from tunix_rt.models.file_names import GENERATION_CONFIG, INDEX, WEIGHTS
 from tunix_rt.models.hf_config import from_hf
 from tunix_rt.models.lora_settings import LoraSettings, read_settings
 from tunix_rt.models.reading.bounds import MAX_CONFIG_BYTES, MAX_EOS_IDS, MAX_INDEX_BYTES
@@ -25,7 +26,6 @@ from tunix_rt.models.reading.tokenizer_files import decoding_part, longest_token
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.untrusted.child import connect, serve
 
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # A rendered conversation may be this much longer than its messages and its template together.
 _TEMPLATE_GROWTH: Final = 16
 _LEAST_RENDERED: Final = 1 << 16
@@ -130,11 +130,11 @@ class ModelReader:
 
 def _shards(directory: Path) -> list[str]:
     """Names of the weight files: one, or those of the index."""
-    index = directory / _INDEX
-    if (directory / _WEIGHTS).is_file():
-        return [_WEIGHTS]
+    index = directory / INDEX
+    if (directory / WEIGHTS).is_file():
+        return [WEIGHTS]
     if not index.is_file():
-        raise InvalidArtifact(f"{directory} has neither {_WEIGHTS} nor {_INDEX}")
+        raise InvalidArtifact(f"{directory} has neither {WEIGHTS} nor {INDEX}")
     weights = read_object(index, MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weights, dict) or not weights:
         raise InvalidArtifact(f"{index} is not a safetensors index: it has no weight_map")
@@ -149,7 +149,7 @@ def _generation_eos(directory: Path, vocabulary: int) -> tuple[int, ...]:
 
     An id outside of the vocabulary ends nothing.
     """
-    path = directory / "generation_config.json"
+    path = directory / GENERATION_CONFIG
     if not path.is_file():
         return ()
     eos = read_object(path, MAX_CONFIG_BYTES).get("eos_token_id")

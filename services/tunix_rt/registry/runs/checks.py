@@ -21,7 +21,7 @@ from tunix_rt.artifacts.locations import check_name
 from tunix_rt.contract.checkpoints import RETENTION
 from tunix_rt.contract.deadlines import DEADLINE, QUEUE_DEADLINE
 from tunix_rt.contract.digests import check_digest
-from tunix_rt.contract.hyperparameters import check_hyperparameters
+from tunix_rt.contract.hyperparameters import FLAT_RULES, check_hyperparameters
 from tunix_rt.contract.identifiers import MAX_DISPLAY_NAME, MAX_ID, MAX_MESSAGE, NAME, POOL
 from tunix_rt.contract.messages import hyperparameters_message, hyperparameters_of
 from tunix_rt.contract.scores import DEFAULT_THRESHOLD, METRIC_KEY, THRESHOLD
@@ -65,6 +65,8 @@ _SHARED: Final[Mapping[str, Callable[[pb.RunSpec], Any]]] = {
     "hyperparameters.overlong": lambda spec: spec.hyperparameters.overlong,
     "hyperparameters.eval_steps": lambda spec: "positive" if spec.hyperparameters.eval_steps else 0,
     "hyperparameters.eval_fraction": lambda spec: _held_out(spec.hyperparameters),
+    # What moments there are; runs of earlier releases do not say it.
+    "hyperparameters.optimizer": lambda spec: spec.hyperparameters.optimizer or FLAT_RULES["optimizer"].default,
 }
 _SHARED_LORA: Final[Mapping[str, Callable[[pb.LoraConfig], Any]]] = {
     "rank": lambda lora: lora.rank,

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from tunix_rt.bus.topology import TRAIN_SUBJECT
+from tunix_rt.contract.hyperparameters import warnings_of
+from tunix_rt.contract.messages import hyperparameters_of
 from tunix_rt.errors import Violations
 from tunix_rt.registry import quotas
 from tunix_rt.registry.kernel import leases
@@ -30,8 +32,8 @@ from tunix_rt.registry.kernel.states import JobState, Reason, is_terminal
 from tunix_rt.registry.runs import checks, reports, rules
 from tunix_rt.registry.runs.messages import RUN_COLUMNS, checkpoint_message, log_message, metric_message, run_message
 from tunix_rt.registry.runs.tables import CheckpointRow, LogRow, MetricRow, RunRow
+from tunix_rt.v1 import common_pb2, runs_pb2_grpc
 from tunix_rt.v1 import runs_pb2 as pb
-from tunix_rt.v1 import runs_pb2_grpc
 
 R = TypeVar("R")
 
@@ -255,8 +257,11 @@ class RunServicer(Servicer, runs_pb2_grpc.RunServiceServicer):
         return pb.RecordCheckpointResponse()
 
     def _shown(self, run: pb.Run) -> pb.Run:
-        """The run, with what is known of its pool."""
+        """The run, with what is known of its pool and what is odd in its hyperparameters."""
         self.unserved.warn(run, f"{TRAIN_SUBJECT}.{run.spec.pool}")
+        if run.state == common_pb2.JOB_STATE_QUEUED:
+            found = (run.warning, *warnings_of(hyperparameters_of(run.spec.hyperparameters)))
+            run.warning = "; ".join(text for text in found if text)
         return run
 
     async def _under_lease(self, lease: leases.Lease, write: Callable[[Session, RunRow], R]) -> R:

@@ -14,6 +14,7 @@ from tunix_rt.models.base_model import BaseModel
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.export import export_adapter, export_hugging_face
+from tunix_rt.models.kept_settings import KeptSettings
 from tunix_rt.models.loading import LanguageModel
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.peft_files import target_paths
@@ -76,18 +77,22 @@ def export_adapters(
     job: Job,
     store: ArtifactStore,
     directory: Path,
+    kept: KeptSettings,
 ) -> None:
-    """Write the adapters of ``decoder`` into ``directory``, with the identity of the base model ``model``."""
-    base = _base(decoder, config, model, job, store)
-    export_adapter(decoder, settings_of(lora), config, model.tokenizer, base, directory)
+    """Write the adapters of ``decoder`` into ``directory``, with the identity of the base model ``model`` and what is
+    ``kept`` of its settings."""
+    base = _base(decoder, config, model, job, store, kept)
+    export_adapter(decoder, settings_of(lora), config, model.tokenizer, base, directory, kept=kept)
 
 
-def _base(decoder: Decoder, config: ModelConfig, model: LanguageModel, job: Job, store: ArtifactStore) -> BaseModel:
+def _base(
+    decoder: Decoder, config: ModelConfig, model: LanguageModel, job: Job, store: ArtifactStore, kept: KeptSettings
+) -> BaseModel:
     """The identity of the base model. It is exported to ``store`` if its reference alone cannot be resolved."""
     if model.source.kind in ("preset", "adapter"):
         # A preset has no files, and PEFT does not load an adapter on an adapter.
         with tempfile.TemporaryDirectory(prefix="base-", dir=job.work_dir) as directory:
-            export_hugging_face(decoder, config, model.tokenizer, Path(directory))
+            export_hugging_face(decoder, config, model.tokenizer, Path(directory), kept=kept)
             stored = store.put_directory(Path(directory))
         return BaseModel(job.base_model, stored.digest, stored.uri)
     artifact = job.base_model_artifact

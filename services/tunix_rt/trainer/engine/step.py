@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from tunix_rt.contract.hyperparameters import ADAMW
 from tunix_rt.models.adapters import adapters_of, dropout_root, has_dropout, set_dropout
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.data import Batch
 from tunix_rt.trainer.engine.loss import LossSums, zero_sums
-from tunix_rt.trainer.engine.optimizer import Coefficients, learning_rate_at, optimizer_at
+from tunix_rt.trainer.engine.optimizer import Coefficients, optimizer_at, rate_at
 from tunix_rt.trainer.engine.sharding import ONE_DEVICE, Layout
 
 
@@ -64,11 +65,17 @@ Step = Callable[[TrainState, Frozen, Batch, Coefficients], tuple[TrainState, Ste
 
 
 def initial_state(
-    decoder: Decoder, coefficients: Coefficients, *, seed: int = 0, layout: Layout = ONE_DEVICE
+    decoder: Decoder,
+    coefficients: Coefficients,
+    *,
+    seed: int = 0,
+    layout: Layout = ONE_DEVICE,
+    optimizer: str = ADAMW,
 ) -> tuple[Any, TrainState, Frozen]:
     """Split ``decoder`` into its graph, a new `TrainState` at step 0, and the frozen rest.
 
-    Trainable are the adapters if the decoder has any, else every parameter. ``seed`` is the root of dropout.
+    Trainable are the adapters if the decoder has any, else every parameter. ``seed`` is the root of dropout,
+    ``optimizer`` the kind whose moments the state has.
     """
     filters = (nnx.LoRAParam, nnx.Param) if adapters_of(decoder) else (nnx.Param, nnx.Nothing())
     parts: Any = nnx.split(decoder, *filters)
@@ -76,16 +83,18 @@ def initial_state(
     key = dropout_root(seed) if has_dropout(decoder) else None
     # Placed before the moments are created, which take twice the memory.
     parameters = layout.place(parameters)
-    moments = jax.jit(lambda start: layout.keep(optimizer_at(0.0, coefficients).init(start)))(parameters)
+    moments = jax.jit(lambda start: layout.keep(optimizer_at(0.0, coefficients, optimizer).init(start)))(parameters)
     step = layout.place(jnp.zeros((), jnp.int32))
     return graph, TrainState(parameters, moments, step), layout.place(Frozen(frozen, key))
 
 
-def build_step(graph: Any, schedule: str, *, remat: bool = False, layout: Layout = ONE_DEVICE) -> jax.stages.Wrapped:
+def build_step(
+    graph: Any, schedule: str, *, remat: bool = False, layout: Layout = ONE_DEVICE, optimizer: str = ADAMW
+) -> jax.stages.Wrapped:
     """The jitted step over (state, frozen, batch, coefficients), to be lowered and compiled. The state is donated.
 
-    ``schedule`` is a kind of `learning_rate_at`; ``layout`` is the layout of the state. A batch without targets has
-    zero gradients.
+    ``schedule`` is a kind of `learning_rate_at`, ``optimizer`` one of `optimizer_at`; ``layout`` is the layout of the
+    state. A batch without targets has zero gradients.
     """
 
     def sums(parameters: Any, frozen: Any, part: Batch, key: jax.Array | None) -> tuple[jax.Array, LossSums]:
@@ -120,8 +129,8 @@ def build_step(graph: Any, schedule: str, *, remat: bool = False, layout: Layout
         gradients, found = accumulate(state.parameters, frozen.parameters, batch, key)
         tokens = jnp.maximum(found.tokens, 1.0)
         gradients = layout.keep(jax.tree.map(lambda g: g / tokens, gradients))
-        rate = learning_rate_at(state.step, schedule, c.learning_rate, c.warmup_steps, c.total_steps)
-        updates, moments = optimizer_at(rate, c).update(gradients, state.optimizer, state.parameters)
+        rate = rate_at(state.step, schedule, c)
+        updates, moments = optimizer_at(rate, c, optimizer).update(gradients, state.optimizer, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
         metrics = StepMetrics(
             loss=found.loss / tokens,
