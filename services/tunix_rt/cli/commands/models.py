@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from tunix_rt import client as sdk
 from tunix_rt.cli import printing
 from tunix_rt.cli.commands import model_files
 from tunix_rt.cli.commands.retention import add_commands
-from tunix_rt.cli.context import Archived, Filter, Json, Limit, OrderBy, Tags, client, parse_tags, with_archived
+from tunix_rt.cli.context import Archived, Filter, Json, Limit, OrderBy, State, Tags, client, parse_tags, with_archived
 from tunix_rt.cli.groups import new_group
 from tunix_rt.cli.views import catalogue, inference
 from tunix_rt.errors import FailedPrecondition, NotFound
