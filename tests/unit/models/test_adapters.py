@@ -43,6 +43,14 @@ def logits(decoder: Decoder) -> jax.Array:
         ("llama", ["v_proj", "q_proj"], (ATTENTION[0], ATTENTION[2])),
         ("llama", ["self_attn.q_proj", "mlp.down_proj"], (ATTENTION[0], MLP[2])),
         ("llama", ["all-linear"], (*ATTENTION, *MLP)),
+        ("phi3", ["qkv_proj"], ("blocks.attention.qkv",)),
+        (
+            "phi3",
+            ["all-linear"],
+            ("blocks.attention.qkv", "blocks.attention.o", "blocks.mlp.gate_up", "blocks.mlp.down"),
+        ),
+        # Transformers has the experts of a layer in one tensor, to which adapters of linear layers do not apply.
+        ("qwen3_moe", ["all-linear"], ATTENTION),
         ("gpt2", ["c_proj"], ("blocks.attention.c_proj", "blocks.mlp.c_proj")),
         ("gpt2", ["mlp.c_proj", "c_attn"], ("blocks.attention.c_attn", "blocks.mlp.c_proj")),
     ],

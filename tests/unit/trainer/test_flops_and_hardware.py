@@ -59,6 +59,26 @@ def test_frozen_weights_need_no_gradient_of_their_own(decoder: Decoder) -> None:
     assert (found.per_token, found.per_target) == (4 * weights + 6 * adapters, 4 * 32 * 16)
 
 
+def test_a_token_costs_the_experts_that_it_goes_through() -> None:
+    config = ModelConfig(
+        family="qwen3_moe",
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        num_experts=5,
+        num_experts_per_tok=2,
+        moe_intermediate_size=12,
+        dense_layers=(0,),
+    )
+    # Three layers of attention, one of an MLP, two of a router of 16 × 5 and experts of three times 16 × 12.
+    weights = 3 * (2 * 16 * 16 + 2 * 16 * 8) + 3 * 16 * 24 + 2 * (16 * 5 + 2 * 3 * 16 * 12)
+    assert count_step_flops(config, *split(Decoder(config, rngs=nnx.Rngs(0)))).per_token == 6 * weights
+
+
 def test_sliding_layers_attend_to_their_window(packed: Batch) -> None:
     config = ModelConfig(
         family="gemma3",

@@ -70,6 +70,23 @@ def config_of(**changes: Any) -> ModelConfig:
             None,
             id="mixed-layers",
         ),
+        pytest.param(
+            config_of(family="gemma2", attention_softcapping=5.0), StepShape(4, 256), None, id="capped-scores"
+        ),
+        pytest.param(config_of(family="olmo2"), StepShape(4, 256), None, id="norms-after"),
+        pytest.param(config_of(family="phi3"), StepShape(4, 256), None, id="packed"),
+        pytest.param(
+            config_of(
+                family="qwen3_moe",
+                num_experts=8,
+                num_experts_per_tok=2,
+                moe_intermediate_size=64,
+                intermediate_size=512,
+            ),
+            StepShape(8, 256),
+            None,
+            id="experts",
+        ),
         pytest.param(config_of(intermediate_size=8192), StepShape(1, 32), None, id="parameters"),
     ],
 )

@@ -81,6 +81,10 @@ CONFIG = ModelConfig(
         ("blocks.mlp.down.adapter.b", (2, 3, 16), spec(None, None, "fsdp")),
         ("blocks.mlp.gate.adapter.b", (2, 3, 24), spec(None, None, "tensor")),
         ("blocks.attention.c_attn.kernel", (2, 16, 48), spec(None, "fsdp", None)),
+        # Each expert is split like an MLP; the router's outputs are compared with each other.
+        ("blocks.moe.experts.gate.kernel", (2, 3, 16, 24), spec(None, None, "fsdp", "tensor")),
+        ("blocks.moe.experts.down.kernel", (2, 3, 24, 16), spec(None, None, "tensor", "fsdp")),
+        ("blocks.moe.router.kernel", (2, 16, 8), spec(None, "fsdp", None)),
         ("blocks.attention.qkv.kernel", (2, 16, 24), spec(None, "fsdp", None)),
         ("blocks.mlp.gate_up.kernel", (2, 16, 48), spec(None, "fsdp", None)),
         ("blocks.mlp.c_proj.kernel", (2, 24, 16), spec(None, "tensor", "fsdp")),
