@@ -336,7 +336,7 @@ CORPUS = [
     Hostile(
         "tokenizer_many_eos", edit("generation_config.json", eos_token_id=list(range(20, 60))), "end-of-sequence tokens"
     ),
-    Hostile("tokenizer_ids_with_gaps", far_token, "the model has only"),
+    Hostile("tokenizer_ids_with_gaps", far_token, ""),
     Hostile("tokenizer_eos_beyond", edit("generation_config.json", eos_token_id=1 << 31), ""),
     Hostile("tokenizer_eos_missing", edit("tokenizer_config.json", eos_token="<|nowhere|>"), "<|nowhere|>"),
     Hostile(

@@ -64,7 +64,7 @@ def read_request(
     _check_size(request, servable, str(kind), bad)
     bad.raise_if_any()
     prompt = _tokens(request, servable.tokenizer)
-    servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
+    servable.check_prompt(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
     bad.raise_if_any()
     complete = complete_generation(generation_fields(config))
     return GenerationRequest(
@@ -137,7 +137,7 @@ def read_score(
     servable.check_size([request.text], field, bad)
     bad.raise_if_any()
     ids = servable.tokenizer.encode(request.text) if field == "text" else list(request.tokens.token_ids)
-    servable.check_length(ids, field, bad, answered=False)
+    servable.check_prompt(ids, field, bad, answered=False)
     bad.raise_if_any()
     return GenerationRequest(
         prompt=tuple(ids),

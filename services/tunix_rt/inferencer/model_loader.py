@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.inferencer.adapter_loader import AdapterReader, eos_ids
+from tunix_rt.inferencer.adapter_loader import AdapterReader
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
 from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
 from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
@@ -16,6 +16,7 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load, open_files
 from tunix_rt.models.reading.model_files import ModelFiles
 from tunix_rt.models.references import ModelSource, resolve
+from tunix_rt.models.vocabulary import eos_ids
 
 _F32 = 4
 

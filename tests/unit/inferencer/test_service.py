@@ -126,6 +126,12 @@ async def test_every_violation_of_a_score_is_named_at_once(
             request = inference_pb2.ScoreRequest(model=handle, tokens=wrong)
             assert await violations(stub.Score(request)) == ["tokens.token_ids"]
         assert await violations(stub.Score(inference_pb2.ScoreRequest(model=handle, text=""))) == ["text"]
+        # The tokenizer knows "€", the model of 97 ids does not.
+        assert await violations(stub.Score(inference_pb2.ScoreRequest(model=handle, text="a€"))) == ["text"]
+        generate = inference_pb2.GenerateRequest(model=handle, text="a€")
+        assert await violations(stub.Generate(generate)) == ["text"]
+        generate.chat.messages.add(role="user", content="a€")
+        assert await violations(stub.Generate(generate)) == ["chat"]
         with pytest.raises(grpc.aio.AioRpcError) as missing:
             await stub.Score(inference_pb2.ScoreRequest(model="loaded-0", text="x"))
         assert missing.value.code() is grpc.StatusCode.NOT_FOUND

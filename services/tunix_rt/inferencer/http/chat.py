@@ -64,7 +64,7 @@ def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[Gen
         # The template rejects the conversation.
         bad.add("messages", str(error))
     bad.raise_if_any()
-    servable.check_length(ids, "messages", bad, verb="have")
+    servable.check_prompt(ids, "messages", bad, verb="have")
     bad.raise_if_any()
     generation = GenerationRequest(
         prompt=ids,

@@ -68,10 +68,6 @@ class ModelReader:
         """The part of the tokenizer that decodes, and its special tokens."""
         tokenizer = read_tokenizer(self._header) if self._header is not None else self._from_directory()
         longest = longest_token(tokenizer)
-        # Ids may have gaps, so the highest counts.
-        ids = 1 + max(tokenizer.fast.get_vocab(with_added_tokens=True).values(), default=-1)
-        if ids > self._vocabulary:
-            raise InvalidArtifact(f"the tokenizer has {ids} ids, the model has only {self._vocabulary}")
         self._tokenizer = tokenizer
         return {
             "decoding": decoding_part(tokenizer),
@@ -85,13 +81,13 @@ class ModelReader:
 
     def document(self) -> str:
         """The whole tokenizer, as ``tokenizer.json`` has it."""
-        return str(self._opened.fast.to_str(pretty=True))
+        return str(self.tokenizer.fast.to_str(pretty=True))
 
     def encode(self, text: str, special: bool) -> list[int]:
-        return self._opened.encode(text, add_special_tokens=special)
+        return self.tokenizer.encode(text, add_special_tokens=special)
 
     def render(self, messages: list[dict[str, str]], prompted: bool) -> str:
-        tokenizer = self._opened
+        tokenizer = self.tokenizer
         rendered = tokenizer.render_chat(messages, add_generation_prompt=prompted)
         given = sum(len(message["content"]) for message in messages) + len(tokenizer.chat_template or "")
         limit = max(_LEAST_RENDERED, _TEMPLATE_GROWTH * given)
@@ -100,10 +96,10 @@ class ModelReader:
         return rendered
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        return self._opened.encode(self.render(messages, True))
+        return self.tokenizer.encode(self.render(messages, True))
 
     @property
-    def _opened(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise InvalidArtifact("no tokenizer was opened")
         return self._tokenizer

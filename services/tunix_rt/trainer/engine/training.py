@@ -24,7 +24,6 @@ from tunix_rt.models.compilation_cache import machine_fingerprint
 from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import export_hugging_face
 from tunix_rt.models.loading import LanguageModel, load
-from tunix_rt.models.tokenizer import render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
 from tunix_rt.trainer.engine.base_models import find_base
@@ -40,6 +39,7 @@ from tunix_rt.trainer.engine.lora import adapt, export_adapters
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, Position, adopt, parameters_digest, read_state
 from tunix_rt.trainer.engine.preparation import Prepared, prepare
+from tunix_rt.trainer.engine.rendering import ExampleRenderer
 from tunix_rt.trainer.engine.sharding import Layout, host_memory, layout_on, make_mesh
 from tunix_rt.trainer.engine.step import Frozen, HeldOut, TrainState, build_eval_step, build_step, initial_state
 from tunix_rt.trainer.job import InitialCheckpoint, Job
@@ -147,7 +147,7 @@ class Training:
     def _prepare(self, model: LanguageModel, pairs: list[tuple[str, str]]) -> Prepared:
         prepared = prepare(
             pairs,
-            lambda prompt, completion: render_example(model.tokenizer, prompt, completion),
+            ExampleRenderer(model.tokenizer, model.config.vocab_size),
             self._hp,
             model.config.max_position_embeddings,
         )
