@@ -183,6 +183,7 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
         slots=servable.engine.slots,
         weight_format=model.weight_format,
         adapters=[write_adapter(adapter) for adapter in adapters],
+        warnings=servable.warnings,
     )
 
 

@@ -54,7 +54,7 @@ class JaxModelLoader:
         if not isinstance(resolved, _FoundModel):
             raise TypeError(f"{resolved.reference} was not found by this loader")
         model = load(resolved.source, files=resolved.files)
-        config, tokenizer = model.config, model.tokenizer
+        config, tokenizer, warnings = model.config, model.tokenizer, model.warnings
         weights = decode_weights(model.decoder, weight_format=resolved.weight_format)
         del model  # frees its float32 weights before the engine allocates
         engine = JaxEngine(weights, config, self._shape_for(config))
@@ -67,6 +67,7 @@ class JaxModelLoader:
             vocabulary=config.vocab_size,
             eos_ids=eos_ids(tokenizer, config),
             memory_bytes=engine.memory_bytes,
+            warnings=warnings,
         )
 
     def find_adapter(self, reference: str) -> ResolvedAdapter:

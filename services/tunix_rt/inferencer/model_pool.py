@@ -46,7 +46,7 @@ class ResolvedModel:
 
 @dataclass(frozen=True)
 class Servable:
-    """A warmed-up engine with its tokenizer and metadata."""
+    """A warmed-up engine with its tokenizer and metadata. ``warnings``: what the user should know of its files."""
 
     engine: Engine
     tokenizer: Tokenizer
@@ -56,6 +56,7 @@ class Servable:
     eos_ids: frozenset[int]
     memory_bytes: int
     threads: TextThreads = field(default_factory=TextThreads)
+    warnings: Sequence[str] = ()
 
     def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> bool:
         """Record a violation at ``path`` unless all ``ids`` are token ids of this model."""

@@ -1,7 +1,8 @@
 """Translation between `ModelConfig` and Hugging Face's ``config.json``.
 
-One table per family lists the fields that are read, those with one supported value, and those without effect. An
-unknown or unsupported field is an error that names it: a silently ignored field is a silently wrong model.
+One table per family lists the fields that are read, those with one supported value, and those without effect in this
+family. An unsupported value is an error that names its field: a silently ignored one is a silently wrong model. A field
+that no code of the family reads is a warning.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.config import LARGEST, LayerType, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
+from tunix_rt.models.hf_without_effect import warnings_of
 from tunix_rt.models.reading.bounds import MAX_SIZES
 
 
@@ -24,7 +26,7 @@ class FamilyFields:
 
     ``names``: Hugging Face's name of each `ModelConfig` field that is copied unchanged. ``defaults``: values of absent
     fields; a field without a default is required. ``only``: fields with a closed set of supported values; the first is
-    written. ``translated``: fields that need more than copying. ``without_effect``: ignored.
+    written. ``translated``: fields that need more than copying. ``without_effect``: ignored, as those of every family.
     """
 
     model_type: str
@@ -33,7 +35,7 @@ class FamilyFields:
     defaults: Mapping[str, Any]
     only: Mapping[str, tuple[Any, ...]]
     translated: frozenset[str]
-    without_effect: frozenset[str]
+    without_effect: frozenset[str] = frozenset()
 
     @property
     def known(self) -> frozenset[str]:
@@ -46,23 +48,17 @@ class FamilyFields:
         return self.names.get(first, first) + dot + rest
 
 
-# They describe the file, its history or how PyTorch runs it. No logit depends on them.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "_name_or_path", "_attn_implementation", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
-        "is_decoder", "is_encoder_decoder", "label2id", "output_attentions", "output_hidden_states", "problem_type",
-        "return_dict", "torch_dtype", "transformers_version", "use_cache",
-    }
-)  # fmt: skip
 _Only = dict[str, tuple[Any, ...]]
 _ONLY: _Only = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
     "quantization_config": (None,),
+    # Transformers moves it into rope_parameters.
+    "partial_rotary_factor": (None, 1.0),
 }
 _SILU: _Only = {"hidden_act": ("silu", "swish"), "attention_dropout": (0.0,)}
 _TOKENS = frozenset({"model_type", "bos_token_id", "eos_token_id", "pad_token_id"})
-_ROPE = frozenset({"rope_parameters", "rope_scaling", "rope_theta"})
+_ROPE = frozenset({"rope_parameters", "rope_scaling", "rope_theta", "original_max_position_embeddings"})
 _LAYERS = frozenset({"layer_types", "sliding_window"})
 _WINDOWS = _LAYERS | {"use_sliding_window", "max_window_layers"}
 
@@ -82,7 +78,6 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             defaults=_DEFAULTS | {"max_position_embeddings": 2048, "mlp_bias": False},
             only=_ONLY | _SILU | {"rope_interleaved": (False,), "sliding_window": (None,)},
             translated=_TOKENS | _ROPE,
-            without_effect=_WITHOUT_EFFECT | {"is_llama_config", "pretraining_tp", "transformers.js_config"},
         ),
         "qwen2": FamilyFields(
             "qwen2",
@@ -91,7 +86,6 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             defaults=_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32},
             only=_ONLY | _SILU | {"use_mrope": (False,)},
             translated=_TOKENS | _ROPE | _WINDOWS,
-            without_effect=_WITHOUT_EFFECT,
         ),
         "qwen3": FamilyFields(
             "qwen3",
@@ -100,7 +94,6 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             defaults=_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
             only=_ONLY | _SILU,
             translated=_TOKENS | _ROPE | _WINDOWS,
-            without_effect=_WITHOUT_EFFECT,
         ),
         "gemma3": FamilyFields(
             "gemma3_text",
@@ -132,7 +125,6 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             | _ROPE
             | _LAYERS
             | {"rope_local_base_freq", "sliding_window_pattern", "_sliding_window_pattern"},
-            without_effect=_WITHOUT_EFFECT | {"cache_implementation"},
         ),
         "gpt2": FamilyFields(
             "gpt2",
@@ -163,12 +155,13 @@ _FAMILY_FIELDS: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             translated=_TOKENS,
             # Dropout acts during training in PyTorch only; this trainer fine-tunes without it. Attention scores are
             # always float32 here, so reorder_and_upcast_attn has no effect.
-            without_effect=_WITHOUT_EFFECT
-            | {
-                "_num_labels", "attn_pdrop", "embd_pdrop", "gradient_checkpointing", "n_ctx",
-                "reorder_and_upcast_attn", "resid_pdrop", "summary_activation", "summary_first_dropout",
-                "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params",
-            },
+            without_effect=frozenset(
+                {
+                    "attn_pdrop", "embd_pdrop", "gradient_checkpointing", "n_ctx", "reorder_and_upcast_attn",
+                    "resid_pdrop", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+                    "summary_type", "summary_use_proj",
+                }
+            ),
         ),
     }
 )  # fmt: skip
@@ -179,16 +172,10 @@ _GEMMA_PATTERN = 6  # default of gemma3: every sixth layer has full attention
 
 
 def from_hf(document: Mapping[str, Any]) -> ModelConfig:
-    """`ModelConfig` of a ``config.json``. Raises `InvalidInput` naming every missing, unknown or unsupported field."""
+    """`ModelConfig` of a ``config.json``. Raises `InvalidInput` naming every missing field and unsupported value."""
     bad = Violations()
-    by_type = {fields.model_type: family for family, fields in _FAMILY_FIELDS.items()}
-    family = by_type.get(str(document.get("model_type")))
-    if family is None:
-        bad.add("model_type", f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}")
-        raise InvalidInput(bad.found)
+    family = _family(document)
     fields = _FAMILY_FIELDS[family]
-    for name in sorted(document.keys() - fields.known):
-        bad.add(name, f"is not a known field of a {fields.model_type} config")
     for name, supported in fields.only.items():
         if name in document and document[name] not in supported:
             bad.add(name, f"{document[name]!r} is not supported; supported: {supported[0]!r}")
@@ -207,6 +194,21 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
     except InvalidInput as error:
         named = [FieldViolation(fields.hf_name(v.field), v.description) for v in error.violations]
         raise InvalidInput(named) from error
+
+
+def config_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to tell the user of a ``config.json`` that `from_hf` reads: fields that no code of the family reads."""
+    fields = _FAMILY_FIELDS[_family(document)]
+    return warnings_of(document, fields.known, fields.model_type)
+
+
+def _family(document: Mapping[str, Any]) -> FamilyName:
+    by_type = {fields.model_type: family for family, fields in _FAMILY_FIELDS.items()}
+    family = by_type.get(str(document.get("model_type")))
+    if family is None:
+        problem = f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}"
+        raise InvalidInput([FieldViolation("model_type", problem)])
+    return family
 
 
 def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +36,13 @@ _SPARE = 1 << 16
 @dataclass(frozen=True)
 class LanguageModel:
     """A model ready to train or serve. ``digest`` is that of the source: the directory (for an adapter its own), the
-    GGUF file, or the preset."""
+    GGUF file, or the preset. ``warnings``: what the user should know of its files."""
 
     config: ModelConfig
     decoder: Decoder
     tokenizer: Tokenizer
     source: ModelSource
+    warnings: Sequence[str] = ()
 
     @property
     def digest(self) -> str:
@@ -67,7 +68,7 @@ def load(
         return _from_preset(source, texts, seed, compute_dtype)
     parts = load_on_host(source, files)
     config = dataclasses.replace(parts.config, compute_dtype=compute_dtype)
-    return LanguageModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source)
+    return LanguageModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source, parts.warnings)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class HostModel:
     config: ModelConfig
     parameters: Parameters
     tokenizer: Tokenizer
+    warnings: Sequence[str] = ()
 
 
 def open_files(source: ModelSource) -> ModelFiles:
@@ -96,7 +98,7 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
     try:
         config, parameters = files.config, _parameters(files)
         if source.base is None:
-            return HostModel(config, parameters, files.tokenizer())
+            return HostModel(config, parameters, files.tokenizer(), files.warnings)
     except BaseException:
         files.close()
         raise
@@ -107,7 +109,7 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
     try:
         factors = read_factors(config, adapter.settings, source.path)
         merged = merge(parameters, adapter.settings, factors)
-        return HostModel(config, merged, adapter.tokenizer(config))
+        return HostModel(config, merged, adapter.tokenizer(config), files.warnings)
     except BaseException:
         adapter.close()
         raise
@@ -155,14 +157,14 @@ def load_adapter(directory: Path, config: ModelConfig, files: AdapterFiles | Non
         raise
 
 
-def load_config(source: ModelSource) -> ModelConfig | None:
-    """The config, without reading weights; None for a preset, whose vocabulary depends on the dataset. Raises what
-    `load` raises."""
+def describe(source: ModelSource) -> ModelFiles | None:
+    """Config and warnings, without reading weights; None for a preset, whose vocabulary depends on the dataset. Raises
+    what `load` raises."""
     if source.path is None:
         return None
     files = open_files(source)
     files.close()
-    return files.config
+    return files
 
 
 def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_dtype: ComputeDtype) -> LanguageModel:

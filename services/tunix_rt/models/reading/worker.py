@@ -14,7 +14,7 @@ from typing import Any, Final
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.base_model import ADAPTER_CONFIG
 from tunix_rt.models.config import ModelConfig
-from tunix_rt.models.hf_config import from_hf
+from tunix_rt.models.hf_config import config_warnings, from_hf
 from tunix_rt.models.lora_settings import read_settings
 from tunix_rt.models.reading.bounds import MAX_CONFIG_BYTES, MAX_EOS_IDS, MAX_INDEX_BYTES
 from tunix_rt.models.reading.gguf_header import GGUFHeader, read_header
@@ -41,11 +41,16 @@ class ModelReader:
         self._tokenizer: Tokenizer | None = None
 
     def describe_directory(self, path: str) -> dict[str, Any]:
-        """Config of a Hugging Face directory, and the names of its weight files."""
+        """Config of a Hugging Face directory, what to warn of, and the names of its weight files."""
         self._directory = Path(path)
-        config = from_hf(read_object(self._directory / "config.json", MAX_CONFIG_BYTES))
+        document = read_object(self._directory / "config.json", MAX_CONFIG_BYTES)
+        config = from_hf(document)
         self._remember(config)
-        return {"config": dataclasses.asdict(config), "shards": _shards(self._directory)}
+        return {
+            "config": dataclasses.asdict(config),
+            "shards": _shards(self._directory),
+            "warnings": config_warnings(document),
+        }
 
     def describe_gguf(self, path: str) -> dict[str, Any]:
         """Config of a GGUF file, and its tensors by name."""

@@ -133,6 +133,8 @@ class Training:
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
+        for warning in model.warnings:
+            self._log(warning, level="warning")
         if self._hp.lora is not None:
             settings = adapt(model.decoder, self._hp.lora, seed=self._hp.seed)
             targets = ", ".join(settings.target_modules)
