@@ -54,7 +54,8 @@ class JaxModelLoader:
         if not isinstance(resolved, _FoundModel):
             raise TypeError(f"{resolved.reference} was not found by this loader")
         model = load(resolved.source, files=resolved.files)
-        config, tokenizer, warnings = model.config, model.tokenizer, model.warnings
+        config, tokenizer = model.config, model.tokenizer
+        warnings = [*model.warnings, *filter(None, [tokenizer.template_problem])]
         weights = decode_weights(model.decoder, weight_format=resolved.weight_format)
         del model  # frees its float32 weights before the engine allocates
         engine = JaxEngine(weights, config, self._shape_for(config))

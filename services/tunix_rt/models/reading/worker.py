@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.base_model import ADAPTER_CONFIG
@@ -25,9 +25,6 @@ from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.untrusted.child import connect, serve
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-# A rendered conversation may be this much longer than its messages and its template together.
-_TEMPLATE_GROWTH: Final = 16
-_LEAST_RENDERED: Final = 1 << 16
 
 
 class ModelReader:
@@ -78,7 +75,7 @@ class ModelReader:
             "decoding": decoding_part(tokenizer),
             "special": dataclasses.asdict(tokenizer.special),
             "chat_template": tokenizer.chat_template,
-            "eos_token_ids": tokenizer.eos_token_ids,
+            "eos_token_ids": tokenizer.own_eos_ids,
             "model_max_length": tokenizer.model_max_length,
             "longest_token": longest,
             "shrinks": shrinks(tokenizer),
@@ -91,17 +88,28 @@ class ModelReader:
     def encode(self, text: str, special: bool) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=special)
 
-    def render(self, messages: list[dict[str, str]], prompted: bool) -> str:
-        tokenizer = self.tokenizer
-        rendered = tokenizer.render_chat(messages, add_generation_prompt=prompted)
-        given = sum(len(message["content"]) for message in messages) + len(tokenizer.chat_template or "")
-        limit = max(_LEAST_RENDERED, _TEMPLATE_GROWTH * given)
-        if len(rendered) > limit:
-            raise InvalidArtifact(f"the chat template makes {len(rendered)} characters of a conversation of {given}")
-        return rendered
+    def open_template(self) -> list[int]:
+        """The tokens that end an answer, once a short conversation was rendered."""
+        self.tokenizer.chat_format()
+        return list(self.tokenizer.eos_token_ids)
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        return self.tokenizer.encode(self.render(messages, True))
+    def use_template(self, template: str) -> dict[str, Any]:
+        """Replace the chat template."""
+        self.tokenizer.use_template(template)
+        return {"chat_template": self.tokenizer.chat_template, "eos_token_ids": self.tokenizer.eos_token_ids}
+
+    def render(self, messages: list[dict[str, str]], prompted: bool) -> str:
+        return self.tokenizer.render_chat(messages, add_generation_prompt=prompted)
+
+    def encode_chat(self, messages: list[dict[str, str]], template: str, parse: bool) -> list[int]:
+        return self.tokenizer.encode_chat(messages, template=template, parse_control_tokens=parse)
+
+    def encode_conversation(self, messages: list[dict[str, str]], parse: bool) -> dict[str, Any]:
+        """Ids, mask and the number of control tokens in contents."""
+        return dataclasses.asdict(self.tokenizer.encode_conversation(messages, parse_control_tokens=parse))
+
+    def end_of_turn(self, template: str) -> int:
+        return self.tokenizer.end_of_turn(template)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -154,7 +162,8 @@ def main() -> int:
     reader = ModelReader()
     operations = (
         reader.describe_directory, reader.describe_gguf, reader.describe_adapter, reader.expect,
-        reader.open_tokenizer, reader.document, reader.encode, reader.render, reader.encode_chat,
+        reader.open_tokenizer, reader.open_template, reader.use_template, reader.document, reader.encode, reader.render,
+        reader.encode_chat, reader.encode_conversation, reader.end_of_turn,
     )  # fmt: skip
     serve(connect(), {operation.__name__: operation for operation in operations})
     return 0
