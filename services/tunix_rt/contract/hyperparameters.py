@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
 
+from tunix_rt.contract.chat_templates import CONTROL_TOKENS_HELP, TEMPLATE_RULE
 from tunix_rt.contract.rules import Rule, limits, rules_of
 from tunix_rt.errors import Violations
 
@@ -95,6 +96,8 @@ class Hyperparameters:
     save_total_limit: Annotated[
         int, limits("[1, 100]", help="Newest checkpoints to keep, in addition to the best.")
     ] = 2
+    chat_template: Annotated[str, limits(**TEMPLATE_RULE)] = ""
+    parse_control_tokens: Annotated[bool, limits(help=CONTROL_TOKENS_HELP)] = False
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)

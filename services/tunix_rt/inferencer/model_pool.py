@@ -58,6 +58,10 @@ class Servable:
     threads: TextThreads = field(default_factory=TextThreads)
     warnings: Sequence[str] = ()
 
+    def ends(self, template: str = "") -> frozenset[int]:
+        """The tokens that end an answer, to a conversation by ``template`` if it is not the model's own."""
+        return self.eos_ids | frozenset({self.tokenizer.end_of_turn(template)} if template else ())
+
     def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> bool:
         """Record a violation at ``path`` unless all ``ids`` are token ids of this model."""
         known = all(0 <= token < self.vocabulary for token in ids)

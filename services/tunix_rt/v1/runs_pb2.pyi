@@ -110,6 +110,8 @@ class Hyperparameters(_message.Message):
     OVERLONG_FIELD_NUMBER: _builtins.int
     EVAL_FRACTION_FIELD_NUMBER: _builtins.int
     SAVE_TOTAL_LIMIT_FIELD_NUMBER: _builtins.int
+    CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
+    PARSE_CONTROL_TOKENS_FIELD_NUMBER: _builtins.int
     learning_rate: _builtins.float
     """(0, 1]. Default 1e-4."""
     per_device_batch_size: _builtins.int
@@ -154,6 +156,12 @@ class Hyperparameters(_message.Message):
     """
     save_total_limit: _builtins.int
     """1..100: how many of the newest checkpoints are kept, beside the one with the lowest held-out loss. Default 2."""
+    chat_template: _builtins.str
+    """Instead of the base model's chat template, and kept in the exported model: "chatml" | "plain" | the text of a Jinja
+    template, at most 65536 characters. Default "": the base model's own.
+    """
+    parse_control_tokens: _builtins.bool
+    """Whether control tokens in the dataset's texts are read as such. Default false: they are text."""
     @_builtins.property
     def lora(self) -> Global___LoraConfig:
         """Unset is full fine-tuning."""
@@ -188,10 +196,12 @@ class Hyperparameters(_message.Message):
         overlong: _builtins.str | None = ...,
         eval_fraction: _builtins.float | None = ...,
         save_total_limit: _builtins.int | None = ...,
+        chat_template: _builtins.str | None = ...,
+        parse_control_tokens: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_chat_template", b"_chat_template", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_parse_control_tokens", b"_parse_control_tokens", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "chat_template", b"chat_template", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "parse_control_tokens", b"parse_control_tokens", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_chat_template", b"_chat_template", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_overlong", b"_overlong", "_packing", b"_packing", "_parse_control_tokens", b"_parse_control_tokens", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "chat_template", b"chat_template", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "num_epochs", b"num_epochs", "overlong", b"overlong", "packing", b"packing", "parse_control_tokens", b"parse_control_tokens", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adam_beta1: _TypeAlias = _typing.Literal["adam_beta1"]  # noqa: Y015
     _WhichOneofArgType__adam_beta1: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1"]  # noqa: Y015
@@ -199,6 +209,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__adam_beta2: _TypeAlias = _typing.Literal["_adam_beta2", b"_adam_beta2"]  # noqa: Y015
     _WhichOneofReturnType__adam_epsilon: _TypeAlias = _typing.Literal["adam_epsilon"]  # noqa: Y015
     _WhichOneofArgType__adam_epsilon: _TypeAlias = _typing.Literal["_adam_epsilon", b"_adam_epsilon"]  # noqa: Y015
+    _WhichOneofReturnType__chat_template: _TypeAlias = _typing.Literal["chat_template"]  # noqa: Y015
+    _WhichOneofArgType__chat_template: _TypeAlias = _typing.Literal["_chat_template", b"_chat_template"]  # noqa: Y015
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
     _WhichOneofReturnType__eval_fraction: _TypeAlias = _typing.Literal["eval_fraction"]  # noqa: Y015
@@ -223,6 +235,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__overlong: _TypeAlias = _typing.Literal["_overlong", b"_overlong"]  # noqa: Y015
     _WhichOneofReturnType__packing: _TypeAlias = _typing.Literal["packing"]  # noqa: Y015
     _WhichOneofArgType__packing: _TypeAlias = _typing.Literal["_packing", b"_packing"]  # noqa: Y015
+    _WhichOneofReturnType__parse_control_tokens: _TypeAlias = _typing.Literal["parse_control_tokens"]  # noqa: Y015
+    _WhichOneofArgType__parse_control_tokens: _TypeAlias = _typing.Literal["_parse_control_tokens", b"_parse_control_tokens"]  # noqa: Y015
     _WhichOneofReturnType__per_device_batch_size: _TypeAlias = _typing.Literal["per_device_batch_size"]  # noqa: Y015
     _WhichOneofArgType__per_device_batch_size: _TypeAlias = _typing.Literal["_per_device_batch_size", b"_per_device_batch_size"]  # noqa: Y015
     _WhichOneofReturnType__save_steps: _TypeAlias = _typing.Literal["save_steps"]  # noqa: Y015
@@ -243,6 +257,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__adam_beta2) -> _WhichOneofReturnType__adam_beta2 | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__adam_epsilon) -> _WhichOneofReturnType__adam_epsilon | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chat_template) -> _WhichOneofReturnType__chat_template | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
     @_typing.overload
@@ -267,6 +283,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__overlong) -> _WhichOneofReturnType__overlong | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__packing) -> _WhichOneofReturnType__packing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parse_control_tokens) -> _WhichOneofReturnType__parse_control_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__per_device_batch_size) -> _WhichOneofReturnType__per_device_batch_size | None: ...
     @_typing.overload

@@ -17,6 +17,7 @@ from flax import nnx
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.generation import PROMPT_VERSION
 from tunix_rt.contract.hyperparameters import check_hyperparameters
 from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
@@ -133,6 +134,8 @@ class Training:
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
+        if self._hp.chat_template:
+            self._use_template(model)
         for warning in model.warnings:
             self._log(warning, level="warning")
         if self._hp.lora is not None:
@@ -141,20 +144,31 @@ class Training:
             self._log(f"LoRA of rank {settings.rank}, alpha {settings.alpha:g} on {targets}; all else is frozen")
         return model
 
+    def _use_template(self, model: LanguageModel) -> None:
+        try:
+            model.tokenizer.use_template(self._hp.chat_template)
+        except InvalidArtifact as error:
+            raise InvalidInput([FieldViolation("hyperparameters.chat_template", str(error))]) from error
+
     @property
     def _rows(self) -> int:
         """Rows per accumulation part, on all devices together."""
         return self._hp.per_device_batch_size * self._hp.mesh.data * self._hp.mesh.fsdp
 
     def _prepare(self, model: LanguageModel, pairs: list[tuple[str, str]]) -> Prepared:
+        render = ExampleRenderer(
+            model.tokenizer, model.config.vocab_size, parse_control_tokens=self._hp.parse_control_tokens
+        )
         prepared = prepare(
             pairs,
-            ExampleRenderer(model.tokenizer, model.config.vocab_size),
+            render,
             self._hp,
             model.config.max_position_embeddings,
         )
         lost = prepared.tokenized.dropped or prepared.tokenized.truncated
         self._log(str(prepared), level="warning" if lost else "info")
+        if render.warning:
+            self._log(render.warning, level="warning")
         return prepared
 
     def _held_out(
@@ -273,6 +287,7 @@ class Training:
             "seed": str(self._hp.seed),
             **_lineage_of(self._job.initial_checkpoint),
             **prepared.account,
+            "prompt_version": str(PROMPT_VERSION),
             "code_version": __version__,
             "jax_version": jax.__version__,
         }
