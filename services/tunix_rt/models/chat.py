@@ -69,7 +69,7 @@ class ChatFormat:
         self._fast, self._roles, self.template = fast, dict(roles), template
         question, answer = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": _ANSWER}
         asked = self.render([question], prompted=True)
-        answered = self.render([question, answer], prompted=False)
+        answered = self._shown(question, answer)
         self._controls = ControlTokens(fast, answered + asked)
         before, _, closing = answered.rpartition(_ANSWER) if _ANSWER in answered else ("", "", "")
         opening = before.removeprefix(asked) if before.startswith(asked) else ""
@@ -81,6 +81,13 @@ class ChatFormat:
         self.end_id: int = fast.token_to_id(token)
         # SentencePiece's tokenizers put a space before a text, which an answer within a conversation does not have.
         self._prefixes = self._ids("\nx") != [*self._ids("\n"), *self._ids("x")]
+
+    def _shown(self, question: Mapping[str, str], answer: Mapping[str, str]) -> str:
+        """Both, rendered; "" for a template that takes no conversation that ends with an answer."""
+        try:
+            return self.render([question, answer], prompted=False)
+        except InvalidArtifact:
+            return ""
 
     def render(self, messages: Messages, *, prompted: bool) -> str:
         """The conversation as text; ``prompted``: up to the assistant's turn."""

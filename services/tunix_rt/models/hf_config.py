@@ -15,6 +15,7 @@ from typing import Any
 from tunix_rt.errors import FieldViolation, InvalidInput, Violations
 from tunix_rt.models.config import LARGEST, LayerType, ModelConfig
 from tunix_rt.models.families import FamilyName
+from tunix_rt.models.hf_nested import TEXT_CONFIG, WRAPPERS, text_config
 from tunix_rt.models.hf_rope import read_gemma_rope, read_rope, write_gemma_rope, write_rope
 from tunix_rt.models.hf_without_effect import warnings_of
 from tunix_rt.models.reading.bounds import MAX_SIZES
@@ -172,7 +173,21 @@ _GEMMA_PATTERN = 6  # default of gemma3: every sixth layer has full attention
 
 
 def from_hf(document: Mapping[str, Any]) -> ModelConfig:
-    """`ModelConfig` of a ``config.json``. Raises `InvalidInput` naming every missing field and unsupported value."""
+    """`ModelConfig` of a ``config.json``, of a multimodal model that of its text part.
+
+    Raises `InvalidInput` naming every missing field and unsupported value.
+    """
+    inner = text_config(document)
+    if inner is None:
+        return _from_text(document)
+    try:
+        return _from_text(inner)
+    except InvalidInput as error:
+        named = [FieldViolation(f"{TEXT_CONFIG}.{v.field}", v.description) for v in error.violations]
+        raise InvalidInput(named) from error
+
+
+def _from_text(document: Mapping[str, Any]) -> ModelConfig:
     bad = Violations()
     family = _family(document)
     fields = _FAMILY_FIELDS[family]
@@ -197,16 +212,19 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
 
 
 def config_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """What to tell the user of a ``config.json`` that `from_hf` reads: fields that no code of the family reads."""
-    fields = _FAMILY_FIELDS[_family(document)]
-    return warnings_of(document, fields.known, fields.model_type)
+    """What to tell the user of a ``config.json`` that `from_hf` reads: parts and fields that have no effect."""
+    inner = text_config(document)
+    text = document if inner is None else inner
+    fields = _FAMILY_FIELDS[_family(text)]
+    unread = warnings_of(text, fields.known, fields.model_type)
+    return unread if inner is None else (f"of this {document['model_type']} model the text part alone is used", *unread)
 
 
 def _family(document: Mapping[str, Any]) -> FamilyName:
     by_type = {fields.model_type: family for family, fields in _FAMILY_FIELDS.items()}
     family = by_type.get(str(document.get("model_type")))
     if family is None:
-        problem = f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}"
+        problem = f"{document.get('model_type')!r} is not supported; supported: {', '.join((*by_type, *WRAPPERS))}"
         raise InvalidInput([FieldViolation("model_type", problem)])
     return family
 

@@ -19,6 +19,7 @@ from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_tensors import GGUFTensors
+from tunix_rt.models.hf_nested import text_tensors
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.parameters import decoder_with
 from tunix_rt.models.peft_files import Factors, check_shapes, merge, read_factors
@@ -125,6 +126,9 @@ def _parameters(files: ModelFiles) -> Parameters:
     with open_tensors(files.path, files.shards) as stored:
         # A head that equals the embedding is read, too, and the embedding twice to compare them.
         stored.allow(config.parameter_count + 3 * config.vocab_size * config.hidden_size)
+        if files.is_multimodal:
+            names = text_tensors(stored.names)
+            return to_parameters(config, names, lambda name: stored.read(names[name]), layout="hf")
         return to_parameters(config, stored.names, stored.read, layout="hf")
 
 

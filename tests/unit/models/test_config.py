@@ -10,6 +10,7 @@ import pytest
 
 from tunix_rt.errors import InvalidInput
 from tunix_rt.models.hf_config import config_warnings, from_hf, to_hf
+from tunix_rt.models.hf_nested import text_tensors
 from tunix_rt.models.rope import attention_factor, inverse_frequencies
 
 GOOD: dict[str, Any] = {
@@ -24,6 +25,16 @@ QWEN2 = GOOD | {"model_type": "qwen2", "num_key_value_heads": 2}
 QWEN3 = QWEN2 | {"model_type": "qwen3", "head_dim": 8}
 GEMMA3 = QWEN3 | {"model_type": "gemma3_text", "sliding_window": 16}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
+NESTED: dict[str, Any] = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "boi_token_index": 90,
+    "eos_token_id": [1, 6],
+    "image_token_index": 99,
+    "mm_tokens_per_image": 256,
+    "model_type": "gemma3",
+    "text_config": GEMMA3 | {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model"},
+}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -35,7 +46,9 @@ def _fields(error: InvalidInput) -> set[str]:
     ("base", "change", "field"),
     [
         (GOOD, {"model_type": "mamba"}, "model_type"),
-        (GOOD, {"model_type": "gemma3"}, "model_type"),
+        (GOOD, {"model_type": "gemma3"}, "text_config"),
+        (NESTED, {"text_config": GEMMA3 | {"hidden_activation": "gelu"}}, "text_config.hidden_activation"),
+        (NESTED, {"quantization_config": {"bits": 4}}, "text_config.quantization_config"),
         (GOOD, {"attention_bias": 1}, "attention_bias"),
         (GOOD, {"mlp_bias": None, "attention_dropout": 0.1}, "attention_dropout"),
         (GOOD, {"hidden_act": "gelu"}, "hidden_act"),
@@ -117,6 +130,38 @@ def test_a_field_without_effect_is_accepted_and_an_unknown_one_is_warned_of(
     warnings = config_warnings(base | change)
     assert {warning.split()[1] for warning in warnings} == warned
     assert all(f"not a field of a {base['model_type']} model" in warning for warning in warnings)
+
+
+def test_of_a_multimodal_config_the_text_part_is_read() -> None:
+    """As google/gemma-3-4b-it has it: what Transformers' classes give by default is left out."""
+    config = from_hf(NESTED)
+    assert config == from_hf(NESTED["text_config"] | {"eos_token_id": [1, 6]})
+    assert (config.rope_scaling.factor, config.sliding_rope_scaling.rope_type) == (8.0, "default")
+    assert config_warnings(NESTED) == ("of this gemma3 model the text part alone is used",)
+    published = NESTED | {
+        "text_config": {
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "model_type": "gemma3_text",
+            "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+            "sliding_window": 1024,
+        }
+    }
+    large = from_hf(published)
+    assert (large.vocab_size, large.num_attention_heads, large.num_key_value_heads) == (262_208, 8, 4)
+    assert 3.8e9 < large.parameter_count < 3.9e9
+
+
+def test_tensors_of_the_text_part_are_named_as_those_of_a_text_model() -> None:
+    wanted = {"model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"}
+    older = {f"language_model.{name}" for name in wanted} | {"vision_tower.a.weight", "multi_modal_projector.b"}
+    newer = {"model.language_model.embed_tokens.weight", "model.language_model.layers.0.mlp.up_proj.weight"}
+    newer |= {"lm_head.weight", "model.vision_tower.a.weight", "model.multi_modal_projector.b"}
+    for stored in (older, newer):
+        found = text_tensors(stored)
+        assert found.keys() == wanted
+        assert set(found.values()) <= stored
 
 
 def test_the_original_length_of_yarn_is_the_models_if_none_is_given() -> None:

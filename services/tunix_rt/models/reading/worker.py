@@ -15,6 +15,7 @@ from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.base_model import ADAPTER_CONFIG
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.hf_config import config_warnings, from_hf
+from tunix_rt.models.hf_nested import text_config
 from tunix_rt.models.lora_settings import read_settings
 from tunix_rt.models.reading.bounds import MAX_CONFIG_BYTES, MAX_EOS_IDS, MAX_INDEX_BYTES
 from tunix_rt.models.reading.gguf_header import GGUFHeader, read_header
@@ -47,6 +48,7 @@ class ModelReader:
             "config": dataclasses.asdict(config),
             "shards": _shards(self._directory),
             "warnings": config_warnings(document),
+            "is_multimodal": text_config(document) is not None,
         }
 
     def describe_gguf(self, path: str) -> dict[str, Any]:

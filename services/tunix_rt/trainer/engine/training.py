@@ -136,6 +136,8 @@ class Training:
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
         if self._hp.chat_template:
             self._use_template(model)
+        end = model.tokenizer.token_text(model.tokenizer.end_of_turn())
+        self._log(f"an answer ends with {end!r}")
         for warning in model.warnings:
             self._log(warning, level="warning")
         if self._hp.lora is not None:
