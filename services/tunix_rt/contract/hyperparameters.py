@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
 
+from tunix_rt.contract.chat_templates import CONTROL_TOKENS_HELP, TEMPLATE_RULE
 from tunix_rt.contract.exports import DTYPE, EXPORT_DTYPES
 from tunix_rt.contract.rules import Rule, limits, rules_of
 from tunix_rt.errors import Violations
@@ -147,6 +148,8 @@ class Hyperparameters:
     load_best_model_at_end: Annotated[
         bool, limits(help="Export the checkpoint with the lowest held-out loss, not the last.")
     ] = False
+    chat_template: Annotated[str, limits(**TEMPLATE_RULE)] = ""
+    parse_control_tokens: Annotated[bool, limits(help=CONTROL_TOKENS_HELP)] = False
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)

@@ -44,6 +44,8 @@ class Rule:
     choices: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
     pattern: str = ""
+    # The pattern in words.
+    expected: str = ""
     entries: int | None = None
     # In a message without presence, 0 stands for the default.
     zero_is_default: bool = False
@@ -106,7 +108,7 @@ class Rule:
         if not self._within(len(value)):
             return f"must have a length in {self.interval} characters"
         if self.pattern and re.fullmatch(self.pattern, value) is None:
-            return f"must match {self.pattern}"
+            return f"must be {self.expected}" if self.expected else f"must match {self.pattern}"
         return None
 
     def _choice_problem(self, value: str) -> str | None:

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from functools import partial
 
+from tunix_rt.contract.generation import prompts_problem
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, InvalidInput, NotFound
 from tunix_rt.evaluator.generating import Generating
 from tunix_rt.evaluator.messages import evaluation_of
@@ -74,6 +75,9 @@ class Attempt:
         return Progress(self._recorded, self._evaluation.total, "items", stage)
 
     async def _work(self) -> Ending:
+        problem = prompts_problem(self._evaluation.generation.prompt_version)
+        if problem is not None and self._evaluation.missing():
+            return Ending("FAILED", "INVALID_SPEC", f"generation.prompt_version: {problem}: create a new evaluation")
         try:
             model = await self._generating.model()
         except (InvalidArtifact, NotFound, FailedPrecondition) as error:

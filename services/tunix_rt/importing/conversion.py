@@ -14,6 +14,7 @@ from tunix_rt.importing.formats import BY_NAME, READABLE, Format, recognise
 from tunix_rt.importing.plain import FIELDS, mapped_example
 from tunix_rt.importing.rows import Row, RowProblem, UnreadableFile
 from tunix_rt.importing.sources import rows_of
+from tunix_rt.traces.control_tokens import has_control_token
 from tunix_rt.traces.schema import TRACE_FIELDS
 
 SHOWN_PROBLEMS = 10
@@ -43,13 +44,15 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What became of every row. ``left_out`` counts them by reason, ``repeated`` are equal to an earlier one."""
+    """What became of every row. ``left_out`` counts them by reason, ``repeated`` are equal to an earlier one,
+    ``with_control_tokens`` were imported with control tokens in their texts."""
 
     format: str
     rows: int = 0
     imported: int = 0
     repeated: int = 0
     repaired: int = 0
+    with_control_tokens: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[str, str]] = field(default_factory=list)
     columns_not_taken: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class Outcome:
             "imported": self.imported,
             "repeated": self.repeated,
             "repaired": self.repaired,
+            "with_control_tokens": self.with_control_tokens,
             "left_out": dict(self.left_out),
             "problems": [{"place": place, "problem": problem} for place, problem in self.problems],
             "columns_not_taken": list(self.columns_not_taken),
@@ -112,6 +116,7 @@ def convert(path: Path, options: Options, make: Make, write: Callable[[str], obj
         outcome.repeated += line is None
         if line is not None:
             outcome.imported += 1
+            outcome.with_control_tokens += has_control_token(line)
             write(line)
     columns = dict.fromkeys(name for row in first for name in row.values or ())
     outcome.columns_not_taken = tuple(name for name in columns if name not in asked)

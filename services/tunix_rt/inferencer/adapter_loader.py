@@ -12,10 +12,9 @@ from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
 from tunix_rt.inferencer.model_pool import Servable
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load_adapter
-from tunix_rt.models.reading.bounds import MAX_EOS_IDS
 from tunix_rt.models.reading.model_files import AdapterFiles
 from tunix_rt.models.references import resolve_adapter
-from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.vocabulary import eos_ids
 
 _UNSERVED = (
     "the adapter has {}, which changes whole weights of its base, so it cannot be served beside others: load it as a "
@@ -61,15 +60,3 @@ class AdapterReader:
         if base is None:
             raise InvalidArtifact(f"{resolved.reference} has no tokenizer.json")
         return ServableAdapter(factors, base.tokenizer, base.eos_ids, owned=False)
-
-
-def eos_ids(tokenizer: Tokenizer, config: ModelConfig) -> frozenset[int]:
-    """The tokens that end an answer: the end-of-sequence tokens of tokenizer and config. Raises `InvalidArtifact` for
-    more than the engine has room for."""
-    found = frozenset(tokenizer.eos_token_ids) | frozenset(token for token in config.eos_token_ids if token >= 0)
-    if len(found) > MAX_EOS_IDS or max(found) >= config.vocab_size:
-        raise InvalidArtifact(
-            f"the end-of-sequence tokens of tokenizer and config are {len(found)}, up to {max(found)}; at most "
-            f"{MAX_EOS_IDS} of the {config.vocab_size} tokens are supported"
-        )
-    return found

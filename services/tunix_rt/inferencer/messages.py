@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from tunix_rt.contract.digests import check_digest
-from tunix_rt.contract.generation import check_generation, complete_generation
+from tunix_rt.contract.generation import check_generation, complete_generation, of_this_version
 from tunix_rt.contract.messages import generation_fields
 from tunix_rt.contract.weight_formats import WEIGHT_FORMATS
-from tunix_rt.errors import Violations
+from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
 from tunix_rt.inferencer.adapter_pool import ServedModel
 from tunix_rt.inferencer.generation import (
@@ -63,16 +63,16 @@ def read_request(
         servable.check_ids(request.tokens.token_ids, "tokens.token_ids", bad)
     _check_size(request, servable, str(kind), bad)
     bad.raise_if_any()
-    prompt = _tokens(request, servable.tokenizer)
-    servable.check_length(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
+    prompt = _tokens(request, servable.tokenizer, bad)
+    servable.check_prompt(prompt, "tokens.token_ids" if kind == "tokens" else str(kind), bad)
     bad.raise_if_any()
-    complete = complete_generation(generation_fields(config))
+    complete = complete_generation(of_this_version(generation_fields(config)))
     return GenerationRequest(
         prompt=tuple(prompt),
         sampling=Sampling(**{field.name: complete[field.name] for field in fields(Sampling)}),
         max_new_tokens=complete["max_new_tokens"],
         stop=tuple(complete["stop"]),
-        stop_token_ids=servable.eos_ids | frozenset(complete["stop_token_ids"]),
+        stop_token_ids=servable.ends(config.chat_template) | frozenset(complete["stop_token_ids"]),
         top_logprobs=request.top_logprobs if request.return_logprobs else -1,
         processed_logprobs=request.return_processed_logprobs,
         caller=caller,
@@ -137,7 +137,7 @@ def read_score(
     servable.check_size([request.text], field, bad)
     bad.raise_if_any()
     ids = servable.tokenizer.encode(request.text) if field == "text" else list(request.tokens.token_ids)
-    servable.check_length(ids, field, bad, answered=False)
+    servable.check_prompt(ids, field, bad, answered=False)
     bad.raise_if_any()
     return GenerationRequest(
         prompt=tuple(ids),
@@ -183,6 +183,7 @@ def write_model(model: LoadedModel, adapters: Iterable[LoadedAdapter] = ()) -> i
         slots=servable.engine.slots,
         weight_format=model.weight_format,
         adapters=[write_adapter(adapter) for adapter in adapters],
+        warnings=servable.warnings,
     )
 
 
@@ -209,7 +210,8 @@ def _check_input(request: inference_pb2.GenerateRequest, bad: Violations) -> Non
     else:
         _check_chat(request, bad)
     if kind != "chat":
-        bad.check(not request.config.system_prompt, "config.system_prompt", "goes with chat input only")
+        for name in ("system_prompt", "chat_template", "parse_control_tokens"):
+            bad.check(not getattr(request.config, name), f"config.{name}", "goes with chat input only")
 
 
 def _check_chat(request: inference_pb2.GenerateRequest, bad: Violations) -> None:
@@ -234,7 +236,7 @@ def _check_size(request: inference_pb2.GenerateRequest, servable: Servable, kind
         servable.check_size([*contents, request.config.system_prompt], kind, bad)
 
 
-def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer) -> list[int]:
+def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer, bad: Violations) -> list[int]:
     kind = request.WhichOneof("input")
     if kind == "tokens":
         return list(request.tokens.token_ids)
@@ -243,7 +245,17 @@ def _tokens(request: inference_pb2.GenerateRequest, tokenizer: Tokenizer) -> lis
     messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
     if request.config.system_prompt:
         messages.insert(0, {"role": "system", "content": request.config.system_prompt})
-    return tokenizer.encode_chat(messages)
+    config = request.config
+    try:
+        return tokenizer.encode_chat(
+            messages, template=config.chat_template, parse_control_tokens=config.parse_control_tokens
+        )
+    except InvalidArtifact as error:
+        if not config.chat_template:
+            raise
+        bad.add("config.chat_template", str(error))
+    bad.raise_if_any()
+    return []
 
 
 def _logprobs_of(

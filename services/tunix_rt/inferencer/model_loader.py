@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.inferencer.adapter_loader import AdapterReader, eos_ids
+from tunix_rt.inferencer.adapter_loader import AdapterReader
 from tunix_rt.inferencer.engine.jax_engine import EngineShape, JaxEngine
 from tunix_rt.inferencer.loaded_adapter import ResolvedAdapter, ServableAdapter
 from tunix_rt.inferencer.model_pool import ResolvedModel, Servable
@@ -16,6 +16,7 @@ from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.loading import load, open_files
 from tunix_rt.models.reading.model_files import ModelFiles
 from tunix_rt.models.references import ModelSource, resolve
+from tunix_rt.models.vocabulary import eos_ids
 
 _F32 = 4
 
@@ -54,6 +55,7 @@ class JaxModelLoader:
             raise TypeError(f"{resolved.reference} was not found by this loader")
         model = load(resolved.source, files=resolved.files)
         config, tokenizer = model.config, model.tokenizer
+        warnings = [*model.warnings, *filter(None, [tokenizer.template_problem])]
         weights = decode_weights(model.decoder, weight_format=resolved.weight_format)
         del model  # frees its float32 weights before the engine allocates
         engine = JaxEngine(weights, config, self._shape_for(config))
@@ -66,6 +68,7 @@ class JaxModelLoader:
             vocabulary=config.vocab_size,
             eos_ids=eos_ids(tokenizer, config),
             memory_bytes=engine.memory_bytes,
+            warnings=warnings,
         )
 
     def find_adapter(self, reference: str) -> ResolvedAdapter:

@@ -24,6 +24,7 @@ from tunix_rt.inferencer.scheduler import Scheduler
 from tunix_rt.inferencer.shared_loads import SharedLoads
 from tunix_rt.inferencer.text import Tokenizer
 from tunix_rt.inferencer.text_threads import TextThreads
+from tunix_rt.models.vocabulary import unknown_token
 from tunix_rt.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -45,7 +46,7 @@ class ResolvedModel:
 
 @dataclass(frozen=True)
 class Servable:
-    """A warmed-up engine with its tokenizer and metadata."""
+    """A warmed-up engine with its tokenizer and metadata. ``warnings``: what the user should know of its files."""
 
     engine: Engine
     tokenizer: Tokenizer
@@ -55,11 +56,16 @@ class Servable:
     eos_ids: frozenset[int]
     memory_bytes: int
     threads: TextThreads = field(default_factory=TextThreads)
+    warnings: Sequence[str] = ()
 
-    def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> None:
+    def ends(self, template: str = "") -> frozenset[int]:
+        """The tokens that end an answer, to a conversation by ``template`` if it is not the model's own."""
+        return self.eos_ids | frozenset({self.tokenizer.end_of_turn(template)} if template else ())
+
+    def check_ids(self, ids: Iterable[int], path: str, bad: Violations) -> bool:
         """Record a violation at ``path`` unless all ``ids`` are token ids of this model."""
         known = all(0 <= token < self.vocabulary for token in ids)
-        bad.check(known, path, f"must be token ids of this model, 0..{self.vocabulary - 1}")
+        return bad.check(known, path, f"must be token ids of this model, 0..{self.vocabulary - 1}")
 
     def check_size(self, text: Iterable[str], path: str, bad: Violations) -> bool:
         """Record a violation at ``path`` if ``text`` is too long to fit, without tokenising it."""
@@ -68,21 +74,24 @@ class Servable:
         too_long = f"has {size} bytes; this model takes at most {capacity - 1} tokens, which is less than {limit} bytes"
         return bad.check(size <= limit, path, too_long)
 
+    def check_prompt(
+        self, prompt: Sequence[int], path: str, bad: Violations, *, answered: bool = True, verb: str = "has"
+    ) -> None:
+        """Record a violation at ``path`` unless the model has every token of ``prompt`` and it fits into a slot, with
+        one more token if it is ``answered``.
+
+        ``verb`` agrees with ``path``: "have" for a plural.
+        """
+        unknown = unknown_token(prompt, self.vocabulary, self.tokenizer.token_text)
+        bad.check(unknown is None, path, f"{verb} a token that is not usable: {unknown}")
+        limit = self.engine.capacity - answered
+        bad.check(len(prompt) > 0, path, f"{verb} no tokens")
+        bad.check(len(prompt) <= limit, path, f"{verb} {len(prompt)} tokens; this model takes at most {limit}")
+
     def close(self) -> None:
         """Release what reads text."""
         self.tokenizer.close()
         self.threads.close()
-
-    def check_length(
-        self, prompt: Sequence[int], path: str, bad: Violations, *, answered: bool = True, verb: str = "has"
-    ) -> None:
-        """Record a violation at ``path`` unless ``prompt`` fits into a slot, with one more token if it is ``answered``.
-
-        ``verb`` agrees with ``path``: "have" for a plural.
-        """
-        limit = self.engine.capacity - answered
-        bad.check(len(prompt) > 0, path, f"{verb} no tokens")
-        bad.check(len(prompt) <= limit, path, f"{verb} {len(prompt)} tokens; this model takes at most {limit}")
 
 
 class Loader(Protocol):

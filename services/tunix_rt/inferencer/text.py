@@ -34,8 +34,18 @@ class Tokenizer(Protocol):
         """A new detokenizer. ``keep_special`` keeps special tokens in the text."""
         ...
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Ids of the conversation up to the assistant's turn. Raises `InvalidArtifact` for a template that fails."""
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], *, template: str = "", parse_control_tokens: bool = False
+    ) -> list[int]:
+        """Ids of the conversation up to the assistant's turn, by the model's own template or ``template``.
+
+        Control tokens in contents are text, unless ``parse_control_tokens``. Raises `InvalidArtifact` for a template
+        that fails.
+        """
+        ...
+
+    def end_of_turn(self, template: str = "") -> int:
+        """The token that ends an answer with ``template``. Raises `InvalidArtifact` for a template that fails."""
         ...
 
     def text_limit(self, tokens: int) -> int:

@@ -1,7 +1,8 @@
 """Translation between `ModelConfig` and Hugging Face's ``config.json``.
 
-One table per family lists the fields that are read, those with one supported value, and those without effect. An
-unknown or unsupported field is an error that names it: a silently ignored field is a silently wrong model.
+One table per family lists the fields that are read, those with one supported value, and those without effect in this
+family. An unsupported value is an error that names its field: a silently ignored one is a silently wrong model. A field
+that no code of the family reads is a warning.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tunix_rt.models.config import LARGEST, ModelConfig
 from tunix_rt.models.families import FamilyName
 from tunix_rt.models.hf_families import derived_families
 from tunix_rt.models.hf_layers import one_name_of_experts, read_layers, write_layers
+from tunix_rt.models.hf_nested import TEXT_CONFIG, WRAPPERS, text_config
 from tunix_rt.models.hf_rope import (
     read_gemma_rope,
     read_phi_rope,
@@ -25,6 +27,7 @@ from tunix_rt.models.hf_rope import (
     write_phi_rope,
     write_rope,
 )
+from tunix_rt.models.hf_without_effect import warnings_of
 from tunix_rt.models.reading.bounds import MAX_SIZES
 
 
@@ -34,7 +37,7 @@ class FamilyFields:
 
     ``names``: Hugging Face's name of each `ModelConfig` field that is copied unchanged. ``defaults``: values of absent
     fields; a field without a default is required. ``only``: fields with a closed set of supported values; the first is
-    written. ``translated``: fields that need more than copying. ``without_effect``: ignored.
+    written. ``translated``: fields that need more than copying. ``without_effect``: ignored, as those of every family.
     ``rope_theta``: the base of the rotary positions if none is given.
     """
 
@@ -44,7 +47,7 @@ class FamilyFields:
     defaults: Mapping[str, Any]
     only: Mapping[str, tuple[Any, ...]]
     translated: frozenset[str]
-    without_effect: frozenset[str]
+    without_effect: frozenset[str] = frozenset()
     rope_theta: float = 10000.0
 
     @property
@@ -58,23 +61,17 @@ class FamilyFields:
         return self.names.get(first, first) + dot + rest
 
 
-# They describe the file, its history or how PyTorch runs it. No logit depends on them.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "_name_or_path", "_attn_implementation", "architectures", "chunk_size_feed_forward", "dtype", "id2label",
-        "is_decoder", "is_encoder_decoder", "label2id", "output_attentions", "output_hidden_states", "problem_type",
-        "return_dict", "torch_dtype", "transformers_version", "use_cache",
-    }
-)  # fmt: skip
 _Only = dict[str, tuple[Any, ...]]
 _ONLY: _Only = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
     "quantization_config": (None,),
+    # Transformers moves it into rope_parameters.
+    "partial_rotary_factor": (None, 1.0),
 }
 _SILU: _Only = {"hidden_act": ("silu", "swish"), "attention_dropout": (0.0,)}
 _TOKENS = frozenset({"model_type", "bos_token_id", "eos_token_id", "pad_token_id"})
-_ROPE = frozenset({"rope_parameters", "rope_scaling", "rope_theta"})
+_ROPE = frozenset({"rope_parameters", "rope_scaling", "rope_theta", "original_max_position_embeddings"})
 _LAYERS = frozenset({"layer_types", "sliding_window"})
 _WINDOWS = _LAYERS | {"use_sliding_window", "max_window_layers"}
 
@@ -94,7 +91,6 @@ _BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             defaults=_DEFAULTS | {"max_position_embeddings": 2048, "mlp_bias": False},
             only=_ONLY | _SILU | {"rope_interleaved": (False,), "sliding_window": (None,)},
             translated=_TOKENS | _ROPE,
-            without_effect=_WITHOUT_EFFECT | {"is_llama_config", "pretraining_tp", "transformers.js_config"},
         ),
         "qwen2": FamilyFields(
             "qwen2",
@@ -103,7 +99,6 @@ _BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             defaults=_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32},
             only=_ONLY | _SILU | {"use_mrope": (False,)},
             translated=_TOKENS | _ROPE | _WINDOWS,
-            without_effect=_WITHOUT_EFFECT,
         ),
         "qwen3": FamilyFields(
             "qwen3",
@@ -112,7 +107,6 @@ _BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             defaults=_DEFAULTS | {"max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
             only=_ONLY | _SILU,
             translated=_TOKENS | _ROPE | _WINDOWS,
-            without_effect=_WITHOUT_EFFECT,
         ),
         "gemma3": FamilyFields(
             "gemma3_text",
@@ -144,7 +138,6 @@ _BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             | _ROPE
             | _LAYERS
             | {"rope_local_base_freq", "sliding_window_pattern", "_sliding_window_pattern"},
-            without_effect=_WITHOUT_EFFECT | {"cache_implementation"},
         ),
         "gpt2": FamilyFields(
             "gpt2",
@@ -175,12 +168,13 @@ _BASE: Mapping[FamilyName, FamilyFields] = MappingProxyType(
             translated=_TOKENS,
             # Dropout acts during training in PyTorch only; this trainer fine-tunes without it. Attention scores are
             # always float32 here, so reorder_and_upcast_attn has no effect.
-            without_effect=_WITHOUT_EFFECT
-            | {
-                "_num_labels", "attn_pdrop", "embd_pdrop", "gradient_checkpointing", "n_ctx",
-                "reorder_and_upcast_attn", "resid_pdrop", "summary_activation", "summary_first_dropout",
-                "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params",
-            },
+            without_effect=frozenset(
+                {
+                    "attn_pdrop", "embd_pdrop", "gradient_checkpointing", "n_ctx", "reorder_and_upcast_attn",
+                    "resid_pdrop", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+                    "summary_type", "summary_use_proj",
+                }
+            ),
         ),
     }
 )  # fmt: skip
@@ -192,18 +186,26 @@ _FLAGS = frozenset({"tie_word_embeddings", "attention_bias", "mlp_bias", "norm_t
 
 
 def from_hf(document: Mapping[str, Any]) -> ModelConfig:
-    """`ModelConfig` of a ``config.json``. Raises `InvalidInput` naming every missing, unknown or unsupported field."""
+    """`ModelConfig` of a ``config.json``, of a multimodal model that of its text part.
+
+    Raises `InvalidInput` naming every missing field and unsupported value.
+    """
+    inner = text_config(document)
+    if inner is None:
+        return _from_text(document)
+    try:
+        return _from_text(inner)
+    except InvalidInput as error:
+        named = [FieldViolation(f"{TEXT_CONFIG}.{v.field}", v.description) for v in error.violations]
+        raise InvalidInput(named) from error
+
+
+def _from_text(document: Mapping[str, Any]) -> ModelConfig:
     bad = Violations()
-    by_type = {fields.model_type: family for family, fields in _FAMILY_FIELDS.items()}
-    family = by_type.get(str(document.get("model_type")))
-    if family is None:
-        bad.add("model_type", f"{document.get('model_type')!r} is not supported; supported: {', '.join(by_type)}")
-        raise InvalidInput(bad.found)
+    family = _family(document)
     fields = _FAMILY_FIELDS[family]
     if family == "qwen3_moe":
         document = one_name_of_experts(document, bad)
-    for name in sorted(document.keys() - fields.known):
-        bad.add(name, f"is not a known field of a {fields.model_type} config")
     for name, supported in fields.only.items():
         if name in document and document[name] not in supported:
             bad.add(name, f"{document[name]!r} is not supported; supported: {supported[0]!r}")
@@ -225,6 +227,24 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
     except InvalidInput as error:
         named = [FieldViolation(fields.hf_name(v.field), v.description) for v in error.violations]
         raise InvalidInput(named) from error
+
+
+def config_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to tell the user of a ``config.json`` that `from_hf` reads: parts and fields that have no effect."""
+    inner = text_config(document)
+    text = document if inner is None else inner
+    fields = _FAMILY_FIELDS[_family(text)]
+    unread = warnings_of(text, fields.known, fields.model_type)
+    return unread if inner is None else (f"of this {document['model_type']} model the text part alone is used", *unread)
+
+
+def _family(document: Mapping[str, Any]) -> FamilyName:
+    by_type = {fields.model_type: family for family, fields in _FAMILY_FIELDS.items()}
+    family = by_type.get(str(document.get("model_type")))
+    if family is None:
+        problem = f"{document.get('model_type')!r} is not supported; supported: {', '.join((*by_type, *WRAPPERS))}"
+        raise InvalidInput([FieldViolation("model_type", problem)])
+    return family
 
 
 def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) -> dict[str, Any]:

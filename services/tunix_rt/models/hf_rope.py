@@ -38,13 +38,17 @@ _TYPES: Mapping[str, _Keys] = {
 # Phi-3 has three names for it, one of which is another scaling elsewhere.
 _LONGROPE = ("longrope", "su", "yarn")
 _PHI_ORIGINAL_LENGTH = 4096  # Transformers' default
+# Transformers fills it in with max_position_embeddings, and prefers one that stands outside of the object.
+_ORIGINAL = "original_max_position_embeddings"
+# Said of the file's history; Transformers ignores it.
+_IGNORED = frozenset({"finetuned"})
 _NULLABLE = frozenset({"attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow", "truncate"})
 
 
 def read_rope(document: Mapping[str, Any], bad: Violations, default_theta: float = _THETA) -> Rope:
     """Base and scaling of a family whose layers all use the same; ``default_theta``: the base if none is given."""
-    old = _scaling(document, "rope_scaling", document.get("rope_theta"), default_theta, bad)
-    new = _scaling(document, "rope_parameters", document.get("rope_theta"), default_theta, bad)
+    old = _scaling(document, "rope_scaling", document.get("rope_theta"), default_theta, bad, document)
+    new = _scaling(document, "rope_parameters", document.get("rope_theta"), default_theta, bad, document)
     return _agreed(old, new, bad) or (_theta(document, "rope_theta", default_theta, bad), RopeScaling())
 
 
@@ -137,10 +141,12 @@ def read_gemma_rope(document: Mapping[str, Any], bad: Violations) -> tuple[Rope,
         nested = {}
     for name in sorted(nested.keys() - set(LAYER_TYPES)):
         bad.add(f"rope_parameters.{name}", f"unknown layer type; expected one of {', '.join(LAYER_TYPES)}")
-    old = _scaling(document, "rope_scaling", document.get("rope_theta"), _GLOBAL_THETA, bad)
+    old = _scaling(document, "rope_scaling", document.get("rope_theta"), _GLOBAL_THETA, bad, document)
     both = bad.under("rope_parameters")
-    full = _scaling(nested, "full_attention", document.get("rope_theta"), _GLOBAL_THETA, both)
-    sliding = _scaling(nested, "sliding_attention", document.get("rope_local_base_freq"), _SLIDING_THETA, both)
+    full = _scaling(nested, "full_attention", document.get("rope_theta"), _GLOBAL_THETA, both, document)
+    sliding = _scaling(
+        nested, "sliding_attention", document.get("rope_local_base_freq"), _SLIDING_THETA, both, document
+    )
     for kind, rope in (("full_attention", full), ("sliding_attention", sliding)):
         # Transformers reads it beside the two objects, where it is not a valid field.
         both.check(rope is None or rope[1].truncate, f"{kind}.truncate", "false is not supported in this family")
@@ -169,9 +175,14 @@ def _number(value: Any, name: str, bad: Violations) -> float:
 
 
 def _scaling(
-    document: Mapping[str, Any], name: str, outer_theta: Any, default_theta: float, bad: Violations
+    document: Mapping[str, Any],
+    name: str,
+    outer_theta: Any,
+    default_theta: float,
+    bad: Violations,
+    whole: Mapping[str, Any],
 ) -> Rope | None:
-    """Base and scaling in the object ``name``; None if it is absent."""
+    """Base and scaling in the object ``name``; None if it is absent. ``whole`` is the config that it belongs to."""
     raw = document.get(name)
     if raw is None or not bad.check(isinstance(raw, Mapping), name, "must be an object"):
         return None
@@ -185,7 +196,13 @@ def _scaling(
     ):
         return theta, RopeScaling()
     keys = _TYPES[kind]
-    for key in sorted(fields.keys() - keys.required - keys.optional):
+    if _ORIGINAL in keys.required:
+        outer = whole.get(_ORIGINAL)
+        if outer is not None:
+            fields[_ORIGINAL] = outer
+        elif fields.get(_ORIGINAL) is None and "max_position_embeddings" in whole:
+            fields[_ORIGINAL] = whole["max_position_embeddings"]
+    for key in sorted(fields.keys() - keys.required - keys.optional - _IGNORED):
         neutral = key == "partial_rotary_factor" and fields[key] == 1.0
         inner.check(neutral, key, f"is not supported with rope_type {kind!r}")
     for key in sorted(keys.required - fields.keys()):

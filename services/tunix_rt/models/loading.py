@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from tunix_rt.models.adapters import linear_shapes
 from tunix_rt.models.config import ComputeDtype, ModelConfig
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.gguf_tensors import GGUFTensors
+from tunix_rt.models.hf_nested import text_tensors
 from tunix_rt.models.kept_settings import KeptSettings, read_kept
 from tunix_rt.models.lora_settings import LoraSettings
 from tunix_rt.models.merging import merge
@@ -38,12 +39,13 @@ _SPARE = 1 << 16
 @dataclass(frozen=True)
 class LanguageModel:
     """A model ready to train or serve. ``digest`` is that of the source: the directory (for an adapter its own), the
-    GGUF file, or the preset."""
+    GGUF file, or the preset. ``warnings``: what the user should know of its files."""
 
     config: ModelConfig
     decoder: Decoder
     tokenizer: Tokenizer
     source: ModelSource
+    warnings: Sequence[str] = ()
 
     @property
     def digest(self) -> str:
@@ -69,7 +71,7 @@ def load(
         return _from_preset(source, texts, seed, compute_dtype)
     parts = load_on_host(source, files)
     config = dataclasses.replace(parts.config, compute_dtype=compute_dtype)
-    return LanguageModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source)
+    return LanguageModel(config, decoder_with(config, parts.parameters), parts.tokenizer, source, parts.warnings)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class HostModel:
     config: ModelConfig
     parameters: Parameters
     tokenizer: Tokenizer
+    warnings: Sequence[str] = ()
 
 
 def open_files(source: ModelSource) -> ModelFiles:
@@ -99,7 +102,7 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
         on_error.callback(files.close)
         config, parameters = files.config, _parameters(files)
         if source.base is None:
-            model = HostModel(config, parameters, files.tokenizer())
+            model = HostModel(config, parameters, files.tokenizer(), files.warnings)
             on_error.pop_all()
             return model
         if source.path is None:
@@ -109,7 +112,7 @@ def load_on_host(source: ModelSource, files: ModelFiles | None = None) -> HostMo
         weights = read_adapter(config, adapter.settings, adapter.layers(config), linear_shapes(config), source.path)
         own = adapter.has_tokenizer
         tokenizer = adapter.tokenizer(config) if own else files.tokenizer()
-        model = HostModel(*merge(config, parameters, weights), tokenizer)
+        model = HostModel(*merge(config, parameters, weights), tokenizer, files.warnings)
         on_error.pop_all()
         (files if own else adapter).close()
         return model
@@ -125,6 +128,9 @@ def _parameters(files: ModelFiles) -> Parameters:
     with open_tensors(files.path, files.shards) as stored:
         # A head that equals the embedding is read, too, and the embedding twice to compare them.
         stored.allow(config.parameter_count + 3 * config.vocab_size * config.hidden_size)
+        if files.is_multimodal:
+            names = text_tensors(stored.names)
+            return to_parameters(config, names, lambda name: stored.read(names[name]), layout="hf")
         return to_parameters(config, stored.names, stored.read, layout="hf")
 
 
@@ -162,14 +168,14 @@ def kept_of(source: ModelSource) -> KeptSettings:
     return read_kept([path for path in paths if path.is_dir()])
 
 
-def load_config(source: ModelSource) -> ModelConfig | None:
-    """The config, without reading weights; None for a preset, whose vocabulary depends on the dataset. Raises what
-    `load` raises."""
+def describe(source: ModelSource) -> ModelFiles | None:
+    """Config and warnings, without reading weights; None for a preset, whose vocabulary depends on the dataset. Raises
+    what `load` raises."""
     if source.path is None:
         return None
     files = open_files(source)
     files.close()
-    return files.config
+    return files
 
 
 def _from_preset(source: ModelSource, texts: Iterable[str], seed: int, compute_dtype: ComputeDtype) -> LanguageModel:

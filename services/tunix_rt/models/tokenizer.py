@@ -1,7 +1,7 @@
 """A model's tokenizer, special tokens and chat template, over Hugging Face's ``tokenizers``.
 
-Training and serving see the same ids: a prompt is the chat template up to the assistant's turn, the completion is
-tokenised separately, and the end-of-turn token closes it.
+Training and serving see the same ids: a prompt is the chat template up to the assistant's turn, then come the
+completion and the end of turn that the template writes (`tunix_rt.models.chat`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from tunix_rt.errors import InvalidArtifact
-from tunix_rt.models.chat_template import render_template
+from tunix_rt.models.chat import ChatFormat, Conversation, Messages
+from tunix_rt.models.chat_template import IM_END, named_template
 from tunix_rt.models.file_names import TEMPLATE_DIRECTORY, TEMPLATE_FILE, TOKENIZER, TOKENIZER_CONFIG
 from tunix_rt.models.kept_settings import DEFAULT_TEMPLATE, NOTHING_KEPT, KeptSettings
 from tunix_rt.models.reading.bounds import MAX_TEMPLATE_BYTES, MAX_TOKENIZER_BYTES
@@ -34,6 +35,9 @@ _OWN_SETTINGS: Mapping[str, Any] = MappingProxyType(
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
 )
+# Templates of requests, beside the model's own.
+_MAX_FORMATS = 8
+NO_TEMPLATE = "the model's tokenizer has no chat template; set chat_template, for example to chatml or plain"
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Tokenizer:
         if special.unk is not None:
             self._id(special.unk)
         eos = self._id(special.eos)
-        self.eos_token_ids: tuple[int, ...] = (eos, *(token for token in extra_eos_ids if token != eos))
+        self._eos_ids: tuple[int, ...] = (eos, *(token for token in extra_eos_ids if token != eos))
+        self._formats: dict[str, ChatFormat] = {}
         self.pad_token_id: int = self._id(special.pad)
         self.bos_token_id: int | None = None if special.bos is None else self._id(special.bos)
 
@@ -75,6 +80,31 @@ class Tokenizer:
         if index is None:
             raise InvalidArtifact(f"special token {token!r} is not in the tokenizer's vocabulary")
         return int(index)
+
+    @property
+    def own_eos_ids(self) -> tuple[int, ...]:
+        """The end-of-sequence tokens that the model's files name."""
+        return self._eos_ids
+
+    @property
+    def template_problem(self) -> str:
+        """Why the model's chat template cannot be used; "" if it can, or if there is none."""
+        if self.chat_template is None:
+            return ""
+        try:
+            self.chat_format()
+        except InvalidArtifact as error:
+            return str(error)
+        return ""
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end an answer: the end of sequence, the end of turn of the chat template, and others that the
+        model's files name."""
+        first, *others = self.own_eos_ids
+        usable = self.chat_template is not None and not self.template_problem
+        ends = [self.chat_format().end_id] if usable else []
+        return tuple(dict.fromkeys([first, *ends, *others]))
 
     @property
     def vocab_size(self) -> int:
@@ -97,18 +127,56 @@ class Tokenizer:
         """A new incremental detokenizer. ``keep_special`` keeps special tokens in the text."""
         return IncrementalDetokenizer(partial(self.decode, skip_special_tokens=not keep_special))
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The conversation rendered by the chat template. Raises `InvalidArtifact` if it is missing or broken."""
-        if self.chat_template is None:
-            raise InvalidArtifact("the model's tokenizer has no chat template")
-        special = {f"{role}_token": token or "" for role, token in vars(self.special).items()}
-        return render_template(
-            self.chat_template, messages=list(messages), add_generation_prompt=add_generation_prompt, **special
-        )
+    def use_template(self, template: str) -> None:
+        """Replace the chat template by a named one or a Jinja text. Raises `InvalidArtifact` if it cannot be used."""
+        self.chat_template = self.chat_format(template).template
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of the conversation up to the assistant's turn."""
-        return self.encode(self.render_chat(messages))
+    def chat_format(self, template: str = "") -> ChatFormat:
+        """Conversations with ``template``: "" for the model's own, a named one or a Jinja text.
+
+        Raises `InvalidArtifact` if it is missing or cannot be rendered.
+        """
+        text = self._template_text(template)
+        found = self._formats.get(text)
+        if found is None:
+            roles = {f"{role}_token": token for role, token in vars(self.special).items() if token is not None}
+            if len(self._formats) >= _MAX_FORMATS:
+                self._formats.clear()
+            found = self._formats[text] = ChatFormat(self.fast, roles, text)
+        return found
+
+    def _template_text(self, template: str) -> str:
+        if not template:
+            if self.chat_template is None:
+                raise InvalidArtifact(NO_TEMPLATE)
+            return self.chat_template
+        start = self.encode("", add_special_tokens=True)[:1]
+        added = self.fast.get_added_tokens_decoder().values()
+        named = named_template(
+            template,
+            begins_with_bos=self.bos_token_id is not None and start == [self.bos_token_id],
+            has_im_end=any(token.content == IM_END for token in added),
+        )
+        return named or template
+
+    def render_chat(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+        """The conversation rendered by the chat template. Raises `InvalidArtifact` if it is missing or broken."""
+        return self.chat_format().render(messages, prompted=add_generation_prompt)
+
+    def encode_chat(self, messages: Messages, *, template: str = "", parse_control_tokens: bool = False) -> list[int]:
+        """Token ids of the conversation up to the assistant's turn.
+
+        ``template``: instead of the model's own. Control tokens in contents are text, unless ``parse_control_tokens``.
+        """
+        return self.chat_format(template).prompt(messages, parse_control_tokens=parse_control_tokens)
+
+    def encode_conversation(self, messages: Messages, *, parse_control_tokens: bool = False) -> Conversation:
+        """Token ids of a conversation that ends with the assistant's answer, and which of them the assistant writes."""
+        return self.chat_format().conversation(messages, parse_control_tokens=parse_control_tokens)
+
+    def end_of_turn(self, template: str = "") -> int:
+        """The token that ends an answer with ``template``."""
+        return self.chat_format(template).end_id
 
     def text_limit(self, tokens: int) -> int:
         """Bytes of text; a longer one cannot have as few as ``tokens`` tokens."""
@@ -242,7 +310,7 @@ def render_prompt(tokenizer: Tokenizer, user: str, system: str | None = None) ->
 
 
 def render_example(tokenizer: Tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    """Ids of a training example and its loss mask: 1 for the completion and the end-of-turn token, else 0."""
-    before = render_prompt(tokenizer, prompt)
-    after = [*tokenizer.encode(completion), tokenizer.eos_token_ids[0]]
-    return before + after, [0] * len(before) + [1] * len(after)
+    """Ids of a training example and its loss mask: 1 for the completion and the end of turn, else 0."""
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+    found = tokenizer.encode_conversation(messages)
+    return found.ids, found.mask

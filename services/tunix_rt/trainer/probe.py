@@ -56,7 +56,7 @@ def _devices() -> dict[str, Any]:
 def _model(reference: str, cache_dir: Path, lora: Lora | None, artifacts_uri: str) -> dict[str, Any]:
     from tunix_rt.artifacts import ArtifactStore
     from tunix_rt.models.config import ModelConfig
-    from tunix_rt.models.loading import load_config
+    from tunix_rt.models.loading import describe
     from tunix_rt.models.presets import PRESETS
     from tunix_rt.models.references import check_reference, resolve
 
@@ -66,12 +66,15 @@ def _model(reference: str, cache_dir: Path, lora: Lora | None, artifacts_uri: st
             return {}
         store = ArtifactStore(artifacts_uri, cache_dir=cache_dir / "artifacts")
         source = resolve(reference, cache_dir=cache_dir, artifacts=store)
-        config = load_config(source)
+        files = describe(source)
     except InvalidInput as error:
         return {"problems": [(_model_field(v.field), v.description) for v in error.violations]}
     except (NotFound, InvalidArtifact) as error:
         return {"problems": [("base_model", str(error))]}
-    if config is None:
+    warnings = [("base_model", warning) for warning in files.warnings] if files is not None else []
+    if files is not None:
+        config = files.config
+    else:
         # A preset's vocabulary follows from the dataset; its largest one makes an upper estimate.
         preset = PRESETS[source.preset or ""]
         config = ModelConfig(
@@ -91,8 +94,9 @@ def _model(reference: str, cache_dir: Path, lora: Lora | None, artifacts_uri: st
         try:
             shape["adapter_count"] = _adapter_count(config, lora)
         except InvalidInput as error:
-            return {"model": shape, "problems": [(v.field, v.description) for v in error.violations]}
-    return {"model": shape}
+            problems = [(v.field, v.description) for v in error.violations]
+            return {"model": shape, "warnings": warnings, "problems": problems}
+    return {"model": shape, "warnings": warnings}
 
 
 def _adapter_count(config: ModelConfig, lora: Lora) -> int:

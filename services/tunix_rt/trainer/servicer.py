@@ -61,6 +61,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return training_pb2.ValidateResponse(
             runnable=not found.problems,
             problems=[training_pb2.FieldProblem(field=p.field, description=p.description) for p in found.problems],
+            warnings=[training_pb2.FieldProblem(field=w.field, description=w.description) for w in found.warnings],
             model_family=found.model.family if found.model else "",
             parameter_count=found.model.parameter_count if found.model else 0,
             estimated_memory_bytes=found.estimated_bytes,

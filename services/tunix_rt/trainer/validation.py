@@ -39,9 +39,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Problems by field path; the model is None where only the registry or a hub knows it."""
+    """Problems and warnings by field path; the model is None where only the registry or a hub knows it."""
 
     problems: tuple[FieldViolation, ...]
+    warnings: tuple[FieldViolation, ...]
     model: ModelShape | None
     estimated_bytes: int
     available_bytes: int
@@ -88,7 +89,8 @@ async def assess(
             "hyperparameters.per_device_batch_size",
             f"about {estimate / 2**30:.1f} GiB are needed, {available / 2**30:.1f} GiB are free: {ADVICE}",
         )
-    return Assessment(tuple(found), model, estimate, available, machine)
+    warnings = tuple(FieldViolation(f"spec.{field}", text) for field, text in answer.get("warnings", ()))
+    return Assessment(tuple(found), warnings, model, estimate, available, machine)
 
 
 async def look_at_machine(simulated_devices: int = 0) -> Machine:

@@ -344,6 +344,9 @@ class GenerationConfig(_message.Message):
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     WEIGHT_FORMAT_FIELD_NUMBER: _builtins.int
+    CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
+    PARSE_CONTROL_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_VERSION_FIELD_NUMBER: _builtins.int
     max_new_tokens: _builtins.int
     """Upper limit of generated tokens; 1..8192. Default 256."""
     temperature: _builtins.float
@@ -364,6 +367,14 @@ class GenerationConfig(_message.Message):
     """"float32", the default; "bfloat16" is reserved: no inferencer serves it."""
     weight_format: _builtins.str
     """"" | "int8-v1" (docs/serving.md); default "" is float32, or the format of the handle in a call to the inferencer."""
+    chat_template: _builtins.str
+    """Instead of the model's own chat template: "chatml" | "plain" | the text of a Jinja template, at most 65536 characters.
+    Default "": the model's own. With chat input only.
+    """
+    parse_control_tokens: _builtins.bool
+    """Whether control tokens in the contents of messages are read as such. Default false: they are text."""
+    prompt_version: _builtins.int
+    """How prompts are made; part of a score's identity. 2, the default, is all that is served; unset in a stored config: 1."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Generation ends before the first of these; at most 16, each 1..200 characters."""
@@ -387,17 +398,26 @@ class GenerationConfig(_message.Message):
         system_prompt: _builtins.str | None = ...,
         dtype: _builtins.str | None = ...,
         weight_format: _builtins.str | None = ...,
+        chat_template: _builtins.str | None = ...,
+        parse_control_tokens: _builtins.bool | None = ...,
+        prompt_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_new_tokens", b"_max_new_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_weight_format", b"_weight_format", "dtype", b"dtype", "max_new_tokens", b"max_new_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "weight_format", b"weight_format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chat_template", b"_chat_template", "_dtype", b"_dtype", "_max_new_tokens", b"_max_new_tokens", "_min_p", b"_min_p", "_parse_control_tokens", b"_parse_control_tokens", "_prompt_version", b"_prompt_version", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_weight_format", b"_weight_format", "chat_template", b"chat_template", "dtype", b"dtype", "max_new_tokens", b"max_new_tokens", "min_p", b"min_p", "parse_control_tokens", b"parse_control_tokens", "prompt_version", b"prompt_version", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "weight_format", b"weight_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dtype", b"_dtype", "_max_new_tokens", b"_max_new_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_weight_format", b"_weight_format", "dtype", b"dtype", "max_new_tokens", b"max_new_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "system_prompt", b"system_prompt", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "weight_format", b"weight_format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chat_template", b"_chat_template", "_dtype", b"_dtype", "_max_new_tokens", b"_max_new_tokens", "_min_p", b"_min_p", "_parse_control_tokens", b"_parse_control_tokens", "_prompt_version", b"_prompt_version", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_weight_format", b"_weight_format", "chat_template", b"chat_template", "dtype", b"dtype", "max_new_tokens", b"max_new_tokens", "min_p", b"min_p", "parse_control_tokens", b"parse_control_tokens", "prompt_version", b"prompt_version", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "system_prompt", b"system_prompt", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "weight_format", b"weight_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__chat_template: _TypeAlias = _typing.Literal["chat_template"]  # noqa: Y015
+    _WhichOneofArgType__chat_template: _TypeAlias = _typing.Literal["_chat_template", b"_chat_template"]  # noqa: Y015
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
     _WhichOneofReturnType__max_new_tokens: _TypeAlias = _typing.Literal["max_new_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_new_tokens: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
     _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
     _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__parse_control_tokens: _TypeAlias = _typing.Literal["parse_control_tokens"]  # noqa: Y015
+    _WhichOneofArgType__parse_control_tokens: _TypeAlias = _typing.Literal["_parse_control_tokens", b"_parse_control_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_version: _TypeAlias = _typing.Literal["prompt_version"]  # noqa: Y015
+    _WhichOneofArgType__prompt_version: _TypeAlias = _typing.Literal["_prompt_version", b"_prompt_version"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -413,11 +433,17 @@ class GenerationConfig(_message.Message):
     _WhichOneofReturnType__weight_format: _TypeAlias = _typing.Literal["weight_format"]  # noqa: Y015
     _WhichOneofArgType__weight_format: _TypeAlias = _typing.Literal["_weight_format", b"_weight_format"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chat_template) -> _WhichOneofReturnType__chat_template | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_new_tokens) -> _WhichOneofReturnType__max_new_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parse_control_tokens) -> _WhichOneofReturnType__parse_control_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_version) -> _WhichOneofReturnType__prompt_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
     @_typing.overload

@@ -439,6 +439,7 @@ class LoadedModel(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     WEIGHT_FORMAT_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """To be used in Generate."""
     reference: _builtins.str
@@ -455,6 +456,10 @@ class LoadedModel(_message.Message):
     def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedAdapter]:
         """The one used last first. Their memory is part of the model's."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the user should know of its files: config fields without effect."""
+
     def __init__(
         self,
         *,
@@ -469,10 +474,11 @@ class LoadedModel(_message.Message):
         slots: _builtins.int = ...,
         weight_format: _builtins.str = ...,
         adapters: _abc.Iterable[Global___LoadedAdapter] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "context_length", b"context_length", "digest", b"digest", "family", b"family", "handle", b"handle", "load_seconds", b"load_seconds", "memory_bytes", b"memory_bytes", "parameter_count", b"parameter_count", "reference", b"reference", "slots", b"slots", "weight_format", b"weight_format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "context_length", b"context_length", "digest", b"digest", "family", b"family", "handle", b"handle", "load_seconds", b"load_seconds", "memory_bytes", b"memory_bytes", "parameter_count", b"parameter_count", "reference", b"reference", "slots", b"slots", "warnings", b"warnings", "weight_format", b"weight_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from tunix_rt.v1 import options_pb2 as tunix__rt_dot_v1_dot_options__pb2
 from tunix_rt.v1 import runs_pb2 as tunix__rt_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/training.proto\x12\x0btunix_rt.v1\x1a\x19tunix_rt/v1/options.proto\x1a\x16tunix_rt/v1/runs.proto\"2\n\x0c\x46ieldProblem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\";\n\x0fValidateRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.RunSpecB\x04\x90\xb5\x18\x01\"\xd1\x01\n\x10ValidateResponse\x12\x10\n\x08runnable\x18\x01 \x01(\x08\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\x12\x14\n\x0cmodel_family\x18\x03 \x01(\t\x12\x17\n\x0fparameter_count\x18\x04 \x01(\x03\x12\x1e\n\x16\x65stimated_memory_bytes\x18\x05 \x01(\x03\x12\x1e\n\x16\x61vailable_memory_bytes\x18\x06 \x01(\x03\x12\x0f\n\x07\x64\x65vices\x18\x07 \x01(\x05\"\x11\n\x0f\x44\x65scribeRequest\"\xf4\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\x12\x16\n\x0emodel_families\x18\x04 \x03(\t\x12\x0f\n\x07presets\x18\x05 \x03(\t\x12=\n\x08versions\x18\x06 \x03(\x0b\x32+.tunix_rt.v1.DescribeResponse.VersionsEntry\x12\x16\n\x0e\x63urrent_run_id\x18\x07 \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xaf\x01\n\x0fTrainingService\x12M\n\x08Validate\x12\x1c.tunix_rt.v1.ValidateRequest\x1a\x1d.tunix_rt.v1.ValidateResponse\"\x04\x88\xb5\x18\x01\x12M\n\x08\x44\x65scribe\x12\x1c.tunix_rt.v1.DescribeRequest\x1a\x1d.tunix_rt.v1.DescribeResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atunix_rt/v1/training.proto\x12\x0btunix_rt.v1\x1a\x19tunix_rt/v1/options.proto\x1a\x16tunix_rt/v1/runs.proto\"2\n\x0c\x46ieldProblem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\";\n\x0fValidateRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x14.tunix_rt.v1.RunSpecB\x04\x90\xb5\x18\x01\"\xfe\x01\n\x10ValidateResponse\x12\x10\n\x08runnable\x18\x01 \x01(\x08\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\x12\x14\n\x0cmodel_family\x18\x03 \x01(\t\x12\x17\n\x0fparameter_count\x18\x04 \x01(\x03\x12\x1e\n\x16\x65stimated_memory_bytes\x18\x05 \x01(\x03\x12\x1e\n\x16\x61vailable_memory_bytes\x18\x06 \x01(\x03\x12\x0f\n\x07\x64\x65vices\x18\x07 \x01(\x05\x12+\n\x08warnings\x18\x08 \x03(\x0b\x32\x19.tunix_rt.v1.FieldProblem\"\x11\n\x0f\x44\x65scribeRequest\"\xf4\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\x12\x16\n\x0emodel_families\x18\x04 \x03(\t\x12\x0f\n\x07presets\x18\x05 \x03(\t\x12=\n\x08versions\x18\x06 \x03(\x0b\x32+.tunix_rt.v1.DescribeResponse.VersionsEntry\x12\x16\n\x0e\x63urrent_run_id\x18\x07 \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xaf\x01\n\x0fTrainingService\x12M\n\x08Validate\x12\x1c.tunix_rt.v1.ValidateRequest\x1a\x1d.tunix_rt.v1.ValidateResponse\"\x04\x88\xb5\x18\x01\x12M\n\x08\x44\x65scribe\x12\x1c.tunix_rt.v1.DescribeRequest\x1a\x1d.tunix_rt.v1.DescribeResponse\"\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,13 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATEREQUEST']._serialized_start=146
   _globals['_VALIDATEREQUEST']._serialized_end=205
   _globals['_VALIDATERESPONSE']._serialized_start=208
-  _globals['_VALIDATERESPONSE']._serialized_end=417
-  _globals['_DESCRIBEREQUEST']._serialized_start=419
-  _globals['_DESCRIBEREQUEST']._serialized_end=436
-  _globals['_DESCRIBERESPONSE']._serialized_start=439
-  _globals['_DESCRIBERESPONSE']._serialized_end=683
-  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_start=636
-  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_end=683
-  _globals['_TRAININGSERVICE']._serialized_start=686
-  _globals['_TRAININGSERVICE']._serialized_end=861
+  _globals['_VALIDATERESPONSE']._serialized_end=462
+  _globals['_DESCRIBEREQUEST']._serialized_start=464
+  _globals['_DESCRIBEREQUEST']._serialized_end=481
+  _globals['_DESCRIBERESPONSE']._serialized_start=484
+  _globals['_DESCRIBERESPONSE']._serialized_end=728
+  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_start=681
+  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_end=728
+  _globals['_TRAININGSERVICE']._serialized_start=731
+  _globals['_TRAININGSERVICE']._serialized_end=906
 # @@protoc_insertion_point(module_scope)

@@ -73,6 +73,7 @@ class ValidateResponse(_message.Message):
     ESTIMATED_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     AVAILABLE_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     runnable: _builtins.bool
     model_family: _builtins.str
     parameter_count: _builtins.int
@@ -82,6 +83,10 @@ class ValidateResponse(_message.Message):
     devices: _builtins.int
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldProblem]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldProblem]:
+        """What is accepted and has no effect: fields of the model's config."""
+
     def __init__(
         self,
         *,
@@ -92,10 +97,11 @@ class ValidateResponse(_message.Message):
         estimated_memory_bytes: _builtins.int = ...,
         available_memory_bytes: _builtins.int = ...,
         devices: _builtins.int = ...,
+        warnings: _abc.Iterable[Global___FieldProblem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_memory_bytes", b"available_memory_bytes", "devices", b"devices", "estimated_memory_bytes", b"estimated_memory_bytes", "model_family", b"model_family", "parameter_count", b"parameter_count", "problems", b"problems", "runnable", b"runnable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_memory_bytes", b"available_memory_bytes", "devices", b"devices", "estimated_memory_bytes", b"estimated_memory_bytes", "model_family", b"model_family", "parameter_count", b"parameter_count", "problems", b"problems", "runnable", b"runnable", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,6 +21,13 @@ async def test_a_run_is_cancelled_at_its_deadline(registry: Any) -> None:
     assert (run.state, run.reason) == (common_pb2.JOB_STATE_CANCELLING, common_pb2.REASON_DEADLINE)
 
 
+async def test_a_run_keeps_how_its_texts_are_read(registry: Any) -> None:
+    given = runs_pb2.Hyperparameters(chat_template="{{ messages }}", parse_control_tokens=True)
+    run = await registry.create_run(hyperparameters=given)
+    found = (await registry.get_run(run.id)).spec.hyperparameters
+    assert (found.chat_template, found.parse_control_tokens) == ("{{ messages }}", True)
+
+
 async def test_a_sweep_keeps_its_labels_and_every_setting(registry: Any) -> None:
     spec = registry.sweep_spec(
         parameters=[

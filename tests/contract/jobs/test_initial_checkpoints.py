@@ -81,6 +81,8 @@ async def test_every_difference_that_matters_is_named_at_once(registry: Any, ref
         max_steps=20,
         max_seq_length=64,
         overlong="truncate",
+        chat_template="chatml",
+        parse_control_tokens=True,
         eval_steps=5,
         lora=runs_pb2.LoraConfig(rank=8, target_modules=["v_proj"], dropout=0.5),
     )
@@ -101,6 +103,8 @@ async def test_every_difference_that_matters_is_named_at_once(registry: Any, ref
                 "seed",
                 "max_seq_length",
                 "overlong",
+                "chat_template",
+                "parse_control_tokens",
                 "eval_steps",
                 "eval_fraction",
                 "lora.rank",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tunix_rt.contract.generation import PROMPT_VERSION
 from tunix_rt.v1 import common_pb2, datasets_pb2, evalsets_pb2, models_pb2
 from tunix_rt.v1 import evaluations_pb2 as pb
 
@@ -33,9 +34,13 @@ async def test_a_model_keeps_its_tags(registry: Any) -> None:
 
 async def test_what_an_evaluator_records_comes_back_whole(registry: Any) -> None:
     evalset, model = await registry.evalset(2), await registry.model()
-    config = common_pb2.GenerationConfig(stop=["\n\n"], stop_token_ids=[7])
+    config = common_pb2.GenerationConfig(
+        stop=["\n\n"], stop_token_ids=[7], chat_template="plain", parse_control_tokens=True
+    )
     created = await registry.queued(evalset.id, model.id, samples_per_item=2, generation=config)
     assert (list(created.generation.stop), list(created.generation.stop_token_ids)) == (["\n\n"], [7])
+    assert (created.generation.chat_template, created.generation.parse_control_tokens) == ("plain", True)
+    assert created.generation.prompt_version == PROMPT_VERSION
     first = await registry.claim(created.id)
     given = pb.ItemResult(
         item_id="q000",

@@ -55,7 +55,7 @@ class FakeRegistry(FakeJobs, evaluations_pb2_grpc.EvaluationServiceServicer):
         super().__init__()
         self.items: Sequence[evalsets_pb2.EvalSetItem] = [question(n) for n in range(1, 6)]
         self.samples_per_item = 1
-        self.generation = common_pb2.GenerationConfig(max_new_tokens=32, temperature=0.5, seed=100)
+        self.generation = common_pb2.GenerationConfig(max_new_tokens=32, temperature=0.5, seed=100, prompt_version=2)
         self.stored: dict[tuple[str, int], evaluations_pb2.ItemResult] = {}
         self.batches: list[int] = []
         self.changed = asyncio.Condition()

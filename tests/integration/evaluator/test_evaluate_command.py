@@ -80,6 +80,14 @@ async def test_the_model_is_loaded_in_the_weight_format_of_the_generation_config
     assert {request.config.weight_format for request in house.inferencer.requests} == {weight_format}
 
 
+async def test_an_evaluation_of_former_prompts_is_not_generated_by_todays(house: House) -> None:
+    house.registry.generation.ClearField("prompt_version")
+    await house.handler()(command())
+    assert house.inferencer.requests == []
+    assert house.registry.completion is not None
+    assert "its prompts are of version 1" in house.registry.completion.message
+
+
 async def test_each_sample_has_its_own_seed_and_every_prompt_is_one_user_turn(house: House) -> None:
     house.registry.samples_per_item = 2
     await house.handler()(command())

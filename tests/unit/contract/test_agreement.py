@@ -37,6 +37,11 @@ STEPS = ((0, 1, 10**7 - 1, 10**7), (-1, 10**7 + 1))
 FLAG = ((True, False), ())
 AXIS = ((1, 2, 4095, 4096), (-1, 4097))
 
+TEMPLATE = (
+    ("", "chatml", "plain", "{{ messages }}", "{% for m in messages %}\n{% endfor %}", "{{ x }}" + "y" * 65_529),
+    ("ChatML", "alpaca", "a text", "{", "{{ x }}" + "y" * 65_530, "{{ \0 }}"),
+)
+
 # Values of each hyperparameter: (accepted, refused).
 HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "learning_rate": RATE,
@@ -94,6 +99,8 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "early_stopping_threshold": ((0.0,), (-TINY, *NOT_FINITE)),
     "load_best_model_at_end": ((False,), ()),
     "export_dtype": (("float32", "bfloat16", "float16"), ("int8", "")),
+    "chat_template": TEMPLATE,
+    "parse_control_tokens": FLAG,
 }
 # Values of each field of a generation config: (accepted, refused).
 INT32, INT64 = 2**31, 2**63
@@ -110,6 +117,9 @@ GENERATION: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "system_prompt": (("", "x", "x" * 50_000), ("x" * 50_001, "a\0")),
     "dtype": (("float32",), ("bfloat16", "float16", "")),
     "weight_format": (("", "int8-v1"), ("int8", "INT8-V1", "float32")),
+    "chat_template": TEMPLATE,
+    "parse_control_tokens": ((True, False), ()),
+    "prompt_version": ((2,), (1, 3, 0)),
 }
 WRONG_TYPES: dict[type, Sequence[Any]] = {
     bool: (1, "true", 0.0),

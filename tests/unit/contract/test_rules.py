@@ -81,6 +81,7 @@ def test_the_largest_int64_is_exact() -> None:
         (Rule(str, interval="[1, 2]"), "abc", "must have a length in [1, 2] characters"),
         (Rule(str), "a\0", "must not contain NUL"),
         (Rule(str, pattern="[a-z]+"), "A", "must match [a-z]+"),
+        (Rule(str, pattern="[a-z]+", expected="a word"), "A", "must be a word"),
         (Rule(str, choices=("a", "b")), "x", "unknown value 'x'; expected one of a, b"),
         (Rule(str, choices=("", "b")), "x", "unknown value 'x'; expected one of \"\", b"),
         (Rule(str, choices=("a", "b"), served=("a",)), "b", "'b' is not served by this version; expected one of a"),

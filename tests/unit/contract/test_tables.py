@@ -72,5 +72,8 @@ def test_every_hyperparameter_has_its_option_and_short_forms() -> None:
 
 def test_every_served_field_of_a_generation_config_has_its_option() -> None:
     options = options_of("generate")
-    expected = {name: {"--" + name.replace("_", "-"), *rule.flags} for name, rule in GENERATION_RULES.items()}
-    assert {name: options.get(name) for name in expected} == expected | {"dtype": None}
+    expected: dict[str, Any] = {}
+    for name, rule in GENERATION_RULES.items():
+        flag = "--" + name.replace("_", "-")
+        expected[name] = {flag, *rule.flags, *({f"--no-{flag[2:]}"} if rule.kind is bool else ())}
+    assert {name: options.get(name) for name in expected} == expected | {"dtype": None, "prompt_version": None}

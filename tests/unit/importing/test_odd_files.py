@@ -12,9 +12,21 @@ import pytest
 from typer.testing import CliRunner
 
 from tunix_rt.cli.main import app
+from tunix_rt.importing.conversion import Options
+from tunix_rt.importing.trace_file import import_traces
 
 GOOD = json.dumps({"question": "What is 2 + 2?", "answer": "It is 2+2=<<2+2=4>>4.\n#### 4"}).encode() + b"\n"
 ROW = {"question": "q", "answer": "thus\n#### 1"}
+
+
+def test_rows_with_control_tokens_are_imported_and_counted(tmp_path: Path) -> None:
+    rows = ({"question": "Hi<|im_end|>", "answer": "no\n#### 1"}, ROW, {"question": "q", "answer": "</s>\n#### 2"})
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written: list[str] = []
+    outcome = import_traces(file, written.append, Options())
+    assert (outcome.imported, outcome.with_control_tokens) == (3, 2)
+    assert "Hi<|im_end|>" in written[0]
 
 
 def _parquet(path: Path) -> None:

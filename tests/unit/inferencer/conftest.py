@@ -33,8 +33,14 @@ class LetterTokenizer:
     def detokenizer(self, *, keep_special: bool = False) -> Detokenizer:
         return IncrementalDetokenizer(self.decode)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self.encode("".join(f"<{message['role']}>{message['content']}" for message in messages))
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], *, template: str = "", parse_control_tokens: bool = False
+    ) -> list[int]:
+        text = "".join(f"<{message['role']}>{message['content']}" for message in messages)
+        return self.encode(("!" if parse_control_tokens else "") + template + text)
+
+    def end_of_turn(self, template: str = "") -> int:
+        return ord(template[0]) - 32
 
     def text_limit(self, tokens: int) -> int:
         return 4 * tokens

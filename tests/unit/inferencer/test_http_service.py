@@ -163,6 +163,16 @@ async def test_parts_of_a_character_begin_where_it_does(arithmetic_loader: Any, 
     assert entry["bytes"] == list(entry["token"].encode())
 
 
+async def test_a_chat_may_bring_its_template(arithmetic_loader: Any, tmp_path: Path) -> None:
+    async with service(arithmetic_loader(), tmp_path) as client:
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "temperature": 0}
+        _, answer, _ = await client.post("/v1/chat/completions", {**body, "chat_template": "plain"})
+        status, refused, _ = await client.post("/v1/chat/completions", {**body, "chat_template": "alpaca"})
+    assert answer["usage"]["prompt_tokens"] == len("plain<user>hi")
+    assert status == 400
+    assert "chat_template" in refused["error"]["message"]
+
+
 async def test_a_chat_streams_to_its_whole_answer_with_usage(arithmetic_loader: Any, tmp_path: Path) -> None:
     async with service(arithmetic_loader(), tmp_path) as client:
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6, "temperature": 0}

@@ -126,6 +126,12 @@ async def test_every_violation_of_a_score_is_named_at_once(
             request = inference_pb2.ScoreRequest(model=handle, tokens=wrong)
             assert await violations(stub.Score(request)) == ["tokens.token_ids"]
         assert await violations(stub.Score(inference_pb2.ScoreRequest(model=handle, text=""))) == ["text"]
+        # The tokenizer knows "€", the model of 97 ids does not.
+        assert await violations(stub.Score(inference_pb2.ScoreRequest(model=handle, text="a€"))) == ["text"]
+        generate = inference_pb2.GenerateRequest(model=handle, text="a€")
+        assert await violations(stub.Generate(generate)) == ["text"]
+        generate.chat.messages.add(role="user", content="a€")
+        assert await violations(stub.Generate(generate)) == ["chat"]
         with pytest.raises(grpc.aio.AioRpcError) as missing:
             await stub.Score(inference_pb2.ScoreRequest(model="loaded-0", text="x"))
         assert missing.value.code() is grpc.StatusCode.NOT_FOUND
@@ -247,7 +253,25 @@ async def test_chat_is_rendered_with_the_system_prompt_first(
     async with service(arithmetic_loader(), tmp_path) as stub:
         handle = await loaded(stub)
         answer = await stub.Generate(inference_pb2.GenerateRequest(model=handle, chat=chat, config=config))
+        config = common_pb2.GenerationConfig(max_new_tokens=1, chat_template="plain", parse_control_tokens=True)
+        other = await stub.Generate(inference_pb2.GenerateRequest(model=handle, chat=chat, config=config))
     assert answer.usage.prompt_tokens == len("<system>be<user>hi")
+    assert other.usage.prompt_tokens == len("!plain<user>hi")
+
+
+async def test_the_end_of_turn_of_a_requests_own_template_stops(
+    arithmetic_loader: Callable[..., Any], tmp_path: Path
+) -> None:
+    chat = inference_pb2.ChatInput(messages=[inference_pb2.ChatMessage(role="user", content="hi")])
+    async with service(arithmetic_loader(), tmp_path) as stub:
+        handle = await loaded(stub)
+        stops = {}
+        for template in ("", "plain"):
+            config = common_pb2.GenerationConfig(max_new_tokens=48, chat_template=template)
+            request = inference_pb2.GenerateRequest(model=handle, chat=chat, config=config)
+            stops[template] = (await stub.Generate(request)).finish_reason
+    # Tokens follow one another, and its end of turn, "p", is among the 48 of either prompt.
+    assert stops == {"": common_pb2.FINISH_REASON_LENGTH, "plain": common_pb2.FINISH_REASON_STOP}
 
 
 async def test_the_models_end_of_sequence_stops(arithmetic_loader: Callable[..., Any], tmp_path: Path) -> None:
@@ -305,11 +329,15 @@ async def test_every_violation_is_named_at_once(arithmetic_loader: Callable[...,
         dtype="bfloat16",
         weight_format="int8",
         system_prompt="x",
+        chat_template="alpaca",
+        parse_control_tokens=True,
+        prompt_version=1,
     )
     request = inference_pb2.GenerateRequest(text="", config=config, top_logprobs=21)
     names = "dtype max_new_tokens min_p repetition_penalty stop stop[15] stop_token_ids system_prompt temperature top_k"
     expected = [
         *(f"config.{name}" for name in [*names.split(), "top_p", "weight_format"]),
+        *(f"config.{name}" for name in ("chat_template", "chat_template", "parse_control_tokens", "prompt_version")),
         "model",
         "text",
         "top_logprobs",

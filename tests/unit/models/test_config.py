@@ -1,4 +1,4 @@
-"""Every field of a config.json is used, known to be harmless, or refused by name."""
+"""Every field of a config.json is used, known to be harmless, warned of, or refused by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.models.hf_config import from_hf, to_hf
+from tunix_rt.models.hf_config import config_warnings, from_hf, to_hf
+from tunix_rt.models.hf_nested import text_tensors
 from tunix_rt.models.rope import attention_factor, inverse_frequencies
 
 GOOD: dict[str, Any] = {
@@ -31,6 +32,16 @@ PHI3 = GOOD | {"model_type": "phi3"}
 LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 4.0, 8.0, 16.0]}
 QWEN3_MOE = QWEN3 | {"model_type": "qwen3_moe"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4}
+NESTED: dict[str, Any] = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "boi_token_index": 90,
+    "eos_token_id": [1, 6],
+    "image_token_index": 99,
+    "mm_tokens_per_image": 256,
+    "model_type": "gemma3",
+    "text_config": GEMMA3 | {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model"},
+}
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -42,15 +53,15 @@ def _fields(error: InvalidInput) -> set[str]:
     ("base", "change", "field"),
     [
         (GOOD, {"model_type": "mamba"}, "model_type"),
-        (GOOD, {"model_type": "gemma3"}, "model_type"),
+        (GOOD, {"model_type": "gemma3"}, "text_config"),
+        (NESTED, {"text_config": GEMMA3 | {"hidden_activation": "gelu"}}, "text_config.hidden_activation"),
+        (NESTED, {"quantization_config": {"bits": 4}}, "text_config.quantization_config"),
         (GOOD, {"attention_bias": 1}, "attention_bias"),
         (GOOD, {"mlp_bias": None, "attention_dropout": 0.1}, "attention_dropout"),
         (GOOD, {"hidden_act": "gelu"}, "hidden_act"),
         (GOOD, {"sliding_window": 128}, "sliding_window"),
-        (GOOD, {"layer_types": [FULL, FULL]}, "layer_types"),
         (GOOD, {"rope_interleaved": True}, "rope_interleaved"),
         (GOOD, {"quantization_config": {"bits": 4}}, "quantization_config"),
-        (GOOD, {"a_field_of_tomorrow": 1}, "a_field_of_tomorrow"),
         (GOOD, {"vocab_size": None}, "vocab_size"),
         (GOOD, {"hidden_size": -1}, "hidden_size"),
         (GOOD, {"num_key_value_heads": 3}, "num_key_value_heads"),
@@ -71,7 +82,7 @@ def _fields(error: InvalidInput) -> set[str]:
             "rope_scaling",
         ),
         (GOOD, {"head_dim": 2, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling.rope_type"),
-        (QWEN2, {"attention_bias": False}, "attention_bias"),
+        (GOOD, {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         (QWEN2, {"use_mrope": True}, "use_mrope"),
         (QWEN2, {"use_sliding_window": "on"}, "use_sliding_window"),
         (QWEN2, {"use_sliding_window": True, "sliding_window": 0, "max_window_layers": 0}, "sliding_window"),
@@ -80,13 +91,9 @@ def _fields(error: InvalidInput) -> set[str]:
         (QWEN2, {"layer_types": [FULL, "chunked_attention"]}, "layer_types"),
         (QWEN2, {"layer_types": [FULL, SLIDING]}, "sliding_window"),
         (QWEN2, {"rope_parameters": {FULL: {"rope_type": "default"}}}, "rope_parameters.full_attention"),
-        (QWEN3, {"mlp_bias": False}, "mlp_bias"),
-        (QWEN3, {"query_pre_attn_scalar": 8}, "query_pre_attn_scalar"),
-        (QWEN3, {"num_experts": 8}, "num_experts"),
         (GEMMA3, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         (GEMMA3, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         (GEMMA3, {"hidden_activation": "gelu"}, "hidden_activation"),
-        (GEMMA3, {"hidden_act": "silu"}, "hidden_act"),
         (GEMMA3, {"sliding_window": None}, "sliding_window"),
         (GEMMA3, {"_sliding_window_pattern": 2}, "_sliding_window_pattern"),
         (GEMMA3, {"final_logit_softcapping": 0}, "final_logit_softcapping"),
@@ -138,7 +145,6 @@ def _fields(error: InvalidInput) -> set[str]:
         (GPT2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         (GPT2, {"add_cross_attention": True}, "add_cross_attention"),
-        (GPT2, {"rope_theta": 10000.0}, "rope_theta"),
         (GPT2, {"n_embd": None}, "n_embd"),
         (GPT2, {"n_head": 5}, "n_head"),
         (GPT2, {"layer_norm_epsilon": -1.0}, "layer_norm_epsilon"),
@@ -149,6 +155,72 @@ def test_an_unsupported_field_is_refused_by_name(base: dict[str, Any], change: d
     with pytest.raises(InvalidInput) as caught:
         from_hf(base | change)
     assert field in _fields(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "warned"),
+    [
+        (GOOD, {"a_field_of_tomorrow": 1}, {"a_field_of_tomorrow"}),
+        (GOOD, {"layer_types": [FULL, FULL], "num_experts": 8}, {"layer_types", "num_experts"}),
+        (QWEN2, {"attention_bias": False}, {"attention_bias"}),
+        (QWEN3, {"mlp_bias": False, "query_pre_attn_scalar": 8}, {"mlp_bias", "query_pre_attn_scalar"}),
+        (GEMMA3, {"hidden_act": "silu"}, {"hidden_act"}),
+        (GPT2, {"rope_theta": 10000.0}, {"rope_theta"}),
+        (GOOD, {"unsloth_fixed": True, "unsloth_version": "2025.9.1", "tokenizer_class": "LlamaTokenizer"}, set()),
+        (GOOD, {"_flash_attn_2_enabled": True, "_attn_implementation_autoset": True, "torchscript": False}, set()),
+        (GOOD, {"do_sample": False, "max_length": 20, "temperature": 1.0, "pruned_heads": {}}, set()),
+        (GOOD, {"output_past": True, "keys_to_ignore_at_inference": ["x"], "max_sequence_length": 4096}, set()),
+    ],
+)
+def test_a_field_without_effect_is_accepted_and_an_unknown_one_is_warned_of(
+    base: dict[str, Any], change: dict[str, Any], warned: set[str]
+) -> None:
+    assert from_hf(base | change) == from_hf(base)
+    warnings = config_warnings(base | change)
+    assert {warning.split()[1] for warning in warnings} == warned
+    assert all(f"not a field of a {base['model_type']} model" in warning for warning in warnings)
+
+
+def test_of_a_multimodal_config_the_text_part_is_read() -> None:
+    """As google/gemma-3-4b-it has it: what Transformers' classes give by default is left out."""
+    config = from_hf(NESTED)
+    assert config == from_hf(NESTED["text_config"] | {"eos_token_id": [1, 6]})
+    assert (config.rope_scaling.factor, config.sliding_rope_scaling.rope_type) == (8.0, "default")
+    assert config_warnings(NESTED) == ("of this gemma3 model the text part alone is used",)
+    published = NESTED | {
+        "text_config": {
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "model_type": "gemma3_text",
+            "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+            "sliding_window": 1024,
+        }
+    }
+    large = from_hf(published)
+    assert (large.vocab_size, large.num_attention_heads, large.num_key_value_heads) == (262_208, 8, 4)
+    assert 3.8e9 < large.parameter_count < 3.9e9
+
+
+def test_tensors_of_the_text_part_are_named_as_those_of_a_text_model() -> None:
+    wanted = {"model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"}
+    older = {f"language_model.{name}" for name in wanted} | {"vision_tower.a.weight", "multi_modal_projector.b"}
+    newer = {"model.language_model.embed_tokens.weight", "model.language_model.layers.0.mlp.up_proj.weight"}
+    newer |= {"lm_head.weight", "model.vision_tower.a.weight", "model.multi_modal_projector.b"}
+    for stored in (older, newer):
+        found = text_tensors(stored)
+        assert found.keys() == wanted
+        assert set(found.values()) <= stored
+
+
+def test_the_original_length_of_yarn_is_the_models_if_none_is_given() -> None:
+    scaling = {"type": "yarn", "factor": 4.0, "finetuned": True}
+    long = GOOD | {"max_position_embeddings": 4096}
+    assert from_hf(long | {"rope_scaling": scaling}).rope_scaling.original_max_position_embeddings == 4096
+    inner = scaling | {"original_max_position_embeddings": 512}
+    assert from_hf(long | {"rope_scaling": inner}).rope_scaling.original_max_position_embeddings == 512
+    outer = {"rope_scaling": inner, "original_max_position_embeddings": 1024}
+    assert from_hf(long | outer).rope_scaling.original_max_position_embeddings == 1024
 
 
 FLOATS = ("norm_epsilon", "rope_theta", "initializer_range", "query_pre_attn_scalar", "final_logit_softcapping")
@@ -182,8 +254,8 @@ def test_a_field_of_another_family_is_refused() -> None:
 
 def test_all_violations_are_named_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
-        from_hf(GOOD | {"hidden_act": "gelu", "unknown": 1, "hidden_size": 0})
-    assert {"hidden_act", "unknown", "hidden_size"} <= _fields(caught.value)
+        from_hf(GOOD | {"hidden_act": "gelu", "rope_interleaved": 1, "hidden_size": 0})
+    assert {"hidden_act", "rope_interleaved", "hidden_size"} <= _fields(caught.value)
 
 
 def test_defaults_are_those_of_transformers() -> None:
@@ -363,6 +435,35 @@ HUB: dict[str, dict[str, Any]] = {
         "use_mrope": False,
         "use_sliding_window": False,
     },
+    "unsloth/Llama-3.2-1B-Instruct": GOOD
+    | {
+        "architectures": ["LlamaForCausalLM"],
+        "bos_token_id": 90,
+        "eos_token_id": [91, 98, 99],
+        "mlp_bias": False,
+        "pad_token_id": 94,
+        "pretraining_tp": 1,
+        "rope_scaling": {
+            "factor": 32.0,
+            "high_freq_factor": 4.0,
+            "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192,
+            "rope_type": "llama3",
+        },
+        "unsloth_fixed": True,
+        "unsloth_version": "2025.9.1",
+    },
+    "a fine-tuned Llama of Transformers 4.35": GOOD
+    | {
+        "_flash_attn_2_enabled": True,
+        "_name_or_path": "/workspace/out",
+        "do_sample": False,
+        "max_length": 20,
+        "pruned_heads": {},
+        "temperature": 1.0,
+        "tokenizer_class": "LlamaTokenizer",
+        "torchscript": False,
+    },
     "Qwen3-0.6B": QWEN3
     | {
         "attention_bias": False,
@@ -380,6 +481,7 @@ HUB: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", HUB)
 def test_configs_of_the_hub_are_read_and_survive_writing(name: str) -> None:
     config = from_hf(HUB[name])
+    assert config_warnings(HUB[name]) == ()
     assert from_hf(to_hf(config)) == config
 
 

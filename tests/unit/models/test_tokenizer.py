@@ -94,5 +94,5 @@ def test_a_chat_template_has_no_clock_and_no_way_out() -> None:
     template = "{{ ''.__class__.__mro__ }}"
     with pytest.raises(InvalidArtifact, match="chat template"):
         Tokenizer(TOKENIZER.fast, TOKENIZER.special, template).render_chat([{"role": "user", "content": "x"}])
-    clock = Tokenizer(TOKENIZER.fast, TOKENIZER.special, "{{ strftime_now is defined }}")
-    assert clock.render_chat([]) == "False"
+    clock = Tokenizer(TOKENIZER.fast, TOKENIZER.special, "{{ strftime_now('%Y-%m-%d') }}")
+    assert clock.render_chat([]) == "2024-07-26"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tunix_rt.contract.generation import PROMPT_VERSION, complete_generation, of_this_version
 from tunix_rt.errors import InvalidInput
 from tunix_rt.quality.identity import generation_digest
 from tunix_rt.quality.primary import PrimaryScore, primary_score
@@ -33,10 +34,24 @@ def test_unset_and_default_generation_are_one_identity() -> None:
         {"system_prompt": "x"},
         {"dtype": "bfloat16"},
         {"weight_format": "int8-v1"},
+        {"chat_template": "plain"},
+        {"parse_control_tokens": True},
+        {"prompt_version": 2},
     ],
 )
 def test_any_other_value_is_another_identity(change: dict[str, Any]) -> None:
     assert generation_digest(change) != generation_digest({})
+
+
+def test_a_config_of_the_former_prompts_keeps_its_identity() -> None:
+    """As the release before prompts had a version gave them."""
+    former = "sha256:f6f7d31b2c356d0d30a77fc591f8a850ce6034f581154528e05ca724b3ab1ee2"
+    assert generation_digest({}) == former
+    sampled = {"temperature": 0.7, "weight_format": "int8-v1"}
+    assert generation_digest(sampled) == "sha256:773253565ce72c335c4a7c35cee2655b724abf308846245f9894605bf3fdc95c"
+    assert complete_generation(of_this_version({}))["prompt_version"] == PROMPT_VERSION == 2
+    assert generation_digest(of_this_version({})) != former
+    assert generation_digest(complete_generation(of_this_version({}))) == generation_digest(of_this_version({}))
 
 
 def test_every_field_of_the_contract_is_part_of_the_identity() -> None:

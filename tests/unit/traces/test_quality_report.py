@@ -113,11 +113,22 @@ def test_the_budget_counts_what_exceeds_it() -> None:
         ("12", ("7 + 5 = 12", "So it is 13."), ["other_conclusion"]),
         ("12", ("...", "7 + 5 = 12"), ["empty_step"]),
         ("12", ("7 + 5 = 12",) * 5, ["loop"]),
+        ("12", ("7 + 5 = 12<|im_end|>", "It is 12."), ["control_tokens"]),
+        ("12", ("7 + 5 = 12 <end_of_turn></s>[INST]", "It is 12."), ["control_tokens"]),
+        ("12", ("7 + 5 = 12</reasoning><answer>9</answer>", "It is 12."), ["stray_tags"]),
+        ("12", ("7 < 12 | 5 > 1, <b>so</b>", "It is 12."), []),
     ],
 )
-def test_doubts_about_the_steps(answer: str, steps: tuple[str, ...], kinds: list[str]) -> None:
+def test_doubts_about_the_texts(answer: str, steps: tuple[str, ...], kinds: list[str]) -> None:
     trace = Trace("What is 7 + 5?", answer, tuple(Step(i, "t", step) for i, step in enumerate(steps)))
     assert [doubt.kind for doubt in doubts(0, trace)] == kinds
+
+
+def test_control_tokens_are_found_in_every_text_and_counted_by_trace() -> None:
+    report = _report(_line("What does <|im_start|> mean?"), _line("And <｜User｜>?", "<|eot_id|>"), _line("a b"))
+    assert _codes(report)["control_tokens"] == 2
+    details = [doubt["detail"] for doubt in report.to_dict()["doubts"] if doubt["kind"] == "control_tokens"]
+    assert details == ["<|im_start|>", "<｜User｜> <|eot_id|>"]
 
 
 def test_recipes_are_sound_and_meet_their_evalset_only_in_a_name() -> None:

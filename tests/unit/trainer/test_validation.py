@@ -49,3 +49,14 @@ async def test_a_spec_that_fits_has_no_problem_and_its_adapters_are_counted(tmp_
     assert found.model is not None
     # Per layer: q and o 128 × 128, k and v 128 × 64, gate, up and down 128 × 384.
     assert found.model.adapter_count == 4 * 4 * (2 * (128 + 128) + 2 * (128 + 64) + 3 * (128 + 384))
+
+
+async def test_a_config_field_without_effect_is_a_warning(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 100, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = {"model_type": "llama", "num_attention_heads": 2, "a_field_of_tomorrow": 1, "unsloth_fixed": True} | sizes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    found = await asked(tmp_path.as_uri(), Hyperparameters(per_device_batch_size=1), tmp_path)
+    assert found.problems == ()
+    assert [warning.field for warning in found.warnings] == ["spec.base_model"]
+    assert "a_field_of_tomorrow" in found.warnings[0].description

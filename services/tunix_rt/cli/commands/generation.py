@@ -18,7 +18,11 @@ from tunix_rt.contract.generation import GENERATION_RULES
 app = new_group("generation")
 
 # A field that has a single value is no option.
-GENERATION_OPTIONS: Final = {name: rule for name, rule in GENERATION_RULES.items() if len(rule.served) != 1}
+GENERATION_OPTIONS: Final = {
+    name: rule
+    for name, rule in GENERATION_RULES.items()
+    if len(rule.served) != 1 and not (rule.kind is int and rule.low == rule.high)
+}
 
 Model = Annotated[str, typer.Argument(help="Version id, NAME@ALIAS, NAME/VERSION, or pkg://, hf://, file://.")]
 Adapter = Annotated[str, typer.Option(help="A LoRA adapter of the model, named as models are.")]

@@ -267,6 +267,8 @@ def load(
     """Load a model into the inferencer ahead of its first request. Idempotent."""
     with client(ctx) as api:
         found = api.inference.load(model, weight_format=weight_format)
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     printing.row(found, as_json, inference.loaded)
 
 

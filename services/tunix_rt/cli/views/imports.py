@@ -24,8 +24,13 @@ def outcome(file: Path, found: Outcome, to: Path | None, extra: Mapping[str, str
         ("left out", formats.warning(left_out)),
         ("repeated", f"{found.repeated} rows equal an earlier one and are left out" if found.repeated else ""),
         ("repaired", f"{found.repaired} rows had halves of surrogate pairs, now U+FFFD" if found.repaired else ""),
+        ("warning", formats.warning(_control_tokens(found)) if found.with_control_tokens else ""),
         ("not taken", f"columns {not_taken}" if not_taken else ""),
         *extra.items(),
         ("written to", formats.escaped(str(to)) if to else ""),
     ]
     return printing.fields(rows)
+
+
+def _control_tokens(found: Outcome) -> str:
+    return f"{found.with_control_tokens} rows have control tokens of a chat format in their texts; they stay text"

@@ -133,6 +133,7 @@ class LoadedModel(Record, of=pb.LoadedModel):
     slots: int
     weight_format: str
     adapters: tuple[LoadedAdapter, ...]
+    warnings: tuple[str, ...]
 
 
 class Inference(Group[Mode]):

@@ -14,7 +14,7 @@ from tunix_rt.client.resources.jobs import Attempt
 from tunix_rt.client.resources.runs import Run
 from tunix_rt.contract.documents import document, json_value
 from tunix_rt.contract.enums import GateVerdict
-from tunix_rt.contract.generation import complete_generation
+from tunix_rt.contract.generation import complete_generation, prompts_problem
 from tunix_rt.errors import FailedPrecondition, InvalidArtifact, NotFound
 from tunix_rt.evidence.archive import pack
 from tunix_rt.evidence.build import files
@@ -110,7 +110,13 @@ def succeeded(client: TunixClient, evaluation_id: str) -> Evaluation:
 
 
 def generator(client: TunixClient, evaluation: Evaluation) -> Generate:
-    """Generates answers as the evaluator did: the same model, config, prompt, and seed per sample. Loads the model."""
+    """Generates answers as the evaluator did: the same model, config, prompt, and seed per sample. Loads the model.
+
+    Raises `FailedPrecondition` for an evaluation whose prompts this release does not make.
+    """
+    problem = prompts_problem(evaluation.generation.prompt_version)
+    if problem is not None:
+        raise FailedPrecondition(f"{evaluation.id} cannot be generated again: {problem}")
     model = client.models.get(evaluation.model_id)
 
     def load() -> str:

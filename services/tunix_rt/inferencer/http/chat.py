@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunix_rt.contract.generation import MAX_NEW_TOKENS
+from tunix_rt.contract.generation import GENERATION_RULES, MAX_NEW_TOKENS
 from tunix_rt.errors import InvalidArtifact, Violations
 from tunix_rt.inferencer import generation as domain
 from tunix_rt.inferencer.adapter_pool import ServedModel
@@ -29,6 +29,7 @@ class ChatRequest:
     messages: tuple[tuple[str, str], ...]  # role and content
     max_tokens: int
     logprobs: int
+    chat_template: str = ""
 
 
 def read_chat(document: Mapping[str, Any]) -> ChatRequest:
@@ -42,6 +43,7 @@ def read_chat(document: Mapping[str, Any]) -> ChatRequest:
         # Up to the end of the context, as in OpenAI's API.
         max_tokens=options.max_tokens or MAX_NEW_TOKENS,
         logprobs=_read_logprobs(fields),
+        chat_template=_read_template(fields),
     )
     _refuse(fields)
     bad.raise_if_any()
@@ -59,17 +61,17 @@ def plan_chat(request: ChatRequest, model: ServedModel, caller: str) -> list[Gen
     bad.raise_if_any()
     ids: tuple[int, ...] = ()
     try:
-        ids = tuple(servable.tokenizer.encode_chat(messages))
+        ids = tuple(servable.tokenizer.encode_chat(messages, template=request.chat_template))
     except InvalidArtifact as error:
         # The template rejects the conversation.
-        bad.add("messages", str(error))
+        bad.add("chat_template" if request.chat_template else "messages", str(error))
     bad.raise_if_any()
-    servable.check_length(ids, "messages", bad, verb="have")
+    servable.check_prompt(ids, "messages", bad, verb="have")
     bad.raise_if_any()
     generation = GenerationRequest(
         prompt=ids,
         max_new_tokens=request.max_tokens,
-        stop_token_ids=servable.eos_ids,
+        stop_token_ids=servable.ends(request.chat_template),
         top_logprobs=request.logprobs,
         caller=caller,
         adapter=model.adapter_name,
@@ -82,6 +84,12 @@ def _read_logprobs(fields: Fields) -> int:
     top = fields.integer("top_logprobs", 0, 0, domain.MAX_TOP_LOGPROBS)
     fields.bad.check(wanted or not top, "top_logprobs", "needs logprobs = true")
     return top if wanted else -1
+
+
+def _read_template(fields: Fields) -> str:
+    template = fields.text("chat_template")
+    GENERATION_RULES["chat_template"].check(template, "chat_template", fields.bad)
+    return template
 
 
 def _read_messages(fields: Fields) -> tuple[tuple[str, str], ...]:

@@ -76,11 +76,15 @@ def plan_completion(request: CompletionRequest, model: ServedModel, caller: str)
     prompts = []
     for i, prompt in enumerate(request.prompts):
         field = "prompt" if len(request.prompts) == 1 else f"prompt[{i}]"
-        if isinstance(prompt, str) and not servable.check_size([prompt], field, bad):
+        usable = (
+            servable.check_size([prompt], field, bad)
+            if isinstance(prompt, str)
+            else servable.check_ids(prompt, field, bad)
+        )
+        if not usable:
             continue
         ids = tuple(servable.tokenizer.encode(prompt)) if isinstance(prompt, str) else prompt
-        servable.check_ids(ids, field, bad)
-        servable.check_length(ids, field, bad, answered=request.max_tokens > 0)
+        servable.check_prompt(ids, field, bad, answered=request.max_tokens > 0)
         prompts.append(ids)
     bad.raise_if_any()
     # Without tokens to generate the prompt must be scored, even if the scores are not returned.

@@ -59,6 +59,8 @@ class _Files:
 class ModelFiles(_Files):
     """A complete model: a Hugging Face directory or a GGUF file. ``shards`` and ``tensors``: of the one or the other.
 
+    ``warnings``: what the user should know of files that are good. ``is_multimodal``: they hold other parts than text.
+
     Raises `InvalidInput` naming an unsupported field, `InvalidArtifact` for files that are damaged, excessive, or that
     make their reader exceed its limits.
     """
@@ -67,6 +69,8 @@ class ModelFiles(_Files):
         super().__init__(path)
         found = self._prepare("describe_gguf" if gguf else "describe_directory", path=str(path))
         self.config = _config(found["config"])
+        self.warnings: Sequence[str] = [str(warning) for warning in found.get("warnings", ())]
+        self.is_multimodal = bool(found.get("is_multimodal"))
         self.shards: Sequence[str] = [str(name) for name in found.get("shards", ())]
         self.tensors: Mapping[str, StoredTensor] = {
             str(name): StoredTensor(str(kind), tuple(shape), int(offset), int(size))

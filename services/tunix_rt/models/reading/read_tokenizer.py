@@ -9,8 +9,9 @@ from typing import Any, Final
 from tokenizers import Tokenizer as FastTokenizer
 
 from tunix_rt.errors import InvalidArtifact
+from tunix_rt.models.chat import Conversation, Messages
 from tunix_rt.models.reading.bounds import MAX_TOKENIZER_BYTES
-from tunix_rt.models.tokenizer import SpecialTokens, Tokenizer
+from tunix_rt.models.tokenizer import NO_TEMPLATE, SpecialTokens, Tokenizer
 from tunix_rt.untrusted.process import ChildFailed, ChildProcess, ChildUnavailable, Limits
 
 # A short conversation takes less than a thousandth of this.
@@ -20,6 +21,8 @@ _CPU_SECONDS_PER_BYTE: Final = 15e-6
 _WALL_FACTOR: Final = 10
 # Longer texts have a child of their own, so that short ones do not wait for them.
 _LONG_TEXT: Final = 1 << 15
+# Templates of requests whose end of turn is remembered.
+_MAX_ENDS: Final = 64
 # A normalizer may remove characters before they are split into tokens.
 _SHRINKING: Final = 4
 
@@ -31,31 +34,79 @@ class ReadTokenizer(Tokenizer):
     """
 
     def __init__(self, child: ChildProcess, description: Mapping[str, Any]) -> None:
-        eos = [int(token) for token in description["eos_token_ids"]]
         super().__init__(
             _decoding(description["decoding"]),
             SpecialTokens(**description["special"]),
             description["chat_template"],
-            extra_eos_ids=eos,
+            extra_eos_ids=[int(token) for token in description["eos_token_ids"]],
             model_max_length=description["model_max_length"],
         )
         self._longest = int(description["longest_token"]) * (_SHRINKING if description["shrinks"] else 1)
         self._child = child
         self._long: ChildProcess | None = None
         self._lock = threading.Lock()
+        self._ends: dict[str, int] = {}
+        self._template_problem = ""
+        self._all_eos_ids = self.own_eos_ids
+        if self.chat_template is not None:
+            self._open_template()
+
+    def _open_template(self) -> None:
+        """A template that cannot be used is a problem of chats alone."""
+        try:
+            found = self._answer(self._child, "open_template", _limits(0), prepared=True)
+        except InvalidArtifact as error:
+            self._template_problem = str(error)
+        else:
+            self._all_eos_ids = tuple(int(token) for token in found)
+
+    @property
+    def template_problem(self) -> str:
+        return self._template_problem
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        return self._all_eos_ids
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         return [int(token) for token in self._ask("encode", len(text), text=text, special=add_special_tokens)]
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+    def use_template(self, template: str) -> None:
+        found = self._answer(self._child, "use_template", _limits(len(template)), prepared=True, template=template)
+        self.chat_template = str(found["chat_template"])
+        self._all_eos_ids = tuple(int(token) for token in found["eos_token_ids"])
+        self._template_problem = ""
+        with self._lock:  # it knows the former template
+            long, self._long = self._long, None
+        if long is not None:
+            long.close()
+
+    def render_chat(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
         self._check_template()
         plain = [dict(message) for message in messages]
         return str(self._ask("render", _length(plain), messages=plain, prompted=add_generation_prompt))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def encode_chat(self, messages: Messages, *, template: str = "", parse_control_tokens: bool = False) -> list[int]:
+        self._check_template(template)
+        plain = [dict(message) for message in messages]
+        size = _length(plain) + len(template)
+        ids = self._ask("encode_chat", size, messages=plain, template=template, parse=parse_control_tokens)
+        return [int(token) for token in ids]
+
+    def encode_conversation(self, messages: Messages, *, parse_control_tokens: bool = False) -> Conversation:
         self._check_template()
         plain = [dict(message) for message in messages]
-        return [int(token) for token in self._ask("encode_chat", _length(plain), messages=plain)]
+        found = self._ask("encode_conversation", _length(plain), messages=plain, parse=parse_control_tokens)
+        return Conversation(**found)
+
+    def end_of_turn(self, template: str = "") -> int:
+        self._check_template(template)
+        known = self._ends.get(template)
+        if known is None:
+            if len(self._ends) >= _MAX_ENDS:
+                self._ends.clear()
+            known = self._ends[template] = int(self._ask("end_of_turn", len(template), template=template))
+        return known
 
     def text_limit(self, tokens: int) -> int:
         return tokens * self._longest
@@ -71,18 +122,23 @@ class ReadTokenizer(Tokenizer):
         for child in children:
             child.close()
 
-    def _check_template(self) -> None:
+    def _check_template(self, instead: str = "") -> None:
+        if instead:
+            return
         if self.chat_template is None:
-            raise InvalidArtifact("the model's tokenizer has no chat template")
+            raise InvalidArtifact(NO_TEMPLATE)
+        if self._template_problem:
+            raise InvalidArtifact(self._template_problem)
 
     def _ask(self, operation: str, size: int, **arguments: Any) -> Any:
-        seconds = _CPU_SECONDS + _CPU_SECONDS_PER_BYTE * size
-        limits = Limits(seconds, _WALL_FACTOR * seconds, answer_bytes=(4 << 20) + 32 * size)
-        return self._answer(self._child_for(size), operation, limits, **arguments)
+        return self._answer(self._child_for(size), operation, _limits(size), **arguments)
 
-    def _answer(self, child: ChildProcess, operation: str, limits: Limits, **arguments: Any) -> Any:
+    def _answer(
+        self, child: ChildProcess, operation: str, limits: Limits, *, prepared: bool = False, **arguments: Any
+    ) -> Any:
+        """``prepared``: later children of this one begin with the operation, too."""
         try:
-            return child.ask(operation, limits, **arguments)
+            return (child.prepare if prepared else child.ask)(operation, limits, **arguments)
         except (ChildFailed, ChildUnavailable) as error:
             part = "tokenizer" if operation in ("encode", "document") else "chat template or tokenizer"
             raise InvalidArtifact(f"the model's {part} {error}") from error
@@ -94,6 +150,12 @@ class ReadTokenizer(Tokenizer):
             if self._long is None:
                 self._long = self._child.twin()
             return self._long
+
+
+def _limits(size: int) -> Limits:
+    """For a text of ``size`` characters."""
+    seconds = _CPU_SECONDS + _CPU_SECONDS_PER_BYTE * size
+    return Limits(seconds, _WALL_FACTOR * seconds, answer_bytes=(4 << 20) + 32 * size)
 
 
 def _decoding(document: str) -> FastTokenizer:

@@ -9,14 +9,15 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tunix_rt.errors import InvalidArtifact
 from tunix_rt.models.adapted_layers import adapted_layers
 from tunix_rt.models.base_model import ADAPTER_CONFIG
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.file_names import GENERATION_CONFIG, INDEX, WEIGHTS
-from tunix_rt.models.hf_config import from_hf
+from tunix_rt.models.hf_config import config_warnings, from_hf
+from tunix_rt.models.hf_nested import text_config
 from tunix_rt.models.lora_settings import LoraSettings, read_settings
 from tunix_rt.models.reading.bounds import MAX_CONFIG_BYTES, MAX_EOS_IDS, MAX_INDEX_BYTES
 from tunix_rt.models.reading.gguf_header import GGUFHeader, read_header
@@ -25,10 +26,6 @@ from tunix_rt.models.reading.json_files import read_object
 from tunix_rt.models.reading.tokenizer_files import decoding_part, longest_token, shrinks
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.untrusted.child import connect, serve
-
-# A rendered conversation may be this much longer than its messages and its template together.
-_TEMPLATE_GROWTH: Final = 16
-_LEAST_RENDERED: Final = 1 << 16
 
 
 class ModelReader:
@@ -43,11 +40,17 @@ class ModelReader:
         self._tokenizer: Tokenizer | None = None
 
     def describe_directory(self, path: str) -> dict[str, Any]:
-        """Config of a Hugging Face directory, and the names of its weight files."""
+        """Config of a Hugging Face directory, what to warn of, and the names of its weight files."""
         self._directory = Path(path)
-        config = from_hf(read_object(self._directory / "config.json", MAX_CONFIG_BYTES))
+        document = read_object(self._directory / "config.json", MAX_CONFIG_BYTES)
+        config = from_hf(document)
         self._remember(config)
-        return {"config": dataclasses.asdict(config), "shards": _shards(self._directory)}
+        return {
+            "config": dataclasses.asdict(config),
+            "shards": _shards(self._directory),
+            "warnings": config_warnings(document),
+            "is_multimodal": text_config(document) is not None,
+        }
 
     def describe_gguf(self, path: str) -> dict[str, Any]:
         """Config of a GGUF file, and its tensors by name."""
@@ -78,16 +81,12 @@ class ModelReader:
         """The part of the tokenizer that decodes, and its special tokens."""
         tokenizer = read_tokenizer(self._header) if self._header is not None else self._from_directory()
         longest = longest_token(tokenizer)
-        # Ids may have gaps, so the highest counts.
-        ids = 1 + max(tokenizer.fast.get_vocab(with_added_tokens=True).values(), default=-1)
-        if ids > self._vocabulary:
-            raise InvalidArtifact(f"the tokenizer has {ids} ids, the model has only {self._vocabulary}")
         self._tokenizer = tokenizer
         return {
             "decoding": decoding_part(tokenizer),
             "special": dataclasses.asdict(tokenizer.special),
             "chat_template": tokenizer.chat_template,
-            "eos_token_ids": tokenizer.eos_token_ids,
+            "eos_token_ids": tokenizer.own_eos_ids,
             "model_max_length": tokenizer.model_max_length,
             "longest_token": longest,
             "shrinks": shrinks(tokenizer),
@@ -95,25 +94,36 @@ class ModelReader:
 
     def document(self) -> str:
         """The whole tokenizer, as ``tokenizer.json`` has it."""
-        return str(self._opened.fast.to_str(pretty=True))
+        return str(self.tokenizer.fast.to_str(pretty=True))
 
     def encode(self, text: str, special: bool) -> list[int]:
-        return self._opened.encode(text, add_special_tokens=special)
+        return self.tokenizer.encode(text, add_special_tokens=special)
+
+    def open_template(self) -> list[int]:
+        """The tokens that end an answer, once a short conversation was rendered."""
+        self.tokenizer.chat_format()
+        return list(self.tokenizer.eos_token_ids)
+
+    def use_template(self, template: str) -> dict[str, Any]:
+        """Replace the chat template."""
+        self.tokenizer.use_template(template)
+        return {"chat_template": self.tokenizer.chat_template, "eos_token_ids": self.tokenizer.eos_token_ids}
 
     def render(self, messages: list[dict[str, str]], prompted: bool) -> str:
-        tokenizer = self._opened
-        rendered = tokenizer.render_chat(messages, add_generation_prompt=prompted)
-        given = sum(len(message["content"]) for message in messages) + len(tokenizer.chat_template or "")
-        limit = max(_LEAST_RENDERED, _TEMPLATE_GROWTH * given)
-        if len(rendered) > limit:
-            raise InvalidArtifact(f"the chat template makes {len(rendered)} characters of a conversation of {given}")
-        return rendered
+        return self.tokenizer.render_chat(messages, add_generation_prompt=prompted)
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        return self._opened.encode(self.render(messages, True))
+    def encode_chat(self, messages: list[dict[str, str]], template: str, parse: bool) -> list[int]:
+        return self.tokenizer.encode_chat(messages, template=template, parse_control_tokens=parse)
+
+    def encode_conversation(self, messages: list[dict[str, str]], parse: bool) -> dict[str, Any]:
+        """Ids, mask and the number of control tokens in contents."""
+        return dataclasses.asdict(self.tokenizer.encode_conversation(messages, parse_control_tokens=parse))
+
+    def end_of_turn(self, template: str) -> int:
+        return self.tokenizer.end_of_turn(template)
 
     @property
-    def _opened(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise InvalidArtifact("no tokenizer was opened")
         return self._tokenizer
@@ -163,7 +173,8 @@ def main() -> int:
     reader = ModelReader()
     operations = (
         reader.describe_directory, reader.describe_gguf, reader.describe_adapter, reader.adapted_layers, reader.expect,
-        reader.open_tokenizer, reader.document, reader.encode, reader.render, reader.encode_chat,
+        reader.open_tokenizer, reader.open_template, reader.use_template, reader.document, reader.encode, reader.render,
+        reader.encode_chat, reader.encode_conversation, reader.end_of_turn,
     )  # fmt: skip
     serve(connect(), {operation.__name__: operation for operation in operations})
     return 0

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tunix_rt.contract.deadlines import QUEUE_DEADLINE
 from tunix_rt.contract.digests import check_digest
-from tunix_rt.contract.generation import check_generation, complete_generation
+from tunix_rt.contract.generation import check_generation, complete_generation, of_this_version
 from tunix_rt.contract.identifiers import MAX_MESSAGE
 from tunix_rt.contract.messages import generation_fields
 from tunix_rt.contract.scores import DEFAULT_THRESHOLD, METRIC_KEY, SAMPLES_PER_ITEM, THRESHOLD
@@ -66,7 +66,7 @@ def resolved_generation(given: common_pb2.GenerationConfig, violations: Violatio
 
 
 def _completed(given: common_pb2.GenerationConfig, violations: Violations) -> dict[str, Any]:
-    config = complete_generation(generation_fields(given))
+    config = complete_generation(of_this_version(generation_fields(given)))
     check_generation(config, violations)
     return config
 

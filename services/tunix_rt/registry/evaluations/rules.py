@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from tunix_rt.contract.generation import complete_generation
+from tunix_rt.contract.generation import PROMPT_VERSION, complete_generation
 from tunix_rt.contract.messages import generation_fields
 from tunix_rt.contract.scores import DEFAULT_THRESHOLD
 from tunix_rt.contract.statements import evaluation_statement, predictions_digest
@@ -92,7 +92,9 @@ def create_for_run(session: Session, run: RunRow) -> list[str]:
     created = []
     for asked in run_spec(run).evaluate_on:
         # Not checked again: what a stored spec asks for must not keep a trained run from its end.
-        generation = complete_generation(generation_fields(asked.generation))
+        # It is generated now, whatever the version was when the run was created.
+        asked_now = generation_fields(asked.generation) | {"prompt_version": PROMPT_VERSION}
+        generation = complete_generation(asked_now)
         spec = EvaluationSpec(
             model=model.id,
             evalset=asked.evalset,

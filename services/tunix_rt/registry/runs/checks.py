@@ -63,6 +63,8 @@ _SHARED: Final[Mapping[str, Callable[[pb.RunSpec], Any]]] = {
     # Which examples there are, and which of them are held out.
     "hyperparameters.max_seq_length": lambda spec: spec.hyperparameters.max_seq_length,
     "hyperparameters.overlong": lambda spec: spec.hyperparameters.overlong,
+    "hyperparameters.chat_template": lambda spec: spec.hyperparameters.chat_template,
+    "hyperparameters.parse_control_tokens": lambda spec: spec.hyperparameters.parse_control_tokens,
     "hyperparameters.eval_steps": lambda spec: "positive" if spec.hyperparameters.eval_steps else 0,
     "hyperparameters.eval_fraction": lambda spec: _held_out(spec.hyperparameters),
     # What moments there are; runs of earlier releases do not say it.

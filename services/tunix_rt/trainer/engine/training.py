@@ -17,6 +17,7 @@ from flax import nnx
 
 from tunix_rt import __version__
 from tunix_rt.artifacts import ArtifactStore
+from tunix_rt.contract.generation import PROMPT_VERSION
 from tunix_rt.contract.hyperparameters import check_hyperparameters, warnings_of
 from tunix_rt.contract.lines import lines_of
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, Violations
@@ -25,7 +26,6 @@ from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import ExportForm, export_hugging_face
 from tunix_rt.models.kept_settings import KeptSettings
 from tunix_rt.models.loading import LanguageModel, kept_of, load
-from tunix_rt.models.tokenizer import render_example
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
 from tunix_rt.trainer.engine.base_models import find_base
@@ -42,6 +42,7 @@ from tunix_rt.trainer.engine.lora import adapt, export_adapters
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, Position, adopt, parameters_digest, read_state
 from tunix_rt.trainer.engine.preparation import Prepared, prepare
+from tunix_rt.trainer.engine.rendering import ExampleRenderer
 from tunix_rt.trainer.engine.sharding import Layout, host_memory, layout_on, make_mesh
 from tunix_rt.trainer.engine.step import Frozen, HeldOut, TrainState, build_eval_step, build_step, initial_state
 from tunix_rt.trainer.job import InitialCheckpoint, Job
@@ -159,6 +160,12 @@ class Training:
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
+        if self._hp.chat_template:
+            self._use_template(model)
+        end = model.tokenizer.token_text(model.tokenizer.end_of_turn())
+        self._log(f"an answer ends with {end!r}")
+        for warning in model.warnings:
+            self._log(warning, level="warning")
         if self._hp.lora is not None:
             settings = adapt(model.decoder, self._hp.lora, seed=self._hp.seed)
             targets = ", ".join(settings.target_modules)
@@ -172,20 +179,31 @@ class Training:
             self._log(f"not kept in the exported model: {', '.join(kept.left_out)}", level="warning")
         return kept
 
+    def _use_template(self, model: LanguageModel) -> None:
+        try:
+            model.tokenizer.use_template(self._hp.chat_template)
+        except InvalidArtifact as error:
+            raise InvalidInput([FieldViolation("hyperparameters.chat_template", str(error))]) from error
+
     @property
     def _rows(self) -> int:
         """Rows per accumulation part, on all devices together."""
         return self._hp.per_device_batch_size * self._hp.mesh.data * self._hp.mesh.fsdp
 
     def _prepare(self, model: LanguageModel, pairs: list[tuple[str, str]]) -> Prepared:
+        render = ExampleRenderer(
+            model.tokenizer, model.config.vocab_size, parse_control_tokens=self._hp.parse_control_tokens
+        )
         prepared = prepare(
             pairs,
-            lambda prompt, completion: render_example(model.tokenizer, prompt, completion),
+            render,
             self._hp,
             model.config.max_position_embeddings,
         )
         lost = prepared.tokenized.dropped or prepared.tokenized.truncated
         self._log(str(prepared), level="warning" if lost else "info")
+        if render.warning:
+            self._log(render.warning, level="warning")
         return prepared
 
     def _held_out(
@@ -332,6 +350,7 @@ class Training:
             "seed": str(self._hp.seed),
             **_lineage_of(self._job.initial_checkpoint),
             **prepared.account,
+            "prompt_version": str(PROMPT_VERSION),
             "code_version": __version__,
             "jax_version": jax.__version__,
         }
