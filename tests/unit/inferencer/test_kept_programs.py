@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
 from tunix_rt.inferencer.engine.kept_programs import KeptShapes, dropping
 
 
