@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tunix_rt.errors import MAX_VIOLATIONS, Violations
+from tunix_rt.errors import Violations
 from tunix_rt.traces.schema import Trace, parse_line
 
 # More than a trace may have in all its fields, escaped.
@@ -15,7 +15,7 @@ class TraceReader:
     """Holds the traces of the whole lines that it was fed. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._violations = Violations(limit=MAX_VIOLATIONS)
+        self._violations = Violations()
         self._traces: list[Trace] = []
         self._rest: list[bytes] = []
         self._rest_bytes = 0
@@ -25,7 +25,7 @@ class TraceReader:
     def feed(self, piece: bytes) -> None:
         """Read on.
 
-        Raises `InvalidInput` when as many violations were found as an error names, or for a line without an end.
+        Raises `InvalidInput` when there are so many violations that the rest is not read, or for a line without an end.
         """
         first, *others = piece.split(b"\n")
         self._rest.append(first)

@@ -44,11 +44,11 @@ def test_every_bad_line_is_named_wherever_the_pieces_are_cut() -> None:
         assert f"byte {at} of the file" in refused.value.violations[1].description
 
 
-def test_nothing_is_read_after_as_many_violations_as_an_error_names() -> None:
+def test_reading_ends_long_before_the_last_bad_line() -> None:
     found = TraceReader()
     with pytest.raises(InvalidInput) as refused:
-        found.feed(b"{\n" * (MAX_VIOLATIONS + 5))
-    assert len(refused.value.violations) == MAX_VIOLATIONS + 1
+        found.feed(b"{\n" * 100_000)
+    assert len(refused.value.named) == MAX_VIOLATIONS
     with pytest.raises(InvalidInput, match="has no traces"):
         TraceReader().finish()
 
