@@ -114,6 +114,58 @@ def _bar() -> Progress:
     )
 
 
+class Phases:
+    """Says on standard error which part of long work goes on and how far it is.
+
+    A bar that disappears where there is a terminal, else a line every few seconds; nothing for work that ends sooner.
+    Use as a context manager.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        """``seconds`` between two lines where there is no terminal."""
+        self._seconds = seconds
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._label = ""
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.fields[count]}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, label: str, done: int | None = None, total: int | None = None) -> None:
+        """Say that ``done`` (of ``total``, where that is known) is done of the part called ``label``."""
+        count = "" if done is None else f"{done:,}" if total is None else f"{done / max(total, 1):.0%}"
+        if self._bar is not None:
+            if self._task is None or label != self._label:
+                if self._task is not None:
+                    self._bar.remove_task(self._task)
+                self._task = self._bar.add_task(label, total=total, count=count)
+            self._bar.update(self._task, completed=done or 0, count=count)
+        elif time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            print(f"{label} {count}".rstrip(), file=sys.stderr)
+        self._label = label
+
+
 class Counted:
     """Says on standard error how far long work is: a line every few seconds, none for work that ends sooner."""
 

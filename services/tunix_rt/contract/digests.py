@@ -10,12 +10,13 @@ from typing import Any, Final
 from tunix_rt.errors import Violations
 
 DIGEST_PREFIX: Final = "sha256:"
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _DIGEST: Final = re.compile(DIGEST_PREFIX + "[0-9a-f]{64}")
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no white space and unescaped UTF-8. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256_digest(data: bytes | str) -> str:

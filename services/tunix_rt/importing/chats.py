@@ -32,25 +32,22 @@ def sharegpt(row: Values, reading: Reading) -> Example:
 
 def alpaca(row: Values, reading: Reading) -> Example:
     """``instruction``, perhaps ``input`` below it, and ``output``; ``system`` and ``history`` of LLaMA-Factory."""
-    if row.get("history") and not reading.join_turns:
-        raise RowProblem("has several turns, and the platform's format holds one question and one answer")
-    parts = [row.get("system"), *_history(row.get("history") or []), row.get("instruction"), row.get("input")]
-    prompt = "\n\n".join(text_of(part, "instruction") for part in parts if part not in (None, ""))
-    return labelled(row, Example(prompt, completion=text_of(row.get("output"), "output")))
+    parts = [text_of(part, "instruction") for part in (row.get("instruction"), row.get("input")) if part]
+    turns = [*_history(row.get("history") or []), ("user", "\n\n".join(parts))]
+    if system := row.get("system"):
+        turns.insert(0, ("system", text_of(system, "system")))
+    messages = [{"role": role, "content": text} for role, text in turns]
+    return labelled(row, conversations.prompted(messages, text_of(row.get("output"), "output"), reading))
 
 
-def _history(turns: Any) -> list[str]:
+def _history(turns: Any) -> list[tuple[str, str]]:
     if not isinstance(turns, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in turns):
         raise RowProblem("its history is no list of pairs")
-    return [f"User: {text_of(asked, 'history')}\n\nAssistant: {text_of(said, 'history')}" for asked, said in turns]
+    pairs = [(("user", text_of(asked, "history")), ("assistant", text_of(said, "history"))) for asked, said in turns]
+    return [turn for pair in pairs for turn in pair]
 
 
 def prompt_completion(row: Values, reading: Reading) -> Example:
     """``prompt`` and ``completion``, as texts or as lists of messages."""
-    return labelled(
-        row,
-        Example(
-            prompt=conversations.question(row.get("prompt"), reading),
-            completion=conversations.completion(row.get("completion"), reading),
-        ),
-    )
+    said = conversations.completion(row.get("completion"), reading)
+    return labelled(row, conversations.prompted(row.get("prompt"), said, reading))

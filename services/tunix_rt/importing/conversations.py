@@ -1,7 +1,7 @@
 """Conversations as a prompt and a completion: OpenAI's ``messages``, ShareGPT's ``conversations``, TRL's pairs.
 
-A trace and an evalset's item have one prompt. A system message stands before the question, with a blank line between.
-Earlier turns fit only if the caller wants them written into the prompt.
+An evalset's item has one prompt: a system message stands before the question, with a blank line between, and earlier
+turns fit only if the caller wants them written into the prompt. A trace keeps both as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ def conversation(messages: Any, reading: Reading) -> Example:
     turns = _turns(messages)
     if not turns or turns[-1][0] != "assistant":
         raise RowProblem("does not end with an answer of the assistant")
-    return Example(prompt=_prompt(turns[:-1], reading), completion=turns[-1][1])
+    return _asked(turns[:-1], turns[-1][1], reading)
+
+
+def prompted(messages: Any, completion: str, reading: Reading) -> Example:
+    """Of a conversation that ends with the user, or its only question as text. Raises `RowProblem`."""
+    if isinstance(messages, str):
+        return Example(prompt=messages, completion=completion)
+    return _asked(_turns(messages), completion, reading)
 
 
 def question(messages: Any, reading: Reading) -> str:
@@ -60,6 +67,33 @@ def is_conversation(value: Any) -> bool:
         and isinstance(value[0], dict)
         and bool({"role", "from"} & value[0].keys())
     )
+
+
+def _asked(turns: list[tuple[str, str]], completion: str, reading: Reading) -> Example:
+    if not reading.keep_turns or reading.join_turns:
+        return Example(prompt=_prompt(turns, reading), completion=completion)
+    system, said = _kept(turns)
+    if not said or said[-1][0] != "user":
+        raise RowProblem("has no question of the user before the answer")
+    return Example(prompt=said[-1][1], completion=completion, system=system, history=tuple(said[:-1]))
+
+
+def _kept(turns: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
+    """The system message, and the turns of user and assistant in turn: texts in a row of one of them are one turn."""
+    system: list[str] = []
+    said: list[tuple[str, str]] = []
+    for role, text in turns:
+        if role == "system":
+            if said:
+                raise RowProblem("has a system message after its beginning")
+            system += [text] if text.strip() else []
+        elif said and said[-1][0] == role:
+            said[-1] = (role, f"{said[-1][1]}\n\n{text}")
+        else:
+            said.append((role, text))
+    if said and said[0][0] == "assistant":
+        raise RowProblem("begins with the assistant")
+    return "\n\n".join(system), said
 
 
 def _prompt(turns: list[tuple[str, str]], reading: Reading) -> str:

@@ -23,7 +23,6 @@ _FIRST_ROWS = 20
 _SHOWN_CHARS = 200
 _HELP = {
     "has several turns": "--join-turns writes the earlier turns into the prompt",
-    "has no reasoning": "--answer-as-step imports those rows with the answer as their only step",
 }
 
 

@@ -23,7 +23,8 @@ DIFFICULTY_NAMES = ("difficulty", "level")
 @dataclass(slots=True)
 class Example:
     """``completion`` is a text whose reasoning and answer are told apart later; with it ``answer`` and ``reasoning``
-    are empty. "" stands for what the row does not say."""
+    are empty. ``system`` and ``history``, (role, text) each, stand before the prompt. "" stands for what the row does
+    not say."""
 
     prompt: str = ""
     answer: str = ""
@@ -37,14 +38,17 @@ class Example:
     unit: str = ""
     cluster_id: str = ""
     aliases: tuple[str, ...] = ()
+    system: str = ""
+    history: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How rows are read. ``join_turns``: earlier turns become part of the prompt."""
+    """How rows are read. ``join_turns``: earlier turns become part of the prompt; ``keep_turns``: they stay turns."""
 
     join_turns: bool = False
     keep_annotations: bool = False
+    keep_turns: bool = False
 
 
 def labelled(values: dict[str, Any], example: Example) -> Example:

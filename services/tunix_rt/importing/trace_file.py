@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tunix_rt.importing.conversion import Options, Outcome, convert, read_exampl
 from tunix_rt.importing.examples import Example
 from tunix_rt.importing.formats import Format
 from tunix_rt.importing.rows import RowProblem
-from tunix_rt.traces.schema import TRACE_VERSION, canonical_line, parse_trace
+from tunix_rt.traces.schema import CONVERSATION_VERSION, TRACE_VERSION, canonical_line, parse_trace
 
 STEP_TYPE = "text"
 
@@ -26,8 +27,10 @@ def import_traces(
 ) -> Outcome:
     """Give ``write`` a line of trace JSONL for each row of ``path``.
 
-    ``answer_as_step``: rows without reasoning are taken, with the answer as their only step. Raises `UnreadableFile`.
+    Turns and system messages are kept unless ``options`` join them. ``answer_as_step``: a row without reasoning gets
+    the answer as its only step; otherwise it has none. Raises `UnreadableFile`.
     """
+    options = replace(options, reading=replace(options.reading, keep_turns=not options.reading.join_turns))
 
     def line(found: Format | None, values: dict[str, Any], number: int) -> str:
         if found is not None and found.name == "trace":
@@ -45,19 +48,16 @@ def _document(example: Example, options: Options, answer_as_step: bool) -> dict[
             reasoning = without_annotations(reasoning)
     if not answer.strip():
         raise RowProblem("has no answer", "nothing follows the reasoning")
-    steps = steps_of(reasoning)
-    if not steps and not answer_as_step:
-        raise RowProblem("has no reasoning before its answer, and a trace needs at least one step")
+    steps = steps_of(reasoning) or (steps_of(answer) if answer_as_step else [])
     meta = {name: value for name, value in (("category", example.category), ("source_id", example.id)) if value}
     return {
-        "trace_version": TRACE_VERSION,
+        "trace_version": TRACE_VERSION if steps and not (example.system or example.history) else CONVERSATION_VERSION,
         "prompt": example.prompt,
         "final_answer": answer.strip(),
-        "steps": [
-            {"i": number, "type": STEP_TYPE, "content": step}
-            for number, step in enumerate(steps or steps_of(answer), start=1)
-        ],
+        "steps": [{"i": number, "type": STEP_TYPE, "content": step} for number, step in enumerate(steps, start=1)],
         **({"meta": meta} if meta else {}),
+        **({"system": example.system} if example.system else {}),
+        **({"history": [{"role": role, "content": text} for role, text in example.history]} if example.history else {}),
     }
 
 

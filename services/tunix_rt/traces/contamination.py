@@ -9,7 +9,7 @@ from enum import StrEnum
 from tunix_rt.quality.equality import answers_equal
 from tunix_rt.quality.items import EvalItem
 from tunix_rt.traces.near_duplicates import matches
-from tunix_rt.traces.normalise import ngrams, normalise_prompt
+from tunix_rt.traces.normalise import ngrams, normalise_prompt, prompt_words, word_ngrams
 from tunix_rt.traces.schema import Trace
 
 NGRAM_SIZE = 13  # Brown et al. 2020 (GPT-3), appendix C
@@ -69,16 +69,23 @@ class Leaks:
 
 def measure_contamination(traces: Sequence[Trace], evalsets: Prompts) -> tuple[Contamination, ...]:
     """Counts of the overlap with each evalset, ordered by evalset id."""
-    exact = {normalise_prompt(trace.prompt) for trace in traces}
-    runs = {run for trace in traces for run in ngrams(trace.prompt, NGRAM_SIZE)}
+    items = {evalset_id: [prompt_words(prompt) for prompt in prompts] for evalset_id, prompts in evalsets.items()}
+    asked = {" ".join(words) for each in items.values() for words in each}
+    asked_runs = {run for each in items.values() for words in each for run in word_ngrams(words, NGRAM_SIZE)}
+    exact, runs = set(), set()
+    for question in (question for trace in traces for question in trace.questions) if asked else ():
+        words = prompt_words(question)
+        if (text := " ".join(words)) in asked:
+            exact.add(text)
+        runs |= asked_runs & word_ngrams(words, NGRAM_SIZE)
     return tuple(
         Contamination(
             evalset_id=evalset_id,
-            exact_prompts=sum(normalise_prompt(prompt) in exact for prompt in prompts),
-            ngram_items=sum(not runs.isdisjoint(ngrams(prompt, NGRAM_SIZE)) for prompt in prompts),
+            exact_prompts=sum(" ".join(words) in exact for words in of_evalset),
+            ngram_items=sum(not runs.isdisjoint(word_ngrams(words, NGRAM_SIZE)) for words in of_evalset),
             ngram_size=NGRAM_SIZE,
         )
-        for evalset_id, prompts in sorted(evalsets.items())
+        for evalset_id, of_evalset in sorted(items.items())
     )
 
 
@@ -88,9 +95,10 @@ def find_leaks(traces: Sequence[Trace], evalsets: Mapping[str, Sequence[EvalItem
     owners = [(name, position) for name, items in evalsets.items() for position in range(len(items))]
     similar: dict[str, _Similar] = {name: {} for name in evalsets}
     prompts = [item.prompt for items in evalsets.values() for item in items]
-    for match in matches([trace.prompt for trace in traces], prompts) if prompts else ():
+    questions = [(trace, question) for trace, each in enumerate(traces) for question in each.questions]
+    for match in matches([question for _, question in questions], prompts) if prompts else ():
         name, position = owners[match.query]
-        similar[name].setdefault(match.position, []).append((match.similarity, position))
+        similar[name].setdefault(questions[match.position][0], []).append((match.similarity, position))
     return tuple(_leaks(name, _Search(traces, items, similar[name])) for name, items in evalsets.items())
 
 
@@ -125,7 +133,7 @@ class _Search:
         self.answered: set[int] = set()
         self._similar = similar
         self._by_prompt: dict[str, list[int]] = {}
-        self._by_run: dict[tuple[str, ...], list[int]] = {}
+        self._by_run: dict[str, list[int]] = {}
         for position, item in enumerate(items):
             self._by_prompt.setdefault(normalise_prompt(item.prompt), []).append(position)
             for run in ngrams(item.prompt, NGRAM_SIZE):
@@ -134,9 +142,9 @@ class _Search:
     def strongest(self, position: int) -> Overlap | None:
         """The trace's strongest overlap; counts every item that it overlaps with."""
         trace = self.traces[position]
-        exact = self._by_prompt.get(normalise_prompt(trace.prompt), [])
+        exact = [item for question in trace.questions for item in self._by_prompt.get(normalise_prompt(question), [])]
         similar = self._similar.get(position, [])
-        runs = ngrams(trace.prompt, NGRAM_SIZE)
+        runs = {run for question in trace.questions for run in ngrams(question, NGRAM_SIZE)}
         sharing = {item for run in runs if run in self._by_run for item in self._by_run[run]}
         self.exact.update(exact)
         self.near.update(item for _, item in similar)

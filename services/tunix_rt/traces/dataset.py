@@ -57,7 +57,11 @@ class BuiltDataset:
 
 def canonical_jsonl(traces: Iterable[Trace]) -> bytes:
     """UTF-8 JSONL, one canonical object per line, each line ending with a newline."""
-    return "".join(canonical_line(trace) + "\n" for trace in traces).encode()
+    return _jsonl(map(canonical_line, traces))
+
+
+def _jsonl(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def build_from_recipe(
@@ -86,6 +90,7 @@ def build_from_recipe(
     effective_seed = RECIPES[recipe].default_seed if seed is None else seed
     return _assemble(
         drawn.traces,
+        canonical_jsonl(drawn.traces),
         key=key or recipe,
         dropped=(drawn.dropped_over_budget, drawn.dropped_contaminated, drawn.dropped_duplicates),
         filters=_filters(max_trace_tokens, kept_out),
@@ -105,20 +110,40 @@ def build_from_lines(
     measure_against: Prompts | None = None,
     source: str = "import",
 ) -> BuiltDataset:
-    """Build a dataset from trace JSONL, in file order.
+    """`build_from_traces` of trace JSONL. Raises `InvalidInput` naming every invalid line."""
+    return build_from_traces(
+        parse_traces(lines),
+        key=key,
+        max_trace_tokens=max_trace_tokens,
+        decontaminate=decontaminate,
+        measure_against=measure_against,
+        source=source,
+    )
 
-    Identical traces are kept once; different traces of one prompt are all kept. Raises `InvalidInput` naming every
-    invalid line, or when the filters drop every trace.
+
+def build_from_traces(
+    traces: Iterable[Trace],
+    *,
+    key: str,
+    max_trace_tokens: int | None = None,
+    decontaminate: Prompts | None = None,
+    measure_against: Prompts | None = None,
+    source: str = "import",
+) -> BuiltDataset:
+    """Build a dataset of ``traces``, in their order.
+
+    Identical traces are kept once; different traces of one prompt are all kept. Raises `InvalidInput` when the filters
+    drop every trace.
     """
     kept_out = decontaminate or {}
     excluded = {normalise_prompt(prompt) for prompts in kept_out.values() for prompt in prompts}
     kept: dict[str, Trace] = {}
     over_budget = contaminated = duplicates = 0
-    for trace in parse_traces(lines):
+    for trace in traces:
         line = canonical_line(trace)
         if line in kept:
             duplicates += 1
-        elif normalise_prompt(trace.prompt) in excluded:
+        elif excluded and not excluded.isdisjoint(map(normalise_prompt, trace.questions)):
             contaminated += 1
         elif max_trace_tokens is not None and trace_tokens(trace) > max_trace_tokens:
             over_budget += 1
@@ -129,6 +154,7 @@ def build_from_lines(
         raise InvalidInput([FieldViolation("jsonl", reason)])
     return _assemble(
         tuple(kept.values()),
+        _jsonl(kept),
         key=key,
         dropped=(over_budget, contaminated, duplicates),
         filters=_filters(max_trace_tokens, kept_out),
@@ -150,6 +176,7 @@ def _filters(max_trace_tokens: int | None, kept_out: Prompts) -> dict[str, Any]:
 
 def _assemble(
     traces: tuple[Trace, ...],
+    jsonl: bytes,
     *,
     key: str,
     dropped: tuple[int, int, int],
@@ -159,7 +186,6 @@ def _assemble(
     provenance: dict[str, Any],
     evalsets: Prompts,
 ) -> BuiltDataset:
-    jsonl = canonical_jsonl(traces)
     digest = sha256_digest(jsonl)
     identity = {"provenance": provenance, "filters": filters, "strategy": strategy, "seed": seed, "digest": digest}
     over_budget, contaminated, duplicates = dropped
@@ -180,6 +206,6 @@ def _assemble(
         provenance=provenance,
         contamination=measure_contamination(traces, evalsets),
         category_statistics=by_category,
-        near_duplicates=len(earlier_neighbours([trace.prompt for trace in traces])),
+        near_duplicates=len(earlier_neighbours([trace.asked for trace in traces])),
     )
     return BuiltDataset(traces=traces, jsonl=jsonl, digest=digest, manifest=manifest)

@@ -7,18 +7,13 @@ from typing import Any
 
 from tunix_rt.contract.digests import canonical_json
 from tunix_rt.errors import FieldViolation, InvalidInput
-from tunix_rt.traces.render import render_completion
-from tunix_rt.traces.schema import Trace, canonical_line
+from tunix_rt.traces.render import render_completion, render_messages
+from tunix_rt.traces.schema import ASSISTANT, USER, Trace, canonical_line
 
 
 def to_chat(trace: Trace) -> dict[str, Any]:
     """Conversational layout (``messages`` with roles) of Hugging Face TRL and most fine-tuning services."""
-    return {
-        "messages": [
-            {"role": "user", "content": trace.prompt},
-            {"role": "assistant", "content": render_completion(trace)},
-        ]
-    }
+    return {"messages": render_messages(trace)}
 
 
 def to_tunix_sft(trace: Trace) -> dict[str, Any]:
@@ -26,7 +21,16 @@ def to_tunix_sft(trace: Trace) -> dict[str, Any]:
 
     ``text`` is their concatenation; the loss is computed on ``completion`` only.
     """
-    prompt = f"<start_of_turn>user\n{trace.prompt}<end_of_turn>\n<start_of_turn>model\n"
+    *earlier, question, _ = render_messages(trace)
+    if trace.system:  # Gemma has no system role: the first user turn begins with it.
+        first = earlier[1] if trace.history else question
+        first["content"] = f"{trace.system}\n\n{first['content']}"
+        earlier = earlier[1:]
+    names = {USER: "user", ASSISTANT: "model"}
+    turns = "".join(
+        f"<start_of_turn>{names[turn['role']]}\n{turn['content']}<end_of_turn>\n" for turn in (*earlier, question)
+    )
+    prompt = f"{turns}<start_of_turn>model\n"
     completion = f"{render_completion(trace)}<end_of_turn>"
     return {
         "prompt": prompt,

@@ -46,8 +46,9 @@ class Bin:
 
 
 def trace_tokens(trace: Trace) -> int:
-    """`regex-v1` tokens of prompt and completion together: the training cost of a trace."""
-    return count_tokens(trace.prompt) + count_tokens(render_completion(trace))
+    """`regex-v1` tokens of all turns together: the training cost of a trace."""
+    earlier = (trace.system, *(turn.content for turn in trace.history)) if trace.system or trace.history else ()
+    return sum(map(count_tokens, (*earlier, trace.prompt, render_completion(trace))))
 
 
 def category_of(trace: Trace) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Match:
 
 def shingles(prompt: str) -> Shingles:
     """The prompt's 5-grams of normalised words; a shorter prompt is one run of its own length."""
-    return frozenset(" ".join(run) for run in ngrams(prompt, SHINGLE_WORDS))
+    return frozenset(ngrams(prompt, SHINGLE_WORDS))
 
 
 def jaccard(a: Shingles, b: Shingles) -> float:
@@ -82,6 +83,32 @@ def earlier_neighbours(prompts: Sequence[str], seed: int = SEED) -> dict[int, Ne
 
     If there are several: an equal prompt if there is one, else the earliest found.
     """
+    positions = _perhaps_near(prompts)
+    among = _earlier_neighbours([prompts[position] for position in positions], seed)
+    return {
+        positions[later]: Neighbour(positions[neighbour.position], neighbour.similarity)
+        for later, neighbour in among.items()
+    }
+
+
+def _perhaps_near(prompts: Sequence[str]) -> list[int]:
+    """The positions of all prompts that can have a near duplicate: enough of their runs occur in another one.
+
+    Runs are compared by hash, in a fraction of the time and memory of the runs themselves; two with one hash only make
+    the list longer.
+    """
+    hashed = [array("q", map(hash, ngrams(prompt, SHINGLE_WORDS))) for prompt in prompts]
+    seen: set[int] = set()
+    again: set[int] = set()
+    for runs in hashed:
+        again.update(seen.intersection(runs))
+        seen.update(runs)
+    return [
+        position for position, runs in enumerate(hashed) if sum(map(again.__contains__, runs)) >= THRESHOLD * len(runs)
+    ]
+
+
+def _earlier_neighbours(prompts: Sequence[str], seed: int) -> dict[int, Neighbour]:
     sets = _shared(prompts)
     found: dict[int, Neighbour] = {}
     first: dict[Shingles, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Words and operators; "7 + 5" and "7 - 5" must stay different.
 _WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*|[^\w\s.,;:!?'\"“”‘’()\[\]{}]")
@@ -19,9 +20,13 @@ def normalise_prompt(prompt: str) -> str:
     return " ".join(prompt_words(prompt))
 
 
-def ngrams(prompt: str, size: int) -> set[tuple[str, ...]]:
-    """All runs of ``size`` words; a shorter prompt is one run of its own length."""
-    words = prompt_words(prompt)
+def ngrams(prompt: str, size: int) -> set[str]:
+    """All runs of ``size`` words, joined by single spaces; a shorter prompt is one run of its own length."""
+    return word_ngrams(prompt_words(prompt), size)
+
+
+def word_ngrams(words: Sequence[str], size: int) -> set[str]:
+    """`ngrams` of a prompt whose words are known."""
     if len(words) <= size:
-        return {tuple(words)} if words else set()
-    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+        return {" ".join(words)} if words else set()
+    return {" ".join(words[i : i + size]) for i in range(len(words) - size + 1)}

@@ -61,7 +61,7 @@ def find_repeats(traces: Sequence[Trace]) -> Repeats:
         if line in seen:
             identical.append(position)
         seen.add(line)
-    near, count = near_groups([trace.prompt for trace in traces])
+    near, count = near_groups([trace.asked for trace in traces])
     return Repeats(tuple(identical), _prompt_groups(traces), near, count)
 
 
@@ -104,10 +104,10 @@ def near_groups(prompts: Sequence[str]) -> tuple[tuple[NearGroup, ...], int]:
 def _prompt_groups(traces: Sequence[Trace]) -> tuple[PromptGroup, ...]:
     members: dict[str, list[int]] = {}
     for position, trace in enumerate(traces):
-        members.setdefault(normalise_prompt(trace.prompt), []).append(position)
+        members.setdefault(normalise_prompt(trace.asked), []).append(position)
     return tuple(
         PromptGroup(
-            prompt=traces[positions[0]].prompt,
+            prompt=traces[positions[0]].asked,
             positions=tuple(positions),
             answers=distinct_answers([traces[position].final_answer for position in positions]),
         )

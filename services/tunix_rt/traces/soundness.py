@@ -53,6 +53,8 @@ def _of_steps(position: int, trace: Trace) -> list[Doubt]:
         for step in trace.steps
         if not any(character.isalnum() for character in step.content)
     ]
+    if not trace.steps:
+        return []
     reasoning = "\n".join(step.content for step in trace.steps)
     coherence = trace_coherence(trace.prompt, reasoning, trace.final_answer)
     found += [Doubt(position, FALSE_EQUATION, statement) for statement in coherence.false_statements]

@@ -255,7 +255,13 @@ def test_a_file_is_imported_in_chunks_after_its_spec(server: Any, use: Any, tmp_
         return datasets_pb2.Dataset(id="ds-1")
 
     server.handlers["ImportDataset"] = handler
-    use.one(lambda client: client.datasets.import_file(path, key="mine", tags={"a": "b"}))
+    said: list[tuple[int, int]] = []
+    use.one(
+        lambda client: client.datasets.import_file(
+            path, key="mine", tags={"a": "b"}, progress=lambda sent, size: said.append((sent, size))
+        )
+    )
+    assert said[-1] == (len(content), len(content)) and said == sorted(said)
     assert received[0].spec.key == "mine"
     assert dict(received[0].spec.tags) == {"a": "b"}
     assert b"".join(part.chunk for part in received[1:]) == content

@@ -171,8 +171,11 @@ CHAT = {
 
 
 def test_chats_give_thought_and_answer_in_every_notation(write: Any) -> None:
-    expected = ("Reason.\n\n2+2?", ["Two and two.", "Four.", "The sum is \\boxed{4}."], "4")
-    assert said(only(traces(write(CHAT)), "chat messages")) == expected
+    expected = ("2+2?", ["Two and two.", "Four.", "The sum is \\boxed{4}."], "4")
+    found = only(traces(write(CHAT)), "chat messages")
+    assert said(found) == expected and (found["system"], found["trace_version"]) == ("Reason.", "1.1")
+    joined = only(traces(write(CHAT), Options(reading=Reading(join_turns=True))), "chat messages")
+    assert (joined["prompt"], joined["trace_version"], "system" in joined) == ("Reason.\n\n2+2?", "1.0", False)
     assert only(items(write(CHAT)), "chat messages")["expected_answer"] == "4"
     system, user, assistant = CHAT["messages"]
     beside = assistant | {"content": "The sum is \\boxed{4}.", "reasoning_content": "Two and two.\nFour."}
@@ -198,11 +201,12 @@ def test_our_own_chat_export_comes_back(write: Any) -> None:
 def test_what_a_trace_cannot_hold_is_refused_with_a_count_or_left_out_with_one(write: Any) -> None:
     _, user, assistant = CHAT["messages"]
     tool = {"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}
+    system = {"role": "system", "content": "Be brief."}
     rows = [
         CHAT,
-        {"messages": [user, assistant, user, assistant]},
+        {"messages": [assistant, user, assistant]},
         {"messages": [user, tool, assistant]},
-        {"messages": [user, {"role": "assistant", "content": "4"}]},
+        {"messages": [user, assistant, system, user, assistant]},
         {"messages": [user, {"role": "assistant", "content": "<think>Two and"}]},
         {"messages": [user]},
         {"messages": [user | {"content": [{"type": "image_url", "image_url": {}}]}, assistant]},
@@ -212,14 +216,28 @@ def test_what_a_trace_cannot_hold_is_refused_with_a_count_or_left_out_with_one(w
         traces(write(*rows))
     message = str(refused.value)
     assert "7 of 8 rows cannot be imported, read as chat messages" in message
-    assert "--join-turns" in message and "--answer-as-step" in message and "--skip" in message
+    assert "begins with the assistant" in message and "system message after" in message and "--skip" in message
     found, outcome = traces(write(*rows), Options(skip=True))
     assert (len(found), outcome.rows, sum(outcome.left_out.values())) == (1, 8, 7)
     assert [place for place, _ in outcome.problems] == [f"line {number}" for number in range(2, 9)]
-    joined, _ = traces(write(rows[1]), Options(reading=Reading(join_turns=True)))
-    assert joined[0]["prompt"].startswith("User: 2+2?\n\nAssistant: <think>")
-    direct, _ = traces(write(rows[3]), answer_as_step=True)
-    assert said(direct[0]) == ("2+2?", ["4"], "4")
+
+
+def test_turns_system_message_and_answers_without_reasoning_are_kept_as_they_are(write: Any) -> None:
+    user, answer = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
+    system = {"role": "system", "content": "Be brief."}
+    row = {"messages": [system, user, answer, user | {"content": "And"}, user | {"content": "3+3?"}, answer]}
+    (kept,), _ = traces(write(row))
+    history = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    assert (kept["system"], kept["history"], kept["trace_version"]) == ("Be brief.", history, "1.1")
+    assert said(kept) == ("And\n\n3+3?", [], "4")
+    joined, _ = traces(write(row), Options(reading=Reading(join_turns=True)), answer_as_step=True)
+    assert joined[0]["prompt"].startswith("Be brief.\n\nUser: 2+2?\n\nAssistant: 4")
+    assert (joined[0]["steps"][0]["content"], joined[0]["trace_version"]) == ("4", "1.0")
+    shared = [{"from": "human", "value": "a?"}, {"from": "gpt", "value": "b"}] * 2
+    assert len(traces(write({"conversations": shared}))[0][0]["history"]) == 2
+    alpaca = {"instruction": "c?", "output": "d", "history": [["a?", "b"]], "system": "Be brief."}
+    (found,), _ = traces(write(alpaca))
+    assert (found["history"][1]["content"], found["prompt"], found["system"]) == ("b", "c?", "Be brief.")
 
 
 def test_thoughts_longer_than_a_trace_may_have_lose_no_line(write: Any) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tunix_rt.quality.items import EvalItem
-from tunix_rt.traces.contamination import Kind, Overlap, find_leaks
-from tunix_rt.traces.schema import Step, Trace
+from tunix_rt.traces.contamination import Kind, Overlap, find_leaks, measure_contamination
+from tunix_rt.traces.schema import Step, Trace, Turn
 
 NINE = "one two three four five six seven eight nine"
 LONG = "a train leaves the station at noon and drives sixty miles an hour for three hours"
@@ -16,6 +16,14 @@ def _trace(prompt: str, answer: str = "4") -> Trace:
 
 def _item(name: str, prompt: str, answer: str = "4", **fields: str) -> EvalItem:
     return EvalItem(id=name, prompt=prompt, expected_answer=answer, **{"answer_type": "numeric"} | fields)
+
+
+def test_a_question_of_an_earlier_turn_is_overlap_too() -> None:
+    talk = Trace("Thanks!", "4", (), "1.1", history=(Turn("user", "What is 2 + 2?"), Turn("assistant", "4")))
+    (leaks,) = find_leaks([_trace("Unrelated?"), talk], {"quiz": [_item("exact", "what is 2 + 2")]})
+    assert leaks.overlaps == (Overlap(1, "exact", Kind.EXACT, 1.0, same_answer=True),)
+    (measured,) = measure_contamination([talk], {"quiz": ["what is 2 + 2", "and 3?"]})
+    assert (measured.exact_prompts, measured.ngram_items) == (1, 1)
 
 
 def test_overlaps_name_trace_item_and_kind_the_strongest_first() -> None:

@@ -58,6 +58,53 @@ def test_broken_trace_is_refused_and_its_field_named(change: dict[str, Any], fie
     assert _fields(GOOD, GOOD | change) == [f"line 2.{field}"]
 
 
+TALK: dict[str, Any] = {
+    "trace_version": "1.1",
+    "system": "Be brief.",
+    "history": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello."}],
+    "prompt": "What is 2 + 2?",
+    "final_answer": "4",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"trace_version": "1.0"}, ["system", "history", "steps"]),
+        ({"system": " "}, ["system"]),
+        ({"system": 5}, ["system"]),
+        ({"system": "x" * 50_001}, ["system"]),
+        ({"history": "Hello?"}, ["history"]),
+        ({"history": TALK["history"][:1]}, ["history"]),
+        ({"history": TALK["history"] * 101}, ["history"]),
+        ({"history": TALK["history"][::-1]}, ["history[0].role", "history[1].role"]),
+        ({"history": [{"role": "user"}, {"role": "assistant", "content": "a", "name": "b"}]},
+         ["history[0].content", "history[1].name"]),
+        ({"history": ["Hello?", "Hello."]}, ["history[0]", "history[1]"]),
+        ({"steps": 5}, ["steps"]),
+    ],
+)  # fmt: skip
+def test_broken_conversation_is_refused_and_every_field_named(change: dict[str, Any], fields: list[str]) -> None:
+    assert _fields(TALK, TALK | change) == [f"line 2.{field}" for field in fields]
+
+
+def test_conversation_is_rendered_turn_by_turn_and_its_answer_alone_without_steps() -> None:
+    (trace,) = parse_traces([json.dumps(TALK)])
+    assert parse_traces([canonical_line(trace)]) == [trace]
+    assert trace.questions == ("Hello?", "What is 2 + 2?")
+    (chat,) = export_lines([trace], "chat")
+    expected = [("system", "Be brief."), ("user", "Hello?"), ("assistant", "Hello."), ("user", "What is 2 + 2?")]
+    said = [(turn["role"], turn["content"]) for turn in json.loads(chat)["messages"]]
+    assert said == [*expected, ("assistant", "4")]
+    (gemma,) = export_lines([trace], "tunix_sft")
+    assert json.loads(gemma)["prompt"] == (
+        "<start_of_turn>user\nBe brief.\n\nHello?<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
+        "<start_of_turn>user\nWhat is 2 + 2?<end_of_turn>\n<start_of_turn>model\n"
+    )
+    with_steps = parse_traces([json.dumps(TALK | {"steps": [STEP]})])[0]
+    assert render_completion(with_steps) == "<reasoning>\nc\n</reasoning>\n<answer>4</answer>"
+
+
 def test_every_bad_line_is_named_at_once() -> None:
     assert _fields("{", GOOD, "[]", GOOD | {"prompt": ""}, '{"prompt": NaN}', '{"prompt": "\\ud800"}') == [
         "line 1.json",

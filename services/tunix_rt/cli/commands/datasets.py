@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,12 +28,14 @@ from tunix_rt.cli.import_options import (
     key_of,
 )
 from tunix_rt.cli.log_files import write_lines
+from tunix_rt.cli.progress import Phases
 from tunix_rt.cli.views import catalogue, dataset_quality, imports
 from tunix_rt.client.shipped import evalset_path
 from tunix_rt.errors import NotFound
 
 if TYPE_CHECKING:
     from tunix_rt.client.resources.datasets import Dataset
+    from tunix_rt.importing.conversion import Outcome
     from tunix_rt.quality.items import EvalItem
 
 app = new_group("datasets")
@@ -89,7 +92,8 @@ def import_file(
     skip: Skip = False,
     join_turns: JoinTurns = False,
     answer_as_step: Annotated[
-        bool, typer.Option("--answer-as-step", help="Take rows without reasoning, with the answer as their only step.")
+        bool,
+        typer.Option("--answer-as-step", help="Give rows without reasoning the answer as their only step; else none."),
     ] = False,
     keep_annotations: Annotated[
         bool, typer.Option("--keep-annotations", help="Keep GSM8K's calculator annotations, <<3*4=12>>.")
@@ -122,9 +126,19 @@ def import_file(
         created = _registered(ctx, file, key or key_of(file), max_trace_tokens, decontaminate, tag)
         printing.record(created, as_json, catalogue.dataset)
         return
-    with converted(
-        file, out, dry_run, lambda write: import_traces(file, write, options, answer_as_step=answer_as_step)
-    ) as (outcome, lines):
+
+    def convert(write: Callable[[str], object]) -> Outcome:
+        with Phases() as say:
+            rows = itertools.count(1)
+
+            def counted(line: str) -> None:
+                write(line)
+                if (row := next(rows)) % 1000 == 0:
+                    say("reading rows", row)
+
+            return import_traces(file, counted, options, answer_as_step=answer_as_step)
+
+    with converted(file, out, dry_run, convert) as (outcome, lines):
         document: dict[str, Any] = {"import": outcome.to_dict()}
         if not as_json:
             printing.show(imports.outcome(file, outcome, out if lines else None, {}))
@@ -145,10 +159,22 @@ def _registered(
     decontaminate: list[str] | None,
     tag: list[str] | None,
 ) -> Dataset:
-    with client(ctx) as api:
+    with client(ctx) as api, Phases() as say:
         evalsets = [api.evalsets.get(name).id for name in decontaminate or []]
+
+        def progress(sent: int, size: int) -> None:
+            if sent < size:
+                say("sending traces", sent, size)
+            else:
+                say("looking for repeats and overlap with evalsets")
+
         return api.datasets.import_file(
-            traces, key=key, max_trace_tokens=max_trace_tokens, decontaminate=evalsets, tags=parse_tags(tag)
+            traces,
+            key=key,
+            max_trace_tokens=max_trace_tokens,
+            decontaminate=evalsets,
+            tags=parse_tags(tag),
+            progress=progress,
         )
 
 

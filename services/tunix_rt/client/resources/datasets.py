@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,13 @@ class Datasets(Group[Mode]):
         decontaminate: Sequence[str] = (),
         tags: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        progress: Callable[[int, int], object] = lambda sent, size: None,
     ) -> Upload[Dataset]:
-        """Import trace JSONL from a file; one bad line refuses the whole file (`InvalidInput` names every one)."""
+        """Import trace JSONL from a file; one bad line refuses the whole file (`InvalidInput` names every one).
+
+        ``progress`` is told how many bytes were sent, of how many. The registry reads them as they come; when all are
+        sent it looks for repeats and for overlap with evalsets.
+        """
         spec = pb.ImportDatasetSpec(
             request_id=new_request_id(request_id),
             key=key,
@@ -161,8 +167,10 @@ class Datasets(Group[Mode]):
         def requests() -> Iterator[pb.ImportDatasetRequest]:
             yield pb.ImportDatasetRequest(spec=spec)
             with source.open("rb") as file:
+                size, sent = os.fstat(file.fileno()).st_size, 0
                 while chunk := file.read(CHUNK_BYTES):
                     yield pb.ImportDatasetRequest(chunk=chunk)
+                    progress(sent := sent + len(chunk), size)
 
         # gRPC would report a file that cannot be read as an error of its own thread; so it is opened here first.
         source.open("rb").close()

@@ -6,7 +6,6 @@ then makes the row. What a trace is, and what a recipe draws, is the business of
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,18 +16,18 @@ from sqlmodel import col
 
 from tunix_rt.artifacts import ArtifactStore, StoredArtifact
 from tunix_rt.contract.lines import lines_of
-from tunix_rt.errors import MAX_VIOLATIONS, FieldViolation, InvalidInput, NotFound, Violations
+from tunix_rt.errors import FieldViolation, InvalidInput, NotFound
 from tunix_rt.registry.datasets.tables import DatasetRow
 from tunix_rt.registry.evalsets.tables import EvalSetItemRow, EvalSetRow
 from tunix_rt.registry.kernel.outbox import emit_fact
 from tunix_rt.registry.kernel.projects import own_project
 from tunix_rt.registry.kernel.rows import lock_name, new_id, utc_now
-from tunix_rt.traces.dataset import BuiltDataset, build_from_lines, build_from_recipe
+from tunix_rt.traces.dataset import BuiltDataset, build_from_recipe, build_from_traces
 from tunix_rt.traces.export import export_lines
-from tunix_rt.traces.schema import parse_traces, read_traces
+from tunix_rt.traces.reader import TraceReader
+from tunix_rt.traces.schema import parse_traces
 
 EXPORT_CHUNK_BYTES: Final = 256 * 1024
-_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -92,44 +91,15 @@ def prepare_build(spec: BuildSpec, prompts: EvalPrompts) -> BuiltDataset:
     )
 
 
-def check_beginning(data: bytes | bytearray) -> None:
-    """Refuse a file whose beginning alone has as many violations as an error names. Raises `InvalidInput`.
-
-    ``data`` may end in the middle of a line.
-    """
-    whole = data[: data.rfind(b"\n") + 1]
-    try:
-        read_traces(lines_of(whole), Violations(limit=MAX_VIOLATIONS))
-    except UnicodeDecodeError:
-        return  # found again, with its position, when the whole file is read
-
-
-def prepare_import(spec: ImportSpec, data: bytes | bytearray, prompts: EvalPrompts) -> BuiltDataset:
-    """Parse and filter imported JSONL. Raises `InvalidInput` naming the bad lines; then nothing is imported."""
-    wrong = _first_byte_not_utf8(data)
-    if wrong is not None:
-        line = data.count(b"\n", 0, wrong) + 1
-        raise InvalidInput([FieldViolation(f"line {line}", f"is not UTF-8 (byte {wrong} of the file)")])
-    return build_from_lines(
-        lines_of(data),
+def prepare_import(spec: ImportSpec, reader: TraceReader, prompts: EvalPrompts) -> BuiltDataset:
+    """Filter imported traces. Raises `InvalidInput` naming the bad lines; then nothing is imported."""
+    return build_from_traces(
+        reader.finish(),
         key=spec.key,
         max_trace_tokens=spec.max_trace_tokens,
         decontaminate=prompts.keep_out,
         measure_against=prompts.measure,
     )
-
-
-def _first_byte_not_utf8(data: bytes | bytearray) -> int | None:
-    """Checked piece by piece: the text of a large file would take several times its bytes."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(data), _PIECE):
-        pending = len(decoder.getstate()[0])
-        piece = data[start : start + _PIECE]
-        try:
-            decoder.decode(piece, final=start + _PIECE >= len(data))
-        except UnicodeDecodeError as error:
-            return start - pending + error.start
-    return None
 
 
 def add_dataset(

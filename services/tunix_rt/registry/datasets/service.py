@@ -24,14 +24,13 @@ from tunix_rt.registry.kernel.lists import Listing
 from tunix_rt.registry.kernel.pages import Key, by_create_time, context_digest, page_of_names
 from tunix_rt.registry.retention.rules import delete_resource
 from tunix_rt.traces.dataset import BuiltDataset
+from tunix_rt.traces.reader import TraceReader
 from tunix_rt.traces.recipes import RECIPES, Recipe
 from tunix_rt.v1 import datasets_pb2 as pb
 from tunix_rt.v1 import datasets_pb2_grpc
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["DatasetService"].full_name
 
-# Bytes of an import that are looked at as soon as they have arrived.
-_BEGINNING: Final = 256 * 1024
 _ID = col(DatasetRow.id)
 _DATASETS: Final = Listing(
     pb.ListDatasetsResponse,
@@ -67,10 +66,10 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
     async def ImportDataset(
         self, request_iterator: AsyncIterable[pb.ImportDatasetRequest], context: Context
     ) -> pb.Dataset:
-        message, data = await self._receive(request_iterator)
+        message, reader = await self._receive(request_iterator)
         spec = checks.import_spec(message)
         prompts = await self.read(lambda session: rules.eval_prompts(session, spec.decontaminate))
-        built, stored = await self.database.run(lambda: self._stored(rules.prepare_import(spec, data, prompts)))
+        built, stored = await self.database.run(lambda: self._stored(rules.prepare_import(spec, reader, prompts)))
         return await self._add(_Imported(message, stored.digest), built, stored, spec.tags)
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.Dataset:
@@ -106,14 +105,14 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
 
     async def _receive(
         self, requests: AsyncIterable[pb.ImportDatasetRequest]
-    ) -> tuple[pb.ImportDatasetSpec, bytearray]:
-        """The stream's spec and its bytes, while they stay within the limit and begin with traces.
+    ) -> tuple[pb.ImportDatasetSpec, TraceReader]:
+        """The stream's spec, and its traces, which are read while they arrive.
 
-        What follows a bad beginning is read and dropped: a client that is answered in the middle of sending loses the
+        What follows a refusal is received and dropped: a client that is answered in the middle of sending loses the
         answer.
         """
         spec: pb.ImportDatasetSpec | None = None
-        data, limit, received = bytearray(), self.settings.import_limit_bytes, 0
+        reader, limit, received = TraceReader(), self.settings.import_limit_bytes, 0
         refusal: InvalidInput | None = None
         async for request in requests:
             part = request.WhichOneof("part")
@@ -129,21 +128,16 @@ class DatasetServicer(Servicer, datasets_pb2_grpc.DatasetServiceServicer):
                 if received > limit:
                     description = f"an import may hold at most {limit} bytes: split it over several keys"
                     raise InvalidInput([FieldViolation("chunk", description)])
-                if refusal is not None:
-                    continue
-                unseen = len(data) < _BEGINNING
-                data += request.chunk
-                if unseen and len(data) >= _BEGINNING:
+                if refusal is None:
                     try:
-                        await self.database.run(partial(rules.check_beginning, bytes(data[:_BEGINNING])))
+                        await self.database.run(partial(reader.feed, request.chunk))
                     except InvalidInput as error:
                         refusal = error
-                        data.clear()
         if spec is None:
             raise InvalidInput([FieldViolation("spec", "the stream is empty; the first message must carry it")])
         if refusal is not None:
             raise refusal
-        return spec, data
+        return spec, reader
 
     def _stored(self, built: BuiltDataset) -> tuple[BuiltDataset, StoredArtifact]:
         return built, self.artifacts.put_bytes(built.jsonl, suffix=".jsonl")
