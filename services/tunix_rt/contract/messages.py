@@ -65,5 +65,5 @@ def _is_set(message: Any, name: str) -> bool:
 
 
 def _lora(message: Any) -> Lora:
-    given = {name: getattr(message, name) for name in LORA_RULES}
-    return Lora(**{name: tuple(given[name]) if rule.entries else given[name] for name, rule in LORA_RULES.items()})
+    given: dict[str, Any] = {name: getattr(message, name) for name in LORA_RULES}
+    return Lora(**given | {name: tuple(given[name]) for name, rule in LORA_RULES.items() if rule.entries})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tunix_rt.contract.hyperparameters import ALL_LINEAR
 from tunix_rt.errors import InvalidArtifact
@@ -129,14 +129,16 @@ class _Matcher:
         return name in self._names
 
 
-class _Patterns:
+class _Patterns(Generic[_Number]):
     """Values by the end of a module's name, a regular expression: the first that matches counts."""
 
     def __init__(self, patterns: Mapping[str, _Number]) -> None:
-        self._patterns = [(re.compile(rf"(.*\.)?({pattern})$"), value) for pattern, value in patterns.items()]
+        self._patterns: list[tuple[re.Pattern[str], _Number]] = [
+            (re.compile(rf"(.*\.)?({pattern})$"), value) for pattern, value in patterns.items()
+        ]
 
     def value(self, name: str, default: _Number) -> _Number:
-        return next((value for pattern, value in self._patterns if pattern.match(name)), default)  # type: ignore[misc]
+        return next((value for pattern, value in self._patterns if pattern.match(name)), default)
 
 
 def full_names(family: str, places: Mapping[str, AdaptedLayers]) -> Sequence[str]:

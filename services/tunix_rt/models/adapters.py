@@ -150,7 +150,8 @@ def kernel_shapes(config: ModelConfig) -> Mapping[str, tuple[int, int, int]]:
 
 def _norm(kernel: jax.Array) -> jax.Array:
     """The Euclidean norm of every output's weights: [..., in, out] → [..., out] float32."""
-    return jnp.linalg.norm(kernel.astype(jnp.float32), axis=-2)
+    norm: jax.Array = jnp.linalg.norm(kernel.astype(jnp.float32), axis=-2)
+    return norm
 
 
 def _shape(linear: Linear) -> tuple[int, int, int]:

@@ -78,7 +78,10 @@ class ChatFormat:
         end = self._controls.find(closing)
         self._closing = closing[: end.end()] if end is not None else ""
         token = end[0] if end is not None else self._roles["eos_token"]
-        self.end_id: int = fast.token_to_id(token)
+        end_id = fast.token_to_id(token)
+        if end_id is None:
+            raise InvalidArtifact(f"the tokenizer has no token {token!r:.80}, which ends a turn")
+        self.end_id: int = end_id
         # SentencePiece's tokenizers put a space before a text, which an answer within a conversation does not have.
         self._prefixes = self._ids("\nx") != [*self._ids("\n"), *self._ids("x")]
 
@@ -158,8 +161,8 @@ class ChatFormat:
         mark = _unused("".join(contents) + self.template)
         count, marked = 0, []
         for message, joined in zip(plain, joins, strict=True):
-            content, found = self._controls.cut(message["content"], mark)
-            count += found
+            content, cuts = self._controls.cut(message["content"], mark)
+            count += cuts
             marked.append(message | {"content": _around(content, mark) if joined else content})
         found = _Marked(marked, mark, count)
         if not count and self._written(plain) == self._written(marked):

@@ -90,7 +90,7 @@ class Decoder(nnx.Module):
                 rotation, window = jax.tree.map(
                     partial(jnp.where, is_sliding), by_type["sliding_attention"], by_type["full_attention"]
                 )
-            if is_turning is not None:
+            if is_turning is not None and rotation is not None:
                 rotation = rotation_if(is_turning, rotation)
 
             def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

@@ -177,8 +177,9 @@ def _add_special_tokens(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
         # llama.cpp stops at either: at the end of a text, and at the end of a turn.
         writer.add_eot_token_id(others[0])
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    if tokenizer.special.unk is not None:
-        writer.add_unk_token_id(int(tokenizer.fast.token_to_id(tokenizer.special.unk)))
+    unknown = None if tokenizer.special.unk is None else tokenizer.fast.token_to_id(tokenizer.special.unk)
+    if unknown is not None:
+        writer.add_unk_token_id(unknown)
     encoded = tokenizer.encode("a", add_special_tokens=True)
     if tokenizer.bos_token_id is not None:
         writer.add_bos_token_id(tokenizer.bos_token_id)

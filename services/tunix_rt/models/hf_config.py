@@ -262,7 +262,7 @@ def _copied(document: Mapping[str, Any], fields: FamilyFields, bad: Violations) 
             ok, wanted = ok or (value is None and ours in _NULLABLE), "a number"
         else:
             ok, wanted = type(value) is int and value > 0, "a positive integer"
-        if ok and ours in MAX_SIZES:
+        if ok and value is not None and ours in MAX_SIZES:
             ok, wanted = value <= MAX_SIZES[ours], f"at most {MAX_SIZES[ours]}"
         if ok and ours in _NUMBERS and value is not None:
             # A whole number beyond int64 is no operand of an array.

@@ -26,7 +26,7 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             model_type="mistral",
             architecture="MistralForCausalLM",
             names=without_biases,
-            defaults=llama.defaults | {"max_position_embeddings": 131072, "num_key_value_heads": 8},
+            defaults={**llama.defaults, "max_position_embeddings": 131072, "num_key_value_heads": 8},
             only=plain,
             translated=llama.translated | {"sliding_window"},
         ),
@@ -34,8 +34,12 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             llama,
             model_type="smollm3",
             architecture="SmolLM3ForCausalLM",
-            defaults=llama.defaults
-            | {"max_position_embeddings": 32768, "num_key_value_heads": 4, "tie_word_embeddings": True},
+            defaults={
+                **llama.defaults,
+                "max_position_embeddings": 32768,
+                "num_key_value_heads": 4,
+                "tie_word_embeddings": True,
+            },
             only=plain,
             translated=llama.translated
             | {"layer_types", "sliding_window", "use_sliding_window", "no_rope_layers", "no_rope_layer_interval"},
@@ -46,8 +50,8 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             llama,
             model_type="olmo2",
             architecture="Olmo2ForCausalLM",
-            names=without_biases | {"attention_bias": "attention_bias"},
-            defaults=llama.defaults | {"norm_epsilon": 1e-5},
+            names={**without_biases, "attention_bias": "attention_bias"},
+            defaults={**llama.defaults, "norm_epsilon": 1e-5},
             only=plain,
         ),
         "phi3": replace(
@@ -55,9 +59,9 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             model_type="phi3",
             architecture="Phi3ForCausalLM",
             names=without_biases,
-            defaults=llama.defaults | {"max_position_embeddings": 4096, "norm_epsilon": 1e-5},
-            only=plain
-            | {
+            defaults={**llama.defaults, "max_position_embeddings": 4096, "norm_epsilon": 1e-5},
+            only={
+                **plain,
                 "attention_bias": (False,),
                 "mlp_bias": (False,),
                 "lm_head_bias": (False,),
@@ -73,12 +77,12 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             qwen3,
             model_type="qwen3_moe",
             architecture="Qwen3MoeForCausalLM",
-            names=qwen3.names | {name: name for name in _EXPERTS},
+            names={**qwen3.names, **{name: name for name in _EXPERTS}},
             defaults={name: value for name, value in qwen3.defaults.items() if name != "head_dim"}
             | {"num_key_value_heads": 4}
             | _EXPERTS,
             # The loss that balances the experts is not part of this trainer's.
-            only=qwen3.only | {"output_router_logits": (False,)},
+            only={**qwen3.only, "output_router_logits": (False,)},
             translated=llama.translated
             | {"sliding_window", "use_sliding_window", "decoder_sparse_step", "mlp_only_layers"},
             without_effect=qwen3.without_effect | {"max_window_layers", "router_aux_loss_coef"},
@@ -87,9 +91,13 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             gemma3,
             model_type="gemma2",
             architecture="Gemma2ForCausalLM",
-            names=gemma3.names | {"attention_softcapping": "attn_logit_softcapping"},
-            defaults=gemma3.defaults
-            | {"max_position_embeddings": 8192, "final_logit_softcapping": 30.0, "attention_softcapping": 50.0},
+            names={**gemma3.names, "attention_softcapping": "attn_logit_softcapping"},
+            defaults={
+                **gemma3.defaults,
+                "max_position_embeddings": 8192,
+                "final_logit_softcapping": 30.0,
+                "attention_softcapping": 50.0,
+            },
             only={name: value for name, value in gemma3.only.items() if name != "attn_logit_softcapping"},
             translated=llama.translated | {"layer_types", "sliding_window"},
             # Published beside hidden_activation, which counts.

@@ -114,7 +114,8 @@ def _longrope(document: Mapping[str, Any], name: str, bad: Violations) -> Rope:
         derived if factor is None else _number(factor, "factor", inner),
         original_max_position_embeddings=original,
         attention_factor=None if attention is None else _number(attention, "attention_factor", inner),
-        **factors,
+        short_factor=factors.get("short_factor", ()),
+        long_factor=factors.get("long_factor", ()),
     )
 
 

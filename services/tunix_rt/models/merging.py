@@ -36,7 +36,8 @@ def _rescaled(path: str, kernel: Array, factors: Factors, magnitude: Array) -> A
     if not norm[adapted].all():
         raise InvalidArtifact(f"the adapter of {path} makes weights zero that DoRA divides by")
     gain = np.divide(magnitude, norm, out=np.ones_like(norm), where=adapted[:, None])
-    return kernel * gain[:, None, :]
+    rescaled: Array = kernel * gain[:, None, :]
+    return rescaled
 
 
 def with_saved(

@@ -57,7 +57,7 @@ SUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
     }
 )
 
-_OFF: Final = (None, False, "", [], {})
+_OFF: Final[tuple[Any, ...]] = (None, False, "", [], {})
 _HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "init_lora_weights": "the adapter belongs to a changed copy of its base model; save it with PEFT's "

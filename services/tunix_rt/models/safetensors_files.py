@@ -39,6 +39,10 @@ class TensorFiles:
         """The shape in the file's header."""
         return tuple(self._files[name].get_slice(name).get_shape())
 
+    def type_of(self, name: str) -> str:
+        """The dtype in the file's header, such as F32."""
+        return str(self._files[name].get_slice(name).get_dtype())
+
     def allow(self, values: int) -> None:
         """From now on at most ``values`` numbers can be read."""
         self._allowed = values

@@ -137,5 +137,6 @@ def _member(document: dict[str, Any] | None) -> Member | None:
 def _hyperparameters(document: dict[str, Any]) -> Hyperparameters:
     lora = document["lora"]
     if lora is not None:
-        lora = Lora(**{name: tuple(value) if isinstance(value, list) else value for name, value in lora.items()})
+        lists = {name: tuple(value) for name, value in lora.items() if isinstance(value, list)}
+        lora = Lora(**lora | lists)
     return Hyperparameters(**{**document, "lora": lora, "mesh": Mesh(**document["mesh"])})

@@ -39,6 +39,6 @@ def dropping(*caches: Callable[[], None]) -> Callable[[], None]:
     def drop() -> None:
         for clear in caches:
             clear()
-        jax.clear_caches()
+        jax.clear_caches()  # type: ignore[no-untyped-call]
 
     return drop

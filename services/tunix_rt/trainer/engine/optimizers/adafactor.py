@@ -24,7 +24,7 @@ class AdafactorState(NamedTuple):
     """``count`` of updates (i32), and in the structure of the parameters means of squared gradients: of a matrix
     [..., m, n] over its ``rows`` [..., m] and ``columns`` [..., n], of a vector itself in ``rows``."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     rows: Any
     columns: Any
 

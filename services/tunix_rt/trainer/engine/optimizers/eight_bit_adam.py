@@ -30,7 +30,7 @@ class EightBitState(NamedTuple):
     array with an unused scale. ``root`` is the root of the second moment.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mean: Any
     mean_scale: Any
     root: Any

@@ -28,7 +28,7 @@ class MuonState(NamedTuple):
     """``count`` of updates (i32), and in the structure of the parameters the ``mean`` of gradients; ``second`` moments
     are those of parameters that Adam trains."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mean: Any
     second: Any
 
@@ -42,7 +42,8 @@ def orthogonalized(matrices: jax.Array) -> jax.Array:
     for _ in range(_ITERATIONS):
         square = found @ found.mT
         found = a * found + (b * square + c * square @ square) @ found
-    return found if wide else found.mT
+    made: jax.Array = found if wide else found.mT
+    return made
 
 
 def scale_by_muon(*, b1: Any, b2: Any, eps: Any) -> optax.GradientTransformation:
