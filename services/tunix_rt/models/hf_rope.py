@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tunix_rt.errors import Violations
 from tunix_rt.models.config import LAYER_TYPES, RopeScaling
+from tunix_rt.models.reading.bounds import MAX_SIZES
 
 Rope = tuple[float, RopeScaling]
 # Transformers' defaults: gemma3's full layers, gemma3's sliding layers, every other family.
@@ -93,8 +94,9 @@ def _longrope(document: Mapping[str, Any], name: str, bad: Violations) -> Rope:
         value for value in (fields.pop("rope_theta", None), document.get("rope_theta"), _THETA) if value is not None
     )
     original = document.get("original_max_position_embeddings", _PHI_ORIGINAL_LENGTH)
-    whole = type(original) is int and original > 1
-    bad.check(whole, "original_max_position_embeddings", f"must be an integer above 1, is {original!r:.40}")
+    most = MAX_SIZES["max_position_embeddings"]
+    whole = type(original) is int and 1 < original <= most
+    bad.check(whole, "original_max_position_embeddings", f"must be in [2, {most}], is {original!r:.40}")
     original = original if whole else _PHI_ORIGINAL_LENGTH
     # Transformers takes the one beside it.
     own = fields.pop("original_max_position_embeddings", original)
@@ -106,7 +108,7 @@ def _longrope(document: Mapping[str, Any], name: str, bad: Violations) -> Rope:
             factors[key] = tuple(_number(value, f"{key}[{i}]", inner) for i, value in enumerate(values or ()))
     factor, attention = fields.pop("factor", None), fields.pop("attention_factor", None)
     positions: Any = document.get("max_position_embeddings", _PHI_ORIGINAL_LENGTH)
-    derived = positions / original if type(positions) is int else 1.0
+    derived = min(positions, most) / original if type(positions) is int else 1.0
     for key in sorted(fields):
         inner.add(key, "is not supported with rope_type 'longrope'")
     return _number(theta, "rope_theta", inner), RopeScaling(

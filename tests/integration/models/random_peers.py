@@ -23,6 +23,7 @@ from tunix_rt.models.safetensors_files import open_tensors, write_tensors
 from tunix_rt.models.weight_map import to_hf_tensors, to_parameters
 
 STEPS = 3
+_AS_WRITTEN: tuple[Callable[..., Any], Callable[..., Any]] = decode_weights, forward_cached
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,11 @@ def read_ours(directory: Path) -> Decoder:
         return decoder_with(config, to_parameters(config, files.names, files.read, layout="hf"))
 
 
-def agree_when_cached(
-    decoder: Decoder, theirs: Peer, prefilled: NDArray[Any], step: Callable[..., Any] = forward_cached
-) -> None:
+def agree_when_cached(decoder: Decoder, theirs: Peer, prefilled: NDArray[Any], *, compiled: bool = False) -> None:
     """A prefill that is padded to the full length, ``prefilled`` [2, 1] of each row, then token by token."""
     config, tokens = decoder.config, theirs.tokens
-    weights, cache = decode_weights(decoder), init_cache(config, slots=2, capacity=tokens.shape[1])
+    unpack, step = (jax.jit(decode_weights), jax.jit(forward_cached, static_argnums=1)) if compiled else _AS_WRITTEN
+    weights, cache = unpack(decoder), init_cache(config, slots=2, capacity=tokens.shape[1])
     padded = np.where(theirs.positions < prefilled, theirs.positions, -1)
     hidden, cache = step(weights, config, jnp.asarray(tokens), jnp.asarray(padded), cache)
     logits = np.asarray(logits_of(weights, config, hidden))
@@ -94,8 +94,8 @@ def agree_when_cached(
     np.testing.assert_allclose(logits, np.take_along_axis(theirs.logits, at[..., None], axis=1), atol=1e-4)
 
 
-def agree_in_gradients(decoder: Decoder, theirs: Peer) -> None:
-    """Every parameter's gradient of a random weighting of the logits."""
+def agree_in_training(decoder: Decoder, theirs: Peer) -> None:
+    """The logits of whole rows, and every parameter's gradient of a random weighting of them, in one program."""
     import torch
 
     mixed = np.random.default_rng(1).normal(size=theirs.logits.shape).astype(np.float32)
@@ -105,11 +105,14 @@ def agree_in_gradients(decoder: Decoder, theirs: Peer) -> None:
 
     graph, state = nnx.split(decoder)
 
-    def value(state: Any) -> jax.Array:
-        return jnp.sum(nnx.merge(graph, state)(jnp.asarray(theirs.tokens), jnp.asarray(theirs.positions)) * mixed)
+    def value(state: Any) -> tuple[jax.Array, jax.Array]:
+        logits = nnx.merge(graph, state)(jnp.asarray(theirs.tokens), jnp.asarray(theirs.positions))
+        return jnp.sum(logits * mixed), logits
 
-    slopes = nnx.to_flat_state(jax.grad(value)(state))
-    named = {".".join(str(part) for part in path): np.asarray(slope[...]) for path, slope in slopes}
+    slopes, ours = jax.jit(jax.grad(value, has_aux=True))(state)
+    np.testing.assert_allclose(ours, theirs.logits, atol=1e-4)
+    flat = nnx.to_flat_state(slopes)
+    named = {".".join(str(part) for part in path): np.asarray(slope[...]) for path, slope in flat}
     found = to_hf_tensors(decoder.config, named)
     assert found.keys() == expected.keys()
     whole = np.sqrt(sum(np.sum(gradient**2) for gradient in expected.values()))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tests.integration.models.random_peers import Peer, agree_when_cached, read_back, read_ours, save_peer
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.models.cached import forward_cached, init_cache
+from tunix_rt.models.cached import init_cache
 from tunix_rt.models.decoder import Decoder
 from tunix_rt.models.parameters import parameters_of
 
@@ -217,4 +217,4 @@ def test_compiled_logits_of_mixed_layers_equal_those_of_transformers(peer: Calla
     theirs = peer("gemma3_text", "mixed_layers")
     ours = read_ours(theirs.directory)
     np.testing.assert_allclose(jax.jit(_whole)(ours, theirs.tokens), theirs.logits, atol=1e-4)
-    agree_when_cached(ours, theirs, PREFILLED, jax.jit(forward_cached, static_argnums=1))
+    agree_when_cached(ours, theirs, PREFILLED, compiled=True)

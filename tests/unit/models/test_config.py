@@ -233,6 +233,10 @@ FLOATS = ("norm_epsilon", "rope_theta", "initializer_range", "query_pre_attn_sca
         *((GOOD, name) for name in ("rms_norm_eps", "rope_theta", "initializer_range")),
         *((GEMMA3, name) for name in ("query_pre_attn_scalar", "final_logit_softcapping", "sliding_window")),
         (GPT2, "layer_norm_epsilon"),
+        (GEMMA2, "attn_logit_softcapping"),
+        (PHI3 | {"rope_scaling": LONGROPE}, "max_position_embeddings"),
+        (PHI3 | {"rope_scaling": LONGROPE}, "original_max_position_embeddings"),
+        (QWEN3_MOE, "moe_intermediate_size"),
     ],
 )
 def test_whole_numbers_of_any_size_are_floats_or_refused_by_name(base: dict[str, Any], field: str, number: int) -> None:
