@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType, ModuleType
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 from tunix_rt.errors import FailedPrecondition, FieldViolation, InvalidInput, Violations
 
@@ -78,23 +78,23 @@ def _parse(path: Path, text: str) -> object:
     except ModuleNotFoundError as error:
         raise FailedPrecondition(f"{path} is YAML; install pyyaml to read it, or write it as JSON or TOML") from error
     try:
-        return yaml.load(text, _yaml_loader(yaml))
+        return yaml.load(text, _yaml_loader())
     except yaml.YAMLError as error:
         raise ValueError(f"is not YAML: {error}") from error
 
 
 @cache
-def _yaml_loader(yaml: ModuleType) -> type[Any]:
+def _yaml_loader() -> Any:
     """PyYAML's safe loader with the numbers of YAML 1.2's core schema: in YAML 1.1 ``1e-4`` is a text."""
+    import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
-        yaml_implicit_resolvers: ClassVar = {
-            first: [(tag, pattern) for tag, pattern in resolvers if tag != _YAML_FLOAT]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    Loader.add_implicit_resolver(_YAML_FLOAT, _YAML_FLOAT_PATTERN, list("-+0123456789."))
-    return Loader
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag != _YAML_FLOAT]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+    loader.add_implicit_resolver(_YAML_FLOAT, _YAML_FLOAT_PATTERN, list("-+0123456789."))
+    return loader
 
 
 def parse_value(text: str) -> Any:

@@ -113,6 +113,15 @@ class Hyperparameters:
     num_decay_steps: Annotated[int, limits(_STEPS, help="Steps of warmup_stable_decay's decay; 0: a tenth of all.")] = 0
 
     optimizer: Annotated[str, limits(choices=OPTIMIZERS, help="Kind of optimizer.")] = ADAMW
+    early_stopping_patience: Annotated[
+        int, limits(_STEPS, help="Evaluations without a lower held-out loss that end the run; 0: off.")
+    ] = 0
+    early_stopping_threshold: Annotated[
+        float, limits("[0, inf)", help="By how much a held-out loss must fall to count as lower.")
+    ] = 0.0
+    load_best_model_at_end: Annotated[
+        bool, limits(help="Export the checkpoint with the lowest held-out loss, not the last.")
+    ] = False
 
 
 FLAT_RULES: Final = rules_of(Hyperparameters)
@@ -133,6 +142,7 @@ def check_hyperparameters(given: Hyperparameters, violations: Violations) -> Non
         if value is not None or name not in DURATIONS:
             rule.check(value, name, violations)
     _check_schedule(given, violations)
+    _check_evaluations(given, violations)
     if given.lora is not None:
         inside = violations.under("lora")
         for name, rule in LORA_RULES.items():
@@ -164,6 +174,22 @@ def _check_schedule(given: Hyperparameters, violations: Violations) -> None:
             total = given.max_steps
             fits = total is None or given.num_decay_steps <= total
             violations.check(fits, "num_decay_steps", f"must not exceed max_steps, {total}")
+
+
+def _check_evaluations(given: Hyperparameters, violations: Violations) -> None:
+    """What acts on held-out losses needs them."""
+    off = "needs held-out losses: set eval_steps"
+    patient = given.early_stopping_patience > 0
+    violations.check(given.eval_steps != 0 or not patient, "early_stopping_patience", off)
+    needless = given.early_stopping_threshold > 0 and given.early_stopping_patience == 0
+    violations.check(not needless, "early_stopping_threshold", "needs early_stopping_patience")
+    if given.load_best_model_at_end is True and violations.check(given.eval_steps != 0, "load_best_model_at_end", off):
+        saved, measured = given.save_steps, given.eval_steps
+        met = saved > 0 and measured > 0 and saved % measured == 0
+        problem = (
+            f"needs checkpoints that were evaluated: let save_steps, {saved}, be a multiple of eval_steps, {measured}"
+        )
+        violations.check(met, "load_best_model_at_end", problem)
 
 
 def warmup_steps_of(given: Hyperparameters, total_steps: int) -> int:

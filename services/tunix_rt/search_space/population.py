@@ -26,6 +26,7 @@ SHARED: Final = (
     "lora.rank",
     "lora.alpha",
     "optimizer",
+    "early_stopping_patience",
     "max_steps",
     "num_epochs",
     "eval_steps",
@@ -107,6 +108,11 @@ def check_population(spec: pb.SweepSpec, space: Space, steps: int | None, violat
         spec.base.checkpoint_retention in ("", LAST),
         "base.checkpoint_retention",
         f"must be {LAST!r} for the scheduler PBT: members start from each other's checkpoints",
+    )
+    violations.check(
+        spec.base.hyperparameters.early_stopping_patience == 0,
+        "base.hyperparameters.early_stopping_patience",
+        "must be 0 for the scheduler PBT: members train for the same number of steps",
     )
     for index, parameter in enumerate(space.parameters):
         found = violations.under(f"parameters[{index}]")

@@ -115,6 +115,9 @@ class Hyperparameters(_message.Message):
     MIN_LR_RATIO_FIELD_NUMBER: _builtins.int
     NUM_DECAY_STEPS_FIELD_NUMBER: _builtins.int
     OPTIMIZER_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_PATIENCE_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_THRESHOLD_FIELD_NUMBER: _builtins.int
+    LOAD_BEST_MODEL_AT_END_FIELD_NUMBER: _builtins.int
     learning_rate: _builtins.float
     """(0, 1]. Default 1e-4."""
     per_device_batch_size: _builtins.int
@@ -169,6 +172,16 @@ class Hyperparameters(_message.Message):
     """0..1e7: steps of warmup_stable_decay's decay; 0 is a tenth of the steps, rounded up. Default 0."""
     optimizer: _builtins.str
     """"adamw" | "adamw_8bit" | "adafactor" | "muon". Default "adamw"."""
+    early_stopping_patience: _builtins.int
+    """0..1e7: evaluations in a row without a lower held-out loss after which the run ends; 0: none. Default 0. Needs
+    eval_steps.
+    """
+    early_stopping_threshold: _builtins.float
+    """>= 0: a held-out loss is lower when it is below the lowest by more than this. Default 0."""
+    load_best_model_at_end: _builtins.bool
+    """Export the checkpoint with the lowest held-out loss, not the last state. Default false. Needs eval_steps, and a
+    save_steps that is a multiple of it.
+    """
     @_builtins.property
     def lora(self) -> Global___LoraConfig:
         """Unset is full fine-tuning."""
@@ -208,10 +221,13 @@ class Hyperparameters(_message.Message):
         min_lr_ratio: _builtins.float | None = ...,
         num_decay_steps: _builtins.int | None = ...,
         optimizer: _builtins.str | None = ...,
+        early_stopping_patience: _builtins.int | None = ...,
+        early_stopping_threshold: _builtins.float | None = ...,
+        load_best_model_at_end: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_optimizer", b"_optimizer", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "optimizer", b"optimizer", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_early_stopping_patience", b"_early_stopping_patience", "_early_stopping_threshold", b"_early_stopping_threshold", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_load_best_model_at_end", b"_load_best_model_at_end", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_optimizer", b"_optimizer", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "early_stopping_patience", b"early_stopping_patience", "early_stopping_threshold", b"early_stopping_threshold", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "load_best_model_at_end", b"load_best_model_at_end", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "optimizer", b"optimizer", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_optimizer", b"_optimizer", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "optimizer", b"optimizer", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1", "_adam_beta2", b"_adam_beta2", "_adam_epsilon", b"_adam_epsilon", "_dtype", b"_dtype", "_early_stopping_patience", b"_early_stopping_patience", "_early_stopping_threshold", b"_early_stopping_threshold", "_eval_fraction", b"_eval_fraction", "_eval_steps", b"_eval_steps", "_export_dtype", b"_export_dtype", "_gradient_accumulation_steps", b"_gradient_accumulation_steps", "_gradient_checkpointing", b"_gradient_checkpointing", "_learning_rate", b"_learning_rate", "_load_best_model_at_end", b"_load_best_model_at_end", "_logging_steps", b"_logging_steps", "_lr_scheduler_type", b"_lr_scheduler_type", "_max_grad_norm", b"_max_grad_norm", "_max_seq_length", b"_max_seq_length", "_min_lr_ratio", b"_min_lr_ratio", "_num_decay_steps", b"_num_decay_steps", "_optimizer", b"_optimizer", "_overlong", b"_overlong", "_packing", b"_packing", "_per_device_batch_size", b"_per_device_batch_size", "_save_steps", b"_save_steps", "_save_total_limit", b"_save_total_limit", "_seed", b"_seed", "_warmup_ratio", b"_warmup_ratio", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "adam_beta1", b"adam_beta1", "adam_beta2", b"adam_beta2", "adam_epsilon", b"adam_epsilon", "dtype", b"dtype", "duration", b"duration", "early_stopping_patience", b"early_stopping_patience", "early_stopping_threshold", b"early_stopping_threshold", "eval_fraction", b"eval_fraction", "eval_steps", b"eval_steps", "export_dtype", b"export_dtype", "gradient_accumulation_steps", b"gradient_accumulation_steps", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "load_best_model_at_end", b"load_best_model_at_end", "logging_steps", b"logging_steps", "lora", b"lora", "lr_scheduler_type", b"lr_scheduler_type", "max_grad_norm", b"max_grad_norm", "max_seq_length", b"max_seq_length", "max_steps", b"max_steps", "mesh", b"mesh", "min_lr_ratio", b"min_lr_ratio", "num_decay_steps", b"num_decay_steps", "num_epochs", b"num_epochs", "optimizer", b"optimizer", "overlong", b"overlong", "packing", b"packing", "per_device_batch_size", b"per_device_batch_size", "save_steps", b"save_steps", "save_total_limit", b"save_total_limit", "seed", b"seed", "warmup_ratio", b"warmup_ratio", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adam_beta1: _TypeAlias = _typing.Literal["adam_beta1"]  # noqa: Y015
     _WhichOneofArgType__adam_beta1: _TypeAlias = _typing.Literal["_adam_beta1", b"_adam_beta1"]  # noqa: Y015
@@ -221,6 +237,10 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__adam_epsilon: _TypeAlias = _typing.Literal["_adam_epsilon", b"_adam_epsilon"]  # noqa: Y015
     _WhichOneofReturnType__dtype: _TypeAlias = _typing.Literal["dtype"]  # noqa: Y015
     _WhichOneofArgType__dtype: _TypeAlias = _typing.Literal["_dtype", b"_dtype"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_patience: _TypeAlias = _typing.Literal["_early_stopping_patience", b"_early_stopping_patience"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_threshold: _TypeAlias = _typing.Literal["early_stopping_threshold"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_threshold: _TypeAlias = _typing.Literal["_early_stopping_threshold", b"_early_stopping_threshold"]  # noqa: Y015
     _WhichOneofReturnType__eval_fraction: _TypeAlias = _typing.Literal["eval_fraction"]  # noqa: Y015
     _WhichOneofArgType__eval_fraction: _TypeAlias = _typing.Literal["_eval_fraction", b"_eval_fraction"]  # noqa: Y015
     _WhichOneofReturnType__eval_steps: _TypeAlias = _typing.Literal["eval_steps"]  # noqa: Y015
@@ -233,6 +253,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__gradient_checkpointing: _TypeAlias = _typing.Literal["_gradient_checkpointing", b"_gradient_checkpointing"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__load_best_model_at_end: _TypeAlias = _typing.Literal["load_best_model_at_end"]  # noqa: Y015
+    _WhichOneofArgType__load_best_model_at_end: _TypeAlias = _typing.Literal["_load_best_model_at_end", b"_load_best_model_at_end"]  # noqa: Y015
     _WhichOneofReturnType__logging_steps: _TypeAlias = _typing.Literal["logging_steps"]  # noqa: Y015
     _WhichOneofArgType__logging_steps: _TypeAlias = _typing.Literal["_logging_steps", b"_logging_steps"]  # noqa: Y015
     _WhichOneofReturnType__lr_scheduler_type: _TypeAlias = _typing.Literal["lr_scheduler_type"]  # noqa: Y015
@@ -276,6 +298,10 @@ class Hyperparameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtype) -> _WhichOneofReturnType__dtype | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_threshold) -> _WhichOneofReturnType__early_stopping_threshold | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_fraction) -> _WhichOneofReturnType__eval_fraction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_steps) -> _WhichOneofReturnType__eval_steps | None: ...
@@ -287,6 +313,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_checkpointing) -> _WhichOneofReturnType__gradient_checkpointing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__load_best_model_at_end) -> _WhichOneofReturnType__load_best_model_at_end | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logging_steps) -> _WhichOneofReturnType__logging_steps | None: ...
     @_typing.overload

@@ -82,6 +82,7 @@ async def test_every_difference_that_matters_is_named_at_once(registry: Any, ref
         max_seq_length=64,
         overlong="truncate",
         eval_steps=5,
+        optimizer="muon",
         lora=runs_pb2.LoraConfig(rank=8, target_modules=["v_proj"], dropout=0.5),
     )
     refused = await refusal(
@@ -103,6 +104,7 @@ async def test_every_difference_that_matters_is_named_at_once(registry: Any, ref
                 "overlong",
                 "eval_steps",
                 "eval_fraction",
+                "optimizer",
                 "lora.rank",
                 "lora.alpha",
                 "lora.target_modules",

@@ -79,6 +79,9 @@ HYPERPARAMETERS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     "min_lr_ratio": ((0.0,), (-TINY, ABOVE_1, *NOT_FINITE)),
     "num_decay_steps": ((0,), (-1, 10**7 + 1)),
     "optimizer": (("adamw", "adamw_8bit", "adafactor", "muon"), ("sgd", "")),
+    "early_stopping_patience": ((0,), (-1, 10**7 + 1)),
+    "early_stopping_threshold": ((0.0,), (-TINY, *NOT_FINITE)),
+    "load_best_model_at_end": ((False,), ()),
     "export_dtype": (("float32", "bfloat16", "float16"), ("int8", "")),
 }
 # Values of each field of a generation config: (accepted, refused).

@@ -17,15 +17,17 @@ from tunix_rt.models.decoder import Decoder
 from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
 from tunix_rt.trainer.engine.data import Batch, BatchStream, Example
 from tunix_rt.trainer.engine.divergence import DivergenceWatch
+from tunix_rt.trainer.engine.early_stopping import EarlyStopping
 from tunix_rt.trainer.engine.failures import Diverged, HandedBackAt
 from tunix_rt.trainer.engine.flops import StepFlops, count_step_flops
-from tunix_rt.trainer.engine.loop import Instruments, TrainingLoop
+from tunix_rt.trainer.engine.loop import STOPPING, Instruments, TrainingLoop
 from tunix_rt.trainer.engine.optimizer import Coefficients, coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, read_state
 from tunix_rt.trainer.engine.preparation import held_out_batches, split
 from tunix_rt.trainer.engine.step import (
     Frozen,
     HeldOut,
+    HeldOutMetrics,
     StepMetrics,
     TrainState,
     build_eval_step,
@@ -62,6 +64,7 @@ class Run:
     rows: dict[int, dict[str, float]] = field(default_factory=dict)
     state: TrainState | None = None
     stopped: Exception | None = None
+    last_step: int = 0
 
     def report(self, message: MetricsMeasured | ProgressMade) -> None:
         if isinstance(message, MetricsMeasured):
@@ -102,7 +105,10 @@ class Bench:
             stream.seek(position.data)
             watch.seek(position.watch)
             unreported = position.unreported
-        instruments = Instruments(self.flops, PEAK, watch, self.held_out)
+        stopping = EarlyStopping(self.hp.early_stopping_patience, self.hp.early_stopping_threshold)
+        if steps:
+            stopping.seek(position.watch[STOPPING])
+        instruments = Instruments(self.flops, PEAK, watch, self.held_out, stopping)
         assert self.hp.max_steps is not None
         with CheckpointSaver(self.checkpoints, lambda written: None) as saver:
             loop = TrainingLoop(
@@ -119,6 +125,7 @@ class Bench:
             )
             try:
                 run.state = loop.run(state, start, unreported)
+                run.last_step = loop.last_step
             except (HandedBackAt, Diverged) as error:
                 run.stopped = error
             saver.wait()
@@ -288,3 +295,47 @@ def test_a_divergence_is_told_at_the_same_step_however_the_run_was_interrupted(b
     stopped = bench.attempt().stopped
     assert isinstance(stopped, Diverged)
     assert "at step 17" in str(stopped)
+
+
+def measured(losses: list[float]) -> HeldOut:
+    """Held-out losses that are given, one an evaluation."""
+
+    class Given(HeldOut):
+        def __init__(self) -> None:
+            self._left = iter(losses)
+
+        def measure(self, parameters: Any, frozen: Any) -> HeldOutMetrics:
+            return HeldOutMetrics(next(self._left), 0.5)
+
+    return Given()
+
+
+LOSSES = [3.0, 2.0, 2.1, 1.95, 2.0, 1.99, 1.9, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("patience", "threshold", "last"), [(1, 0.0, 3), (2, 0.0, 6), (2, 0.1, 4), (3, 0.0, 8), (0, 0.0, 8)]
+)
+def test_a_run_ends_when_its_held_out_loss_no_longer_falls(
+    bench: Bench, patience: int, threshold: float, last: int
+) -> None:
+    bench.hp = replace(
+        bench.hp, eval_steps=1, early_stopping_patience=patience, early_stopping_threshold=threshold, save_steps=0
+    )
+    bench.step, bench.held_out = scripted(iter([1.0] * 8)), measured(LOSSES)
+    found = bench.attempt()
+    assert found.last_step == last
+    assert sorted(found.rows) == list(range(1, last + 1))
+    # The last state has its checkpoint, and there it stays ended.
+    assert bench.checkpoints.steps() == [last]
+    bench.step = scripted(iter([]))
+    assert bench.attempt().last_step == last
+
+
+def test_early_stopping_comes_at_the_same_step_however_the_run_was_interrupted(bench: Bench) -> None:
+    bench.hp = replace(bench.hp, eval_steps=1, early_stopping_patience=2, save_steps=0)
+    bench.step, bench.held_out = scripted(iter([1.0] * 8)), measured(LOSSES)
+    assert isinstance(bench.attempt(hand_back_at=6).stopped, HandedBackAt)
+    assert bench.checkpoints.steps() == [5]
+    bench.step, bench.held_out = scripted(iter([1.0] * 8)), measured(LOSSES[5:])
+    assert bench.attempt().last_step == 6

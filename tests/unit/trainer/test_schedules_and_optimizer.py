@@ -74,6 +74,12 @@ def test_odd_schedules_are_told_and_usual_ones_are_not() -> None:
         ),
         ({"num_decay_steps": 11, "max_steps": 10, "lr_scheduler_type": "warmup_stable_decay"}, ["num_decay_steps"]),
         ({"min_lr_ratio": 0.1, "lr_scheduler_type": "cosine_with_min_lr"}, []),
+        ({"early_stopping_patience": 2}, ["early_stopping_patience"]),
+        ({"early_stopping_threshold": 0.1, "eval_steps": 5}, ["early_stopping_threshold"]),
+        ({"load_best_model_at_end": True}, ["load_best_model_at_end"]),
+        ({"load_best_model_at_end": True, "eval_steps": 5, "save_steps": 7}, ["load_best_model_at_end"]),
+        ({"load_best_model_at_end": True, "eval_steps": 5, "save_steps": 0}, ["load_best_model_at_end"]),
+        ({"load_best_model_at_end": True, "eval_steps": 5, "save_steps": 10, "early_stopping_patience": 2}, []),
         ({"num_decay_steps": 10, "max_steps": 10, "lr_scheduler_type": "warmup_stable_decay"}, []),
     ],
 )

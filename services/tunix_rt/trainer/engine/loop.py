@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from tunix_rt.contract.hyperparameters import Hyperparameters
 from tunix_rt.trainer.engine.data import BatchStream
 from tunix_rt.trainer.engine.divergence import PATIENCE, DivergenceWatch
+from tunix_rt.trainer.engine.early_stopping import EarlyStopping
 from tunix_rt.trainer.engine.failures import Diverged, HandedBackAt
 from tunix_rt.trainer.engine.flops import StepFlops
 from tunix_rt.trainer.engine.hardware import peak_memory_bytes
@@ -24,6 +25,8 @@ from tunix_rt.trainer.engine.step import Frozen, HeldOut, HeldOutMetrics, Step, 
 from tunix_rt.trainer.messages import EVAL_LOSS, MetricsMeasured, ProgressMade
 
 _PROGRESS_SECONDS = 0.5
+# Of a checkpoint's watch: the state of early stopping.
+STOPPING = "early_stopping"
 _ADVICE = "lower learning_rate or raise warmup_steps"
 
 
@@ -44,13 +47,14 @@ class Instruments:
     """The measurements of the loop.
 
     ``flops`` counts a batch's operations; ``peak_flops`` (per second) is the denominator of MFU; ``held_out`` is None
-    when the run has no held-out loss.
+    when the run has no held-out loss, on which ``stopping`` decides.
     """
 
     flops: StepFlops
     peak_flops: float
     watch: DivergenceWatch
     held_out: HeldOut | None = None
+    stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(0))
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,16 @@ class TrainingLoop:
     ) -> None:
         self._step, self._frozen, self._stream, self._saver = step, frozen, stream, saver
         self._hp, self._coefficients, self._total = hp, coefficients, total_steps
-        self._instruments, self._watch = instruments, instruments.watch
+        self._instruments, self._watch, self._stopping = instruments, instruments.watch, instruments.stopping
         self._report, self._control = report, control
         self._unreported: list[MetricsMeasured] = []
         self._last_fetch = self._last_progress = 0.0
+        self.last_step = 0
 
     def run(self, state: TrainState, start: int, unreported: tuple[dict[str, Any], ...] = ()) -> TrainState:
-        """Train from ``start`` finished steps to the end. ``unreported`` rows of a checkpoint are reported again.
+        """Train from ``start`` finished steps to the end, or until the held-out loss no longer falls.
 
+        ``unreported`` rows of a checkpoint are reported again. Afterwards ``last_step`` is the step of the state.
         Raises `HandedBackAt` after a checkpoint when asked to stop, and `Diverged` when a loss, a gradient or the state
         is not finite, or when the losses have exploded (`DivergenceWatch`). Checkpointed states are finite.
         """
@@ -108,8 +114,10 @@ class TrainingLoop:
         self._last_fetch = time.perf_counter()
         self._progress(start, force=True)
         late: _Dispatched | None = None
-        saved = start
+        saved = self.last_step = start
         for number in range(start + 1, self._total + 1):
+            if self._stopping.due:
+                break
             if self._control.hand_back_requested:
                 self._fetch(late)
                 if saved != number - 1:
@@ -127,7 +135,8 @@ class TrainingLoop:
             if self._is_due(number, self._hp.eval_steps) or self._is_due(number, self._hp.save_steps, always_last=True):
                 saved = self._pause(late, state, saved)
                 late = None
-        self._progress(self._total, force=True)
+            self.last_step = number
+        self._progress(self.last_step, force=True)
         return state
 
     def _is_due(self, step: int, every: int, *, always_last: bool = False) -> bool:
@@ -139,10 +148,11 @@ class TrainingLoop:
         values = self._await(late)
         held_out = self._evaluate(late.step, state) if self._is_due(late.step, self._hp.eval_steps) else None
         if held_out is not None:
+            self._stopping.record(held_out.loss)
             values |= {EVAL_LOSS: held_out.loss, "eval_token_accuracy": held_out.token_accuracy}
         self._row(late, values, force=held_out is not None)
         # No checkpoint while the loss is suspicious: the newest one must be from before a divergence.
-        last = late.step == self._total
+        last = late.step == self._total or self._stopping.due
         if last or (self._is_due(late.step, self._hp.save_steps) and not self._watch.suspicious):
             self._save(late.step, state, held_out)
             saved = late.step
@@ -207,7 +217,8 @@ class TrainingLoop:
         acknowledged = self._control.acknowledged_step
         self._unreported = [row for row in self._unreported if row.step > acknowledged]
         rows = tuple(asdict(row) for row in self._unreported)
-        position = Position(self._stream.position(), self._hp.seed, rows, self._watch.position())
+        watch = self._watch.position() | {STOPPING: self._stopping.position()}
+        position = Position(self._stream.position(), self._hp.seed, rows, watch)
         self._saver.save(step, state, position, eval_loss=held_out.loss if held_out is not None else None)
 
 

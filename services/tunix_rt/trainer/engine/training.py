@@ -34,9 +34,10 @@ from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
 from tunix_rt.trainer.engine.data import BatchStream, count_steps
 from tunix_rt.trainer.engine.distributed import ALONE, Cluster
 from tunix_rt.trainer.engine.divergence import DivergenceWatch
+from tunix_rt.trainer.engine.early_stopping import EarlyStopping
 from tunix_rt.trainer.engine.flops import count_step_flops
 from tunix_rt.trainer.engine.hardware import machine_peak, program_bytes
-from tunix_rt.trainer.engine.loop import Control, Instruments, TrainingLoop
+from tunix_rt.trainer.engine.loop import STOPPING, Control, Instruments, TrainingLoop
 from tunix_rt.trainer.engine.lora import adapt, export_adapters
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.orbax_checkpoints import CheckpointSaver, Position, adopt, parameters_digest, read_state
@@ -87,7 +88,8 @@ class Training:
             model.decoder, coefficients, seed=self._hp.seed, layout=layout, optimizer=kind
         )
         watch = DivergenceWatch(model.config.vocab_size)
-        state, start, unreported = self._restore(checkpoints, state, stream, watch)
+        stopping = EarlyStopping(self._hp.early_stopping_patience, self._hp.early_stopping_threshold)
+        state, start, unreported = self._restore(checkpoints, state, stream, watch, stopping)
         self._stage("compiling", start)
         began = time.perf_counter()
         step = build_step(
@@ -104,7 +106,11 @@ class Training:
         )
         held_out = self._held_out(prepared, graph, state, frozen, layout)
         instruments = Instruments(
-            count_step_flops(model.config, state.parameters, frozen.parameters), self._peak(), watch, held_out
+            count_step_flops(model.config, state.parameters, frozen.parameters),
+            self._peak(),
+            watch,
+            held_out,
+            stopping,
         )
         with CheckpointSaver(checkpoints, self._emit, leads=self._cluster.is_leader) as saver:
             loop = TrainingLoop(
@@ -120,12 +126,19 @@ class Training:
                 self._control,
             )
             state = loop.run(state, start, unreported)
-            self._stage("exporting the model", self._total)
-            completed = self._export(model, graph, state, frozen, prepared, kept)
+            last = exported = loop.last_step
+            if last < self._total:
+                patience = self._hp.early_stopping_patience
+                self._log(f"stopped early at step {last}: {patience} evaluations without a lower held-out loss")
             saver.wait()
+            if self._hp.load_best_model_at_end:
+                state, exported = self._best(checkpoints, state, last)
+            self._stage("exporting the model", last)
+            completed = self._export(model, graph, state, frozen, prepared, kept, exported)
         if completed is None:
             return
-        best = checkpoints.best(self._total)
+        completed.lineage["trained_steps"] = str(last)
+        best = checkpoints.best(last)
         if best is not None:
             self._log(f"lowest held-out loss of a checkpoint: {best.eval_loss:.4f} at step {best.step}")
             completed.lineage.update(best_step=str(best.step), best_eval_loss=str(best.eval_loss))
@@ -191,8 +204,27 @@ class Training:
         self._log(f"model FLOPs utilisation is a share of {peak.flops / 1e9:,.1f} GFLOP/s ({peak.source})")
         return peak.flops
 
+    def _best(self, checkpoints: CheckpointDirectory, state: TrainState, last: int) -> tuple[TrainState, int]:
+        """The state with the lowest held-out loss and its step; ``state`` itself where that is the one of ``last``."""
+
+        def find() -> int:
+            best = checkpoints.best(last)
+            return last if best is None else best.step
+
+        step: int = self._cluster.agreed(find)
+        if step == last:
+            return state, last
+        found, _ = read_state(self._verified(checkpoints, step), state)
+        self._log(f"exports the checkpoint of step {step}, which has the lowest held-out loss")
+        return found, step
+
     def _restore(
-        self, checkpoints: CheckpointDirectory, state: TrainState, stream: BatchStream, watch: DivergenceWatch
+        self,
+        checkpoints: CheckpointDirectory,
+        state: TrainState,
+        stream: BatchStream,
+        watch: DivergenceWatch,
+        stopping: EarlyStopping,
     ) -> tuple[TrainState, int, tuple[dict[str, Any], ...]]:
         """Resume from the newest valid checkpoint, else start from the beginning; logged either way."""
         present: list[int] = self._cluster.agreed(checkpoints.steps)
@@ -216,6 +248,7 @@ class Training:
         self._check_position(step, position)
         stream.seek(position.data)
         watch.seek(position.watch)
+        stopping.seek(position.watch.get(STOPPING, {}))
         self._log(f"resumed from the checkpoint of step {step}")
         self._emit(Resumed(step))
         return restored, step, position.unreported
@@ -272,6 +305,7 @@ class Training:
         frozen: Frozen,
         prepared: Prepared,
         kept: KeptSettings,
+        step: int,
     ) -> Completed | None:
         trained, untouched = self._cluster.whole((state.parameters, frozen.parameters))
         if not self._cluster.is_leader:
@@ -288,7 +322,7 @@ class Training:
         lineage = {
             "run_id": self._job.run_id,
             "attempt": str(self._job.attempt),
-            "step": str(self._total),
+            "step": str(step),
             "spec_digest": self._job.spec_digest,
             "dataset_id": self._job.dataset_id,
             "dataset_digest": self._job.dataset.digest,
@@ -301,7 +335,7 @@ class Training:
             "code_version": __version__,
             "jax_version": jax.__version__,
         }
-        return Completed(self._total, stored, lineage)
+        return Completed(step, stored, lineage)
 
     def _stage(self, stage: str, done: int = 0) -> None:
         self._emit(ProgressMade(stage, done, self._total or self._hp.max_steps or 0))
