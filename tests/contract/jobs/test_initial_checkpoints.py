@@ -84,6 +84,7 @@ async def test_every_difference_that_matters_is_named_at_once(registry: Any, ref
         chat_template="chatml",
         parse_control_tokens=True,
         eval_steps=5,
+        optimizer="muon",
         lora=runs_pb2.LoraConfig(rank=8, target_modules=["v_proj"], dropout=0.5),
     )
     refused = await refusal(
@@ -107,6 +108,7 @@ async def test_every_difference_that_matters_is_named_at_once(registry: Any, ref
                 "parse_control_tokens",
                 "eval_steps",
                 "eval_fraction",
+                "optimizer",
                 "lora.rank",
                 "lora.alpha",
                 "lora.target_modules",

@@ -22,10 +22,11 @@ from tunix_rt.models.gguf_export import check_gguf, write_gguf
 from tunix_rt.models.gguf_vocabulary import read_vocabulary
 from tunix_rt.models.kept_settings import KeptSettings
 from tunix_rt.models.loading import load_on_host
-from tunix_rt.models.parameters import parameters_of
+from tunix_rt.models.parameters import decoder_with
 from tunix_rt.models.presets import train_tokenizer
 from tunix_rt.models.references import resolve
 from tunix_rt.models.tokenizer import SpecialTokens, Tokenizer, added_tokens
+from tunix_rt.models.weight_map import Parameters
 
 TOKENIZER = train_tokenizer(["one two three one two"], 270)
 SHAPE = {
@@ -54,8 +55,16 @@ def config_of(family: str = "llama", **changes: Any) -> ModelConfig:
     return ModelConfig(**{**SHAPE, "family": family, **FAMILIES.get(family, {}), **changes})
 
 
-def written(config: ModelConfig, path: Path, dtype: str = "float32", **given: Any) -> dict[str, Any]:
-    parameters = parameters_of(Decoder(config, rngs=nnx.Rngs(3)))
+def drawn(config: ModelConfig) -> Parameters:
+    """Random parameters of a decoder with ``config``, by NumPy: nothing is compiled."""
+    state = nnx.state(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))), nnx.Param)
+    draw = np.random.default_rng(3)
+    shapes = {".".join(map(str, path)): variable.shape for path, variable in nnx.to_flat_state(state)}
+    return {name: draw.normal(scale=0.3, size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def written(config: ModelConfig, path: Path, dtype: str = "float32", **given: Any) -> Parameters:
+    parameters = drawn(config)
     write_gguf(parameters, config, TOKENIZER, path, dtype=dtype, name="tests/1", **given)
     return parameters
 
@@ -251,9 +260,8 @@ def test_a_splitting_without_a_name_is_refused(tmp_path: Path) -> None:
 def test_llama_cpp_continues_as_this_model_does(tmp_path: Path) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
     config = config_of(rope_scaling=RopeScaling(), tie_word_embeddings=True)
-    written(config, tmp_path / "model.gguf")
+    decoder = decoder_with(config, written(config, tmp_path / "model.gguf"))
     prompt = TOKENIZER.encode("one two three")
-    decoder = Decoder(config, rngs=nnx.Rngs(3))
     ours = list(prompt)
     for _ in range(8):
         tokens = jnp.asarray([ours], jnp.int32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from tunix_rt.contract.hyperparameters import Hyperparameters, Lora
+from tunix_rt.contract.hyperparameters import OPTIMIZERS, Hyperparameters, Lora
 from tunix_rt.models import attention
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
@@ -21,7 +21,7 @@ from tunix_rt.trainer.engine.hardware import program_bytes
 from tunix_rt.trainer.engine.lora import adapt
 from tunix_rt.trainer.engine.optimizer import coefficients_of
 from tunix_rt.trainer.engine.step import build_step, initial_state
-from tunix_rt.trainer.memory import ModelShape, StepShape, estimate_training_bytes, step_bytes
+from tunix_rt.trainer.memory import ModelShape, StepShape, estimate_training_bytes, moment_bytes, step_bytes
 
 LARGEST_FACTOR = 1.6
 
@@ -88,6 +88,10 @@ def config_of(**changes: Any) -> ModelConfig:
             id="experts",
         ),
         pytest.param(config_of(intermediate_size=8192), StepShape(1, 32), None, id="parameters"),
+        *(
+            pytest.param(config_of(intermediate_size=8192), StepShape(1, 32, optimizer=kind), None, id=kind)
+            for kind in OPTIMIZERS[1:]
+        ),
     ],
 )
 def test_the_estimate_is_what_xla_needs_or_somewhat_more(
@@ -100,14 +104,14 @@ def test_the_estimate_is_what_xla_needs_or_somewhat_more(
         decoder = Decoder(config, rngs=nnx.Rngs(0))
         if lora is not None:
             adapt(decoder, lora, seed=0)
-        found["graph"], state, frozen = initial_state(decoder, coefficients)
+        found["graph"], state, frozen = initial_state(decoder, coefficients, optimizer=run.optimizer)
         return state, frozen
 
     state, frozen = jax.eval_shape(start)
     parts = (2 if run.accumulates else 1, run.rows, run.length)
     batch = Batch(*(jax.ShapeDtypeStruct(parts, kind) for kind in (jnp.int32,) * 4 + (jnp.float32,)))
     adapters = sum(leaf.size for leaf in jax.tree.leaves(state.parameters)) if lora is not None else 0
-    step = build_step(found["graph"], "constant", remat=run.remat)
+    step = build_step(found["graph"], "constant", remat=run.remat, optimizer=run.optimizer)
     needed = program_bytes(compile_quickly(step, state, frozen, batch, coefficients))
     estimate = step_bytes(shape_of(config, adapters), run)
     assert needed <= estimate <= LARGEST_FACTOR * needed, (needed / 2**20, estimate / 2**20)
@@ -134,3 +138,31 @@ def test_the_estimate_by_hand() -> None:
     # A mesh shares out the parameters; rows are those of one device already.
     spread = dataclasses.replace(run, fsdp=4)
     assert estimate_training_bytes(model, run) - estimate_training_bytes(model, spread) == 32 * 1000 * 3 / 4
+
+
+def test_moments_by_hand() -> None:
+    model = ModelShape("llama", 10_000, 50, 16, 24, 2, 2, 1, 8, 128)
+    # Two tables of 50 rows of 16, if the head is one of its own.
+    found = {kind: moment_bytes(model, kind) for kind in OPTIMIZERS}
+    assert found == {
+        "adamw": 80_000,
+        "adamw_8bit": 3 * (10_000 - 1600) + 8 * 1600,
+        "adafactor": 10_000,
+        "muon": 4 * 10_000 + 4 * 1600,
+    }
+    adapted = dataclasses.replace(model, adapter_count=100)
+    assert [moment_bytes(adapted, kind) for kind in OPTIMIZERS] == [800, 300, 800, 400]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_the_estimate_of_moments_holds_what_the_state_has(kind: str) -> None:
+    config = config_of()
+    coefficients = coefficients_of(Hyperparameters(), 10)
+
+    def start() -> Any:
+        return initial_state(Decoder(config, rngs=nnx.Rngs(0)), coefficients, optimizer=kind)[1].optimizer
+
+    stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(start)))
+    estimate = moment_bytes(shape_of(config), kind)
+    assert stored <= estimate + 64
+    assert kind == "adafactor" or estimate < 1.7 * stored

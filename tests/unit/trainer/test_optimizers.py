@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tunix_rt.contract.hyperparameters import OPTIMIZERS, Hyperparameters
@@ -21,6 +22,13 @@ from tunix_rt.trainer.engine.orbax_checkpoints import Position, read_state, writ
 from tunix_rt.trainer.engine.step import build_step, initial_state
 
 Tree = dict[str, Any]
+
+
+def jitted(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Operation by operation it would compile hundreds of programs."""
+    return optax.GradientTransformation(jax.jit(transformation.init), jax.jit(transformation.update))
+
+
 STEPS = 6
 
 
@@ -38,7 +46,7 @@ def tree(seed: int, scale: float = 1.0) -> Tree:
 
 
 def test_adafactor_is_the_algorithm_of_the_paper_by_hand() -> None:
-    transformation = scale_by_adafactor()
+    transformation = jitted(scale_by_adafactor())
     parameters = {"kernel": jnp.zeros((2, 3)), "scale": jnp.zeros(2)}
     state = transformation.init(parameters)
     row, column, second = np.zeros(2), np.zeros(3), np.zeros(2)
@@ -58,7 +66,7 @@ def test_adafactor_is_the_algorithm_of_the_paper_by_hand() -> None:
 
 
 def test_adafactor_treats_each_layer_of_a_stack_as_a_matrix() -> None:
-    transformation = scale_by_adafactor()
+    transformation = jitted(scale_by_adafactor())
     stack = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)), jnp.float32)
     together, _ = transformation.update({"kernel": stack}, transformation.init({"kernel": stack}))
     for layer in range(2):
@@ -83,9 +91,10 @@ def test_codes_are_spaced_evenly_in_each_of_seven_decades(signed: bool) -> None:
 def test_what_is_quantised_comes_back_within_half_a_step_of_its_block() -> None:
     array = jnp.asarray(np.random.default_rng(1).normal(size=(3, 200)), jnp.float32)
     table = codes(signed=True)
-    stored, scale = quantize(array, table)
+    stored, scale = jax.jit(lambda values: quantize(values, table))(array)
     assert (stored.dtype, stored.shape, scale.shape) == (jnp.uint8, (3, 200), (-(-600 // BLOCK),))
-    again = np.asarray(dequantize(stored, scale, table)).reshape(-1)
+    restore = jax.jit(lambda stored, scale: dequantize(stored, scale, table))
+    again = np.asarray(restore(stored, scale)).reshape(-1)
     for block in range(3):
         values = np.asarray(array).reshape(-1)[block * BLOCK : (block + 1) * BLOCK]
         largest = np.abs(values).max()
@@ -96,8 +105,8 @@ def test_what_is_quantised_comes_back_within_half_a_step_of_its_block() -> None:
 
 
 def test_adam_in_8_bits_keeps_to_adam_and_never_divides_by_epsilon_alone() -> None:
-    exact = optimizer_at(1.0, coefficients_of(Hyperparameters(max_grad_norm=1000.0), 10))
-    small = optimizer_at(1.0, coefficients_of(Hyperparameters(max_grad_norm=1000.0), 10), "adamw_8bit")
+    coefficients = coefficients_of(Hyperparameters(max_grad_norm=1000.0), 10)
+    exact, small = (jitted(optimizer_at(1.0, coefficients, kind)) for kind in ("adamw", "adamw_8bit"))
     parameters = tree(0)
     states = [exact.init(parameters), small.init(parameters)]
     moments = states[1][1]
@@ -118,7 +127,7 @@ def test_adam_in_8_bits_keeps_to_adam_and_never_divides_by_epsilon_alone() -> No
 
 def test_muon_makes_singular_values_equal_and_has_the_size_of_adam() -> None:
     matrices = jnp.asarray(np.random.default_rng(2).normal(size=(2, 12, 5)), jnp.float32)
-    found = np.asarray(orthogonalized(matrices))
+    found = np.asarray(jax.jit(orthogonalized)(matrices))
     for before, after in zip(np.asarray(matrices), found, strict=True):
         left, values, right = np.linalg.svd(before, full_matrices=False)
         assert values.max() / values.min() > 1.5
@@ -126,7 +135,7 @@ def test_muon_makes_singular_values_equal_and_has_the_size_of_adam() -> None:
         # The singular vectors stay.
         inner = left.T @ after @ right.T
         np.testing.assert_allclose(inner, np.diag(np.diag(inner)), atol=1e-3)
-    transformation = scale_by_muon(b1=0.9, b2=0.999, eps=1e-8)
+    transformation = jitted(scale_by_muon(b1=0.9, b2=0.999, eps=1e-8))
     parameters = tree(0)
     steps, state = transformation.update(tree(1), transformation.init(parameters))
     size = float(jnp.sqrt(jnp.mean(jnp.square(steps["blocks"]["up"]["kernel"]))))
