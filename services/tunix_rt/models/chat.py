@@ -159,15 +159,14 @@ class ChatFormat:
         if parse or not (any(joins) or any(self._controls.find(content) for content in contents)):
             return _Marked(plain, "", 0)
         mark = _unused("".join(contents) + self.template)
-        count, marked = 0, []
+        count, marked = 0, list[dict[str, str]]()
         for message, joined in zip(plain, joins, strict=True):
             content, cuts = self._controls.cut(message["content"], mark)
             count += cuts
             marked.append(message | {"content": _around(content, mark) if joined else content})
-        found = _Marked(marked, mark, count)
         if not count and self._written(plain) == self._written(marked):
             return _Marked(plain, "", 0)  # the ends of the contents join nothing
-        return found
+        return _Marked(marked, mark, count)
 
     def _written(self, messages: list[dict[str, str]]) -> list[str]:
         """The control tokens of the rendered conversation."""

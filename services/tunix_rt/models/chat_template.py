@@ -60,7 +60,7 @@ def named_template(name: str, *, begins_with_bos: bool, has_im_end: bool) -> str
 class _GenerationTag(jinja2.ext.Extension):
     """``{% generation %}``: marks what the assistant writes, for masks of losses; it writes nothing."""
 
-    tags = {"generation"}  # noqa: RUF012
+    tags = {"generation"}  # noqa: RUF012 (jinja's form)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

@@ -19,6 +19,9 @@ _CPU_SECONDS: Final = 1.0
 # Of a text, in processor time. The slowest honest tokenizers take half of it.
 _CPU_SECONDS_PER_BYTE: Final = 15e-6
 _WALL_FACTOR: Final = 10
+# Of a template's first rendering, which also looks through every special token: done once, and never again on a busy
+# machine that was too slow for it.
+_OPENING: Final = Limits(4.0, 120.0)
 # Longer texts have a child of their own, so that short ones do not wait for them.
 _LONG_TEXT: Final = 1 << 15
 # Templates of requests whose end of turn is remembered.
@@ -54,7 +57,7 @@ class ReadTokenizer(Tokenizer):
     def _open_template(self) -> None:
         """A template that cannot be used is a problem of chats alone."""
         try:
-            found = self._answer(self._child, "open_template", _limits(0), prepared=True)
+            found = self._answer(self._child, "open_template", _OPENING, prepared=True)
         except InvalidArtifact as error:
             self._template_problem = str(error)
         else:
@@ -72,7 +75,7 @@ class ReadTokenizer(Tokenizer):
         return [int(token) for token in self._ask("encode", len(text), text=text, special=add_special_tokens)]
 
     def use_template(self, template: str) -> None:
-        found = self._answer(self._child, "use_template", _limits(len(template)), prepared=True, template=template)
+        found = self._answer(self._child, "use_template", _OPENING, prepared=True, template=template)
         self.chat_template = str(found["chat_template"])
         self._all_eos_ids = tuple(int(token) for token in found["eos_token_ids"])
         self._template_problem = ""

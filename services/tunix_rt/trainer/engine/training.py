@@ -26,6 +26,7 @@ from tunix_rt.models.config import ComputeDtype
 from tunix_rt.models.export import ExportForm, export_hugging_face
 from tunix_rt.models.kept_settings import KeptSettings
 from tunix_rt.models.loading import LanguageModel, kept_of, load
+from tunix_rt.models.tokenizer import NO_TEMPLATE
 from tunix_rt.traces.render import render_completion
 from tunix_rt.traces.schema import parse_traces
 from tunix_rt.trainer.engine.base_models import find_base
@@ -160,8 +161,7 @@ class Training:
         texts = (text for pair in pairs for text in pair)
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
-        if self._hp.chat_template:
-            self._use_template(model)
+        self._use_template(model)
         end = model.tokenizer.token_text(model.tokenizer.end_of_turn())
         self._log(f"an answer ends with {end!r}")
         for warning in model.warnings:
@@ -180,6 +180,10 @@ class Training:
         return kept
 
     def _use_template(self, model: LanguageModel) -> None:
+        if not self._hp.chat_template:
+            if model.tokenizer.chat_template is None:
+                raise InvalidInput([FieldViolation("hyperparameters.chat_template", NO_TEMPLATE)])
+            return
         try:
             model.tokenizer.use_template(self._hp.chat_template)
         except InvalidArtifact as error:
