@@ -7,7 +7,7 @@ completion and the end of turn that the template writes (`tunix_rt.models.chat`)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -173,6 +173,13 @@ class Tokenizer:
     def encode_conversation(self, messages: Messages, *, parse_control_tokens: bool = False) -> Conversation:
         """Token ids of a conversation that ends with the assistant's answer, and which of them the assistant writes."""
         return self.chat_format().conversation(messages, parse_control_tokens=parse_control_tokens)
+
+    def encode_conversations(
+        self, conversations: Iterable[Messages], *, parse_control_tokens: bool = False
+    ) -> Iterator[Conversation]:
+        """`encode_conversation` of each, in their order."""
+        for messages in conversations:
+            yield self.encode_conversation(messages, parse_control_tokens=parse_control_tokens)
 
     def end_of_turn(self, template: str = "") -> int:
         """The token that ends an answer with ``template``."""

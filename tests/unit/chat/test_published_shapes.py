@@ -47,7 +47,9 @@ def test_training_names_the_dataset_for_a_token_that_the_model_lacks(tmp_path: P
     config, tokenizer = opened("gemma-3-1b-it", tmp_path)
     last = config.vocab_size - 1
     highest = tokenizer.token_text(last)
-    assert last in ExampleRenderer(tokenizer, config.vocab_size)("?", highest)[0]
+    conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": highest}]
+    ((ids, _),) = ExampleRenderer(tokenizer, config.vocab_size)([conversation])
+    assert last in ids
     with pytest.raises(InvalidInput, match=r"the completion of an example .* has the id") as caught:
-        ExampleRenderer(tokenizer, last)("?", highest)
+        list(ExampleRenderer(tokenizer, last)([conversation]))
     assert [violation.field for violation in caught.value.violations] == ["dataset_id"]

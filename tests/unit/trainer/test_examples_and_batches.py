@@ -16,15 +16,14 @@ def words(prompt: str, completion: str) -> tuple[list[int], list[int]]:
     return before + after, [0] * len(before) + [1] * len(after)
 
 
+EXAMPLES = [words(*pair) for pair in PAIRS]
+
+
 def test_only_the_completion_and_its_end_are_targets() -> None:
     tokenizer = train_tokenizer(["What is 2 + 3?", "<reasoning>\n2 + 3 = 5\n</reasoning>\n<answer>5</answer>"] * 3, 300)
     completion = "<reasoning>\n2 + 3 = 5\n</reasoning>\n<answer>5</answer>"
-    found = tokenize(
-        [("What is 2 + 3?", completion)],
-        lambda prompt, answer: render_example(tokenizer, prompt, answer),
-        max_length=500,
-        overlong="error",
-    ).examples[0]
+    rendered = render_example(tokenizer, "What is 2 + 3?", completion)
+    found = tokenize([rendered], max_length=500, overlong="error").examples[0]
     targets = found.tokens[found.is_target].tolist()
     assert tokenizer.decode(targets[:-1]) == completion
     assert targets[-1] == tokenizer.eos_token_ids[0]
@@ -32,13 +31,13 @@ def test_only_the_completion_and_its_end_are_targets() -> None:
 
 
 def test_overlong_examples_are_dropped_and_counted() -> None:
-    found = tokenize(PAIRS, words, max_length=5, overlong="drop")
+    found = tokenize(EXAMPLES, max_length=5, overlong="drop")
     assert [example.length for example in found.examples] == [5, 3]
     assert (found.dropped, found.truncated, found.longest, found.tokens) == (1, 0, 6, 8)
 
 
 def test_truncation_cuts_the_end_and_drops_what_has_no_target_left() -> None:
-    found = tokenize(PAIRS, words, max_length=3, overlong="truncate")
+    found = tokenize(EXAMPLES, max_length=3, overlong="truncate")
     assert [example.tokens.tolist() for example in found.examples] == [[97, 98, 99], [97, 98, 99]]
     assert [example.is_target.tolist() for example in found.examples] == [[False, True, True], [False, False, True]]
     assert (found.dropped, found.truncated) == (1, 1)
@@ -46,14 +45,14 @@ def test_truncation_cuts_the_end_and_drops_what_has_no_target_left() -> None:
 
 def test_overlong_error_names_the_field() -> None:
     with pytest.raises(InvalidInput) as caught:
-        tokenize(PAIRS, words, max_length=5, overlong="error")
+        tokenize(EXAMPLES, max_length=5, overlong="error")
     assert caught.value.violations[0].field == "hyperparameters.max_seq_length"
     assert "1 of 3" in caught.value.violations[0].description
 
 
 def test_a_budget_that_nothing_fits_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no example"):
-        tokenize(PAIRS, words, max_length=2, overlong="drop")
+        tokenize(EXAMPLES, max_length=2, overlong="drop")
 
 
 def test_a_packed_row_restarts_positions_and_never_predicts_across_examples() -> None:

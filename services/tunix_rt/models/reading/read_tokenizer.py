@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from tokenizers import Tokenizer as FastTokenizer
@@ -26,6 +30,12 @@ _OPENING: Final = Limits(4.0, 120.0)
 _LONG_TEXT: Final = 1 << 15
 # Templates of requests whose end of turn is remembered.
 _MAX_ENDS: Final = 64
+# Conversations that a child is given at once.
+_BATCH: Final = 256
+_BATCH_CHARACTERS: Final = 1 << 18
+_MOST_CHILDREN: Final = 16
+# A conversation takes as long as a text that is longer by this many characters: its template is rendered.
+_CONVERSATION: Final = 1 << 11
 # A normalizer may remove characters before they are split into tokens.
 _SHRINKING: Final = 4
 
@@ -102,6 +112,42 @@ class ReadTokenizer(Tokenizer):
         found = self._ask("encode_conversation", _length(plain), messages=plain, parse=parse_control_tokens)
         return Conversation(**found)
 
+    def encode_conversations(
+        self, conversations: Iterable[Messages], *, parse_control_tokens: bool = False
+    ) -> Iterator[Conversation]:
+        """In as many child processes as there are processors. Reads at most a few thousand conversations ahead."""
+        self._check_template()
+        children = [self._child, *(self._child.twin() for _ in range(_processors() - 1))]
+        free = queue.SimpleQueue[ChildProcess]()
+        for child in children:
+            free.put(child)
+
+        def encode(batch: list[Messages]) -> list[Conversation]:
+            child = free.get()
+            try:
+                plain = [[dict(message) for message in messages] for messages in batch]
+                limits = _limits(sum(map(_length, plain)) + _CONVERSATION * len(plain))
+                found = self._answer(
+                    child, "encode_conversations", limits, conversations=plain, parse=parse_control_tokens
+                )
+            finally:
+                free.put(child)
+            return [Conversation(ids, [*map(int, mask)], control_tokens) for ids, mask, control_tokens in found]
+
+        threads = ThreadPoolExecutor(len(children), thread_name_prefix="encoding")
+        try:
+            pending: deque[Future[list[Conversation]]] = deque()
+            for batch in _batches(conversations):
+                pending.append(threads.submit(encode, batch))
+                if len(pending) > 2 * len(children):
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+            for child in children[1:]:
+                child.close()
+
     def end_of_turn(self, template: str = "") -> int:
         self._check_template(template)
         known = self._ends.get(template)
@@ -159,6 +205,24 @@ def _limits(size: int) -> Limits:
     """For a text of ``size`` characters."""
     seconds = _CPU_SECONDS + _CPU_SECONDS_PER_BYTE * size
     return Limits(seconds, _WALL_FACTOR * seconds, answer_bytes=(4 << 20) + 32 * size)
+
+
+def _batches(conversations: Iterable[Messages]) -> Iterator[list[Messages]]:
+    """Batches of many short conversations or few long ones."""
+    batch: list[Messages] = []
+    size = 0
+    for messages in conversations:
+        batch.append(messages)
+        size += _length(messages)
+        if size >= _BATCH_CHARACTERS or len(batch) >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _processors() -> int:
+    return min(_MOST_CHILDREN, len(os.sched_getaffinity(0)))
 
 
 def _decoding(document: str) -> FastTokenizer:

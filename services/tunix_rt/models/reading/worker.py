@@ -119,6 +119,11 @@ class ModelReader:
         """Ids, mask and the number of control tokens in contents."""
         return dataclasses.asdict(self.tokenizer.encode_conversation(messages, parse_control_tokens=parse))
 
+    def encode_conversations(self, conversations: list[list[dict[str, str]]], parse: bool) -> list[Any]:
+        """`encode_conversation` of each; the masks as text, which is shorter."""
+        found = self.tokenizer.encode_conversations(conversations, parse_control_tokens=parse)
+        return [[each.ids, "".join(map(str, each.mask)), each.control_tokens] for each in found]
+
     def end_of_turn(self, template: str) -> int:
         return self.tokenizer.end_of_turn(template)
 
@@ -174,7 +179,7 @@ def main() -> int:
     operations = (
         reader.describe_directory, reader.describe_gguf, reader.describe_adapter, reader.adapted_layers, reader.expect,
         reader.open_tokenizer, reader.open_template, reader.use_template, reader.document, reader.encode, reader.render,
-        reader.encode_chat, reader.encode_conversation, reader.end_of_turn,
+        reader.encode_chat, reader.encode_conversation, reader.encode_conversations, reader.end_of_turn,
     )  # fmt: skip
     serve(connect(), {operation.__name__: operation for operation in operations})
     return 0

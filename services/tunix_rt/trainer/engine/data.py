@@ -7,7 +7,7 @@ Grain. The position of a stream is a small JSON document that belongs to the che
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from tunix_rt.errors import FieldViolation, InvalidInput
 
-RenderExample = Callable[[str, str], tuple[Sequence[int], Sequence[bool | int]]]
+Rendered = tuple[Sequence[int], Sequence[bool | int]]
+"""Token ids of an example, and whether the loss counts each."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,16 @@ class Tokenized:
         return sum(example.length for example in self.examples)
 
 
-def tokenize(pairs: Sequence[tuple[str, str]], render: RenderExample, *, max_length: int, overlong: str) -> Tokenized:
-    """Render every (prompt, completion) and apply the budget of ``max_length`` tokens.
+def tokenize(rendered: Iterable[Rendered], *, max_length: int, overlong: str) -> Tokenized:
+    """The ``rendered`` examples within the budget of ``max_length`` tokens.
 
     ``overlong`` is ``drop``, ``truncate`` (cut at the end; dropped if no target is left) or ``error``.
     Raises `InvalidInput` naming ``hyperparameters.max_seq_length`` for ``error``, or when nothing is left to train on.
     """
     kept: list[Example] = []
-    dropped = truncated = longest = 0
-    for prompt, completion in pairs:
-        ids, mask = render(prompt, completion)
+    count = dropped = truncated = longest = 0
+    for ids, mask in rendered:
+        count += 1
         longest = max(longest, len(ids))
         if len(ids) > max_length and overlong != "truncate":
             dropped += 1
@@ -68,9 +69,7 @@ def tokenize(pairs: Sequence[tuple[str, str]], render: RenderExample, *, max_len
         truncated += len(ids) > max_length
         kept.append(example)
     if overlong == "error" and longest > max_length:
-        raise _over_budget(
-            f"{dropped} of {len(pairs)} examples are longer than {max_length} tokens (longest: {longest})"
-        )
+        raise _over_budget(f"{dropped} of {count} examples are longer than {max_length} tokens (longest: {longest})")
     if not kept:
         raise _over_budget(f"no example has a completion within {max_length} tokens (longest: {longest} tokens)")
     return Tokenized(tuple(kept), dropped, truncated, longest)

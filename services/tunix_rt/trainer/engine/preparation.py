@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tunix_rt.contract.hyperparameters import Hyperparameters
@@ -12,7 +12,7 @@ from tunix_rt.trainer.engine.data import (
     Batch,
     BatchStream,
     Example,
-    RenderExample,
+    Rendered,
     Tokenized,
     lay_out,
     pack,
@@ -71,16 +71,14 @@ class Prepared:
         )
 
 
-def prepare(
-    pairs: Sequence[tuple[str, str]], render: RenderExample, hp: Hyperparameters, max_positions: int
-) -> Prepared:
-    """Render ``pairs`` (prompt, completion) within ``max_seq_length`` and the model's ``max_positions``.
+def prepare(rendered: Iterable[Rendered], hp: Hyperparameters, max_positions: int) -> Prepared:
+    """The ``rendered`` examples within ``max_seq_length`` and the model's ``max_positions``.
 
     Raises `InvalidInput` naming the hyperparameter when no example is left to train on or to hold out, or when
     ``overlong`` is ``error`` and an example is too long.
     """
     budget = min(hp.max_seq_length, max_positions)
-    tokenized = tokenize(pairs, render, max_length=budget, overlong=hp.overlong)
+    tokenized = tokenize(rendered, max_length=budget, overlong=hp.overlong)
     parts = split(tokenized.examples, hp.eval_fraction, hp.seed) if hp.eval_steps else Split(tokenized.examples, ())
     longest = max(example.length for example in tokenized.examples)
     return Prepared(tokenized, parts, budget, row_length(longest, budget, packing=hp.packing))

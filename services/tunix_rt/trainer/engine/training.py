@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import jax
 from flax import nnx
@@ -27,12 +27,12 @@ from tunix_rt.models.export import ExportForm, export_hugging_face
 from tunix_rt.models.kept_settings import KeptSettings
 from tunix_rt.models.loading import LanguageModel, kept_of, load
 from tunix_rt.models.tokenizer import NO_TEMPLATE
-from tunix_rt.traces.render import render_completion
-from tunix_rt.traces.schema import parse_traces
+from tunix_rt.traces.render import render_messages
+from tunix_rt.traces.schema import Trace, parse_traces
 from tunix_rt.trainer.engine.base_models import find_base
 from tunix_rt.trainer.engine.checkpoint_store import open_checkpoints
 from tunix_rt.trainer.engine.checkpoints import CheckpointDirectory
-from tunix_rt.trainer.engine.data import BatchStream, count_steps
+from tunix_rt.trainer.engine.data import BatchStream, Rendered, count_steps
 from tunix_rt.trainer.engine.distributed import ALONE, Cluster
 from tunix_rt.trainer.engine.divergence import DivergenceWatch
 from tunix_rt.trainer.engine.early_stopping import EarlyStopping
@@ -50,6 +50,8 @@ from tunix_rt.trainer.job import InitialCheckpoint, Job
 from tunix_rt.trainer.messages import CheckpointWritten, Completed, FromChild, Logged, ProgressMade, Resumed
 
 Emit = Callable[[FromChild], None]
+# Of tokenizing.
+_SECONDS_BETWEEN_COUNTS: Final = 5.0
 
 
 class Training:
@@ -71,14 +73,14 @@ class Training:
         if self._job.initial_checkpoint is not None and not self._cluster.agreed(checkpoints.steps):
             self._adopt(self._job.initial_checkpoint, checkpoints)
         self._stage("loading the dataset")
-        pairs = self._dataset()
+        traces = self._dataset()
         self._stage("loading the model")
         with host_memory(self._hp.mesh):
-            model = self._load(pairs)
+            model = self._load(traces)
         kept = self._kept(model)
         layout = layout_on(mesh, model.config)
         self._stage("tokenizing")
-        prepared = self._prepare(model, pairs)
+        prepared = self._prepare(model, traces)
         stream = prepared.stream(self._hp, rows=self._rows)
         self._total = self._hp.max_steps or count_steps(stream, len(prepared.training), self._hp.num_epochs or 1)
         self._check_duration()
@@ -146,19 +148,18 @@ class Training:
             completed.lineage.update(best_step=str(best.step), best_eval_loss=str(best.eval_loss))
         self._emit(completed)
 
-    def _dataset(self) -> list[tuple[str, str]]:
+    def _dataset(self) -> list[Trace]:
         dataset = self._job.dataset
         size = sum(file.size_bytes for file in dataset.files)
         data = self._store.get_bytes(dataset.uri, dataset.digest, size_bytes=size)
         try:
-            traces = parse_traces(lines_of(data))
+            return parse_traces(lines_of(data))
         except (InvalidInput, UnicodeDecodeError) as error:
             raise InvalidArtifact(f"dataset {self._job.dataset_id}: {error}") from error
-        return [(trace.prompt, render_completion(trace)) for trace in traces]
 
-    def _load(self, pairs: list[tuple[str, str]]) -> LanguageModel:
+    def _load(self, traces: list[Trace]) -> LanguageModel:
         source = find_base(self._job, self._store)
-        texts = (text for pair in pairs for text in pair)
+        texts = (message["content"] for trace in traces for message in render_messages(trace))
         model = load(source, texts=texts, seed=self._hp.seed, compute_dtype=cast(ComputeDtype, self._hp.dtype))
         self._log(f"{self._job.base_model}: {model.config.family}, {model.config.parameter_count:,} parameters")
         self._use_template(model)
@@ -194,21 +195,27 @@ class Training:
         """Rows per accumulation part, on all devices together."""
         return self._hp.per_device_batch_size * self._hp.mesh.data * self._hp.mesh.fsdp
 
-    def _prepare(self, model: LanguageModel, pairs: list[tuple[str, str]]) -> Prepared:
+    def _prepare(self, model: LanguageModel, traces: list[Trace]) -> Prepared:
         render = ExampleRenderer(
             model.tokenizer, model.config.vocab_size, parse_control_tokens=self._hp.parse_control_tokens
         )
-        prepared = prepare(
-            pairs,
-            render,
-            self._hp,
-            model.config.max_position_embeddings,
-        )
+        rendered = self._with_progress(render([render_messages(trace) for trace in traces]), len(traces))
+        prepared = prepare(rendered, self._hp, model.config.max_position_embeddings)
         lost = prepared.tokenized.dropped or prepared.tokenized.truncated
         self._log(str(prepared), level="warning" if lost else "info")
         if render.warning:
             self._log(render.warning, level="warning")
         return prepared
+
+    def _with_progress(self, rendered: Iterable[Rendered], total: int) -> Iterator[Rendered]:
+        """``rendered``; a line of the log and the stage say how far it is, every few seconds."""
+        said = time.monotonic()
+        for number, example in enumerate(rendered):
+            if time.monotonic() - said >= _SECONDS_BETWEEN_COUNTS:
+                said = time.monotonic()
+                self._stage(f"tokenizing: {number:,} of {total:,}")
+                self._log(f"tokenized {number:,} of {total:,} examples")
+            yield example
 
     def _held_out(
         self, prepared: Prepared, graph: Any, state: TrainState, frozen: Frozen, layout: Layout
