@@ -47,7 +47,8 @@ def adapted_layers(family: str, layers: int, settings: LoraSettings) -> dict[str
 
 
 def _adapted_layers(family: str, layers: int, settings: LoraSettings) -> dict[str, AdaptedLayers]:
-    modules, found = _Modules(settings), {}
+    modules = _Modules(settings)
+    found: dict[str, AdaptedLayers] = {}
     _refuse_others(family, modules)
     for path, template in LINEAR_NAMES[family].items():
         names = [template.format(layer=layer) for layer in range(layers)]
@@ -116,7 +117,7 @@ class _Matcher:
 
     def __init__(self, names: Names) -> None:
         self._pattern = re.compile(names) if isinstance(names, str) and names else None
-        self._names = frozenset() if isinstance(names, str) else frozenset(names)
+        self._names: frozenset[str] = frozenset() if isinstance(names, str) else frozenset(names)
 
     def match(self, name: str) -> bool:
         if self._pattern is not None:

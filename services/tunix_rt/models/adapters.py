@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from numpy.typing import NDArray
 
 from tunix_rt.models.adapted_layers import AdaptedLayers, adapted_layers
 from tunix_rt.models.config import ModelConfig
@@ -51,7 +53,7 @@ class LoraAdapter(nnx.Module):
         self.magnitude = nnx.LoRAParam(_norm(kernel)) if dora else None
         first = place.scalings[0]
         same = all(scaling == first for scaling in place.scalings)
-        self._scaling = first if same else nnx.data(LoraScaling(jnp.asarray(place.scalings, jnp.float32)))
+        self._scaling: Any = first if same else nnx.data(LoraScaling(jnp.asarray(place.scalings, jnp.float32)))
         self.dropout = dropout
         self.dropout_keys: DropoutKeys | None = nnx.data(None)
 
@@ -82,7 +84,7 @@ class LoraAdapter(nnx.Module):
         return jnp.where(scaling[...] != 0, gain, 1) if isinstance(scaling, LoraScaling) else gain
 
     @property
-    def scaling(self) -> np.ndarray:
+    def scaling(self) -> NDArray[np.float32]:
         """The scaling of every layer on the host, [L] float32."""
         scaling = self._scaling
         value = np.asarray(scaling[...] if isinstance(scaling, LoraScaling) else scaling, np.float32)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tunix_rt.artifacts import ArtifactStore
 from tunix_rt.artifacts.locations import local_path
 from tunix_rt.errors import FieldViolation, InvalidArtifact, InvalidInput, TunixError
 from tunix_rt.models.base_model import BaseModel, has_base_model, is_adapter, read_base_model, write_base_model
-from tunix_rt.models.loading import load_adapter, open_files
+from tunix_rt.models.loading import HostAdapter, load_adapter, open_files
 from tunix_rt.models.merging import with_saved
 from tunix_rt.models.parameters import check_parameters
 from tunix_rt.models.reading.model_files import ModelFiles
@@ -45,16 +44,15 @@ class CheckedModel:
 
 
 def check(reference: str, *, cache_dir: Path, base: str = "", artifacts: ArtifactStore | None = None) -> CheckedModel:
-    """Check the model behind ``reference``, named by the person who runs this, so its path may be anywhere.
+    """Check the model behind ``reference``, where services of this installation may read it (`ReferencePolicy`).
 
     ``base`` is the base model of an adapter that does not name one with its digest: once both fit, `write_base_model`
     has written it beside the adapter. Raises `InvalidInput` naming a field, `NotFound`, and `InvalidArtifact` saying
     what is wrong with which file.
     """
-    roots = _own_roots(reference, base)
-    written = _write_base(reference, base, cache_dir, roots) if base else None
+    written = _write_base(reference, base, cache_dir) if base else None
     try:
-        source = resolve(reference, cache_dir=cache_dir, artifacts=artifacts, roots=roots)
+        source = resolve(reference, cache_dir=cache_dir, artifacts=artifacts)
         if source.kind == "preset":
             raise InvalidInput([FieldViolation("reference", "a preset has no files to check")])
         return _check(source)
@@ -65,7 +63,8 @@ def check(reference: str, *, cache_dir: Path, base: str = "", artifacts: Artifac
 
 
 def _check(source: ModelSource) -> CheckedModel:
-    files, adapter = open_files(source), None
+    files = open_files(source)
+    adapter: HostAdapter | None = None
     try:
         config, parameters = files.config, _described(files)
         check_parameters(config, parameters)
@@ -82,18 +81,13 @@ def _check(source: ModelSource) -> CheckedModel:
     return CheckedModel(source.reference, source.digest, config.family, config.parameter_count, base, warnings)
 
 
-def _own_roots(*references: str) -> list[Path]:
-    local = [reference for reference in references if reference.startswith(("file://", "gguf://"))]
-    return [local_path(reference).resolve() for reference in local]
-
-
-def _write_base(reference: str, base: str, cache_dir: Path, roots: Sequence[Path]) -> Path | None:
+def _write_base(reference: str, base: str, cache_dir: Path) -> Path | None:
     """Write the digest of ``base`` beside the adapter ``reference``; the file, unless it was there."""
     if not reference.startswith("file://") or not is_adapter(local_path(reference)):
         raise InvalidInput([FieldViolation("base", f"{reference} is no directory of an adapter: it has no base model")])
     check_reference(base, field="base")
     directory = local_path(reference)
-    found = resolve(base, cache_dir=cache_dir, roots=roots)
+    found = resolve(base, cache_dir=cache_dir)
     if found.kind not in ("directory", "gguf"):
         raise InvalidInput([FieldViolation("base", f"{base} is no complete model with weights")])
     if not has_base_model(directory):

@@ -111,9 +111,11 @@ def read_adapter(
     for path, place in places.items():
         _, inputs, outputs = shapes[path]
         for layer, rank in enumerate(place.ranks):
-            name_a, name_b, name_m = _tensor_names(config.family, path, layer)
-            wanted |= {name_a: (rank, inputs), name_b: (outputs, rank)} if rank else {}
-            wanted |= {name_m: (outputs,)} if rank and settings.use_dora else {}
+            if rank:
+                name_a, name_b, name_m = _tensor_names(config.family, path, layer)
+                wanted[name_a], wanted[name_b] = (rank, inputs), (outputs, rank)
+                if settings.use_dora:
+                    wanted[name_m] = (outputs,)
     saved = _saved_names(config, settings, places)
     with open_tensors(directory, [ADAPTER_WEIGHTS]) as tensors:
         _check_tensors(wanted, {_PREFIX + name for name in saved}, tensors, directory)

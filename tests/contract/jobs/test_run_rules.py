@@ -204,3 +204,16 @@ async def test_lora_defaults_follow_its_rank(registry: Any) -> None:
     run = await registry.create_run(hyperparameters=runs_pb2.Hyperparameters(lora=LORA(rank=8)))
     lora = run.spec.hyperparameters.lora
     assert (lora.alpha, list(lora.target_modules)) == (16.0, ["all-linear"])
+
+
+async def test_the_stored_spec_has_the_options_of_an_adapter(registry: Any) -> None:
+    options = {
+        "use_rslora": True,
+        "use_dora": True,
+        "rank_pattern": ["q_proj=16", "layers.0.mlp.up_proj=4"],
+        "alpha_pattern": ["q_proj=8.5"],
+        "layers_to_transform": [0, 2],
+    }
+    run = await registry.create_run(hyperparameters=runs_pb2.Hyperparameters(lora=LORA(rank=8, **options)))
+    lora = run.spec.hyperparameters.lora
+    assert lora == LORA(rank=8, alpha=16, target_modules=["all-linear"], **options)
