@@ -143,9 +143,9 @@ def in_files(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np
         if not dot:
             found[name] = tensor
             continue
+        names = ("gate_proj", "up_proj") if last == "gate_up_proj" else (last,)
         for number, expert in enumerate(tensor):
-            parts = dict(zip(("gate_proj", "up_proj"), np.split(expert, 2), strict=True))
-            for part, value in parts.items() if last == "gate_up_proj" else ((last, expert),):
+            for part, value in zip(names, np.split(expert, len(names)), strict=True):
                 found[f"{holder}.experts.{number}.{part}.weight"] = value
     return found
 
