@@ -128,6 +128,8 @@ def _phi3(chance: Chance) -> dict[str, Any]:
     factors = [[float(value) for value in chance.uniform(1, 5, turning // 2)] for _ in range(2)]
     longrope = {"type": "longrope", "short_factor": factors[0], "long_factor": factors[1]}
     scaled = {"rope_scaling": longrope, "original_max_position_embeddings": _one(chance, (LENGTH - 3, LENGTH, 32))}
+    # Transformers counts the factors by these sizes, whatever head_dim says.
+    scaled |= {"hidden_size": sizes["num_attention_heads"] * sizes["head_dim"]}
     rope = _one(chance, (theta, {"rope_parameters": theta | {"rope_type": "default"}}, theta | scaled, theta | scaled))
     return sizes | rope | {"partial_rotary_factor": share, "sliding_window": _one(chance, (None, *WINDOWS))}
 
