@@ -121,8 +121,9 @@ def test_dropout_drops_and_rescales_the_adapters_input_alone(decoder: Decoder) -
     set_dropout(decoder, dropout_root(0))
     # Both layers at once would do, but for the keys: a layer sees its own.
     whole = adapters_of(decoder)["blocks.attention.q"]
-    dropped = np.asarray(jax.tree.map(lambda leaf: leaf[0], whole)(x))[:, 0]
-    other = np.asarray(jax.tree.map(lambda leaf: leaf[1], whole)(x))[:, 0]
+    kernel = jnp.zeros((16, 16))
+    dropped = np.asarray(jax.tree.map(lambda leaf: leaf[0], whole)(x, x @ kernel, kernel))[:, 0]
+    other = np.asarray(jax.tree.map(lambda leaf: leaf[1], whole)(x, x @ kernel, kernel))[:, 0]
     # Each of the 16 inputs is 0 or 4/3: the sums are sixteenths of 4/3, and 1 on average.
     np.testing.assert_allclose(dropped * 12, np.round(dropped * 12), atol=1e-4)
     assert dropped.mean() == pytest.approx(1.0, abs=0.01)
