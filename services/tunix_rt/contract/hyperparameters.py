@@ -212,7 +212,12 @@ def _check_schedule(given: Hyperparameters, violations: Violations) -> None:
 
 
 def _check_evaluations(given: Hyperparameters, violations: Violations) -> None:
-    """What acts on held-out losses needs them."""
+    """What acts on held-out losses needs them; values out of their range are named elsewhere."""
+    if any(
+        FLAT_RULES[name].problem(getattr(given, name)) is not None
+        for name in ("early_stopping_patience", "early_stopping_threshold", "eval_steps", "save_steps")
+    ):
+        return
     off = "needs held-out losses: set eval_steps"
     patient = given.early_stopping_patience > 0
     violations.check(given.eval_steps != 0 or not patient, "early_stopping_patience", off)

@@ -302,12 +302,18 @@ TABLE: dict[str, Cases] = {
 # Not rules, or parts of rules that `test_agreement` and `TABLE` cover: limits that a rule's interval holds, defaults,
 # and names of values.
 NO_RULES = {
+    "ADAFACTOR",
+    "ADAMW",
+    "ADAMW_8BIT",
     "ALL_LINEAR",
+    "CONTROL_TOKENS_HELP",
     "DEFAULT_MAX_STEPS",
     "DEFAULT_POOL",
     "DEFAULT_THRESHOLD",
     "DIGEST_PREFIX",
+    "DTYPE",
     "DURATIONS",
+    "EXPORT_DTYPES",
     "HELD_OUT_LOSS",
     "INT8_V1",
     "MAX_NEW_TOKENS",
@@ -315,7 +321,14 @@ NO_RULES = {
     "MAX_STOP_STRINGS",
     "MAX_STOP_TOKEN_IDS",
     "MAX_SYSTEM_PROMPT",
+    "MUON",
+    "OPTIMIZERS",
     "PRIMARY_SCORE",
+    "PROMPT_VERSION",
+    "SCHEDULES",
+    "TEMPLATE_RULE",
+    "WARMUP_STABLE_DECAY",
+    "WITH_FLOOR",
 }
 IN_TEST_AGREEMENT = {"FLAT_RULES", "GENERATION_RULES", "LORA_RULES", "MESH_RULES", "RULES"}
 

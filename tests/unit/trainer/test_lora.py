@@ -19,6 +19,7 @@ from tunix_rt.errors import InvalidInput, Violations
 from tunix_rt.models.adapters import dropout_root, factors_of
 from tunix_rt.models.config import ModelConfig
 from tunix_rt.models.decoder import Decoder
+from tunix_rt.models.kept_settings import NOTHING_KEPT
 from tunix_rt.models.loading import LanguageModel, load_on_host
 from tunix_rt.models.parameters import parameters_of
 from tunix_rt.models.presets import train_tokenizer
@@ -136,7 +137,7 @@ def test_the_base_of_an_adapter_on_a_random_start_is_stored(config: ModelConfig,
         cache_dir=str(tmp_path / "cache"),
     )
     store = ArtifactStore(job.artifacts_uri)
-    export_adapters(model.decoder, LORA, config, model, job, store, tmp_path / "adapter")
+    export_adapters(model.decoder, LORA, config, model, job, store, tmp_path / "adapter", NOTHING_KEPT)
     found = resolve((tmp_path / "adapter").as_uri(), cache_dir=tmp_path, artifacts=store).base
     assert found is not None
     for name, array in load_on_host(found).parameters.items():

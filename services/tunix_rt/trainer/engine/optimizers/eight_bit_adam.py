@@ -9,6 +9,7 @@ alone. As in Transformers' Trainer tables of tokens keep float32 moments; so do 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -26,8 +27,8 @@ _DECADES: Final = 7
 class EightBitState(NamedTuple):
     """``count`` of updates (i32), and in the structure of the parameters the moments and their scales.
 
-    A moment is a u8 array of the parameter's shape with an f32 scale for each block of its flattened values, or an f32
-    array with an unused scale. ``root`` is the root of the second moment.
+    A moment is a u8 array of the parameter's shape with an f32 scale for each block of a layer's flattened values, or
+    an f32 array with an unused scale. ``root`` is the root of the second moment.
     """
 
     count: jax.Array  # type: ignore[assignment]
@@ -79,7 +80,10 @@ def scale_by_adam_8bit(*, b1: Any, b2: Any, eps: Any) -> optax.GradientTransform
             return jnp.zeros(leaf.shape, jnp.uint8 if _is_quantized(names) else jnp.float32)
 
         def scale(names: Names, leaf: jax.Array) -> jax.Array:
-            return jnp.zeros((-(-leaf.size // BLOCK),), jnp.float32) if _is_quantized(names) else unused()
+            if not _is_quantized(names):
+                return unused()
+            layers, *rest = leaf.shape
+            return jnp.zeros((layers, -(-math.prod(rest) // BLOCK)), jnp.float32)
 
         def mean(names: Names, leaf: jax.Array) -> jax.Array:
             start = moment(names, leaf)
@@ -97,23 +101,31 @@ def scale_by_adam_8bit(*, b1: Any, b2: Any, eps: Any) -> optax.GradientTransform
         count = state.count + 1
         time = count.astype(jnp.float32)
         stored = zip(*(jax.tree.leaves(part) for part in state[1:]), strict=True)
+
+        def adam(gradient: jax.Array, mean: jax.Array, root: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            first = b1 * mean + (1 - b1) * gradient
+            second = jnp.sqrt(b2 * jnp.square(root) + (1 - b2) * jnp.square(gradient))
+            return first / (1 - b1**time) / (second / jnp.sqrt(1 - b2**time) + eps), first, second
+
+        def of_layer(parts: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            gradient, mean, mean_scale, root, root_scale = parts
+            step, first, second = adam(
+                gradient, dequantize(mean, mean_scale, _SIGNED), dequantize(root, root_scale, _UNSIGNED)
+            )
+            mean, mean_scale = quantize(first, _SIGNED)
+            root, root_scale = quantize(second, _UNSIGNED)
+            return step, mean, mean_scale, jnp.where(second > 0, jnp.maximum(root, 1), root), root_scale
+
         made: list[tuple[jax.Array, ...]] = []
         for (names, gradient), (mean, mean_scale, root, root_scale) in zip(
             named_leaves(gradients), stored, strict=True
         ):
-            small = _is_quantized(names)
-            first = dequantize(mean, mean_scale, _SIGNED) if small else mean
-            second = dequantize(root, root_scale, _UNSIGNED) if small else root
-            first = b1 * first + (1 - b1) * gradient
-            second = jnp.sqrt(b2 * jnp.square(second) + (1 - b2) * jnp.square(gradient))
-            step = first / (1 - b1**time) / (second / jnp.sqrt(1 - b2**time) + eps)
-            if small:
-                mean, mean_scale = quantize(first, _SIGNED)
-                root, root_scale = quantize(second, _UNSIGNED)
-                root = jnp.where(second > 0, jnp.maximum(root, 1), root)
+            if _is_quantized(names):
+                # Layer by layer, so that moments in full are there for one layer only.
+                made.append(jax.lax.map(of_layer, (gradient, mean, mean_scale, root, root_scale)))
             else:
-                mean, root = first, second
-            made.append((step, mean, mean_scale, root, root_scale))
+                step, first, second = adam(gradient, mean, root)
+                made.append((step, first, mean_scale, second, root_scale))
         steps, *parts = (like(gradients, column) for column in zip(*made, strict=True))
         return steps, EightBitState(count, *parts)
 
