@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -115,7 +116,8 @@ async def test_a_stored_spec_that_would_be_refused_today_still_ends_with_its_eva
 
     def as_an_earlier_release_took_it(session: Any) -> None:
         row = session.get_one(RunRow, run.id)
-        row.spec = row.spec.replace('"generation":{"dtype":"float32"', '"generation":{"dtype":"bfloat16"')
+        row.spec, changed = re.subn(r'("generation":{[^}]*"dtype":)"float32"', r'\1"bfloat16"', row.spec)
+        assert changed == 1
 
     await registry.database.run_write(as_an_earlier_release_took_it)
     done = await registry.succeed(lease)

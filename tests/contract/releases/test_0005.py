@@ -15,6 +15,8 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from sqlalchemy import MetaData, select, update
 from sqlalchemy.orm import Session
 
+from tunix_rt.contract.generation import GENERATION_RULES, PROMPT_VERSION
+from tunix_rt.contract.hyperparameters import FLAT_RULES
 from tunix_rt.evidence.spec_digest import former_spec_digest
 from tunix_rt.quality.scorers import BUILT_IN_VERSION
 from tunix_rt.registry.kernel.database import Database
@@ -260,12 +262,18 @@ async def test_what_waited_goes_on(served: grpc.aio.Channel, release_0005: Datab
     spec["hyperparameters"] = spec["hyperparameters"] | {"max_steps": "40"}
     request = {"request_id": str(uuid.uuid4()), "spec": spec}
     created = await ask(served, "RunService", "CreateRun", request)
-    # What that release did not know has its default.
-    assert created["spec"] == spec | {"checkpoint_retention": "last"}
+    # What that release did not know has its default; prompts are of this version.
+    found = created["spec"]
+    added = found["hyperparameters"].keys() - spec["hyperparameters"].keys()
+    assert all(found["hyperparameters"].pop(name) == FLAT_RULES[name].default for name in added)
+    assert found["evaluate_on"][0]["generation"].pop("prompt_version") == PROMPT_VERSION
+    for name in found["evaluate_on"][0]["generation"].keys() - spec["evaluate_on"][0]["generation"].keys():
+        assert found["evaluate_on"][0]["generation"].pop(name) == GENERATION_RULES[name].default
+    assert found == spec | {"checkpoint_retention": "last"}
     assert created["spec_digest"].startswith("sha256:")
 
 
-async def test_a_new_evaluation_differs_from_an_old_one_in_the_scorer_only(
+async def test_a_new_evaluation_differs_from_an_old_one_in_scorer_and_prompts_only(
     served: grpc.aio.Channel, answers: list[JSON]
 ) -> None:
     evaluation = first(answers, "ListEvaluations")["evaluations"][-1]
@@ -278,4 +286,7 @@ async def test_a_new_evaluation_differs_from_an_old_one_in_the_scorer_only(
     }
     found = await ask(served, "EvaluationService", "CreateEvaluation", request)
     assert evaluation["identity"]["scorer_version"] == "tunix-rt-scorer/2"
-    assert found["identity"] == evaluation["identity"] | {"scorer_version": BUILT_IN_VERSION}
+    assert found["generation"]["prompt_version"] == PROMPT_VERSION
+    assert found["identity"]["generation_digest"] != evaluation["identity"]["generation_digest"]
+    own = {"scorer_version": BUILT_IN_VERSION, "generation_digest": found["identity"]["generation_digest"]}
+    assert found["identity"] == evaluation["identity"] | own
