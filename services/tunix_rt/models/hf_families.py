@@ -61,7 +61,7 @@ def derived_families(base: Mapping[FamilyName, FamilyFields]) -> dict[FamilyName
             names=without_biases,
             defaults={**llama.defaults, "max_position_embeddings": 4096, "norm_epsilon": 1e-5},
             only={
-                **plain,
+                **{name: value for name, value in plain.items() if name != "partial_rotary_factor"},
                 "attention_bias": (False,),
                 "mlp_bias": (False,),
                 "lm_head_bias": (False,),

@@ -156,7 +156,7 @@ def read_back(ours: Decoder, theirs: Peer, exported: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     exported.mkdir()
-    write_tensors(to_hf_tensors(ours.config, parameters_of(ours)), exported / "model.safetensors")
+    write_tensors(to_hf_tensors(ours.config, parameters_of(ours)), exported, dtype="float32", max_shard_bytes=1 << 40)
     (exported / "config.json").write_text(json.dumps(to_hf(ours.config)), encoding="utf-8")
     read, notes = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32, output_loading_info=True)
     assert not notes["missing_keys"] and not notes["unexpected_keys"] and not notes["mismatched_keys"]

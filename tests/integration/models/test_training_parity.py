@@ -33,6 +33,8 @@ ROTARY: dict[str, Any] = {
     "max_position_embeddings": 64,
     # Transformers gives the embedding of a padding id no gradient.
     "pad_token_id": None,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
 }
 MIXED_LAYERS = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
 FAMILIES: dict[str, dict[str, Any]] = {
