@@ -253,7 +253,7 @@ CORPUS = [
     Hostile("config_rope_factor", config(rope_scaling={"rope_type": "linear", "factor": -1e300}), "rope_scaling"),
     Hostile("config_million_eos", config(eos_token_id=list(range(300)) * 1000), "eos_token_id"),
     Hostile("config_eos_outside", config(eos_token_id=1 << 70), "eos_token_id"),
-    Hostile("config_runs_code", config(auto_map={"AutoModel": "evil.Model"}, trust_remote_code=True), "auto_map"),
+    Hostile("config_runs_code", config(auto_map={"AutoModel": "evil.Model"}, trust_remote_code=True), ""),
     Hostile("config_unknown_type", config(model_type="../../etc/passwd"), "model_type"),
     Hostile("config_deep", content("config.json", '{"a":' + deep(200_000) + "}"), "is not JSON"),
     Hostile("config_long_integer", content("config.json", '{"vocab_size": ' + "9" * 100_000 + "}"), "is not JSON"),

@@ -81,15 +81,16 @@ def test_a_prompt_that_cannot_fit_does_not_delay_others(inferencer: Inferencer) 
 
 def test_a_template_that_loops_delays_its_own_model_only(inferencer: Inferencer, good: Path, tmp_path: Path) -> None:
     case = next(case for case in CORPUS if case.name == "template_loops")
-    hostile = inferencer.load(prepare(case, good, tmp_path)).handle
+    references = [prepare(case, good, tmp_path / str(number)) for number in range(4)]
 
-    def looping() -> None:
+    def looping(reference: str) -> None:
+        hostile = inferencer.load(reference).handle  # a template is tried when it is loaded
         with pytest.raises(grpc.RpcError, match="chat template"):
             inferencer.chat(hostile)
 
     waits: list[float] = []
     with ThreadPoolExecutor(4) as others:
-        refused = [others.submit(looping) for _ in range(4)]
+        refused = [others.submit(looping, reference) for reference in references]
         while not all(each.done() for each in refused):
             waits.append(_seconds(lambda: inferencer.chat(inferencer.good)))
             assert inferencer.serving()
