@@ -288,7 +288,7 @@ async def test_every_call_has_a_deadline() -> None:
         stub = scoring_pb2_grpc.ScoringServiceStub(channel)
         await stub.ValidateEvalSet(VALIDATE())
         assert running.scoring.time_left is not None
-        assert 25 < running.scoring.time_left <= 30
+        assert 25 < running.scoring.time_left <= 31  # each side has a clock of its own
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ScoreItems(scoring_pb2.ScoreItemsRequest(), timeout=0.2)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
