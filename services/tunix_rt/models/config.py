@@ -211,7 +211,7 @@ class ModelConfig:
 
     @property
     def cacheable_positions(self) -> int:
-        """Length of the longest sequence whose keys can be kept: past it, a position turns those before it anew."""
+        """Length of the longest sequence whose keys can be cached; longer ones change the rotation of earlier keys."""
         most, scaling = self.max_position_embeddings, self.rope_scaling
         return min(scaling.original_max_position_embeddings, most) if scaling.rope_type == "longrope" else most
 

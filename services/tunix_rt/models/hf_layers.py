@@ -104,7 +104,7 @@ def _windows_in_use(document: Mapping[str, Any], bad: Violations) -> bool:
 
 
 def _unrotated(document: Mapping[str, Any], layers: int, bad: Violations) -> tuple[int, ...]:
-    """The layers without rotary positions: those with 0 in ``no_rope_layers``, or one in so many."""
+    """The layers without rotary positions: 0 in ``no_rope_layers``, or every ``no_rope_layer_interval``-th one."""
     interval = _count(document, "no_rope_layer_interval", _ROTARY_INTERVAL, bad)
     bad.check(interval > 0, "no_rope_layer_interval", "must be positive")
     turning: Any = document.get("no_rope_layers")
@@ -116,7 +116,7 @@ def _unrotated(document: Mapping[str, Any], layers: int, bad: Violations) -> tup
 
 
 def _dense(document: Mapping[str, Any], layers: int, bad: Violations) -> tuple[int, ...]:
-    """The layers without experts: those in ``mlp_only_layers``, and all but every so many."""
+    """The layers without experts: those in ``mlp_only_layers``, and all but every ``decoder_sparse_step``-th one."""
     step = _count(document, "decoder_sparse_step", 1, bad)
     bad.check(step > 0, "decoder_sparse_step", "must be positive")
     named: Any = document.get("mlp_only_layers")

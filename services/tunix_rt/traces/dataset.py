@@ -17,7 +17,7 @@ from tunix_rt.traces.lengths import CategoryStatistics, TokenLengths, category_s
 from tunix_rt.traces.near_duplicates import earlier_neighbours
 from tunix_rt.traces.normalise import normalise_prompt
 from tunix_rt.traces.recipes import RECIPES, draw_traces
-from tunix_rt.traces.schema import Trace, canonical_line, parse_traces
+from tunix_rt.traces.schema import Trace, canonical_line
 
 
 @dataclass(frozen=True)
@@ -98,26 +98,6 @@ def build_from_recipe(
         seed=effective_seed,
         provenance={"recipe": recipe, "requested_size": RECIPES[recipe].default_size if size is None else size},
         evalsets={**(measure_against or {}), **kept_out},
-    )
-
-
-def build_from_lines(
-    lines: Iterable[str],
-    *,
-    key: str,
-    max_trace_tokens: int | None = None,
-    decontaminate: Prompts | None = None,
-    measure_against: Prompts | None = None,
-    source: str = "import",
-) -> BuiltDataset:
-    """`build_from_traces` of trace JSONL. Raises `InvalidInput` naming every invalid line."""
-    return build_from_traces(
-        parse_traces(lines),
-        key=key,
-        max_trace_tokens=max_trace_tokens,
-        decontaminate=decontaminate,
-        measure_against=measure_against,
-        source=source,
     )
 
 

@@ -25,7 +25,7 @@ class TraceReader:
     def feed(self, piece: bytes) -> None:
         """Read on.
 
-        Raises `InvalidInput` when there are so many violations that the rest is not read, or for a line without an end.
+        Raises `InvalidInput` for more violations than are collected, or for a line without an end.
         """
         first, *others = piece.split(b"\n")
         self._rest.append(first)

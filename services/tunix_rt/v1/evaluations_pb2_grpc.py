@@ -138,7 +138,7 @@ class EvaluationServiceServicer:
         """Scores the stored predictions of an evaluation that has SUCCEEDED again, by the scorers of this release: it gets a new
         scorecard and a new scorer version, and the former score goes into its history (ListPastScores). Baselines in force
         that it is get a revision with its new identity; gate decisions stay as they were decided.
-        The stream tells how far it is; the last answer has the evaluation. Idempotent: an evaluation whose score is of this
+        The stream reports its progress; the last answer has the evaluation. Idempotent: an evaluation whose score is of this
         version is answered as it is, and a call that comes while another one scores the same waits for that. A call that is
         cut off does not stop it. FAILED_PRECONDITION where the evaluation has no score, where it is by third-party scorers,
         which the registry does not run, and where an item cannot be scored by this release.

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tunix_rt.errors import InvalidInput
-from tunix_rt.traces.dataset import build_from_lines, build_from_recipe
+from tunix_rt.traces.dataset import BuiltDataset, build_from_recipe, build_from_traces
 from tunix_rt.traces.lengths import Bin, histogram, trace_tokens
 from tunix_rt.traces.near_duplicates import jaccard, shingles
-from tunix_rt.traces.schema import Step, Trace, canonical_line
+from tunix_rt.traces.schema import Step, Trace, canonical_line, parse_traces
+
+
+def build_from_lines(lines: Iterable[str], **settings: Any) -> BuiltDataset:
+    return build_from_traces(parse_traces(lines), **settings)
 
 
 def _line(prompt: str, answer: str = "4", content: str = "so", category: str = "x") -> str:

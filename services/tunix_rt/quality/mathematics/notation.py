@@ -260,7 +260,7 @@ def _repeating(text: str) -> Fraction:
 
 
 def _continued(text: str) -> Fraction | None:
-    """0.333 or 0.1666 before dots, exactly: a block that stands there three times goes on for ever; else None."""
+    """0.333 or 0.1666 before dots, exactly: a block that is written three times repeats without end; else None."""
     before, _, part = text.partition(".")
     for length in range(1, min(_MAX_BLOCK, len(part) // 3) + 1):
         block = part[-length:]

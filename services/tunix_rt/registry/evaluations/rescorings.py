@@ -15,7 +15,7 @@ from tunix_rt.quality.rescoring import Sample, Score
 from tunix_rt.registry.evaluations.rescore import Recorded, Rescoring, batch_after, changes, samples_of
 from tunix_rt.v1 import evaluations_pb2 as pb
 
-# How often a stream tells how far it is.
+# How often a stream reports its progress.
 PROGRESS_SECONDS: Final = 0.5
 _log = get_logger(__name__)
 
